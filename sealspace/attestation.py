@@ -92,7 +92,7 @@ class Attestation:
 
         Raises:
             RateLimited: too many.
-            MalformedAnswer, NodeRefused, TransportError.
+            MalformedAnswer, NodeRefused, TransportError: as each says.
         """
         audience = await self._caller.node_id()
         body = canonical_bytes({"did": self._caller.session.did})

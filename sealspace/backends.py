@@ -461,7 +461,7 @@ class Backends:
 
         Raises:
             BackendNotAcceptable: it trusts another root, takes no such key provider, or lacks collateral.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         Does not check:
             A node that does not tell its terms, as other implementations of the protocol.
         """

@@ -127,7 +127,7 @@ class Client:
 
         Raises:
             NotFound: the node does not tell.
-            MalformedAnswer, RateLimited, NodeRefused, TransportError.
+            MalformedAnswer, RateLimited, NodeRefused, TransportError: as each says.
         """
         return await fetch_terms(self._transport, family)
 
@@ -136,7 +136,7 @@ class Client:
 
         Raises:
             NodeEvidenceRefused: the node has none to show.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         return await fetch_node_attestation(self._transport, self._caller.entropy)
 
@@ -146,7 +146,7 @@ class Client:
         Raises:
             NodeEvidenceRefused: it is not good.
             ClientNotReady: this client is not configured to demand any.
-            NodeMismatch, NodeRefused, TransportError.
+            NodeMismatch, NodeRefused, TransportError: as each says.
         """
         if self._guard is None:
             raise ClientNotReady(

@@ -118,7 +118,7 @@ class Delegations:
             InvalidInput: the recipient is no DID, or nothing is granted that may be.
             NotGranted, SessionExpired: the session does not hold what it shall grant.
             LifetimeTooLong: a grant that it rests on ends before `ttl_s`; `at_most` takes what is left.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         if not capabilities:
             raise InvalidInput("a delegation grants at least one capability")
@@ -266,7 +266,7 @@ class Delegations:
 
         Raises:
             InvalidInput: the wallet is not the owner's.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         session, signing = self._caller.session, wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
@@ -286,7 +286,7 @@ class Delegations:
             delegation: the portable form, or a cid.
         Raises:
             Unauthorized: this session may not revoke it.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         session = self._caller.session
         cid = delegation if isinstance(delegation, str) else delegation.cid
@@ -303,7 +303,7 @@ class Delegations:
 
         Raises:
             Unauthorized: the wallet neither issued it, nor is it for the wallet, nor in its spaces.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
         now = self._caller.clock.now()
@@ -322,7 +322,7 @@ class Delegations:
         Returns:
             Its status; `not_found` also where neither has a say over it.
         Raises:
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
         right = _right_to(DELEGATION_STATUS, self._caller.session, now=self._caller.clock.now())
@@ -355,7 +355,7 @@ class Delegations:
             InvalidInput: a page of another size, or no space.
             NotGranted, Unauthorized: the session may not list this account's delegations.
             MalformedAnswer: a page is longer than was asked for, or the list does not advance or has no end.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as each says.
         """
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")

@@ -155,7 +155,7 @@ class Encryption:
 
         Raises:
             NotGranted: the session does not hold `tinycloud.encryption/network.revoke` on it.
-            NetworkNotFound.
+            NetworkNotFound: there is none.
         """
         node_id = await self._caller.node_id()
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
@@ -170,7 +170,7 @@ class Encryption:
         Raises:
             NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
             MalformedAnswer: no policy.
-            NetworkNotFound, Unauthorized, NodeRefused, TransportError.
+            NetworkNotFound, Unauthorized, NodeRefused, TransportError: as each says.
         """
         mint = await self._caller.minter([capability(network.text, SET_POLICY)])
         request = Request("GET", f"{_network_path(network)}/policy", mint=mint, repeatable=True)

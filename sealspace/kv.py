@@ -147,7 +147,7 @@ class Kv:
         Returns:
             The value, or None when its version is `etag`.
         Raises:
-            As `get`.
+            SealspaceError: as `get`.
         """
         headers = {"If-None-Match": header_value(etag), "x-tinycloud-max-response-bytes": str(max_bytes)}
         answer = await self._caller.exchange(
@@ -165,7 +165,7 @@ class Kv:
         """Read a value's version and metadata; the body of the result is empty.
 
         Raises:
-            As `get`.
+            SealspaceError: as `get`.
         """
         return value_of(await self._invoke(KV_METADATA, key, repeatable=True))
 
@@ -284,7 +284,7 @@ class Kv:
             max_bytes: the node refuses to send more, and no more is read.
         Raises:
             TransferBroken: the bytes broke off, or are not those of the version; what was yielded is not to be used.
-            As `get`.
+            SealspaceError: as `get`.
         """
         async with await self._opened(key, max_bytes) as stream:
             async for piece in checked(stream):
@@ -311,7 +311,7 @@ class Kv:
             TransferBroken: the bytes broke off, or are not those of the version; at the path is what was there before.
             OSError: the file cannot be written.
             InvalidInput: the path is a folder.
-            As `get`.
+            SealspaceError: as `get`.
         """
         async with await self._opened(key, max_bytes) as stream:
             head = value_of(Answer(stream.status, stream.headers, b"", stream.asked))
@@ -334,7 +334,7 @@ class Kv:
         Args:
             key: the key.
             source: a path, an open binary file (read from where it stands), or pieces of bytes.
-            content_type, metadata, if_absent, if_match: as in `put`.
+            content_type: as in `put`, and so are `metadata`, `if_absent` and `if_match`.
             progress: called with the bytes that are taken so far, and all there are, or None for pieces.
         Returns:
             The version of the new value.
@@ -438,7 +438,7 @@ class Kv:
         """Yield every key that begins with a prefix, ascending; read page by page.
 
         Raises:
-            As `pages`.
+            SealspaceError: as `pages`.
         """
         async for page in self.pages(prefix, page_keys=page_keys):
             for key in page.keys:
@@ -448,7 +448,7 @@ class Kv:
         """Yield the keys that begin with a prefix in pages, ascending.
 
         Raises:
-            As `list_page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has no end.
         """
 
         async def ask(cursor: str | None) -> tuple[Page, str | None]:

@@ -55,7 +55,7 @@ class PublicKv:
         """Read a value unless it still is the version that the caller has: then None.
 
         Raises:
-            As `get`.
+            SealspaceError: as `get`.
         """
         answer = await self._read(key, header_value(etag), max_bytes)
         return None if answer.status == 304 else self._value(key, answer)

@@ -90,7 +90,7 @@ class Receipts:
         """Yield every receipt of a network, oldest first, each checked; read page by page.
 
         Raises:
-            As `page`; MalformedAnswer where the list does not advance, or has no end.
+            SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no end.
         """
 
         async def ask(after: str | None) -> tuple[ReceiptPage, str | None]:
@@ -126,7 +126,7 @@ class Receipts:
         """Return every document that a receipt names and the node still keeps, by digest.
 
         Raises:
-            As `document`, but for NotFound.
+            SealspaceError: as `document`, but for NotFound.
         """
         found = {}
         for digest in documents_of(receipt):

@@ -130,7 +130,7 @@ class Secrets:
         """Return the resource of one secret's envelope: what a grant to read it names.
 
         Raises:
-            InvalidSecretName, InvalidSecretScope.
+            InvalidSecretName, InvalidSecretScope: there can be no such secret.
         """
         return f"{self._space.text}/kv/{parse_secret_name(name, scope=scope).path}"
 
@@ -183,7 +183,7 @@ class Secrets:
         """Read and open a secret: a text or bytes, as it was put.
 
         Raises:
-            As `read`.
+            SealspaceError: as `read`.
         """
         return (await self.read(name, scope=scope, receiver=receiver)).value
 
@@ -192,7 +192,7 @@ class Secrets:
 
         Raises:
             InvalidSecretPayload: it is bytes.
-            As `read`.
+            SealspaceError: as `read`.
         """
         value = await self.get(name, scope=scope, receiver=receiver)
         if isinstance(value, bytes):
@@ -235,7 +235,7 @@ class Secrets:
             scope: None for a global secret.
             receiver: the key to have the content key wrapped to; a backend passes the one it attested.
         Raises:
-            InvalidSecretName, InvalidSecretScope.
+            InvalidSecretName, InvalidSecretScope: there can be no such secret.
             NotFound: there is no such secret.
             InvalidEnvelope, LabelMismatch, InvalidSecretPayload: what is stored there is no secret of this name, or is
                 sealed to a network of another owner than the space's.
@@ -251,7 +251,7 @@ class Secrets:
 
         Raises:
             NotFound: there is no such secret.
-            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError.
+            InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError: as each says.
         """
         secret = parse_secret_name(name, scope=scope)
         with self._about(secret):
@@ -261,7 +261,7 @@ class Secrets:
         """Read a secret's envelope without opening it. Needs `kv/get` on the path only.
 
         Raises:
-            As `read`, but for what opening needs.
+            SealspaceError: as `read`, but for what opening needs.
         """
         secret = parse_secret_name(name, scope=scope)
         with self._about(secret):
@@ -272,7 +272,7 @@ class Secrets:
 
         Raises:
             NotFound: there is no such secret, whether it was deleted before or never existed.
-            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError.
+            InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
         """
         secret = parse_secret_name(name, scope=scope)
         with self._about(secret):
@@ -283,7 +283,7 @@ class Secrets:
         """Return the names of the secrets of one scope, ascending; without a scope, of the global ones only.
 
         Raises:
-            InvalidSecretScope, NotGranted, NodeRefused, TransportError.
+            InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
         """
         prefix = list_prefix(scope)
         names = [key.removeprefix(prefix) async for key in self._kv.list(prefix)]
@@ -293,7 +293,7 @@ class Secrets:
         """Return the scopes that hold secrets, ascending; needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
-            NotGranted, NodeRefused, TransportError.
+            NotGranted, NodeRefused, TransportError: as each says.
         """
         found: dict[str, None] = {}
         async for key in self._kv.list(SCOPED_PREFIX):

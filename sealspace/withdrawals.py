@@ -37,7 +37,7 @@ class Withdrawals:
         """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of 32.
 
         Raises:
-            As `withdraw_backend`.
+            SealspaceError: as `withdraw_backend`.
         """
         await self._withdraw({"measurement": measurement.hex()}, network)
 
@@ -59,7 +59,7 @@ class Withdrawals:
         """Withdraw one piece of evidence, named as session, audit and receipts name it; 32 bytes.
 
         Raises:
-            As `withdraw_backend`.
+            SealspaceError: as `withdraw_backend`.
         """
         await self._withdraw({"evidence": sha256.hex()}, network)
 
