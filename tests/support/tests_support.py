@@ -167,6 +167,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         if number:
             terminalreporter.write_line(f"{number} tests skipped: {reason}")
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    for report in passed:
+        if "printed" in dict(report.user_properties):  # of a process whose own words nobody sees
+            terminalreporter.write_line(str(dict(report.user_properties)["printed"]))
     of_kind = Counter(dict(report.user_properties).get("client") for report in passed)
     if of_kind["sync"] or of_kind["async"]:
         both = f"{of_kind['async']} with the asynchronous client, {of_kind['sync']} with the synchronous one"

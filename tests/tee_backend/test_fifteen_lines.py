@@ -43,6 +43,12 @@ def test_it_has_fifteen_lines_at_most() -> None:
     assert 15 >= sum(bool(line.strip()) and not line.startswith(("from ", "import ")) for line in lines)
 
 
+def test_the_readme_has_it() -> None:
+    """The program of the README is this one, blank lines aside."""
+    readme = re.sub(r"\n{2,}", "\n", (REPOSITORY / "README.md").read_text("utf-8"))
+    assert re.sub(r"\n{2,}", "\n", f"```python\n{program_of_the_docstring()}```") in readme
+
+
 @asynccontextmanager
 async def running(program: str, folder: Path, *, end: signal.Signals) -> AsyncIterator[str]:
     """Run a backend's program as a process of its own until the block ends, by a signal; yields its address."""
