@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pages.demo_cast import CAST, lines_of
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 SETTINGS = REPOSITORY / "mkdocs.yml"
@@ -16,7 +17,7 @@ _LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=
 
 def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "mkdocs", "build", "-f", str(settings), "-d", str(place)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from patience import PATIENCE_S
+
 from node import cli
 
 _ASK = """#!{python} -IS
@@ -35,7 +37,6 @@ with socket.socket(socket.AF_UNIX) as line:
     line.sendall(asked)
     sys.exit(int(line.recv(8) or b"255"))
 """
-_START_S = 60
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def forked_programs(folder: Path) -> Iterator[Path]:
         yield programs
     finally:
         process.kill()
-        process.communicate(timeout=_START_S)
+        process.communicate(timeout=PATIENCE_S)
 
 
 def _serve(place: str) -> NoReturn:

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from page_blocks import Block, blocks_of
+from patience import PATIENCE_S
 
 NODE_PORT = 8000
 """Where pages have their node; the other ports are those of their backends and applications."""
 _PORTS = (NODE_PORT, 8001, 8080, 8081, 5000, 9464)
 _MARK = "--- block {} ---"
-_LIMIT_S = 300
+_LIMIT_S = 3 * PATIENCE_S
 _INSTALLED = str(Path(sys.executable).parent)
 # Never given to a client's connection by the kernel, whose own range is higher.
 _PORT_RANGE = (15000, 30000)
