@@ -101,9 +101,10 @@ def test_what_is_left_out_says_why(record_property: Callable[[str, object], None
         "```text\nno commands\n```\n",
         "```sh\nls\n```\n\n```text\n1\n```\n\n```text\n2\n```\n",
         "```sh\nls\n",
+        "<!-- stays -->\n```sh\ncd data\nsealspace serve\n```\n",
         "- in a list\n\n  ```sh\n  ls\n  ```\n",
     ],
-    ids=["no-word", "no-title", "box-alone", "two-boxes", "not-closed", "indented"],
+    ids=["no-word", "no-title", "box-alone", "two-boxes", "not-closed", "two-commands", "indented"],
 )
 def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
     """A block that is neither run nor marked fails, and so does a fence that is not read as one."""

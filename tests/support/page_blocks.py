@@ -96,6 +96,8 @@ def _block(match: re.Match[str]) -> Block:
         return Block("output", text)
     if word not in _COMMANDS and word != "python":
         raise PageError(f"neither commands nor a program, and without a title or a reason: ```{word}\n{text}")
+    if "stays" in comments and word != "python" and "\n" in text.strip().replace("\\\n", ""):
+        raise PageError(f"of what goes on running there can be one command: {text}")
     return Block(
         "program" if word == "python" else "commands",
         text,
