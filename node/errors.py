@@ -6,6 +6,7 @@ NodeError                      code
 ├── ExtraMissing               extra-missing
 ├── SecretUnusable             secret-unusable
 ├── StoreMisused               store-misused
+│   └── BesideOriginal         beside-original
 ├── ReleaseLoosened            release-loosened
 ├── CollateralRefused          collateral-refused
 ├── AuditRefuted               audit-refuted
@@ -69,6 +70,12 @@ class StoreMisused(NodeError):
     """The store belongs to another node, another schema or is in use."""
 
     code = "store-misused"
+
+
+class BesideOriginal(StoreMisused):
+    """The store was restored from a backup, and the store that the backup was taken of is still in its place."""
+
+    code = "beside-original"
 
 
 class ReleaseLoosened(NodeError):

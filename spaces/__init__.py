@@ -13,5 +13,5 @@ Modules:
     object_migration: moving objects between folder and bucket.
     walks: walking through all rows of a kind in steps.
 
-Folders: audit, documents, grants, store, values.
+Folders: audit, backups, checks, documents, grants, store, values.
 """

@@ -9,7 +9,8 @@
     │   │   └── IntakeFull        intake-full          too many bodies in transit
     │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
     │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
-    │   └── RecordDamaged         record-damaged       stored bytes that do not decode
+    │   ├── RecordDamaged         record-damaged       stored bytes that do not decode
+    │   └── BackupDamaged         backup-damaged       a backup that was cut short or altered, or is none
     ├── StartRefused
     │   ├── SchemaMismatch        schema-mismatch      written by another version
     │   ├── StoreMoved            store-moved          the store was moved; this is what remained
@@ -100,6 +101,12 @@ class RecordDamaged(StoreError):
     """Stored bytes do not decode, or a body does not have the digest of its head."""
 
     code = "record-damaged"
+
+
+class BackupDamaged(StoreError):
+    """A file is no backup, or was cut short or altered; nothing was restored from it."""
+
+    code = "backup-damaged"
 
 
 class StartRefused(SpaceError):

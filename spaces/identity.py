@@ -85,11 +85,15 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
     return identity
 
 
+def identity_row(identity: Identity) -> bytes:
+    """Encode the row of an identity."""
+    return _CODEC.encode(_IdentityRow(node_did=identity.node_did, store_id=identity.store_id))
+
+
 def _first_rows(identity: Identity) -> tuple[Put, ...]:
-    row = _CODEC.encode(_IdentityRow(node_did=identity.node_did, store_id=identity.store_id))
     return (
         Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
-        Put(IDENTITY_KEY, row, expect=ABSENT),
+        Put(IDENTITY_KEY, identity_row(identity), expect=ABSENT),
     )
 
 

@@ -7,6 +7,7 @@ order.
     ─────────────────────────────────────────────────── ─────────────────────────────────────────────────────────────
     "m" name                                            schema, identity (node DID, store id), release record, canary,
                                                         lease of the housekeeping, stamp of the orphans' sweep,
+                                                        the folder that a restored store was in,
                                                         head of the audit chain, the operator's withdrawals,
                                                         where the bodies are stored, up to where the audit chain was
                                                         exported and pruned, the positions of sweeps that walk
@@ -88,6 +89,7 @@ RELEASE_RECORD_KEY: Final = b"mrelease"
 CANARY_KEY: Final = b"mcanary"
 CLAIM_FLOOR_KEY: Final = b"mclaim-floor"
 LEASE_KEY: Final = b"mlease"
+RESTORED_KEY: Final = b"mrestored"
 ORPHAN_SWEEP_KEY: Final = b"morphan-sweep"
 BODIES_PLACE_KEY: Final = b"mbodies"
 AUDIT_PREFIX: Final = b"J"
@@ -97,6 +99,7 @@ WITHDRAWALS_KEY: Final = b"mwithdrawals"
 SEALED_PREFIX: Final = b"j"
 AUDIT_HEADS_PREFIX: Final = b"y"
 RECEIPTS_PREFIX: Final = b"R"
+DOCUMENTS_PREFIX: Final = b"D"
 DOCUMENT_USES_PREFIX: Final = b"d"
 DELEGATIONS_PREFIX: Final = b"G"
 ALIASES_PREFIX: Final = b"I"
@@ -104,6 +107,7 @@ EVIDENCE_PREFIX: Final = b"A"
 CLAIMS_PREFIX: Final = b"C"
 VALUES_PREFIX: Final = b"K"
 LONG_VALUES_PREFIX: Final = b"k"
+OBJECTS_PREFIX: Final = b"B"
 DUE_PREFIX: Final = b"Q"
 EXPIRY_PREFIX: Final = b"E"
 SPACES_PREFIX: Final = b"S"
@@ -328,7 +332,7 @@ def claim_key(minute4: bytes, id16: bytes) -> bytes:
 
 def object_key(space16: bytes, digest32: bytes) -> bytes:
     """Key of an object record."""
-    return b"B" + space16 + digest32
+    return OBJECTS_PREFIX + space16 + digest32
 
 
 def due_key(due_at: float, id16: bytes) -> bytes:
@@ -363,7 +367,7 @@ def receipts_prefix(network16: bytes) -> bytes:
 
 def document_key(sha256: bytes) -> bytes:
     """Key of a document, by its SHA-256."""
-    return b"D" + sha256
+    return DOCUMENTS_PREFIX + sha256
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:

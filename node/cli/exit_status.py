@@ -44,8 +44,8 @@ EXIT_STATUSES: Final = (
     ExitStatus(4, "the root secret cannot be used", ("secret-unusable",)),
     ExitStatus(
         5,
-        "the store belongs to another node or version, was moved, or cannot be read",
-        ("store-misused", "store-moved"),
+        "the store belongs to another node or version, was moved, is beside its original, or cannot be read",
+        ("store-misused", "store-moved", "beside-original"),
     ),
     ExitStatus(6, "the settings are looser than the release record", ("release-loosened",)),
     ExitStatus(7, "collateral was refused", ("collateral-refused",)),

@@ -162,6 +162,9 @@ _ADMIN: Final[Table] = {
         "node.cli.operator.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
     ),
     "quota": Row("node.cli.operator.quota", "quota", "Show or set how much a space may hold.", "node"),
+    "backup": Row("node.cli.operator.backup", "backup", "Write the whole store into one file.", "node"),
+    "restore": Row("node.cli.operator.restore", "restore", "Make a data folder of a backup.", "node"),
+    "check": Row("node.cli.operator.check", "check", "Read the whole store, and name what is damaged.", "node"),
     "migrate-store": Row(
         "node.cli.operator.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"
     ),

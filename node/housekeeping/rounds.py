@@ -24,11 +24,13 @@ from spaces.errors import SpaceError
 from spaces.lease import Lease
 from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
+from spaces.values.held_bodies import has_held_bodies
 from spaces.values.tickets import sweep_tickets
 
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
 from ..services import Services
+from ..storage.stores import is_shared
 from . import retention, seal_audit, sweep_delegations
 
 TURN_S: Final = 30.0
@@ -66,6 +68,9 @@ class Job:
 
 
 async def _collect_bodies(services: Services) -> bool:
+    config = services.config
+    if not is_shared(config) and await asyncio.to_thread(has_held_bodies, config.data):  # BK2
+        return False
     now = services.clock.now()
     return await collect(services.store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH) > 0
 

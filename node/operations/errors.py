@@ -66,14 +66,15 @@ class DuplicateInvocation(Refusal):
 
 
 class ReplayUnknown(DuplicateInvocation):
-    """The store has forgotten what was used under the token's last minute: by its clock that was over (ST4, ST9)."""
+    """What was used under the token's last minute is not known: it was over (ST4, ST9), or is older than a restore."""
 
     code = "replay-unknown"
 
     def __init__(self) -> None:
         super().__init__(
-            "duplicate invocation cannot be ruled out: by the clock of the node's store this token ended minutes ago;"
-            " set the clocks of client and node, then sign a new one"
+            "duplicate invocation cannot be ruled out: by the clock of the node's store this token ended minutes ago,"
+            " or the store was restored from a backup minutes ago; set the clocks of client and node, or wait, then"
+            " sign a new one"
         )
 
 

@@ -36,7 +36,7 @@ from ..rates import Rates
 from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
-from ..storage.stores import moved_error
+from ..storage.stores import moved_error, refuse_beside_original
 
 
 async def claim_store(
@@ -63,11 +63,13 @@ async def claim_store(
 
     Raises:
         StoreMisused: the store belongs to another root secret or another version, has no free space for the migration
-            to this one, or its own rows do not decode.
+            to this one, was restored and is beside its original, or its own rows do not decode.
         ReleaseLoosened: the configuration would release more than the store's record allows.
         ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
     """
+    if not again:
+        await refuse_beside_original(config, store)  # BK6
     identity = await _open_identity(config, store, node_did=keyring.node_did, entropy=entropy)
     if not again:
         await _claim_records(config, store)

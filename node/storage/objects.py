@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from spaces.errors import BodiesElsewhere
+from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_place
@@ -79,8 +80,23 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
             await claim_bucket(objects, store_id)
     except BodiesElsewhere as error:
         raise StoreMisused(
-            str(error), hint="sealspace admin migrate-objects moves them; spec/operations/running.md"
+            str(error), hint="name that place (objects.url), or move them: sealspace admin migrate-objects"
         ) from None
+
+
+async def stored_objects(config: Config, store: Store) -> ObjectStore:
+    """Return the place of the bodies of a store, for a command that reads all of them.
+
+    Raises:
+        StoreMisused: no node was started on the store; or see `claim_objects`.
+        StoreUnavailable: store or bucket do not answer.
+    """
+    identity = await recorded_identity(store)
+    if identity is None:
+        raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+    objects = open_objects(config)
+    await claim_objects(config, store, objects, store_id=identity.store_id)
+    return objects
 
 
 async def claim_bucket(objects: ObjectStore, store_id: bytes) -> None:

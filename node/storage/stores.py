@@ -8,13 +8,18 @@ Example:
     finally: await store.close()
 """
 
+from pathlib import Path
+from shlex import quote
+
 from capabilities.ambient import Clock
-from spaces.errors import StoreMoved
+from spaces.errors import SpaceError, StoreMoved
+from spaces.identity import recorded_identity
+from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 
 from ..config.tree import Config
-from ..errors import ConfigurationError, StoreMisused
+from ..errors import BesideOriginal, ConfigurationError, StoreMisused
 
 
 def is_shared(config: Config) -> bool:
@@ -44,14 +49,16 @@ def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
-def left_store(config: Config) -> Store:
-    """Open a store that was moved away, for reading alone.
+def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
+    """Open the store for reading alone, whether a node runs or not; one that was moved away only if that is said.
 
     Raises:
-        StoreUnavailable: see `read_lmdb`.
+        StoreMoved, StoreUnavailable: see `read_lmdb`.
         ConfigurationError: see `shared_store`.
     """
-    return shared_store(config, may_be_moved=True) if is_shared(config) else read_lmdb(config.data)
+    if is_shared(config):
+        return shared_store(config, may_be_moved=may_be_moved)
+    return read_lmdb(config.data, may_be_moved=may_be_moved)
 
 
 def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
@@ -73,14 +80,55 @@ def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bo
     """
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="set store.url to postgresql://…")
-    from encryption_network.requests import MAX_LIFETIME_S
     from spaces.store.postgres.engine import open_postgres
 
-    # How long before its expiry a token or a challenge may be claimed here; a minute for the reading of clocks.
-    longest_life_s = max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
-    return open_postgres(config.store.url, clock=clock, longest_life_s=longest_life_s, may_be_moved=may_be_moved)
+    life_s = longest_life_s(config)
+    return open_postgres(config.store.url, clock=clock, longest_life_s=life_s, may_be_moved=may_be_moved)
+
+
+def longest_life_s(config: Config) -> int:
+    """Return how long before its expiry a token or a challenge may be claimed; a minute of it is for reading clocks."""
+    from encryption_network.requests import MAX_LIFETIME_S
+
+    return max(config.invocation.max_lifetime_s, config.release.challenge_s, MAX_LIFETIME_S) + 60
 
 
 def place_of(config: Config) -> str:
     """Return words for where the store is; never the address, which may hold a password."""
     return "the database of store.url" if is_shared(config) else str(config.data)
+
+
+async def refuse_beside_original(config: Config, store: Store) -> None:
+    """Refuse to serve a restored store while the store that the backup was taken of is in its place here (BK6).
+
+    Does not check: an original on another machine, in another container, or in a folder that was renamed.
+
+    Raises:
+        BesideOriginal: it is there, or what is there cannot be read.
+        StoreUnavailable, RecordDamaged: from reading this store.
+    """
+    row = None if is_shared(config) else (await store.read((RESTORED_KEY,))).records[0]
+    if row is None or row.value is None:
+        return
+    folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)
+    if folder != config.data.resolve() and identity is not None and await _holds(folder, identity.store_id):
+        raise BesideOriginal(
+            f"this store was restored from a backup of {folder}, which is still there",
+            hint=f"if this one is to take its place: mv {quote(str(folder))} {quote(str(folder) + '.old')}; "
+            "to serve both, restore it again with --as-new",
+        )
+
+
+async def _holds(folder: Path, store_id: bytes) -> bool:
+    """Whether a folder has the store of an id; also when what is there cannot be read."""
+    try:
+        if not (folder / "store").is_dir():
+            return False
+        original = read_lmdb(folder)
+        try:
+            found = await recorded_identity(original)
+        finally:
+            await original.close()
+    except (SpaceError, OSError):
+        return True
+    return found is not None and found.store_id == store_id

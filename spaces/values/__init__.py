@@ -4,6 +4,7 @@ What a request may do to a value is judged in `node.operations.values`.
 
 Modules:
     collector: removing objects that no head refers to.
+    held_bodies: the bodies of one moment, kept while a backup or a check reads them.
     listing: paths of a space under a prefix, in pages.
     long_paths: index rows that keep listings of long paths short.
     object_bucket: objects in an S3 bucket.

@@ -25,13 +25,23 @@ SPEC: Final = REPOSITORY / "spec"
 PAGE: Final = SPEC / "conformance.md"
 CASES_TABLE: Final = REPOSITORY / "tests" / "conformance" / "rules_of_cases.json"
 RECORDED: Final = SHARED_VECTORS / "wire" / "probes.jsonl"
-PAGES: Final = ("capabilities", "wire", "store", "encryption", "attestation", "release", "manifests", "receipts")
+PAGES: Final = (
+    "capabilities",
+    "wire",
+    "store",
+    "encryption",
+    "attestation",
+    "release",
+    "manifests",
+    "receipts",
+    "operations/backup",
+)
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
-_LETTERS = r"(?:EN|AT|RC|RL|IP|ST|MF|[PUXARECSTKVDIHMWQJ])"
+_LETTERS = r"(?:EN|AT|RC|RL|IP|ST|MF|BK|[PUXARECSTKVDIHMWQJ])"
 _ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|{_LETTERS}\d{{1,2}}a?)(?![\w])")
 _RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,2}})(?: to |–|-)(?:\1)?(\d{{1,2}})(?!\w)")
 _NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")

@@ -2,6 +2,8 @@
 
 Modules:
     audit: `sealspace admin audit`.
+    backup: `sealspace admin backup`.
+    check: `sealspace admin check`.
     collateral: `sealspace admin collateral`.
     config: `sealspace config show` and `init`.
     diagnoses: what `doctor` says about databases and buckets.
@@ -11,9 +13,11 @@ Modules:
     node_checks: what `doctor` checks on a node's machine.
     opened_store: the store for a command, with or without a running node.
     owners: `sealspace admin owners`.
+    passphrase: a passphrase from a file or a person.
     quota: `sealspace admin quota`.
     receipts: `sealspace admin receipts`.
     release: `sealspace admin release`.
+    restore: `sealspace admin restore`.
     serve: `sealspace serve`.
     settings: options that several commands share.
     settings_table: the table of settings.

@@ -10,26 +10,32 @@ from spaces.store.lmdb.engine import connect_lmdb
 from ...config.tree import Config
 from ...errors import NodeError, StoreMisused
 from ...platform.root_secret import STORE_FOLDER_NAME
-from ...storage.stores import embedded_store, is_shared, left_store, moved_error, place_of
+from ...storage.stores import embedded_store, is_shared, moved_error, place_of, read_store
 
 
 @asynccontextmanager
-async def opened_store(config: Config, *, is_left: bool = False) -> AsyncIterator[Store]:
+async def opened_store(config: Config, *, is_left: bool = False, is_for_reading: bool = False) -> AsyncIterator[Store]:
     """Open the store of the data folder, which a command never creates, or the database of `store.url`.
 
     Args:
         config: settings in force.
         is_left: the store was moved away; open what was left, for reading only.
+        is_for_reading: for reading all of a store on LMDB: a node may be started meanwhile.
 
     Raises:
         StoreMisused: there is no store, or it does not answer.
     """
+    if is_shared(config) and is_for_reading:
+        raise StoreMisused(
+            "the store is in a database, which has backups and checks of its own",
+            hint="pg_dump, then copy the large values and the root secret: spec/operations/postgresql.md",
+        )
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         raise StoreMisused(
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
         )
     try:
-        store = left_store(config) if is_left else _open(config)
+        store = read_store(config, may_be_moved=is_left) if is_left or is_for_reading else _open(config)
         try:
             yield store
         finally:

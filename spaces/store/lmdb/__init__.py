@@ -2,5 +2,6 @@
 
 Modules:
     engine: opening a store, alone or through the storekeeper.
+    snapshots: all of a store at one moment, for backups and checks.
     storekeeper: the single writer process of a data folder.
 """

@@ -41,8 +41,12 @@ def with_closed(closed: bytes, minutes: Collection[bytes]) -> bytes:
         gaps = [later[0] - former[1] for former, later in pairwise(spans)]
         at = gaps.index(min(gaps))
         spans[at : at + 2] = [(spans[at][0], spans[at + 1][1])]
-    edges = [edge for span in spans for edge in span][1:]  # the first span begins with time
-    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges])
+    return _encoded(spans)
+
+
+def with_closed_before(closed: bytes, minute: int) -> bytes:
+    """Return what is closed when every minute before one is too."""
+    return _encoded(_merged([*_spans(closed), (0, minute)]))
 
 
 def _spans(closed: bytes) -> Iterator[_Span]:
@@ -60,3 +64,8 @@ def _merged(spans: Collection[_Span]) -> list[_Span]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _encoded(spans: Collection[_Span]) -> bytes:
+    edges = [edge for span in spans for edge in span][1:]  # the first span begins with time
+    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges])

@@ -5,6 +5,7 @@
 <data>/blobs/                   bodies above the inline threshold
 <data>/storekeeper.lock         locked by the one process that writes
 <data>/store.sock               where it listens
+<data>/restoring/               what a restore has written so far; while it is there, nothing here is a store (BK4)
 """
 
 import fcntl
@@ -25,6 +26,7 @@ from ._tombstones import MAX_TABLES, make_table
 # that no process ever meets a map that another one enlarged.
 MAP_BYTES: Final = 1 << 40
 MAX_READERS: Final = 512
+RESTORING_NAME: Final = "restoring"
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path less its final zero byte
 
 
@@ -90,6 +92,8 @@ def mark_moved(folder: Path, place: str) -> None:
 
 
 def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.Environment:
+    if (place.parent / RESTORING_NAME).exists():  # BK4
+        raise StoreUnavailable(f"a restore into {place.parent} did not end: empty that folder and restore again")
     with ExitStack() as opened:
         try:
             env = lmdb.open(

@@ -8,7 +8,7 @@ from typing import Final
 import lmdb
 
 from ...errors import StoreUnavailable
-from ...keyspace import claim_key, claim_minute4
+from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
 from ..contract import (
     MAX_KEY_BYTES,
     MAX_PAGE_BYTES,
@@ -20,6 +20,7 @@ from ..contract import (
     Snapshot,
     check_read,
 )
+from ._closed_minutes import is_closed
 from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
 from ._tombstones import TABLE, open_table
@@ -48,7 +49,7 @@ class Reader:
             # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
             with self._env.begin() as txn:
                 if claimed and claim is not None:
-                    claimed = _is_durably_unused(txn, claim)
+                    claimed, is_forgotten = _judged_durably(txn, claim)
                 get, tombstones = txn.get, self._tombstones
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
                 pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
@@ -73,9 +74,17 @@ class Reader:
         return txn.get(end) or txn.get(end, None, self._tombstones)
 
 
-def _is_durably_unused(txn: "lmdb.Transaction[bytes]", claim: Claim) -> bool:
-    """Whether no commit made this claim: durable claims survive the loss of the unsynced ones (ST4)."""
-    return txn.get(claim_key(claim_minute4(claim.expires_at), claim.key[:16])) is None
+def _judged_durably(txn: "lmdb.Transaction[bytes]", claim: Claim) -> tuple[bool, bool]:
+    """Return whether no commit made this claim, and whether that is unknown because its minute is closed.
+
+    Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store has closed the
+    minutes of every token that its original may have accepted (BK5).
+    """
+    minute4 = claim_minute4(claim.expires_at)
+    closed = txn.get(CLAIM_FLOOR_KEY)
+    if closed is not None and is_closed(record_of(closed).value or b"", minute4):
+        return False, True
+    return txn.get(claim_key(minute4, claim.key[:16])) is None, False
 
 
 _KEY_ALONE: Final = Record(value=b"", stamp=b"")

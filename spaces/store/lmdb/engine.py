@@ -19,10 +19,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import lmdb
+
 from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreUnavailable
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
+from ._folder import RESTORING_NAME as RESTORING_NAME
 from ._folder import open_for_reading, socket_path_for
 from ._link import Link
 from ._owned_folder import owned_folder
@@ -50,7 +53,7 @@ def open_lmdb(
     with ExitStack() as opened:
         owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
         reader = Reader(owned.env, owned.replay_records)
-        return _LmdbStore(reader, WriterThread(owned.writer, owned.housekeeping), opened.pop_all())
+        return _LmdbStore(owned.env, reader, WriterThread(owned.writer, owned.housekeeping), opened.pop_all())
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
@@ -69,20 +72,36 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
         link = Link(socket_path or socket_path_for(path), clock or SystemClock())
-        return _LmdbStore(Reader(env, replay_records), link, opened.pop_all())
+        return _LmdbStore(env, Reader(env, replay_records), link, opened.pop_all())
 
 
-def read_lmdb(path: Path) -> Store:
-    """Open the store of a data folder read-only, also one that was moved; no process may use the folder (ST12).
+def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
+    """Open the store of a data folder read-only; another process may write it.
+
+    Args:
+        path: the data folder.
+        may_be_moved: open it also if the store was moved and this is what was left (ST12).
 
     Raises:
+        StoreMoved: the store was moved, and `may_be_moved` does not hold.
         StoreUnavailable: the folder contains no store, or one that only an earlier version has written.
         SchemaMismatch: a later version wrote it.
     """
     with ExitStack() as opened:
-        env = open_for_reading(path, may_be_moved=True)
+        env = open_for_reading(path, may_be_moved=may_be_moved)
         opened.callback(env.close)
-        return _LmdbStore(Reader(env, None), None, opened.pop_all())
+        return _LmdbStore(env, Reader(env, None), None, opened.pop_all())
+
+
+def environment_of(store: Store) -> lmdb.Environment:
+    """Return the environment of an opened store, for what reads all of it (`snapshots`).
+
+    Raises:
+        StoreUnavailable: the store is not on LMDB.
+    """
+    if not isinstance(store, _LmdbStore):
+        raise StoreUnavailable("the store is not on LMDB")
+    return store.env
 
 
 class _CommitLine(Protocol):
@@ -96,7 +115,8 @@ class _CommitLine(Protocol):
 class _LmdbStore:
     """Reads inline; commits go to the writer, where there is one."""
 
-    def __init__(self, reader: Reader, writer: _CommitLine | None, opened: ExitStack) -> None:
+    def __init__(self, env: lmdb.Environment, reader: Reader, writer: _CommitLine | None, opened: ExitStack) -> None:
+        self.env = env
         self._reader = reader
         self._writer = writer
         self._opened = opened

@@ -1,0 +1,32 @@
+"""A passphrase from a file or from the person who watches; never from an argument, which others can read."""
+
+from typing import TextIO
+
+import click
+
+from ...errors import SecretUnusable
+from ..terminal import watched
+
+MAX_CHARS = 1024
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    help="Its first line is the passphrase.",
+)
+
+
+def asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
+    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it is to be exact.
+
+    Raises:
+        SecretUnusable: nobody is there to be asked.
+        click.Abort: the person gave none.
+    """
+    if file is not None:
+        return file.readline(MAX_CHARS).rstrip("\r\n")
+    if not watched():
+        raise SecretUnusable(
+            "nobody is here to be asked for the passphrase", hint="give it with --passphrase-file FILE"
+        )
+    answer: str = click.prompt("passphrase", hide_input=True, confirmation_prompt=twice, err=True)
+    return answer

@@ -1,0 +1,118 @@
+"""The root secret sealed to a passphrase, for a backup: a file that `age --decrypt` opens too (BK8).
+
+    age-encryption.org/v1
+    -> scrypt <salt> <binary logarithm of scrypt's N>
+    <file key, under the key that scrypt makes of the passphrase>
+    --- <HMAC of all of the above under the file key>
+    <nonce><the secret, under the file key and the nonce>         bytes; the rest is base64 without padding
+
+scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB on a fast one; here
+it is 2^17 in what is sealed, and at most 2^20 in what is opened.
+
+Example:
+    sealed = seal_secret(secret, passphrase, entropy)
+    secret = open_secret(sealed, passphrase)
+
+Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chunk.
+"""
+
+import re
+from base64 import b64decode, b64encode
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from capabilities.ambient import Entropy
+
+from ..errors import SecretUnusable
+from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
+
+MIN_PASSPHRASE_CHARS: Final = 12
+_LOG_N: Final = 17
+_MOST_LOG_N: Final = 20
+_FILE_KEY_BYTES: Final = 16
+_NONCE_BYTES: Final = 16
+_TAG_BYTES: Final = 16
+_WRAP_NONCE: Final = bytes(12)
+_LAST_CHUNK: Final = bytes(11) + b"\x01"
+_FORM: Final = re.compile(
+    rb"(?P<head>age-encryption\.org/v1\n-> scrypt (?P<salt>[A-Za-z0-9+/]{22}) (?P<log_n>[1-9][0-9]?)\n"
+    rb"(?P<wrapped>[A-Za-z0-9+/]{43})\n---) (?P<mac>[A-Za-z0-9+/]{43})\n(?P<payload>.*)",
+    re.DOTALL,
+)
+
+
+def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
+    """Seal a root secret, at most MAX_SECRET_BYTES; `entropy` draws salt, file key and nonce.
+
+    Raises:
+        SecretUnusable: the passphrase is too short to protect anything.
+    """
+    if len(passphrase) < MIN_PASSPHRASE_CHARS:
+        text = f"the passphrase has less than {MIN_PASSPHRASE_CHARS} characters"
+        raise SecretUnusable(text, hint="choose six random words, or more")
+    salt, file_key, nonce = entropy.token(16), entropy.token(_FILE_KEY_BYTES), entropy.token(_NONCE_BYTES)
+    wrapped = ChaCha20Poly1305(_wrap_key(passphrase, salt, _LOG_N)).encrypt(_WRAP_NONCE, file_key, None)
+    head = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n---" % (_encoded(salt), _LOG_N, _encoded(wrapped))
+    payload = ChaCha20Poly1305(_derived(file_key, nonce, b"payload")).encrypt(_LAST_CHUNK, secret, None)
+    return head + b" " + _encoded(_mac(file_key, head).finalize()) + b"\n" + nonce + payload
+
+
+def open_secret(sealed: bytes, passphrase: str) -> bytes:
+    """Open what `seal_secret`, or `age --passphrase` with so short a file, made.
+
+    Args:
+        sealed: untrusted; its bounds are judged before anything is derived.
+        passphrase: untrusted.
+
+    Raises:
+        SecretUnusable: the passphrase is another, or the bytes are something else or were altered.
+    """
+    found = _FORM.fullmatch(sealed)
+    payload = b"" if found is None else found["payload"]
+    has_bounds = MIN_SECRET_BYTES <= len(payload) - _NONCE_BYTES - _TAG_BYTES <= MAX_SECRET_BYTES
+    # BK8: nothing is derived by parameters that cost more memory than a small machine has.
+    if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
+        raise SecretUnusable(
+            "the sealed secret in the backup is none of this version",
+            hint="--without-secret restores the rest; age --decrypt opens what age sealed",
+        )
+    try:
+        key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
+        file_key = ChaCha20Poly1305(key).decrypt(_WRAP_NONCE, _decoded(found["wrapped"]), None)
+        _mac(file_key, found["head"]).verify(_decoded(found["mac"]))
+        cipher = ChaCha20Poly1305(_derived(file_key, payload[:_NONCE_BYTES], b"payload"))
+        return cipher.decrypt(_LAST_CHUNK, payload[_NONCE_BYTES:], None)
+    except (InvalidTag, InvalidSignature, ValueError):
+        raise SecretUnusable(
+            "this passphrase does not open the root secret in the backup",
+            hint="give the one that the backup was made with, or --without-secret to restore the rest",
+        ) from None
+
+
+def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:
+    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << log_n, r=8, p=1)
+    return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
+
+
+def _derived(file_key: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(file_key)
+
+
+def _mac(file_key: bytes, head: bytes) -> HMAC:
+    mac = HMAC(_derived(file_key, b"", b"header"), SHA256())
+    mac.update(head)
+    return mac
+
+
+def _encoded(data: bytes) -> bytes:
+    return b64encode(data).rstrip(b"=")
+
+
+def _decoded(text: bytes) -> bytes:
+    return b64decode(text + b"=" * (-len(text) % 4), validate=True)

@@ -1,0 +1,232 @@
+"""The file of a backup: a tar archive, which any tar lists and unpacks.
+
+    member                        contents
+    ────────────────────────────  ───────────────────────────────────────────────────────────────────────────
+    backup.json                   `Header`
+    root-secret.age               the root secret, sealed; on request only
+    store/data.mdb.00000 and on   the LMDB file with all rows of one moment, in parts
+    blobs/<2 hex>/<name>          a body, named as in a data folder: space, BLAKE3, generation
+    digest                        BLAKE3 in hexadecimal of all bytes before this member, and a line feed
+
+The reader takes ordinary files with short names and nothing else, checks every byte of padding, and unpacks nothing:
+its caller decides what becomes of a member. `tarfile` itself keeps every member in memory, reads headers of any length,
+follows links, and takes a damaged header for the end.
+
+Example:
+    archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
+    archive.add(HEADER_NAME, encode_header(header))
+    archive.close()
+    for member in ArchiveReader(stream).members(): ...
+"""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tarfile import BLOCKSIZE, GNU_FORMAT, GNUTYPE_LONGNAME, REGTYPE, TarError, TarInfo
+from typing import Annotated, BinaryIO, Final, Literal
+
+import msgspec
+from blake3 import blake3
+
+from ..errors import BackupDamaged, StoreFull
+
+MAX_HEADER_BYTES: Final = 16 * 1024
+HEADER_NAME: Final = "backup.json"
+SECRET_NAME: Final = "root-secret.age"  # noqa: S105  # a file name
+STORE_PART: Final = "store/data.mdb."
+BODIES_FOLDER: Final = "blobs"
+DIGEST_NAME: Final = "digest"
+_DIGEST_BYTES: Final = 65
+_PIECE_BYTES: Final = 256 * 1024
+_MAX_NAME_BYTES: Final = BLOCKSIZE
+_ZEROS: Final = bytes(BLOCKSIZE)
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """What a backup says of itself, in JSON; with other fields it would have another `format`.
+
+    Attributes:
+        node_did: whose store it is.
+        marked_at: epoch seconds; every write that was acknowledged before is in the backup.
+        folder: the data folder, as an absolute path.
+        longest_life_s: for how long before its expiry a token was usable there.
+        has_secret: whether the sealed root secret is in the backup.
+    """
+
+    format: Literal[1] = 1
+    node_did: _Text
+    marked_at: Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]
+    folder: _Text
+    longest_life_s: Annotated[int, msgspec.Meta(ge=0, le=86_400 * 31)]
+    has_secret: bool
+
+
+encode_header: Final = msgspec.json.Encoder().encode
+
+
+def parse_header(contents: bytes) -> Header:
+    """Read the first member.
+
+    Raises:
+        BackupDamaged: it is not what a backup of this version begins with.
+    """
+    try:
+        return msgspec.json.decode(contents, type=Header)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise BackupDamaged("the file is no backup of this version, or was altered") from exc
+
+
+class ArchiveWriter:
+    """Writes members at the time `made_at`, and hashes everything; `require_space` is called before each write.
+
+    Each method raises StoreFull where there is no free space, and OSError where the disk refuses.
+    """
+
+    def __init__(self, stream: BinaryIO, require_space: Callable[[], None], *, made_at: float) -> None:
+        self._stream = stream
+        self._require_space = require_space
+        self._made_at = int(made_at)
+        self._hasher = blake3()
+        self._end_bytes = 0
+        self.size_bytes = 0
+
+    def add(self, name: str, contents: bytes) -> None:
+        """Write a whole member."""
+        self.begin(name, len(contents))
+        self.write(contents)
+        self.end()
+
+    def begin(self, name: str, size_bytes: int) -> None:
+        """Begin a member."""
+        info = TarInfo(name)
+        info.size, info.mode, info.mtime = size_bytes, 0o600, self._made_at
+        self.write(info.tobuf(GNU_FORMAT))
+        self._end_bytes = self.size_bytes + size_bytes
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Write some contents of the member."""
+        self._require_space()
+        with full_disk("the backup"):
+            self._stream.write(data)
+        self._hasher.update(data)
+        self.size_bytes += len(data)
+
+    def end(self) -> None:
+        """End the member; what was announced of it and not written is zeros."""
+        end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
+        while (missing_bytes := end_bytes - self.size_bytes) > 0:
+            self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
+
+    def close(self) -> str:
+        """Write the digest and the end of the archive; return the digest."""
+        digest = self._hasher.hexdigest()
+        self.add(DIGEST_NAME, digest.encode() + b"\n")
+        self.write(2 * _ZEROS)
+        return digest
+
+
+class ArchiveReader:
+    """Reads an archive once, from its beginning, in bounded memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hasher = blake3()
+        self._left_bytes = 0
+        self.size_bytes = 0
+
+    def members(self) -> Iterator[str]:
+        """Yield the names of members; what the caller left of one is skipped. The last is the digest, and is compared.
+
+        Raises:
+            BackupDamaged: the file is no backup, or was cut short or altered. Only the end of the iteration says that
+                all of it is whole.
+        """
+        is_whole = False
+        while True:
+            digest = self._hasher.hexdigest()
+            if (info := self._header()) is None:
+                break
+            if is_whole:
+                raise BackupDamaged("the backup was altered: something follows its digest")
+            self._left_bytes = info.size
+            if info.name == DIGEST_NAME:
+                if self.contents(_DIGEST_BYTES) != digest.encode() + b"\n":  # BK4
+                    raise BackupDamaged("the backup was altered: it does not have its digest")
+                is_whole = True
+            else:
+                yield info.name
+            for _ in self.pieces():
+                pass
+            self._read_zeros(-info.size % BLOCKSIZE)
+        self._read_zeros(BLOCKSIZE)
+        if self._stream.read(1) or not is_whole:
+            raise BackupDamaged("the backup was altered: it does not end with its digest")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the contents of the member at hand, in pieces of at most 256 KiB.
+
+        Raises:
+            BackupDamaged: the file ends before.
+        """
+        while self._left_bytes:
+            piece = self._read(min(self._left_bytes, _PIECE_BYTES))
+            self._left_bytes -= len(piece)
+            yield piece
+
+    def contents(self, most_bytes: int) -> bytes:
+        """Return the contents of the member at hand.
+
+        Raises:
+            BackupDamaged: they are longer than that, or the file ends before.
+        """
+        if self._left_bytes > most_bytes:
+            raise BackupDamaged("the backup was altered: a member is too long")
+        return b"".join(self.pieces())
+
+    def _header(self) -> TarInfo | None:
+        """Read the header of a member, with its name where that is long; None at the end of the archive."""
+        if (block := self._read(BLOCKSIZE)) == _ZEROS:
+            return None
+        info = _parsed(block)
+        if info.type == GNUTYPE_LONGNAME:
+            if info.size > _MAX_NAME_BYTES:
+                raise BackupDamaged("the backup was altered: a name is too long")
+            name = self._read(info.size).rstrip(b"\0")
+            self._read_zeros(-info.size % BLOCKSIZE)
+            info = _parsed(self._read(BLOCKSIZE))
+            info.name = name.decode("ascii", "replace")
+        if info.type != REGTYPE or info.size < 0:
+            raise BackupDamaged("the backup was altered: a member is no ordinary file")
+        return info
+
+    def _read_zeros(self, size_bytes: int) -> None:
+        if any(self._read(size_bytes)):
+            raise BackupDamaged("the backup was altered: there is something between its members")
+
+    def _read(self, size_bytes: int) -> bytes:
+        data = self._stream.read(size_bytes)
+        if len(data) != size_bytes:
+            raise BackupDamaged("the backup was cut short" if self.size_bytes else "the file is no backup")
+        self._hasher.update(data)
+        self.size_bytes += size_bytes
+        return data
+
+
+def _parsed(block: bytes) -> TarInfo:
+    try:
+        return TarInfo.frombuf(block, "utf-8", "replace")
+    except (TarError, ValueError) as exc:
+        raise BackupDamaged("the file is no backup, or was altered") from exc
+
+
+@contextmanager
+def full_disk(what: str) -> Iterator[None]:
+    """Raise StoreFull where the operating system says that there is no free space; `what` is written."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _NO_SPACE:
+            raise StoreFull(f"no free space for {what}") from exc
+        raise

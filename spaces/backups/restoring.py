@@ -1,0 +1,255 @@
+"""Making a data folder of a backup; it becomes one when all of the backup is verified.
+
+Everything is written into the folder `restoring` of the data folder first. While that exists, no process opens the data
+folder as a store. When the digest at the end of the backup holds, rows are changed so that the store is safe to serve,
+and what was written is moved to its place: the store last, then the folder is removed.
+
+Example:
+    with restoring_into(folder) as staging:
+        restored = await restore_backup(backup, staging, done=show)
+        await make_servable(staging, backup.header, longest_life_s=360, ...)
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from msgspec import Struct
+
+from capabilities.ambient import Clock, Entropy
+
+from ..errors import BackupDamaged
+from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
+from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
+from ..store.contract import MAX_PUTS, Commit, Put, Range, Store
+from ..store.lmdb.engine import RESTORING_NAME, open_lmdb
+from ..store.lmdb.snapshots import with_closed_before
+from ..values.object_folder import ObjectFolder, sync_folder
+from ..values.object_records import ObjectName, parse_file_name
+from .archive import (
+    BODIES_FOLDER,
+    HEADER_NAME,
+    MAX_HEADER_BYTES,
+    SECRET_NAME,
+    STORE_PART,
+    ArchiveReader,
+    Header,
+    full_disk,
+    parse_header,
+)
+
+MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
+_STORE: Final = "store"
+_MOVED: Final = ("secret", BODIES_FOLDER, _STORE)
+# Networks, receipts, their documents and the uses of those, audit records, their chain and its heads (`keyspace`).
+_OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
+
+
+class Restored(Struct, rename="camel"):
+    """What was restored.
+
+    Attributes:
+        bodies: how many.
+        body_bytes: their size.
+        left_out: file names of bodies that were missing or damaged in the store already.
+    """
+
+    bodies: int = 0
+    body_bytes: int = 0
+    left_out: list[str] = []  # a copy of it for each
+
+
+@contextmanager
+def restoring_into(folder: Path) -> Iterator[Path]:
+    """Make a data folder of what the block writes into the folder that it gets; on an error nothing is left.
+
+    Args:
+        folder: does not exist, or is empty.
+
+    Raises:
+        FileExistsError: there is something in it.
+        StoreFull: no free space.
+        OSError: it cannot be written.
+    """
+    if (was_there := folder.exists()) and any(folder.iterdir()):
+        raise FileExistsError(17, "is not empty; a backup is restored into an empty folder only", str(folder))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staging = folder / RESTORING_NAME
+    staging.mkdir(mode=0o700)  # refused where another restore began meanwhile
+    places = [staging]
+    try:
+        with full_disk("the restored store"):
+            yield staging
+            sync_folder(staging)
+            # Until `restoring` is gone, nothing opens what is there.
+            for name in _MOVED:
+                if (staging / name).exists():
+                    places.append((staging / name).rename(folder / name))
+            sync_folder(folder)
+            shutil.rmtree(staging)  # files of a store that was opened alone, and of this boot
+            sync_folder(folder)
+            sync_folder(folder.absolute().parent)
+    except BaseException:
+        for place in places:
+            _remove(place)
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _remove(place: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+
+class OpenedBackup:
+    """A backup of which the beginning was read; nothing of it is verified yet.
+
+    Args:
+        stream: a file with the backup, at its beginning.
+
+    Attributes:
+        header: what it says of itself.
+        sealed_secret: the root secret, sealed; None: not in the backup.
+        archive, members: what follows.
+
+    Raises:
+        BackupDamaged: the file is no backup of this version.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.archive = ArchiveReader(stream)
+        self.members = self.archive.members()
+        self.header = parse_header(self._next(HEADER_NAME, MAX_HEADER_BYTES))
+        has_secret = self.header.has_secret
+        self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if has_secret else None
+
+    def _next(self, name: str, most_bytes: int) -> bytes:
+        if next(self.members, None) != name:
+            raise BackupDamaged("the file is no backup")
+        return self.archive.contents(most_bytes)
+
+
+async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[[int], None]) -> Restored:
+    """Write the rows and bodies of a backup, and verify all of it (BK4); the store is not to be served yet.
+
+    Args:
+        backup: opened just now.
+        staging: without a store.
+        done: called after each part with how many bytes were read.
+
+    Raises:
+        BackupDamaged: the file is no backup, or was cut short or altered.
+        StoreFull: no free space.
+        StoreUnavailable: the disk refuses.
+    """
+    archive, bodies, restored = backup.archive, ObjectFolder(staging / BODIES_FOLDER), Restored()
+    with _new_file(staging / _STORE / "data.mdb") as rows:
+        next_part = 0
+        for member in backup.members:
+            if member == f"{STORE_PART}{next_part:05}":
+                next_part += 1
+                for piece in archive.pieces():
+                    rows.write(piece)
+            elif name := _body_name(member):
+                await _restore_body(archive, bodies, name, restored)
+            else:
+                raise BackupDamaged("the backup was altered: it has a member that no backup has")
+            done(archive.size_bytes)
+            await asyncio.sleep(0)
+    return restored
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """Make a file of mode 0600 in a folder of its own; durable when the block ends."""
+    path.parent.mkdir(mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    sync_folder(path.parent)
+
+
+def _body_name(member: str) -> ObjectName | None:
+    """Read the name of a body; None for any other member. Its file is named by what was read, never by the text."""
+    folder, _, rest = member.partition("/")
+    name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
+    return name if name is not None and rest[:3] == f"{name.digest[:1].hex()}/" else None
+
+
+async def _restore_body(archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored) -> None:
+    """Write a body; one without its digest was damaged in the store already, or else the backup's digest fails."""
+    incoming = await bodies.begin()
+    try:
+        for piece in archive.pieces():
+            await incoming.append(piece)
+        digest, size_bytes = await incoming.finish()
+        if digest == name.digest:
+            await incoming.rename(name)
+    except BaseException:
+        await incoming.discard()
+        raise
+    if digest == name.digest:
+        restored.bodies += 1
+        restored.body_bytes += size_bytes
+    else:
+        await incoming.discard()
+        restored.left_out.append(name.file_name)
+
+
+async def make_servable(
+    staging: Path, header: Header, *, longest_life_s: int, new_node_did: str | None, clock: Clock, entropy: Entropy
+) -> int:
+    """Change the rows of a restored store that must not be as they were; spec/operations/backup.md names them.
+
+    Args:
+        staging: where `restore_backup` wrote it.
+        header: of the backup.
+        longest_life_s: for how long before its expiry a token is usable here.
+        new_node_did: of a copy that is served beside its original; None: it takes the original's place.
+        clock: tells when the restore has ended.
+        entropy: makes the id of a copy.
+
+    Returns:
+        Tokens that expire before this minute since the epoch are refused.
+
+    Raises:
+        BackupDamaged: the rows are not those of the node that the header names.
+        SchemaMismatch: a later version wrote them.
+        StoreMoved, StoreUnavailable, StoreFull: the store does not open, or takes no commit.
+    """
+    store = open_lmdb(staging, reserve_bytes=0, clock=clock)
+    try:
+        identity = await recorded_identity(store)
+        if identity is None or identity.node_did != header.node_did:
+            raise BackupDamaged("the backup was altered: its rows are not those of the node that it names")
+        former = (await store.read((CLAIM_FLOOR_KEY,))).records[0]
+        # BK5: whatever the original accepted until now expires before then. A clock behind the mark is wrong.
+        open_from = int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s)) // 60 + 1
+        closed = with_closed_before((former and former.value) or b"", open_from)
+        puts = [Put(CLAIM_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
+        if new_node_did is None:
+            puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6
+        else:
+            for prefix in _OF_FORMER_KEYS:  # BK7
+                await _remove_rows(store, prefix)
+            new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
+            puts.append(Put(IDENTITY_KEY, identity_row(new)))
+            puts += [Put(key, None) for key in (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY)]
+        await store.commit(Commit(puts=tuple(puts)))
+    finally:
+        await store.close()
+    return open_from
+
+
+async def _remove_rows(store: Store, prefix: bytes) -> None:
+    rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
+    while keys := [key for key, _ in (await store.read(ranges=(rows,))).pages[0].rows]:
+        await store.commit(Commit(puts=tuple([Put(key, None) for key in keys])))

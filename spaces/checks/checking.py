@@ -1,0 +1,151 @@
+"""The whole check of a store on LMDB: rows and counters at one moment, then the bodies that those rows name.
+
+Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file that is
+cut short or overwritten can end the process by a signal: run it in one of its own.
+
+Example:
+    checked = await check_store(store, objects, folder)
+    if checked.damages: ...
+"""
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ..errors import RecordDamaged
+from ..grants.hosting import space_of
+from ..keyspace import (
+    LONG_VALUES_PREFIX,
+    OBJECTS_PREFIX,
+    ROWS_PREFIX,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    USAGE_PREFIX,
+    VALUES_PREFIX,
+    space_key,
+    walk_key,
+)
+from ..store.contract import Store
+from ..store.lmdb.snapshots import StoreSnapshot, parse_row, snapshot_of
+from ..values.held_bodies import bodies_stay, note_bodies, noted_bodies
+from ..values.object_store import ObjectStore
+from .rows import bookings
+
+_MOST: Final = (1 << 63) - 1
+MOST_SHOWN: Final = 1000
+"""Findings that are kept with their names; all are counted."""
+_ADD: Final = "insert into sums values (?, ?) on conflict (account) do update set amount = amount + excluded.amount"
+
+
+class Finding(Struct, frozen=True):
+    """Something that is damaged.
+
+    Attributes:
+        what: kind of thing: `store`, `row`, `counter` or `body`.
+        name: which; paths and ids, never a value.
+        text: what is wrong with it.
+    """
+
+    what: str
+    name: str
+    text: str
+
+
+class Checked(Struct, rename="camel"):
+    """What was checked, and what is damaged.
+
+    Attributes:
+        rows: how many, tombstones included.
+        bodies: how many.
+        body_bytes: their size.
+        damages: how many findings there are.
+        findings: the first MOST_SHOWN.
+    """
+
+    rows: int = 0
+    bodies: int = 0
+    body_bytes: int = 0
+    damages: int = 0
+    findings: list[Finding] = []  # a copy of it for each
+
+    def add(self, what: str, name: str, text: str) -> None:
+        """Add a finding."""
+        self.damages += 1
+        if len(self.findings) < MOST_SHOWN:
+            self.findings.append(Finding(what, name, text))
+
+
+async def check_store(store: Store, objects: ObjectStore, folder: Path) -> Checked:
+    """Check every row, counter and body.
+
+    Args:
+        store: on LMDB, in use or not.
+        objects: its bodies.
+        folder: the data folder.
+
+    Raises:
+        StoreUnavailable: the store, or the place of its bodies, does not answer.
+    """
+    checked = Checked()
+    try:
+        with bodies_stay(folder), tempfile.TemporaryFile() as notes:
+            with snapshot_of(store) as snapshot:
+                _check_rows(snapshot, checked)
+                note_bodies(snapshot, notes)
+            for name, size_bytes in noted_bodies(notes):
+                checked.bodies += 1
+                checked.body_bytes += size_bytes
+                try:
+                    async with await objects.open(name, size_bytes=size_bytes) as body:
+                        async for _ in body.pieces():
+                            pass
+                except RecordDamaged as exc:
+                    checked.add("body", name.file_name, str(exc))
+    except RecordDamaged as exc:
+        checked.add("store", "data.mdb", str(exc))
+    return checked
+
+
+def _check_rows(snapshot: StoreSnapshot, checked: Checked) -> None:
+    # "": a temporary file of SQLite, so that memory does not grow with the accounts.
+    with closing(sqlite3.connect("", isolation_level=None)) as sums:
+        sums.execute("create table sums (account blob primary key, amount integer not null) without rowid")
+        sums.execute("begin")
+        for key, row in snapshot.rows():
+            checked.rows += 1
+            try:
+                for account, amount in bookings(key, parse_row(row), snapshot.get):
+                    sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
+            except RecordDamaged as exc:
+                checked.add("row", _name_of(key, snapshot), str(exc))
+        # What an earlier version wrote is not charged to all accounts until a node has migrated it.
+        is_migrated = snapshot.get(walk_key(f"schema-{SCHEMA_VERSION}")) is None
+        schema = snapshot.get(SCHEMA_KEY)
+        if schema is None or schema.value != SCHEMA_VERSION.to_bytes(4, "big") or not is_migrated:
+            return
+        off = sums.execute("select account, amount from sums where amount != 0")
+        for account, amount in off:
+            checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
+
+
+def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
+    """Return words for a row or an account: which kind, of which space where it is known, under which path."""
+    if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
+        return f"value {key[17:].decode('utf-8', 'replace')!r} of {_space_name(key[1:17], snapshot)}"
+    if key[:2] in (USAGE_PREFIX, ROWS_PREFIX):
+        return f"bytes of the {'bodies' if key[:2] == USAGE_PREFIX else 'rows'} of {_space_name(key[2:], snapshot)}"
+    if key[:1] == OBJECTS_PREFIX:
+        return f"references to the body {key[17:49].hex()} of {_space_name(key[1:17], snapshot)}"
+    return f"{key[:1].decode('ascii', 'replace')!r} {key[1:].hex()}"
+
+
+def _space_name(space16: bytes, snapshot: StoreSnapshot) -> str:
+    try:
+        hosted = space_of(snapshot.get(space_key(space16)))
+    except RecordDamaged:
+        hosted = None
+    return f"the space {space16.hex()}" if hosted is None else hosted.space.text

@@ -1,0 +1,179 @@
+"""Whether a row is one of its kind (it decodes, lies under its own key, has its digests), and what it counts.
+
+A row books amounts to accounts, which are keys of counters or objects: a value what its row takes, a weighed row its
+weight, a head one reference to its body; a counter books its own value, negative. An account is right when all bookings
+of a store add up to zero.
+
+Opaque here, and not judged: what is sealed or belongs to a layer above (networks, evidence, receipts, collateral). The
+signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour and address
+are not compared: the rows they counted are gone.
+
+Example:
+    for account, amount in bookings(key, parse_row(row), snapshot.get): ...     # raises RecordDamaged
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from blake3 import blake3
+
+from ..audit.records import parse_audit_row
+from ..documents.collateral import state_of
+from ..documents.receipts import decode_basis
+from ..errors import RecordDamaged
+from ..grants.delegations import decode_delegation
+from ..grants.hosting import space_of
+from ..grants.revocations import revocation_of
+from ..keyspace import (
+    BODIES_COUNTER,
+    TOTAL_SPACES_COUNTER,
+    kept_counter,
+    object_key,
+    owner_counter,
+    rows_counter,
+    says_that_paths_go_on,
+    space_id16,
+    value_key,
+    x16,
+)
+from ..store.contract import Record, counter_of
+from ..store.lmdb.snapshots import ParsedRow
+from ..values.object_records import ObjectRecord, object_record_of, parse_object_work
+from ..values.quota import override_of
+from ..values.tickets import ticket_of
+from ..values.value_heads import head_of, row_bytes
+
+Booking = tuple[bytes, int]
+_Get = Callable[[bytes], Record | None]
+_Kind = Callable[[bytes, Record, int, _Get], Iterator[Booking]]
+
+
+def bookings(key: bytes, row: ParsedRow, get: _Get) -> Iterator[Booking]:
+    """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged.
+
+    Args:
+        key: of the row.
+        row: a tombstone is one of any kind.
+        get: reads another row of the same moment.
+
+    Raises:
+        RecordDamaged: it is not one of its kind.
+    """
+    record, account, weight_bytes = row
+    if record.value is None:
+        return
+    if account:
+        yield account, weight_bytes
+    kind = _KINDS.get(key[:1])
+    if kind is None:
+        raise RecordDamaged("there is no such kind of row")
+    yield from kind(key, record, weight_bytes, get)
+
+
+def _value(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    head = None if says_that_paths_go_on(key) else head_of(record, key=key)
+    if head is None:
+        _require(record.value == b"", "a row that says that paths go on has a value")
+        return
+    _require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
+    yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
+    if head.object_name is not None:
+        yield object_key(head.object_name.space16, head.object_name.digest) + head.object_name.generation, 1
+    if head.body is not None:
+        _require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
+        _require(len(head.body) == head.size_bytes, "a value does not have its size")
+
+
+def _object(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    found = object_record_of(record)
+    if found is not None:
+        yield key + found.generation, -found.references
+        yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
+
+
+def _due_work(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
+    work = parse_object_work(record.value or b"")
+    if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
+        yield BODIES_COUNTER, work.size_bytes
+
+
+def _delegation(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    found = decode_delegation(record)
+    if found is not None:
+        yield kept_counter(x16(found.registered.delegation.delegator)), 1
+        is_own = key[1:] == found.registered.delegation.content_key
+        _require(is_own, "a delegation lies under another key than its own")
+
+
+def _space(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    yield (TOTAL_SPACES_COUNTER if key[:1] == b"S" else owner_counter(key[1:17])), 1
+    hosted = space_of(record)
+    _require(
+        hosted is not None and key[-16:] == space_id16(hosted.space), "a space lies under another key than its own"
+    )
+
+
+def _counter(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    value = counter_of(record)
+    if key[:2] != b"ch":
+        yield key, -value
+
+
+def _checked(check: Callable[[bytes, Record], object]) -> _Kind:
+    """Make a kind of a check that books nothing."""
+
+    def kind(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+        check(key, record)
+        return iter(())
+
+    return kind
+
+
+def _document(key: bytes, record: Record) -> None:
+    _require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
+
+
+def _json(key: bytes, record: Record) -> None:
+    try:
+        found = json.loads(record.value or b"")
+    except (ValueError, RecursionError):
+        found = None
+    _require(isinstance(found, dict), "an entry of the audit chain does not decode")
+
+
+def _of_length(length: int) -> _Kind:
+    text = "a row does not have the length of its kind"
+    return _checked(lambda _, record: _require(len(record.value or b"") == length, text))
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise RecordDamaged(text)
+
+
+# By the first byte of the key, as `keyspace` has them.
+_KINDS: Final[Mapping[bytes, _Kind]] = {
+    b"K": _value,
+    b"k": _value,
+    b"B": _object,
+    b"Q": _due_work,
+    b"G": _delegation,
+    b"S": _space,
+    b"s": _space,
+    b"c": _counter,
+    b"D": _checked(_document),
+    b"j": _checked(_json),
+    b"y": _checked(_json),
+    b"X": _of_length(40),
+    **dict.fromkeys((b"I", b"P", b"M", b"E", b"t"), _of_length(32)),
+    b"L": _checked(lambda _, record: revocation_of(record)),
+    b"J": _checked(lambda _, record: parse_audit_row(record.value or b"")),
+    b"a": _checked(lambda _, record: decode_basis(record.value or b"")),
+    b"v": _checked(lambda _, record: state_of(record)),
+    b"T": _checked(lambda _, record: ticket_of(record)),
+    b"O": _checked(lambda _, record: override_of(record)),
+    **dict.fromkeys((b"m", b"N", b"A", b"C", b"R", b"d", b"V", b"o"), _checked(lambda _, record: None)),
+}

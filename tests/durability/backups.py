@@ -1,0 +1,113 @@
+"""Backups of a node under load, by its command, and the comparison of a restored store with what was acknowledged.
+
+Example:
+    await back_up_many_times(tmp_path, rounds=20)
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from durability.load import KEYS, Writer, new_session, side_by_side, state_of
+from running_node import COMMAND, RunningNode, running_node
+from tests_support import REPOSITORY, CountingEntropy
+
+from capabilities.resources import parse_space_id
+from spaces.store.lmdb.engine import read_lmdb
+from spaces.values.object_folder import ObjectFolder
+from spaces.values.value_heads import Values, head_key, head_of
+
+WRITERS = 16
+_WAIT_S = 120
+
+
+def said(*arguments: str) -> dict[str, Any]:
+    """Run a command that has to succeed; return its JSON document."""
+    ended = subprocess.run(
+        [*COMMAND, *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=_WAIT_S,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert ended.returncode == 0, ended.stderr
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return document
+
+
+async def back_up_many_times(folder: Path, *, rounds: int) -> int:
+    """Take backups of a node under the load of 16 writers, and compare each with what was acknowledged; return rows."""
+    rows = 0
+    with running_node(folder / "node") as node:
+        writers = [Writer(at) for at in range(WRITERS)]
+        async with new_session() as session:
+            ended, count = asyncio.Event(), Counting()
+            load = asyncio.create_task(
+                side_by_side([writer.run_until(session, node.url, ended, count.add) for writer in writers])
+            )
+            try:
+                for at in range(rounds):
+                    rows += await _back_up_once(folder, node, writers, count, at, load)
+            finally:
+                ended.set()
+                await load
+    assert said("admin", "check", "--data", str(folder / "node" / "data"))["damages"] == 0
+    return rows
+
+
+class Counting:
+    """How many writes were acknowledged, and a way to wait for more."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._more = asyncio.Event()
+
+    def add(self) -> None:
+        self.count += 1
+        self._more.set()
+
+    async def more(self, number: int) -> None:
+        """Wait until that many more writes were acknowledged."""
+        until = self.count + number
+        while self.count < until:
+            self._more.clear()
+            await asyncio.wait_for(self._more.wait(), _WAIT_S)
+
+
+async def _back_up_once(
+    folder: Path, node: RunningNode, writers: list[Writer], count: Counting, at: int, load: "asyncio.Task[None]"
+) -> int:
+    file, restored = folder / f"{at}.backup", folder / f"restored-{at}"
+    await count.more(4 * WRITERS)
+    acknowledged = [list(writer.acknowledged) for writer in writers]
+    before = count.count
+    taken = await asyncio.to_thread(said, "admin", "backup", str(file), "--data", str(node.folder / "data"))
+    asked = [list(writer.asked) for writer in writers]
+    assert not load.done()
+    assert count.count > before  # the node went on
+    assert taken["leftOut"] == []
+    await asyncio.to_thread(said, "admin", "restore", str(file), "--data", str(restored))
+    checked = await asyncio.to_thread(said, "admin", "check", "--data", str(restored))
+    assert (checked["damages"], checked["bodies"]) == (0, taken["bodies"]), checked
+    for writer, least, most in zip(writers, acknowledged, asked, strict=True):
+        await compare(restored, writer, least, most)
+    return int(checked["rows"])
+
+
+async def compare(folder: Path, writer: Writer, least: list[int], most: list[int]) -> None:
+    """Compare what a restored store has of a writer's keys with the writes between two numbers of each."""
+    store = read_lmdb(folder)
+    try:
+        values = Values(store, ObjectFolder(folder / "blobs"), CountingEntropy())
+        space = parse_space_id(writer.space)
+        for at in range(KEYS):
+            key = head_key(space, f"key-{at}")
+            head = head_of((await store.read((key,))).records[0], key=key)
+            found = None if head is None else await values.read_body(head)
+            allowed = [state_of(writer.resource(at), number) for number in range(least[at], most[at] + 1)]
+            assert found in allowed, (writer.resource(at), found and found[:100], least[at], most[at])
+    finally:
+        await store.close()

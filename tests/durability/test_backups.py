@@ -1,0 +1,175 @@
+"""Backups by the commands of an operator: under load, with the root secret, of bad input, ended by a signal."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from durability.backups import back_up_many_times
+from durability.load import PUT, Writer, new_session
+from engines import needs_folder
+from running_node import COMMAND, running_node
+from tests_support import REPOSITORY
+
+from node.cli import main
+from node.cli.exit_status import EXIT_STATUS, INTERRUPTED
+
+pytestmark = [pytest.mark.slow, needs_folder()]
+
+PASSPHRASE = "six words are better than one"
+Admin = Callable[..., tuple[int, Any, str]]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(place.name for place in folder.iterdir())
+
+
+async def test_backups_under_load(tmp_path: Path) -> None:
+    """Each backup of a node under 16 writers has every write acknowledged before it, and checks clean (BK1 to BK4)."""
+    assert await back_up_many_times(tmp_path, rounds=2) > 100
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a node that was used, and stopped."""
+    folder = tmp_path_factory.mktemp("used")
+
+    async def use() -> None:
+        with running_node(folder / "node", workers=1) as node:
+            writer = Writer(0)
+            async with new_session() as session:
+                for _ in range(12):
+                    assert (await writer.write(session, node.url)).status in (200, 404)
+                for at, size_bytes in enumerate((60_000, 60_000, 60_000, 600_000), 9):
+                    body = bytes((at,)) * size_bytes
+                    assert (await writer.invoke(session, node.url, at, PUT, body)).status == 200
+            assert node.stop() == 0
+
+    asyncio.run(use())
+    return folder / "node" / "data"
+
+
+@pytest.fixture
+def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
+    """Run a command of the operator in this process; returns its status, its JSON document, and what it said."""
+    was = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object, json_: bool = True) -> tuple[int, Any, str]:
+        status = main(["admin", *map(str, arguments), *(["--json"] if json_ else [])])
+        said = capsys.readouterr()
+        return status, json.loads(said.out) if json_ and said.out else said.out, said.err
+
+    yield run
+    signal.signal(signal.SIGTERM, was)
+
+
+def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> None:
+    """It is there on request, sealed; restored with its passphrase alone, or left out; never readable (BK8)."""
+    file, passphrase, wrong = tmp_path / "backup", tmp_path / "passphrase", tmp_path / "wrong"
+    secret, unusable = (used / "secret").read_bytes(), EXIT_STATUS["secret-unusable"]
+    with_secret = ("backup", file, "--data", used, "--with-secret")
+    assert admin(*with_secret)[0] == unusable  # nobody is there to be asked
+    passphrase.write_text("too short\n")
+    assert admin(*with_secret, "--passphrase-file", passphrase)[0] == unusable
+    assert names(tmp_path) == ["passphrase"]
+    passphrase.write_text(PASSPHRASE + "\n")
+    assert admin(*with_secret, "--passphrase-file", passphrase)[0] == 0
+    assert secret not in file.read_bytes()
+    wrong.write_text(PASSPHRASE + "!")
+    there = tmp_path / "restored"
+    status, _, said = admin("restore", file, "--data", there, "--passphrase-file", wrong)
+    assert (status, "this passphrase does not open the root secret" in said) == (unusable, True)
+    assert not there.exists()
+    assert admin("restore", file, "--data", there, "--passphrase-file", passphrase)[0] == 0
+    assert ((there / "secret").read_bytes(), (there / "secret").stat().st_mode & 0o777) == (secret, 0o600)
+    assert admin("restore", file, "--data", tmp_path / "without", "--without-secret")[0] == 0
+    assert not (tmp_path / "without" / "secret").exists()
+    _, shown, _ = admin("restore", file, "--data", tmp_path / "new", "--as-new")
+    assert (tmp_path / "new" / "secret").read_bytes() != secret
+    assert (shown["isNew"], shown["nodeDid"]) != (True, admin("restore", file, "--data", there)[1])
+
+
+def test_what_bad_input_gets(used: Path, tmp_path: Path, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged file, a used folder, a taken name, no store, a database: an error by name, and nothing is changed."""
+    file, cut, misused = tmp_path / "backup", tmp_path / "cut", EXIT_STATUS["store-misused"]
+    status, taken, said = admin("backup", file, "--data", used)
+    assert (status, taken["bodies"], taken["leftOut"], taken["digest"] in said) == (0, 1, [], True)
+    whole = file.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    status, _, said = admin("restore", cut, "--data", tmp_path / "restored")
+    assert (status, "nothing was restored: the backup was cut short" in said) == (1, True)
+    status, _, said = admin("restore", file, "--data", used)
+    assert (status, "is not empty" in said) == (1, True)
+    status, _, said = admin("backup", file, "--data", used)
+    assert (status, "exists already" in said, file.read_bytes() == whole) == (1, True, True)
+    assert admin("backup", tmp_path / "other", "--data", tmp_path / "nothing")[0] == misused
+    assert admin("check", "--data", tmp_path / "nothing")[0] == misused
+    monkeypatch.setenv("SEALSPACE_STORE__URL", "postgresql://nowhere.example/none")
+    for arguments in (("backup", tmp_path / "other"), ("restore", file), ("check",)):
+        status, _, said = admin(*arguments, "--data", tmp_path / "restored")
+        assert status in (misused, EXIT_STATUS["configuration-invalid"])
+        assert "pg_dump" in said or "migrate-store" in said
+    assert names(tmp_path) == ["backup", "cut"]
+
+
+def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> None:
+    """`check` prints a line for what is damaged and ends with 1; so does a backup, which has the rest (BK3, BK9)."""
+    there = tmp_path / "data"
+    shutil.copytree(used, there)
+    assert admin("check", "--data", there, json_=False)[:2] == (0, "")
+    body = max((there / "blobs").rglob("*-*"), key=lambda place: place.stat().st_size if place.is_file() else 0)
+    body.write_bytes(body.read_bytes()[:-1] + b"!")
+    line = f"damage: body {body.name}: a body does not have the digest of its head\n"
+    assert admin("check", "--data", there, json_=False)[:2] == (1, line)
+    status, taken, said = admin("backup", tmp_path / "backup", "--data", there)
+    assert (status, taken["leftOut"], body.name in said) == (1, [body.name], True)
+    status, restored, _ = admin("restore", tmp_path / "backup", "--data", tmp_path / "restored")
+    assert (status, restored["leftOut"]) == (1, [body.name])
+
+
+@pytest.mark.parametrize(("how", "text"), [("cut", "ended the process (SIGBUS)"), ("zeros", "does not open (Corrupt")])
+def test_damaged_pages_are_named(used: Path, tmp_path: Path, admin: Admin, how: str, text: str) -> None:
+    """A file of the store that was cut short, or overwritten, is a finding, whatever reading it does (BK9)."""
+    (tmp_path / "data" / "store").mkdir(parents=True)
+    place = tmp_path / "data" / "store" / "data.mdb"
+    shutil.copy(used / "store" / "data.mdb", place)
+    size_bytes, kept_bytes = place.stat().st_size, 2 * 4096  # the two pages that say where the others are
+    os.truncate(place, kept_bytes)
+    if how == "zeros":
+        os.truncate(place, size_bytes)
+    status, checked, _ = admin("check", "--data", tmp_path / "data")
+    assert (status, checked["damages"], checked["findings"][0]["what"]) == (1, 1, "store")
+    assert text in checked["findings"][0]["text"]
+
+
+def test_a_signal_ends_a_restore(used: Path, tmp_path: Path, admin: Admin) -> None:
+    """SIGTERM in the middle of a restore leaves nothing of it (BK4)."""
+    assert admin("backup", tmp_path / "backup", "--data", used)[0] == 0
+    pipe, there = tmp_path / "pipe", tmp_path / "restored"
+    os.mkfifo(pipe)
+    with (
+        subprocess.Popen(
+            [*COMMAND, "admin", "restore", str(pipe), "--data", str(there)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        ) as process,
+        pipe.open("wb", buffering=0) as stream,
+    ):
+        data = (tmp_path / "backup").read_bytes()
+        rows = data[: data.index(b"blobs/") - 1024]
+        assert len(rows) > 150_000  # more than a pipe holds: it takes them once the restore is at work
+        stream.write(rows)
+        assert (there / "restoring").is_dir()
+        process.send_signal(signal.SIGTERM)
+        with suppress(BrokenPipeError):
+            stream.write(data[len(rows) :])  # so that a read that had just begun ends
+        assert process.wait(30) == INTERRUPTED
+    assert not there.exists()

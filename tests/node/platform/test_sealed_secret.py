@@ -1,0 +1,80 @@
+"""The root secret sealed to a passphrase (BK8)."""
+
+from contextlib import suppress
+
+import pyrage
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests_support import CountingEntropy
+
+from node.errors import SecretUnusable
+from node.platform.sealed_secret import open_secret, seal_secret
+
+SECRET = bytes(range(32))
+PASSPHRASE = "correct horse battery"
+THEIRS = (
+    b"age-encryption.org/v1\n"
+    b"-> scrypt kropbWGTIUjd1lzrhipnWw 17\n"
+    b"sURz92tJ1S6uQuBMmetEU1AZhnGrVtiE7PnF+9S2S0Q\n"
+    b"--- QkV33MnnCJQh+UJHnFHP44ylRbGK8nUbwVu3sm61ArY\n"
+    + bytes.fromhex(
+        "3ce81335ac9a95e3e711ed074f971693a2cc675a5d59e4194c8bb9ce689d17dc1538ec61b4735fe9e90d75c90ca1b92996e72e02c632b214b2ee2efc2fe1c9a3"
+    )
+)
+"""What another implementation of age, pyrage 1.4.0, made of SECRET and PASSPHRASE."""
+
+
+@pytest.fixture(scope="module")
+def sealed() -> bytes:
+    return seal_secret(SECRET, PASSPHRASE, CountingEntropy())
+
+
+def test_it_opens_with_its_passphrase_alone(sealed: bytes) -> None:
+    """The same passphrase opens it, another does not, and the secret is not in it (BK8)."""
+    assert open_secret(sealed, PASSPHRASE) == SECRET
+    assert SECRET[:8] not in sealed
+    for passphrase in (PASSPHRASE + " ", ""):
+        with pytest.raises(SecretUnusable, match="does not open"):
+            open_secret(sealed, passphrase)
+
+
+def test_age_opens_it_and_the_other_way_round(sealed: bytes) -> None:
+    """An independent implementation of age opens what is sealed here, and what it sealed is opened here (BK8)."""
+    assert pyrage.passphrase.decrypt(sealed, PASSPHRASE) == SECRET
+    assert open_secret(THEIRS, PASSPHRASE) == SECRET
+
+
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_an_altered_one_does_not_open(sealed: bytes, data: st.DataObject) -> None:
+    """Whichever bit is another one, it does not open (BK8)."""
+    at = data.draw(st.integers(0, len(sealed) - 1).filter(lambda at: sealed[at - 1 : at + 1] != b"17"))
+    altered = bytearray(sealed)
+    altered[at] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(SecretUnusable):
+        open_secret(bytes(altered), PASSPHRASE)
+
+
+@pytest.mark.parametrize("log_n", [b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000])
+def test_parameters_are_bounded(sealed: bytes, log_n: bytes) -> None:
+    """Nothing is derived with parameters beyond those of this version (BK8)."""
+    with pytest.raises(SecretUnusable, match="none of this version"):
+        open_secret(sealed.replace(b" 17\n", b" " + log_n + b"\n", 1), PASSPHRASE)
+
+
+@pytest.mark.parametrize("passphrase", ["", "short", "e" * 11])
+def test_a_passphrase_that_protects_nothing(passphrase: str) -> None:
+    """Too short a passphrase seals nothing, and is not repeated (BK8)."""
+    with pytest.raises(SecretUnusable) as raised:
+        seal_secret(SECRET, passphrase, CountingEntropy())
+    assert not passphrase or passphrase not in raised.value.text + raised.value.hint
+
+
+@settings(max_examples=30)
+@given(data=st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"age-encryption.org/v1\n-> " + tail))
+def test_fuzz_sealed_secrets(data: bytes) -> None:
+    """Any bytes are no secret of ours, and cost no derivation unless they have its form."""
+    with suppress(SecretUnusable):
+        open_secret(data, PASSPHRASE)
+        pytest.fail("it opened")

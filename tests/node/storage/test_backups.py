@@ -1,0 +1,247 @@
+"""Backups of a whole node: what its people did is there, what a token may still do, and where a copy is served."""
+
+import shutil
+from pathlib import Path
+
+import aiohttp
+import pytest
+from conformance.minting import key_token
+from engines import needs_folder
+from msgspec.structs import replace
+from s3_server import KEY_ID, SECRET_KEY, s3_server
+from tests_support import CountingEntropy, FixedClock
+
+from capabilities.signatures import Ed25519Signer
+from encryption_network.keyring import Keyring
+from node.config.tree import Config, Http, Objects, Store
+from node.errors import StoreMisused
+from node.housekeeping.rounds import JOBS
+from node.processes.embedded import EmbeddedNode, embedded_node
+from node.storage.objects import stored_objects
+from node.storage.stores import longest_life_s
+from sealspace.client import Client
+from sealspace.wallets import Wallet, new_wallet
+from spaces.backups.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
+from spaces.backups.taking import backup_file, take_backup
+from spaces.checks.checking import check_store
+from spaces.store.lmdb.engine import read_lmdb
+from spaces.values.held_bodies import bodies_stay
+from spaces.values.object_folder import ObjectFolder
+
+pytestmark = needs_folder()
+
+OWNER = Ed25519Signer(b"\x61" * 32)
+SPACE = f"tinycloud:{OWNER.did.removeprefix('did:')}:default"
+LARGE = bytes(range(256)) * 400
+
+
+def config_of(folder: Path) -> Config:
+    return Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder)))
+
+
+async def back_up_node(node: EmbeddedNode, path: Path) -> None:
+    services = node.services
+    objects = await stored_objects(services.config, services.store)
+    with backup_file(path) as stream:
+        await take_backup(
+            services.store,
+            objects,
+            stream,
+            folder=services.config.data.resolve(),
+            longest_life_s=longest_life_s(services.config),
+            sealed_secret=None,
+            clock=services.clock,
+            done=lambda done: None,
+        )
+
+
+async def restore_into(folder: Path, path: Path, clock: FixedClock, *, new_node_did: str | None = None) -> int:
+    """Restore a backup; return the time from which on tokens have to expire."""
+    with path.open("rb") as stream, restoring_into(folder) as staging:
+        backup = OpenedBackup(stream)
+        await restore_backup(backup, staging, done=lambda done: None)
+        return 60 * await make_servable(
+            staging,
+            backup.header,
+            longest_life_s=longest_life_s(config_of(folder)),
+            new_node_did=new_node_did,
+            clock=clock,
+            entropy=CountingEntropy(),
+        )
+
+
+async def damages(folder: Path) -> int:
+    store = read_lmdb(folder)
+    try:
+        checked = await check_store(store, ObjectFolder(folder / "blobs"), folder)
+        assert checked.rows > 20
+        return checked.damages
+    finally:
+        await store.close()
+
+
+def call(clock: FixedClock, ability: str, name: str, *, expires_at: float | None = None) -> str:
+    resource = {f"{SPACE}/kv/{name}": [f"tinycloud.kv/{ability}"]}
+    return key_token(OWNER, audience=OWNER.did, grants=resource, expires_at=expires_at or clock.now() + 60, nonce=name)
+
+
+async def send(node: EmbeddedNode, token: str, body: bytes | None = None) -> tuple[int, bytes]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(node.url + "/invoke", headers={"Authorization": token}, data=body) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+async def people(node: EmbeddedNode, clock: FixedClock) -> Wallet:
+    """Let an owner sign in, keep values and secrets, grant and revoke."""
+    wallet = new_wallet()
+    async with Client(node.url, clock=clock) as client:
+        await client.sign_in(wallet)
+        await client.secrets().put("TOKEN", "s3cret")
+        await client.kv().put("note", b"n", metadata={"x-kind": "note"})
+        await client.kv().put("large", LARGE)
+        await client.kv().put("gone", LARGE)
+        await client.kv().delete("gone")
+    return wallet
+
+
+async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
+    """Values, secrets and sign-ins are as they were; a used token is refused, and so is every one of its time (BK5)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    async with embedded_node(config_of(here), clock=clock) as node:
+        wallet = await people(node, clock)
+        assert (await send(node, call(clock, "put", "k"), b"1"))[0] == 200
+        used_before = call(clock, "get", "k", expires_at=clock.now() + 280)
+        assert await send(node, used_before) == (200, b"1")
+        await back_up_node(node, tmp_path / "backup")
+        clock.advance(100)
+        used_after = call(clock, "get", "k", expires_at=clock.now() + 290)
+        assert (await send(node, used_after))[0] == 200
+        assert (await send(node, call(clock, "put", "k"), b"2"))[0] == 200
+    assert await damages(here) == 0
+    shutil.move(here, tmp_path / "lost")
+    clock.advance(5)
+    open_from = await restore_into(there, tmp_path / "backup", clock)
+    assert await damages(there) == 0
+    shutil.copy(tmp_path / "lost" / "secret", there / "secret")
+    async with embedded_node(config_of(there), clock=clock) as node:
+        for token in (used_before, used_after, call(clock, "get", "k")):
+            status, text = await send(node, token)
+            assert (status, b"restored from a backup" in text) == (409, True), text
+        clock.advance(open_from - clock.now())
+        assert (await send(node, used_after))[0] == 401  # it has expired
+        assert await send(node, call(clock, "get", "k")) == (200, b"1")
+        async with Client(node.url, clock=clock) as client:
+            await client.sign_in(wallet)
+            assert (await client.kv().get("note")).body == b"n"
+            assert (await client.kv().get("large")).body == LARGE
+            assert await client.secrets().list() == ("TOKEN",)
+    assert await damages(there) == 0
+
+
+async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:
+    """Where the original is, running or not, a node refuses the restored store; elsewhere it serves it (BK6)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    async with embedded_node(config_of(here), clock=clock) as node:
+        await people(node, clock)
+        await back_up_node(node, tmp_path / "backup")
+        await restore_into(there, tmp_path / "backup", clock)
+        shutil.copy(here / "secret", there / "secret")
+        await refuses(there, clock)
+    await refuses(there, clock)
+    (here / "store" / "data.mdb").write_bytes(b"what cannot be read")
+    await refuses(there, clock)
+    shutil.rmtree(here)
+    async with embedded_node(config_of(here), clock=clock):  # another store has taken the folder
+        pass
+    async with embedded_node(config_of(there), clock=clock):
+        pass
+    shutil.move(there, here / "moved")
+
+
+async def refuses(folder: Path, clock: FixedClock) -> None:
+    with pytest.raises(StoreMisused, match="which is still there") as raised:
+        async with embedded_node(config_of(folder), clock=clock):
+            pass
+    assert raised.value.code == "beside-original"
+    assert "--as-new" in raised.value.hint
+
+
+async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> None:
+    """It is another node, with the values; what names the original as its audience is refused by it (BK7)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    other = CountingEntropy(b"other").token(32)
+    async with embedded_node(config_of(here), clock=clock) as node:
+        wallet = await people(node, clock)
+        assert (await send(node, call(clock, "put", "k"), b"1"))[0] == 200
+        await back_up_node(node, tmp_path / "backup")
+        new_did = Keyring(other).node_did
+        open_from = await restore_into(there, tmp_path / "backup", clock, new_node_did=new_did)
+        (there / "secret").write_bytes(other)
+        (there / "secret").chmod(0o600)
+        assert await damages(there) == 0
+        clock.advance(open_from - clock.now())
+        async with embedded_node(config_of(there), clock=clock) as copy:
+            assert copy.services.keyring.node_did == new_did != node.services.keyring.node_did
+            assert copy.services.store_id != node.services.store_id
+            assert await send(copy, call(clock, "get", "k")) == (200, b"1")
+            named = key_token(
+                OWNER,
+                audience=node.services.keyring.node_did,
+                grants={f"{SPACE}/kv/k": ["tinycloud.kv/get"]},
+                expires_at=clock.now() + 60,
+                nonce="named",
+            )
+            assert (await send(copy, named))[0] == 401
+            assert (await send(node, named))[0] == 200
+            async with Client(copy.url, clock=clock) as client:
+                await client.sign_in(wallet)
+                assert (await client.kv().get("large")).body == LARGE
+    assert await damages(there) == 0
+    shutil.copy(here / "secret", there / "secret")
+    with pytest.raises(StoreMisused):  # with the secret of the original it does not start
+        async with embedded_node(config_of(there), clock=clock):
+            pass
+
+
+async def test_the_collector_waits_for_a_backup(tmp_path: Path) -> None:
+    """The node's own round removes no body while a backup is copied, however late it is by any clock (BK2)."""
+    clock, here = FixedClock(), tmp_path / "here"
+    job = next(job for job in JOBS if job.name == "collect-bodies")
+    async with embedded_node(config_of(here), clock=clock) as node:
+        await people(node, clock)
+        assert (await send(node, call(clock, "put", "big"), LARGE + b"big"))[0] == 200
+        assert (await send(node, call(clock, "del", "big")))[0] == 200
+        files = sorted((here / "blobs").glob("*/*-*"))
+        with bodies_stay(here):
+            clock.advance(10 * 86_400)
+            assert await job.round(node.services) is False
+        assert sorted((here / "blobs").glob("*/*-*")) == files
+        while await job.round(node.services):
+            pass
+        clock.advance(4000)
+        assert await job.round(node.services) is True
+        assert len(list((here / "blobs").glob("*/*-*"))) == len(files) - 1 == 1
+
+
+async def test_large_values_in_a_bucket(tmp_path: Path) -> None:
+    """They are in the backup too, and in the folder afterwards; without the bucket's name nothing is taken (BK3)."""
+    clock, here, there = FixedClock(), tmp_path / "here", tmp_path / "there"
+    server = s3_server()
+    place = server.new_bucket()
+    url = f"s3://{place.bucket}/{place.prefix}"
+    bucket = Objects(url=url, endpoint=server.endpoint, key_id=KEY_ID, secret_key=SECRET_KEY)
+    async with embedded_node(replace(config_of(here), objects=bucket), clock=clock) as node:
+        wallet = await people(node, clock)
+        assert not (here / "blobs").exists()
+        with pytest.raises(StoreMisused, match="large values of this store lie in s3://"):
+            await stored_objects(config_of(here), node.services.store)
+        await back_up_node(node, tmp_path / "backup")
+    shutil.move(here, tmp_path / "lost")
+    clock.advance(await restore_into(there, tmp_path / "backup", clock) - clock.now())
+    shutil.copy(tmp_path / "lost" / "secret", there / "secret")
+    assert await damages(there) == 0
+    async with embedded_node(config_of(there), clock=clock) as node, Client(node.url, clock=clock) as client:
+        await client.sign_in(wallet)
+        assert (await client.kv().get("large")).body == LARGE

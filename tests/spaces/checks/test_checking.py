@@ -1,0 +1,186 @@
+"""Checking a store: what is damaged is found and named, and what is not damaged is not (BK9)."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from engines import needs_folder
+from space_grants import NOW
+from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
+
+from spaces.checks.checking import MOST_SHOWN, Checked, check_store
+from spaces.identity import open_identity
+from spaces.keyspace import BODIES_COUNTER, SCHEMA_KEY, object_key, rows_counter, space_id16, usage_counter
+from spaces.store.contract import Add, Commit, Committed, Put
+from spaces.values.object_records import ObjectRecord, encode_object_record
+from spaces.values.value_heads import head_key
+
+pytestmark = needs_folder()
+
+HERE = space_id16(SPACE)
+
+
+async def fill(bench: Bench) -> None:
+    await open_identity(bench.store, node_did="did:key:z6MkNode", entropy=bench.entropy)
+    await bench.write(Write("small", SMALL, {"x-note": "n"}), Write("large", LARGE))
+    await bench.write(Write("shared", LARGE), Write("p" * 900, SMALL))
+    await bench.write(Write("other", LARGE + b"other"), space=OTHER)
+    await bench.write(Write("gone", LARGE + b"gone"), Write("gone too", SMALL))
+    await bench.write(Write("gone", None), Write("gone too", None))
+
+
+async def check(bench: Bench) -> Checked:
+    return await check_store(bench.store, bench.files, bench.folder.parent)
+
+
+async def found(bench: Bench) -> list[str]:
+    checked = await check(bench)
+    assert checked.damages == len(checked.findings)
+    return [f"{one.what} {one.name}: {one.text}" for one in checked.findings]
+
+
+async def commit(bench: Bench, *puts: Put, adds: tuple[Add, ...] = ()) -> None:
+    assert isinstance(await bench.store.commit(Commit(puts=puts, adds=adds)), Committed)
+
+
+async def test_nothing_is_damaged(bench: Bench) -> None:
+    """After puts, replacements, deletes and collections of every size a store is whole, at each step."""
+    await fill(bench)
+    checked = await check(bench)
+    assert (checked.findings, checked.bodies, checked.body_bytes) == ([], 2, 2 * len(LARGE) + 5)
+    await bench.write(Write("gone", LARGE + b"gone"), Write("large", SMALL))
+    for later_s in (0, 1, 4000):
+        await bench.collect(NOW + later_s)
+        assert (await check(bench)).damages == 0
+    assert await found(bench) == []
+
+
+async def head_is_junk(bench: Bench) -> None:
+    # Over the row as it was weighed, so that only what it counts itself is missing.
+    await commit(bench, Put(head_key(SPACE, "small"), b"\x91", weight_bytes=len(SMALL), account=usage_counter(HERE)))
+
+
+async def head_of_another_path(bench: Bench) -> None:
+    record = (await bench.store.read((head_key(SPACE, "small"),))).records[0]
+    assert record is not None
+    await commit(bench, Put(head_key(SPACE, "tall"), record.value))
+
+
+async def body_in_a_row(bench: Bench) -> None:
+    key = head_key(SPACE, "small")
+    record = (await bench.store.read((key,))).records[0]
+    assert record is not None and record.value is not None
+    value = b"smell".join(record.value.rsplit(SMALL, 1))  # behind its path
+    await commit(bench, Put(key, value, weight_bytes=len(SMALL), account=usage_counter(HERE)))
+
+
+async def unknown_kind(bench: Bench) -> None:
+    await commit(bench, Put(b"~kind", b"1"))
+
+
+async def document(bench: Bench) -> None:
+    await commit(bench, Put(b"D" + b"d" * 32, b"{}"))
+
+
+async def short_index(bench: Bench) -> None:
+    await commit(bench, Put(b"I" + b"i" * 32, b"short"))
+
+
+async def bytes_counted(bench: Bench) -> None:
+    await commit(bench, adds=(Add(usage_counter(HERE), 5),))
+
+
+async def rows_counted(bench: Bench) -> None:
+    await commit(bench, adds=(Add(rows_counter(HERE), -1),))
+
+
+async def files_counted(bench: Bench) -> None:
+    await commit(bench, adds=(Add(BODIES_COUNTER, 1),))
+
+
+async def spaces_counted(bench: Bench) -> None:
+    await commit(bench, adds=(Add(b"cT", 1), Add(b"cH" + b"h" * 16, 2)))
+
+
+async def delegations_counted(bench: Bench) -> None:
+    await commit(bench, adds=(Add(b"cD" + b"d" * 16, 1),))
+
+
+async def counter_is_junk(bench: Bench) -> None:
+    await commit(bench, Put(b"cD" + b"d" * 16, b"1"))
+
+
+async def references(bench: Bench) -> None:
+    head = await bench.head("large")
+    assert head is not None and head.object_name is not None
+    name = head.object_name
+    value = encode_object_record(ObjectRecord(name.generation, 3))
+    key = object_key(name.space16, name.digest)
+    await commit(bench, Put(key, value, weight_bytes=len(LARGE), account=usage_counter(HERE)))
+
+
+async def missing_body(bench: Bench) -> None:
+    head = await bench.head("large")
+    assert head is not None and head.object_name is not None
+    bench.files.place_of(head.object_name).unlink()
+
+
+async def altered_body(bench: Bench) -> None:
+    head = await bench.head("large")
+    assert head is not None and head.object_name is not None
+    bench.files.place_of(head.object_name).write_bytes(LARGE[:-1] + b"x")
+
+
+DAMAGES: dict[str, tuple[Callable[[Bench], Awaitable[None]], tuple[str, ...]]] = {
+    "a head": (head_is_junk, ("row value 'small' of the space", "counter bytes of the rows")),
+    "a head of another path": (head_of_another_path, ("row value 'tall' of the space",)),
+    "a body in a row": (body_in_a_row, ("row value 'small' of the space",)),
+    "no kind": (unknown_kind, ("row '~' 6b696e64: there is no such kind",)),
+    "a document": (document, ("row 'D' 6464",)),
+    "an index": (short_index, ("row 'I' 6969",)),
+    "bytes of bodies": (bytes_counted, ("counter bytes of the bodies of the space",)),
+    "bytes of rows": (rows_counted, ("counter bytes of the rows of the space",)),
+    "bytes of files": (files_counted, ("counter 'c' 42",)),
+    "spaces": (spaces_counted, ("counter 'c' 4868", "counter 'c' 54")),
+    "delegations": (delegations_counted, ("counter 'c' 4464",)),
+    "a counter": (counter_is_junk, ("row 'c' 4464",)),
+    "references": (references, ("counter references to the body",)),
+    "a missing body": (missing_body, ("body ",)),
+    "an altered body": (altered_body, ("body ",)),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+async def test_damage_is_named(bench: Bench, what: str) -> None:
+    """Each kind of damage is found, by its name, and nothing else is."""
+    await fill(bench)
+    damage, expected = DAMAGES[what]
+    await damage(bench)
+    shown = await found(bench)
+    assert len(shown) >= len(expected)
+    assert all(any(line.startswith(start) for line in shown) for start in expected), shown
+    assert all(any(line.startswith(start) for start in expected) for line in shown), shown
+    assert not any("small" == line.rsplit(": ", 1)[-1] for line in shown)  # no value
+
+
+async def test_two_mistakes_do_not_hide_each_other(bench: Bench) -> None:
+    """Counters that are off in opposite directions are both found, wherever they are summed."""
+    await fill(bench)
+    adds = [Add(b"cD" + at.to_bytes(16, "big"), 1 if at % 2 else -1) for at in range(200)]
+    await commit(bench, adds=tuple(adds))
+    assert len(await found(bench)) == 200
+
+
+async def test_counters_of_a_former_schema_are_not_compared(bench: Bench) -> None:
+    """The counters of a store that no node of this version has started on are not judged."""
+    await fill(bench)
+    await bytes_counted(bench)
+    await commit(bench, Put(SCHEMA_KEY, (1).to_bytes(4, "big")))
+    assert await found(bench) == []
+
+
+def test_findings_are_bounded() -> None:
+    """All findings are counted, and only so many are kept."""
+    checked = Checked()
+    for at in range(MOST_SHOWN + 5):
+        checked.add("row", str(at), "")
+    assert (checked.damages, len(checked.findings), Checked().findings) == (MOST_SHOWN + 5, MOST_SHOWN, [])
