@@ -173,7 +173,7 @@ class Kv:
         """Return how many bytes a value has; needs `kv/get`, and reads none of them.
 
         Raises:
-            As `get`.
+            SealspaceError: as `get`.
         """
         async with await self._opened(key, MAX_STREAM_BYTES) as stream:
             if stream.size_bytes is None:
