@@ -14,7 +14,7 @@ ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py t
 	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py tests/node/http/test_routes.py \
 	tests/node/housekeeping/test_seal_audit.py tests/node/housekeeping/test_sweep_delegations.py tests/sealspace \
 	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
-WITHOUT_A_STORE := tests/spaces/store tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
+WITHOUT_A_STORE := tests/spaces/store tests/spaces/backups tests/spaces/checks tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
 	tests/spaces/values/test_bucket_uploads.py tests/node/operations/attestation \
 	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
 		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \

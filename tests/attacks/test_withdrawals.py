@@ -416,13 +416,13 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
 def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is no receipt is status 12, one that is no export status 1, in two lines."""
+    """A file that is no receipt is status 12, one that is absent 2, one that is no export 1, in two lines."""
     path = tmp_path / "file"
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
     for status, arguments in (
         (12, ["receipts", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
-        (12, ["receipts", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
+        (2, ["receipts", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
         (1, ["admin", "audit", "verify", "--node-did", did, str(path)]),
     ):
         assert main(arguments) == status
