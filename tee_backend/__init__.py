@@ -14,5 +14,5 @@ Modules:
     publishing: a backend's HTTP routes, in aiohttp and in ASGI: evidence, and taking grants.
     receipt_check: judging a receipt again, offline.
 
-Folders: attestation, evidence.
+Folders: attestation, evidence, runner.
 """

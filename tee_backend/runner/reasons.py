@@ -1,0 +1,80 @@
+"""Every reason for which a run fails, or is refused before it begins, with its stable code.
+
+`REASONS` is the one table: `spec/runner.md` shows it, and an answer to a caller takes code and sentence from it. A
+sentence never contains anything of a request; `RunRefused.detail` may name imports and environment variables, and never
+contains a value.
+
+Example:
+    raise RunRefused("program-imports", "wasi:http/types@0.2.0")
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_DETAIL_CHARS: Final = 400
+"""A detail may list names from a program; it is cut so that a job's record stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a run failed.
+
+    Attributes:
+        code: stable name, in kebab-case.
+        sentence: what happened, in one sentence for the caller.
+        ran: whether the program was started; where it was not, nothing is charged.
+    """
+
+    code: str
+    sentence: str
+    ran: bool
+
+
+class RunRefused(Exception):
+    """The run is refused before the program starts.
+
+    Attributes:
+        reason: the row of the table; its `ran` is false.
+        detail: the names that are concerned, at most `MAX_DETAIL_CHARS`; contains no value.
+    """
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.reason = REASONS[code]
+        self.detail = detail[:MAX_DETAIL_CHARS]
+        super().__init__(code)
+
+
+_BEFORE: Final = {
+    "limits-invalid": "A limit of the run is below one or above what this runner allows.",
+    "input-too-large": "The input is longer than this runner takes.",
+    "environment-name": "A secret's name is not an environment variable's: capital letters, digits and underscores.",
+    "environment-nul": "An environment variable contains a NUL, which would cut it off.",
+    "environment-too-large": "The environment of the run is longer than 256 KiB.",
+    "program-unknown": "The program's bytes are not to be had.",
+    "program-mismatch": "The program's bytes do not have the SHA-256 that was asked for.",
+    "program-too-large": "The program has more bytes than this runner takes.",
+    "program-not-wasm": "The program is not a WebAssembly binary.",
+    "program-target": "The program is a module where its target says component, or the other way round.",
+    "program-invalid": "The program does not validate, or needs a WebAssembly feature that is off.",
+    "program-imports": "The program imports what no runner offers.",
+    "program-no-start": "The program exports no `_start` and no `wasi:cli/run`.",
+    "compile-limit": "Compiling the program takes more memory or time than is allowed.",
+    "runner-busy": "Too many runs are waiting; ask again later.",
+    "runner-closed": "The runner is shutting down.",
+}
+_DURING: Final = {
+    "program-start": "The program could not be instantiated: it needs more instances, tables or memories than are"
+    " allowed, or a function that nobody offers.",
+    "limit-instructions": "The program used all instructions of its limit.",
+    "limit-memory": "The program failed after it was refused more memory than its limit.",
+    "limit-time": "The program ran longer than its limit.",
+    "limit-output": "The program wrote more output than its limit.",
+    "output-format": "The program's output is not what the response format says.",
+    "guest-exit": "The program ended with another exit code than 0.",
+    "guest-trap": "The program trapped.",
+    "run-crashed": "The process that ran the program ended, for instance because the program used up its resources.",
+}
+
+REASONS: Final = {code: Reason(code, sentence, ran=False) for code, sentence in _BEFORE.items()} | {
+    code: Reason(code, sentence, ran=True) for code, sentence in _DURING.items()
+}
