@@ -24,6 +24,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "node": ("lmdb", "dcap_qvl"),
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
+    "runner": ("wasmtime",),
     "yaml": ("yaml", "_yaml"),
 }
 

@@ -10,13 +10,27 @@ with the request's. `run` raises nothing for anything that a program, a publishe
 a reason from the table. `executor.compile` does the first half alone, for a program that is published.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import json
+import os
+import signal
+import time
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Final, Self
 
-from .runs import RunRequest, RunResult, Target
+from . import _frames
+from ._artefacts import Artefacts
+from ._child import Child, ChildEnded
+from ._confinement import undump
+from ._pool import Pool
+from .reasons import REASONS, Reason, RunRefused
+from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
-Load: TypeAlias = Callable[[], Awaitable[bytes]]
+_MEBIBYTE: Final = 1024 * 1024
+_MOST_LOADED: Final = 16
+"""Programs that a child keeps loaded."""
+_INLINE_BYTES: Final = 64 * 1024
+"""Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +38,20 @@ class ExecutorSettings:
     """How much an executor may take of the machine.
 
     Attributes:
-        children: runs at one time, 1 to 256.
-        spare: children that are ready and have run nothing, for runs with secrets; 1 to 256.
-        waiting: runs that may wait for a child; more are refused (`runner-busy`).
+        children: runs at one time, 1 to 128.
+        spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
+        waiting: runs that are under way or wait for a child; more are refused (`runner-busy`).
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
     """
 
     children: int = 2
     spare: int = 2
     waiting: int = 1024
-    artefact_bytes: int = 256 * 1024 * 1024
+    artefact_bytes: int = 256 * _MEBIBYTE
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
+            raise ValueError("children and spare are 1 to 128")
 
 
 class Executor:
@@ -45,13 +63,26 @@ class Executor:
     """
 
     def __init__(self, settings: ExecutorSettings) -> None:
-        raise NotImplementedError
+        self._settings = settings
+        self._pool = Pool(settings.spare)
+        self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
+        self._slots = asyncio.Semaphore(settings.children)
+        self._under_way = 0
+        self._closed = False
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        undump()  # RN23
+        try:
+            await self._pool.fill()
+        except BaseException:
+            await self._pool.close()
+            raise
+        return self
 
     async def __aexit__(self, *_: object) -> None:
-        raise NotImplementedError
+        self._closed = True
+        await self._artefacts.close()
+        await self._pool.close()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
         """Compile a program if it is not compiled.
@@ -64,7 +95,7 @@ class Executor:
         Raises:
             RunRefused: a `program-…` reason, or `compile-limit`.
         """
-        raise NotImplementedError
+        os.close(await self._artefacts.open(wasm_sha256, target, load))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once.
@@ -72,4 +103,141 @@ class Executor:
         Returns:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
-        raise NotImplementedError
+        self._under_way += 1
+        try:
+            return await self._run(request, load)
+        except RunRefused as refused:
+            return RunResult(refused.reason, refused.detail)
+        finally:
+            self._under_way -= 1
+
+    async def _run(self, request: RunRequest, load: Load) -> RunResult:
+        if self._under_way > self._settings.waiting:  # RN9
+            raise RunRefused("runner-busy")
+        if len(request.input) > MAX_INPUT_BYTES:  # RN9
+            raise RunRefused("input-too-large")
+        artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
+        try:
+            async with self._slots:
+                child = await self._take(request)
+                return await self._run_in(child, request, artefact)
+        finally:
+            os.close(artefact)
+
+    async def _take(self, request: RunRequest) -> Child:
+        if self._closed:
+            raise RunRefused("runner-closed")
+        try:
+            return await self._pool.take(unused=request.secrets_delivered, program=_key(request))
+        except ChildEnded as ended:
+            raise RunRefused("runner-failed") from ended
+
+    async def _run_in(self, child: Child, request: RunRequest, artefact: int) -> RunResult:
+        """Run in a child; whatever happens, the child goes back to the pool or ends."""
+        begun, reusable = time.monotonic_ns(), False
+        try:
+            body = await child.ask(
+                _payload(child, request),
+                () if _key(request) in child.held else (artefact,),
+                most_bytes=_frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
+                within_s=request.limits.max_execution_s,
+            )
+            _note(child, request)
+            answer, output, stderr = _frames.unpack(body)
+            reusable = answer.ended != _frames.STARTED and not request.secrets_delivered
+        except ChildEnded as ended:
+            return self._ended(request, ended, time.monotonic_ns() - begun)
+        except ValueError:  # what answered is no child of ours any more
+            return _killed(request, "run-crashed", time.monotonic_ns() - begun)
+        finally:
+            (self._pool.give_back if reusable else self._pool.end)(child)
+        return await _result(request, answer, output, stderr, time.monotonic_ns() - begun)
+
+    def _ended(self, request: RunRequest, ended: ChildEnded, took_ns: int) -> RunResult:
+        if self._closed:
+            return RunResult(REASONS["runner-closed"])
+        late = ended.late or ended.signal == signal.SIGXCPU
+        return _killed(request, "limit-time" if late else "run-crashed", took_ns)
+
+
+def _key(request: RunRequest) -> str:
+    return f"{request.target.value}:{request.wasm_sha256}"
+
+
+def _payload(child: Child, request: RunRequest) -> bytes:
+    """Return the request as the child reads it."""
+    limits, held = request.limits, list(child.held)
+    head = json.dumps(
+        {
+            "program": _key(request),
+            "target": request.target.value,
+            "environment": request.environment,
+            "instructions": limits.max_instructions,
+            "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
+            "output_bytes": limits.max_output_bytes,
+            "seconds": limits.max_execution_s,
+            "forget": held[: len(held) + 1 - _MOST_LOADED] if _key(request) not in child.held else [],
+        }
+    ).encode()
+    return _frames.LENGTH.pack(len(head)) + head + request.input
+
+
+def _note(child: Child, request: RunRequest) -> None:
+    """Note what the child has loaded now, as it does itself."""
+    child.runs += 1
+    child.held[_key(request)] = None
+    child.held.move_to_end(_key(request))
+    while len(child.held) > _MOST_LOADED:
+        child.held.popitem(last=False)
+
+
+def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:
+    """Return the result of a run whose child can tell nothing about it any more."""
+    return RunResult(
+        REASONS[code],
+        instructions=request.limits.max_instructions,
+        time_ns=took_ns,
+        secrets_delivered=request.secrets_delivered,
+    )
+
+
+async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, stderr: bytes, took_ns: int) -> RunResult:
+    if answer.flags & _frames.OUTPUT_FULL:
+        return _killed(request, "limit-output", took_ns)
+    reason, written = _reason(answer), b""
+    if reason is None:
+        try:
+            inline = len(output) <= _INLINE_BYTES
+            make = (output, request.response_format)
+            written = answer_of(*make) if inline else await asyncio.to_thread(answer_of, *make)
+        except RunRefused as refused:
+            reason = refused.reason
+    return RunResult(
+        reason,
+        detail=str(answer.exit_code) if answer.ended == _frames.EXITED else "",
+        output=output if reason is None else b"",
+        answer=written,
+        stderr=stderr,
+        stderr_bytes=answer.stderr_bytes,
+        # The child may be wrong about these, but not beyond what was allowed.
+        instructions=min(answer.instructions, request.limits.max_instructions),
+        time_ns=min(answer.time_ns, took_ns),
+        memory_bytes=min(answer.memory_bytes, request.limits.max_memory_mb * _MEBIBYTE),
+        secrets_delivered=request.secrets_delivered,
+    )
+
+
+def _reason(answer: _frames.Answer) -> Reason | None:
+    """Return why a run failed, from how it ended and from flags, never from a text (RN28)."""
+    match answer.ended:
+        case _frames.COMPLETED:
+            return None
+        case _ if answer.flags & _frames.NO_FUEL:
+            return REASONS["limit-instructions"]
+        case _ if answer.flags & _frames.MEMORY_REFUSED:
+            return REASONS["limit-memory"]
+        case _frames.EXITED:
+            return REASONS["guest-exit"]
+        case _frames.REFUSED:
+            return REASONS["program-start"]
+    return REASONS["guest-trap"]

@@ -48,7 +48,7 @@ _BEFORE: Final = {
     "limits-invalid": "A limit of the run is below one or above what this runner allows.",
     "input-too-large": "The input is longer than this runner takes.",
     "environment-name": "A secret's name is not an environment variable's: capital letters, digits and underscores.",
-    "environment-nul": "An environment variable contains a NUL, which would cut it off.",
+    "environment-value": "A secret contains a NUL, which would cut it off, or is not Unicode text.",
     "environment-too-large": "The environment of the run is longer than 256 KiB.",
     "program-unknown": "The program's bytes are not to be had.",
     "program-mismatch": "The program's bytes do not have the SHA-256 that was asked for.",
@@ -60,7 +60,8 @@ _BEFORE: Final = {
     "program-no-start": "The program exports no `_start` and no `wasi:cli/run`.",
     "compile-limit": "Compiling the program takes more memory or time than is allowed.",
     "runner-busy": "Too many runs are waiting; ask again later.",
-    "runner-closed": "The runner is shutting down.",
+    "runner-closed": "The runner is shutting down; the program was ended, if it had begun.",
+    "runner-failed": "The runner could not compile or start the program; ask again later.",
 }
 _DURING: Final = {
     "program-start": "The program could not be instantiated: it needs more instances, tables or memories than are"

@@ -3,16 +3,20 @@
 Facts only: nothing here starts a process or needs wasmtime, so that grants, ledgers and receipts are built on it.
 
 Example:
-    request = RunRequest(sha256, Target.WASIP1, environment={"NAME": "value"}, input=b"{}", secrets_delivered=True)
+    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}", secrets_delivered=True)
     result = await executor.run(request, load)
     result.reason is None and result.answer
 """
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
+import msgspec
+
+from .environment import NO_VARIABLES, Environment
 from .reasons import Reason, RunRefused
 
 MAX_INPUT_BYTES: Final = 10_000_000
@@ -20,6 +24,9 @@ MAX_OUTPUT_BYTES: Final = 10_000_000
 MAX_STDERR_BYTES: Final = 64 * 1024
 """What is kept of standard error; the rest is counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
+
+Load: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Returns the bytes of a program, untrusted; raises RunRefused where there are none."""
 
 
 class Target(Enum):
@@ -77,7 +84,7 @@ class RunRequest:
     Attributes:
         wasm_sha256: 64 lower-case hex digits, of the bytes that are compiled.
         target: what the publication declares.
-        environment: all variables, in order, from `environment.environment_of`. Never shown in a repr.
+        environment: all variables, in order, from `environment.environment_of`.
         input: what the program reads from standard input, at most `MAX_INPUT_BYTES`.
         response_format: how standard output becomes an answer.
         limits: what the run may use.
@@ -87,7 +94,7 @@ class RunRequest:
 
     wasm_sha256: str
     target: Target
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Environment = field(default=NO_VARIABLES, repr=False)
     input: bytes = field(default=b"", repr=False)
     response_format: ResponseFormat = ResponseFormat.TEXT
     limits: Limits = Limits()
@@ -143,4 +150,17 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     Raises:
         RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3).
     """
-    raise NotImplementedError
+    try:
+        if response_format is ResponseFormat.BYTES:
+            return msgspec.json.encode(base64.b64encode(output).decode())
+        text = output.decode()
+        if response_format is ResponseFormat.TEXT:
+            return msgspec.json.encode(text)
+        # Checked, not built: ten megabytes of `[[],[],…]` would be a gigabyte of objects.
+        _JSON.decode(output)
+    except (ValueError, RecursionError) as exc:
+        raise RunRefused("output-format") from exc
+    return output
+
+
+_JSON: Final = msgspec.json.Decoder(msgspec.Raw)

@@ -1,0 +1,104 @@
+"""Messages between the parent and its children: a length, then that many bytes; files go with the length.
+
+    request    length (4) ‖ length of the JSON (4) ‖ JSON ‖ input, with file descriptors     parent to child
+    answer     length (4) ‖ `Answer` packed ‖ standard output ‖ standard error               child to parent
+    compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 compiling child to parent
+
+The parent believes nothing of an answer: each length is compared with its bound before a byte is read. Both sides
+import this module, so it imports nothing of this project.
+"""
+
+import socket
+import struct
+from typing import Final, NamedTuple
+
+LENGTH: Final = struct.Struct("!I")
+MAX_REQUEST_BYTES: Final = 12 * 1024 * 1024
+"""An input of 10 MB, an environment of 256 KiB, of which JSON makes at most six times as much, and a few numbers."""
+MAX_FILES: Final = 2
+MAX_DETAIL_BYTES: Final = 400
+COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
+"""What a compiling child answers: nothing is wrong, or the code of the reason."""
+
+STARTED, COMPLETED, EXITED, TRAPPED, REFUSED = range(5)
+"""How a run ended. STARTED: while it was running, at a limit that the child itself watches."""
+MEMORY_REFUSED, OUTPUT_FULL, NO_FUEL = 1, 2, 4
+"""Flags of an answer."""
+
+_ANSWER: Final = struct.Struct("!BBiQQQQI")
+
+
+class Answer(NamedTuple):
+    """How a run ended, as the child says.
+
+    Attributes:
+        ended: one of the constants above.
+        flags: of the constants above.
+        exit_code: where it EXITED.
+        instructions: fuel used.
+        time_ns: from before instantiation to the end.
+        memory_bytes: most linear memory at one time.
+        stderr_bytes: how much the guest wrote to standard error.
+        output_bytes: how many of the bytes that follow are standard output; the rest is standard error.
+    """
+
+    ended: int
+    flags: int
+    exit_code: int
+    instructions: int
+    time_ns: int
+    memory_bytes: int
+    stderr_bytes: int
+    output_bytes: int
+
+
+ANSWER_BYTES: Final = _ANSWER.size
+
+
+def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
+    """Return the frame of an answer."""
+    body = _ANSWER.pack(*answer) + output + stderr
+    return LENGTH.pack(len(body)) + body
+
+
+def unpack(body: bytes) -> tuple[Answer, bytes, bytes]:
+    """Read an answer; the parent's half.
+
+    Returns:
+        The answer, standard output and standard error.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if len(body) < ANSWER_BYTES:
+        raise ValueError("an answer that is too short")
+    answer = Answer(*_ANSWER.unpack_from(body))
+    rest = len(body) - ANSWER_BYTES
+    if answer.ended > REFUSED or answer.output_bytes > rest:
+        raise ValueError("an answer that contradicts itself")
+    middle = ANSWER_BYTES + answer.output_bytes
+    return answer, body[ANSWER_BYTES:middle], body[middle:]
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Read one request and the files that come with it; the child's half, which waits.
+
+    Raises:
+        EOFError: the parent is gone.
+    """
+    prefix, files, _flags, _address = socket.recv_fds(connection, LENGTH.size, MAX_FILES)
+    (length,) = LENGTH.unpack(prefix + _exactly(connection, LENGTH.size - len(prefix)))
+    if length > MAX_REQUEST_BYTES:
+        raise EOFError
+    return _exactly(connection, length), files
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    parts = []
+    while length:
+        part = connection.recv(length)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

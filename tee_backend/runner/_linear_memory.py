@@ -1,0 +1,128 @@
+"""Linear memories of a guest under one budget: exact to the byte, over all memories of a run together.
+
+wasmtime's own limiter bounds each memory by itself and tells nobody that it refused one. So the memories are made here:
+an address range that cannot be touched is reserved as wasmtime asks for it, and what the guest grows into is made
+readable and writable, as long as the budget lasts. A mistake in the count opens nothing: what was not opened stays
+inaccessible, and compiled code cannot reach beyond the reserved range.
+
+Runs in children only; imports wasmtime and nothing of this project.
+"""
+
+import ctypes
+import mmap
+from typing import Any, Final
+
+from wasmtime import Config
+from wasmtime import _ffi as ffi
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+_INACCESSIBLE: Final = 0
+_OPEN: Final = mmap.PROT_READ | mmap.PROT_WRITE
+_NORESERVE: Final = 0x4000  # of Linux on x86-64 and arm64; `mmap` has it from Python 3.13 on
+_RESERVED: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+_FAILED: Final = ctypes.c_void_p(-1).value
+_GUARD_BYTES: Final = 1 << 16
+"""Before each memory too: an access below its beginning is a trap, whatever lies there."""
+
+
+class Memory:
+    """One linear memory: where it begins, how much of it is open, and the range that is reserved for it."""
+
+    __slots__ = ("base", "capacity", "mapped", "size")
+
+    def __init__(self, base: int, mapped: int, capacity: int) -> None:
+        self.base = base
+        self.mapped = mapped
+        self.capacity = capacity
+        self.size = 0
+
+
+class MemoryBudget:
+    """Makes the memories of an engine, under a budget that each run sets anew.
+
+    Attributes:
+        left: bytes that may still be opened.
+        peak: most bytes that were open at one time since `begin`.
+        refused: whether a memory or its growth was refused since `begin`.
+    """
+
+    def __init__(self) -> None:
+        self.left = self.peak = self._budget = 0
+        self.refused = False
+        self._memories: dict[int, Memory] = {}
+        self._last = 0
+        # wasmtime keeps pointers to these, so they live as long as this object does.
+        self._callbacks: tuple[Any, ...] = (
+            ffi.wasmtime_new_memory_callback_t(self._new),
+            ffi.wasmtime_memory_get_callback_t(self._get),
+            ffi.wasmtime_memory_grow_callback_t(self._grow),
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._end),
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None),
+        )
+
+    def serve(self, config: Config) -> None:
+        """Have an engine of this configuration take its memories from here."""
+        creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], self._callbacks[4])
+        ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
+
+    def begin(self, budget: int) -> None:
+        """Set the budget of the next run, in bytes; the memories of the last one are gone.
+
+        Raises:
+            RuntimeError: a memory of the last run is still mapped.
+        """
+        if self._memories:
+            raise RuntimeError("a memory outlived its run")
+        self.left = self._budget = budget
+        self.peak = 0
+        self.refused = False
+
+    def _new(self, _env: int, _type: object, minimum: int, _max: int, reserved: int, guard: int, made: Any) -> int:
+        # `made` is a pointer to ctypes' structure. `reserved` and `guard` are what compiled code relies on.
+        capacity = max(reserved, minimum)
+        mapped = _GUARD_BYTES + capacity + max(guard, _GUARD_BYTES)
+        address = _libc.mmap(None, mapped, _INACCESSIBLE, _RESERVED, -1, 0)
+        if address in (None, _FAILED):
+            return self._refusal()
+        memory = Memory(address + _GUARD_BYTES, mapped, capacity)
+        if not self._open(memory, minimum):
+            _libc.munmap(address, mapped)
+            return self._refusal()
+        self._last += 1
+        self._memories[self._last] = memory
+        made[0].env = self._last
+        made[0].get_memory, made[0].grow_memory, made[0].finalizer = self._callbacks[1:4]
+        return 0
+
+    def _get(self, env: int, size: Any, capacity: Any) -> int:
+        memory = self._memories[env]
+        size[0], capacity[0] = memory.size, memory.capacity
+        return memory.base
+
+    def _grow(self, env: int, size: int) -> int:
+        return 0 if self._open(self._memories[env], size) else self._refusal()
+
+    def _end(self, env: int) -> None:
+        memory = self._memories.pop(env)
+        self.left += memory.size
+        _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
+
+    def _open(self, memory: Memory, size: int) -> bool:
+        """Make the first `size` bytes of a memory usable; False where the budget or its range does not allow it."""
+        more = size - memory.size
+        if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):  # RN14
+            return False
+        memory.size = size
+        self.left -= more
+        self.peak = max(self.peak, self._budget - self.left)
+        return True
+
+    def _refusal(self) -> int:
+        """Note that memory was refused, and return an error that wasmtime takes over."""
+        self.refused = True
+        return ctypes.cast(ffi.wasmtime_error_new(b"memory refused"), ctypes.c_void_p).value or 1

@@ -1,0 +1,122 @@
+"""Children that are ready: some that have run nothing, and some that ran programs without secrets.
+
+A run with secrets gets a child that has run nothing, and that child runs nothing else. Other runs prefer a child that
+has the program loaded. The executor bounds how many run at one time.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Final, Literal
+
+from ._child import Child, ChildEnded
+
+_FIRST_UID: Final = 60_706
+_UIDS: Final = 478
+"""60706 to 61183: ids that neither distributions nor systemd give to anybody."""
+_MOST_RUNS: Final = 1_000
+"""After so many runs a child is replaced, whatever it may have leaked."""
+
+
+class Pool:
+    """Starts, hands out and ends children."""
+
+    def __init__(self, spare: int) -> None:
+        self._spare = spare
+        self._fresh: deque[Child] = deque()
+        self._used: list[Child] = []
+        # As root each child has a uid of its own (RN20), so that it can signal and trace nobody.
+        self._separate = os.geteuid() == 0
+        self._uids = deque(range(_FIRST_UID, _FIRST_UID + _UIDS))
+        self._alive: set[Child] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._filling = False
+        self._closed = False
+
+    async def fill(self) -> None:
+        """Start children one after the other until enough are spare.
+
+        Raises:
+            ChildEnded: a child did not start.
+        """
+        self._filling = True
+        try:
+            while len(self._fresh) < self._spare and not self._closed:
+                self._fresh.append(await self.start("_run_child"))
+        finally:
+            self._filling = False
+
+    async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
+        """Start a child and wait until it is confined; the caller ends it.
+
+        Raises:
+            ChildEnded: it did not start.
+        """
+        child = Child.start(module, self._uids.popleft() if self._separate else None)
+        self._alive.add(child)
+        try:
+            await child.ready()
+        except BaseException:
+            self.end(child)
+            raise
+        return child
+
+    async def take(self, *, unused: bool, program: str) -> Child:
+        """Return a child for one run: one that has run nothing, or any (RN26).
+
+        Raises:
+            ChildEnded: there was none, and none could be started.
+        """
+        used = [] if unused else self._used
+        while used:
+            index = next((i for i, child in enumerate(used) if program in child.held), -1)
+            if (child := used.pop(index)).is_alive():
+                return child
+            self.end(child)
+        while self._fresh:
+            child = self._fresh.popleft()
+            if not self._filling:
+                self._begin(self._refill())
+            if child.is_alive():
+                return child
+            self.end(child)
+        return await self.start("_run_child")
+
+    def give_back(self, child: Child) -> None:
+        """Take a child back that ran without secrets and answered."""
+        if self._closed or child.runs >= _MOST_RUNS:
+            self.end(child)
+        else:
+            self._used.append(child)
+
+    def end(self, child: Child) -> None:
+        """Kill a child; it is reaped beside whatever else happens."""
+        self._begin(self.ended(child))
+
+    async def ended(self, child: Child) -> None:
+        """Kill a child, and wait until nothing of it is left."""
+        await child.end()
+        if child in self._alive:
+            self._alive.remove(child)
+            if child.uid is not None:
+                self._uids.append(child.uid)
+
+    async def close(self) -> None:
+        """End every child, also those that run something, and wait until all are gone."""
+        self._closed = True
+        while self._alive or self._tasks:
+            for child in list(self._alive):
+                self.end(child)
+            await asyncio.wait(self._tasks)
+
+    async def _refill(self) -> None:
+        # Where no child starts, the next run that needs one tries again, and says so.
+        with suppress(ChildEnded):
+            await self.fill()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,186 @@
+"""The process in which guests run: it reads one request after the other from its parent and answers each.
+
+Started by `_child.Child`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import socket
+import time
+from typing import Any, Final, NamedTuple
+
+from wasmtime import Engine, ExitTrap, Linker, Module, Store, Trap, WasiConfig, WasmtimeError
+from wasmtime import _ffi as ffi
+from wasmtime import component as components
+
+from . import _frames, _wasm
+from ._confinement import confine, limit, limit_cpu, limit_data
+from ._frames import Answer
+from ._linear_memory import MemoryBudget
+
+_OPEN_FILES: Final = 16
+_SLACK_BYTES: Final = 64 * 1024 * 1024
+"""Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the machine code."""
+_HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
+"""A run's own bound is far below."""
+_SLACK_CPU_S: Final = 5
+"""The parent ends a run by the clock; this is for a parent that cannot."""
+_MAX_STDERR_BYTES: Final = 64 * 1024
+_TABLE_ELEMENTS: Final = 100_000
+# Instances, tables and memories of a run: one of each but tables for a module, which may have several. A component that
+# was made from a module has four instances (the program, its adapter and two shims) and two memories.
+_MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
+
+
+class _Prepared(NamedTuple):
+    program: _wasm.Program
+    start: str
+
+
+class _Output:
+    """Standard output and standard error of one run, bounded."""
+
+    def __init__(self, connection: socket.socket, most: int) -> None:
+        self._connection = connection
+        self._left = most
+        self._parts: list[bytes] = []
+        self.stderr = b""
+        self.stderr_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
+        self._left -= len(data)
+        if self._left < 0:
+            answer = Answer(_frames.STARTED, _frames.OUTPUT_FULL, 0, 0, 0, 0, 0, 0)
+            self._connection.sendall(_frames.pack(answer, b"", b""))
+            os._exit(0)
+        self._parts.append(data)
+
+    def write_error(self, data: bytes) -> None:
+        """Keep the beginning of standard error, and count the rest (RN16)."""
+        self.stderr_bytes += len(data)
+        self.stderr += data[: _MAX_STDERR_BYTES - len(self.stderr)]
+
+    def written(self) -> bytes:
+        """Return standard output."""
+        return b"".join(self._parts)
+
+
+class _Guests:
+    """Runs guests, one after the other."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._budget = MemoryBudget()
+        config = _wasm.configured()
+        self._budget.serve(config)
+        self._engine = Engine(config)
+        self._linkers = _wasm.linkers(self._engine)
+        self._prepared: dict[str, _Prepared] = {}
+        # wasmtime starts its one helper thread at the first use of a file; afterwards no thread can be started.
+        WasiConfig().stdin_file = os.devnull
+
+    def serve(self) -> None:
+        """Answer requests until the parent closes the connection."""
+        while True:
+            payload, files = _frames.receive(self._connection)
+            (head,) = _frames.LENGTH.unpack_from(payload)
+            request = json.loads(payload[_frames.LENGTH.size : _frames.LENGTH.size + head])
+            self._prepare(request, files)
+            self._run(request, payload[_frames.LENGTH.size + head :])
+
+    def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
+        """Load the program, if a file comes with the request, and forget those that the parent says."""
+        for key in request["forget"]:
+            del self._prepared[key]
+        for file in files:
+            kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
+            program = kind.deserialize_file(self._engine, f"/proc/self/fd/{file}")
+            os.close(file)
+            self._prepared[request["program"]] = _Prepared(program, _wasm.start_of(self._engine, program) or "")
+
+    def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
+        limit_data(request["memory_bytes"] + 3 * request["output_bytes"] + _SLACK_BYTES, _HARD_DATA_BYTES)
+        limit_cpu(request["seconds"] + _SLACK_CPU_S)
+        self._budget.begin(request["memory_bytes"])
+        output = _Output(self._connection, request["output_bytes"])
+        target = request["target"]
+        store = Store(self._engine)
+        store.set_fuel(request["instructions"])  # RN10
+        instances, tables, memories = _MOST[target]
+        store.set_limits(table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories)  # RN15
+        store.set_wasi(_wasi(request["environment"], standard_input, output))
+        begun = time.perf_counter_ns()
+        run = self._module if target == _wasm.PREVIEW_1 else self._component
+        ended, exit_code = run(store, self._prepared[request["program"]])
+        took = time.perf_counter_ns() - begun
+        left = store.get_fuel()
+        flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (0 if left else _frames.NO_FUEL)
+        written, used = output.written(), request["instructions"] - left
+        answer = Answer(ended, flags, exit_code, used, took, self._budget.peak, output.stderr_bytes, len(written))
+        self._connection.sendall(_frames.pack(answer, written, output.stderr))
+        store.close()  # and with it the memories
+
+    def _module(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        linker = self._linkers[_wasm.PREVIEW_1]
+        assert isinstance(linker, Linker) and isinstance(prepared.program, Module)
+        ended = _frames.REFUSED
+        try:
+            instance = linker.instantiate(store, prepared.program)
+            ended = _frames.TRAPPED
+            instance.exports(store)[prepared.start](store)  # type: ignore[operator]  # `start_of` saw that it is one
+        except ExitTrap as exit_trap:
+            return _exited(exit_trap.code)
+        except Trap:
+            return _frames.TRAPPED, 0
+        except WasmtimeError:  # not linked; or, once started, an exit code that is none
+            return ended, 0
+        return _frames.COMPLETED, 0
+
+    def _component(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        linker, component = self._linkers[_wasm.PREVIEW_2], prepared.program
+        assert isinstance(linker, components.Linker) and isinstance(component, components.Component)
+        ended = _frames.REFUSED
+        try:
+            instance = linker.instantiate(store, component)
+            ended = _frames.TRAPPED
+            index = component.get_export_index("run", component.get_export_index(prepared.start))
+            run = instance.get_func(store, index) if index else None
+            assert run is not None  # `start_of` saw it
+            return _exited(0 if run(store).tag == "ok" else 1)
+        except ExitTrap as exit_trap:
+            return _exited(exit_trap.code)
+        except WasmtimeError:
+            return ended, 0
+
+
+def _exited(code: int) -> tuple[int, int]:
+    return (_frames.EXITED, code) if code else (_frames.COMPLETED, 0)
+
+
+def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
+    """Return what a guest sees: its environment, input, output, clocks and random, no file (RN12)."""
+    wasi = WasiConfig()
+    wasi.env = environment
+    data = ffi.wasm_byte_vec_t()
+    copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
+    ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
+    ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
+    wasi.stdout_custom = output.write
+    wasi.stderr_custom = output.write_error
+    return wasi
+
+
+def main(connection: socket.socket, uid: int | None, parent: int) -> None:
+    """Become a confined process, say that it is ready, and serve; never returns."""
+    try:
+        guests = _Guests(connection)
+        confine(uid, parent)
+        limit(_OPEN_FILES, file_bytes=0)
+        gc.freeze()
+        connection.sendall(b"\0")
+        guests.serve()
+    finally:
+        os._exit(1)

@@ -1,0 +1,112 @@
+"""The engine, and what is linked for a guest: one configuration for the compiling child and the running ones.
+
+Runs in children only; imports wasmtime and nothing of this project.
+"""
+
+import re
+from typing import Final, TypeAlias
+
+from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
+from wasmtime import component as components
+
+PREVIEW_1: Final = "wasm32-wasip1"
+PREVIEW_2: Final = "wasm32-wasip2"
+Program: TypeAlias = Module | components.Component
+Linkers: TypeAlias = dict[str, Linker | components.Linker]
+
+# What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of them is refused:
+# standard libraries import them for programs that never use one.
+_INTERFACES: Final = frozenset(
+    f"wasi:{package}/{interface}"
+    for package, interfaces in {
+        "cli": "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr terminal-stdin"
+        " terminal-stdout",
+        "clocks": "monotonic-clock wall-clock",
+        "filesystem": "preopens types",
+        "io": "error poll streams",
+        "random": "insecure insecure-seed random",
+        "sockets": "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket",
+    }.items()
+    for interface in interfaces.split()
+)
+_VERSIONED: Final = re.compile(r"(.+)@0\.2\.[0-9]+")
+_RUN: Final = re.compile(r"wasi:cli/run@0\.2\.[0-9]+")
+
+
+def configured() -> Config:
+    """Return the configuration; an artefact of one is of no use to an engine with another."""
+    config = Config()
+    config.consume_fuel = True  # RN10
+    # RN11: what would multiply memories, or let a guest run on several threads, is off.
+    config.wasm_multi_memory = False
+    config.wasm_memory64 = False
+    config.wasm_threads = False
+    config.shared_memory = False
+    config.wasm_gc = False
+    config.gc_support = False
+    config.wasm_function_references = False
+    config.wasm_exceptions = False
+    config.wasm_stack_switching = False
+    config.wasm_custom_page_sizes = False
+    config.parallel_compilation = False  # a confined child makes no threads
+    config.memory_init_cow = False  # memories are our own (`_linear_memory`), and a confined child makes no file
+    return config
+
+
+def linkers(engine: Engine) -> Linkers:
+    """Return a linker for each target. Whatever a guest may call is linked here, and nowhere else (RN12)."""
+    preview_1 = Linker(engine)
+    preview_1.define_wasi()
+    preview_2 = components.Linker(engine)
+    preview_2.add_wasip2()  # without `add_wasi_http`, which cannot be told which hosts to refuse
+    return {PREVIEW_1: preview_1, PREVIEW_2: preview_2}
+
+
+def missing_imports(engine: Engine, program: Program) -> list[str]:
+    """Return the names of imports that nobody offers (RN13)."""
+    if isinstance(program, components.Component):
+        return sorted(name for name in program.type.imports(engine) if not _is_interface(name))
+    offered = Linker(engine)
+    offered.define_wasi()
+    store = Store(engine)
+    return sorted(
+        f"{wanted.module}.{wanted.name}"
+        for wanted in program.imports
+        if not _is_offered(offered, store, wanted.module, wanted.name or "")
+    )
+
+
+def _is_interface(name: str) -> bool:
+    versioned = _VERSIONED.fullmatch(name)
+    return versioned is not None and versioned[1] in _INTERFACES
+
+
+def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
+    try:
+        linker.get(store, module, name)
+    except WasmtimeError:
+        return False
+    return True
+
+
+def start_of(engine: Engine, program: Program) -> str | None:
+    """Return the name of the export that a command starts with: `_start`, or the instance that has `run`.
+
+    None where there is none, or where it takes or returns something else than a command's.
+    """
+    if isinstance(program, components.Component):
+        exports = program.type.exports(engine)
+        return next((name for name, found in exports.items() if _RUN.fullmatch(name) and _runs(engine, found.ty)), None)
+    starts = [found.type for found in program.exports if found.name == "_start"]
+    plain = [start for start in starts if isinstance(start, FuncType) and not start.params and not start.results]
+    return "_start" if plain else None
+
+
+def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
+    if not isinstance(interface, components.ComponentInstanceType):
+        return False
+    found = interface.exports(engine).get("run")
+    run = found and found.ty
+    if not isinstance(run, components.FuncType) or run.params or not isinstance(run.result, components.ResultType):
+        return False
+    return run.result.ok is None and run.result.err is None
