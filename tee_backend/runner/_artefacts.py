@@ -88,9 +88,9 @@ class Artefacts:
     async def _make(self, key: str, wasm_sha256: str, target: Target, load: Load) -> None:
         async with self._loading:
             program = await load()
-            if len(program) > MAX_PROGRAM_BYTES:  # RN5
+            if len(program) > MAX_PROGRAM_BYTES:  # RN8
                 raise RunRefused("program-too-large")
-            if hashlib.sha256(program).hexdigest() != wasm_sha256:  # RN6
+            if hashlib.sha256(program).hexdigest() != wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
                 _check_target(program, target)
@@ -152,7 +152,7 @@ class Artefacts:
 
 
 def _check_target(program: bytes, target: Target) -> None:
-    """Refuse what is no binary of its declared kind, before anything parses it (RN7)."""
+    """Refuse what is no binary of its declared kind, before anything parses it (RN9)."""
     if program[:8] == _MAGIC[target]:
         return
     raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")

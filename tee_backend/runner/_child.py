@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -104,17 +105,26 @@ class Child:
         """
         return await self._within(self._exchange(payload, files, most_bytes), within_s)
 
+    def hold(self, program: str, most: int) -> list[str]:
+        """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""
+        self.held[program] = None
+        self.held.move_to_end(program)
+        return [self.held.popitem(last=False)[0] for _ in range(len(self.held) - most)]
+
     def is_alive(self) -> bool:
         """Tell whether the process runs."""
         return self._process.poll() is None
 
     async def end(self) -> None:
         """Kill the child and reap it: nothing of it is left when this returns."""
-        self._connection.close()
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # whoever waits for an answer reads its end
         if self._process.poll() is None:
             self._process.kill()
             await _ended(self._process.pid)
         self._process.wait()
+        await asyncio.sleep(0)
+        self._connection.close()
 
     async def _within(self, exchange: Awaitable[_Read], within_s: float) -> _Read:
         """Wait for a part of the conversation; whatever goes wrong in it is the end of the child."""

@@ -20,7 +20,8 @@ from ._confinement import confine, limit, limit_cpu, limit_data
 from ._frames import Answer
 from ._linear_memory import MemoryBudget
 
-_OPEN_FILES: Final = 16
+_OPEN_FILES: Final = 48
+"""wasmtime keeps the file of each loaded program open, of which there are 16 at most, and has a few of its own."""
 _SLACK_BYTES: Final = 64 * 1024 * 1024
 """Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the machine code."""
 _HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024

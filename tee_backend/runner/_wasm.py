@@ -69,11 +69,17 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     offered = Linker(engine)
     offered.define_wasi()
     store = Store(engine)
-    return sorted(
+    missing = sorted(
         f"{wanted.module}.{wanted.name}"
         for wanted in program.imports
         if not _is_offered(offered, store, wanted.module, wanted.name or "")
     )
+    if not missing:
+        try:
+            offered.instantiate_pre(program)
+        except WasmtimeError as exc:  # one of another type
+            missing = [str(exc)]
+    return missing
 
 
 def _is_interface(name: str) -> bool:

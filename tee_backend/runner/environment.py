@@ -56,7 +56,7 @@ _NO_VALUE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether a name belongs to the runner, so that no secret may be written under it (RN3)."""
+    """Tell whether a name belongs to the runner, so that no secret may be written under it (RN4)."""
     return name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES)
 
 
@@ -65,7 +65,7 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
 
     Args:
         system: reserved names alone; one that is absent is absent for the guest too, which differs from empty.
-        secrets: by name. Reserved names among them are left out (RN3): they got past whoever wrote them.
+        secrets: by name. Reserved names among them are left out (RN4): they got past whoever wrote them.
 
     Raises:
         RunRefused: `environment-name`, `environment-value` or `environment-too-large`; its detail is a name at most.
@@ -73,14 +73,15 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
     """
     if strange := [name for name in system if not is_reserved(name)]:
         raise ValueError(f"not names of the runner: {strange}")
+    # RN6: a name of the runner comes first, and no secret can take its place.
     variables = [*system.items(), *(one for one in secrets.items() if not is_reserved(one[0]))]
     size = 0
     for name, value in variables:
-        if not _NAME.fullmatch(name):  # RN4
+        if not _NAME.fullmatch(name):  # RN5
             raise RunRefused("environment-name", name)
-        if _NO_VALUE.search(value):  # RN4: of a text with a NUL the guest would get what is before it
+        if _NO_VALUE.search(value):  # RN5: of a text with a NUL the guest would get what is before it
             raise RunRefused("environment-value", name)
         size += len(name) + len(value.encode()) + 2
-    if size > MAX_ENVIRONMENT_BYTES:  # RN4
+    if size > MAX_ENVIRONMENT_BYTES:  # RN5
         raise RunRefused("environment-too-large")
     return Environment(tuple(variables))

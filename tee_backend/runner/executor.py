@@ -112,9 +112,9 @@ class Executor:
             self._under_way -= 1
 
     async def _run(self, request: RunRequest, load: Load) -> RunResult:
-        if self._under_way > self._settings.waiting:  # RN9
+        if self._under_way > self._settings.waiting:  # RN7
             raise RunRefused("runner-busy")
-        if len(request.input) > MAX_INPUT_BYTES:  # RN9
+        if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
         artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
         try:
@@ -135,14 +135,15 @@ class Executor:
     async def _run_in(self, child: Child, request: RunRequest, artefact: int) -> RunResult:
         """Run in a child; whatever happens, the child goes back to the pool or ends."""
         begun, reusable = time.monotonic_ns(), False
+        files = () if _key(request) in child.held else (artefact,)
         try:
             body = await child.ask(
-                _payload(child, request),
-                () if _key(request) in child.held else (artefact,),
+                _payload(request, child.hold(_key(request), _MOST_LOADED)),
+                files,
                 most_bytes=_frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
                 within_s=request.limits.max_execution_s,
             )
-            _note(child, request)
+            child.runs += 1
             answer, output, stderr = _frames.unpack(body)
             reusable = answer.ended != _frames.STARTED and not request.secrets_delivered
         except ChildEnded as ended:
@@ -164,9 +165,9 @@ def _key(request: RunRequest) -> str:
     return f"{request.target.value}:{request.wasm_sha256}"
 
 
-def _payload(child: Child, request: RunRequest) -> bytes:
+def _payload(request: RunRequest, forgotten: list[str]) -> bytes:
     """Return the request as the child reads it."""
-    limits, held = request.limits, list(child.held)
+    limits = request.limits
     head = json.dumps(
         {
             "program": _key(request),
@@ -176,19 +177,10 @@ def _payload(child: Child, request: RunRequest) -> bytes:
             "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
             "output_bytes": limits.max_output_bytes,
             "seconds": limits.max_execution_s,
-            "forget": held[: len(held) + 1 - _MOST_LOADED] if _key(request) not in child.held else [],
+            "forget": forgotten,
         }
     ).encode()
     return _frames.LENGTH.pack(len(head)) + head + request.input
-
-
-def _note(child: Child, request: RunRequest) -> None:
-    """Note what the child has loaded now, as it does itself."""
-    child.runs += 1
-    child.held[_key(request)] = None
-    child.held.move_to_end(_key(request))
-    while len(child.held) > _MOST_LOADED:
-        child.held.popitem(last=False)
 
 
 def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:

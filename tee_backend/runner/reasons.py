@@ -40,7 +40,8 @@ class RunRefused(Exception):
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.reason = REASONS[code]
-        self.detail = detail[:MAX_DETAIL_CHARS]
+        printable = "".join(char if char.isprintable() else " " for char in detail)
+        self.detail = " ".join(printable.split())[:MAX_DETAIL_CHARS]
         super().__init__(code)
 
 

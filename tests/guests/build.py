@@ -1,0 +1,90 @@
+"""Build the guests of the tests into `built`, with their digests: `python tests/guests/build.py`.
+
+Text is compiled by wasmtime, Rust by `rustc` for `wasm32-wasip1` and `wasm32-wasip2`, C by clang with wasi-libc. What
+has no compiler here stays as it is, and is named. `digests.json` has each guest's SHA-256, and the version of the
+compiler that made it: another version makes other bytes.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BUILT = HERE / "built"
+DIGESTS = BUILT / "digests.json"
+_RUST = ("-C", "opt-level=s", "-C", "strip=symbols", "-C", "panic=abort", "-C", "codegen-units=1", "--edition=2021")
+_C = ("--target=wasm32-wasi", "-Oz", "-Wl,--strip-all")
+
+
+def compiler_of(source: Path) -> str | None:
+    """Return the version of the compiler of a source, or None where it cannot be built here."""
+    if source.suffix == ".wat":
+        return f"wasmtime {version('wasmtime')}"
+    program = "rustc" if source.suffix == ".rs" else "clang"
+    if shutil.which(program) is None:
+        return None
+    if program == "clang":
+        linked = _run("clang", "--target=wasm32-wasi", "-print-file-name=libc.a") != "libc.a"
+        return _run("clang", "--version").splitlines()[0] if linked else None
+    libraries = Path(_run("rustc", "--print", "sysroot")) / "lib" / "rustlib"
+    targets = ("wasm32-wasip1", "wasm32-wasip2")
+    return _run("rustc", "--version") if all((libraries / target / "lib").is_dir() for target in targets) else None
+
+
+def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name of each guest of a source, and the command that builds it into the path that follows."""
+    if source.suffix == ".rs":
+        for target in ("wasm32-wasip1", "wasm32-wasip2"):
+            yield f"{source.stem}-{target[-6:]}", ["rustc", f"--target={target}", *_RUST, source.name, "-o"]
+    elif source.suffix == ".c":
+        yield source.stem, ["clang", *_C, source.name, "-o"]
+    else:
+        yield source.stem, []
+
+
+def build(command: list[str], source: Path) -> bytes:
+    """Return the bytes of a guest."""
+    if not command:
+        from wasmtime import wat2wasm
+
+        return bytes(wat2wasm(source.read_text("utf-8")))
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "guest.wasm"
+        subprocess.run([*command, str(made)], check=True, cwd=source.parent)
+        return made.read_bytes()
+
+
+def sources() -> list[Path]:
+    """Return every source of a guest."""
+    return sorted(path for suffix in ("wat", "rs", "c") for path in HERE.glob(f"*/*.{suffix}"))
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    """Build what can be built here."""
+    digests = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
+    kept = {}
+    for source in sources():
+        compiler = compiler_of(source)
+        for name, command in outputs(source):
+            if compiler is None:
+                print(f"left as it is, without its compiler: {name}", file=sys.stderr)
+                kept[name] = digests[name]
+                continue
+            data = build(command, source)
+            (BUILT / f"{name}.wasm").write_bytes(data)
+            kept[name] = {"sha256": hashlib.sha256(data).hexdigest(), "compiler": compiler}
+    DIGESTS.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+;; A component whose run returns a number.
+(component
+  (core module $one (func (export "run") (result i32) i32.const 0))
+  (core instance $a (instantiate $one))
+  (func $run (result u32) (canon lift (core func $a "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))

@@ -1,0 +1,2 @@
+;; Exports no start.
+(module (memory (export "memory") 1) (func (export "main")))

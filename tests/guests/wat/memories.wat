@@ -1,0 +1,2 @@
+;; Has two memories, which is a feature that is off.
+(module (memory (export "memory") 1) (memory 1) (func (export "_start")))

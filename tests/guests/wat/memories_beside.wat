@@ -1,0 +1,8 @@
+;; A component of five memories, one more than is allowed.
+(component
+  (core module $one (memory 1) (func (export "run") (result i32) i32.const 0))
+  (core instance $a (instantiate $one)) (core instance (instantiate $one)) (core instance (instantiate $one))
+  (core instance (instantiate $one)) (core instance (instantiate $one))
+  (func $run (result (result)) (canon lift (core func $a "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))

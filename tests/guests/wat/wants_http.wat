@@ -1,0 +1,8 @@
+;; A component that imports what could reach any host.
+(component
+  (import "wasi:http/outgoing-handler@0.2.0" (instance))
+  (core module $one (func (export "run") (result i32) i32.const 0))
+  (core instance $a (instantiate $one))
+  (func $run (result (result)) (canon lift (core func $a "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))

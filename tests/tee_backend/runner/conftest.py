@@ -1,0 +1,14 @@
+"""An executor for the tests of a module."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tee_backend.runner.executor import Executor, ExecutorSettings
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def executor() -> AsyncIterator[Executor]:
+    """An executor with one child at a time, and one spare."""
+    async with Executor(ExecutorSettings(children=1, spare=1)) as one:
+        yield one

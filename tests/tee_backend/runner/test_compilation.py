@@ -1,0 +1,223 @@
+"""What is compiled, and what is refused before anything runs."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import pytest
+from guest_programs import Guest, bounds_of, children, code, guest, ran
+
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.reasons import RunRefused
+from tee_backend.runner.runs import MAX_PROGRAM_BYTES, RunRequest, Target
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_MODULE = b"\0asm\x01\0\0\0"
+
+
+def _number(value: int) -> bytes:
+    """Return a number as wasm writes it (LEB128)."""
+    low, rest = value & 127, value >> 7
+    return bytes([low | 128]) + _number(rest) if rest else bytes([low])
+
+
+def _section(kind: int, body: bytes) -> bytes:
+    return bytes([kind]) + _number(len(body)) + body
+
+
+def nested(depth: int) -> Guest:
+    """Return a module whose start is so many blocks inside each other."""
+    body = b"\0" + b"\x02\x40" * depth + b"\x0b" * depth + b"\x0b"
+    parts = [
+        _section(1, b"\x01\x60\0\0"),
+        _section(3, b"\x01\0"),
+        _section(7, b"\x01\x06_start\0\0"),
+        _section(10, b"\x01" + _number(len(body)) + body),
+    ]
+    return Guest(_MODULE + b"".join(parts), Target.WASIP1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "named"),
+    [
+        ("stranger", "program-imports", ["near.transfer", "wasi_snapshot_preview1.open_everything"]),
+        ("mistyped", "program-imports", ["fd_write"]),
+        ("wants_http", "program-imports", ["wasi:http/outgoing-handler@0.2.0"]),
+        ("library", "program-no-start", []),
+        ("start_with", "program-no-start", []),
+        ("answers", "program-no-start", []),
+        ("memories", "program-invalid", ["multiple memories"]),
+        ("memory64", "program-invalid", ["memory64"]),
+        ("shared", "program-invalid", ["threads"]),
+        ("collected", "program-invalid", []),
+    ],
+)
+async def test_programs_that_are_refused(executor: Executor, name: str, expected: str, named: list[str]) -> None:
+    """RN11, RN13: features that are off, imports that nobody offers and a missing start are refused by name."""
+    with pytest.raises(RunRefused) as refused:
+        await executor.compile(guest(name).sha256, guest(name).target, guest(name).load)
+    assert expected == refused.value.reason.code
+    assert [] == [text for text in named if text not in refused.value.detail]
+    assert "\n" not in refused.value.detail and len(refused.value.detail) <= 400
+    result = await ran(executor, guest(name))
+    assert (expected, refused.value.detail, 0) == (code(result), result.detail, result.instructions)
+    assert result.reason is not None and not result.reason.ran
+
+
+async def test_a_function_that_an_interface_does_not_have(executor: Executor) -> None:
+    """RN13: a component that wants one of a known interface is refused when it is started."""
+    assert "program-start" == code(await ran(executor, guest("wants_more")))
+
+
+@pytest.mark.parametrize(
+    ("data", "target", "expected"),
+    [
+        (b"", Target.WASIP1, "program-not-wasm"),
+        (b"(module)", Target.WASIP1, "program-not-wasm"),
+        (b"\0asm\x02\0\0\0", Target.WASIP1, "program-not-wasm"),
+        (_MODULE, Target.WASIP1, "program-no-start"),
+        (_MODULE, Target.WASIP2, "program-target"),
+        (_MODULE + b"\xff", Target.WASIP1, "program-invalid"),
+        (b"\0asm\x0d\0\x01\0", Target.WASIP1, "program-target"),
+        (b"\0asm\x0d\0\x01\0" + b"\xff" * 9, Target.WASIP2, "program-invalid"),
+        (b"\0" * (MAX_PROGRAM_BYTES + 1), Target.WASIP1, "program-too-large"),
+    ],
+)
+async def test_bytes_that_are_no_program(executor: Executor, data: bytes, target: Target, expected: str) -> None:
+    """RN8, RN9: what is no binary of the declared target is refused, and nothing is tried in its place."""
+    assert expected == code(await ran(executor, Guest(data, target)))
+
+
+async def test_a_module_declared_as_a_component(executor: Executor) -> None:
+    """RN9: each program under the other target is refused."""
+    for name, other in (("probe-wasip1", Target.WASIP2), ("probe-wasip2", Target.WASIP1)):
+        assert "program-target" == code(await ran(executor, Guest(guest(name).data, other)))
+
+
+async def test_other_bytes_than_asked_for(executor: Executor) -> None:
+    """RN8: bytes with another digest are not compiled, and the right ones are afterwards."""
+    program = guest("content")
+    wrong = Guest(guest("count").data, Target.WASIP1)
+    request = RunRequest(program.sha256, Target.WASIP1)
+    assert "program-mismatch" == code(await executor.run(request, wrong.load))
+    assert "completed" == code(await executor.run(request, program.load))
+
+
+async def test_a_program_that_is_not_to_be_had(executor: Executor) -> None:
+    """What `load` refuses with is the reason of the run, and is asked again the next time."""
+
+    async def load() -> bytes:
+        raise RunRefused("program-unknown")
+
+    request = RunRequest("0" * 64, Target.WASIP1)
+    assert ["program-unknown"] * 2 == [code(await executor.run(request, load)) for _ in range(2)]
+
+
+async def test_a_program_is_loaded_once(executor: Executor) -> None:
+    """Many who want one program at one time wait for one compilation; later nobody loads it."""
+    program, loaded = guest("bounded"), []
+
+    async def load() -> bytes:
+        loaded.append(program)
+        return program.data
+
+    request = RunRequest(program.sha256, Target.WASIP1)
+    results = await asyncio.gather(*(executor.run(request, load) for _ in range(5)))
+    assert ["guest-trap"] * 5 == list(map(code, results))
+    assert "guest-trap" == code(await executor.run(request, load))
+    assert [program] == loaded
+
+
+async def test_artefacts_are_bounded() -> None:
+    """A program that was displaced by others is compiled again, and all run."""
+    loads = []
+
+    async with Executor(ExecutorSettings(children=1, spare=1, artefact_bytes=1)) as executor:
+        for name in ("count", "content", "count", "count"):
+            program = guest(name)
+
+            async def load(program: Guest = program, name: str = name) -> bytes:
+                loads.append(name)
+                return program.data
+
+            assert "completed" == code(await executor.run(RunRequest(program.sha256, program.target), load))
+    assert ["count", "content", "count"] == loads
+
+
+async def _compiling() -> int:
+    """Return the compiling child, once it is confined."""
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0)
+            for process in children(kind="_compile_child"):
+                try:
+                    if bounds_of(process)["Max cpu time"] != "unlimited":
+                        return process
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+
+
+async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
+    """RN18: a compiler has a process of its own with 1 GiB and 20 s; that it was killed says nothing."""
+    await ran(executor, guest("count"))
+    program = nested(2_600_000)
+    task = asyncio.create_task(ran(executor, program))
+    process = await _compiling()
+    bounds = bounds_of(process)
+    assert str(1 << 30) == bounds["Max data size"]
+    assert int(bounds["Max cpu time"]) <= 22
+    assert "0" == bounds["Max processes"] == bounds["Max core file size"]
+    assert "completed" == code(await ran(executor, guest("count")))  # others run meanwhile
+    os.kill(process, signal.SIGKILL)
+    assert "runner-failed" == code(await task)
+    again = asyncio.create_task(ran(executor, program))
+    os.kill(await _compiling(), signal.SIGKILL)
+    assert "runner-failed" == code(await again)
+    assert [] == children(kind="_compile_child")
+
+
+async def test_a_compile_bomb(executor: Executor) -> None:
+    """RN18: a program whose compilation takes over a gigabyte is refused, and the second time without a compiler."""
+    bomb = nested(2_500_000)
+    assert "compile-limit" == code(await ran(executor, bomb))
+
+    async def never() -> bytes:
+        raise AssertionError("loaded again")
+
+    assert "compile-limit" == code(await executor.run(RunRequest(bomb.sha256, bomb.target), never))
+
+
+async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor) -> None:
+    """Cancelling one of two callers who wait for a compilation leaves the other its result."""
+    program = nested(3)
+    request = RunRequest(program.sha256, program.target)
+    first = asyncio.create_task(executor.run(request, program.load))
+    second = asyncio.create_task(executor.run(request, program.load))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert "completed" == code(await second)
+
+
+async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
+    """RN27: what a child gets of an artefact can be written by nobody, and no artefact is in a folder."""
+    await ran(executor, guest("count"))
+    artefacts = [path for process in (os.getpid(), *children()) for path in _artefacts_of(process)]
+    assert len(artefacts) > 1
+    for path in artefacts:
+        file = os.open(path, os.O_RDWR)
+        with pytest.raises(PermissionError):
+            os.pwrite(file, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.truncate(file, 0)
+        os.close(file)
+
+
+def _artefacts_of(process: int) -> list[str]:
+    folder, found = f"/proc/{process}/fd", []
+    for file in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if "memfd:artefact" in os.readlink(f"{folder}/{file}"):
+                found.append(f"{folder}/{file}")
+    return found

@@ -1,0 +1,115 @@
+"""What a child may do, and what a guest reaches."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from guest_programs import BOTH, asked, bounds_of, children, code, guest, ran
+
+from tee_backend.runner.executor import Executor
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_SECRET = "a value that no process but the guest's holds"
+
+
+def _status(process: int) -> dict[str, str]:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+async def _one_child(executor: Executor) -> int:
+    """Return a process that has run a guest and waits for the next."""
+    await ran(executor, guest("count"))
+    return next(process for process in children(kind="_run_child") if bounds_of(process)["Max cpu time"] != "unlimited")
+
+
+async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) -> None:
+    """RN21, RN23, RN24, RN25: privileges, files, processes, core dumps, environment and folder of a child."""
+    child = await _one_child(executor)
+    status, bounds = _status(child), bounds_of(child)
+    assert "1" == status["NoNewPrivs"]
+    assert {"0"} == {bounds[f"Max {what}"] for what in ("core file size", "processes", "file size", "locked memory")}
+    assert int(bounds["Max open files"]) < 64
+    assert int(bounds["Max data size"]) < 400 * 1024 * 1024
+    assert b"" == Path(f"/proc/{child}/environ").read_bytes()
+    assert "/" == os.readlink(f"/proc/{child}/cwd")
+    opened = {os.readlink(entry) for entry in Path(f"/proc/{child}/fd").iterdir()}
+    assert {"/dev/null", "socket"} <= {name.partition(":")[0] for name in opened}
+    assert [] == [name for name in opened if name.startswith("/") and name != "/dev/null" and "memfd" not in name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another uid")
+async def test_each_child_has_a_uid_of_its_own(executor: Executor) -> None:
+    """RN20: under root no child has the parent's uid or another child's, nor any capability."""
+    await _one_child(executor)
+    confined = [child for child in map(_status, children(kind="_run_child")) if child["NoNewPrivs"] == "1"]
+    assert confined
+    uids = {status["Uid"] for status in confined}
+    assert len(confined) == len(uids) and all(set(uid.split()) == {uid.split()[0]} != {"0"} for uid in uids)
+    assert {"0" * 16} == {status[which] for status in confined for which in ("CapEff", "CapPrm")}
+    assert {""} == {status["Groups"] for status in confined}
+
+
+async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> None:
+    """RN23: a process of the same uid can read the memory of neither."""
+    child = await _one_child(executor)
+    # Whatever belongs to a process that is not dumpable belongs to root.
+    assert {0} == {Path(f"/proc/{process}/mem").stat().st_uid for process in (child, os.getpid())}
+    if os.geteuid() == 0:
+        uid = int(_status(child)["Uid"].split()[0])
+        program = f"import os; os.setuid({uid}); open('/proc/{child}/mem', 'rb')"
+        spy = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+        assert b"PermissionError" in spy.stderr
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_a_guest_reaches_no_file(executor: Executor, name: str, tmp_path: Path) -> None:
+    """RN12: no file or folder of the host can be read, listed, looked at, written or made."""
+    (tmp_path / "there").write_text("x")
+    paths = ["/", ".", "..", "/etc/passwd", "/proc/self/environ", "/proc/self/mem", "/dev/stdin", f"{tmp_path}/there"]
+    given = f"files {' '.join(paths)} {tmp_path}/new fd/3".encode()
+    assert b"0" == (await ran(executor, guest(name), given)).output
+    assert ["there"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_a_guest_reaches_no_network(executor: Executor, name: str) -> None:
+    """RN12: no connection, no listening socket, no datagram, no look-up of a name."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        assert b"0" == (await ran(executor, guest(name), f"sockets {host}:{port}".encode())).output
+
+
+@pytest.mark.parametrize("name", ["outside", "beside"])
+async def test_a_guest_reaches_no_memory_but_its_own(executor: Executor, name: str) -> None:
+    """RN14: reading behind the end of a memory, by one byte or by eight gigabytes, is a trap."""
+    assert "guest-trap" == code(await ran(executor, guest(name)))
+
+
+async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -> None:
+    """RN26: it gets one that has run nothing, and that one is gone afterwards."""
+    kept = await _one_child(executor)
+    running = asyncio.ensure_future(ran(executor, guest("probe-wasip1"), b"sleep 200", secrets={"KEY": _SECRET}))
+    before = set(children(kind="_run_child"))
+    result = await running
+    assert ("completed", True) == (code(result), result.secrets_delivered)
+    await ran(executor, guest("count"), fresh=True)
+    after = set(children(kind="_run_child"))
+    assert kept in before & after
+    assert before - {kept} != set() and not (before - {kept}) & after
+
+
+async def test_no_secret_is_in_a_text(executor: Executor) -> None:
+    """A value is in no repr, no detail, and in no argument or environment of a process."""
+    program = guest("probe-wasip1")
+    request = asked(program, b"exit 3\n" + _SECRET.encode(), secrets={"KEY": _SECRET})
+    running = asyncio.ensure_future(executor.run(request, program.load))
+    await asyncio.sleep(0)
+    seen = [Path(f"/proc/{child}/{where}").read_bytes() for child in children() for where in ("cmdline", "environ")]
+    assert seen and not [text for text in seen if _SECRET.encode() in text]
+    assert _SECRET not in repr(request) + repr(await running)

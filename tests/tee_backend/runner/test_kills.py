@@ -1,0 +1,136 @@
+"""No child is left, and no other run is concerned, whatever is killed and whenever."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from guest_programs import are_gone, asked, bounds_of, children, code, guest, ran
+from tests_support import REPOSITORY
+
+from tee_backend.runner.executor import Executor, ExecutorSettings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_ENDLESS = (b"sleep 100000", b"compute 100000000000000000")
+
+
+def _bound(process: int) -> str | None:
+    """Return the bound of processor time, which a child sets for each run; None where the process is gone."""
+    try:
+        return bounds_of(process)["Max cpu time"]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+async def _running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[asyncio.Task[str], int]":
+    """Start a run, and return it with its process once the guest is about to begin."""
+    program = guest("probe-wasip1")
+    await executor.compile(program.sha256, program.target, program.load)
+    before = {process: _bound(process) for process in children(kind="_run_child")}
+
+    async def run() -> str:
+        request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=100)
+        return code(await executor.run(request, program.load))
+
+    task = asyncio.create_task(run())
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0)
+            for process in children(kind="_run_child"):
+                if _bound(process) not in (None, "unlimited", before.get(process)):
+                    return task, process
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("given", _ENDLESS)
+async def test_a_killed_child_is_one_failed_run(executor: Executor, given: bytes, fresh: bool) -> None:
+    """Killing the process of a run fails that run; the next has another process."""
+    task, process = await _running(executor, given, fresh=fresh)
+    os.kill(process, signal.SIGKILL)
+    assert "run-crashed" == await task
+    assert "completed" == code(await ran(executor, guest("count"), fresh=fresh))
+    assert process not in children()
+
+
+async def test_children_that_are_killed_while_they_wait(executor: Executor) -> None:
+    """A child that was killed while nobody used it is not given a run."""
+    await ran(executor, guest("count"))
+    waiting = children(kind="_run_child")
+    for process in waiting:
+        os.kill(process, signal.SIGKILL)
+    assert are_gone(waiting)
+    assert "completed" == code(await ran(executor, guest("count")))
+    assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+
+
+async def test_a_child_that_is_killed_before_it_reads(executor: Executor) -> None:
+    """A child that stands still takes no run down but its own, which its time limit ends."""
+    await ran(executor, guest("count"))
+    for process in children(kind="_run_child"):
+        os.kill(process, signal.SIGSTOP)
+    assert "limit-time" == code(await ran(executor, guest("count"), max_execution_s=1))
+    for process in children(kind="_run_child"):
+        os.kill(process, signal.SIGCONT)
+    assert "completed" == code(await ran(executor, guest("count")))
+
+
+@pytest.mark.parametrize("given", _ENDLESS)
+async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None:
+    """Cancelling the call kills the run."""
+    task, process = await _running(executor, given, fresh=False)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert are_gone([process])
+    assert "completed" == code(await ran(executor, guest("count")))
+
+
+async def test_leaving_ends_everything() -> None:
+    """Leaving the executor ends runs and children, and says so to whoever waits; afterwards nothing runs."""
+    before = set(children())
+    program = guest("probe-wasip1")
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        task, process = await _running(executor, _ENDLESS[0], fresh=False)
+        behind = asyncio.create_task(ran(executor, program, b"calls"))
+        await asyncio.sleep(0)
+    assert "runner-closed" == await task == code(await behind)
+    assert "runner-closed" == code(await ran(executor, program, b"calls"))
+    assert process not in children() and set(children()) <= before
+
+
+_PARENT = """
+import asyncio, sys
+from guest_programs import asked, guest, children
+from tee_backend.runner.executor import Executor, ExecutorSettings
+
+async def main():
+    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+        program = guest("probe-wasip1")
+        await executor.compile(program.sha256, program.target, program.load)
+        runs = [
+            asyncio.create_task(executor.run(asked(program, given, max_instructions=10**11), program.load))
+            for given in (b"sleep 100000", b"compute 100000000000000000")
+        ]
+        while len(children(kind="_run_child")) < 3:
+            await asyncio.sleep(0)
+        print(*children(), flush=True)
+        await asyncio.gather(*runs)
+
+asyncio.run(main())
+"""
+
+
+async def test_children_end_with_their_parent() -> None:
+    """RN22: killing the parent ends its children at once, those that compute and those that wait in the host too."""
+    paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
+    with subprocess.Popen(
+        [sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+    ) as parent:
+        assert parent.stdout is not None
+        started = [int(word) for word in parent.stdout.readline().split()]
+        assert len(started) >= 3
+        parent.kill()
+        assert are_gone(started)

@@ -1,0 +1,153 @@
+"""Each limit ends what it should, exactly where it should, and says which one it was."""
+
+import asyncio
+import time
+
+import pytest
+from guest_programs import BOTH, asked, children, code, guest, ran
+
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.reasons import RunRefused
+from tee_backend.runner.runs import MAX_INPUT_BYTES, Limits
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PAGE = 65536
+
+
+@pytest.mark.parametrize("name", ["loop", "early", "probe-wasip1", "probe-wasip2"])
+async def test_instructions(executor: Executor, name: str) -> None:
+    """RN10: a guest that never ends, before or after its start is called, uses what it may and no more."""
+    result = await ran(executor, guest(name), b"compute 1000000000000", max_instructions=3_000_000)
+    assert ("limit-instructions", 3_000_000) == (code(result), result.instructions)
+
+
+async def test_instructions_are_exact_within_a_tenth(executor: Executor) -> None:
+    """RN10: a run that needs N completes with N and not with a tenth less."""
+    needed = (await ran(executor, guest("count"), b"x" * 1000)).instructions
+    assert "completed" == code(await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed + 1))
+    few = await ran(executor, guest("count"), b"x" * 1000, max_instructions=needed * 9 // 10)
+    assert ("limit-instructions", needed * 9 // 10) == (code(few), few.instructions)
+
+
+async def test_memory_is_exact_to_the_page(executor: Executor) -> None:
+    """RN14: a module gets every page of its limit and no other; one that lives with the refusal completes."""
+    for mebibytes in (1, 7):
+        refused = await ran(executor, guest("grow"), max_memory_mb=mebibytes)
+        assert ("limit-memory", mebibytes * 16 * PAGE) == (code(refused), refused.memory_bytes)
+    content = await ran(executor, guest("content"), max_memory_mb=3)
+    assert ("completed", 3 * 16 * PAGE) == (code(content), content.memory_bytes)
+
+
+async def test_memories_of_a_component_have_one_budget(executor: Executor) -> None:
+    """RN14: what the memories of a component have together is bounded, exactly."""
+    result = await ran(executor, guest("shares"), max_memory_mb=5)
+    assert ("limit-memory", 5 * 16 * PAGE) == (code(result), result.memory_bytes)
+
+
+async def test_memory_that_is_declared_counts(executor: Executor) -> None:
+    """RN14: a program that begins with more than its limit does not begin."""
+    assert "limit-memory" == code(await ran(executor, guest("large"), max_memory_mb=255))
+    assert "completed" == code(await ran(executor, guest("large"), max_memory_mb=256))
+
+
+async def test_a_program_s_own_bound_is_not_the_run_s(executor: Executor) -> None:
+    """RN28: a memory that may not grow because its program says so has met no limit of the run."""
+    assert "guest-trap" == code(await ran(executor, guest("bounded")))
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_allocators_meet_the_limit(executor: Executor, name: str) -> None:
+    """RN14: a program in Rust that takes too much at once fails by memory, and one that takes less does not."""
+    plenty = {"max_instructions": 2_000_000_000}
+    assert "completed" == code(await ran(executor, guest(name), b"take 12", **plenty))
+    assert "limit-memory" == code(await ran(executor, guest(name), b"take 16", **plenty))
+    assert "completed" == code(await ran(executor, guest(name), b"take 16", max_memory_mb=20, **plenty))
+
+
+async def test_tables(executor: Executor) -> None:
+    """RN15: a table grows to 100,000 elements, and a module has four tables at most."""
+    assert "completed" == code(await ran(executor, guest("tables")))
+    assert "program-start" == code(await ran(executor, guest("many_tables")))
+
+
+@pytest.mark.parametrize("name", ["crowd", "memories_beside"])
+async def test_components_cannot_multiply(executor: Executor, name: str) -> None:
+    """RN15: a component of twenty instances, or of five memories, does not start."""
+    result = await ran(executor, guest(name))
+    assert "program-start" == code(result)
+    assert result.reason is not None and result.reason.ran
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_output_is_exact(executor: Executor, name: str) -> None:
+    """RN16: so much output is taken, one byte more ends the run at once, however it is written."""
+    limit = {"max_output_bytes": 10_000, "max_memory_mb": 64}
+    assert b"x" * 10_000 == (await ran(executor, guest(name), b"flood 10000 1000", **limit)).output
+    for at_once in (1, 1000, 10_001):
+        result = await ran(executor, guest(name), b"flood 10001 %d" % at_once, **limit)
+        assert ("limit-output", b"") == (code(result), result.output)
+    endless = await ran(executor, guest(name), b"flood 4000000000 65536", max_output_bytes=1_000_000)
+    assert "limit-output" == code(endless)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("given", [b"sleep 60000", b"compute 1000000000000000"])
+async def test_time(executor: Executor, name: str, given: bytes) -> None:
+    """RN19: a guest that waits in the host, or computes, is ended when its time is over, with its process."""
+    before = time.monotonic()
+    result = await ran(executor, guest(name), given, max_execution_s=1, max_instructions=500_000_000_000)
+    assert ("limit-time", 500_000_000_000) == (code(result), result.instructions)
+    assert 1 <= time.monotonic() - before and 1_000_000_000 <= result.time_ns
+
+
+async def test_resources_of_the_host_are_bounded(executor: Executor) -> None:
+    """RN24: a guest that asks the host for ever more objects fails, or ends its own process, and nothing else."""
+    result = await ran(executor, guest("pollables"), max_instructions=500_000_000_000)
+    assert code(result) in ("guest-trap", "run-crashed")
+    assert "completed" == code(await ran(executor, guest("count")))
+
+
+async def test_a_stack_is_bounded(executor: Executor) -> None:
+    """A guest that calls itself for ever traps, and its process goes on."""
+    before = children(kind="_run_child")
+    assert "guest-trap" == code(await ran(executor, guest("recurse")))
+    assert "completed" == code(await ran(executor, guest("count")))
+    assert set(before) <= set(children(kind="_run_child"))
+
+
+async def test_input_is_bounded(executor: Executor) -> None:
+    """RN7: an input is taken up to its bound; above, nothing runs and nothing is charged."""
+    most = await ran(executor, guest("probe-wasip1"), b"calls\n" + b"x" * (MAX_INPUT_BYTES - 6), max_memory_mb=64)
+    assert b"1" == most.output
+    more = await ran(executor, guest("probe-wasip1"), b"x" * (MAX_INPUT_BYTES + 1))
+    assert "input-too-large" == code(more)
+    assert more.reason is not None and not more.reason.ran
+
+
+async def test_runs_that_wait_are_bounded() -> None:
+    """RN7: beyond a number of runs under way a run is refused at once, and the others are not concerned."""
+    async with Executor(ExecutorSettings(children=1, spare=1, waiting=3)) as executor:
+        program = guest("count")
+        results = await asyncio.gather(*(executor.run(asked(program, b"a"), program.load) for _ in range(5)))
+    assert ["completed"] * 3 + ["runner-busy"] * 2 == sorted(map(code, results))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_instructions": 0},
+        {"max_instructions": 500_000_000_001},
+        {"max_memory_mb": 0},
+        {"max_memory_mb": 513},
+        {"max_execution_s": 0},
+        {"max_execution_s": 181},
+        {"max_output_bytes": 10_000_001},
+    ],
+)
+async def test_limits_have_bounds(limits: dict[str, int]) -> None:
+    """RN1: no run has a limit below one or above the greatest."""
+    with pytest.raises(RunRefused) as refused:
+        Limits(**limits)
+    assert ("limits-invalid", next(iter(limits))) == (refused.value.reason.code, refused.value.detail)
+    assert not refused.value.reason.ran
