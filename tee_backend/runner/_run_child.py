@@ -131,7 +131,7 @@ class _Guests:
         try:
             instance = linker.instantiate(store, prepared.program)
             ended = _frames.TRAPPED
-            instance.exports(store)[prepared.start](store)  # type: ignore[operator]  # `start_of` saw that it is one
+            instance.exports(store)[prepared.start](store)  # type: ignore[operator]  # start_of saw that it is a function
         except ExitTrap as exit_trap:
             return _exited(exit_trap.code)
         except Trap:

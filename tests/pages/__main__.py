@@ -21,6 +21,7 @@ from pages import (
     openapi_page,
     package_tables,
     refusals_page,
+    runner_page,
     settings_page,
 )
 from pages.writing import Generated, check, write
@@ -32,6 +33,7 @@ GENERATED: Final = (
     Generated(in_person_page.PAGE, in_person_page.page),
     Generated(refusals_page.PAGE, refusals_page.page),
     Generated(openapi_page.PAGE, openapi_page.page),
+    Generated(runner_page.PAGE, runner_page.page),
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),

@@ -1,0 +1,17 @@
+"""The table of reasons in `spec/runner.md`, from the runner's own."""
+
+from typing import Final
+
+from pages.marked import with_part
+from tests_support import REPOSITORY
+
+from tee_backend.runner.reasons import REASONS
+
+PAGE: Final = REPOSITORY / "spec" / "runner.md"
+
+
+def page() -> str:
+    """Return the page with its table as it is now."""
+    rows = [f"| `{one.code}` | {'yes' if one.ran else 'no'} | {one.sentence} |" for one in REASONS.values()]
+    table = ["| code | started | what happened |", "|---|---|---|", *rows]
+    return with_part(PAGE.read_text("utf-8"), "reasons", "\n".join(table) + "\n")

@@ -1,0 +1,41 @@
+"""What the runner's modules import, and that each rule of `spec/runner.md` is at a line of theirs."""
+
+import re
+import subprocess
+import sys
+
+from tests_support import PACKAGES, REPOSITORY
+
+_PARENT = """
+import sys
+sys.modules["wasmtime"] = None  # whoever imports it fails
+import tee_backend.runner.executor
+"""
+_CHILD = """
+import sys
+import tee_backend.runner._run_child, tee_backend.runner._compile_child
+print(*sorted(name for name in sys.modules if name.partition(".")[0] in sys.argv[1:]))
+"""
+
+
+def test_the_parent_needs_no_wasmtime_to_import() -> None:
+    """What a run is asked and answers, and the executor, import without the extra `runner`."""
+    subprocess.run([sys.executable, "-c", _PARENT], check=True, cwd=REPOSITORY)
+
+
+def test_children_import_nothing_that_holds_keys() -> None:
+    """What runs guests, or compiles them, imports private modules of the runner and no other of this project."""
+    command = [sys.executable, "-c", _CHILD, *PACKAGES]
+    named = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    assert {"tee_backend.runner._run_child", "tee_backend.runner._linear_memory"} <= set(named)
+    public = [name for name in named if not name.startswith("tee_backend.runner._")]
+    assert ["tee_backend", "tee_backend.runner"] == public
+
+
+def test_each_rule_is_at_a_line() -> None:
+    """Each rule of the page is named in the code that keeps it, and no other is named there."""
+    page = (REPOSITORY / "spec" / "runner.md").read_text("utf-8")
+    stated = set(re.findall(r"^- \*\*(RN\d+)\*\*", page, re.MULTILINE))
+    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tee_backend" / "runner").glob("*.py"))
+    assert stated == set(re.findall(r"\bRN\d+\b", code))
+    assert len(stated) == 28
