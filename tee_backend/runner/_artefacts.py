@@ -7,20 +7,19 @@ an anonymous file that nobody can write to any more, the parent included.
 import asyncio
 import fcntl
 import hashlib
-import json
 import os
 import signal
 from collections import OrderedDict
 from typing import Final
 
 from ._child import ChildEnded
-from ._frames import COMPILED, LENGTH, MAX_DETAIL_BYTES
+from ._frames import COMPILED, MAX_DETAIL_BYTES
 from ._pool import Pool
 from .reasons import RunRefused
 from .runs import MAX_PROGRAM_BYTES, Load, Target
 
 _COMPILE_S: Final = 40.0
-"""By the clock; the child's own bound is 20 s of processor time."""
+"""By the clock, for a machine that is too busy; the child's own bound is 20 s of processor time."""
 _MOST_LOADING: Final = 4
 """Programs whose bytes are in memory at one time."""
 _MOST_ARTEFACTS: Final = 256
@@ -58,8 +57,7 @@ class Artefacts:
         while key not in self._files:
             if known := self._refused.get(key):
                 raise RunRefused(known.reason.code, known.detail)
-            task = self._tasks.get(key)
-            if task is None:
+            if (task := self._tasks.get(key)) is None:
                 task = self._tasks[key] = asyncio.create_task(self._make(key, wasm_sha256, target, load))
                 task.add_done_callback(lambda done: self._done(key, done))
             try:
@@ -106,14 +104,12 @@ class Artefacts:
 
     async def _compile(self, program: bytes, target: Target) -> int:
         """Compile in a child of its own, which sees this program and no other (RN18)."""
-        source, artefact = (
-            os.memfd_create("program"),
-            os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING),
-        )
+        source = os.memfd_create("program")
+        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
                 stream.write(program)
-            await self._ask_compiler([source, artefact], target)
+            await self._ask_compiler(target.value.encode(), [source, artefact])
             fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)  # RN27
         except BaseException:
             os.close(artefact)
@@ -122,15 +118,13 @@ class Artefacts:
             os.close(source)
         return artefact
 
-    async def _ask_compiler(self, files: list[int], target: Target) -> None:
-        head = json.dumps({"target": target.value}).encode()
-        payload = LENGTH.pack(len(head)) + head
+    async def _ask_compiler(self, target: bytes, files: list[int]) -> None:
         try:
             child = await self._pool.start("_compile_child")
         except ChildEnded as ended:
             raise RunRefused("runner-failed") from ended
         try:
-            answer = await child.ask(payload, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
+            answer = await child.ask(target, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
         except ChildEnded as ended:
             raise RunRefused(_code_of(ended)) from ended
         finally:
@@ -159,7 +153,7 @@ def _check_target(program: bytes, target: Target) -> None:
 
 
 def _code_of(ended: ChildEnded) -> str:
-    """Return what the end of a compiling child says about the program; what ended it by force says nothing."""
-    if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
+    """Return what the end of a compiling child says about the program; what was killed, late or not, says nothing."""
+    if ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
         return "compile-limit"
     return "runner-failed" if ended.signal else "program-invalid"

@@ -22,7 +22,6 @@ from ._frames import LENGTH
 
 _Read = TypeVar("_Read")
 _START_S: Final = 60.0
-"""A machine that does not start a process in this time is of no use."""
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[5:]\n"
     "from importlib import import_module\n"
@@ -33,12 +32,7 @@ _BOOT: Final = (
 
 
 class ChildEnded(Exception):
-    """The child ended, or was killed, before it answered.
-
-    Attributes:
-        late: it was killed because its time was over.
-        signal: which ended it; 0 where it ended by itself.
-    """
+    """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself where that is 0."""
 
     def __init__(self, late: bool, ended_by: int) -> None:
         self.late = late
@@ -47,12 +41,12 @@ class ChildEnded(Exception):
 
 
 class Child:
-    """One process. Not for several calls at one time.
+    """One process, for one call at a time.
 
     Attributes:
         uid: of the child; None where it has the parent's.
-        held: keys of the programs that it has loaded, the least recently used first.
-        runs: how many runs it has had.
+        held: the programs that it has loaded, the least recently used first.
+        runs: how many runs it has answered.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket, uid: int | None) -> None:
@@ -84,24 +78,18 @@ class Child:
         return cls(process, ours, uid)
 
     async def ready(self) -> None:
-        """Wait until the child is confined.
-
-        Raises:
-            ChildEnded: it could not be.
-        """
+        """Wait until the child is confined; ChildEnded where it could not be."""
         await self._within(self._exactly(1), _START_S)
 
     async def ask(self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float) -> bytes:
-        """Send a request and return the body of the answer.
+        """Send a request, with files that the child gets copies of, and return the body of the answer.
 
         Args:
-            payload: what follows the length.
-            files: descriptors that the child gets copies of.
             most_bytes: longest body that is read.
             within_s: seconds after which the child is killed.
 
         Raises:
-            ChildEnded: no answer came. The child is killed.
+            ChildEnded: no answer came, and the child is gone.
         """
         return await self._within(self._exchange(payload, files, most_bytes), within_s)
 

@@ -3,7 +3,6 @@
 Started by `_child.Child`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
 """
 
-import json
 import os
 import socket
 
@@ -29,8 +28,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
         limit_cpu(_CPU_S)  # RN18
         connection.sendall(b"\0")
         payload, (source, artefact) = _frames.receive(connection)
-        target = json.loads(payload[_frames.LENGTH.size :])["target"]
-        code, detail = _compile(engine, target, source, artefact)
+        code, detail = _compile(engine, payload.decode(), source, artefact)
         body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
         connection.sendall(_frames.LENGTH.pack(len(body)) + body)
     finally:

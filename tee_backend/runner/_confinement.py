@@ -1,6 +1,6 @@
 """What a child gives up before it sees a program: its uid, privileges, files, processes and core dumps.
 
-Runs in children only, after everything is imported that will be; imports nothing of this project.
+A child calls this after everything is imported that will be: it may be unable to read the files afterwards.
 """
 
 import ctypes
@@ -21,12 +21,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def confine(uid: int | None, parent: int) -> None:
-    """Give up what no guest needs; each step that fails ends the child, because the exception does.
-
-    Args:
-        uid: of this child alone, where the parent is root; else None, and the child keeps the parent's.
-        parent: process id of the parent.
-    """
+    """Give up what no guest needs, and take a uid of its own if the parent has one for it; OSError where that fails."""
     if uid is not None:  # RN20
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -45,25 +40,17 @@ def undump() -> None:
 
 
 def limit(files: int, file_bytes: int) -> None:
-    """Bound what a process may open, write and start (RN24).
-
-    Args:
-        files: open files at one time.
-        file_bytes: longest file that it writes.
-    """
-    for kind, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),  # no process and no further thread
-        (resource.RLIMIT_NOFILE, files),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_MEMLOCK, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
+    """Bound the files that a process opens and writes; it starts no process and no thread from here on (RN24)."""
+    for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
+        resource.setrlimit(kind, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
 
 def limit_data(more_bytes: int, hard_bytes: int) -> None:
     """Bound private writable memory to what there is now and `more_bytes`; the hard limit never rises (RN24)."""
-    now = _data_bytes()
+    with open("/proc/self/statm", "rb") as stream:  # noqa: PTH123  # one line needs no pathlib
+        now = int(stream.read().split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
 
 
@@ -72,8 +59,3 @@ def limit_cpu(more_s: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime) + 1 + more_s
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-
-
-def _data_bytes() -> int:
-    with open("/proc/self/statm", "rb") as stream:  # noqa: PTH123  # pathlib is not imported for one line
-        return int(stream.read().split()[5]) * resource.getpagesize()

@@ -2,7 +2,8 @@
 
     request    length (4) ‖ length of the JSON (4) ‖ JSON ‖ input, with file descriptors     parent to child
     answer     length (4) ‖ `Answer` packed ‖ standard output ‖ standard error               child to parent
-    compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 compiling child to parent
+    compile    length (4) ‖ target, with the descriptors of the program and of the artefact  parent to child
+    compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 child to parent
 
 The parent believes nothing of an answer: each length is compared with its bound before a byte is read. Both sides
 import this module, so it imports nothing of this project.
@@ -20,9 +21,9 @@ MAX_DETAIL_BYTES: Final = 400
 COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
 """What a compiling child answers: nothing is wrong, or the code of the reason."""
 
-STARTED, COMPLETED, EXITED, TRAPPED, REFUSED = range(5)
-"""How a run ended. STARTED: while it was running, at a limit that the child itself watches."""
-MEMORY_REFUSED, OUTPUT_FULL, NO_FUEL = 1, 2, 4
+COMPLETED, EXITED, TRAPPED, REFUSED, OVERFLOWED = range(5)
+"""How a run ended. REFUSED: the program was not instantiated; OVERFLOWED: at one byte of output too many."""
+MEMORY_REFUSED, NO_FUEL = 1, 2
 """Flags of an answer."""
 
 _ANSWER: Final = struct.Struct("!BBiQQQQI")
@@ -62,30 +63,19 @@ def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
 
 
 def unpack(body: bytes) -> tuple[Answer, bytes, bytes]:
-    """Read an answer; the parent's half.
-
-    Returns:
-        The answer, standard output and standard error.
-
-    Raises:
-        ValueError: it is not one.
-    """
+    """Read an answer, the parent's half: it, standard output and standard error; ValueError where it is none."""
     if len(body) < ANSWER_BYTES:
         raise ValueError("an answer that is too short")
     answer = Answer(*_ANSWER.unpack_from(body))
     rest = len(body) - ANSWER_BYTES
-    if answer.ended > REFUSED or answer.output_bytes > rest:
+    if answer.ended > OVERFLOWED or answer.output_bytes > rest:
         raise ValueError("an answer that contradicts itself")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, body[ANSWER_BYTES:middle], body[middle:]
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one request and the files that come with it; the child's half, which waits.
-
-    Raises:
-        EOFError: the parent is gone.
-    """
+    """Read one request and the files that come with it, the child's half; EOFError where the parent is gone."""
     prefix, files, _flags, _address = socket.recv_fds(connection, LENGTH.size, MAX_FILES)
     (length,) = LENGTH.unpack(prefix + _exactly(connection, LENGTH.size - len(prefix)))
     if length > MAX_REQUEST_BYTES:

@@ -4,12 +4,13 @@ wasmtime's own limiter bounds each memory by itself and tells nobody that it ref
 an address range that cannot be touched is reserved as wasmtime asks for it, and what the guest grows into is made
 readable and writable, as long as the budget lasts. A mistake in the count opens nothing: what was not opened stays
 inaccessible, and compiled code cannot reach beyond the reserved range.
-
-Runs in children only; imports wasmtime and nothing of this project.
 """
 
 import ctypes
 import mmap
+import os
+import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 from wasmtime import Config
@@ -30,16 +31,14 @@ _GUARD_BYTES: Final = 1 << 16
 """Before each memory too: an access below its beginning is a trap, whatever lies there."""
 
 
-class Memory:
-    """One linear memory: where it begins, how much of it is open, and the range that is reserved for it."""
+@dataclass(slots=True)
+class _Memory:
+    """One linear memory: where it begins, what is mapped for it, how far it may be opened, and how far it is."""
 
-    __slots__ = ("base", "capacity", "mapped", "size")
-
-    def __init__(self, base: int, mapped: int, capacity: int) -> None:
-        self.base = base
-        self.mapped = mapped
-        self.capacity = capacity
-        self.size = 0
+    base: int
+    mapped: int
+    capacity: int
+    size: int = 0
 
 
 class MemoryBudget:
@@ -54,7 +53,7 @@ class MemoryBudget:
     def __init__(self) -> None:
         self.left = self.peak = self._budget = 0
         self.refused = False
-        self._memories: dict[int, Memory] = {}
+        self._memories: dict[int, _Memory] = {}
         self._last = 0
         # wasmtime keeps pointers to these, so they live as long as this object does.
         self._callbacks: tuple[Any, ...] = (
@@ -67,15 +66,13 @@ class MemoryBudget:
 
     def serve(self, config: Config) -> None:
         """Have an engine of this configuration take its memories from here."""
+        # An exception in a callback, of which wasmtime would learn nothing, ends the process.
+        sys.unraisablehook = lambda _: os._exit(1)
         creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], self._callbacks[4])
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:
-        """Set the budget of the next run, in bytes; the memories of the last one are gone.
-
-        Raises:
-            RuntimeError: a memory of the last run is still mapped.
-        """
+        """Set the budget of the next run, in bytes; RuntimeError where a memory of the last run is still mapped."""
         if self._memories:
             raise RuntimeError("a memory outlived its run")
         self.left = self._budget = budget
@@ -89,7 +86,7 @@ class MemoryBudget:
         address = _libc.mmap(None, mapped, _INACCESSIBLE, _RESERVED, -1, 0)
         if address in (None, _FAILED):
             return self._refusal()
-        memory = Memory(address + _GUARD_BYTES, mapped, capacity)
+        memory = _Memory(address + _GUARD_BYTES, mapped, capacity)
         if not self._open(memory, minimum):
             _libc.munmap(address, mapped)
             return self._refusal()
@@ -112,7 +109,7 @@ class MemoryBudget:
         self.left += memory.size
         _libc.munmap(memory.base - _GUARD_BYTES, memory.mapped)
 
-    def _open(self, memory: Memory, size: int) -> bool:
+    def _open(self, memory: _Memory, size: int) -> bool:
         """Make the first `size` bytes of a memory usable; False where the budget or its range does not allow it."""
         more = size - memory.size
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):  # RN14

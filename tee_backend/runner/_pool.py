@@ -32,28 +32,17 @@ class Pool:
         self._uids = deque(range(_FIRST_UID, _FIRST_UID + _UIDS))
         self._alive: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._filling = False
+        self._filling = asyncio.Lock()
         self._closed = False
 
     async def fill(self) -> None:
-        """Start children one after the other until enough are spare.
-
-        Raises:
-            ChildEnded: a child did not start.
-        """
-        self._filling = True
-        try:
+        """Start children one after the other until enough are spare; ChildEnded where one does not start."""
+        async with self._filling:
             while len(self._fresh) < self._spare and not self._closed:
                 self._fresh.append(await self.start("_run_child"))
-        finally:
-            self._filling = False
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
-        """Start a child and wait until it is confined; the caller ends it.
-
-        Raises:
-            ChildEnded: it did not start.
-        """
+        """Start a child and wait until it is confined; the caller ends it. ChildEnded where it does not start."""
         child = Child.start(module, self._uids.popleft() if self._separate else None)
         self._alive.add(child)
         try:
@@ -64,11 +53,7 @@ class Pool:
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
-        """Return a child for one run: one that has run nothing, or any (RN26).
-
-        Raises:
-            ChildEnded: there was none, and none could be started.
-        """
+        """Return a child for one run, one that has run nothing or any (RN26); ChildEnded where none starts."""
         used = [] if unused else self._used
         while used:
             index = next((i for i, child in enumerate(used) if program in child.held), -1)
@@ -77,8 +62,7 @@ class Pool:
             self.end(child)
         while self._fresh:
             child = self._fresh.popleft()
-            if not self._filling:
-                self._begin(self._refill())
+            self._begin(self._refill())
             if child.is_alive():
                 return child
             self.end(child)
@@ -86,6 +70,7 @@ class Pool:
 
     def give_back(self, child: Child) -> None:
         """Take a child back that ran without secrets and answered."""
+        child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:
             self.end(child)
         else:

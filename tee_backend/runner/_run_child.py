@@ -54,7 +54,7 @@ class _Output:
         """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
         self._left -= len(data)
         if self._left < 0:
-            answer = Answer(_frames.STARTED, _frames.OUTPUT_FULL, 0, 0, 0, 0, 0, 0)
+            answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
             self._connection.sendall(_frames.pack(answer, b"", b""))
             os._exit(0)
         self._parts.append(data)

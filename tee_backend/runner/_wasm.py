@@ -1,7 +1,4 @@
-"""The engine, and what is linked for a guest: one configuration for the compiling child and the running ones.
-
-Runs in children only; imports wasmtime and nothing of this project.
-"""
+"""The engine, and what is linked for a guest: one configuration for the compiling child and the running ones."""
 
 import re
 from typing import Final, TypeAlias

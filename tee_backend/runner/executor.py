@@ -20,10 +20,10 @@ from typing import Final, Self
 
 from . import _frames
 from ._artefacts import Artefacts
-from ._child import Child, ChildEnded
+from ._child import ChildEnded
 from ._confinement import undump
 from ._pool import Pool
-from .reasons import REASONS, Reason, RunRefused
+from .reasons import REASONS, RunRefused
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
 _MEBIBYTE: Final = 1024 * 1024
@@ -58,8 +58,8 @@ class Executor:
     """Runs programs in children of this process.
 
     Entering makes this process non-dumpable, so that a child of the same uid cannot read its memory, and starts the
-    spare children. Leaving ends every child. To be entered in the main thread: children die with the thread that
-    started them.
+    spare children; RuntimeError where none starts. Leaving ends every child. To be entered in the main thread, because
+    children end with the thread that started them.
     """
 
     def __init__(self, settings: ExecutorSettings) -> None:
@@ -74,9 +74,9 @@ class Executor:
         undump()  # RN23
         try:
             await self._pool.fill()
-        except BaseException:
+        except ChildEnded as ended:
             await self._pool.close()
-            raise
+            raise RuntimeError("no child process starts; under root it has to be able to change its uid") from ended
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -95,6 +95,7 @@ class Executor:
         Raises:
             RunRefused: a `program-…` reason, or `compile-limit`.
         """
+        self._refuse_closed()
         os.close(await self._artefacts.open(wasm_sha256, target, load))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
@@ -116,61 +117,53 @@ class Executor:
             raise RunRefused("runner-busy")
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
-        try:
-            async with self._slots:
-                child = await self._take(request)
-                return await self._run_in(child, request, artefact)
-        finally:
-            os.close(artefact)
+        await self.compile(request.wasm_sha256, request.target, load)  # others run meanwhile
+        async with self._slots:
+            self._refuse_closed()
+            # Compiled again only where others displaced it meanwhile.
+            artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
+            try:
+                return await self._run_compiled(request, artefact)
+            finally:
+                os.close(artefact)
 
-    async def _take(self, request: RunRequest) -> Child:
-        if self._closed:
-            raise RunRefused("runner-closed")
+    async def _run_compiled(self, request: RunRequest, artefact: int) -> RunResult:
+        """Run in a child; whatever happens, the child goes back to the pool or ends."""
+        program = f"{request.target.value}:{request.wasm_sha256}"
         try:
-            return await self._pool.take(unused=request.secrets_delivered, program=_key(request))
+            child = await self._pool.take(unused=request.secrets_delivered, program=program)
         except ChildEnded as ended:
             raise RunRefused("runner-failed") from ended
-
-    async def _run_in(self, child: Child, request: RunRequest, artefact: int) -> RunResult:
-        """Run in a child; whatever happens, the child goes back to the pool or ends."""
+        files = () if program in child.held else (artefact,)
+        payload = _payload(request, program, child.hold(program, _MOST_LOADED))
+        most_bytes = _frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES
         begun, reusable = time.monotonic_ns(), False
-        files = () if _key(request) in child.held else (artefact,)
         try:
-            body = await child.ask(
-                _payload(request, child.hold(_key(request), _MOST_LOADED)),
-                files,
-                most_bytes=_frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
-                within_s=request.limits.max_execution_s,
-            )
-            child.runs += 1
+            body = await child.ask(payload, files, most_bytes=most_bytes, within_s=request.limits.max_execution_s)
             answer, output, stderr = _frames.unpack(body)
-            reusable = answer.ended != _frames.STARTED and not request.secrets_delivered
+            reusable = answer.ended != _frames.OVERFLOWED and not request.secrets_delivered
         except ChildEnded as ended:
-            return self._ended(request, ended, time.monotonic_ns() - begun)
+            if self._closed:
+                raise RunRefused("runner-closed") from ended
+            code = "limit-time" if ended.late or ended.signal == signal.SIGXCPU else "run-crashed"
+            return _killed(request, code, time.monotonic_ns() - begun)
         except ValueError:  # what answered is no child of ours any more
             return _killed(request, "run-crashed", time.monotonic_ns() - begun)
         finally:
             (self._pool.give_back if reusable else self._pool.end)(child)
         return await _result(request, answer, output, stderr, time.monotonic_ns() - begun)
 
-    def _ended(self, request: RunRequest, ended: ChildEnded, took_ns: int) -> RunResult:
+    def _refuse_closed(self) -> None:
         if self._closed:
-            return RunResult(REASONS["runner-closed"])
-        late = ended.late or ended.signal == signal.SIGXCPU
-        return _killed(request, "limit-time" if late else "run-crashed", took_ns)
+            raise RunRefused("runner-closed")
 
 
-def _key(request: RunRequest) -> str:
-    return f"{request.target.value}:{request.wasm_sha256}"
-
-
-def _payload(request: RunRequest, forgotten: list[str]) -> bytes:
+def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
     """Return the request as the child reads it."""
     limits = request.limits
     head = json.dumps(
         {
-            "program": _key(request),
+            "program": program,
             "target": request.target.value,
             "environment": request.environment,
             "instructions": limits.max_instructions,
@@ -185,33 +178,28 @@ def _payload(request: RunRequest, forgotten: list[str]) -> bytes:
 
 def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:
     """Return the result of a run whose child can tell nothing about it any more."""
-    return RunResult(
-        REASONS[code],
-        instructions=request.limits.max_instructions,
-        time_ns=took_ns,
-        secrets_delivered=request.secrets_delivered,
-    )
+    used, delivered = request.limits.max_instructions, request.secrets_delivered
+    return RunResult(REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered)
 
 
 async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, stderr: bytes, took_ns: int) -> RunResult:
-    if answer.flags & _frames.OUTPUT_FULL:
+    if answer.ended == _frames.OVERFLOWED:
         return _killed(request, "limit-output", took_ns)
-    reason, written = _reason(answer), b""
-    if reason is None:
+    code, written = _code(answer), b""
+    if code is None:
         try:
-            inline = len(output) <= _INLINE_BYTES
-            make = (output, request.response_format)
+            inline, make = len(output) <= _INLINE_BYTES, (output, request.response_format)
             written = answer_of(*make) if inline else await asyncio.to_thread(answer_of, *make)
         except RunRefused as refused:
-            reason = refused.reason
+            code = refused.reason.code
     return RunResult(
-        reason,
+        REASONS[code] if code else None,
         detail=str(answer.exit_code) if answer.ended == _frames.EXITED else "",
-        output=output if reason is None else b"",
+        output=b"" if code else output,
         answer=written,
         stderr=stderr,
         stderr_bytes=answer.stderr_bytes,
-        # The child may be wrong about these, but not beyond what was allowed.
+        # RN17: the child may be wrong about these, but not beyond what was allowed.
         instructions=min(answer.instructions, request.limits.max_instructions),
         time_ns=min(answer.time_ns, took_ns),
         memory_bytes=min(answer.memory_bytes, request.limits.max_memory_mb * _MEBIBYTE),
@@ -219,17 +207,12 @@ async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, st
     )
 
 
-def _reason(answer: _frames.Answer) -> Reason | None:
+def _code(answer: _frames.Answer) -> str | None:
     """Return why a run failed, from how it ended and from flags, never from a text (RN28)."""
-    match answer.ended:
-        case _frames.COMPLETED:
-            return None
-        case _ if answer.flags & _frames.NO_FUEL:
-            return REASONS["limit-instructions"]
-        case _ if answer.flags & _frames.MEMORY_REFUSED:
-            return REASONS["limit-memory"]
-        case _frames.EXITED:
-            return REASONS["guest-exit"]
-        case _frames.REFUSED:
-            return REASONS["program-start"]
-    return REASONS["guest-trap"]
+    if answer.ended == _frames.COMPLETED:
+        return None
+    if answer.flags & _frames.NO_FUEL:
+        return "limit-instructions"
+    if answer.flags & _frames.MEMORY_REFUSED:
+        return "limit-memory"
+    return {_frames.EXITED: "guest-exit", _frames.REFUSED: "program-start"}.get(answer.ended, "guest-trap")

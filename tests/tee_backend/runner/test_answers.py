@@ -23,7 +23,7 @@ def test_an_answer_there_and_back() -> None:
     [
         b"",
         bytes(_frames.ANSWER_BYTES - 1),
-        _frames.pack(_frames.Answer(_frames.REFUSED + 1, 0, 0, 0, 0, 0, 0, 0), b"", b"")[4:],
+        _frames.pack(_frames.Answer(_frames.OVERFLOWED + 1, 0, 0, 0, 0, 0, 0, 0), b"", b"")[4:],
         _frames.pack(_frames.Answer(_frames.COMPLETED, 0, 0, 0, 0, 0, 0, 3), b"ab", b"")[4:],
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from guest_programs import BOTH, asked, bounds_of, children, code, guest, ran
+from tests_support import REPOSITORY
 
 from tee_backend.runner.executor import Executor
 
@@ -113,3 +114,25 @@ async def test_no_secret_is_in_a_text(executor: Executor) -> None:
     seen = [Path(f"/proc/{child}/{where}").read_bytes() for child in children() for where in ("cmdline", "environ")]
     assert seen and not [text for text in seen if _SECRET.encode() in text]
     assert _SECRET not in repr(request) + repr(await running)
+
+
+_BROKEN = """
+from wasmtime import Engine, Linker, Module, Store
+from tee_backend.runner import _wasm
+from tee_backend.runner._linear_memory import MemoryBudget
+
+budget, config = MemoryBudget(), _wasm.configured()
+budget.serve(config)
+budget.begin("no number")
+engine = Engine(config)
+store = Store(engine)
+store.set_fuel(1000)
+Linker(engine).instantiate(store, Module(engine, "(module (memory 1))"))
+print("went on")
+"""
+
+
+async def test_a_mistake_in_the_count_of_memory_ends_the_process() -> None:
+    """RN14: an exception where a memory is made, which wasmtime cannot see, lets no guest go on."""
+    ended = subprocess.run([sys.executable, "-c", _BROKEN], cwd=REPOSITORY, check=False, capture_output=True)
+    assert (1, b"") == (ended.returncode, ended.stdout)

@@ -1,0 +1,162 @@
+"""What a run costs beside a bare loop over wasmtime in this process: `python tests/benchmarks/runner.py`.
+
+Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the same input, without
+limits of memory or time. Wall times are medians; the shares of processor time say what other work on the machine hid.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from guest_programs import Guest, asked, children, code, guest
+
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.runs import RunResult
+
+_PROGRAM = "probe-wasip1"
+
+
+def bare(given: bytes, calls: int, *, fuel: bool) -> float:
+    """Return the median seconds of a call in this process."""
+    config = Config()
+    config.consume_fuel = fuel
+    engine = Engine(config)
+    linker, module = Linker(engine), Module(engine, guest(_PROGRAM).data)
+    linker.define_wasi()
+    standard_input = os.memfd_create("input")
+    os.write(standard_input, given)
+    took = []
+    for _ in range(calls):
+        begun = time.perf_counter()
+        wasi, store, written = WasiConfig(), Store(engine), bytearray()
+        wasi.stdin_file = f"/proc/self/fd/{standard_input}"
+        wasi.stdout_custom = written.extend
+        if fuel:
+            store.set_fuel(10**12)
+        store.set_wasi(wasi)
+        linker.instantiate(store, module).exports(store)["_start"](store)  # type: ignore[operator]  # it is a function
+        took.append(time.perf_counter() - begun)
+        assert written
+        store.close()
+    os.close(standard_input)
+    return statistics.median(took)
+
+
+async def _each(executor: Executor, calls: int, callers: int, given: bytes, *, fresh: bool = False) -> list[float]:
+    """Return the sorted seconds of each of so many calls by so many callers."""
+    program, took, left = guest(_PROGRAM), [], iter(range(calls))
+
+    async def call() -> None:
+        for _ in left:
+            begun = time.perf_counter()
+            result = await _run(executor, program, given, fresh=fresh)
+            took.append(time.perf_counter() - begun)
+            assert "completed" == code(result), code(result)
+
+    await asyncio.gather(*(call() for _ in range(callers)))
+    return sorted(took)
+
+
+async def _run(
+    executor: Executor, program: Guest, given: bytes, *, fresh: bool = False, seconds: int = 100
+) -> RunResult:
+    request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds)
+    return await executor.run(request, program.load)
+
+
+def _cpu_s(processes: Sequence[int]) -> float:
+    """Return the processor time that processes have used."""
+    spent = [path.read_text() for one in processes for path in Path(f"/proc/{one}/task").glob("*/schedstat")]
+    return sum(int(text.split()[0]) for text in spent) / 1e9
+
+
+def _memory_mib(process: int) -> dict[str, float]:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.partition(":")[0]: int(line.split()[1]) / 1024 for line in lines}
+    return {"resident": sizes["Rss"], "of_its_own": sizes["Private_Dirty"], "proportional": sizes["Pss"]}
+
+
+async def _started(count: int) -> dict[str, float]:
+    """Return what it takes to make a child ready."""
+    begun = time.perf_counter()
+    async with Executor(ExecutorSettings(children=1, spare=count)):
+        took, cpu = time.perf_counter() - begun, _cpu_s(children(kind="_run_child"))
+    return {"wall_ms": took / count * 1e3, "cpu_ms": cpu / count * 1e3}
+
+
+async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]:
+    """Return computing calls per second with so many children, and per second of their processor time."""
+    async with Executor(ExecutorSettings(children=count, spare=1)) as executor:
+        await _each(executor, 2 * count, 2 * count, rounds)
+        running = children(kind="_run_child")
+        cpu, begun = _cpu_s(running), time.perf_counter()
+        await _each(executor, calls, 2 * count, rounds)
+        took, used = time.perf_counter() - begun, _cpu_s(running) - cpu
+    return {"per_s": calls / took, "per_cpu_s": calls / used, "cores": used / took}
+
+
+async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
+    return statistics.median([await timed() for _ in range(calls)])
+
+
+async def measure(calls: int, rounds: int) -> dict[str, object]:
+    """Return all figures."""
+    echo, compute = b"echo\nx", b"compute %d" % rounds
+    few = max(3, calls // 20)
+    found: dict[str, object] = {"calls": calls, "start_of_a_child": await _started(few)}
+    async with Executor(ExecutorSettings(children=2, spare=4)) as executor:
+        program = guest(_PROGRAM)
+        begun = time.perf_counter()
+        await executor.compile(program.sha256, program.target, program.load)
+        found["compile_ms"] = (time.perf_counter() - begun) * 1e3
+
+        async def first() -> float:
+            begun = time.perf_counter()
+            await _run(executor, program, echo, fresh=True)
+            return time.perf_counter() - begun
+
+        found["first_call_in_a_child_ms"] = await _measured(few, first) * 1e3
+        warm = (await _each(executor, calls, 1, echo))[calls // 2]
+        found["warm_call_ms"], found["bare_call_ms"] = warm * 1e3, bare(echo, calls, fuel=False) * 1e3
+        computed = [(await _run(executor, program, compute)).time_ns / 1e9 for _ in range(few)]
+        plain, fuelled = bare(compute, few, fuel=False), bare(compute, few, fuel=True)
+        found["computing"] = {
+            "bare_ms": plain * 1e3,
+            "bare_with_fuel": fuelled / plain,
+            "ours": statistics.median(computed) / plain,
+        }
+        found["child_mib"] = [_memory_mib(process) for process in children(kind="_run_child")]
+        for callers in (16, 128):
+            for fresh in (False, True):
+                took = await _each(executor, calls // (10 if fresh else 1), callers, echo, fresh=fresh)
+                where = f"{callers}_callers{'_with_secrets' if fresh else ''}"
+                found[where] = {"p50_ms": took[len(took) // 2] * 1e3, "p99_ms": took[len(took) * 99 // 100] * 1e3}
+        begun = time.perf_counter()
+        assert "limit-time" == code(await _run(executor, program, b"sleep 100000", seconds=1))
+        found["over_the_time_limit_ms"] = (time.perf_counter() - begun - 1) * 1e3
+    for count in (1, 2):
+        found[f"{count}_children"] = await _throughput(count, few * 2, compute)
+    return found
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3_000_000, help="of computing, 3 million take 10 ms or more")
+    given = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(given.calls, given.rounds)), indent=2))
+
+
+if __name__ == "__main__":
+    main()

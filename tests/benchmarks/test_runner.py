@@ -1,0 +1,23 @@
+"""The benchmark of the runner runs and prints its figures; how long anything takes is not judged here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+def test_a_few_runs() -> None:
+    """Every figure is there and above zero."""
+    command = [sys.executable, str(HERE / "runner.py"), "--calls", "20", "--rounds", "100000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240)
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    assert min(found["warm_call_ms"], found["bare_call_ms"], found["computing"]["ours"]) > 0
+    assert {"16_callers", "128_callers", "16_callers_with_secrets", "128_callers_with_secrets"} <= found.keys()
+    assert min(found["1_children"]["per_cpu_s"], found["2_children"]["per_cpu_s"]) > 0
+    assert all(child["of_its_own"] > 0 for child in found["child_mib"])
