@@ -66,7 +66,7 @@ class MemoryBudget:
 
     def serve(self, config: Config) -> None:
         """Have an engine of this configuration take its memories from here."""
-        # An exception in a callback, of which wasmtime would learn nothing, ends the process.
+        # An exception in a callback, here or of output, of which wasmtime would learn nothing, ends the process.
         sys.unraisablehook = lambda _: os._exit(1)
         creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], self._callbacks[4])
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))

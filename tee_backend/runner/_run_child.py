@@ -33,6 +33,8 @@ _TABLE_ELEMENTS: Final = 100_000
 # Instances, tables and memories of a run: one of each but tables for a module, which may have several. A component that
 # was made from a module has four instances (the program, its adapter and two shims) and two memories.
 _MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
+_WRITE: Final = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t)
+_NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 
 
 class _Prepared(NamedTuple):
@@ -41,32 +43,44 @@ class _Prepared(NamedTuple):
 
 
 class _Output:
-    """Standard output and standard error of one run, bounded."""
+    """Standard output and standard error of one run, bounded.
+
+    wasmtime calls these callbacks directly: the binding's own copy what is written before its length is seen, and turn
+    a failure into an error for the guest, which may ignore it and answer with a part of its output.
+    """
 
     def __init__(self, connection: socket.socket, most: int) -> None:
         self._connection = connection
         self._left = most
         self._parts: list[bytes] = []
+        self._callbacks = _WRITE(self._write), _WRITE(self._write_error)  # which have to live as long as the store
         self.stderr = b""
         self.stderr_bytes = 0
 
-    def write(self, data: bytes) -> None:
-        """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
-        self._left -= len(data)
-        if self._left < 0:
-            answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
-            self._connection.sendall(_frames.pack(answer, b"", b""))
-            os._exit(0)
-        self._parts.append(data)
-
-    def write_error(self, data: bytes) -> None:
-        """Keep the beginning of standard error, and count the rest (RN16)."""
-        self.stderr_bytes += len(data)
-        self.stderr += data[: _MAX_STDERR_BYTES - len(self.stderr)]
+    def serve(self, wasi: WasiConfig) -> None:
+        """Have a guest write here."""
+        ffi.wasi_config_set_stdout_custom(wasi.ptr(), self._callbacks[0], None, _NOTHING)
+        ffi.wasi_config_set_stderr_custom(wasi.ptr(), self._callbacks[1], None, _NOTHING)
 
     def written(self) -> bytes:
         """Return standard output."""
         return b"".join(self._parts)
+
+    def _write(self, _: object, data: Any, size: int) -> int:
+        """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
+        if size > self._left:
+            answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
+            self._connection.sendall(_frames.pack(answer, b"", b""))
+            os._exit(0)
+        self._left -= size
+        self._parts.append(ctypes.string_at(data, size))
+        return size
+
+    def _write_error(self, _: object, data: Any, size: int) -> int:
+        """Keep the beginning of standard error, and count the rest (RN16)."""
+        self.stderr_bytes += size
+        self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
+        return size
 
 
 class _Guests:
@@ -169,8 +183,7 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
     ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
-    wasi.stdout_custom = output.write
-    wasi.stderr_custom = output.write_error
+    output.serve(wasi)
     return wasi
 
 

@@ -35,16 +35,9 @@ def configured() -> Config:
     config = Config()
     config.consume_fuel = True  # RN10
     # RN11: what would multiply memories, or let a guest run on several threads, is off.
-    config.wasm_multi_memory = False
-    config.wasm_memory64 = False
-    config.wasm_threads = False
-    config.shared_memory = False
-    config.wasm_gc = False
-    config.gc_support = False
-    config.wasm_function_references = False
-    config.wasm_exceptions = False
-    config.wasm_stack_switching = False
-    config.wasm_custom_page_sizes = False
+    config.wasm_multi_memory = config.wasm_memory64 = config.wasm_threads = config.shared_memory = False
+    config.wasm_gc = config.gc_support = config.wasm_function_references = config.wasm_exceptions = False
+    config.wasm_stack_switching = config.wasm_custom_page_sizes = False
     config.parallel_compilation = False  # a confined child makes no threads
     config.memory_init_cow = False  # memories are our own (`_linear_memory`), and a confined child makes no file
     return config

@@ -26,8 +26,8 @@ from tee_backend.runner.runs import RunResult
 _PROGRAM = "probe-wasip1"
 
 
-def bare(given: bytes, calls: int, *, fuel: bool) -> float:
-    """Return the median seconds of a call in this process."""
+def bare(given: bytes, calls: int, *, fuel: bool, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median seconds of a call in this process, by a clock."""
     config = Config()
     config.consume_fuel = fuel
     engine = Engine(config)
@@ -37,7 +37,7 @@ def bare(given: bytes, calls: int, *, fuel: bool) -> float:
     os.write(standard_input, given)
     took = []
     for _ in range(calls):
-        begun = time.perf_counter()
+        begun = clock()
         wasi, store, written = WasiConfig(), Store(engine), bytearray()
         wasi.stdin_file = f"/proc/self/fd/{standard_input}"
         wasi.stdout_custom = written.extend
@@ -45,7 +45,7 @@ def bare(given: bytes, calls: int, *, fuel: bool) -> float:
             store.set_fuel(10**12)
         store.set_wasi(wasi)
         linker.instantiate(store, module).exports(store)["_start"](store)  # type: ignore[operator]  # it is a function
-        took.append(time.perf_counter() - begun)
+        took.append(clock() - begun)
         assert written
         store.close()
     os.close(standard_input)
@@ -105,6 +105,16 @@ async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]
     return {"per_s": calls / took, "per_cpu_s": calls / used, "cores": used / took}
 
 
+async def _computing(executor: Executor, given: bytes, calls: int) -> dict[str, float]:
+    """Return the processor time of a computing call in this process, and what share of it other ways take."""
+    plain, fuelled = (bare(given, calls, fuel=fuel, clock=time.thread_time) for fuel in (False, True))
+    await _each(executor, 1, 1, given)
+    before = _cpu_s(children(kind="_run_child"))
+    await _each(executor, calls, 1, given)
+    ours = (_cpu_s(children(kind="_run_child")) - before) / calls
+    return {"bare_ms": plain * 1e3, "bare_with_fuel": fuelled / plain, "ours": ours / plain}
+
+
 async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
     return statistics.median([await timed() for _ in range(calls)])
 
@@ -126,15 +136,13 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
             return time.perf_counter() - begun
 
         found["first_call_in_a_child_ms"] = await _measured(few, first) * 1e3
+        await _each(executor, few, 1, echo)
+        before = time.process_time() + _cpu_s(children(kind="_run_child"))
         warm = (await _each(executor, calls, 1, echo))[calls // 2]
+        used = time.process_time() + _cpu_s(children(kind="_run_child")) - before
         found["warm_call_ms"], found["bare_call_ms"] = warm * 1e3, bare(echo, calls, fuel=False) * 1e3
-        computed = [(await _run(executor, program, compute)).time_ns / 1e9 for _ in range(few)]
-        plain, fuelled = bare(compute, few, fuel=False), bare(compute, few, fuel=True)
-        found["computing"] = {
-            "bare_ms": plain * 1e3,
-            "bare_with_fuel": fuelled / plain,
-            "ours": statistics.median(computed) / plain,
-        }
+        found["warm_call_cpu_ms"] = used / calls * 1e3
+        found["computing"] = await _computing(executor, compute, few)
         found["child_mib"] = [_memory_mib(process) for process in children(kind="_run_child")]
         for callers in (16, 128):
             for fresh in (False, True):
