@@ -4,7 +4,9 @@ Example:
     result = await ran(executor, guest("probe-wasip1"), b"echo\nhello")
 """
 
+import asyncio
 import hashlib
+import itertools
 import os
 import select
 from collections.abc import Iterable, Mapping
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from tee_backend.runner.environment import environment_of
@@ -23,6 +26,7 @@ BUILT = REPOSITORY / "tests" / "guests" / "built"
 _COMPONENT = b"\0asm\x0d"
 BOTH = ("probe-wasip1", "probe-wasip2")
 """The one program that does whatever its input says, for both targets."""
+_SECONDS = itertools.count(0, 7)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,39 @@ def bounds_of(process: int) -> dict[str, str]:
     return {line[:25].strip(): line[25:46].strip() for line in lines}
 
 
-def are_gone(processes: Iterable[int], within_s: float = 20) -> bool:
+async def running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[asyncio.Task[str], int]":
+    """Start a run of the probe, and return it, which ends in a code, with its process once the guest is about to begin.
+
+    A child bounds its processor time anew for each run, here by another number each time.
+    """
+    program = guest(BOTH[0])
+    await executor.compile(program.sha256, program.target, program.load)
+    before = {process: _cpu_bound(process) for process in children(kind="_run_child")}
+
+    seconds = 40 + next(_SECONDS) % 140
+
+    async def run() -> str:
+        request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds)
+        return code(await executor.run(request, program.load))
+
+    task = asyncio.create_task(run())
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            await asyncio.sleep(0)
+            for process in children(kind="_run_child"):
+                if _cpu_bound(process) not in (None, "unlimited", before.get(process)):
+                    return task, process
+
+
+def _cpu_bound(process: int) -> str | None:
+    """Return the bound of a process's time; None where it is gone."""
+    try:
+        return bounds_of(process)["Max cpu time"]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def are_gone(processes: Iterable[int], within_s: float = PATIENCE_S) -> bool:
     """Wait until processes have ended; False where one has not in this time."""
     for process in processes:
         try:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from guest_programs import Guest, bounds_of, children, code, guest, ran
+from patience import PATIENCE_S
 
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.reasons import RunRefused
@@ -148,7 +149,7 @@ async def test_artefacts_are_bounded() -> None:
 
 async def _compiling() -> int:
     """Return the compiling child, once it is confined."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await asyncio.sleep(0)
             for process in children(kind="_compile_child"):

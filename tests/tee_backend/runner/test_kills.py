@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from guest_programs import are_gone, asked, bounds_of, children, code, guest, ran
+from guest_programs import are_gone, children, code, guest, ran, running
 from tests_support import REPOSITORY
 
 from tee_backend.runner.executor import Executor, ExecutorSettings
@@ -17,38 +17,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 _ENDLESS = (b"sleep 100000", b"compute 100000000000000000")
 
 
-def _bound(process: int) -> str | None:
-    """Return the bound of processor time, which a child sets for each run; None where the process is gone."""
-    try:
-        return bounds_of(process)["Max cpu time"]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-async def _running(executor: Executor, given: bytes, *, fresh: bool) -> "tuple[asyncio.Task[str], int]":
-    """Start a run, and return it with its process once the guest is about to begin."""
-    program = guest("probe-wasip1")
-    await executor.compile(program.sha256, program.target, program.load)
-    before = {process: _bound(process) for process in children(kind="_run_child")}
-
-    async def run() -> str:
-        request = asked(program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=100)
-        return code(await executor.run(request, program.load))
-
-    task = asyncio.create_task(run())
-    async with asyncio.timeout(20):
-        while True:
-            await asyncio.sleep(0)
-            for process in children(kind="_run_child"):
-                if _bound(process) not in (None, "unlimited", before.get(process)):
-                    return task, process
-
-
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("given", _ENDLESS)
 async def test_a_killed_child_is_one_failed_run(executor: Executor, given: bytes, fresh: bool) -> None:
     """Killing the process of a run fails that run; the next has another process."""
-    task, process = await _running(executor, given, fresh=fresh)
+    task, process = await running(executor, given, fresh=fresh)
     os.kill(process, signal.SIGKILL)
     assert "run-crashed" == await task
     assert "completed" == code(await ran(executor, guest("count"), fresh=fresh))
@@ -80,7 +53,7 @@ async def test_a_child_that_is_killed_before_it_reads(executor: Executor) -> Non
 @pytest.mark.parametrize("given", _ENDLESS)
 async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None:
     """Cancelling the call kills the run."""
-    task, process = await _running(executor, given, fresh=False)
+    task, process = await running(executor, given, fresh=False)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -93,7 +66,7 @@ async def test_leaving_ends_everything() -> None:
     before = set(children())
     program = guest("probe-wasip1")
     async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
-        task, process = await _running(executor, _ENDLESS[0], fresh=False)
+        task, process = await running(executor, _ENDLESS[0], fresh=False)
         behind = asyncio.create_task(ran(executor, program, b"calls"))
         await asyncio.sleep(0)
     assert "runner-closed" == await task == code(await behind)
