@@ -1,10 +1,4 @@
-"""A child process as its parent sees it: started, asked, killed and reaped.
-
-Example:
-    child = Child.start("_run_child", uid=None)
-    await child.ready()
-    body = await child.ask(payload, [artefact], most_bytes=1024, within_s=2.5)
-"""
+"""A child process as its parent sees it: started, asked, killed and reaped."""
 
 import asyncio
 import os

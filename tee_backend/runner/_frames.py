@@ -30,17 +30,10 @@ _ANSWER: Final = struct.Struct("!BBiQQQQI")
 
 
 class Answer(NamedTuple):
-    """How a run ended, as the child says.
+    """How a run ended, as the child says, and what it used.
 
-    Attributes:
-        ended: one of the constants above.
-        flags: of the constants above.
-        exit_code: where it EXITED.
-        instructions: fuel used.
-        time_ns: from before instantiation to the end.
-        memory_bytes: most linear memory at one time.
-        stderr_bytes: how much the guest wrote to standard error.
-        output_bytes: how many of the bytes that follow are standard output; the rest is standard error.
+    `stderr_bytes` is what the guest wrote to standard error; of the bytes that follow, `output_bytes` are standard
+    output, and the rest is what was kept of standard error.
     """
 
     ended: int
