@@ -161,14 +161,20 @@ def new_server(
     data = str(folder / "data")
     if standby_of is None:
         made = [str(_program("initdb")), "-D", data, "-U", _SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder)
+        _run(made, user=user, folder=folder)
     else:
         where = f"host={standby_of.folder} user={_SUPERUSER} application_name=standby"
         copied = [str(_program("pg_basebackup")), "-D", data, "-R", "-N", "-c", "fast", "-d", where]
-        subprocess.run(copied, check=True, capture_output=True, user=user, cwd=folder)
+        _run(copied, user=user, folder=folder)
     server = PostgresServer(folder, settings or {})
     atexit.register(server.kill)
     return server
+
+
+def _run(command: list[str], *, user: str | None, folder: Path) -> None:
+    """Run a program that makes a server's data; what it says is shown where it fails."""
+    ran = subprocess.run(command, capture_output=True, text=True, user=user, cwd=folder)
+    assert ran.returncode == 0, ran.stderr
 
 
 @functools.cache
