@@ -12,6 +12,8 @@ The services of a client, each a class of its own:
     client.encryption: Encryption. Networks, sealing, and requests for keys.
     client.backends: Backends. Granting to exactly the code that a backend proves.
     client.attestation: Attestation. A backend's side of attestation.
+    client.programs(): Programs. Programs that runners execute, published and read.
+    client.runners: Runners. Granting secrets to runners, for named programs and callers.
     client.receipts: Receipts. Receipts of releases, fetched and checked.
     client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
@@ -19,6 +21,7 @@ Modules:
     attestation: a backend's side of attestation: challenges and quotes.
     backend_words: what a backend showed, in words and as JSON.
     backends: granting to exactly the code that a backend proves.
+    call_conditions: who may have a program run with an owner's secrets.
     client: one node and one session; where to begin.
     delegation_history: the state of delegations, and lists of them.
     delegations: grant, pass on, take up, revoke.
@@ -37,12 +40,17 @@ Modules:
     printable: untrusted text, made fit for a terminal.
     private_files: files that only this program's user can read, written whole.
     program: where the command line begins.
+    programs: programs that runners execute, and what their developers state about them.
+    project_names: names of projects, and where their parts are stored.
     public: values of public spaces, without a session.
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.
     release_terms: what a node judges backends by.
+    run_grants: secrets for named programs and callers.
+    runners: granting to runners.
     secrets: named texts and bytes, sealed in this process.
     session: a key, whose authority it has, and the grants that prove it.
+    signed_statements: statements that a DID signs about something of its own.
     spaces: the owner's spaces.
     transport: bounded requests to one node, and which of them are retried.
     wallets: signers of sign-in messages.

@@ -65,6 +65,19 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
     return SecretName(trimmed, None if scope is None else canonical_scope(scope))
 
 
+def parse_secret_label(label: str) -> SecretName:
+    """Check `NAME`, or `scope/NAME` with the scope in its canonical form.
+
+    Raises:
+        InvalidSecretName, InvalidSecretScope: as `parse_secret_name`; a scope that it would repair.
+    """
+    scope, slash, name = label.rpartition("/")
+    secret = parse_secret_name(name, scope=scope if slash else None)
+    if secret.label != label:
+        raise InvalidSecretScope(f'Invalid secret "{label}". Did you mean "{secret.label}"?')
+    return secret
+
+
 def canonical_scope(scope: str) -> str:
     """Bring a scope to its canonical form: lower case, dashes for all else.
 

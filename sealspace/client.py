@@ -27,9 +27,11 @@ from .encryption import Encryption
 from .errors import ClientNotReady, InvalidInput
 from .kv import Kv
 from .node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
+from .programs import Programs
 from .public import PublicKv
 from .receipts import Receipts
 from .release_terms import Family, ReleaseTerms, fetch_terms
+from .runners import Runners
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Session, space_of
 from .spaces import Spaces
@@ -81,6 +83,7 @@ class Client:
         self._delegations = Delegations(self._caller)
         self._attestation = Attestation(self._caller)
         self._backends = Backends(self._caller, self._delegations)
+        self._runners = Runners(self._caller, self._backends, self._delegations)
         self._receipts = Receipts(self._caller)
         self._withdrawals = Withdrawals(self._caller)
 
@@ -240,6 +243,18 @@ class Client:
         space = space_of(owner or self.session.owner, SECRETS_SPACE)
         return Secrets(self._caller, self._encryption, space, network=network)
 
+    def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
+        """Return the projects of a developer.
+
+        Args:
+            developer: DID; None: the owner for whom this session acts.
+            public: those that everybody may read, in the space `public`.
+        Raises:
+            InvalidInput: no DID.
+            NotSignedIn: no developer is given, and no session is signed in.
+        """
+        return Programs(self._caller, developer or self.session.owner, public=public)
+
     @property
     def encryption(self) -> Encryption:
         """Encryption networks."""
@@ -259,6 +274,11 @@ class Client:
     def backends(self) -> Backends:
         """Granting to backends by what was seen of them."""
         return self._backends
+
+    @property
+    def runners(self) -> Runners:
+        """Granting to runners: secrets for named programs and callers."""
+        return self._runners
 
     @property
     def receipts(self) -> Receipts:

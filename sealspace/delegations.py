@@ -16,6 +16,7 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
@@ -56,6 +57,7 @@ from .errors import (
 from .manifest_grants import target_grants
 from .manifests import DelegationTarget
 from .portable import PortableDelegation, grant_of, portable_of
+from .run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
 from .session import Grant, Session, read_grant
 from .transport import Request
 from .wallets import AnyWallet, Wallet, wallet_of
@@ -67,6 +69,24 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """What a grant says beside its capabilities, in the form of either kind of token."""
+
+    policy: Policy | None
+    run: RunStatement | None
+
+    @property
+    def facts(self) -> list[Json]:
+        facts: list[Json] = [] if self.policy is None else [{ATTESTATION_FACT: policy_json(self.policy)}]
+        return facts if self.run is None else [*facts, {RUN_FACT: run_statement_json(self.run)}]
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        texts = () if self.policy is None else (attestation_resource(policy_json(self.policy)),)
+        return texts if self.run is None else (*texts, run_resource(self.run))
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -95,6 +115,7 @@ class Delegations:
         ttl_s: float | None = None,
         at_most: bool = False,
         policy: Policy | None = None,
+        run: RunStatement | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -110,6 +131,7 @@ class Delegations:
             ttl_s: lifetime in seconds; None: seven days, or what is left of the grants it rests on.
             at_most: take what is left of those grants, where they end before `ttl_s`.
             policy: what code may receive keys under this grant; None: the grant says nothing about code.
+            run: for which programs and callers a runner may use it; None: it is no run grant.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: authority that asks, shown to the person in the wallet.
         Returns:
@@ -132,13 +154,14 @@ class Delegations:
             ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
+        stated = _Stated(policy, run)
         if wallet is None:
             at_most = at_most or ttl_s is None
-            header = self._sign_by_session(recipient, granted, ttl_s=life_s, at_most=at_most, policy=policy)
+            header = self._sign_by_session(recipient, granted, stated, ttl_s=life_s, at_most=at_most)
         else:
             signing = wallet_of(wallet)
             _require_own(signing, granted)
-            header = self._wallet_message(signing, recipient, granted, ttl_s=life_s, domain=domain, policy=policy)
+            header = self._wallet_message(signing, recipient, granted, ttl_s=life_s, stated=stated, domain=domain)
         grant = read_grant(header)
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
@@ -390,7 +413,7 @@ class Delegations:
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(
-        self, recipient: str, capabilities: Sequence[Capability], *, ttl_s: float, at_most: bool, policy: Policy | None
+        self, recipient: str, capabilities: Sequence[Capability], stated: _Stated, *, ttl_s: float, at_most: bool
     ) -> str:
         session = self._caller.session
         now = self._caller.clock.now()
@@ -400,14 +423,13 @@ class Delegations:
             raise SessionExpired("granting: the session, or the grant that this rests on, ends within a minute")
         if ttl_s > left_s and not at_most:
             raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
-        facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         claims = Claims(
             audience=recipient,
             capabilities=capabilities,
             proofs=proofs,
             # Whole seconds: a child must not outlive its parent by a rounding.
             expires_at=int(now + min(ttl_s, left_s)),
-            facts=facts,
+            facts=stated.facts,
         )
         return mint(session.signer, claims, self._caller.entropy, issuer=session.did)
 
@@ -419,7 +441,7 @@ class Delegations:
         *,
         ttl_s: float,
         domain: str,
-        policy: Policy | None = None,
+        stated: _Stated | None = None,
     ) -> str:
         now = self._caller.clock.now()
         message = Message(
@@ -428,7 +450,7 @@ class Delegations:
             issued_at=now,
             expires_at=now + ttl_s,
             capabilities=capabilities,
-            resources=() if policy is None else (attestation_resource(policy_json(policy)),),
+            resources=() if stated is None else stated.resources,
         )
         return sign_message(wallet, message, self._caller.entropy)
 

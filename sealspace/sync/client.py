@@ -22,8 +22,10 @@ from .services import (
     Delegations,
     Encryption,
     Kv,
+    Programs,
     PublicKv,
     Receipts,
+    Runners,
     Secrets,
     Spaces,
     Withdrawals,
@@ -106,6 +108,7 @@ class Client(Bridged[asynchronous.Client]):
     spaces = made(asynchronous.Client.spaces, Spaces)
     public = made(asynchronous.Client.public, PublicKv)
     secrets = made(asynchronous.Client.secrets, Secrets)
+    programs = made(asynchronous.Client.programs, Programs)
 
     @property
     def encryption(self) -> Encryption:
@@ -126,6 +129,11 @@ class Client(Bridged[asynchronous.Client]):
     def backends(self) -> Backends:
         """Granting to backends by what was seen of them."""
         return Backends(self._inner.backends, self._thread)
+
+    @property
+    def runners(self) -> Runners:
+        """Granting to runners: secrets for named programs and callers."""
+        return Runners(self._inner.runners, self._thread)
 
     @property
     def receipts(self) -> Receipts:

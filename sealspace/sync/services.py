@@ -3,7 +3,20 @@
 from capabilities.resources import SpaceId
 from capabilities.tokens import Capability
 
-from .. import attestation, backends, delegations, encryption, kv, public, receipts, secrets, spaces, withdrawals
+from .. import (
+    attestation,
+    backends,
+    delegations,
+    encryption,
+    kv,
+    programs,
+    public,
+    receipts,
+    runners,
+    secrets,
+    spaces,
+    withdrawals,
+)
 from ._bridged import Bridged, called, called_alone, changed, iterated, iterated_by_pages, passed, reported
 
 look_at = called_alone(backends.look_at)
@@ -122,6 +135,28 @@ class Backends(Bridged[backends.Backends]):
     require_judgeable = called(backends.Backends.require_judgeable)
     resources = passed(backends.Backends.resources)
     grant = called(backends.Backends.grant)
+
+
+class Programs(Bridged[programs.Programs]):
+    """The projects of one developer; made by `Client.programs`. As `sealspace.programs.Programs`."""
+
+    @property
+    def space(self) -> str:
+        """Full id of the space that holds them."""
+        return self._inner.space
+
+    publish = called(programs.Programs.publish)
+    activate = called(programs.Programs.activate)
+    names = iterated(programs.Programs.names)
+    versions = called(programs.Programs.versions)
+    version = called(programs.Programs.version)
+    active = called(programs.Programs.active)
+
+
+class Runners(Bridged[runners.Runners]):
+    """Granting to runners; made by `Client.runners`. As `sealspace.runners.Runners`."""
+
+    grant = called(runners.Runners.grant)
 
 
 class Receipts(Bridged[receipts.Receipts]):

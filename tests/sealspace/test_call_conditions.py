@@ -1,0 +1,160 @@
+"""Conditions on callers (RN40): the whole grammar, its truth tables, and what is refused."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capabilities.principals import Principal
+from sealspace.call_conditions import (
+    MAX_CONDITION_BYTES,
+    MAX_CONDITION_DEPTH,
+    Call,
+    Verdict,
+    all_of,
+    any_of,
+    condition_json,
+    judge_call,
+    not_of,
+    parse_condition,
+)
+from sealspace.errors import InvalidInput
+
+OWNER = Principal("did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp")
+CALLER = Principal("did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
+SHA256 = "ab" * 32
+NOW = 1_795_000_000.0
+CALL = Call(caller=CALLER, owner=OWNER, wasm_sha256=SHA256, now=NOW)
+
+YES: Any = "AllowAll"
+NO: Any = {"Whitelist": {"accounts": []}}
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ("AllowAll", True),
+        ({"Owner": {}}, False),
+        ({"Whitelist": {"accounts": [CALLER]}}, True),
+        ({"Whitelist": {"accounts": [CALLER.lower(), OWNER]}}, True),  # another spelling of the same account
+        ({"Whitelist": {"accounts": [CALLER[:-1] + "7"]}}, False),
+        ({"Whitelist": {"accounts": [CALLER.replace(":1:", ":10:")]}}, False),
+        ({"Whitelist": {"accounts": []}}, False),
+        ({"ValidUntil": {"until": "2026-11-18T11:06:40Z"}}, False),  # this moment
+        ({"ValidUntil": {"until": "2026-11-18T11:06:40.001Z"}}, True),
+        ({"ValidUntil": {"until": "1970-01-01T00:00:00Z"}}, False),
+        ({"WasmHash": {"hash": SHA256}}, True),
+        ({"WasmHash": {"hash": "cd" * 32}}, False),
+        ({"Logic": {"operator": "And", "conditions": []}}, True),
+        ({"Logic": {"operator": "Or", "conditions": []}}, False),
+        ({"Logic": {"operator": "And", "conditions": [YES, NO]}}, False),
+        ({"Logic": {"operator": "Or", "conditions": [NO, YES]}}, True),
+        ({"Not": {"condition": NO}}, True),
+        ({"Not": {"condition": {"ValidUntil": {"until": "1970-01-01T00:00:00Z"}}}}, True),
+    ],
+)
+def test_conditions(condition: Any, verdict: bool) -> None:
+    parsed = parse_condition(condition)
+    assert judge_call(parsed, CALL) is verdict
+    assert parse_condition(condition_json(parsed)) == parsed
+
+
+def test_the_owner_is_no_exception() -> None:
+    by_owner = Call(caller=OWNER, owner=OWNER, wasm_sha256=SHA256, now=NOW)
+    assert judge_call(parse_condition({"Owner": {}}), by_owner) is True
+    assert judge_call(parse_condition(NO), by_owner) is False
+
+
+@pytest.mark.parametrize("verdicts", list(product([True, False, None], repeat=2)))
+def test_connectives_of_three_verdicts(verdicts: Sequence[Verdict]) -> None:
+    assert all_of(verdicts) is all_of(verdicts[::-1])
+    assert any_of(verdicts) is any_of(verdicts[::-1])
+    assert all_of(verdicts) is (False if False in verdicts else None if None in verdicts else True)
+    assert any_of(verdicts) is not_of(all_of([not_of(one) for one in verdicts]))
+    assert not_of(None) is None
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        None,
+        True,
+        "allowall",
+        "",
+        [],
+        {},
+        {"Owner": None},
+        {"Owner": {"x": 1}},
+        {"owner": {}},
+        {"AllowAll": {}},
+        {"Owner": {}, "WasmHash": {"hash": SHA256}},
+        {"Whitelist": [CALLER]},
+        {"Whitelist": {"accounts": CALLER}},
+        {"Whitelist": {"accounts": [7]}},
+        {"Whitelist": {"accounts": ["alice.near"]}},
+        {"Whitelist": {"accounts": [f"{CALLER}#controller"]}},
+        {"Whitelist": {"accounts": [CALLER], "more": 1}},
+        {"ValidUntil": {"until": 1_800_000_000}},
+        {"ValidUntil": {"until": "abc"}},
+        {"ValidUntil": {"until_ns": "1"}},
+        {"WasmHash": {"hash": SHA256.upper()}},
+        {"WasmHash": {"hash": SHA256[:-1]}},
+        {"WasmHash": {"hash": f"{SHA256}\n"}},
+        {"Logic": {"operator": "Xor", "conditions": []}},
+        {"Logic": {"operator": "And"}},
+        {"Logic": {"operator": "And", "conditions": {}}},
+        {"Logic": {"operator": [], "conditions": []}},
+        {"AccountPattern": {"pattern": ".*"}},
+        {"Predecessor": {"condition": "AllowAll"}},
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes(condition: Any) -> None:
+    for whole in (condition, {"Not": {"condition": condition}}):
+        with pytest.raises(InvalidInput):
+            parse_condition(whole)
+
+
+def test_bounds() -> None:
+    def nested(depth: int) -> Any:
+        condition: Any = "AllowAll"
+        for _ in range(depth - 1):
+            condition = {"Not": {"condition": condition}}
+        return condition
+
+    assert judge_call(parse_condition(nested(MAX_CONDITION_DEPTH)), CALL) is False
+    for depth in (MAX_CONDITION_DEPTH + 1, 60, 20_000):
+        with pytest.raises(InvalidInput):
+            parse_condition(nested(depth))
+    with pytest.raises(InvalidInput, match=str(MAX_CONDITION_BYTES)):
+        parse_condition({"Whitelist": {"accounts": [CALLER] * 400}})
+
+
+LEAVES = st.sampled_from([YES, NO, {"Owner": {}}, {"WasmHash": {"hash": SHA256}}])
+CONDITIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        inner.map(lambda one: {"Not": {"condition": one}}),
+        st.tuples(st.sampled_from(["And", "Or"]), st.lists(inner, max_size=3)).map(
+            lambda made: {"Logic": {"operator": made[0], "conditions": made[1]}}
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@given(CONDITIONS)
+def test_not_is_the_opposite(condition: Any) -> None:
+    verdict = judge_call(parse_condition(condition), CALL)
+    assert judge_call(parse_condition({"Not": {"condition": condition}}), CALL) is (not verdict)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
+def test_fuzz_conditions(value: Any) -> None:
+    for whole in (value, {"Not": {"condition": value}}, {"Whitelist": {"accounts": value}}):
+        try:
+            judge_call(parse_condition(whole), CALL)
+        except InvalidInput:
+            pass

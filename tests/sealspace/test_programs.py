@@ -1,0 +1,236 @@
+"""Publishing programs and reading them (RN50 to RN55), on a real node, by both clients."""
+
+import asyncio
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from capabilities.signatures import Ed25519Signer
+from sealspace.client import Client, SignIn
+from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
+from sealspace.programs import (
+    ACTIVE_TYPE,
+    MAX_PROGRAM_BYTES,
+    VERSION_TYPE,
+    Active,
+    ProgramManifest,
+    parse_active,
+    parse_program_manifest,
+    parse_version,
+    read_program,
+    version_json,
+)
+from sealspace.project_names import parse_project
+from sealspace.signed_statements import StatementInvalid, sign_statement
+from sealspace.wallets import new_wallet
+
+OLD, NEW = b"\0asm old", b"\0asm new"
+PROJECTS = SignIn(spaces=("projects", "public"))
+P1 = "wasm32-wasip1"
+
+
+def reader(client: Client, *, public: bool = False) -> Any:
+    async def read(key: str) -> bytes | None:
+        try:
+            return (await client.kv("public" if public else "projects").get(key)).body
+        except NotFound:
+            return None
+
+    return read
+
+
+async def test_publish_show_and_go_back(bench) -> None:
+    client, wallet = await bench.owner(PROJECTS)
+    programs = client.programs()
+    manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.example.com",))
+    old = await programs.publish("digest", OLD, target=P1, signer=wallet, source="https://example.com/digest")
+    new = await programs.publish("digest", NEW, target="wasm32-wasip2", signer=wallet, manifest=manifest)
+    assert await programs.versions("digest") in ((old, new), (new, old))  # published within one moment of the clock
+    assert await programs.active("digest") == Active(new.sha256, 2)
+    project = parse_project(f"{wallet.did}/digest")
+    found = await read_program(reader(client), project)
+    assert found is not None and found.code == NEW and found.version == new and found.active == Active(new.sha256, 2)
+    assert await programs.activate("digest", old.sha256, signer=wallet) == Active(old.sha256, 3)
+    back = await read_program(reader(client), project)
+    assert back is not None and back.code == OLD
+    named = await read_program(reader(client), project, sha256=new.sha256)
+    assert named is not None and named.code == NEW and named.active is None
+    assert [name async for name in programs.names()] == ["digest"]
+
+
+async def test_what_is_not_there(bench) -> None:
+    client, wallet = await bench.owner(PROJECTS)
+    programs = client.programs()
+    assert await programs.active("digest") is None
+    assert await programs.versions("digest") == ()
+    assert await read_program(reader(client), parse_project(f"{wallet.did}/digest")) is None
+    with pytest.raises(NotFound):
+        await programs.activate("digest", "ab" * 32, signer=wallet)
+    await programs.publish("digest", OLD, target=P1, signer=wallet, activate=False)
+    assert await programs.active("digest") is None
+
+
+async def test_a_public_program_is_read_by_everybody(bench) -> None:
+    client, wallet = await bench.owner(PROJECTS)
+    version = await client.programs(public=True).publish("digest", OLD, target=P1, signer=wallet)
+    stranger = await bench.client()
+    public = stranger.public(client.kv("public").space.text)
+
+    async def read(key: str) -> bytes | None:
+        return (await public.get(key)).body
+
+    found = await read_program(read, parse_project(f"{wallet.did}/digest"))
+    assert found is not None and found.version == version
+
+
+async def test_another_signer_and_impossible_programs_are_refused_before_anything_is_stored(bench) -> None:
+    client, wallet = await bench.owner(PROJECTS)
+    programs = client.programs()
+    for signer in (new_wallet(), Ed25519Signer(bytes(32)), client.session.signer):
+        with pytest.raises(InvalidInput, match="developer's own"):
+            await programs.publish("digest", OLD, target=P1, signer=signer)
+    for name in ("", "-a", "A", "a/b", "a" * 65):
+        with pytest.raises(InvalidInput):
+            await programs.publish(name, OLD, target=P1, signer=wallet)
+    for wasm in (b"", bytes(MAX_PROGRAM_BYTES + 1)):
+        with pytest.raises(InvalidInput):
+            await programs.publish("digest", wasm, target=P1, signer=wallet)
+    for source in ("", "a\nb", "x" * 513):
+        with pytest.raises(InvalidInput):
+            await programs.publish("digest", OLD, target=P1, signer=wallet, source=source)
+    assert [key async for key in client.kv("projects").list("")] == []
+
+
+async def test_of_two_activations_at_once_one_is_refused(bench) -> None:
+    client, wallet = await bench.owner(PROJECTS)
+    old = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
+    stated = {"project": f"{wallet.did}/digest", "sha256": old.sha256, "sequence": 2}
+    between = sign_statement(ACTIVE_TYPE, stated, wallet)
+
+    class Late:
+        """A wallet whose holder takes so long that another version becomes active."""
+
+        address, chain_id, did = wallet.address, wallet.chain_id, wallet.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, put_between()).result()
+            return wallet.sign_eip191(text)
+
+    async def put_between() -> None:
+        async with Client(client.url, session=client.session, clock=bench.clock) as other:
+            await other.kv("projects").put("projects/digest/active", between)
+
+    with pytest.raises(PreconditionFailed):
+        await asyncio.to_thread(asyncio.run, activate_late(client, old.sha256, Late(), bench.clock))
+    assert await client.programs().active("digest") == Active(old.sha256, 2)
+
+
+async def activate_late(client: Client, sha256: str, wallet: Any, clock: Any) -> None:
+    # In a loop of its own: the wallet blocks its own, and the node of the test answers in the test's.
+    async with Client(client.url, session=client.session, clock=clock) as late:
+        await late.programs().activate("digest", sha256, signer=wallet)
+
+
+KEY = Ed25519Signer(bytes(range(32)))
+PROJECT = parse_project(f"{KEY.did}/digest")
+SHA256 = hashlib.sha256(OLD).hexdigest()
+STATED: dict[str, Any] = {
+    "project": PROJECT.text,
+    "sha256": SHA256,
+    "bytes": len(OLD),
+    "target": P1,
+    "publishedAt": "2026-11-18T11:06:40.000Z",
+}
+
+
+def test_a_version_says_what_it_is_about() -> None:
+    version = parse_version(sign_statement(VERSION_TYPE, STATED, KEY), PROJECT, SHA256)
+    assert version_json(version) == STATED
+    wanted = STATED | {"source": "x", "manifest": {"secrets": [], "hosts": ["a"]}}
+    assert version_json(parse_version(sign_statement(VERSION_TYPE, wanted, KEY), PROJECT, SHA256)) == wanted
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"project": f"{KEY.did}/other"},
+        {"sha256": "cd" * 32},
+        {"bytes": 0},
+        {"bytes": True},
+        {"bytes": MAX_PROGRAM_BYTES + 1},
+        {"bytes": "8"},
+        {"target": "wasm32-unknown-unknown"},
+        {"publishedAt": 7},
+        {"source": 7},
+        {"manifest": None},
+        {"manifest": {"more": 1}},
+        {"manifest": {"secrets": ["a"]}},
+        {"manifest": {"secrets": ["A", "A"]}},
+        {"manifest": {"secrets": [f"K{number}" for number in range(33)]}},
+        {"manifest": {"hosts": ["A.example.com"]}},
+        {"more": 1},
+        {"publishedAt": ...},
+    ],
+)
+def test_versions_that_are_refused(members: dict[str, Any]) -> None:
+    stated = {name: value for name, value in (STATED | members).items() if value is not ...}
+    with pytest.raises(StatementInvalid):
+        parse_version(sign_statement(VERSION_TYPE, stated, KEY), PROJECT, SHA256)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"project": PROJECT.text, "sha256": SHA256},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": 0},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": True},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": 2**53},
+        {"project": PROJECT.text, "sha256": SHA256[:-1], "sequence": 1},
+        {"project": f"{KEY.did}/other", "sha256": SHA256, "sequence": 1},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": 1, "more": 1},
+    ],
+)
+def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
+    with pytest.raises(StatementInvalid):
+        parse_active(sign_statement(ACTIVE_TYPE, stated, KEY), PROJECT)
+
+
+async def test_bytes_that_nobody_signed_are_refused() -> None:
+    stored = {
+        PROJECT.active_key: sign_statement(
+            ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY
+        ),
+        PROJECT.version_key(SHA256): sign_statement(VERSION_TYPE, STATED, KEY),
+        PROJECT.code_key(SHA256): OLD,
+    }
+
+    async def read(key: str) -> bytes | None:
+        return stored.get(key)
+
+    found = await read_program(read, PROJECT)
+    assert found is not None and found.code == OLD
+    for key, data in (
+        (PROJECT.code_key(SHA256), NEW),
+        (PROJECT.active_key, stored[PROJECT.version_key(SHA256)]),  # a statement of another type
+        (PROJECT.version_key(SHA256), sign_statement(VERSION_TYPE, STATED, Ed25519Signer(bytes(32)))),
+        (PROJECT.version_key(SHA256), json.dumps({"project": PROJECT.text}).encode()),
+    ):
+        held, stored[key] = stored[key], data
+        with pytest.raises(StatementInvalid):
+            await read_program(read, PROJECT)
+        stored[key] = held
+    del stored[PROJECT.code_key(SHA256)]
+    assert await read_program(read, PROJECT) is None
+
+
+def test_manifests() -> None:
+    assert parse_program_manifest({}) == ProgramManifest()
+    assert parse_program_manifest({"secrets": []}) != ProgramManifest()  # it names them: none
+    for value in (None, [], {"secrets": "A"}, {"hosts": "a"}):
+        with pytest.raises(InvalidInput):
+            parse_program_manifest(value)

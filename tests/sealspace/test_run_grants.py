@@ -1,0 +1,275 @@
+"""Run grants (RN41 to RN46): what one says, each rule with a grant that breaks exactly it, and its statement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from capability_cases import NOW, OWNER, SESSION, granted, ucan
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.facts import ATTESTATION_FACT, attestation_resource
+from capabilities.recap import Recap, attach
+from capabilities.signatures import Ed25519Signer
+from capabilities.siwe import SiweMessage
+from capabilities.strict_base64 import encode_url
+from encryption_network.policy import Policy, policy_json
+from sealspace._minting import iso_time
+from sealspace._secret_names import parse_secret_label
+from sealspace.errors import InvalidInput, InvalidPortableDelegation
+from sealspace.project_names import parse_project
+from sealspace.run_grants import (
+    RUN_FACT,
+    RUN_URN,
+    ByHash,
+    ByProject,
+    RunStatement,
+    parse_run_statement,
+    read_run_grant,
+    run_resource,
+    run_statement_json,
+)
+from tee_backend.evidence.simulated import measurements_of
+
+KEY = SESSION
+RUNNER = Ed25519Signer(bytes(range(100, 132)))
+SHA256 = "ab" * 32
+GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
+STATEMENT = RunStatement(programs=(ByHash(SHA256),), hosts=("api.example.com",))
+STATED: dict[str, Any] = run_statement_json(STATEMENT)
+
+
+def space_of(signer: Any) -> str:
+    return f"tinycloud:{signer.did[4:]}:secrets"
+
+
+def at(signer: Any, path: str) -> str:
+    return f"{space_of(signer)}/kv/vault/secrets/{path}"
+
+
+def network_of(signer: Any) -> str:
+    return f"urn:tinycloud:encryption:{signer.did}:default"
+
+
+def policy_for(signer: Any, *paths: str, **members: Any) -> dict[str, Any]:
+    named = tuple(sorted(at(signer, path) for path in paths or ("API_KEY",)))
+    policy = Policy(**({"measurements": (measurements_of("image"),), "paths": named} | members))
+    return policy_json(policy)
+
+
+def att_of(signer: Any, *paths: str) -> dict[str, Sequence[str]]:
+    named: dict[str, Sequence[str]] = {at(signer, path): [GET] for path in paths or ("API_KEY",)}
+    return named | {network_of(signer): [DECRYPT]}
+
+
+def by_key(
+    att: Mapping[str, Any] | None = None, *, facts: list[Any] | None = None, audience: str = RUNNER.did, **more: Any
+) -> str:
+    stated = [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}] if facts is None else facts
+    return ucan(KEY, audience, att or att_of(KEY), fct=stated, **more)
+
+
+def by_wallet(*resources: str, audience: str = RUNNER.did) -> str:
+    message = SiweMessage(
+        domain="localhost",
+        address=OWNER.address,
+        chain_id=1,
+        uri=audience,
+        nonce="abcdefgh12345678",
+        issued_at=iso_time(NOW),
+        expiration_time=iso_time(NOW + 3600),
+        resources=resources or (attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)),
+    )
+    held: dict[str, dict[str, list[dict[str, Any]]]] = granted(att_of(OWNER))
+    return header_text(encode_cacao(sign_cacao(attach(message, Recap(held, ())), OWNER)))
+
+
+def refused(header: str) -> str:
+    with pytest.raises(InvalidPortableDelegation) as refusal:
+        read_run_grant(header, runner=RUNNER.did)
+    return refusal.value.message
+
+
+@pytest.mark.parametrize("owner", [KEY, OWNER], ids=["key", "wallet"])
+def test_a_run_grant_of_a_key_and_of_a_wallet(owner: Any) -> None:
+    grant = read_run_grant(by_key() if owner is KEY else by_wallet(), runner=RUNNER.did)
+    assert grant.owner == owner.did
+    assert [secret.label for secret in grant.secrets] == ["API_KEY"]
+    assert grant.network.text == network_of(owner)
+    assert grant.statement == STATEMENT
+    assert grant.expires_at == NOW + 3600
+    assert len(grant.policies) == 1
+
+
+def test_secrets_of_a_scope() -> None:
+    facts = [{ATTESTATION_FACT: policy_for(KEY, "scoped/prod/A", "B"), RUN_FACT: STATED}]
+    grant = read_run_grant(by_key(att_of(KEY, "scoped/prod/A", "B"), facts=facts), runner=RUNNER.did)
+    assert sorted(one.label for one in grant.secrets) == ["B", "prod/A"]
+    assert [parse_secret_label(one.label) for one in grant.secrets] == list(grant.secrets)
+
+
+BOB = Ed25519Signer(bytes(range(32, 64)))
+
+
+@pytest.mark.parametrize(
+    ("att", "part"),
+    [
+        (att_of(BOB), "what its signer owns"),  # RN42
+        (att_of(KEY) | {at(BOB, "B"): [GET]}, "what its signer owns"),
+        (att_of(KEY) | {network_of(BOB): [DECRYPT]}, "what its signer owns"),
+        (att_of(KEY) | {at(KEY, "API_KEY"): [GET, "tinycloud.kv/put"]}, "not tinycloud.kv/put"),
+        (att_of(KEY) | {f"{space_of(KEY)}/capabilities/all": ["tinycloud.capabilities/read"]}, "capabilities/read"),
+        ({at(KEY, "API_KEY"): [GET]}, "one network"),
+        ({network_of(KEY): [DECRYPT]}, "1 to 32 secrets"),
+        (att_of(KEY) | {f"{network_of(KEY)}2": [DECRYPT]}, "one network"),
+        (att_of(KEY, *(f"K{number}" for number in range(33))), "1 to 32 secrets"),
+        (att_of(KEY, ""), "one by one"),
+        (att_of(KEY, "scoped/prod/"), "one by one"),
+        (att_of(KEY, "scoped/Prod/A"), "one by one"),
+        (att_of(KEY, "scoped/A"), "one by one"),
+        (att_of(KEY, "a"), "one by one"),
+        (att_of(KEY, "A/"), "one by one"),
+        (att_of(KEY, "A/B"), "one by one"),
+        (att_of(KEY, "A?x"), "one by one"),
+        (att_of(KEY, "A#x"), "one by one"),
+        (att_of(KEY, "../secrets/A"), "what its signer owns"),  # no path of a space
+        ({f"{space_of(KEY)}/kv/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
+        ({f"{space_of(KEY)}/sql/vault/secrets/A": [GET], network_of(KEY): [DECRYPT]}, "one by one"),
+        ({at(KEY, "A").replace(":secrets/", ":default/"): [GET], network_of(KEY): [DECRYPT]}, "one by one"),
+        ({at(KEY, "API_KEY"): {GET: [{"path": "x"}]}, network_of(KEY): [DECRYPT]}, "conditions"),
+    ],
+)
+def test_what_a_run_grant_may_not_hold(att: Any, part: str) -> None:
+    assert part in refused(by_key(att))
+
+
+def test_parents_and_others_runners() -> None:
+    parent = "bafkr4iapdmm3hhvtkmcjdihqdfcpb2l7xz2hmsgcqzpqm6hixtpamehlqe"
+    assert "rests on no other delegation" in refused(by_key(prf=[parent]))  # RN41
+    assert "for this runner" in refused(by_key(audience=BOB.did))
+    assert "for this runner" in refused(by_wallet(audience=RUNNER.did_url))  # a fragment would make it a sign-in (IP2)
+    assert "signature does not hold" in refused(by_key()[:-8] + "AAAAAAA=")
+    token = by_key()
+    assert "signature does not hold" in refused(token.replace(token.split(".")[1], by_key(facts=[]).split(".")[1]))
+
+
+@pytest.mark.parametrize(
+    ("facts", "part"),
+    [
+        ([{ATTESTATION_FACT: policy_for(KEY)}], "this one has 0"),  # RN43
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, {RUN_FACT: STATED}], "this one has 2"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {"sealspace.run/v2": STATED}], "unknown version"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED, "SEALSPACE.RUN/v1": STATED}], "unknown version"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, [{"a": {RUN_FACT: STATED}}]], "unknown place"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {"x": {RUN_FACT: STATED}}], "unknown place"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}], "no members but"),
+        ([{RUN_FACT: STATED}], "has a policy"),  # RN46
+        ([{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}], "has a policy"),
+        ([{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}], "has a policy"),
+        ([{ATTESTATION_FACT: policy_for(KEY, paths=())}, {RUN_FACT: STATED}], "has a policy"),
+        ([{ATTESTATION_FACT: policy_for(KEY, "API_KEY", "B")}, {RUN_FACT: STATED}], "has a policy"),
+        ([{ATTESTATION_FACT: {"more": 1}}, {RUN_FACT: STATED}], "policy of the run grant"),
+    ],
+)
+def test_statement_and_policy(facts: list[Any], part: str) -> None:
+    assert part in refused(by_key(facts=facts))
+
+
+def test_statements_in_a_sign_in_text() -> None:
+    policy, run = attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)
+    assert "this one has 0" in refused(by_wallet(policy))
+    assert "this one has 2" in refused(by_wallet(policy, run, run))
+    spaced = RUN_URN + encode_url(json.dumps(STATED).encode())
+    for odd in ("urn:sealspace:run:v2:e30", RUN_URN.upper() + "e30", RUN_URN + "e30=", RUN_URN + "!", spaced):
+        assert "unknown version" in refused(by_wallet(policy, odd)), odd
+        assert "unknown version" in refused(by_wallet(policy, run, odd)), odd
+    assert "no members but" in refused(by_wallet(policy, RUN_URN + encode_url(b'{"more":1}')))
+
+
+DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"programs": []},
+        {"programs": [SHA256]},
+        {"programs": [{"wasmSha256": SHA256.upper()}]},
+        {"programs": [{"wasmSha256": SHA256, "project": f"{DID}/a"}]},
+        {"programs": [{"project": "a/b"}]},
+        {"programs": [{"project": f"{DID}#x/a"}]},
+        {"programs": [{"project": f"{DID}/A"}]},
+        {"programs": [{"project": f"{DID}/-a"}]},
+        {"programs": [{"project": f"{DID}/{'a' * 65}"}]},
+        {"programs": [{"project": "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266/a"}]},  # not canonical
+        {"programs": [{"wasmSha256": SHA256}] * 65},
+        {**STATED, "callers": None},
+        {**STATED, "callers": "allowall"},
+        {**STATED, "hosts": "api.example.com"},
+        {**STATED, "hosts": ["API.example.com"]},
+        {**STATED, "hosts": ["api.example.com."]},
+        {**STATED, "hosts": ["api.example.com:443"]},
+        {**STATED, "hosts": ["https://api.example.com"]},
+        {**STATED, "hosts": ["*.example.com"]},
+        {**STATED, "hosts": ["127.0.0.1"]},
+        {**STATED, "hosts": ["2130706433"]},
+        {**STATED, "hosts": ["0x7f.1"]},
+        {**STATED, "hosts": ["127.0x1"]},
+        {**STATED, "hosts": ["[::1]"]},
+        {**STATED, "hosts": ["::1"]},
+        {**STATED, "hosts": ["user@api.example.com"]},
+        {**STATED, "hosts": ["a..b"]},
+        {**STATED, "hosts": ["a" * 64]},
+        {**STATED, "hosts": ["a\n"]},
+        {**STATED, "hosts": [f"h{number}" for number in range(65)]},
+        {**STATED, "limits": None},
+        {**STATED, "limits": {"maxMemoryMb": 0}},
+        {**STATED, "limits": {"maxMemoryMb": True}},
+        {**STATED, "limits": {"maxMemoryMb": 513}},
+        {**STATED, "limits": {"maxExecutionSeconds": 1.5}},
+        {**STATED, "limits": {"maxInstructions": 500_000_000_001}},
+        {**STATED, "limits": {"more": 1}},
+        {**STATED, "more": 1},
+    ],
+)
+def test_statements_that_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput):
+        parse_run_statement(value)
+
+
+def test_statements_round_trip() -> None:
+    value = {
+        "programs": [{"wasmSha256": SHA256}, {"project": f"{DID}/mail-digest"}],
+        "callers": {"Not": {"condition": {"Owner": {}}}},
+        "hosts": ["api.example.com", "localhost"],
+        "limits": {"maxInstructions": 500_000_000_000, "maxMemoryMb": 512, "maxExecutionSeconds": 180},
+    }
+    statement = parse_run_statement(value)
+    assert run_statement_json(statement) == value
+    assert statement.programs == (ByHash(SHA256), ByProject(parse_project(f"{DID}/mail-digest")))
+    assert run_statement_json(parse_run_statement({"programs": [{"wasmSha256": SHA256}]})) == {
+        "programs": [{"wasmSha256": SHA256}],
+        "callers": {"Owner": {}},
+    }
+
+
+def test_which_programs_a_statement_names() -> None:  # RN45
+    project, other = parse_project(f"{DID}/a"), parse_project(f"{DID}/b")
+    by_hash = RunStatement(programs=(ByHash(SHA256),))
+    assert by_hash.names(wasm_sha256=SHA256, active_of=None)
+    assert by_hash.names(wasm_sha256=SHA256, active_of=project)
+    assert not by_hash.names(wasm_sha256="cd" * 32, active_of=project)
+    follows = RunStatement(programs=(ByProject(project),))
+    assert follows.names(wasm_sha256="cd" * 32, active_of=project)
+    assert not follows.names(wasm_sha256="cd" * 32, active_of=other)
+    assert not follows.names(wasm_sha256="cd" * 32, active_of=None)  # another version, or called by its hash
+
+
+@given(st.text(max_size=300))
+def test_fuzz_run_grants(header: str) -> None:
+    with pytest.raises(InvalidPortableDelegation):
+        read_run_grant(header, runner=RUNNER.did)
