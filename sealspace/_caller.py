@@ -1,5 +1,6 @@
 """Requests with a session's authority: which grants to cite, a fresh token for each try, the node's identity."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ class Caller:
         if self._info is not None and session.node_id not in (None, self._info.node_id):
             raise _made_elsewhere(self._info.node_id, session.node_id)
         self._session = session
+
+    def acting(self, session: Session) -> "Caller":
+        """Return one for another session, over the same connections, to the same node."""
+        other = copy.copy(self)
+        other.session = session
+        return other
 
     @property
     def signed_in(self) -> Session | None:

@@ -9,6 +9,7 @@ Example:
         await client.secrets().put("API_KEY", "open sesame")
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Self
 
@@ -79,7 +80,11 @@ class Client:
         if require_node_evidence is not None:
             self._guard = NodeGuard(self._caller, require_node_evidence, clock=clock, entropy=entropy)
             self._transport.guard_tokens(self._guard.require)
-        self._encryption = Encryption(self._caller, unsigned_descriptors=unsigned_descriptors)
+        self._unsigned_descriptors = unsigned_descriptors
+        self._make_services()
+
+    def _make_services(self) -> None:
+        self._encryption = Encryption(self._caller, unsigned_descriptors=self._unsigned_descriptors)
         self._delegations = Delegations(self._caller)
         self._attestation = Attestation(self._caller)
         self._backends = Backends(self._caller, self._delegations)
@@ -192,6 +197,16 @@ class Client:
     def use(self, session: Session) -> None:
         """Act as another session from now on."""
         self._caller.session = session
+
+    def acting(self, session: Session) -> Self:
+        """Return a client that acts as another session at the same node, over the connections of this one.
+
+        What one of them is used for changes no session of the other. Close this one alone, after the last use of both.
+        """
+        other = copy.copy(self)
+        other._caller = self._caller.acting(session)
+        other._make_services()
+        return other
 
     def kv(self, space: str | None = None) -> Kv:
         """Return the values of a space.

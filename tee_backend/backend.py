@@ -137,6 +137,7 @@ class Backend:
         self._attestation: Attestation | None = None
         self._attested_at = 0.0
         self._renewing, self._taking_up = asyncio.Lock(), asyncio.Lock()
+        self._by_grant: dict[str, Client] = {}
         kept = () if folder is None else folder.kept
         self._held = HeldGrants(
             read=(one.grant.cid for one in kept if one.was_read),
@@ -257,6 +258,7 @@ class Backend:
         owners = frozenset(owner for one in held for owner in owners_of(one))
         pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
         self._client.use(replace(session, grants=held, pins=pins))
+        self._by_grant = {cid: client for cid, client in self._by_grant.items() if cid in self._held.cids}
 
     def _take_back(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
         """Hold what was held before: neither the new grants, nor less because of them."""
@@ -319,7 +321,9 @@ class Backend:
         self._attested_at = self._clock.now()
         return self._attestation
 
-    async def read_secret(self, owner: str, name: str, *, scope: str | None = None) -> str | bytes:
+    async def read_secret(
+        self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
+    ) -> str | bytes:
         """Read and open a secret that an owner granted to this backend.
 
         Evidence that is about to end is renewed first, and once where the node lost it or finds it too old. After a
@@ -330,6 +334,7 @@ class Backend:
             owner: the owner's DID.
             name: `^[A-Z][A-Z0-9_]*$`.
             scope: None for a global secret.
+            by: the only grant to cite, one that is held; None: any, another one where a grant is refused.
         Raises:
             NotFound: there is no such secret.
             DelegationRevoked: the grant was revoked; it stays among `grants` as such.
@@ -337,13 +342,14 @@ class Backend:
             AttestationRefused: evidence had to be renewed, and was not accepted.
             NotGranted, Unauthorized, EncryptionError, NodeRefused, TransportError.
         """
-        secrets = self._client.secrets(owner)
+        client = self._client if by is None else self._citing(by)
+        secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
         decrypt = allow(self._network_of(owner).text, DECRYPT)
         standing, is_new = await self._evidence_for(owner, refused=None), False
         passed: set[str] = set()
         while True:
-            by_get, by_decrypt = self._cited(get), self._cited(decrypt)
+            by_get, by_decrypt = (self._cited(client, one) for one in (get, decrypt))
             try:
                 receiver = None if standing is None else standing.receiver
                 value = await secrets.get(name, scope=scope, receiver=receiver)
@@ -353,14 +359,16 @@ class Backend:
                 is_outdated = standing is not self._attestation
                 if standing is not None and not is_new and (is_outdated or _wants_new_evidence(refusal)):
                     standing, is_new = await self._evidence_for(owner, refused=standing), True
-                elif not await self._passes_on(decrypt, by_decrypt, refusal, passed):
+                elif not await self._passes_on(decrypt, by_decrypt, refusal, passed) or by is not None:
                     if isinstance(refusal, DelegationRevoked):
                         raise refusal from denial
                     raise
             except Unauthorized as refusal:
-                if not await self._passes_on(get, by_get, refusal, passed):
+                if not await self._passes_on(get, by_get, refusal, passed) or by is not None:
                     raise
             else:
+                for pin in client.session.pins:
+                    self._client.use(self._client.session.with_pin(pin))
                 await self._note_read((*by_get, *by_decrypt))
                 return value
 
@@ -396,8 +404,18 @@ class Backend:
         except FolderUnusable as error:
             _log.warning("what was learnt of grants is not kept: %s", error)
 
-    def _cited(self, wanted: Capability) -> tuple[str, ...]:
-        return self._client.session.proofs_for([wanted], now=self._clock.now())
+    def _citing(self, grant: Grant) -> Client:
+        """Return a client that cites this grant alone."""
+        client = self._by_grant.get(grant.cid)
+        if client is None:
+            session = self._client.session
+            client = self._client.acting(replace(session, grants=(grant,)))
+            if grant.cid in self._held.cids:  # others are not kept: nothing would end them
+                self._by_grant[grant.cid] = client
+        return client
+
+    def _cited(self, client: Client, wanted: Capability) -> tuple[str, ...]:
+        return client.session.proofs_for([wanted], now=self._clock.now())
 
     async def _passes_on(
         self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
@@ -415,7 +433,7 @@ class Backend:
         if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
             self._held.was_revoked(cited)
             await self._store_marks()
-        return passed.isdisjoint(self._cited(wanted)) and bool(cited)
+        return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
 
     async def _renew(self, standing: Attestation, owner: str) -> Attestation:
         """Attest anew under a grant of the secret's owner: the last grant taken up may have been revoked (AT54)."""
@@ -430,7 +448,7 @@ class Backend:
         """Attest under the first grant on a network that the node accepts."""
         decrypt, passed = allow(network.text, DECRYPT), set[str]()
         while True:
-            cited = self._cited(decrypt)
+            cited = self._cited(self._client, decrypt)
             try:
                 return await self.attest(network)
             except Unauthorized as refusal:

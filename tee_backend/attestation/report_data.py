@@ -25,6 +25,7 @@ from .errors import ReportDataMismatch
 
 LABEL = b"sealspace/report-data/1"
 PUBLISHED_LABEL = b"sealspace/backend-evidence/1"
+RUNNER_LABEL = b"sealspace/runner-start/1"
 REPORT_DATA_BYTES = 64
 RECEIVER_KEY_BYTES = 32
 
@@ -55,6 +56,20 @@ def session_binding(nonce: bytes, audience: str, holder: Principal, mode: Receiv
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
     """Return the binding of a quote that a backend publishes (AT51); arguments as of `published_report_data`."""
     return Binding(report_data=published_report_data(nonce, holder, statement_sha256), holder=holder)
+
+
+def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
+    """Return the binding of the quote of a runner's start (RN71): its receipts are signed by a key made in it.
+
+    No client chooses anything in it: a quote made on request, for another label, never passes for one of these.
+
+    Args:
+        holder: DID of the runner, canonical.
+        receipt_key: Ed25519 public key made inside the trust domain, 32 bytes.
+        statement_sha256: as of `published_report_data`.
+    """
+    expected = _hashed(RUNNER_LABEL, holder.encode(), receipt_key, statement_sha256)
+    return Binding(report_data=expected, holder=holder)
 
 
 def node_binding(nonce: str, statement: NodeStatement) -> Binding:
