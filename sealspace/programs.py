@@ -249,7 +249,7 @@ class Programs:
 
 
 async def read_program(read: Reader, project: ProjectId, *, sha256: str | None = None) -> Program | None:
-    """Read a program and verify that its developer published exactly these bytes (RN52, RN53).
+    """Read a program and verify that its developer published exactly these bytes.
 
     Args:
         read: from the developer's space.
@@ -259,24 +259,46 @@ async def read_program(read: Reader, project: ProjectId, *, sha256: str | None =
         The program; None where there is none.
     Raises:
         StatementInvalid: a statement does not hold, or the bytes are others than it names.
-    Does not check:
-        Whether a later statement names another active version: the caller remembers the highest sequence it saw.
     """
-    active = None
-    if sha256 is None:
-        data = await read(project.active_key)
-        if data is None:
-            return None
-        active = parse_active(data, project)
-        sha256 = active.sha256
-    stated = await read(project.version_key(sha256))
-    code = None if stated is None else await read(project.code_key(sha256))
-    if stated is None or code is None:
-        return None
-    version = parse_version(stated, project, sha256)
-    if hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes:
+    active = None if sha256 is not None else await read_active(read, project)
+    wanted = sha256 if active is None else active.sha256
+    version = None if wanted is None else await read_version(read, project, wanted)
+    code = None if version is None else await read_code(read, version)
+    return None if version is None or code is None else Program(version, code, active)
+
+
+async def read_active(read: Reader, project: ProjectId) -> Active | None:
+    """Read which version of a project is the active one; None where none is.
+
+    Raises:
+        StatementInvalid: the statement does not hold (RN53).
+    Does not check:
+        Whether a later statement names another one: the caller remembers the highest sequence it saw (RN54).
+    """
+    data = await read(project.active_key)
+    return None if data is None else parse_active(data, project)
+
+
+async def read_version(read: Reader, project: ProjectId, sha256: str) -> Version | None:
+    """Read what a developer states about a version; None where there is none.
+
+    Raises:
+        StatementInvalid: the statement does not hold (RN52).
+    """
+    data = await read(project.version_key(sha256))
+    return None if data is None else parse_version(data, project, sha256)
+
+
+async def read_code(read: Reader, version: Version) -> bytes | None:
+    """Read the bytes of a version; None where they are absent.
+
+    Raises:
+        StatementInvalid: they are others than the developer signed (RN52).
+    """
+    code = await read(version.project.code_key(version.sha256))
+    if code is not None and (hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes):
         raise StatementInvalid("the program's bytes are not those that its developer signed")
-    return Program(version, code, active)
+    return code
 
 
 # --- statements ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Final
 
 import aiohttp
 
+from capabilities.strict_json import Json
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from sealspace.backends import ValidWindow, Verified
 from sealspace.errors import BackendNotProven, CollateralNeeded
@@ -35,7 +36,7 @@ from tee_backend.attestation.errors import (
 from tee_backend.attestation.examine import bind_quote, examine_with
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.pcs import CollateralService, ServiceSettings
-from tee_backend.attestation.report_data import published_binding
+from tee_backend.attestation.report_data import Binding, published_binding
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 # The failed check -> what to report and to do; every other kind is reported by its own name.
@@ -166,9 +167,27 @@ class Inspector:
         """
         statement = published.statement
         binding = published_binding(published.nonce, statement.did, statement.sha256)  # AT51
+        return await self.verify_bound(
+            published.quote, binding, event_log=published.event_log, compose=statement.compose, now=now
+        )
+
+    async def verify_bound(
+        self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
+    ) -> Verified:
+        """Verify a quote that has to bind something, of whatever purpose.
+
+        Args:
+            quote: untrusted.
+            binding: what it has to name.
+            event_log: entries, untrusted; None without a log.
+            compose: text of the compose file that is shown; None: none is.
+            now: epoch seconds, as of which it is judged.
+        Raises:
+            BackendNotProven, CollateralNeeded: as `verify`.
+        """
         try:
-            bound = bind_quote(published.quote, binding, event_log=published.event_log, accepted=DEFAULT_KEY_PROVIDERS)
-            _check_compose(statement.compose, bound.claims)
+            bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
+            _check_compose(compose, bound.claims)
             evidence, collateral = await examine_with(bound, self._source, root=self._root, now=now)
         except AttestationError as exc:
             raise _as_refusal(exc) from exc

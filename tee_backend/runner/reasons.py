@@ -46,6 +46,19 @@ class RunRefused(Exception):
 
 
 _BEFORE: Final = {
+    "request-invalid": "The request is not what this route takes; the detail names the member.",
+    "call-refused": "The caller did not show who it is, or not for this runner, program and body.",
+    "call-repeated": "The token of this call was used before; sign a new one.",
+    "bad-profile": "The profile is no name of one: `default`, or lower-case letters, digits and dashes.",
+    "access-denied": "The owner of the secrets does not let this caller run this program with them.",
+    "access-unknown": "Whether the caller may use the secrets could not be judged.",
+    "secrets-not-granted": "The owner granted no secrets of this profile to this runner for this program.",
+    "secret-missing": "A secret that the program needs is not granted, or is not there.",
+    "secret-refused": "The node does not release a secret to this runner.",
+    "secret-unreadable": "A secret could not be read at the node; ask again later.",
+    "program-statement": "What the developer states about the program does not hold.",
+    "program-older": "The active version is an older one than this runner has seen.",
+    "node-unavailable": "The node did not answer; ask again later.",
     "limits-invalid": "A limit of the run is below one or above what this runner allows.",
     "input-too-large": "The input is longer than this runner takes.",
     "environment-name": "A secret's name is not an environment variable's: capital letters, digits and underscores.",

@@ -86,10 +86,12 @@ class Program:
 
 
 @asynccontextmanager
-async def serving(site: BackendSurface | Handler) -> AsyncIterator[str]:
-    """Serve a surface, or one handler for whatever is asked, on loopback; yields its address."""
-    app = web.Application()
-    if isinstance(site, BackendSurface):
+async def serving(site: BackendSurface | Handler | web.Application) -> AsyncIterator[str]:
+    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields its address."""
+    app = site if isinstance(site, web.Application) else web.Application()
+    if isinstance(site, web.Application):
+        pass
+    elif isinstance(site, BackendSurface):
         site.mount(app)
     else:
         app.router.add_route("*", "/{rest:.*}", site)

@@ -1,0 +1,169 @@
+"""The body of `POST /run`: what is to run, with what (RN66).
+
+    {"source": {"project": "<did>/<name>", "version"?: sha256} | {"wasmSha256": sha256},
+     "input"?: text, "inputBase64"?: base64      at most one of them; absent: nothing
+     "responseFormat"?: "Text" | "Json" | "Bytes",
+     "resourceLimits"?: {"maxInstructions"?, "maxMemoryMb"?, "maxExecutionSeconds"?},
+     "secretsRef"?: {"profile": "default" or a scope, "owner": DID},
+     "nonce"?: at most 128 printable characters}
+
+Any other member is refused: a wish that is not understood is not passed over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.principals import Principal, parse_principal
+from capabilities.strict_base64 import decode_standard
+from capabilities.strict_json import Json, parse_json
+from sealspace._secret_names import is_scope
+from sealspace.errors import InvalidInput
+from sealspace.project_names import ProjectId, checked_sha256, parse_project
+
+from .reasons import RunRefused
+from .runs import MAX_INPUT_BYTES, ResponseFormat
+
+MAX_BODY_BYTES: Final = 2 * MAX_INPUT_BYTES
+"""Longest body: an input in base64, or in JSON with escapes, is longer than itself."""
+MAX_NONCE_CHARS: Final = 128
+MAX_PROFILE_CHARS: Final = 64
+DEFAULT_PROFILE: Final = "default"
+
+_MEMBERS: Final = frozenset(
+    {"source", "input", "inputBase64", "responseFormat", "resourceLimits", "secretsRef", "nonce"}
+)
+_LIMITS: Final = ("maxInstructions", "maxMemoryMb", "maxExecutionSeconds")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsRef:
+    """Whose secrets a run shall have.
+
+    Attributes:
+        owner: their owner.
+        scope: None for the profile `default`: the global ones.
+    """
+
+    owner: Principal
+    scope: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallBody:
+    """What a caller asks for.
+
+    Attributes:
+        project: the program's; None: it is asked for by its hash.
+        sha256: of the program, 64 hex digits; None: the active version of the project.
+        input: at most MAX_INPUT_BYTES.
+        response_format: how output becomes an answer.
+        limits: those that are stated, by the names of the body.
+        secrets: None: none are wanted.
+        nonce: for the receipt.
+    """
+
+    project: ProjectId | None
+    sha256: str | None
+    input: bytes = field(repr=False)
+    response_format: ResponseFormat
+    limits: Mapping[str, int]
+    secrets: SecretsRef | None
+    nonce: str | None
+
+    @property
+    def program(self) -> str:
+        """What the caller signed for: the project, or the hash where there is none."""
+        return self.project.text if self.project is not None else str(self.sha256)
+
+
+def parse_body(data: bytes) -> CallBody:
+    """Read a body, untrusted.
+
+    Raises:
+        RunRefused: `request-invalid`, `input-too-large` or `bad-profile`; its detail names a member at most.
+    """
+    try:
+        value = parse_json(data, max_bytes=MAX_BODY_BYTES)
+    except InvalidJson as exc:
+        raise RunRefused("request-invalid", "body") from exc
+    if unknown := sorted(value.keys() - _MEMBERS):
+        raise RunRefused("request-invalid", f"unknown member {unknown[0][:40]!a}")
+    project, sha256 = _source(value.get("source"))
+    nonce = value.get("nonce")
+    if nonce is not None and not (isinstance(nonce, str) and len(nonce) <= MAX_NONCE_CHARS and nonce.isprintable()):
+        raise RunRefused("request-invalid", "nonce")
+    return CallBody(
+        project=project,
+        sha256=sha256,
+        input=_input(value),
+        response_format=_format(value.get("responseFormat", "Text")),
+        limits=_limits(value.get("resourceLimits", {})),
+        secrets=_secrets(value.get("secretsRef")),
+        nonce=nonce,
+    )
+
+
+def _source(value: Json) -> tuple[ProjectId | None, str | None]:
+    try:
+        if isinstance(value, dict) and value.keys() == {"wasmSha256"}:
+            return None, checked_sha256(value["wasmSha256"], what="wasmSha256")
+        if isinstance(value, dict) and {"project"} <= value.keys() <= {"project", "version"}:
+            project, version = value["project"], value.get("version")
+            if isinstance(project, str):
+                return parse_project(project), None if version is None else checked_sha256(version, what="version")
+    except InvalidInput as exc:
+        raise RunRefused("request-invalid", "source") from exc
+    raise RunRefused("request-invalid", "source")
+
+
+def _input(value: Mapping[str, Json]) -> bytes:
+    text, encoded = value.get("input"), value.get("inputBase64")
+    data: bytes | None = None
+    if encoded is None and isinstance(text, str | None):
+        try:
+            data = (text or "").encode()
+        except UnicodeEncodeError as exc:
+            raise RunRefused("request-invalid", "input") from exc
+    elif text is None:
+        data = decode_standard(encoded)
+    if data is None:
+        raise RunRefused("request-invalid", "input")
+    if len(data) > MAX_INPUT_BYTES:
+        raise RunRefused("input-too-large")
+    return data
+
+
+def _format(value: Json) -> ResponseFormat:
+    found = next((one for one in ResponseFormat if one.value == value), None)
+    if found is None:
+        raise RunRefused("request-invalid", "responseFormat")
+    return found
+
+
+def _limits(value: Json) -> dict[str, int]:
+    if not isinstance(value, dict) or not value.keys() <= set(_LIMITS):
+        raise RunRefused("request-invalid", "resourceLimits")
+    limits: dict[str, int] = {}
+    for name, limit in value.items():
+        if not isinstance(limit, int) or isinstance(limit, bool):
+            raise RunRefused("request-invalid", "resourceLimits")
+        limits[name] = limit
+    return limits
+
+
+def _secrets(value: Json) -> SecretsRef | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"profile", "owner"}:
+        raise RunRefused("request-invalid", "secretsRef")
+    profile, owner = value["profile"], value["owner"]
+    if not isinstance(profile, str) or not isinstance(owner, str):
+        raise RunRefused("request-invalid", "secretsRef")
+    if len(profile) > MAX_PROFILE_CHARS or (profile != DEFAULT_PROFILE and not is_scope(profile)):
+        raise RunRefused("bad-profile")
+    try:
+        return SecretsRef(parse_principal(owner), None if profile == DEFAULT_PROFILE else profile)
+    except CapabilityError as exc:
+        raise RunRefused("request-invalid", "secretsRef") from exc

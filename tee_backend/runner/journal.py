@@ -1,0 +1,131 @@
+"""What a runner has to remember over a restart: tokens that were used, versions it has seen, receipts (RN65, RN54).
+
+One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk. No row holds a
+secret, an input or an output. Whoever edits the file, or puts back an older one, can have a token used a second time in
+the minutes that it lives, or an older version of a program run as the active one: see the threat model.
+
+Example:
+    async with Journal(Path("/data/runner.sqlite")) as journal:
+        assert await journal.claim(token, expires_at=now + 60, now=now)
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from tee_backend.errors import FolderUnusable
+
+_VERSION: Final = 1
+_MOST_RECEIPTS: Final = 100_000
+_MOST_PROJECTS: Final = 100_000
+_SCHEMA: Final = """
+CREATE TABLE used (token BLOB PRIMARY KEY, expires_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX used_until ON used (expires_at);
+CREATE TABLE versions (project TEXT PRIMARY KEY, sequence INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE receipts (number INTEGER PRIMARY KEY, job TEXT NOT NULL UNIQUE, receipt BLOB NOT NULL);
+"""
+_Result = TypeVar("_Result")
+
+
+class Journal:
+    """A runner's memory; one process at a time.
+
+    Args:
+        path: of the file; made where it is absent.
+    Raises:
+        FolderUnusable: here and in each call: it cannot be used; its text contains nothing of a call.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # All statements run in this one thread, so that one transaction is under way at a time.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._connection = self._opened()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._in_thread(self._connection.close)
+        self._thread.shutdown()
+
+    async def claim(self, token: bytes, *, expires_at: float, now: float) -> bool:
+        """Use a token up; return whether it was unused (RN65).
+
+        Args:
+            token: name of what was signed.
+            expires_at: when it ends by itself, epoch seconds; then it is forgotten.
+            now: epoch seconds.
+        """
+
+        def claimed() -> bool:
+            with self._connection as connection:
+                connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
+                done = connection.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at))
+                return done.rowcount == 1
+
+        return await self._in_thread(claimed)
+
+    async def follow(self, project: str, sequence: int, sha256: str) -> bool:
+        """Note the active version of a project; return False where a later one, or another of its number, was seen."""
+
+        def followed() -> bool:
+            with self._connection as connection:
+                row = connection.execute(
+                    "SELECT sequence, sha256 FROM versions WHERE project = ?", (project,)
+                ).fetchone()
+                if row is not None and (sequence, sha256) != row and sequence <= row[0]:  # RN54
+                    return False
+                if row is None and connection.execute("SELECT count(*) FROM versions").fetchone()[0] >= _MOST_PROJECTS:
+                    return False
+                if row is None or sequence > row[0]:
+                    connection.execute("REPLACE INTO versions VALUES (?, ?, ?)", (project, sequence, sha256))
+                return True
+
+        return await self._in_thread(followed)
+
+    async def keep(self, job: str, receipt: bytes) -> None:
+        """Keep a receipt; the oldest ones give way."""
+
+        def kept() -> None:
+            with self._connection as connection:
+                number = connection.execute(
+                    "INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt)
+                ).lastrowid
+                connection.execute("DELETE FROM receipts WHERE number <= ?", ((number or 0) - _MOST_RECEIPTS,))
+
+        await self._in_thread(kept)
+
+    async def receipt(self, job: str) -> bytes | None:
+        """Return the receipt of a job; None where there is none."""
+
+        def found() -> bytes | None:
+            row = self._connection.execute("SELECT receipt FROM receipts WHERE job = ?", (job,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+        return await self._in_thread(found)
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(self._path, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise FolderUnusable(f"{self._path} was written by another version of this program")
+            if version == 0:
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        except (sqlite3.Error, OSError) as error:
+            raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
+        return connection

@@ -1,0 +1,190 @@
+"""Finding programs at the node: what developers published in the space `public`, as it stands now (RN53, RN54).
+
+Which version is the active one is read anew after some seconds, and never goes back: the journal remembers the highest
+sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program is
+not compiled yet. The node counts reads of public spaces by address (`public_spaces.requests_per_minute`): a
+runner needs twelve a minute for each project that is called all the time.
+
+Example:
+    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
+    await executor.run(RunRequest(found.sha256, found.target), found.load)
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from capabilities.ambient import Clock, SystemClock
+from capabilities.resources import SpaceId
+from sealspace.client import Client
+from sealspace.errors import NotFound, SealspaceError
+from sealspace.programs import (
+    MAX_PROGRAM_BYTES,
+    Active,
+    ProgramManifest,
+    Reader,
+    Version,
+    read_active,
+    read_code,
+    read_version,
+)
+from sealspace.project_names import PUBLIC_SPACE, ProjectId
+from sealspace.signed_statements import MAX_STATEMENT_BYTES, StatementInvalid
+
+from .journal import Journal
+from .reasons import RunRefused
+from .runs import Target
+
+FRESH_S: Final = 5.0
+"""How long the active version is taken as it was read: it changes this much later at most."""
+VERSION_FRESH_S: Final = 60.0
+"""How long what is stated about a version is taken as it was read."""
+_MOST_REMEMBERED: Final = 1024
+_log = logging.getLogger(__name__)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A program that can be run.
+
+    Attributes:
+        version: as its developer states it.
+        active_of: its project where it is the active version there and was asked for as that; else None.
+        load: reads its bytes; raises RunRefused.
+    """
+
+    version: Version
+    active_of: ProjectId | None
+    load: Callable[[], Awaitable[bytes]]
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes, 64 hex digits."""
+        return self.version.sha256
+
+    @property
+    def target(self) -> Target:
+        """What it was built for."""
+        return Target(self.version.target)
+
+    @property
+    def manifest(self) -> ProgramManifest:
+        """What it wants."""
+        return self.version.manifest
+
+
+class PublishedPrograms:
+    """The programs that a runner can find.
+
+    Args:
+        client: to the node; no token is sent for what is public.
+        journal: remembers which versions were active.
+        clock: how old a statement is.
+    """
+
+    def __init__(self, client: Client, journal: Journal, *, clock: Clock | None = None) -> None:
+        self._client = client
+        self._journal = journal
+        self._clock = clock or SystemClock()
+        self._active: OrderedDict[ProjectId, tuple[float, Active]] = OrderedDict()
+        self._versions: OrderedDict[tuple[ProjectId, str], tuple[float, Version]] = OrderedDict()
+        self._by_hash: OrderedDict[str, Version] = OrderedDict()
+        self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
+
+    async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
+        """Return a program.
+
+        Args:
+            project: whose; None: any program of this hash that this runner has read before.
+            sha256: of the version; None: the active one.
+        Raises:
+            RunRefused: `program-unknown`, `program-statement`, `program-older` or `node-unavailable`.
+        """
+        if project is None:
+            version = self._by_hash.get(sha256 or "")
+            if version is None:
+                raise RunRefused("program-unknown")
+            return self._found(version, None)
+        active_of = project if sha256 is None else None
+        known = self._fresh_version(project, sha256 or self._fresh_active(project) or "")
+        if known is not None:
+            return self._found(known, active_of)
+        # One read serves all calls that wait for it.
+        key = (project, sha256)
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._find(project, sha256))
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(task)
+
+    def _fresh_active(self, project: ProjectId) -> str | None:
+        at, active = self._active.get(project, (0.0, None))
+        return active.sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
+
+    def _fresh_version(self, project: ProjectId, sha256: str) -> Version | None:
+        at, version = self._versions.get((project, sha256), (0.0, None))
+        return version if 0 <= self._clock.now() - at < VERSION_FRESH_S else None
+
+    async def _find(self, project: ProjectId, sha256: str | None) -> Found:
+        read = self._reader(project, MAX_STATEMENT_BYTES)
+        try:
+            active = None if sha256 is not None else await read_active(read, project)
+            if active is None and sha256 is None:
+                raise RunRefused("program-unknown")
+            wanted = (sha256 if active is None else active.sha256) or ""
+            version = self._fresh_version(project, wanted) or await read_version(read, project, wanted)
+        except StatementInvalid as exc:
+            raise RunRefused("program-statement") from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+        if version is None:
+            raise RunRefused("program-unknown")
+        if active is not None:
+            if not await self._journal.follow(project.text, active.sequence, active.sha256):  # RN54
+                raise RunRefused("program-older")
+            _remember(self._active, project, (self._clock.now(), active))
+        _remember(self._versions, (project, version.sha256), (self._clock.now(), version))
+        _remember(self._by_hash, version.sha256, version)
+        return self._found(version, None if active is None else project)
+
+    def _found(self, version: Version, active_of: ProjectId | None) -> Found:
+        async def load() -> bytes:
+            try:
+                code = await read_code(self._reader(version.project, MAX_PROGRAM_BYTES), version)
+            except StatementInvalid as exc:
+                raise RunRefused("program-mismatch") from exc
+            except SealspaceError as exc:
+                raise _unavailable(exc) from exc
+            if code is None:
+                raise RunRefused("program-unknown")
+            return code
+
+        return Found(version, active_of, load)
+
+    def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+
+        async def read(key: str) -> bytes | None:
+            try:
+                return (await public.get(key, max_bytes=max_bytes)).body
+            except NotFound:
+                return None
+
+        return read
+
+
+def _remember(held: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
+    held[key] = value
+    held.move_to_end(key)
+    while len(held) > _MOST_REMEMBERED:
+        held.popitem(last=False)
+
+
+def _unavailable(error: SealspaceError) -> RunRefused:
+    _log.warning("a program could not be read: %s", error.code)
+    return RunRefused("node-unavailable")

@@ -1,0 +1,426 @@
+"""One runner: judges calls, reads programs and secrets at its node, runs, and signs what came of it.
+
+    body -> who calls -> the token is used up -> program -> grants -> secrets -> run -> receipt
+
+The order is that of cost: nothing is asked of the node, and nothing is written, for a caller who does not show who it
+is. Plaintext exists from the reads to the end of the run, in this process and in one child.
+
+Example:
+    runner = Runner(backend, client, executor, journal, identity)
+    answer = await runner.run(authorization, sign_in, body)
+"""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.principals import Principal, same_principal
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import encode_url
+from capabilities.strict_json import Json
+from sealspace._minting import iso_time
+from sealspace.call_conditions import Call
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidPortableDelegation,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    Unauthorized,
+)
+from sealspace.portable import PortableDelegation
+from sealspace.run_calls import CallRefused, read_call
+from sealspace.run_grants import RunGrant, read_run_grant
+from tee_backend.backend import Backend
+from tee_backend.errors import KeepingError
+from tee_backend.evidence.errors import EvidenceSourceError
+
+from .call_bodies import CallBody, parse_body
+from .environment import NO_VARIABLES, Environment, environment_of
+from .executor import Executor
+from .journal import Journal
+from .published_programs import Found, PublishedPrograms
+from .reasons import REASONS, RunRefused
+from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
+from .runs import Limits, RunRequest, RunResult
+from .secret_choice import Wanted, choose
+
+_LIMIT_NAMES: Final = {
+    "maxInstructions": "max_instructions",
+    "maxMemoryMb": "max_memory_mb",
+    "maxExecutionSeconds": "max_execution_s",
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a runner signs receipts with, and what proves it; made at its start, see `start`.
+
+    Attributes:
+        receipt_key: lives as long as the process.
+        start: the start document.
+        start_sha256: of it.
+    """
+
+    receipt_key: Ed25519Signer = field(repr=False)
+    start: bytes = field(repr=False)
+    start_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunAnswer:
+    """The answer to a call.
+
+    Attributes:
+        code: why it failed; None where it completed.
+        ran: whether the program was started.
+        body: JSON text.
+    """
+
+    code: str | None
+    ran: bool
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A call under way, of a caller who is known."""
+
+    id: str
+    body: CallBody
+    caller: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a run is given."""
+
+    environment: Environment
+    limits: Limits
+    secrets_of: Principal | None
+
+
+class Runner:
+    """Runs programs for callers.
+
+    Args:
+        backend: that attests and reads by grants; grants come to it through `take_up` here.
+        programs: what developers published.
+        executor: entered.
+        journal: what has to outlive a restart.
+        identity: receipts are signed with.
+        most: the largest limits that this runner allows, and its default where a call names none that is smaller.
+        clock: for all times.
+        entropy: for ids and salts.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        programs: PublishedPrograms,
+        executor: Executor,
+        journal: Journal,
+        identity: Identity,
+        *,
+        most: Limits | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self._backend = backend
+        self._programs = programs
+        self._executor = executor
+        self._journal = journal
+        self._identity = identity
+        self._most = most or Limits()
+        self._clock = clock or SystemClock()
+        self._entropy = entropy or SystemEntropy()
+        self._read: dict[str, RunGrant] = {}
+
+    @property
+    def did(self) -> Principal:
+        """What owners grant to."""
+        return self._backend.did
+
+    @property
+    def identity(self) -> Identity:
+        """What receipts are signed with, and what proves it."""
+        return self._identity
+
+    async def take_up(self, *portables: PortableDelegation) -> None:
+        """Take run grants up, all or none; as `Backend.take_up`.
+
+        Raises:
+            InvalidPortableDelegation: one is no run grant for this runner (RN41 to RN46).
+            As `Backend.take_up`.
+        """
+        for portable in portables:
+            read_run_grant(portable.header, runner=self.did)
+        await self._backend.take_up(*portables)
+
+    async def run(self, authorization: str | None, sign_in: str | None, body: bytes) -> RunAnswer:
+        """Run a program for a caller.
+
+        Args:
+            authorization: the caller's token; None: there is none.
+            sign_in: what it cites; None: nothing was sent along.
+            body: as it arrived.
+        Returns:
+            What came of it, also where it was refused. A receipt is in it, and kept, where the caller is known.
+        Raises:
+            KeepingError: the journal cannot be used; nothing ran.
+        """
+        try:
+            asked = parse_body(body)
+            caller = await self._caller(authorization, sign_in, asked, body)
+        except RunRefused as refused:
+            return _refused(refused)
+        job = _Job(self._entropy.token(16).hex(), asked, caller)
+        found: Found | None = None
+        prepared = _Prepared(NO_VARIABLES, self._most, None)
+        try:
+            found = await self._programs.find(asked.project, asked.sha256)
+            prepared = await self._prepared(job, found)
+            result = await self._executor.run(
+                RunRequest(
+                    wasm_sha256=found.sha256,
+                    target=found.target,
+                    environment=prepared.environment,
+                    input=asked.input,
+                    response_format=asked.response_format,
+                    limits=prepared.limits,
+                    secrets_delivered=prepared.secrets_of is not None,
+                ),
+                found.load,
+            )
+        except RunRefused as refused:
+            result = RunResult(refused.reason, refused.detail)
+        return await self._answered(job, found, prepared, result)
+
+    async def receipt(self, job: str) -> bytes | None:
+        """Return the receipt of a job; None where there is none.
+
+        Raises:
+            KeepingError: the journal cannot be used.
+        """
+        return await self._journal.receipt(job)
+
+    async def _caller(self, authorization: str | None, sign_in: str | None, asked: CallBody, body: bytes) -> Principal:
+        """Verify who calls, and use the token up (RN65)."""
+        if authorization is None:
+            raise RunRefused("call-refused", "no Authorization")
+        now = self._clock.now()
+        try:
+            call = read_call(
+                authorization, sign_in, program=asked.program, body=body, runner=self._backend.did, now=now
+            )
+        except CallRefused as refused:
+            raise RunRefused("call-refused", refused.message) from refused
+        if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
+            raise RunRefused("call-repeated")
+        return call.caller
+
+    async def _prepared(self, job: _Job, found: Found) -> _Prepared:
+        asked = job.body
+        limits = _smallest(self._most, [asked.limits])
+        if asked.secrets is None:
+            return _Prepared(environment_of(self._system(job, limits), {}), limits, None)
+        call = Call(caller=job.caller, owner=asked.secrets.owner, wasm_sha256=found.sha256, now=self._clock.now())
+        wanted = Wanted(call=call, scope=asked.secrets.scope, active_of=found.active_of, names=found.manifest.secrets)
+        chosen = choose(self._held(), wanted)
+        values = await self._values(chosen, asked.secrets.scope)
+        used = [grant for grant, _ in values.values()]
+        for grant in used:
+            stated = grant.statement.limits
+            limits = _smallest(
+                limits,
+                [
+                    {
+                        "maxInstructions": stated.max_instructions,
+                        "maxMemoryMb": stated.max_memory_mb,
+                        "maxExecutionSeconds": stated.max_execution_s,
+                    }
+                ],
+            )
+        secrets = {name: value for name, (_, value) in values.items()}
+        environment = environment_of(self._system(job, limits), secrets)
+        return _Prepared(environment, limits, asked.secrets.owner if secrets else None)
+
+    def _held(self) -> list[RunGrant]:
+        """Return the run grants that are held and were not called revoked, the newest first.
+
+        They may have been read from disk, which the host owns: each is read as one that just arrived.
+        """
+        read: dict[str, RunGrant] = {}
+        for one in self._backend.grants:
+            if one.state != "live":
+                continue
+            known = self._read.get(one.grant.cid)
+            try:
+                read[one.grant.cid] = known or read_run_grant(one.grant.header, runner=self.did)
+            except InvalidPortableDelegation:
+                continue
+        self._read = read
+        return list(read.values())
+
+    async def _values(
+        self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
+    ) -> dict[str, tuple[RunGrant, str]]:
+        """Read all secrets side by side; the first that fails refuses the run."""
+        tasks = [asyncio.create_task(self._value(name, grants, scope)) for name, grants in chosen.items()]
+        try:
+            values = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return dict(zip(chosen, values, strict=True))
+
+    async def _value(self, name: str, grants: Sequence[RunGrant], scope: str | None) -> tuple[RunGrant, str]:
+        """Read a secret by the first grant that the node takes; each alone (RN83)."""
+        for run_grant in grants:
+            grant = next((one.grant for one in self._backend.grants if one.grant.header == run_grant.header), None)
+            if grant is None:  # it gave way meanwhile
+                continue
+            try:
+                value = await self._backend.read_secret(run_grant.owner, name, scope=scope, by=grant)
+            except DelegationRevoked:
+                continue
+            except NotFound as absent:
+                raise RunRefused("secret-missing", name) from absent
+            except (DecryptDenied, Unauthorized, NotGranted) as denied:
+                raise RunRefused("secret-refused", name) from denied
+            except (SealspaceError, EvidenceSourceError) as failed:
+                _log.warning("a secret could not be read: %s", getattr(failed, "code", type(failed).__name__))
+                raise RunRefused("secret-unreadable", name) from failed
+            if isinstance(value, bytes):
+                raise RunRefused("environment-value", name)
+            return run_grant, value
+        raise RunRefused("secrets-not-granted")
+
+    def _system(self, job: _Job, limits: Limits) -> dict[str, str]:
+        """Return what the runner says of a call, under the names that OutLayer's programs read (RN84)."""
+        nothing = dict.fromkeys(
+            (
+                "NEAR_NETWORK_ID",
+                "NEAR_CONTRACT_ID",
+                "NEAR_BLOCK_HEIGHT",
+                "NEAR_BLOCK_TIMESTAMP",
+                "NEAR_RECEIPT_ID",
+                "NEAR_PREDECESSOR_ID",
+                "NEAR_SIGNER_PUBLIC_KEY",
+                "NEAR_GAS_BURNT",
+                "NEAR_TRANSACTION_HASH",
+                "NEAR_REQUEST_ID",
+            ),
+            "",
+        )
+        said = nothing | {
+            "OUTLAYER_EXECUTION_TYPE": "HTTPS",
+            "NEAR_SENDER_ID": job.caller,
+            "NEAR_USER_ACCOUNT_ID": job.caller,
+            "NEAR_PAYMENT_YOCTO": "0",
+            "ATTACHED_USD": "0",
+            "USD_PAYMENT": "0",
+            "OUTLAYER_CALL_ID": job.id,
+            "NEAR_MAX_INSTRUCTIONS": str(limits.max_instructions),
+            "NEAR_MAX_MEMORY_MB": str(limits.max_memory_mb),
+            "NEAR_MAX_EXECUTION_SECONDS": str(limits.max_execution_s),
+        }
+        project = job.body.project
+        if project is not None:  # absent otherwise, which differs from empty
+            said |= {
+                "OUTLAYER_PROJECT_ID": project.text,
+                "OUTLAYER_PROJECT_OWNER": project.developer,
+                "OUTLAYER_PROJECT_NAME": project.name,
+                "OUTLAYER_PROJECT_UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, project.text)),
+            }
+        return said
+
+    async def _answered(self, job: _Job, found: Found | None, prepared: _Prepared, result: RunResult) -> RunAnswer:
+        """Sign the receipt, keep it, and write the answer."""
+        asked, salt = job.body, self._entropy.token(SALT_BYTES)
+        delivered = result.secrets_delivered
+        facts = RunFacts(
+            job=job.id,
+            program_sha256=found.sha256 if found is not None else asked.sha256 or "",
+            project=None if asked.project is None else asked.project.text,
+            code=None if result.reason is None else result.reason.code,
+            input_hash=salted(salt, asked.input),
+            output_hash=salted(salt, result.output),
+            variables_hash=names_hash(tuple(name for name, _ in prepared.environment)),
+            secrets="delivered" if delivered else "none",
+            hosts=(),
+            limits=prepared.limits,
+            instructions=result.rounded_instructions,
+            time_ms=result.rounded_time_ms,
+            nonce=asked.nonce,
+            at=iso_time(self._clock.now()),
+        )
+        receipt = sign_receipt(
+            facts,
+            runner=self.did,
+            start_sha256=self._identity.start_sha256,
+            key=self._identity.receipt_key,
+        )
+        try:
+            await self._journal.keep(job.id, receipt)
+        except KeepingError as error:  # the caller has it all the same
+            _log.warning("a receipt is not kept: %s", error.code)
+        return _answer(facts, result, receipt, salt, is_shown=_shows_stderr(job, prepared))
+
+
+def _shows_stderr(job: _Job, prepared: _Prepared) -> bool:
+    """Whether the caller may see standard error: it owns every secret that the program had (RN85)."""
+    return prepared.secrets_of is None or same_principal(prepared.secrets_of, job.caller)
+
+
+def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Limits:
+    """Return the smallest of each limit; a larger one than the runner's is no refusal, but its own (RN86).
+
+    Raises:
+        RunRefused: `limits-invalid`: one is below 1.
+    """
+    values = {member: getattr(limits, member) for member in _LIMIT_NAMES.values()}
+    for one in stated:
+        for name, limit in one.items():
+            member = _LIMIT_NAMES[name]
+            values[member] = values[member] if limit is None else min(values[member], limit)
+    return Limits(**values, max_output_bytes=limits.max_output_bytes)
+
+
+def _refused(refused: RunRefused) -> RunAnswer:
+    """Answer a caller who is not known, or whose body cannot be read: no job, and no receipt."""
+    body = {"status": "refused", "error": _error(refused.reason.code, refused.detail)}
+    return RunAnswer(refused.reason.code, False, json.dumps(body).encode())
+
+
+def _error(code: str, detail: str) -> dict[str, Json]:
+    said: dict[str, Json] = {"code": code, "message": REASONS[code].sentence}
+    return said | ({"detail": detail} if detail else {})
+
+
+def _answer(facts: RunFacts, result: RunResult, receipt: bytes, salt: bytes, *, is_shown: bool) -> RunAnswer:
+    """Write the answer; output is JSON text already, so it is put in as it is."""
+    value: dict[str, Json] = {
+        "job": facts.job,
+        "status": "completed" if result.reason is None else "failed",
+        "secrets": facts.secrets,
+        "metrics": {"instructions": facts.instructions, "timeMs": facts.time_ms},
+        "stderrBytes": result.stderr_bytes,
+        "salt": encode_url(salt),
+    }
+    if is_shown and result.stderr:
+        value["stderr"] = result.stderr.decode("utf-8", "replace")
+    if result.reason is not None:
+        value["error"] = _error(result.reason.code, result.detail)
+    ran = result.reason is None or result.reason.ran
+    body = json.dumps(value).encode()[:-1] + b', "receipt": ' + receipt
+    if result.reason is None:
+        body += b', "output": ' + result.answer
+    return RunAnswer(facts.code, ran, body + b"}")

@@ -1,0 +1,188 @@
+"""A runner in a simulated trust domain, at a node that believes it, an owner with secrets, and a developer.
+
+Example:
+    stage = await runner_stage(stack, folder, platform)
+    version = await stage.publish("digest", ENVIRONMENT)
+    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),)))
+    assert (await stage.call("digest", secrets=stage.owner.session.owner))["status"] == "completed"
+"""
+
+import json
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import wasmtime
+from aiohttp import web
+from backend_site import Documents, Domain, serving
+from believing import believing
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.signatures import WalletSigner
+from node.config.tree import PublicSpaces
+from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.backends import Seen, hand_over, look_at
+from sealspace.client import Client, SignIn
+from sealspace.portable import PortableDelegation
+from sealspace.programs import ProgramManifest, Target, Version
+from sealspace.run_calls import call_headers, call_right
+from sealspace.run_grants import RunStatement
+from sealspace.session import Session, key_session
+from sealspace.wallets import new_wallet
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.grant_folder import GrantFolder
+from tee_backend.inspection import Inspector
+from tee_backend.publishing import BackendSurface
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.journal import Journal
+from tee_backend.runner.published_programs import PublishedPrograms
+from tee_backend.runner.routes import RunnerSurface
+from tee_backend.runner.runs import Limits
+from tee_backend.runner.service import Runner
+from tee_backend.runner.start import begin, manifest_of
+
+MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
+COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"
+P1: Target = "wasm32-wasip1"
+
+ENVIRONMENT = """
+(module
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 16)
+  (func (export "_start")
+    (drop (call $sizes (i32.const 0) (i32.const 4)))
+    (drop (call $get (i32.const 16384) (i32.const 65536)))
+    (i32.store (i32.const 8) (i32.const 65536))
+    (i32.store (i32.const 12) (i32.load (i32.const 4)))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))
+    (drop (call $write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 16)))))
+"""
+"""Writes its environment, each variable with a NUL behind it, to both streams."""
+
+ECHO = """
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 65536))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))
+"""
+"""Writes what it reads."""
+
+TRAP = '(module (memory (export "memory") 1) (func (export "_start") unreachable))'
+
+
+@dataclass
+class RunnerStage:
+    """Everybody, and how they act."""
+
+    node: EmbeddedNode
+    platform: SimulatedPlatform
+    stack: AsyncExitStack
+    runner: Runner
+    url: str
+    owner: Client
+    wallet: WalletSigner
+    http: aiohttp.ClientSession
+    folder: Path
+    inspector: Inspector
+    published: dict[str, Version] = field(default_factory=dict)
+
+    @property
+    def developer(self) -> str:
+        """The owner publishes the programs too; whose they are does not matter to a grant."""
+        return str(self.wallet.did)
+
+    async def client(self, session: Session | None = None) -> Client:
+        return await self.stack.enter_async_context(Client(self.node.url, session=session))
+
+    async def publish(
+        self, name: str, wat: str | bytes, *, target: Target = P1, manifest: ProgramManifest | None = None
+    ) -> Version:
+        """Publish a program for everybody."""
+        wasm = bytes(wasmtime.wat2wasm(wat)) if isinstance(wat, str) else wat
+        programs = self.owner.programs(public=True)
+        version = await programs.publish(name, wasm, target=target, signer=self.wallet, manifest=manifest)
+        self.published[name] = version
+        return version
+
+    async def look(self) -> Seen:
+        return await look_at(self.url, self.inspector)
+
+    async def grant(self, secrets: list[str], run: RunStatement, **more: Any) -> PortableDelegation:
+        """Grant secrets to the runner, and hand the grant over."""
+        portable = await self.owner.runners.grant(await self.look(), secrets, run, wallet=self.wallet, **more)
+        await hand_over(self.url, portable)
+        return portable
+
+    async def calling_session(self) -> Session:
+        """The owner's own session, with the right to call."""
+        await self.owner.delegations.add_right(self.wallet, [call_right(self.owner.kv().space.text)])
+        return self.owner.session
+
+    async def post(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        async with self.http.post(f"{self.url}/run", data=body, headers=headers) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def call(
+        self,
+        name: str,
+        *,
+        session: Session | None = None,
+        secrets: str | None = None,
+        profile: str = "default",
+        **members: Any,
+    ) -> tuple[int, dict[str, Any]]:
+        """Call a published program; by default as a key that nobody knows."""
+        asked: dict[str, Any] = {"source": {"project": f"{self.developer}/{name}"}, **members}
+        if secrets is not None:
+            asked["secretsRef"] = {"profile": profile, "owner": secrets}
+        source = asked["source"]
+        program = source.get("project") or source["wasmSha256"]
+        body = json.dumps(asked).encode()
+        session = session or key_session(sha256(b"caller").digest())
+        now, entropy = SystemClock().now(), SystemEntropy()
+        headers = call_headers(session, runner=self.runner.did, program=program, body=body, now=now, entropy=entropy)
+        return await self.post(body, headers)
+
+
+async def runner_stage(
+    stack: AsyncExitStack, folder: Path, *, limits: Limits | None = None, image: str = "runner"
+) -> RunnerStage:
+    """Start a node, a runner and an owner; the stack ends them."""
+    clock, entropy = SystemClock(), SystemEntropy()
+    platform = SimulatedPlatform.from_seed(entropy.token(32))
+    node = await stack.enter_async_context(embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS)))
+    log = mint_event_log(sha256(COMPOSE.encode()).digest())
+    domain = Domain(platform, measurements_of(image), log)
+    client = Client(node.url, session=key_session(entropy.token(32)))
+    (folder / "runner").mkdir(mode=0o700)
+    backend = Backend(client, domain, folder=GrantFolder(folder / "runner" / "grants", client.session.did))
+    await stack.enter_async_context(backend)
+    journal = await stack.enter_async_context(Journal(folder / "runner" / "journal.sqlite"))
+    executor = await stack.enter_async_context(Executor(ExecutorSettings(children=2, spare=1)))
+    manifest = manifest_of(backend.did, "Runner")
+    identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=entropy)
+    limits = limits or Limits()
+    runner = Runner(backend, PublishedPrograms(client, journal), executor, journal, identity, most=limits)
+    app = web.Application()
+    RunnerSurface(runner, limits).mount(app)
+    surface = BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up)
+    surface.mount(app)
+    url = await stack.enter_async_context(serving(app))
+    owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
+    await owner.sign_in(wallet, SignIn(spaces=("public",)))
+    inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
+    http = await stack.enter_async_context(aiohttp.ClientSession())
+    return RunnerStage(node, platform, stack, runner, url, owner, wallet, http, folder, inspector)
