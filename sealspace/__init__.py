@@ -98,8 +98,10 @@ if TYPE_CHECKING:
     from .portable import PortableDelegation as PortableDelegation
     from .portable import decode_portable as decode_portable
     from .portable import encode_portable as encode_portable
+    from .programs import Programs as Programs
     from .public import PublicKv as PublicKv
     from .receipts import Receipts as Receipts
+    from .runners import Runners as Runners
     from .secrets import Secret as Secret
     from .secrets import Secrets as Secrets
     from .session import Session as Session
@@ -147,8 +149,10 @@ _PLACES: Final = {
         "SealspaceError SessionExpired TransportError Unauthorized",
         "kv": "Kv Value",
         "portable": "PortableDelegation decode_portable encode_portable",
+        "programs": "Programs",
         "public": "PublicKv",
         "receipts": "Receipts",
+        "runners": "Runners",
         "secrets": "Secret Secrets",
         "session": "Session load_session save_session",
         "spaces": "Spaces",

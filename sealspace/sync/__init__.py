@@ -72,8 +72,10 @@ if TYPE_CHECKING:
     from .services import Delegations as Delegations
     from .services import Encryption as Encryption
     from .services import Kv as Kv
+    from .services import Programs as Programs
     from .services import PublicKv as PublicKv
     from .services import Receipts as Receipts
+    from .services import Runners as Runners
     from .services import Secrets as Secrets
     from .services import Spaces as Spaces
     from .services import Withdrawals as Withdrawals
@@ -102,7 +104,8 @@ else:  # a type checker that saw it would accept every misspelling as a name
 
 
 _SERVICES: Final = (
-    "Attestation Backends Delegations Encryption Kv PublicKv Receipts Secrets Spaces Withdrawals hand_over look_at"
+    "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets Spaces Withdrawals "
+    "hand_over look_at"
 )
 _OWN: Final = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 

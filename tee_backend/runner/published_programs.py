@@ -1,9 +1,9 @@
 """Finding programs at the node: what developers published in the space `public`, as it stands now (RN53, RN54).
 
 Which version is the active one is read anew after some seconds, and never goes back: the journal remembers the highest
-sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program is
-not compiled yet. The node counts reads of public spaces by address (`public_spaces.requests_per_minute`): a
-runner needs twelve a minute for each project that is called all the time.
+sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program
+is not compiled yet. The node counts reads of public spaces by address (`public_spaces.requests_per_minute`): a runner
+needs thirteen a minute for each project that is called all the time.
 
 Example:
     found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)

@@ -113,7 +113,8 @@ def test_connectives_of_three_verdicts(verdicts: Sequence[Verdict]) -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes(condition: Any) -> None:
-    for whole in (condition, {"Not": {"condition": condition}}):
+    wholes: tuple[Any, ...] = (condition, {"Not": {"condition": condition}})
+    for whole in wholes:
         with pytest.raises(InvalidInput):
             parse_condition(whole)
 
@@ -154,6 +155,7 @@ def test_not_is_the_opposite(condition: Any) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
 def test_fuzz_conditions(value: Any) -> None:
-    for whole in (value, {"Not": {"condition": value}}, {"Whitelist": {"accounts": value}}):
+    wholes: tuple[Any, ...] = (value, {"Not": {"condition": value}}, {"Whitelist": {"accounts": value}})
+    for whole in wholes:
         with contextlib.suppress(InvalidInput):
             judge_call(parse_condition(whole), CALL)

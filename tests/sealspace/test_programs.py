@@ -231,6 +231,7 @@ async def test_bytes_that_nobody_signed_are_refused() -> None:
 def test_manifests() -> None:
     assert parse_program_manifest({}) == ProgramManifest()
     assert parse_program_manifest({"secrets": []}) != ProgramManifest()  # it names them: none
-    for value in (None, [], {"secrets": "A"}, {"hosts": "a"}):
+    values: list[Any] = [None, [], {"secrets": "A"}, {"hosts": "a"}]
+    for value in values:
         with pytest.raises(InvalidInput):
             parse_program_manifest(value)

@@ -70,7 +70,8 @@ def by_wallet(proof: str, *, space: str = WALLET_SPACE, cited: str | None = None
 
 
 def read(header: str, proof: str | None = None, **more: Any) -> Call:
-    return read_call(header, proof, **({"program": PROGRAM, "body": BODY, "runner": RUNNER, "now": NOW} | more))
+    asked: dict[str, Any] = {"program": PROGRAM, "body": BODY, "runner": RUNNER, "now": NOW} | more
+    return read_call(header, proof, **asked)
 
 
 def test_a_key_and_a_wallet_call() -> None:

@@ -82,7 +82,7 @@ def by_wallet(*resources: str, audience: str = RUNNER.did) -> str:
         expiration_time=iso_time(NOW + 3600),
         resources=resources or (attestation_resource(policy_for(OWNER)), run_resource(STATEMENT)),
     )
-    held: dict[str, dict[str, list[dict[str, Any]]]] = granted(att_of(OWNER))
+    held: Any = granted(att_of(OWNER))
     return header_text(encode_cacao(sign_cacao(attach(message, Recap(held, ())), OWNER)))
 
 
@@ -242,7 +242,7 @@ def test_statements_that_are_refused(value: Any) -> None:
 
 
 def test_statements_round_trip() -> None:
-    value = {
+    value: dict[str, Any] = {
         "programs": [{"wasmSha256": SHA256}, {"project": f"{DID}/mail-digest"}],
         "callers": {"Not": {"condition": {"Owner": {}}}},
         "hosts": ["api.example.com", "localhost"],

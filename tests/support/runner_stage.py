@@ -163,7 +163,9 @@ async def runner_stage(
     """Start a node, a runner and an owner; the stack ends them."""
     clock, entropy = SystemClock(), SystemEntropy()
     platform = SimulatedPlatform.from_seed(entropy.token(32))
-    node = await stack.enter_async_context(embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS)))
+    node = await stack.enter_async_context(
+        embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS))
+    )
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
     domain = Domain(platform, measurements_of(image), log)
     client = Client(node.url, session=key_session(entropy.token(32)))

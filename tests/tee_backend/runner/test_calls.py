@@ -62,8 +62,7 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 async def test_a_secret_reaches_the_program_and_the_receipt_proves_the_run(stage: RunnerStage) -> None:
     version = await stage.publish("digest", distinct("digest"))
     await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
-    asked = {"input": "hello", "nonce": "n1"}
-    status, answer = await stage.call("digest", secrets=stage.developer, **asked)
+    status, answer = await stage.call("digest", secrets=stage.developer, input="hello", nonce="n1")
     assert status == 200
     seen = variables(answer)
     assert seen["API_KEY"] == SECRET and "OTHER" not in seen
