@@ -46,6 +46,7 @@ Modules:
     published: what a backend publishes about itself.
     receipts: receipts of releases, fetched and checked.
     release_terms: what a node judges backends by.
+    run_calls: calling a runner: the token that says who calls.
     run_grants: secrets for named programs and callers.
     runners: granting to runners.
     secrets: named texts and bytes, sealed in this process.

@@ -182,7 +182,7 @@ def _wanted(capabilities: tuple[Capability, ...], program: str) -> Capability:
 
 
 def _held(sign_in: str | None, now: float) -> Registered:
-    """Return a wallet's sign-in: its own signature, without parents, at most a day old (RN64)."""
+    """Return a wallet's sign-in: its own signature, without parents or conditions, at most a day old (RN64)."""
     if sign_in is None:
         raise CallRefused("the call cites a sign-in and does not bring it", hint=f"send it as {SIGN_IN_HEADER}")
     delegation: Delegation = verify_delegation(parse_delegation(sign_in))
@@ -190,4 +190,6 @@ def _held(sign_in: str | None, now: float) -> Registered:
         raise CallRefused("the sign-in of a call is a wallet's own, and rests on no other delegation")
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
         raise CallRefused("the sign-in of a call is older than a day", hint="sign in again")
+    if delegation.facts:  # a policy on who may use it, or the statement of a run grant: nobody here could judge it
+        raise CallRefused("the sign-in of a call is under conditions", hint="sign in without them")
     return judge_registration(delegation, (), {}, now=now)

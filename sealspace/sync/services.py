@@ -142,7 +142,7 @@ class Programs(Bridged[programs.Programs]):
 
     @property
     def space(self) -> str:
-        """Full id of the space that holds them."""
+        """Full id of the space that holds them; what a grant to a runner names."""
         return self._inner.space
 
     publish = called(programs.Programs.publish)

@@ -20,12 +20,16 @@ from typing import Final, Self, TypeVar
 from tee_backend.errors import FolderUnusable
 
 _VERSION: Final = 1
+_APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
 _MOST_RECEIPTS: Final = 100_000
 _MOST_PROJECTS: Final = 100_000
 _SCHEMA: Final = """
 CREATE TABLE used (token BLOB PRIMARY KEY, expires_at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX used_until ON used (expires_at);
-CREATE TABLE versions (project TEXT PRIMARY KEY, sequence INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE versions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    project TEXT NOT NULL UNIQUE, sequence INTEGER NOT NULL, sha256 TEXT NOT NULL
+);
 CREATE TABLE receipts (number INTEGER PRIMARY KEY, job TEXT NOT NULL UNIQUE, receipt BLOB NOT NULL);
 """
 _Result = TypeVar("_Result")
@@ -80,10 +84,11 @@ class Journal:
                 ).fetchone()
                 if row is not None and (sequence, sha256) != row and sequence <= row[0]:  # RN54
                     return False
-                if row is None and connection.execute("SELECT count(*) FROM versions").fetchone()[0] >= _MOST_PROJECTS:
-                    return False
                 if row is None or sequence > row[0]:
-                    connection.execute("REPLACE INTO versions VALUES (?, ?, ?)", (project, sequence, sha256))
+                    statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
+                    number = connection.execute(statement, (project, sequence, sha256)).lastrowid
+                    # Whoever publishes many projects closes the runner to nobody: the oldest rows give way.
+                    connection.execute("DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,))
                 return True
 
         return await self._in_thread(followed)
@@ -118,14 +123,26 @@ class Journal:
     def _opened(self) -> sqlite3.Connection:
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(self._path, check_same_thread=False)
+            connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
+            # One process: of two, each would let a token through that the other one saw.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise FolderUnusable(f"{self._path} was written by another version of this program")
-            if version == 0:
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            self._make(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
         return connection
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """Make the tables of a new file, and refuse one that somebody else wrote."""
+        kind, version, tables = (
+            connection.execute(question).fetchone()[0]
+            for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+        if (kind, version, tables) == (0, 0, 0):
+            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
+        elif (kind, version) != (_APPLICATION, _VERSION):
+            raise FolderUnusable(f"{self._path} was written by another program, or another version of this one")

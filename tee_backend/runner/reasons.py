@@ -47,6 +47,7 @@ class RunRefused(Exception):
 
 _BEFORE: Final = {
     "request-invalid": "The request is not what this route takes; the detail names the member.",
+    "request-slow": "The body of the request did not arrive in time.",
     "call-refused": "The caller did not show who it is, or not for this runner, program and body.",
     "call-repeated": "The token of this call was used before; sign a new one.",
     "bad-profile": "The profile is no name of one: `default`, or lower-case letters, digits and dashes.",

@@ -20,24 +20,29 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.web import RequestPayloadError
 
 from sealspace.run_calls import SIGN_IN_HEADER
 from tee_backend.errors import KeepingError
 
 from .call_bodies import MAX_BODY_BYTES
+from .reasons import REASONS, RunRefused
 from .runs import Limits
 from .service import RunAnswer, Runner
 
 BODY_S: Final = 60.0
 """Seconds in which a body has to arrive."""
 MOST_CALLS: Final = 256
-"""Calls under way, their bodies in memory; beyond that they are answered 503."""
+"""Calls under way; beyond that they are answered 503."""
+MOST_BODY_BYTES: Final = 256 * 1024 * 1024
+"""Bodies of all calls under way together; beyond that they are answered 503."""
 
 # Where nothing ran; a run that failed is an answer like any other.
 _STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "call-refused": 401,
+        "request-slow": 408,
         "call-repeated": 409,
         "access-denied": 403,
         "access-unknown": 403,
@@ -68,7 +73,7 @@ class RunnerSurface:
     def __init__(self, runner: Runner, limits: Limits) -> None:
         self._runner = runner
         self._limits = limits
-        self._under_way = 0
+        self._under_way = self._body_bytes = 0
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
@@ -82,28 +87,46 @@ class RunnerSurface:
 
     async def _run(self, request: web.Request) -> web.Response:
         if self._under_way >= MOST_CALLS:
-            return _json({"status": "refused", "error": {"code": "runner-busy"}}, 503)
+            return _refused("runner-busy")
         self._under_way += 1
+        body = bytearray()
         try:
-            body = await _body_of(request)
-            if body is None:
-                return _json({"status": "refused", "error": {"code": "input-too-large"}}, 413)
+            await self._read(request, body)
             answer = await self._runner.run(
-                request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER), body
+                request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER), bytes(body)
             )
+        except RunRefused as refused:
+            return _refused(refused.reason.code)
         except KeepingError:
-            return _json({"status": "refused", "error": {"code": "runner-failed"}}, 503)
-        except TimeoutError:
-            return _json({"status": "refused", "error": {"code": "too-slow"}}, 408)
+            return _refused("runner-failed")
         finally:
             self._under_way -= 1
+            self._body_bytes -= len(body)
         return web.Response(status=_status(answer), body=answer.body, content_type="application/json")
+
+    async def _read(self, request: web.Request, body: bytearray) -> None:
+        """Read a body within its bound, and within that of all bodies together."""
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise RunRefused("input-too-large")
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for piece in request.content.iter_any():
+                    body += piece
+                    self._body_bytes += len(piece)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise RunRefused("input-too-large")
+                    if self._body_bytes > MOST_BODY_BYTES:
+                        raise RunRefused("runner-busy")
+        except TimeoutError as slow:
+            raise RunRefused("request-slow") from slow
+        except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered
+            raise RunRefused("request-invalid") from gone
 
     async def _receipt(self, request: web.Request) -> web.Response:
         try:
             receipt = await self._runner.receipt(request.match_info["job"][:64])
         except KeepingError:
-            return _json({"error": {"code": "runner-failed"}}, 503)
+            return _refused("runner-failed")
         if receipt is None:
             return _json({"error": {"code": "not-found", "message": "There is no receipt of such a job."}}, 404)
         return web.Response(body=receipt, content_type="application/json")
@@ -124,21 +147,13 @@ class RunnerSurface:
         return _json({"ready": True}, 200)
 
 
-async def _body_of(request: web.Request) -> bytes | None:
-    """Read a body within its bound; None where it is longer."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        return None
-    read = bytearray()
-    async with asyncio.timeout(BODY_S):
-        async for piece in request.content.iter_any():
-            read += piece
-            if len(read) > MAX_BODY_BYTES:
-                return None
-    return bytes(read)
-
-
 def _status(answer: RunAnswer) -> int:
     return 200 if answer.code is None or answer.ran else _STATUS.get(answer.code, 400)
+
+
+def _refused(code: str) -> web.Response:
+    error = {"code": code, "message": REASONS[code].sentence}
+    return _json({"status": "refused", "error": error}, _STATUS.get(code, 400))
 
 
 def _json(value: Mapping[str, object], status: int) -> web.Response:

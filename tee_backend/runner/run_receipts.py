@@ -20,7 +20,6 @@ Example:
 """
 
 import hashlib
-import hmac
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -138,10 +137,13 @@ class VerifiedRun:
     runner: Verified
 
     def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
-        """Return whether the receipt is about these bytes (RN74)."""
+        """Return whether the receipt is about these bytes (RN74).
+
+        A salt of another length is refused: its end could be the beginning of what was hashed.
+        """
         expected = (("inputHash", input), ("outputHash", output))
-        return all(
-            hmac.compare_digest(encode_url(salted(salt, data)), str(self.stated[name])) for name, data in expected
+        return len(salt) == SALT_BYTES and all(
+            decode_url(self.stated[name]) == salted(salt, data) for name, data in expected
         )
 
 

@@ -200,7 +200,7 @@ class Runner:
                 found.load,
             )
         except RunRefused as refused:
-            result = RunResult(refused.reason, refused.detail)
+            result = RunResult(refused.reason, refused.detail if _may_see_names(job, refused) else "")
         return await self._answered(job, found, prepared, result)
 
     async def receipt(self, job: str) -> bytes | None:
@@ -373,6 +373,13 @@ class Runner:
         except KeepingError as error:  # the caller has it all the same
             _log.warning("a receipt is not kept: %s", error.code)
         return _answer(facts, result, receipt, salt, is_shown=_shows_stderr(job, prepared))
+
+
+def _may_see_names(job: _Job, refused: RunRefused) -> bool:
+    """Whether the caller may see what a refusal is about: names of secrets are their owner's matter (RN81)."""
+    secrets = job.body.secrets
+    is_about_secrets = refused.reason.code.startswith(("secret", "environment"))
+    return not is_about_secrets or (secrets is not None and same_principal(secrets.owner, job.caller))
 
 
 def _shows_stderr(job: _Job, prepared: _Prepared) -> bool:

@@ -35,6 +35,7 @@ PAGES: Final = (
     "manifests",
     "receipts",
     "runner",
+    "run-grants",
     "operations/backup",
 )
 
