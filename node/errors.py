@@ -138,6 +138,12 @@ class FileUnreadable(NodeError):
     code = "file-unreadable"
 
 
+class RunFailed(NodeError):
+    """A runner did not run a program, or the program failed."""
+
+    code = "run-failed"
+
+
 class CommandNotFound(NodeError):
     """The program that is to be run with secrets does not exist."""
 

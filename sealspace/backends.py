@@ -207,7 +207,7 @@ async def look_at(
     nonce = entropy.token(NONCE_BYTES)
     path = f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}"
     request = Request("GET", path, repeatable=True, max_answer_bytes=MAX_PUBLISHED_BYTES)
-    answer = await _ask(url, request, settings=settings)
+    answer = await ask_backend(url, request, settings=settings)
     if not answer.is_success:
         raise _no_evidence(answer)
     published = parse_published(answer.body, nonce=nonce)
@@ -229,7 +229,7 @@ async def hand_over(url: str, *portables: PortableDelegation, settings: Transpor
     """
     headers = {"Content-Type": "application/json"}
     request = Request("POST", GRANTS_PATH, headers=headers, body=encode_bundle(portables), max_answer_bytes=64 * 1024)
-    answer = await _ask(url, request, settings=settings)
+    answer = await ask_backend(url, request, settings=settings)
     if answer.status in (404, 405):
         raise GrantNotTaken("the backend takes no grants over HTTP")
     if not answer.is_success:
@@ -256,7 +256,13 @@ def _transport(url: str, settings: TransportSettings) -> Transport:
         ) from exc
 
 
-async def _ask(url: str, request: Request, *, settings: TransportSettings | None) -> Answer:
+async def ask_backend(url: str, request: Request, *, settings: TransportSettings | None = None) -> Answer:
+    """Send one request to a backend; for the modules of this package.
+
+    Raises:
+        InvalidInput: no such address.
+        BackendUnreachable, BackendAnswerInvalid: no usable answer.
+    """
     async with _transport(url, settings or TransportSettings(timeout_s=_BACKEND_TIMEOUT_S)) as transport:
         try:
             answer = await transport.exchange(request)

@@ -8,23 +8,35 @@ Example:
     run = RunStatement(programs=(ByHash(wasm_sha256),))
     portable = await client.runners.grant(seen, ["prod/API_KEY"], run, wallet=wallet)
     await hand_over(seen.url, portable)
+    answer = await call_runner(runner_url, client.session, {"source": {"wasmSha256": wasm_sha256}})
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
+from capabilities.strict_json import Json, parse_json
 
 from ._caller import Caller
 from ._capability import capability
 from ._secret_names import SECRETS_SPACE, parse_secret_label
-from .backends import LOOK_TTL_S, Backends, Leniency, Pin, Seen, policy_for
+from .backends import LOOK_TTL_S, Backends, Leniency, Pin, Seen, ask_backend, policy_for
 from .delegations import DELEGATION_TTL_S, Delegations
-from .errors import BackendNotAcceptable, InvalidInput
+from .errors import BackendAnswerInvalid, BackendNotAcceptable, InvalidInput
 from .portable import PortableDelegation
+from .run_calls import call_headers
 from .run_grants import MAX_SECRETS, RunStatement, read_run_grant
-from .session import network_of_owner, space_of
+from .session import Session, network_of_owner, space_of
+from .transport import Request, TransportSettings
 from .wallets import AnyWallet, wallet_of
+
+MAX_ANSWER_BYTES: Final = 80_000_000
+"""Longest answer of a run: ten megabytes of output, each byte of which may be escaped, and what is said about it."""
+CALL_TIMEOUT_S: Final = 300.0
 
 
 class Runners:
@@ -82,3 +94,55 @@ class Runners:
         )
         read_run_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
         return portable
+
+
+async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
+    """Have a runner run a program, in the name of a session's owner.
+
+    Args:
+        url: address of the runner.
+        session: of the caller; that of a wallet holds `run_calls.call_right`.
+        body: `source`, and what else RN66 lists.
+    Returns:
+        What the runner answered, also where it refused: `status`, `output` or `error`, `receipt`.
+    Raises:
+        InvalidInput: no such address, or the body names no program.
+        NotGranted, SessionExpired: as `call_headers`.
+        BackendUnreachable, BackendAnswerInvalid: no usable answer, or that of something else.
+    Does not check:
+        What runs there, and the receipt: see `backends.look_at` and `tee_backend.runner.run_receipts`.
+    """
+    source = body.get("source")
+    program = (source.get("project") or source.get("wasmSha256")) if isinstance(source, dict) else None
+    if not isinstance(program, str):
+        raise InvalidInput("a call names a program", hint='{"source": {"project": "<did>/<name>"}}')
+    info = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
+    runner = info.get("runner")
+    if not isinstance(runner, str):
+        raise BackendAnswerInvalid(f"there is no runner at {url}")
+    data = json.dumps(dict(body)).encode()
+    now, entropy = SystemClock().now(), SystemEntropy()
+    headers = call_headers(session, runner=runner, program=program, body=data, now=now, entropy=entropy)
+    headers["Content-Type"] = "application/json"
+    request = Request("POST", "/run", headers=headers, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
+    answer = await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))
+    return _object(answer.body)
+
+
+async def start_of(url: str) -> bytes:
+    """Return a runner's start document, untrusted: what its receipts are judged with.
+
+    Raises:
+        InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+    """
+    answer = await ask_backend(url, Request("GET", "/start", repeatable=True))
+    if not answer.is_success:
+        raise BackendAnswerInvalid(f"there is no runner at {url}")
+    return answer.body
+
+
+def _object(data: bytes) -> dict[str, Json]:
+    try:
+        return parse_json(data, max_bytes=MAX_ANSWER_BYTES)
+    except InvalidJson as exc:
+        raise BackendAnswerInvalid("the runner's answer cannot be read") from exc

@@ -74,6 +74,8 @@ SECTIONS: Final[Mapping[str, Table]] = {
     },
     "Backends": {
         "backend": Row("node.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
+        "runner": Row("node.cli.groups", "runner", "Run programs with secrets that open for them alone."),
+        "project": Row("node.cli.groups", "project", "Programs for runners: publish, activate, list, show."),
         "receipts": Row("node.cli.groups", "receipts", "See who got keys, and verify the node's receipts."),
         "node": Row("node.cli.groups", "node", "Check from outside what code a node runs."),
     },

@@ -129,6 +129,41 @@ backend = LazyGroup(
     "`sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the exit statuses.",
 )
 
+_PROJECT: Final[Table] = {
+    "publish": Row("node.cli.owner.project", "publish", "Publish a program, and have runners run it."),
+    "activate": Row("node.cli.owner.project", "activate", "Have runners run another version."),
+    "list": Row("node.cli.owner.project", "list_", "Print the projects of a developer."),
+    "show": Row("node.cli.owner.project", "show", "Show the versions of a project, and what it wants."),
+}
+project = LazyGroup(
+    _PROJECT, name="project", help="Programs that runners execute: publish them, and say which version runs."
+)
+
+_RUNNER: Final[Table] = {
+    "serve": Row(
+        "node.cli.owner.runner_serve",
+        "serve",
+        "Run programs for callers, in a trust domain or a simulated one.",
+        "runner",
+    ),
+    "grant": Row(
+        "node.cli.owner.runner_grant", "grant", "Grant secrets to a runner, for named programs and callers.", "verify"
+    ),
+    "list": Row("node.cli.owner.runner_list", "list_", "Show the run grants that were made from here."),
+    "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a runner; it may be granted to again."),
+    "call": Row("node.cli.owner.runner_call", "call", "Have a runner run a program, and print what it writes."),
+    "verify": Row(
+        "node.cli.owner.runner_verify", "verify", "Judge the receipt of a run, without node and runner.", "verify"
+    ),
+}
+runner = LazyGroup(
+    _RUNNER,
+    name="runner",
+    help="Run programs of others with your secrets, on a runner that proves what it is.",
+    epilog="From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner grant URL --secret "
+    "API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME --secrets me`.",
+)
+
 _RECEIPTS: Final[Table] = {
     "list": Row("node.cli.owner.receipts", "list_", "Print who got keys, and check the node's signature on each."),
     "verify": Row("node.cli.owner.receipts_verify", "verify", "Judge a receipt again, without the node.", "verify"),

@@ -58,6 +58,11 @@ _ALSO: Final[Mapping[str, str]] = {
 }
 
 
+def is_installed(extra: str) -> bool:
+    """Whether all that an extra installs is there."""
+    return all(find_spec(needed) is not None for needed in EXTRAS[extra])
+
+
 class Row(NamedTuple):
     """Where a command is, and what it needs.
 

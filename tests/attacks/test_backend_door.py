@@ -11,7 +11,7 @@ from aiohttp import web
 from backend_site import Domain, serving
 from patience import AT_ONCE_S
 
-from node.cli.owner.backend_serve import runner_of
+from node.cli.owner.trust_domain import runner_of
 from sealspace.portable import PortableDelegation
 from sealspace.published import GRANTS_PATH
 from sealspace.session import key_session

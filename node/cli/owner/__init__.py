@@ -24,6 +24,8 @@ Modules:
     owner_profile: the owner's folder: key, session, grants.
     policy_words: policies in words, and how two differ.
     portable_files: grants as files.
+    program_check: compiling a program before it is published.
+    project: `sealspace project`.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
     run: `sealspace run`.
@@ -31,11 +33,17 @@ Modules:
     run_environment: what is in its environment.
     run_masker: masking values in a stream of bytes.
     run_terminal: the caller's terminal meanwhile.
+    runner_call: `sealspace runner call`.
+    runner_grant: `sealspace runner grant`.
+    runner_list: `sealspace runner list`, and run grants in words.
+    runner_serve: `sealspace runner serve`.
+    runner_verify: `sealspace runner verify`.
     secret: `sealspace secret`, one at a time.
     secret_files: `sealspace secret import` and `export`.
     secret_values: reading secrets for other programs.
     space: `sealspace space`.
     template: `sealspace template`.
+    trust_domain: what `backend serve` and `runner serve` share.
     wallet_files: files with a wallet's key.
     who: `sealspace logout`, `whoami` and `status`.
     yaml_values: names and values of a YAML file.

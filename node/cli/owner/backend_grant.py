@@ -8,7 +8,7 @@ import click
 
 from capabilities.strict_json import Json
 from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import Seen, WantedSecret, is_whole_code, is_whole_policy
+from sealspace.backends import Seen
 from sealspace.client import Client
 from sealspace.errors import InvalidInput
 
@@ -65,12 +65,13 @@ async def _grant(
     home = owner_home()
     seen = await looking.look(url)
     resources = client.backends.resources(seen, secrets)
-    await _require_stored(client, [one for one in seen.wanted if secrets is None or one.label in secrets])
+    await require_stored(client, [one.label for one in seen.wanted if secrets is None or one.label in secrets])
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
     policy = looking.policy(seen, resources, ttl_s=ttl_s)
     # A confirmation is never requested for what is not shown.
     print_lines(*in_plain_words(seen, policy), err=shared().as_json)
-    _confirm(looking, seen, secrets, yes=yes)
+    if not (yes or (looking.knows(seen) and _are_named(looking, seen, secrets))):
+        confirm_seen()
     portable = await client.backends.grant(
         seen, secrets, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=home.wallet()
     )
@@ -80,10 +81,15 @@ async def _grant(
     return kept, path, as_json(seen, policy)
 
 
-async def _require_stored(client: Client, wanted: Sequence[WantedSecret]) -> None:
-    """Report before granting that a secret does not exist: the backend would only find out later."""
+async def require_stored(client: Client, labels: Sequence[str]) -> None:
+    """Report before granting that a secret does not exist: the backend would only find out later.
+
+    Args:
+        client: of the owner.
+        labels: `NAME` or `scope/NAME`.
+    """
     stored: dict[str | None, set[str]] = {}
-    for scope, name in (_parts(one.label) for one in wanted):
+    for scope, name in map(label_parts, labels):
         if scope not in stored:
             stored[scope] = set(await client.secrets().list(scope=scope))
         if name not in stored[scope]:
@@ -91,16 +97,19 @@ async def _require_stored(client: Client, wanted: Sequence[WantedSecret]) -> Non
             raise InvalidInput(f"there is no secret {name}{option}", hint=f"sealspace secret put {name}{option} < FILE")
 
 
-def _parts(label: str) -> tuple[str | None, str]:
+def label_parts(label: str) -> tuple[str | None, str]:
     """Return scope and name of a secret's label."""
     scope, _, name = label.rpartition("/")
     return scope or None, name
 
 
-def _confirm(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None, *, yes: bool) -> None:
-    """Ask for confirmation, unless the owner already knows all the code that runs there, and named what it may read."""
-    if yes or (_is_known(looking, seen) and _are_named(looking, seen, secrets)):
-        return
+def confirm_seen() -> None:
+    """Ask a person whether to grant to what was shown.
+
+    Raises:
+        InvalidInput: nobody is there.
+        click.Abort: the answer was no.
+    """
     if not watched():
         raise InvalidInput(
             "nobody is here to confirm what was seen",
@@ -108,12 +117,6 @@ def _confirm(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None, *, y
             "and its secrets with --secret; or add --yes to trust what was seen",
         )
     click.confirm("grant to exactly this?", abort=True, err=True)
-
-
-def _is_known(looking: Looking, seen: Seen) -> bool:
-    """Whether no part of the code is left open: an open part, and its keys, could be anyone's (AT53)."""
-    by_policy = looking.approved is not None and is_whole_policy(seen, looking.approved.policy)
-    return by_policy or is_whole_code(seen, looking.expect)
 
 
 def _are_named(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None) -> bool:

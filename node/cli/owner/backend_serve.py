@@ -8,11 +8,9 @@ import asyncio
 import hashlib
 import json
 import logging
-import signal
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 import click
 from aiohttp import web
@@ -25,25 +23,15 @@ from sealspace.portable import PortableDelegation
 from sealspace.printable import printable
 from sealspace.session import key_session
 from tee_backend.backend import Backend
-from tee_backend.backend_key import KeyFile
-from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.simulated import PlatformFolderError, SimulatedPlatform, SimulatedSource
-from tee_backend.evidence.source import EvidenceSource, KeySource
-from tee_backend.evidence.tsm import TsmSource
+from tee_backend.evidence.simulated import PlatformFolderError, SimulatedPlatform
 from tee_backend.publishing import BackendSurface
 
 from ...errors import ConfigurationError, ProcessFailed
-from ...listening_socket import bind_socket, url_of
-from ..paths import FILE, NEW_FOLDER, read_named
+from ..paths import NEW_FOLDER
 from ..shared import shared
 from ..terminal import print_json, print_lines, words
-
-EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
-_MAX_COMPOSE_BYTES: Final = 64 * 1024
-
-Quotes = Literal["dstack", "tsm"]
-Keys = Literal["platform", "file"]
+from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
 
 @click.command("simulate")
@@ -87,17 +75,6 @@ def _made(folder: Path) -> SimulatedPlatform:
     "--secret", "secrets", metavar="NAME", multiple=True, required=True, help="A secret to ask for; repeatable."
 )
 @click.option(
-    "--simulate", "platform_folder", type=NEW_FOLDER, help="Simulated platform; without it this machine's own is asked."
-)
-@click.option(
-    "--quotes",
-    type=click.Choice(["dstack", "tsm"]),
-    default="dstack",
-    show_default=True,
-    help="How this machine's own is asked: a guest agent, or the kernel.",
-)
-@click.option("--compose", "compose_file", type=FILE, help="Compose file: in a simulated domain, the code that runs.")
-@click.option(
     "--keep",
     type=NEW_FOLDER,
     help="Where grants are kept, so that a restart needs no owner; without it they end with the process.",
@@ -111,18 +88,13 @@ def _made(folder: Path) -> SimulatedPlatform:
     help="With --keep: where the backend's key comes from, the platform's key service or a file in DIR.",
 )
 @click.option("--name", default="Example backend", show_default=True, help="What owners are shown.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
-)
+@domain_options
 def serve(
     secrets: tuple[str, ...],
-    platform_folder: Path | None,
-    quotes: Quotes,
-    compose_file: Path | None,
     keep: Path | None,
     key_kind: Keys,
     name: str,
+    domain: Callable[[], Domain],
     host: str,
     port: int,
 ) -> None:
@@ -134,48 +106,15 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
-    compose = EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
-    source, shown = _source(platform_folder, quotes, compose, is_named=compose_file is not None)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(_Program(_backend(node, source, keep, key_kind), secrets, source, shown, name), host, port))
+    found = domain()
+    asyncio.run(_serve(_Program(_backend(node, found, keep, key_kind), secrets, found, name), host, port))
 
 
-def _backend(node: str, source: EvidenceSource, keep: Path | None, key_kind: Keys) -> Backend:
+def _backend(node: str, domain: Domain, keep: Path | None, key_kind: Keys) -> Backend:
     if keep is None:
-        return Backend(Client(node, session=key_session(SystemEntropy().token(32))), source)
-    return Backend.open(node, source, folder=keep, keys=_keys(source, keep, key_kind))
-
-
-def _source(folder: Path | None, quotes: Quotes, compose: str, *, is_named: bool) -> tuple[EvidenceSource, str | None]:
-    """Return the source of quotes, and the compose file to show: in a real domain only one that was named."""
-    try:
-        if folder is not None:
-            return SimulatedSource.load(folder, compose=compose), compose
-        source: EvidenceSource = DstackSource.find() if quotes == "dstack" else TsmSource()
-    except PlatformFolderError as error:
-        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {folder}") from None
-    except EvidenceSourceError as error:
-        raise ConfigurationError(
-            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
-        ) from None
-    return source, compose if is_named else None
-
-
-def _keys(source: EvidenceSource, folder: Path, kind: Keys) -> KeySource:
-    """Return where the key of a backend that keeps its grants comes from."""
-    if kind == "file":
-        return KeyFile(folder / "backend.key")
-    if not isinstance(source, KeySource):
-        raise ConfigurationError("this platform has no key service", hint="add --key file")
-    return source
-
-
-def _read_compose(path: Path) -> str:
-    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
-    if len(data) <= _MAX_COMPOSE_BYTES:
-        with suppress(UnicodeDecodeError):
-            return data.decode()
-    raise ConfigurationError(f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes")
+        return Backend(Client(node, session=key_session(SystemEntropy().token(32))), domain.source)
+    return Backend.open(node, domain.source, folder=keep, keys=domain.keys(keep, key_kind))
 
 
 @dataclass
@@ -184,8 +123,7 @@ class _Program:
 
     backend: Backend
     secrets: tuple[str, ...]
-    source: EvidenceSource
-    compose: str | None
+    domain: Domain
     name: str
 
     async def take_up(self, *portables: PortableDelegation) -> None:
@@ -222,24 +160,9 @@ def _dumps(value: object) -> str:
 
 
 async def _serve(program: _Program, host: str, port: int) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stopping()
     async with program.backend:
-        runner = runner_of(_application(program))
-        await runner.setup()
-        try:
-            bound = bind_socket(host, port)
-            await web.SockSite(runner, bound).start()
-            print_lines(f"listening on {url_of(bound)}", err=True)
-            await stopped.wait()
-        finally:
-            await runner.cleanup()
-
-
-def runner_of(app: web.Application) -> web.AppRunner:
-    """Return the runner of the backend: bodies of unauthenticated clients are not decompressed."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
+        await serve_until(stopped, _application(program), host, port)
 
 
 def _application(program: _Program) -> web.Application:
@@ -254,10 +177,10 @@ def _application(program: _Program) -> web.Application:
     app.router.add_get("/", program.state)
     try:
         surface = BackendSurface(
-            program.source,
+            program.domain.source,
             did=program.backend.did,
             manifest=manifest,
-            compose=program.compose,
+            compose=program.domain.compose,
             on_grant=program.take_up,
         )
     except ValueError as error:

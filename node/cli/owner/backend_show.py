@@ -16,10 +16,11 @@ from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
 from sealspace.backend_words import as_json, in_plain_words
 from sealspace.backends import (
-    EvidenceVerifier,
     Leniency,
     Pin,
     Seen,
+    is_whole_code,
+    is_whole_policy,
     look_at,
     policy_for,
     require_address,
@@ -57,7 +58,7 @@ class Looking:
     approved: "Approved | None"
     accept: tuple[Leniency, ...]
     pin: Pin
-    inspector: EvidenceVerifier
+    inspector: Inspector
 
     async def look(self, url: str) -> Seen:
         """Inspect a backend, and refuse one that runs other code than is expected or approved.
@@ -67,10 +68,23 @@ class Looking:
         """
         words(f"asking {url} for a fresh quote, and verifying it …")
         seen = await look_at(url, self.inspector)
+        self.require(seen)
+        return seen
+
+    def require(self, seen: Seen) -> None:
+        """Refuse other code than is expected or approved.
+
+        Raises:
+            BackendNotExpected.
+        """
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved.policy)
-        return seen
+
+    def knows(self, seen: Seen) -> bool:
+        """Whether no part of the code is left open: an open part, and its keys, could be anyone's (AT53)."""
+        by_policy = self.approved is not None and is_whole_policy(seen, self.approved.policy)
+        return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
         """Return the policy of a grant to what was seen.
@@ -81,55 +95,70 @@ class Looking:
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
 
-def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
-
-    @click.argument("url")
-    @click.option(
+_OPTIONS: Final = {
+    "expect": click.option(
         "--expect",
         metavar="TEXT",
         multiple=True,
         help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or who gives the "
         "application its keys, as `show` prints it (`kms:<hex>`); may be repeated.",
-    )
-    @click.option(
+    ),
+    "like": click.option(
         "--like",
         type=FILE,
         help="The same code as in this file, which `show --json` printed when you approved it, or a policy.",
-    )
-    @click.option(
+    ),
+    "accept": click.option(
         "--accept",
         type=click.Choice(LENIENCIES),
         multiple=True,
         help="Accept what the strict terms refuse, as it was seen and no further.",
-    )
-    @click.option(
+    ),
+    "pin": click.option(
         "--pin",
         type=click.Choice(PINS),
         default="compose",
         show_default=True,
         help="What a grant names beside the image: the compose file, or this one start of it.",
-    )
-    @click.option(
+    ),
+    "trust_root": click.option(
         "--trust-root", type=FILE, help="Root certificate instead of Intel's, or of the one that the login remembered."
-    )
-    @click.option(
+    ),
+    "collateral": click.option(
         "--collateral",
         type=FOLDER,
         help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
-    )
+    ),
+}
+
+
+def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
+
+    @wraps(command)
+    def at_address(url: str, **others: Any) -> object:
+        require_address(url)
+        return command(url=url, **others)
+
+    return click.argument("url")(_gathered(at_address, *_OPTIONS))
+
+
+def judging_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for what code is judged by where nothing is granted; received as `looking` too."""
+    return _gathered(command, "expect", "like", "trust_root", "collateral")
+
+
+def _gathered(command: Callable[..., Any], *names: str) -> Callable[..., Any]:
     @wraps(command)
     def gathered(
-        url: str,
         expect: tuple[str, ...],
         like: Path | None,
-        accept: tuple[Leniency, ...],
-        pin: Pin,
         trust_root: Path | None,
         collateral: Path | None,
+        accept: tuple[Leniency, ...] = (),
+        pin: Pin = "compose",
         **others: Any,
     ) -> object:
-        require_address(url)
         looking = Looking(
             expect=expect,
             approved=None if like is None else _approved_in(like),
@@ -137,9 +166,12 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
             pin=pin,
             inspector=_inspector(trust_root, collateral),
         )
-        return command(url=url, looking=looking, **others)
+        return command(looking=looking, **others)
 
-    return gathered
+    with_options: Callable[..., Any] = gathered
+    for name in reversed(names):
+        with_options = _OPTIONS[name](with_options)
+    return with_options
 
 
 @click.command(
@@ -195,7 +227,7 @@ def _approved_in(path: Path) -> Approved:
         ) from None
 
 
-def _inspector(trust_root: Path | None, collateral: Path | None) -> EvidenceVerifier:
+def _inspector(trust_root: Path | None, collateral: Path | None) -> Inspector:
     """Return the verifier for the owner's options, or else for what the last login stored.
 
     Raises:

@@ -1,0 +1,253 @@
+"""`sealspace project`: programs that runners execute, published in the developer's space `public`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.errors import InvalidJson
+from capabilities.resources import SpaceId
+from capabilities.strict_json import Json, parse_json
+from sealspace.client import Client
+from sealspace.errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from sealspace.programs import (
+    MAX_PROGRAM_BYTES,
+    TARGETS,
+    Active,
+    ProgramManifest,
+    Reader,
+    Target,
+    Version,
+    manifest_json,
+    parse_program_manifest,
+    read_active,
+    read_version,
+)
+from sealspace.project_names import PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256, parse_project
+from sealspace.signed_statements import MAX_STATEMENT_BYTES
+
+from ...errors import AlreadyThere, NotThere
+from ..lazy import is_installed
+from ..shared import shared
+from ..terminal import print_json, print_lines, table, words
+from .owner_profile import OwnerHome, owner_home
+
+_MODULE, _COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
+_MAX_MANIFEST_BYTES: Final = 64 * 1024
+_EVERYBODY: Final = "Everybody can read what is published; programs for some only are a later step."
+
+
+@click.command(
+    "publish",
+    epilog="Example: `sealspace project publish mail-digest digest.wasm --source https://git.example/digest`. "
+    f'{_EVERYBODY} A manifest is JSON: `{{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}}`.',
+)
+@click.argument("name", metavar="NAME")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--target", type=click.Choice(TARGETS), help="What the file is; by default as its first bytes say.")
+@click.option("--source", metavar="URL", help="Where its source is, for readers.")
+@click.option(
+    "--manifest",
+    "manifest_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Which secrets and hosts it wants.",
+)
+@click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
+def publish(
+    name: str, file: Path, target: Target | None, source: str | None, manifest_file: Path | None, no_activate: bool
+) -> None:
+    """Publish the WASI program in FILE as a version of the project NAME, and have runners run it from now on."""
+    checked_project_name(name)
+    with file.open("rb") as stream:
+        wasm = stream.read(MAX_PROGRAM_BYTES + 1)
+    manifest = ProgramManifest() if manifest_file is None else _manifest(manifest_file)
+    target = target or _target(file, wasm)
+    if is_installed("runner"):
+        from . import program_check  # needs the extra
+
+        asyncio.run(program_check.check(wasm, target))
+    else:
+        words("not checked that a runner can run it: pip install 'sealspace[runner]'")
+    version = asyncio.run(_publish(name, wasm, target, source, manifest, activate=not no_activate))
+    words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
+    if shared().as_json:
+        print_json(_version_json(version) | {"active": not no_activate})
+
+
+@click.command("activate", epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.")
+@click.argument("name", metavar="NAME")
+@click.argument("sha256", metavar="SHA256")
+def activate(name: str, sha256: str) -> None:
+    """Have runners run a version of the project NAME that is published already; within seconds."""
+    active = asyncio.run(_activate(name, checked_sha256(sha256, what="the version")))
+    words(f"active version {active.sha256}, change {active.sequence}")
+    if shared().as_json:
+        print_json({"sha256": active.sha256, "sequence": active.sequence})
+
+
+@click.command("list")
+@click.option("--developer", metavar="DID", help="Whose; by default yours.")
+def list_(developer: str | None) -> None:
+    """Print the projects of a developer."""
+    names = asyncio.run(_names(owner_home(), developer))
+    if shared().as_json:
+        print_json(names)
+        return
+    print_lines(*names)
+    if not names:
+        words("no projects here yet; next: sealspace project publish NAME FILE")
+
+
+@click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
+@click.argument("project", metavar="NAME|DID/NAME")
+def show(project: str) -> None:
+    """Show the versions of a project, which one runs, and what it wants. Each is verified to be its developer's."""
+    found, active, versions = asyncio.run(_show(owner_home(), project))
+    if shared().as_json:
+        listed: list[Json] = [_version_json(one) for one in versions]
+        current = None if active is None else {"sha256": active.sha256, "sequence": active.sequence}
+        print_json({"project": found.text, "active": current, "versions": listed})
+        return
+    words(found.text)
+    table(
+        ("active", "version", "published", "target", "bytes", "secrets", "hosts"),
+        [
+            (
+                "yes" if active is not None and one.sha256 == active.sha256 else "",
+                one.sha256,
+                one.published_at,
+                one.target,
+                str(one.size_bytes),
+                "all granted" if one.manifest.secrets is None else ", ".join(one.manifest.secrets) or "none",
+                ", ".join(one.manifest.hosts) or "none",
+            )
+            for one in versions
+        ],
+    )
+
+
+# --- at the node ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _publishing() -> AsyncIterator[Client]:
+    """Open the node with the rights to publish, or say how to get them."""
+    try:
+        async with owner_home().client() as client:
+            yield client
+    except (NotGranted, SpaceNotFound) as error:
+        raise NotGranted(
+            "this login may not write to your space public", hint="sealspace login --space public"
+        ) from error
+
+
+async def _publish(
+    name: str, wasm: bytes, target: Target, source: str | None, manifest: ProgramManifest, *, activate: bool
+) -> Version:
+    wallet = owner_home().wallet()
+    async with _publishing() as client:
+        programs = client.programs(public=True)
+        try:
+            return await programs.publish(
+                name, wasm, target=target, signer=wallet, source=source, manifest=manifest, activate=activate
+            )
+        except PreconditionFailed:
+            raise _overtaken(name) from None
+
+
+async def _activate(name: str, sha256: str) -> Active:
+    wallet = owner_home().wallet()
+    async with _publishing() as client:
+        try:
+            return await client.programs(public=True).activate(name, sha256, signer=wallet)
+        except NotFound:
+            raise NotThere(f"there is no such version of {name}", hint=f"sealspace project show {name}") from None
+        except PreconditionFailed:
+            raise _overtaken(name) from None
+
+
+def _overtaken(name: str) -> AlreadyThere:
+    return AlreadyThere(
+        f"another version of {name} became active meanwhile", hint=f"look at it: sealspace project show {name}"
+    )
+
+
+async def _names(home: OwnerHome, developer: str | None) -> list[str]:
+    project = project_of(f"{developer or home.profile().owner}/x", home)
+    async with home.client() as client:
+        keys = client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list("projects/")
+        try:
+            return list(dict.fromkeys([key.split("/")[1] async for key in keys]))
+        except (NotFound, SpaceNotFound):
+            return []
+
+
+async def _show(home: OwnerHome, text: str) -> tuple[ProjectId, Active | None, list[Version]]:
+    project = project_of(text, home)
+    async with home.client() as client:
+        read = reader(client, project)
+        prefix = project.version_key("")
+        try:
+            keys = [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
+        except (NotFound, SpaceNotFound):
+            keys = []
+        found = [await read_version(read, project, key.removeprefix(prefix)) for key in keys]
+        active = await read_active(read, project)
+    versions = [one for one in found if one is not None]
+    if not versions:
+        raise NotThere(f"there is no project {project.text}", hint="sealspace project list")
+    return project, active, sorted(versions, key=lambda one: (one.published_at, one.sha256), reverse=True)
+
+
+def reader(client: Client, project: ProjectId) -> Reader:
+    """Return what reads the statements of a project, as every runner reads them."""
+    public = client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+
+    async def read(key: str) -> bytes | None:
+        try:
+            return (await public.get(key, max_bytes=MAX_STATEMENT_BYTES)).body
+        except (NotFound, SpaceNotFound):
+            return None
+
+    return read
+
+
+def project_of(text: str, home: OwnerHome) -> ProjectId:
+    """Read `<DID>/<name>`, or the name of a project of the owner's."""
+    return parse_project(text if "/" in text else f"{home.profile().owner}/{text}")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _target(file: Path, wasm: bytes) -> Target:
+    if wasm[:8] == _MODULE:
+        return "wasm32-wasip1"
+    if wasm[:8] == _COMPONENT:
+        return "wasm32-wasip2"
+    raise InvalidInput(f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2")
+
+
+def _manifest(file: Path) -> ProgramManifest:
+    with file.open("rb") as stream:
+        data = stream.read(_MAX_MANIFEST_BYTES + 1)
+    try:
+        return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
+    except InvalidJson:
+        raise InvalidInput(f"{file} holds no JSON object", hint='{"secrets": ["API_KEY"]}') from None
+
+
+def _version_json(version: Version) -> dict[str, Json]:
+    return {
+        "project": version.project.text,
+        "sha256": version.sha256,
+        "target": version.target,
+        "bytes": version.size_bytes,
+        "publishedAt": version.published_at,
+        "source": version.source,
+        "manifest": manifest_json(version.manifest),
+    }

@@ -1,0 +1,125 @@
+"""`sealspace runner call`: a program run for the owner, or for whoever is logged in, at a runner."""
+
+import asyncio
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.errors import InvalidInput, NotGranted
+from sealspace.private_files import replace_file
+from sealspace.project_names import checked_sha256
+from sealspace.published import MAX_PUBLISHED_BYTES
+from sealspace.run_calls import call_right
+from sealspace.runners import call_runner, start_of
+
+from ...errors import RunFailed
+from ..shared import shared
+from ..terminal import print_json, print_lines, print_value
+from .owner_profile import OwnerHome, owner_home
+from .project import project_of
+
+_RIGHT_TTL_S: Final = 12 * 3600.0
+_MAX_INPUT_BYTES: Final = 10_000_000
+
+
+@click.command(
+    "call",
+    epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input -`; with "
+    "`--secrets me` it has your secrets, where you granted them. `--receipt FILE` keeps what `sealspace runner verify` "
+    "judges.",
+)
+@click.argument("url")
+@click.argument("program", metavar="DID/NAME|SHA256")
+@click.option(
+    "--input", "source", metavar="FILE", help="What the program reads; `-` is standard input. Nothing by default."
+)
+@click.option(
+    "--secrets", metavar="OWNER[/PROFILE]", help="Whose secrets it has: a DID or `me`, and which scope of them."
+)
+@click.option(
+    "--receipt",
+    "receipt_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the receipt is kept, with the salt.",
+)
+def call(url: str, program: str, source: str | None, secrets: str | None, receipt_file: Path | None) -> None:
+    """Have the runner at URL run a published program, and print what it writes.
+
+    The runner sees who calls: the owner who is logged in here.
+    """
+    place = owner_home()
+    body = _body(place, program, source, secrets)
+    answer = asyncio.run(_call(place, url, body, with_start=receipt_file is not None))
+    if receipt_file is not None:
+        kept: dict[str, Json] = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+        replace_file(receipt_file, canonical_bytes(kept))
+    if isinstance(text := answer.get("stderr"), str):
+        print_lines(*text.splitlines(), err=True)
+    error = answer.get("error")
+    if shared().as_json:
+        print_json(answer)
+    elif error is None:
+        output = answer.get("output")
+        print_value(output if isinstance(output, str) else json.dumps(output), raw=False)
+    if isinstance(error, dict):
+        said = " ".join(str(error.get(name, "")) for name in ("message", "detail")).strip()
+        raise RunFailed(f"{error.get('code')}: {said}", hint=_hint(str(error.get("code")), url))
+
+
+def _body(home: OwnerHome, program: str, source: str | None, secrets: str | None) -> dict[str, Json]:
+    is_hash = "/" not in program and len(program) == 64
+    body: dict[str, Json] = {
+        "source": {"wasmSha256": checked_sha256(program, what="the program")}
+        if is_hash
+        else {"project": project_of(program, home).text}
+    }
+    if source is not None:
+        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as stream:
+            data = stream.read(_MAX_INPUT_BYTES + 1)
+        if len(data) > _MAX_INPUT_BYTES:
+            raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+        try:
+            body["input"] = data.decode()
+        except UnicodeDecodeError:
+            body["inputBase64"] = encode_standard(data)
+    if secrets is not None:
+        owner, _, profile = secrets.partition("/")
+        body["secretsRef"] = {
+            "owner": home.profile().owner if owner == "me" else owner,
+            "profile": profile or "default",
+        }
+    return body
+
+
+async def _call(home: OwnerHome, url: str, body: dict[str, Json], *, with_start: bool) -> dict[str, Json]:
+    """Call, with the right that the wallet gives the session for some hours where it has none."""
+    session = home.session()
+    try:
+        answer = await call_runner(url, session, body)
+    except NotGranted:
+        async with home.client() as client:
+            right = call_right(client.kv().space.text)
+            await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
+            session = client.session
+        home.keep_session(session)
+        answer = await call_runner(url, session, body)
+    if with_start:
+        answer["start"] = parse_json(await start_of(url), max_bytes=MAX_PUBLISHED_BYTES)
+    return answer
+
+
+def _hint(code: str, url: str) -> str:
+    return {
+        "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
+        "access-denied": "ask the owner of the secrets to admit you: sealspace whoami prints who you are",
+        "program-unknown": "sealspace project show DID/NAME",
+        "call-refused": "sealspace login, then the same command again",
+    }.get(code, "spec/runner.md says what each code means")

@@ -1,0 +1,161 @@
+"""`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+from aiohttp import web
+
+from capabilities.ambient import SystemEntropy
+from sealspace.client import Client
+from sealspace.errors import BackendAnswerInvalid
+from tee_backend.backend import Backend
+from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.publishing import BackendSurface
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.journal import Journal
+from tee_backend.runner.published_programs import PublishedPrograms
+from tee_backend.runner.reasons import RunRefused
+from tee_backend.runner.routes import RunnerSurface
+from tee_backend.runner.runs import Limits
+from tee_backend.runner.service import Runner
+from tee_backend.runner.start import begin, manifest_of
+
+from ...errors import ConfigurationError
+from ..shared import shared
+from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
+
+_JOURNAL: Final = "journal.sqlite"
+_MOST_CHILDREN: Final = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    node: str
+    folder: Path
+    key_kind: Keys
+    name: str
+    domain: Domain
+    children: int
+    limits: Limits
+
+
+@click.command(
+    "serve",
+    epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee --node "
+    "http://127.0.0.1:8000 --data runner --key file`.",
+)
+@click.option(
+    "--data",
+    "folder",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where grants, used tokens and receipts are kept; of one runner alone.",
+)
+@click.option(
+    "--key",
+    "key_kind",
+    type=click.Choice(["platform", "file"]),
+    default="platform",
+    show_default=True,
+    help="Where the runner's key comes from: the platform's key service, or a file in DIR.",
+)
+@click.option("--name", default="Runner", show_default=True, help="What owners are shown.")
+@click.option(
+    "--children",
+    type=click.IntRange(1, _MOST_CHILDREN),
+    default=2,
+    show_default=True,
+    help="Programs that run at one time; at most one for each core is sensible.",
+)
+@click.option("--max-instructions", type=int, default=Limits().max_instructions, show_default=True, help="Of a run.")
+@click.option("--max-memory-mb", type=int, default=Limits().max_memory_mb, show_default=True, help="Of a run.")
+@click.option("--max-execution-s", type=int, default=Limits().max_execution_s, show_default=True, help="Of a run.")
+@domain_options
+def serve(
+    folder: Path,
+    key_kind: Keys,
+    name: str,
+    children: int,
+    max_instructions: int,
+    max_memory_mb: int,
+    max_execution_s: int,
+    domain: Callable[[], Domain],
+    host: str,
+    port: int,
+) -> None:
+    """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
+
+    Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, developers
+    publish with `sealspace project publish`.
+    """
+    node = shared().node
+    if node is None:
+        raise click.UsageError("name the node at which owners grant: --node URL")
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    settings = _Settings(
+        node=node,
+        folder=folder,
+        key_kind=key_kind,
+        name=name,
+        domain=domain(),
+        children=children,
+        limits=_limits(max_instructions, max_memory_mb, max_execution_s),
+    )
+    asyncio.run(_serve(settings, host, port))
+
+
+def _limits(*stated: int) -> Limits:
+    try:
+        return Limits(*stated)
+    except RunRefused as refused:
+        name = refused.detail.replace("_", "-")
+        raise ConfigurationError(
+            f"--{name} is outside what a run may have", hint="sealspace runner serve --help"
+        ) from None
+
+
+async def _serve(settings: _Settings, host: str, port: int) -> None:
+    stopped = stopping()
+    async with AsyncExitStack() as stack:
+        app = await _application(settings, stack)
+        await serve_until(stopped, app, host, port)
+
+
+async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:
+    """Make the runner; the stack ends it, its children too."""
+    domain, folder = settings.domain, settings.folder
+    keys = domain.keys(folder, settings.key_kind)
+    backend = Backend.open(settings.node, domain.source, folder=folder, keys=keys)  # one process has the folder
+    await stack.enter_async_context(backend)
+    journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
+    programs = PublishedPrograms(await stack.enter_async_context(Client(settings.node)), journal)
+    spare = min(settings.children + 1, _MOST_CHILDREN)
+    executor = await stack.enter_async_context(Executor(ExecutorSettings(children=settings.children, spare=spare)))
+    manifest = manifest_of(backend.did, settings.name)
+    try:
+        identity = await begin(
+            domain.source, did=backend.did, manifest=manifest, compose=domain.compose, entropy=SystemEntropy()
+        )
+    except BackendAnswerInvalid as error:
+        raise ConfigurationError(
+            f"no runner to publish: {error.message}", hint="name it in a few words: --name"
+        ) from None
+    except EvidenceSourceError as error:
+        raise ConfigurationError(
+            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
+        ) from None
+    runner = Runner(backend, programs, executor, journal, identity, most=settings.limits)
+    app = web.Application()
+    RunnerSurface(runner, settings.limits).mount(app)
+    surface = BackendSurface(
+        domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
+    )
+    surface.mount(app)
+    return app
