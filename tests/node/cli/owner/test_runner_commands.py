@@ -1,0 +1,171 @@
+"""`sealspace project` and `sealspace runner`: from a program in a file to a receipt that holds."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import wasmtime
+from backend_desk import Desk
+from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
+
+from capabilities.signatures import Ed25519Signer
+from node.cli import EXIT_STATUS
+
+SECRET = "open sesame, says the owner"
+SOMEBODY = Ed25519Signer(bytes(range(32))).did
+FILES = '(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (memory (export "memory") 1) (func (export "_start")))'
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+    """One runner for the tests of this module."""
+    async with AsyncExitStack() as stack:
+        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+
+
+@pytest.fixture
+def desk(
+    stage: RunnerStage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Desk:
+    """An owner of its own for each test."""
+    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    trusted = stage.folder / "node"
+    return Desk(stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch)
+
+
+def program(folder: Path, wat: str = ENVIRONMENT) -> str:
+    (folder / "program.wasm").write_bytes(wasmtime.wat2wasm(wat))
+    return str(folder / "program.wasm")
+
+
+async def with_secret(desk: Desk) -> str:
+    """Log in with the right to publish, and store a secret; return the owner."""
+    await desk.log_in("--space", "public")
+    assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
+    return str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
+
+
+async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """Published, granted, called with a secret, judged offline, revoked: each by one command."""
+    owner = await with_secret(desk)
+    published = await desk.run("project", "publish", "digest", program(tmp_path), "--json")
+    assert published.status == 0, published
+    version = json.loads(published.out)
+    assert version["target"] == "wasm32-wasip1" and version["active"] is True
+
+    approved = tmp_path / "approved.json"
+    approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
+    granted = await desk.run(
+        *("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "digest"),
+        *("--like", str(approved), "--max-memory-mb", "64"),
+    )
+    assert granted.status == 0, granted
+    for said in (f"for the program {version['sha256']}", "callers: you alone", "it may send to: nobody", "maxMemoryMb 64"):
+        assert said in granted.out, granted
+    assert SECRET not in granted.out + granted.err
+
+    (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
+    assert (listed["secrets"], listed["url"], listed["state"]) == (["API_KEY"], stage.url, "active")
+    assert version["sha256"] in (await desk.run("runner", "list")).out
+
+    kept = tmp_path / "receipt.json"
+    call = ("runner", "call", stage.url, f"{owner}/digest", "--secrets", "me", "--receipt", str(kept), "--input", "-")
+    called = await desk.run(*call, given="hello")
+    assert called.status == 0, called
+    assert f"API_KEY={SECRET}" in called.out.split("\0")
+    (tmp_path / "in").write_text("hello")
+    (tmp_path / "out").write_bytes(called.out.encode())
+    verify = ("runner", "verify", str(kept), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    verified = await desk.run(*verify, "--like", str(approved))
+    assert verified.status == 0, verified
+    assert "exactly this input and output" in verified.out and "all of it as approved" in verified.out
+    assert (await desk.run(*verify)).status == 1  # of unknown code it proves nothing
+    (tmp_path / "in").write_text("hullo")
+    assert (await desk.run(*verify, "--like", str(approved))).status == 1
+
+    assert (await desk.run("runner", "revoke", stage.url, "--yes")).status == 0
+    refused = await desk.run(*call[:6])
+    assert refused.status == 1 and refused.err.startswith("sealspace: secrets-not-granted: "), refused
+    assert refused.next.startswith(f"sealspace runner grant {stage.url}")
+
+
+async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
+    """One is published beside the active one, activated, and shown with what it wants."""
+    await with_secret(desk)
+    assert (await desk.run("project", "list")).err.rstrip().endswith("next: sealspace project publish NAME FILE")
+    (tmp_path / "manifest.json").write_text('{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}')
+    first = json.loads((await desk.run("project", "publish", "two", program(tmp_path), "--json")).out)["sha256"]
+    more = ("--manifest", str(tmp_path / "manifest.json"), "--source", "https://git.example/two", "--no-activate")
+    second = json.loads((await desk.run("project", "publish", "two", program(tmp_path, ECHO), *more, "--json")).out)
+    shown = json.loads((await desk.run("project", "show", "two", "--json")).out)
+    assert shown["active"] == {"sha256": first, "sequence": 1}
+    assert {one["sha256"] for one in shown["versions"]} == {first, second["sha256"]}
+    assert (await desk.run("project", "activate", "two", second["sha256"])).status == 0
+    table = (await desk.run("project", "show", "two")).out
+    (row,) = (line for line in table.splitlines() if line.startswith("yes"))
+    assert second["sha256"] in row and "API_KEY" in row and "api.example.com" in row
+    assert (await desk.run("project", "list")).out == "two\n"
+    assert (await desk.run("project", "activate", "two", "0" * 64)).status == EXIT_STATUS["not-there"]
+    assert (await desk.run("project", "show", "three")).status == EXIT_STATUS["not-there"]
+    other = await desk.run("project", "list", "--developer", SOMEBODY)
+    assert (other.status, other.out) == (0, "")
+
+
+async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> None:
+    """No WebAssembly, an import that nobody offers, the wrong target, and a login without the space are refused."""
+    await desk.log_in()
+    (tmp_path / "text").write_text("text")
+    ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
+    assert ran.status == 2 and "no WebAssembly program" in ran.err
+    ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
+    assert ran.status == 2 and "no_such_call" in ran.err
+    ran = await desk.run("project", "publish", "bad", program(tmp_path), "--target", "wasm32-wasip2")
+    assert ran.status == 2 and "--target" in ran.next
+    ran = await desk.run("project", "publish", "bad", program(tmp_path))
+    assert (ran.status, ran.next) == (EXIT_STATUS["not-granted"], "sealspace login --space public")
+
+
+async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """A secret or a version that is not there, a reserved name, a contradiction, nobody to ask: nothing is granted."""
+    await with_secret(desk)
+    await desk.run("project", "publish", "digest", program(tmp_path))
+    (tmp_path / "condition.json").write_text('"AllowAll", "x": 1')
+    by = ("runner", "grant", stage.url, "--secret", "API_KEY")
+    for arguments, part in (
+        ((*by[:3], "--secret", "ABSENT", "--program", "digest", "--yes"), "there is no secret ABSENT"),
+        ((*by[:3], "--secret", "NEAR_SENDER_ID", "--program", "digest", "--yes"), "the runner's own"),
+        ((*by, "--program", "absent", "--yes"), "no version of"),
+        ((*by, "--program", "0" * 64, "--follow", "--yes"), "one version"),
+        ((*by, "--program", "digest", "--anybody", "--caller", SOMEBODY), "contradict"),
+        ((*by, "--program", "digest", "--condition", str(tmp_path / "condition.json")), "holds no condition"),
+        ((*by, "--program", "digest", "--caller", "alice"), "no DID"),
+        ((*by, "--program", "digest", "--host", "127.0.0.1"), "without scheme"),
+        ((*by, "--program", "digest"), "nobody is here to confirm"),
+    ):
+        ran = await desk.run(*arguments)
+        assert ran.status != 0 and part in ran.err, (arguments, ran)
+        assert ran.next
+    assert json.loads((await desk.run("runner", "list", "--json")).out) == []
+
+
+async def test_grants_for_others_follow_the_developer(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """`--follow`, `--caller`, `--anybody` and `--condition` are what the grant says; a person is asked."""
+    owner = await with_secret(desk)
+    await desk.run("project", "publish", "digest", program(tmp_path))
+    (tmp_path / "condition.json").write_text('{"Not": {"condition": {"Owner": {}}}}')
+    by = ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "digest")
+    said = await desk.run(*by, "--follow", "--anybody", typed="n\n")
+    assert said.status != 0 and "whatever version its developer makes the active one" in said.out
+    for more in (("--follow", "--caller", SOMEBODY), ("--anybody",), ("--condition", str(tmp_path / "condition.json"))):
+        assert (await desk.run(*by, *more, typed="y\n")).status == 0
+    runs = [one["run"] for one in json.loads((await desk.run("runner", "list", "--json")).out)]
+    assert {"project": f"{owner}/digest"} in [one["programs"][0] for one in runs]
+    callers = [one["callers"] for one in runs]
+    expected = [{"Whitelist": {"accounts": [SOMEBODY]}}, "AllowAll", {"Not": {"condition": {"Owner": {}}}}]
+    assert all(one in callers for one in expected)
