@@ -190,6 +190,6 @@ def _held(sign_in: str | None, now: float) -> Registered:
         raise CallRefused("the sign-in of a call is a wallet's own, and rests on no other delegation")
     if not -_CLOCKS_APART_S <= now - delegation.issued_at <= MAX_SIGN_IN_AGE_S:
         raise CallRefused("the sign-in of a call is older than a day", hint="sign in again")
-    if delegation.facts:  # a policy on who may use it, or the statement of a run grant: nobody here could judge it
+    if delegation.facts:  # a policy on the code that may use it: nobody here could judge that
         raise CallRefused("the sign-in of a call is under conditions", hint="sign in without them")
     return judge_registration(delegation, (), {}, now=now)

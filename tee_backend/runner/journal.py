@@ -124,25 +124,27 @@ class Journal:
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
-            # One process: of two, each would let a token through that the other one saw.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            self._make(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("COMMIT")
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise FolderUnusable(f"the runner's journal cannot be used: {error}") from error
         return connection
 
-    def _make(self, connection: sqlite3.Connection) -> None:
-        """Make the tables of a new file, and refuse one that somebody else wrote."""
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables of a new file; refuse one that somebody else wrote, and one that another process has."""
         kind, version, tables = (
             connection.execute(question).fetchone()[0]
             for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
-        if (kind, version, tables) == (0, 0, 0):
-            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
-        elif (kind, version) != (_APPLICATION, _VERSION):
+        is_new = (kind, version, tables) == (0, 0, 0)
+        if not is_new and (kind, version) != (_APPLICATION, _VERSION):
             raise FolderUnusable(f"{self._path} was written by another program, or another version of this one")
+        # One process: of two, each would let a token through that the other one saw.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA + marks if is_new else ''} COMMIT;")

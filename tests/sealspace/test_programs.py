@@ -4,9 +4,14 @@ import asyncio
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from fuzz_strategies import json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from capabilities.signatures import Ed25519Signer
 from sealspace.client import Client, SignIn
@@ -235,3 +240,19 @@ def test_manifests() -> None:
     for value in values:
         with pytest.raises(InvalidInput):
             parse_program_manifest(value)
+
+
+@fuzzed()
+@given(st.binary(max_size=200), json_values())
+def test_fuzz_statements(data: bytes, value: Any) -> None:
+    """Whatever a node answers is a statement of the developer's, or StatementInvalid."""
+    documents = [data]
+    with suppress(StatementInvalid):  # not everything can be signed
+        documents += [sign_statement(kind, {"sha256": value}, KEY) for kind in (VERSION_TYPE, ACTIVE_TYPE)]
+    for document in documents:
+        with pytest.raises(StatementInvalid):
+            parse_version(document, PROJECT, SHA256)
+        with pytest.raises(StatementInvalid):
+            parse_active(document, PROJECT)
+    with suppress(InvalidInput):
+        parse_program_manifest(value)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from capabilities.ambient import SystemEntropy
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.facts import attestation_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
@@ -51,6 +52,7 @@ def sign_in(
     age_s: float = 60,
     parents: tuple[str, ...] = (),
     right: str = CALL,
+    resources: tuple[str, ...] = (),
 ) -> str:
     message = SiweMessage(
         domain="localhost",
@@ -60,6 +62,7 @@ def sign_in(
         nonce="abcdefgh12345678",
         issued_at=iso_time(NOW - age_s),
         expiration_time=iso_time(NOW - age_s + 7 * 86400),
+        resources=resources,
     )
     held: Any = granted({f"tinycloud:{wallet.did[4:]}:default/run": [right]})
     return header_text(encode_cacao(sign_cacao(attach(message, Recap(held, parents)), wallet)))
@@ -143,6 +146,7 @@ OTHER = WalletSigner(bytes(range(1, 33)))
         sign_in(age_s=-61),
         sign_in(delegate=BOB.did),
         sign_in(right="tinycloud.kv/get"),
+        sign_in(resources=(attestation_resource({"receiver": "attested"}),)),  # for attested code alone
         ucan(KEY, KEY.did, {f"{KEY_SPACE}/run": [CALL]}),  # no wallet's
         "x" * (MAX_TOKEN_CHARS + 1),
         "",

@@ -9,7 +9,7 @@ Example:
 
 import json
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,18 @@ class RunnerStage:
     http: aiohttp.ClientSession
     folder: Path
     inspector: Inspector
+    seed: bytes
     published: dict[str, Version] = field(default_factory=dict)
 
     @property
     def developer(self) -> str:
         """The owner publishes the programs too; whose they are does not matter to a grant."""
         return str(self.wallet.did)
+
+    async def another(self, stack: AsyncExitStack, folder: Path, *, image: str = "runner") -> "RunnerStage":
+        """Start a runner with the same DID in a folder of its own, or of one that has ended."""
+        runner, url = await _started(stack, self.node.url, self.platform, folder, self.seed, image=image)
+        return replace(self, runner=runner, url=url)
 
     async def client(self, session: Session | None = None) -> Client:
         return await self.stack.enter_async_context(Client(self.node.url, session=session))
@@ -166,16 +172,36 @@ async def runner_stage(
     node = await stack.enter_async_context(
         embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS))
     )
+    seed = entropy.token(32)
+    runner, url = await _started(stack, node.url, platform, folder / "runner", seed, limits=limits, image=image)
+    owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
+    await owner.sign_in(wallet, SignIn(spaces=("public",)))
+    inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
+    http = await stack.enter_async_context(aiohttp.ClientSession())
+    return RunnerStage(node, platform, stack, runner, url, owner, wallet, http, folder, inspector, seed)
+
+
+async def _started(
+    stack: AsyncExitStack,
+    node: str,
+    platform: SimulatedPlatform,
+    folder: Path,
+    seed: bytes,
+    *,
+    limits: Limits | None = None,
+    image: str = "runner",
+) -> tuple[Runner, str]:
+    """Start a runner; the stack ends it."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
     domain = Domain(platform, measurements_of(image), log)
-    client = Client(node.url, session=key_session(entropy.token(32)))
-    (folder / "runner").mkdir(mode=0o700)
-    backend = Backend(client, domain, folder=GrantFolder(folder / "runner" / "grants", client.session.did))
+    client = Client(node, session=key_session(seed))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    backend = Backend(client, domain, folder=GrantFolder(folder / "grants", client.session.did))
     await stack.enter_async_context(backend)
-    journal = await stack.enter_async_context(Journal(folder / "runner" / "journal.sqlite"))
+    journal = await stack.enter_async_context(Journal(folder / "journal.sqlite"))
     executor = await stack.enter_async_context(Executor(ExecutorSettings(children=2, spare=1)))
     manifest = manifest_of(backend.did, "Runner")
-    identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=entropy)
+    identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=SystemEntropy())
     limits = limits or Limits()
     runner = Runner(backend, PublishedPrograms(client, journal), executor, journal, identity, most=limits)
     app = web.Application()
@@ -183,8 +209,4 @@ async def runner_stage(
     surface = BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up)
     surface.mount(app)
     url = await stack.enter_async_context(serving(app))
-    owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
-    await owner.sign_in(wallet, SignIn(spaces=("public",)))
-    inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
-    http = await stack.enter_async_context(aiohttp.ClientSession())
-    return RunnerStage(node, platform, stack, runner, url, owner, wallet, http, folder, inspector)
+    return runner, url

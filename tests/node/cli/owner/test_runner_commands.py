@@ -16,7 +16,7 @@ from node.cli import EXIT_STATUS
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
-FILES = '(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (memory (export "memory") 1) (func (export "_start")))'
+FILES = '(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (func (export "_start")))'
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,7 +66,12 @@ async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerS
         *("--like", str(approved), "--max-memory-mb", "64"),
     )
     assert granted.status == 0, granted
-    for said in (f"for the program {version['sha256']}", "callers: you alone", "it may send to: nobody", "maxMemoryMb 64"):
+    for said in (
+        f"for the program {version['sha256']}",
+        "callers: you alone",
+        "it may send to: nobody",
+        "maxMemoryMb 64",
+    ):
         assert said in granted.out, granted
     assert SECRET not in granted.out + granted.err
 

@@ -1,0 +1,263 @@
+"""What callers, hosts, developers and other runners try against a runner, at a node that believes its platform."""
+
+import asyncio
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from capability_cases import BOB
+from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.strict_base64 import decode_url
+from sealspace.backends import hand_over, policy_for
+from sealspace.call_conditions import AllowAll
+from sealspace.delegations import allow
+from sealspace.programs import VERSION_TYPE, ProgramManifest, version_json
+from sealspace.project_names import parse_project
+from sealspace.run_calls import call_headers
+from sealspace.run_grants import ByHash, ByProject, RunStatement
+from sealspace.session import key_session
+from sealspace.signed_statements import sign_statement
+from tee_backend.runner import routes
+from tee_backend.runner.run_receipts import verify_run
+
+SECRET = "the canary sings at dawn"
+ANYBODY = AllowAll()
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+    """One runner for the tests of this module; each publishes programs of its own."""
+    async with AsyncExitStack() as stack:
+        staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+        await staged.owner.secrets().put("API_KEY", SECRET)
+        yield staged
+
+
+def distinct(name: str, program: str = ENVIRONMENT) -> str:
+    """A program of other bytes that does the same."""
+    return f'{program.rstrip().removesuffix(")")} (data (i32.const 1024) "{name}"))'
+
+
+def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
+    status, answer = answered
+    assert SECRET not in json.dumps(answer)
+    return status, answer["error"]["code"]
+
+
+def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[str, str]]:
+    """A call of a published program, good for one use."""
+    program = f"{stage.developer}/{name}"
+    body = json.dumps({"source": {"project": program}, **members}).encode()
+    now, entropy = SystemClock().now(), SystemEntropy()
+    session = key_session(bytes(32))
+    return body, call_headers(session, runner=stage.runner.did, program=program, body=body, now=now, entropy=entropy)
+
+
+# --- callers -------------------------------------------------------------------------------------------------------
+
+
+async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> None:
+    """RN65: of calls that arrive together with one token, one runs."""
+    await stage.publish("echo", ECHO)
+    body, headers = signed(stage, "echo", input="once")
+    answers = await asyncio.gather(*(stage.post(body, headers) for _ in range(50)))
+    assert Counter(status for status, _ in answers) == {200: 1, 409: 49}
+    assert {answer["error"]["code"] for status, answer in answers if status == 409} == {"call-repeated"}
+
+
+async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN65: what was called before a runner ended is not called again at the one that took its place."""
+    await stage.publish("echo", ECHO)
+    body, headers = signed(stage, "echo")
+    for expected in (200, 409):
+        async with AsyncExitStack() as stack:
+            runner = await stage.another(stack, tmp_path / "runner")
+            assert (await runner.post(body, headers))[0] == expected
+
+
+async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None:
+    """RN62: not a byte of a call is anybody's but its caller's."""
+    await stage.publish("echo", ECHO)
+    body, headers = signed(stage, "echo", input="pay bob")
+    assert code(await stage.post(body.replace(b"bob", b"eve"), headers)) == (401, "call-refused")
+    body, headers = signed(stage, "echo")
+    other = body.replace(b"echo", b"evil")
+    assert code(await stage.post(other, headers)) == (401, "call-refused")
+    assert (await stage.post(body, headers))[0] == 200  # nothing of it used the token up
+
+
+async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage) -> None:
+    """RN81: whoever may call learns that a secret is missing, and not which one."""
+    await stage.owner.secrets().put("GONE", "x", scope="names")
+    version = await stage.publish("names", distinct("names"))
+    await stage.grant(["names/GONE"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    await stage.owner.secrets().delete("GONE", scope="names")
+    session = await stage.calling_session()
+    for caller, detail in ((None, None), (session, "GONE")):
+        status, answer = await stage.call("names", session=caller, secrets=stage.developer, profile="names")
+        assert (status, answer["error"]["code"], answer["error"].get("detail")) == (403, "secret-missing", detail)
+
+
+async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code and a sentence."""
+    monkeypatch.setattr(routes, "MOST_CALLS", 2)
+    monkeypatch.setattr(routes, "BODY_S", 1.0)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def slow() -> tuple[int, str]:
+        async with stage.http.post(f"{stage.url}/run", data=never()) as answer:
+            said = await answer.json()
+            assert said["error"]["message"]
+            return code((answer.status, said))
+
+    answers = Counter(await asyncio.gather(*(slow() for _ in range(3))))
+    assert answers == {(503, "runner-busy"): 1, (408, "request-slow"): 2}
+    monkeypatch.setattr(routes, "MOST_BODY_BYTES", 10)
+    assert code(await stage.post(b" " * 100, {})) == (503, "runner-busy")
+    monkeypatch.undo()
+    assert code(await stage.post(b"{}", {})) == (400, "request-invalid")  # nothing is counted for ever
+
+
+# --- runners and their hosts ---------------------------------------------------------------------------------------
+
+
+async def test_a_grant_that_is_replayed_to_other_code(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN46: other code with the same key and the same grants gets no key, whoever put the grants into its folder."""
+    version = await stage.publish("replayed", distinct("replayed"))
+    portable = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    async with AsyncExitStack() as stack:
+        shutil.copytree(stage.folder / "runner" / "grants", tmp_path / "runner" / "grants")
+        (tmp_path / "runner").chmod(0o700)
+        other = await stage.another(stack, tmp_path / "runner", image="other")
+        await hand_over(other.url, portable)
+        assert code(await other.call("replayed", secrets=stage.developer)) == (403, "secret-refused")
+    status, answer = await stage.call("replayed", secrets=stage.developer)
+    assert (status, answer["secrets"]) == (200, "delivered")
+
+
+async def test_grants_that_the_host_puts_into_the_folder(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN80: a grant without a run statement opens nothing for any program, though the node would release by it."""
+    version = await stage.publish("planted", distinct("planted"))
+    seen, owner = await stage.look(), stage.owner
+    resource = owner.secrets().resource("API_KEY")
+    wanted = [
+        allow(resource, "tinycloud.kv/get"),
+        allow(owner.encryption.network().text, "tinycloud.encryption/decrypt"),
+    ]
+    policy = policy_for(seen, paths=[resource], ttl_s=600)
+    planted = await owner.delegations.delegate(seen.did, wanted, policy=policy, wallet=stage.wallet, ttl_s=600)
+    granted = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash("cd" * 32),), callers=ANYBODY))
+    folder = tmp_path / "runner" / "grants"
+    shutil.copytree(stage.folder / "runner" / "grants", folder)
+    (tmp_path / "runner").chmod(0o700)
+    (record,) = (one for one in (folder / "grants").glob("*.json") if granted.cid in one.name)
+    for one in (folder / "grants").glob("*.json"):
+        if one != record:
+            one.unlink()
+    text = record.read_text()
+    assert granted.header in text
+    edited = folder / "grants" / f"{planted.cid}.json"
+    edited.write_text(text.replace(granted.header, planted.header))
+    edited.chmod(0o600)
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        assert len(runner.runner._backend.grants) == 2  # both are held; one says nothing about programs
+        assert code(await runner.call("planted", secrets=stage.developer)) == (403, "access-denied")
+    assert version.sha256 != "cd" * 32
+
+
+# --- developers ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_version_that_its_developer_did_not_sign(stage: RunnerStage) -> None:
+    """RN52: whoever may write into a developer's space has no program run."""
+    version = await stage.publish("forged", distinct("forged"))
+    project, space = parse_project(f"{stage.developer}/forged"), stage.owner.kv("public")
+    key = project.version_key(version.sha256)
+    await space.put(key, sign_statement(VERSION_TYPE, version_json(version), BOB))
+    assert code(await stage.call("forged")) == (409, "program-statement")
+    await space.put(key, sign_statement(VERSION_TYPE, version_json(version), stage.wallet))
+    await space.put(project.code_key(version.sha256), b"\0asm\x01\0\0\0other")
+    assert code(await stage.call("forged")) == (400, "program-mismatch")
+
+
+async def test_an_older_active_version_that_is_put_back(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN54: a node that shows an older statement, after a restart too, does not get the older version run."""
+    await stage.publish("back", distinct("back one", ECHO))
+    project = parse_project(f"{stage.developer}/back")
+    older = (await stage.owner.kv("public").get(project.active_key)).body
+    await stage.publish("back", distinct("back two", ECHO))
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        assert (await runner.call("back"))[0] == 200
+    await stage.owner.kv("public").put(project.active_key, older)
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        assert code(await runner.call("back")) == (409, "program-older")
+
+
+async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> None:
+    """RN45: a grant that follows a project is not for the same bytes under another name."""
+    version = await stage.publish("mine", distinct("shared"))
+    await stage.publish("theirs", distinct("shared"))
+    followed = RunStatement(programs=(ByProject(parse_project(f"{stage.developer}/mine")),), callers=ANYBODY)
+    await stage.grant(["API_KEY"], followed)
+    by_hash = {"source": {"wasmSha256": version.sha256}}
+    assert (await stage.call("mine", secrets=stage.developer))[1]["secrets"] == "delivered"
+    assert code(await stage.call("theirs", secrets=stage.developer)) == (403, "access-denied")
+    assert code(await stage.call("mine", secrets=stage.developer, **by_hash)) == (403, "access-denied")
+
+
+# --- receipts and traces -------------------------------------------------------------------------------------------
+
+
+async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
+    """RN74: a receipt for `salt ‖ data` is none for a longer salt and the end of the data."""
+    await stage.publish("echo", ECHO)
+    _, answer = await stage.call("echo", input="abc")
+    verified = await verify_run(json.dumps(answer["receipt"]).encode(), stage.runner.identity.start, stage.inspector)
+    salt = decode_url(answer["salt"])
+    assert salt is not None and verified.is_about(salt=salt, input=b"abc", output=b"abc")
+    assert not verified.is_about(salt=salt + b"a", input=b"bc", output=b"bc")
+    assert not verified.is_about(salt=salt[:31], input=salt[31:] + b"abc", output=salt[31:] + b"abc")
+
+
+async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCaptureFixture) -> None:
+    """No log, error, receipt, or file of the runner contains a value, whatever came of the run."""
+    caplog.set_level(logging.DEBUG)
+    manifest = ProgramManifest(secrets=("API_KEY", "ABSENT"))
+    answers = []
+    for name, program, wanted in (
+        ("seen", ENVIRONMENT, None),
+        ("trapped", TRAP, None),
+        ("wanting", ENVIRONMENT, manifest),
+        ("json", ENVIRONMENT, None),
+    ):
+        version = await stage.publish(name, distinct(name, program), manifest=wanted)
+        await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+        more = {"responseFormat": "Json"} if name == "json" else {}
+        answers.append((await stage.call(name, secrets=stage.developer, **more))[1])
+    assert SECRET in answers[0].pop("output")
+    assert [answer.get("error", {}).get("code") for answer in answers] == [
+        *(None, "guest-trap", "secret-missing", "output-format")
+    ]
+    assert SECRET not in json.dumps(answers) and SECRET not in caplog.text
+    files = [path for path in (stage.folder / "runner").rglob("*") if path.is_file()]
+    assert any("journal" in path.name for path in files)
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in repr(stage.runner._held()) and SECRET.encode() not in stage.runner.identity.start
+    assert P1 in version_json(stage.published["seen"]).values()

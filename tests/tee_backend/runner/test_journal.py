@@ -1,0 +1,76 @@
+"""What a runner remembers over a restart (RN54, RN65), and files that are not its journal."""
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from tee_backend.errors import FolderUnusable
+from tee_backend.runner import journal as journal_module
+from tee_backend.runner.journal import Journal
+
+NOW = 1_795_000_000.0
+ONE, TWO = "1" * 64, "2" * 64
+
+
+async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+    """RN54, RN65: a token stays used, and a sequence never goes down, however often the runner starts."""
+    path = tmp_path / "journal"
+    async with Journal(path) as journal:
+        assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
+        assert await journal.follow("a/b", 5, ONE)
+        await journal.keep("job", b"receipt")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    async with Journal(path) as journal:
+        assert not await journal.claim(b"token", expires_at=NOW + 60, now=NOW + 59)
+        assert [await journal.follow("a/b", *seen) for seen in ((4, ONE), (5, TWO), (5, ONE), (6, TWO))] == [
+            *(False, False, True, True)
+        ]
+        assert await journal.follow("a/c", 1, ONE)
+        assert (await journal.receipt("job"), await journal.receipt("other")) == (b"receipt", None)
+        assert await journal.claim(b"other", expires_at=NOW + 200, now=NOW + 61)  # the first one has ended by itself
+
+
+async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of receipts and of projects the oldest give way: whoever publishes many closes the runner to nobody."""
+    monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 3)
+    monkeypatch.setattr(journal_module, "_MOST_PROJECTS", 3)
+    async with Journal(tmp_path / "journal") as journal:
+        for number in range(5):
+            await journal.keep(f"job{number}", b"receipt")
+            assert await journal.follow(f"a/{number}", 9, ONE)
+        assert [await journal.receipt(f"job{number}") is None for number in range(5)] == [True, True, *[False] * 3]
+        assert [await journal.follow(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [False] * 3
+
+
+async def test_one_process_has_it(tmp_path: Path) -> None:
+    """Of two runners on one file each would let a token through that the other one saw."""
+    async with Journal(tmp_path / "journal"):
+        with pytest.raises(FolderUnusable):
+            Journal(tmp_path / "journal")
+    async with Journal(tmp_path / "journal") as journal:
+        assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
+
+
+def test_files_that_are_no_journal(tmp_path: Path) -> None:
+    """A damaged file, another program's, another version's, a link and a folder are refused and left as they are."""
+    path = tmp_path / "damaged"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(FolderUnusable):
+        Journal(path)
+    assert path.read_bytes() == b"no database" * 100
+    for name, mark in (("foreign", "PRAGMA user_version = 0"), ("later", "PRAGMA user_version = 2")):
+        connection = sqlite3.connect(tmp_path / name)
+        connection.executescript(f"CREATE TABLE cats (name TEXT); {mark};")
+        connection.close()
+        with pytest.raises(FolderUnusable):
+            Journal(tmp_path / name)
+        connection = sqlite3.connect(tmp_path / name)
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("cats",)]
+        connection.close()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("link", ".", "absent/journal"):
+        with pytest.raises(FolderUnusable):
+            Journal(tmp_path / name)
+    assert not (tmp_path / "elsewhere").exists()
