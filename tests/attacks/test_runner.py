@@ -16,10 +16,11 @@ from capability_cases import BOB
 from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from capabilities.strict_base64 import decode_url
+from capabilities.strict_base64 import decode_url, encode_url
 from sealspace.backends import hand_over, policy_for
 from sealspace.call_conditions import AllowAll
 from sealspace.delegations import allow
+from sealspace.errors import BackendNotProven
 from sealspace.programs import VERSION_TYPE, ProgramManifest, version_json
 from sealspace.project_names import parse_project
 from sealspace.run_calls import call_headers
@@ -27,7 +28,7 @@ from sealspace.run_grants import ByHash, ByProject, RunStatement
 from sealspace.session import key_session
 from sealspace.signed_statements import sign_statement
 from tee_backend.runner import routes
-from tee_backend.runner.run_receipts import verify_run
+from tee_backend.runner.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
 
 SECRET = "the canary sings at dawn"
 ANYBODY = AllowAll()
@@ -234,6 +235,21 @@ async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
     assert salt is not None and verified.is_about(salt=salt, input=b"abc", output=b"abc")
     assert not verified.is_about(salt=salt + b"a", input=b"bc", output=b"bc")
     assert not verified.is_about(salt=salt[:31], input=salt[31:] + b"abc", output=salt[31:] + b"abc")
+
+
+async def test_a_quote_for_a_client_is_none_of_a_start(stage: RunnerStage) -> None:
+    """RN71: what the runner has quoted for whoever asks does not make somebody's own key a receipt key."""
+    published = (await stage.look()).published
+    start = parse_start(stage.runner.identity.start)
+    assert published.statement == start.statement
+    forged = encode_start(
+        json.loads(stage.runner.identity.start)["statement"], BOB.did, published.quote, published.event_log
+    )
+    await stage.publish("echo", ECHO)
+    _, answer = await stage.call("echo")
+    facts = answer["receipt"]["statement"] | {"start": encode_url(parse_start(forged).sha256)}
+    with pytest.raises(BackendNotProven):
+        await verify_run(sign_statement(RECEIPT_TYPE, facts, BOB), forged, stage.inspector)
 
 
 async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,12 @@ _ROUTES = "node/http/test_routes.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _OPERATOR = "node/operations/values/test_admin_quota.py::"
+_CONDITIONS = "sealspace/test_call_conditions.py::"
+_RUN_GRANTS = "sealspace/test_run_grants.py::"
+_STATEMENTS = "sealspace/test_signed_statements.py::"
+_PROGRAMS = "sealspace/test_programs.py::"
+_RUN_CALLS = "sealspace/test_run_calls.py::"
+_CALLS = "tee_backend/runner/test_calls.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
@@ -260,6 +266,57 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "node/operations/values/test_outsiders.py::test_one_signer_has_so_many_delegations",
     ),
     "wire 7.1": ("spec/test_texts.py::test_the_route_table_is_the_nodes",),
+    # --- run grants, programs, calls and receipts of runs
+    "RN40": (
+        _CONDITIONS + "test_conditions",
+        _CONDITIONS + "test_the_owner_is_no_exception",
+        _CONDITIONS + "test_connectives_of_three_verdicts",
+        _CONDITIONS + "test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes",
+    ),
+    "RN41": (
+        _RUN_GRANTS + "test_a_run_grant_of_a_key_and_of_a_wallet",
+        _RUN_GRANTS + "test_parents_and_others_runners",
+    ),
+    "RN42": (_RUN_GRANTS + "test_what_a_run_grant_may_not_hold",),
+    "RN43": (_RUN_GRANTS + "test_statement_and_policy", _RUN_GRANTS + "test_statements_in_a_sign_in_text"),
+    "RN44": (_RUN_GRANTS + "test_statements_that_are_refused", _RUN_GRANTS + "test_statements_round_trip"),
+    "RN45": (
+        _RUN_GRANTS + "test_which_programs_a_statement_names",
+        _CALLS + "test_a_grant_that_follows_a_project_is_for_its_active_version_alone",
+    ),
+    "RN46": (_RUN_GRANTS + "test_statement_and_policy", _CALLS + "test_grants_that_a_runner_does_not_take"),
+    "RN50": (_PROGRAMS + "test_publish_show_and_go_back", _PROGRAMS + "test_a_public_program_is_read_by_everybody"),
+    "RN51": (_STATEMENTS + "test_round_trip", _STATEMENTS + "test_what_does_not_hold_is_refused"),
+    "RN52": (_PROGRAMS + "test_versions_that_are_refused", _PROGRAMS + "test_bytes_that_nobody_signed_are_refused"),
+    "RN53": (
+        _PROGRAMS + "test_active_statements_that_are_refused",
+        _PROGRAMS + "test_of_two_activations_at_once_one_is_refused",
+    ),
+    "RN55": (_PROGRAMS + "test_manifests", _CALLS + "test_a_manifest_names_the_secrets_of_a_program"),
+    "RN60": (_RUN_CALLS + "test_calls_that_are_refused",),
+    "RN61": (_RUN_CALLS + "test_calls_that_are_refused",),
+    "RN62": (_RUN_CALLS + "test_a_call_is_for_one_body_program_runner_and_minute",),
+    "RN63": (_RUN_CALLS + "test_a_key_and_a_wallet_call",),
+    "RN64": (
+        _RUN_CALLS + "test_sign_ins_that_are_refused",
+        _RUN_CALLS + "test_a_sign_in_speaks_for_its_own_wallet_alone",
+        _RUN_CALLS + "test_a_sign_in_that_rests_on_another_delegation_is_refused",
+    ),
+    "RN65": (_CALLS + "test_a_token_is_good_for_one_call_of_one_body",),
+    "RN66": (_CALLS + "test_bodies_that_are_refused",),
+    "RN67": (_CALLS + "test_what_is_not_there",),
+    "RN70": (_CALLS + "test_runs_that_fail_have_receipts_too",),
+    "RN71": (_CALLS + "test_a_secret_reaches_the_program_and_the_receipt_proves_the_run",),
+    "RN72": (_CALLS + "test_receipts_that_do_not_hold",),
+    "RN73": (_CALLS + "test_receipts_that_do_not_hold",),
+    "RN74": (_CALLS + "test_a_secret_reaches_the_program_and_the_receipt_proves_the_run",),
+    "RN80": (_CALLS + "test_another_program_under_the_grant", _CALLS + "test_profiles"),
+    "RN81": (_CALLS + "test_callers",),
+    "RN82": (_CALLS + "test_a_manifest_names_the_secrets_of_a_program",),
+    "RN83": (_CALLS + "test_a_revoked_grant_serves_no_run",),
+    "RN84": (_CALLS + "test_a_secret_reaches_the_program_and_the_receipt_proves_the_run",),
+    "RN85": (_CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",),
+    "RN86": (_CALLS + "test_limits_of_a_grant_bind_the_run",),
 }
 
 # id -> why no test holds it; what a page marks as describing needs no entry.

@@ -29,6 +29,11 @@ _COSTS = "node/operations/values/test_outsiders.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
+_RUNNER = "attacks/test_runner.py::"
+_CALLS = "tee_backend/runner/test_calls.py::"
+_RUN_GRANTS = "sealspace/test_run_grants.py::"
+_RUN_CALLS = "sealspace/test_run_calls.py::"
+_JOURNAL = "tee_backend/runner/test_journal.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- tokens and chains
@@ -502,6 +507,36 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/test_verify.py::test_each_signed_field",
         "tee_backend/test_verify.py::test_body_of_one_and_signature_of_another",
     ),
+    # --- runner
+    "3.8 a grant is used by other code that has the runner's key and folder": (
+        _RUNNER + "test_a_grant_that_is_replayed_to_other_code",
+    ),
+    "3.8 a grant without a run statement, or with another one in a parent, is put into the folder": (
+        _RUNNER + "test_grants_that_the_host_puts_into_the_folder",
+        _RUN_GRANTS + "test_parents_and_others_runners",
+    ),
+    "3.8 a call is sent again, changed, or sent to another runner": (
+        _RUNNER + "test_one_token_fifty_times_at_once_runs_once",
+        _RUNNER + "test_a_used_token_stays_used_after_a_restart",
+        _RUNNER + "test_a_body_that_was_changed_after_signing",
+    ),
+    "3.8 a wallet revokes a sign-in, and the session calls on": (_RUN_CALLS + "test_sign_ins_that_are_refused",),
+    "3.8 the node shows an older active version": (_RUNNER + "test_an_older_active_version_that_is_put_back",),
+    "3.8 many projects are published, so that the runner forgets one": (_JOURNAL + "test_it_is_bounded",),
+    "3.8 names and sizes reveal what an owner keeps": (
+        _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",
+        _CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",
+    ),
+    "3.8 whoever sees a receipt tries inputs out": (_RUNNER + "test_a_salt_does_not_reach_into_the_data",),
+    "3.8 a receipt is shown for other code, another run, other data": (_CALLS + "test_receipts_that_do_not_hold",),
+    "3.8 a quote that a client had made passes for a start": (
+        _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
+    ),
+    "3.8 hostile bodies, many at once, or slow ones": (
+        _RUNNER + "test_slow_bodies_and_too_many_calls",
+        "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+    ),
+    "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
 }
 
 UNHELD_THREATS: dict[str, str] = {
@@ -509,4 +544,10 @@ UNHELD_THREATS: dict[str, str] = {
     "3.3 files of the store replaced by older ones": "the node cannot tell; an exported audit head can",
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
+    "3.8 the operator puts an older journal back, or turns the clock back": "nothing prevents it, as the row says",
+    "3.8 the developer of a followed project publishes a version that gives the secret away": "nothing prevents it, as "
+    "the row says; that it is said before granting is held by a test of the command",
+    "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
+    "3.8 calls for projects that do not exist use up what the node answers to one address": "nothing prevents it, as "
+    "the row says",
 }

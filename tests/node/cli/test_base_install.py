@@ -96,6 +96,16 @@ CALLS: Mapping[str, Call] = {
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend simulate": Call("{folder}/tee"),
     "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
+    "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),  # the login has no space public
+    "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
+    "project list": HOME,
+    "project show": Call("digest --home {home}", status=21),
+    "runner serve": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
+    "runner grant": Call(f"{NOWHERE} --secret API_KEY --program digest --yes --home {{home}}"),
+    "runner list": HOME,
+    "runner revoke": Call(f"{BACKEND} --home {{home}}"),
+    "runner call": Call(f"{NOWHERE} digest --home {{home}}", status=11),
+    "runner verify": Call("{folder}/receipt.json"),
     "node verify": Call(NOWHERE),
     "receipts verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
     "admin receipts list": DATA,
@@ -172,7 +182,7 @@ def test_the_table_of_extras_is_the_distribution_s() -> None:
 def test_every_command_has_an_entry() -> None:
     """A new command is called here too."""
     assert CALLS.keys() == NEEDS.keys()
-    assert set(NEEDS.values()) == {None, "verify", "node"}
+    assert set(NEEDS.values()) == {None, "verify", "node", "runner"}
 
 
 @pytest.mark.parametrize("place", ["base", "verify", "node"])
@@ -192,6 +202,7 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
     """Owners sign in, keep secrets and end grants without an extra; every other command names the one that it needs."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     (tmp_path / "audit.jsonl").touch()
+    (tmp_path / "program.wasm").write_bytes(b"\0asm\x01\0\0\0")
     manifest = {"app_id": "com.example", "name": "Example", "did": BACKEND, "defaults": False}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"secrets": {"API_KEY": True}}))
     async with embedded_node(config) as node:

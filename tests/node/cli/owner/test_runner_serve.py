@@ -1,0 +1,100 @@
+"""`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it was."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import wasmtime
+from runner_stage import ECHO
+from running_node import COMMAND, running_node
+from tests_support import REPOSITORY
+
+from node.cli import EXIT_STATUS, main
+from sealspace.client import Client, SignIn
+from sealspace.errors import BackendUnreachable
+from sealspace.runners import call_runner
+from sealspace.session import key_session
+from sealspace.wallets import new_wallet
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+CALLER = key_session(sha256(b"caller").digest())
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the processes that a process started, by any of its threads."""
+    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return {int(one) for numbers in found for one in numbers}
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Run a runner as a process of its own until the block ends; yields its address and its id."""
+    process = subprocess.Popen(
+        [*COMMAND, "runner", "serve", "--evidence", "simulated", "--simulate", "tee", "--port", "0", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, line
+        yield found[1], process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.slow
+async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
+    """SIGTERM ends it and each child; with its folder it has the same DID, and runs what it ran before."""
+    assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
+    platform = SimulatedPlatform.load(tmp_path / "tee")
+    with running_node(tmp_path, platform=platform, workers=1) as node:
+        arguments = ("--node", node.url, "--data", "kept", "--key", "file", "--children", "1", "--max-memory-mb", "64")
+        wallet, runners = new_wallet(), set()
+        async with Client(node.url) as developer:
+            await developer.sign_in(wallet, SignIn(spaces=("public",)))
+            wasm = bytes(wasmtime.wat2wasm(ECHO))
+            programs = developer.programs(public=True)
+            version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
+        for _ in range(2):
+            with serving(tmp_path, *arguments) as (url, pid):
+                body = {"source": {"project": version.project.text}, "input": "hello"}
+                answer = await call_runner(url, CALLER, body)
+                assert (answer["status"], answer["output"]) == ("completed", "hello"), answer
+                receipt = answer["receipt"]
+                assert isinstance(receipt, dict) and isinstance(receipt["statement"], dict)
+                assert receipt["statement"]["limits"]["maxMemoryMb"] == 64  # type: ignore[index,call-overload]  # JSON
+                runners.add(receipt["statement"]["runner"])
+                children = children_of(pid)
+                assert children
+            assert not [one for one in children if Path(f"/proc/{one}").exists()]
+            with pytest.raises(BackendUnreachable):
+                await call_runner(url, CALLER, body)
+    assert len(runners) == 1
+
+
+def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit beyond its bound, a platform that is not named, and no node are refused in two lines."""
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    serve = ("runner", "serve", "--data", str(tmp_path / "kept"))
+    node, tee = ("--node", "http://127.0.0.1:1"), ("--simulate", str(tmp_path / "tee"))
+    for more, part in (
+        ((*node, *tee, "--max-memory-mb", "513"), "--max-memory-mb"),
+        ((*node, "--evidence", "simulated"), "--simulate FOLDER"),
+        ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
+        (tee, "--node URL"),
+    ):
+        status = main([*serve, *more])
+        said = capsys.readouterr().err
+        assert status == EXIT_STATUS["configuration-invalid"] and len(said.splitlines()) == 2 and part in said, said
