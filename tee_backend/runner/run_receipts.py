@@ -21,7 +21,7 @@ Example:
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, ed25519_public_key
@@ -34,8 +34,7 @@ from sealspace.backends import Verified
 from sealspace.errors import BackendAnswerInvalid
 from sealspace.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
 from sealspace.signed_statements import StatementInvalid, read_statement, sign_statement
-from tee_backend.attestation.report_data import runner_binding
-from tee_backend.inspection import Inspector
+from tee_backend.attestation.report_data import Binding, runner_binding
 
 from .runs import Limits
 
@@ -65,6 +64,16 @@ _MEMBERS: Final = frozenset(
         "at",
     }
 )
+
+
+class BoundVerifier(Protocol):
+    """Verifies quotes; `tee_backend.inspection.Inspector`, which a runner itself does not need."""
+
+    async def verify_bound(
+        self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
+    ) -> Verified:
+        """Verify a quote that has to bind something; raises BackendNotProven or CollateralNeeded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +232,7 @@ def sign_receipt(facts: RunFacts, *, runner: str, start_sha256: bytes, key: Ed25
     return sign_statement(RECEIPT_TYPE, stated, key)
 
 
-async def verify_run(receipt: bytes, start: bytes, inspector: Inspector) -> VerifiedRun:
+async def verify_run(receipt: bytes, start: bytes, inspector: BoundVerifier) -> VerifiedRun:
     """Judge a receipt, as of its own time (RN73).
 
     Args:

@@ -217,10 +217,10 @@ async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> 
     await stage.publish("theirs", distinct("shared"))
     followed = RunStatement(programs=(ByProject(parse_project(f"{stage.developer}/mine")),), callers=ANYBODY)
     await stage.grant(["API_KEY"], followed)
-    by_hash = {"source": {"wasmSha256": version.sha256}}
+    by_hash = {"wasmSha256": version.sha256}
     assert (await stage.call("mine", secrets=stage.developer))[1]["secrets"] == "delivered"
     assert code(await stage.call("theirs", secrets=stage.developer)) == (403, "access-denied")
-    assert code(await stage.call("mine", secrets=stage.developer, **by_hash)) == (403, "access-denied")
+    assert code(await stage.call("mine", secrets=stage.developer, source=by_hash)) == (403, "access-denied")
 
 
 # --- receipts and traces -------------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCa
     ):
         version = await stage.publish(name, distinct(name, program), manifest=wanted)
         await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
-        more = {"responseFormat": "Json"} if name == "json" else {}
-        answers.append((await stage.call(name, secrets=stage.developer, **more))[1])
+        shape = "Json" if name == "json" else "Text"
+        answers.append((await stage.call(name, secrets=stage.developer, responseFormat=shape))[1])
     assert SECRET in answers[0].pop("output")
     assert [answer.get("error", {}).get("code") for answer in answers] == [
         *(None, "guest-trap", "secret-missing", "output-format")

@@ -16,8 +16,7 @@ from sealspace.errors import InvalidInput
 from sealspace.published import MAX_PUBLISHED_BYTES, Published
 from sealspace.runners import start_of
 from sealspace.signed_statements import MAX_STATEMENT_BYTES, StatementInvalid
-from tee_backend.inspection import Inspector
-from tee_backend.runner.run_receipts import SALT_BYTES, VerifiedRun, verify_run
+from tee_backend.runner.run_receipts import SALT_BYTES, BoundVerifier, VerifiedRun, verify_run
 
 from ..shared import shared
 from ..terminal import print_json, print_lines
@@ -78,7 +77,7 @@ def verify(
     return 0 if is_approved and is_about is not False else 1
 
 
-async def _verified(kept: dict[str, Json], start: str | None, inspector: Inspector) -> VerifiedRun:
+async def _verified(kept: dict[str, Json], start: str | None, inspector: BoundVerifier) -> VerifiedRun:
     if start is None:
         document = canonical_bytes(kept["start"]) if "start" in kept else b""
     elif "://" in start:

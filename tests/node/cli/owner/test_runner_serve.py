@@ -15,6 +15,7 @@ from runner_stage import ECHO
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
 
+from capabilities.strict_json import Json
 from node.cli import EXIT_STATUS, main
 from sealspace.client import Client, SignIn
 from sealspace.errors import BackendUnreachable
@@ -69,7 +70,7 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
             version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
         for _ in range(2):
             with serving(tmp_path, *arguments) as (url, pid):
-                body = {"source": {"project": version.project.text}, "input": "hello"}
+                body: dict[str, Json] = {"source": {"project": version.project.text}, "input": "hello"}
                 answer = await call_runner(url, CALLER, body)
                 assert (answer["status"], answer["output"]) == ("completed", "hello"), answer
                 receipt = answer["receipt"]
