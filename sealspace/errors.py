@@ -352,6 +352,20 @@ class ReceiptInvalid(SealspaceError):
     default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
+class StatementInvalid(SealspaceError):
+    """A signed statement cannot be read, is of another type or signer, or its signature does not hold."""
+
+    code = "statement-invalid"
+    default_hint = "ask whoever signed it to publish it again"
+
+
+class CallRefused(SealspaceError):
+    """The caller did not show who it is, or not for this call; the text says why."""
+
+    code = "call-refused"
+    default_hint = "sign the call anew: for this runner, this program and this body, once"
+
+
 __all__ = [name for name, value in globals().items() if isinstance(value, type) and issubclass(value, SealspaceError)]
 for _name in __all__:  # a traceback names the module that programs import them from
     globals()[_name].__module__ = __name__

@@ -21,12 +21,12 @@ from capabilities.strict_json import Json
 from ._caller import Caller
 from ._minting import iso_time
 from ._secret_names import is_secret_name
-from .errors import InvalidInput, NotFound, PreconditionFailed
+from .errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from .kv import Kv
 from .project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256
 from .run_grants import MAX_HOSTS, MAX_SECRETS, checked_host
 from .session import space_of
-from .signed_statements import StatementInvalid, StatementSigner, read_statement, sign_statement
+from .signed_statements import StatementSigner, read_statement, sign_statement
 
 VERSION_TYPE: Final = "sealspace.program.version/v1"
 ACTIVE_TYPE: Final = "sealspace.program.active/v1"

@@ -36,9 +36,8 @@ from capabilities.tokens import (
 )
 
 from ._capability import capability
-from ._error_base import SealspaceError
 from ._minting import INVOCATION_TTL_S, Claims, mint
-from .errors import NotGranted
+from .errors import CallRefused, NotGranted
 from .session import Session, space_of
 
 CALL: Final = "sealspace.run/call"
@@ -50,13 +49,6 @@ MAX_TOKEN_CHARS: Final = 32 * 1024
 """Longest token, and longest sign-in, that a runner reads."""
 
 _CLOCKS_APART_S: Final = 60.0
-
-
-class CallRefused(SealspaceError):
-    """The caller did not show who it is, or not for this call; the text says why."""
-
-    code = "call-refused"
-    default_hint = "sign the call anew: for this runner, this program and this body, once"
 
 
 @dataclass(frozen=True, slots=True)

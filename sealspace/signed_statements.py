@@ -22,7 +22,7 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson
 
-from ._error_base import SealspaceError
+from .errors import StatementInvalid
 from .wallets import AnyWallet, wallet_of
 
 MAX_STATEMENT_BYTES: Final = 128 * 1024
@@ -31,13 +31,6 @@ MAX_STATEMENT_BYTES: Final = 128 * 1024
 StatementSigner: TypeAlias = Ed25519Signer | AnyWallet
 
 _MEMBERS: Final = frozenset({"type", "signer", "statement", "signature"})
-
-
-class StatementInvalid(SealspaceError):
-    """A signed statement cannot be read, is of another type or signer, or its signature does not hold."""
-
-    code = "statement-invalid"
-    default_hint = "ask whoever signed it to publish it again"
 
 
 def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:

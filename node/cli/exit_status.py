@@ -72,6 +72,7 @@ EXIT_STATUSES: Final = (
             "descriptor-unsigned",
             "network-key-changed",
             "response-signature-invalid",
+            "statement-invalid",
         ),
     ),
     ExitStatus(13, "collateral is missing or stale", ("collateral-needed",)),

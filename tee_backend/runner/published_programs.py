@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 from capabilities.ambient import Clock, SystemClock
 from capabilities.resources import SpaceId
 from sealspace.client import Client
-from sealspace.errors import NotFound, SealspaceError
+from sealspace.errors import NotFound, SealspaceError, StatementInvalid
 from sealspace.programs import (
     MAX_PROGRAM_BYTES,
     Active,
@@ -32,7 +32,7 @@ from sealspace.programs import (
     read_version,
 )
 from sealspace.project_names import PUBLIC_SPACE, ProjectId
-from sealspace.signed_statements import MAX_STATEMENT_BYTES, StatementInvalid
+from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
 from .journal import Journal
 from .reasons import RunRefused

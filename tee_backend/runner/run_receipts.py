@@ -31,9 +31,9 @@ from capabilities.strict_base64 import decode_standard, decode_url, encode_stand
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.backends import Verified
-from sealspace.errors import BackendAnswerInvalid
+from sealspace.errors import BackendAnswerInvalid, StatementInvalid
 from sealspace.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
-from sealspace.signed_statements import StatementInvalid, read_statement, sign_statement
+from sealspace.signed_statements import read_statement, sign_statement
 from tee_backend.attestation.report_data import Binding, runner_binding
 
 from .runs import Limits

@@ -26,6 +26,7 @@ from capabilities.strict_json import Json
 from sealspace._minting import iso_time
 from sealspace.call_conditions import Call
 from sealspace.errors import (
+    CallRefused,
     DecryptDenied,
     DelegationRevoked,
     InvalidPortableDelegation,
@@ -35,7 +36,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.portable import PortableDelegation
-from sealspace.run_calls import CallRefused, read_call
+from sealspace.run_calls import read_call
 from sealspace.run_grants import RunGrant, read_run_grant
 from tee_backend.backend import Backend
 from tee_backend.errors import KeepingError

@@ -15,7 +15,7 @@ from tests_support import fuzzed
 
 from capabilities.signatures import Ed25519Signer
 from sealspace.client import Client, SignIn
-from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
+from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from sealspace.programs import (
     ACTIVE_TYPE,
     MAX_PROGRAM_BYTES,
@@ -29,7 +29,7 @@ from sealspace.programs import (
     version_json,
 )
 from sealspace.project_names import parse_project
-from sealspace.signed_statements import StatementInvalid, sign_statement
+from sealspace.signed_statements import sign_statement
 from sealspace.wallets import new_wallet
 
 OLD, NEW = b"\0asm old", b"\0asm new"

@@ -16,8 +16,8 @@ from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
 from sealspace._minting import _base58_cid, iso_time
-from sealspace.errors import InvalidPortableDelegation
-from sealspace.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, CallRefused, call_headers, read_call
+from sealspace.errors import CallRefused, InvalidPortableDelegation
+from sealspace.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, call_headers, read_call
 from sealspace.session import Session, key_session, read_grant
 
 RUNNER = Ed25519Signer(bytes(range(100, 132))).did

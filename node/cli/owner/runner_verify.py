@@ -12,10 +12,10 @@ from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.backends import Seen, require_expected, require_like
-from sealspace.errors import InvalidInput
+from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.published import MAX_PUBLISHED_BYTES, Published
 from sealspace.runners import start_of
-from sealspace.signed_statements import MAX_STATEMENT_BYTES, StatementInvalid
+from sealspace.signed_statements import MAX_STATEMENT_BYTES
 from tee_backend.runner.run_receipts import SALT_BYTES, BoundVerifier, VerifiedRun, verify_run
 
 from ..shared import shared

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from sealspace.signed_statements import StatementInvalid
+from sealspace.errors import StatementInvalid
 from tee_backend.runner.call_bodies import MAX_BESIDE_INPUT_BYTES, MAX_BODY_BYTES, CallBody, parse_body
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.run_receipts import Start, encode_start, parse_start

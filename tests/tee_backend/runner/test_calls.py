@@ -15,13 +15,12 @@ from capabilities.strict_base64 import decode_url
 from sealspace.backends import hand_over, policy_for
 from sealspace.call_conditions import AllowAll, Logic, Not, Owner, Whitelist
 from sealspace.delegations import allow
-from sealspace.errors import GrantNotTaken, InvalidInput
+from sealspace.errors import GrantNotTaken, InvalidInput, StatementInvalid
 from sealspace.programs import ProgramManifest
 from sealspace.project_names import parse_project
 from sealspace.run_calls import call_headers
 from sealspace.run_grants import ByHash, ByProject, GrantLimits, RunStatement
 from sealspace.session import key_session
-from sealspace.signed_statements import StatementInvalid
 from tee_backend.runner.run_receipts import verify_run
 
 SECRET = "open sesame"
