@@ -1,8 +1,8 @@
 """`sealspace project`: programs that runners execute, published in the developer's space `public`."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +31,10 @@ from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
 from ...errors import AlreadyThere, NotThere
 from ..lazy import is_installed
+from ..paths import FILE, read_named
 from ..shared import shared
-from ..terminal import print_json, print_lines, table, words
-from .owner_profile import OwnerHome, owner_home
+from ..terminal import print_found, print_json, print_rows, words
+from .owner_profile import at_node, owner_home
 
 _MODULE, _COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
@@ -46,24 +47,17 @@ _EVERYBODY: Final = "Everybody can read what is published; programs for some onl
     f'{_EVERYBODY} A manifest is JSON: `{{"secrets": ["API_KEY"], "hosts": ["api.example.com"]}}`.',
 )
 @click.argument("name", metavar="NAME")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", metavar="FILE", type=FILE)
 @click.option("--target", type=click.Choice(TARGETS), help="What the file is; by default as its first bytes say.")
 @click.option("--source", metavar="URL", help="Where its source is, for readers.")
-@click.option(
-    "--manifest",
-    "manifest_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Which secrets and hosts it wants.",
-)
+@click.option("--manifest", "manifest_file", type=FILE, help="Which secrets and hosts it wants.")
 @click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
 def publish(
     name: str, file: Path, target: Target | None, source: str | None, manifest_file: Path | None, no_activate: bool
 ) -> None:
     """Publish the WASI program in FILE as a version of the project NAME, and have runners run it from now on."""
     checked_project_name(name)
-    with file.open("rb") as stream:
-        wasm = stream.read(MAX_PROGRAM_BYTES + 1)
+    wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = ProgramManifest() if manifest_file is None else _manifest(manifest_file)
     target = target or _target(file, wasm)
     if is_installed("runner"):
@@ -72,7 +66,7 @@ def publish(
         asyncio.run(program_check.check(wasm, target))
     else:
         words("not checked that a runner can run it: pip install 'sealspace[runner]'")
-    version = asyncio.run(_publish(name, wasm, target, source, manifest, activate=not no_activate))
+    version = _publish(name, wasm, target, source, manifest, activate=not no_activate)
     words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
     if shared().as_json:
         print_json(_version_json(version) | {"active": not no_activate})
@@ -83,7 +77,7 @@ def publish(
 @click.argument("sha256", metavar="SHA256")
 def activate(name: str, sha256: str) -> None:
     """Have runners run a version of the project NAME that is published already; within seconds."""
-    active = asyncio.run(_activate(name, checked_sha256(sha256, what="the version")))
+    active = _activate(name, checked_sha256(sha256, what="the version"))
     words(f"active version {active.sha256}, change {active.sequence}")
     if shared().as_json:
         print_json({"sha256": active.sha256, "sequence": active.sequence})
@@ -93,11 +87,8 @@ def activate(name: str, sha256: str) -> None:
 @click.option("--developer", metavar="DID", help="Whose; by default yours.")
 def list_(developer: str | None) -> None:
     """Print the projects of a developer."""
-    names = asyncio.run(_names(owner_home(), developer))
-    if shared().as_json:
-        print_json(names)
-        return
-    print_lines(*names)
+    names = _names(developer)
+    print_found(names, names)
     if not names:
         words("no projects here yet; next: sealspace project publish NAME FILE")
 
@@ -106,14 +97,11 @@ def list_(developer: str | None) -> None:
 @click.argument("project", metavar="NAME|DID/NAME")
 def show(project: str) -> None:
     """Show the versions of a project, which one runs, and what it wants. Each is verified to be its developer's."""
-    found, active, versions = asyncio.run(_show(owner_home(), project))
-    if shared().as_json:
-        listed: list[Json] = [_version_json(one) for one in versions]
-        current = None if active is None else {"sha256": active.sha256, "sequence": active.sequence}
-        print_json({"project": found.text, "active": current, "versions": listed})
-        return
+    found, active, versions = _show(project)
     words(found.text)
-    table(
+    current = None if active is None else {"sha256": active.sha256, "sequence": active.sequence}
+    print_rows(
+        {"project": found.text, "active": current, "versions": [_version_json(one) for one in versions]},
         ("active", "version", "published", "target", "bytes", "secrets", "hosts"),
         [
             (
@@ -127,80 +115,76 @@ def show(project: str) -> None:
             )
             for one in versions
         ],
+        nothing="there are no versions; next: sealspace project publish NAME FILE",
     )
 
 
 # --- at the node ------------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def _publishing() -> AsyncIterator[Client]:
-    """Open the node with the rights to publish, or say how to get them."""
-    try:
-        async with owner_home().client() as client:
-            yield client
-    except (NotGranted, SpaceNotFound) as error:
-        raise NotGranted(
-            "this login may not write to your space public", hint="sealspace login --space public"
-        ) from error
-
-
+@at_node
 async def _publish(
-    name: str, wasm: bytes, target: Target, source: str | None, manifest: ProgramManifest, *, activate: bool
+    client: Client,
+    name: str,
+    wasm: bytes,
+    target: Target,
+    source: str | None,
+    manifest: ProgramManifest,
+    *,
+    activate: bool,
 ) -> Version:
     wallet = owner_home().wallet()
-    async with _publishing() as client:
-        programs = client.programs(public=True)
-        try:
-            return await programs.publish(
-                name, wasm, target=target, signer=wallet, source=source, manifest=manifest, activate=activate
-            )
-        except PreconditionFailed:
-            raise _overtaken(name) from None
+    with _explained(name):
+        return await client.programs(public=True).publish(
+            name, wasm, target=target, signer=wallet, source=source, manifest=manifest, activate=activate
+        )
 
 
-async def _activate(name: str, sha256: str) -> Active:
-    wallet = owner_home().wallet()
-    async with _publishing() as client:
-        try:
-            return await client.programs(public=True).activate(name, sha256, signer=wallet)
-        except NotFound:
-            raise NotThere(f"there is no such version of {name}", hint=f"sealspace project show {name}") from None
-        except PreconditionFailed:
-            raise _overtaken(name) from None
+@at_node
+async def _activate(client: Client, name: str, sha256: str) -> Active:
+    with _explained(name):
+        return await client.programs(public=True).activate(name, sha256, signer=owner_home().wallet())
 
 
-def _overtaken(name: str) -> AlreadyThere:
-    return AlreadyThere(
-        f"another version of {name} became active meanwhile", hint=f"look at it: sealspace project show {name}"
-    )
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Have refusals say what to do on the command line."""
+    try:
+        yield
+    except (NotGranted, SpaceNotFound) as error:
+        hint = "sealspace login --space public"
+        raise NotGranted("this login may not write to your space public", hint=hint) from error
+    except NotFound:
+        raise NotThere(f"there is no such version of {name}", hint=f"sealspace project show {name}") from None
+    except PreconditionFailed:
+        raise AlreadyThere(
+            f"another version of {name} became active meanwhile", hint=f"look at it: sealspace project show {name}"
+        ) from None
 
 
-async def _names(home: OwnerHome, developer: str | None) -> list[str]:
-    project = project_of(f"{developer or home.profile().owner}/x", home)
-    async with home.client() as client:
-        keys = client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list("projects/")
-        try:
-            return list(dict.fromkeys([key.split("/")[1] async for key in keys]))
-        except (NotFound, SpaceNotFound):
-            return []
+@at_node
+async def _names(client: Client, developer: str | None) -> list[str]:
+    project = project_of("x" if developer is None else f"{developer}/x")
+    keys = client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list("projects/")
+    try:
+        return list(dict.fromkeys([key.split("/")[1] async for key in keys]))
+    except (NotFound, SpaceNotFound):
+        return []
 
 
-async def _show(home: OwnerHome, text: str) -> tuple[ProjectId, Active | None, list[Version]]:
-    project = project_of(text, home)
-    async with home.client() as client:
-        read = reader(client, project)
-        prefix = project.version_key("")
-        try:
-            keys = [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
-        except (NotFound, SpaceNotFound):
-            keys = []
-        found = [await read_version(read, project, key.removeprefix(prefix)) for key in keys]
-        active = await read_active(read, project)
+@at_node
+async def _show(client: Client, text: str) -> tuple[ProjectId, Active | None, list[Version]]:
+    project = project_of(text)
+    read, prefix = reader(client, project), project.version_key("")
+    keys: list[str] = []
+    with suppress(NotFound, SpaceNotFound):
+        keys = [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
+    found = [await read_version(read, project, key.removeprefix(prefix)) for key in keys]
     versions = [one for one in found if one is not None]
     if not versions:
         raise NotThere(f"there is no project {project.text}", hint="sealspace project list")
-    return project, active, sorted(versions, key=lambda one: (one.published_at, one.sha256), reverse=True)
+    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
+    return project, await read_active(read, project), versions
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
@@ -216,9 +200,9 @@ def reader(client: Client, project: ProjectId) -> Reader:
     return read
 
 
-def project_of(text: str, home: OwnerHome) -> ProjectId:
+def project_of(text: str) -> ProjectId:
     """Read `<DID>/<name>`, or the name of a project of the owner's."""
-    return parse_project(text if "/" in text else f"{home.profile().owner}/{text}")
+    return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -233,8 +217,7 @@ def _target(file: Path, wasm: bytes) -> Target:
 
 
 def _manifest(file: Path) -> ProgramManifest:
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_MANIFEST_BYTES + 1)
+    data = read_named(file, most_bytes=_MAX_MANIFEST_BYTES)
     try:
         return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
     except InvalidJson:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +18,7 @@ from sealspace.run_calls import call_right
 from sealspace.runners import call_runner, start_of
 
 from ...errors import RunFailed
+from ..paths import NEW_FILE, read_named
 from ..shared import shared
 from ..terminal import print_json, print_lines, print_value
 from .owner_profile import OwnerHome, owner_home
@@ -46,11 +45,10 @@ _MAX_INPUT_BYTES: Final = 10_000_000
 @click.option(
     "--receipt",
     "receipt_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NEW_FILE,
     help="Where the receipt is kept, with the salt.",
 )
-def call(url: str, program: str, source: str | None, secrets: str | None, receipt_file: Path | None) -> None:
+def call(url: str, program: str, source: Path | None, secrets: str | None, receipt_file: Path | None) -> None:
     """Have the runner at URL run a published program, and print what it writes.
 
     The runner sees who calls: the owner who is logged in here.
@@ -74,16 +72,15 @@ def call(url: str, program: str, source: str | None, secrets: str | None, receip
         raise RunFailed(f"{error.get('code')}: {said}", hint=_hint(str(error.get("code")), url))
 
 
-def _body(home: OwnerHome, program: str, source: str | None, secrets: str | None) -> dict[str, Json]:
+def _body(home: OwnerHome, program: str, source: Path | None, secrets: str | None) -> dict[str, Json]:
     is_hash = "/" not in program and len(program) == 64
     body: dict[str, Json] = {
         "source": {"wasmSha256": checked_sha256(program, what="the program")}
         if is_hash
-        else {"project": project_of(program, home).text}
+        else {"project": project_of(program).text}
     }
     if source is not None:
-        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as stream:
-            data = stream.read(_MAX_INPUT_BYTES + 1)
+        data = read_named(source, most_bytes=_MAX_INPUT_BYTES)
         if len(data) > _MAX_INPUT_BYTES:
             raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
         try:

@@ -27,6 +27,7 @@ from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
 from ...errors import ConfigurationError
+from ..paths import NEW_FOLDER
 from ..shared import shared
 from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
@@ -53,9 +54,8 @@ class _Settings:
 @click.option(
     "--data",
     "folder",
-    metavar="DIR",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NEW_FOLDER,
     help="Where grants, used tokens and receipts are kept; of one runner alone.",
 )
 @click.option(
