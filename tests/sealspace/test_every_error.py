@@ -6,10 +6,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from error_causes import BASES, CAUSES, World
+from error_causes import BASES, CAUSES, World, cause
 
 from sealspace import errors
 from sealspace.errors import SealspaceError
+from sealspace.run_calls import read_call
+from sealspace.signed_statements import read_statement
+from sealspace.wallets import new_wallet
+
+
+@cause(errors.StatementInvalid)
+async def _no_statement(_: World) -> None:
+    read_statement(b"{}", "sealspace.example/v1", signer=new_wallet().did)
+
+
+@cause(errors.CallRefused)
+async def _no_call(_: World) -> None:
+    read_call("", None, program="", body=b"", runner=new_wallet().did, now=0)
 
 
 def every_class() -> Iterator[type[SealspaceError]]:

@@ -36,9 +36,7 @@ from sealspace.manifests import parse_manifest
 from sealspace.network_pins import NetworkPin
 from sealspace.node_evidence import NodePolicy
 from sealspace.portable import decode_portable
-from sealspace.run_calls import read_call
 from sealspace.session import Session, decode_session, key_session
-from sealspace.signed_statements import read_statement
 from sealspace.transport import Request, Transport, TransportSettings
 from sealspace.wallets import wallet_from_keystore
 from tee_backend.attestation.trust_root import parse_trust_root
@@ -595,15 +593,3 @@ async def _no_payload(world: World) -> None:
     envelope = await owner.encryption.encrypt(b"no payload", network=owner.encryption.network())
     await owner.kv("secrets").put("vault/secrets/A", envelope_bytes(envelope))
     await owner.secrets().get("A")
-
-
-@cause(errors.StatementInvalid)
-async def _no_statement(world: World) -> None:
-    owner = await world.owner()
-    read_statement(b"{}", "sealspace.example/v1", signer=owner.session.did)
-
-
-@cause(errors.CallRefused)
-async def _no_call(world: World) -> None:
-    owner = await world.owner()
-    read_call("", None, program="", body=b"", runner=owner.session.did, now=0)
