@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from capabilities.ambient import Clock, SystemClock
@@ -43,6 +43,7 @@ FRESH_S: Final = 5.0
 VERSION_FRESH_S: Final = 60.0
 """How long what is stated about a version is taken as it was read."""
 _MOST_REMEMBERED: Final = 1024
+_COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -149,7 +150,6 @@ class PublishedPrograms:
                 raise RunRefused("program-older")
             _remember(self._active, project, (self._clock.now(), active))
         _remember(self._versions, (project, version.sha256), (self._clock.now(), version))
-        _remember(self._by_hash, version.sha256, version)
         return self._found(version, None if active is None else project)
 
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:
@@ -162,9 +162,15 @@ class PublishedPrograms:
                 raise _unavailable(exc) from exc
             if code is None:
                 raise RunRefused("program-unknown")
+            self._note_hash(version, code)
             return code
 
         return Found(version, active_of, load)
+
+    def _note_hash(self, version: Version, code: bytes) -> None:
+        """Remember what a program of this hash is; from the bytes alone, for anybody may state things about them."""
+        if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
+            _remember(self._by_hash, version.sha256, replace(version, manifest=ProgramManifest()))
 
     def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
         public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)

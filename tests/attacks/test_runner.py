@@ -223,6 +223,17 @@ async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> 
     assert code(await stage.call("mine", secrets=stage.developer, source=by_hash)) == (403, "access-denied")
 
 
+async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> None:
+    """RN55: a program that is called by its hash runs whatever target and manifest others state about its bytes."""
+    version = await stage.publish("bytes", distinct("bytes"))
+    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    assert (await stage.call("bytes"))[0] == 200
+    await stage.publish("lies", distinct("bytes"), target="wasm32-wasip2", manifest=ProgramManifest(secrets=("NONE",)))
+    assert code(await stage.call("lies")) == (400, "program-target")
+    status, answer = await stage.call("bytes", secrets=stage.developer, source={"wasmSha256": version.sha256})
+    assert (status, answer["secrets"]) == (200, "delivered")
+
+
 # --- receipts and traces -------------------------------------------------------------------------------------------
 
 
