@@ -136,7 +136,7 @@ class Programs:
         Raises:
             InvalidInput: a name, the size, or a part of the manifest; or the signer is not the owner of the space.
             PreconditionFailed: another version became active meanwhile.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as every request.
         Does not check:
             Whether a runner can run it: `tee_backend.runner` says so.
         """
@@ -169,7 +169,7 @@ class Programs:
             NotFound: there is no such version.
             PreconditionFailed: another version became active meanwhile.
             StatementInvalid: what is stored is not the developer's.
-            InvalidInput, NodeRefused, TransportError.
+            InvalidInput, NodeRefused, TransportError: as every request.
         """
         project = self._project(name)
         version = await self.version(name, sha256)
@@ -204,7 +204,7 @@ class Programs:
 
         Raises:
             StatementInvalid: one is not the developer's.
-            NodeRefused, TransportError.
+            NodeRefused, TransportError: as every request.
         """
         project = self._project(name)
         prefix = project.version_key("")
@@ -216,7 +216,7 @@ class Programs:
 
         Raises:
             NotFound: there is no such version.
-            StatementInvalid, InvalidInput, NodeRefused, TransportError.
+            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
         """
         project = self._project(name)
         key = project.version_key(checked_sha256(sha256, what="a version"))
@@ -226,7 +226,7 @@ class Programs:
         """Return which version runs; None where none does.
 
         Raises:
-            StatementInvalid, InvalidInput, NodeRefused, TransportError.
+            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
         """
         project = self._project(name)
         try:
