@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
+from capabilities.errors import InvalidJson
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, parse_json
-from encryption_network.canonical_json import canonical_bytes
-from sealspace.errors import InvalidInput, NotGranted
+from sealspace.errors import BackendAnswerInvalid, InvalidInput, NotGranted
 from sealspace.private_files import replace_file
 from sealspace.project_names import checked_sha256
 from sealspace.published import MAX_PUBLISHED_BYTES
@@ -51,14 +51,15 @@ _MAX_INPUT_BYTES: Final = 10_000_000
 def call(url: str, program: str, source: Path | None, secrets: str | None, receipt_file: Path | None) -> None:
     """Have the runner at URL run a published program, and print what it writes.
 
-    The runner sees who calls: the owner who is logged in here.
+    The runner sees who calls, the owner who is logged in here, and the input. What it is, `sealspace backend show URL`
+    proves; this command does not ask.
     """
     place = owner_home()
     body = _body(place, program, source, secrets)
     answer = asyncio.run(_call(place, url, body, with_start=receipt_file is not None))
     if receipt_file is not None:
         kept: dict[str, Json] = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
-        replace_file(receipt_file, canonical_bytes(kept))
+        replace_file(receipt_file, json.dumps(kept).encode())
     if isinstance(text := answer.get("stderr"), str):
         print_lines(*text.splitlines(), err=True)
     error = answer.get("error")
@@ -109,7 +110,10 @@ async def _call(home: OwnerHome, url: str, body: dict[str, Json], *, with_start:
         home.keep_session(session)
         answer = await call_runner(url, session, body)
     if with_start:
-        answer["start"] = parse_json(await start_of(url), max_bytes=MAX_PUBLISHED_BYTES)
+        try:
+            answer["start"] = parse_json(await start_of(url), max_bytes=MAX_PUBLISHED_BYTES)
+        except InvalidJson:
+            raise BackendAnswerInvalid("the runner's start document cannot be read") from None
     return answer
 
 

@@ -11,6 +11,7 @@ from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import InvalidCanonicalJson
 from sealspace.backends import Seen
 from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.published import MAX_PUBLISHED_BYTES, Published
@@ -68,15 +69,14 @@ def verify(
 
 async def _verified(kept: dict[str, Json], start: str | None, inspector: BoundVerifier) -> VerifiedRun:
     if start is None:
-        document = canonical_bytes(kept["start"]) if "start" in kept else b""
+        document = _canonical(kept["start"]) if "start" in kept else b""
     elif "://" in start:
         document = await start_of(start)
     else:
         document = read_named(Path(start), most_bytes=MAX_PUBLISHED_BYTES)
     if not document:
         raise InvalidInput("the runner's start document is missing", hint="name it: --start FILE or --start URL")
-    receipt = kept.get("receipt", kept)
-    return await verify_run(canonical_bytes(receipt), document, inspector)
+    return await verify_run(_canonical(kept.get("receipt", kept)), document, inspector)
 
 
 def _seen(run: VerifiedRun) -> Seen:
@@ -111,6 +111,13 @@ def _object(data: bytes, file: Path) -> dict[str, Json]:
         raise StatementInvalid(
             f"{file} holds no receipt of a run", hint="sealspace runner call URL PROGRAM --receipt FILE keeps one"
         ) from None
+
+
+def _canonical(value: Json) -> bytes:
+    try:
+        return canonical_bytes(value)
+    except InvalidCanonicalJson as error:
+        raise StatementInvalid("what was kept is not what a runner writes") from error
 
 
 def _data(path: Path) -> bytes:

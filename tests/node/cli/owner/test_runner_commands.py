@@ -100,6 +100,23 @@ async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerS
     assert refused.next.startswith(f"sealspace runner grant {stage.url}")
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "[]",
+        "{}",
+        '{"receipt": 1.5, "start": {}}',
+        '{"receipt": {}, "start": {"quote": 1e3}}',
+        '{"receipt": {"type": []}, "start": "x"}',
+    ],
+)
+async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None:
+    """Any file is judged, or refused in two lines."""
+    (tmp_path / "kept").write_text(kept)
+    ran = await desk.run("runner", "verify", str(tmp_path / "kept"))
+    assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, ran
+
+
 async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
     """One is published beside the active one, activated, and shown with what it wants."""
     await with_secret(desk)
