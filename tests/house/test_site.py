@@ -1,9 +1,12 @@
 """The documentation as a site: it builds, its links hold, and it loads nothing from elsewhere."""
 
+import json
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from pages.demo_cast import CAST, lines_of
@@ -12,7 +15,46 @@ from tests_support import REPOSITORY
 
 SETTINGS = REPOSITORY / "mkdocs.yml"
 README = (REPOSITORY / "README.md").read_text("utf-8")
-_LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\"\s>]+)")
+_OF_STYLESHEET = re.compile(r"url\(\s*[\"']?([^\"')\s]+)")
+
+
+class Addresses(HTMLParser):
+    """What a page names: `linked` by ordinary links, `loaded` by everything else, with what its script loads."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.linked: set[str] = set()
+        self.loaded: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep the addresses of one element."""
+        names = {value or "" for name, value in attrs if name in ("href", "src", "data", "poster")}
+        (self.linked if tag == "a" else self.loaded).update(names)
+
+    def handle_data(self, data: str) -> None:
+        """Keep the address of the search, which the theme hands to its script in JSON."""
+        if self.get_starttag_text() == '<script id="__config" type="application/json">' and data.startswith("{"):
+            config = json.loads(data)
+            self.loaded |= {config["search"], config["base"].rstrip("/") + "/search/search_index.json"}
+
+
+def missing(place: Path, page: Path, addresses: set[str]) -> set[str]:
+    """Return those that point into the site where there is no file."""
+    lost = set()
+    for address in addresses:
+        parts = urlsplit(address)
+        path = unquote(parts.path)
+        target = place / path[1:] if path.startswith("/") else page.parent / path
+        target = target / "index.html" if target.is_dir() else target
+        if not parts.scheme and not parts.netloc and path and not target.is_file():
+            lost.add(address)
+    return lost
+
+
+def elsewhere(addresses: set[str]) -> set[str]:
+    """Return those of another origin."""
+    return {one for one in addresses if urlsplit(one).netloc or urlsplit(one).scheme not in ("", "data")}
 
 
 def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
@@ -22,12 +64,20 @@ def build(settings: Path, place: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Every link and anchor between pages holds, and no page names a script, font or picture of another host."""
+    """Every file that a page names is there, and no page names a script, style, font or picture of another host."""
     built = build(SETTINGS, tmp_path)
     assert built.returncode == 0, built.stderr
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
     assert {"index.html", "docs/tutorial.html", "spec/operations/commands.html"} < set(pages) and len(pages) > 50
-    assert {name: found for name, text in pages.items() if (found := _LOADED.findall(text))} == {}
+    named = {tmp_path / name: Addresses(text) for name, text in pages.items()}
+    every = {path: one.linked | one.loaded for path, one in named.items()}
+    loaded = {path: one.loaded for path, one in named.items()}
+    for path in tmp_path.rglob("*.css"):
+        loaded[path] = every[path] = set(_OF_STYLESHEET.findall(path.read_text("utf-8")))
+    home = {Path(urlsplit(one).path).suffix for one in loaded[tmp_path / "index.html"]}
+    assert {".css", ".js", ".json", ".png", ".svg"} <= home, "the addresses of the theme are seen"
+    assert {path: lost for path, ones in every.items() if (lost := missing(tmp_path, path, ones))} == {}
+    assert {path: found for path, ones in loaded.items() if (found := elsewhere(ones))} == {}
     for name in (
         "sealspace.client.Client.sign_in",
         "sealspace.secrets.Secrets.put",

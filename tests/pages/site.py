@@ -14,12 +14,13 @@ _PARTS: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CODE_OF_CONDUC
 _FOLDERS: Final = ("docs", "spec", "examples")
 
 
-def on_files(_files: Files, config: MkDocsConfig) -> Files:
-    """Return all files of the site, by their paths in the repository."""
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Return all files of the site: those of the theme, and the pages by their paths in the repository."""
+    of_theme = [file for file in files if file.src_dir != config.docs_dir]
     paths = [_REPOSITORY / name for name in _PARTS]
     paths += sorted(path for name in _FOLDERS for path in (_REPOSITORY / name).rglob("*") if path.is_file())
     paths.append(_REPOSITORY / "tests" / "README.md")
-    return Files([File.generated(config, _name(path), abs_src_path=str(path)) for path in paths])
+    return Files([*of_theme, *(File.generated(config, _name(path), abs_src_path=str(path)) for path in paths)])
 
 
 def _name(path: Path) -> str:

@@ -36,7 +36,7 @@ COMPOSER = shutil.which("docker-compose")
 
 def test_what_the_image_is_made_of_exists() -> None:
     """Everything that is copied is in the repository and is sent to the build, or comes from an earlier stage."""
-    sent = [line for line in (REPOSITORY / ".containerignore").read_text().splitlines() if line.startswith("!")]
+    sent = [line for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     stages = {one.words[-1]: one.stage for one in _all("FROM") if " AS " in one.text}
     copied = []
     for one in _all("COPY"):
