@@ -20,7 +20,7 @@ PACKAGES: Final = ("node", "tee_backend", "sealspace", "encryption_network", "sp
 NEEDED: Final = ("encryption_network", "capabilities")
 """What every module of this package imports."""
 _SEPARATE: Final = (
-    "give sealspace an environment of its own: python -m venv ENV && ENV/bin/pip install 'sealspace[node]'"
+    "give sealspace an environment of its own: in a clone, python -m venv ENV && ENV/bin/pip install '.[node]'"
 )
 _BESIDE: Final = __file__.rsplit(os.sep, 2)[0]  # the six always lie side by side
 _PROGRAMS: Final = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")

@@ -35,7 +35,7 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Found:
     if not _OLDEST <= version < _TOO_NEW:
         raise ConfigurationError(
             f"this is Python {'.'.join(map(str, version))}, and sealspace needs 3.11 to 3.13",
-            hint="python3.13 -m venv ENV && ENV/bin/pip install sealspace",
+            hint="in a clone of sealspace: python3.13 -m venv ENV && ENV/bin/pip install '.[node]'",
         )
     return f"{platform.python_version()} at {sys.executable}"
 

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from believing import believing
 from owner_desk import OwnerDesk, owner_desk
+from packaging.requirements import Requirement
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
@@ -163,7 +164,9 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", workflow) == []
     steps = re.findall(r"^( *)(?:- )?run: (?:\|\n((?:\1  .*\n)+)|(.*)\n)", workflow, re.MULTILINE)
     install, sign_in, deploy, sign_out = [block or line for _, block, line in steps]
-    assert install == "pip install sealspace"
+    assert install == 'pip install "sealspace @ $SEALSPACE_CODE"'
+    (code,) = re.findall(r"^  SEALSPACE_CODE: (\S+)$", workflow, re.MULTILINE)
+    assert Requirement(f"sealspace @ {code}").url == code and re.search(r"@[0-9a-f]{40}$", code), "a pinned commit"
     assert (await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")).status == 0
     assert (await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")).status == 0
     program = tmp_path / "deploy.sh"
@@ -171,11 +174,11 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
         '#!/bin/sh\nprintf %s "$API_KEY" > deployed\necho "deployed with $API_KEY, ${WALLET-no wallet}"\n'
     )
     program.chmod(0o755)
-    # Installed here already. What a step leaves in the file GITHUB_ENV is in the environment of those after it.
-    script = f"(\n{install}\n)\n(\n{sign_in}\n)\n. ./variables\nunset WALLET\n(\n{deploy}\n)\n(\n{sign_out}\n)\n"
+    # It is installed here. What a step leaves in the file GITHUB_ENV is in the environment of those after it.
+    script = f"(\n{sign_in}\n)\n. ./variables\nunset WALLET\n(\n{deploy}\n)\n(\n{sign_out}\n)\n"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {"HOME": str(tmp_path), "PATH": path, "SEALSPACE_NODE": bench.desk.node}
-    runner = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": "variables", "PIP_NO_INDEX": "1"}
+    runner = {"RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": "variables"}
     process = await asyncio.create_subprocess_exec(
         *("bash", "-e", "-a", "-o", "pipefail", "-c", script),
         stdout=subprocess.PIPE,
@@ -188,5 +191,6 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     assert process.returncode == 0, printed
     assert "deployed with ***, no wallet" in printed and VALUE not in printed
     assert (tmp_path / "deployed").read_text() == VALUE
+    assert not (tmp_path / "sealspace" / "wallet.key").exists()
     left = {file.name for file in (tmp_path / "sealspace").iterdir()}
     assert not left & {"wallet.key", "session.json"}

@@ -1,5 +1,6 @@
 """Every block of README.md, of `docs` and of spec/recipes.md does what it says, in order, as a reader would type it."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ from tests_support import REPOSITORY
 
 from node.cli import main
 
+README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
 BLOCKS = {
     path.relative_to(REPOSITORY).as_posix(): blocks_of(path.read_text("utf-8"))
-    for path in (REPOSITORY / "README.md", *DOCS, REPOSITORY / "spec" / "recipes.md")
+    for path in (README, *DOCS, REPOSITORY / "spec" / "recipes.md")
 }
 RUN = [name for name, blocks in BLOCKS.items() if any(block.kind != "left out" for block in blocks)]
 # A page that begins with one of these has a node of its own; the others suppose that of the tutorial.
@@ -77,6 +79,23 @@ def test_every_block_does_what_it_says(
     ended = run_page((REPOSITORY / name).read_text("utf-8"), folder, programs=programs, node_port=port)
     assert ended.problem is None, ended.problem
     assert len(ended.printed) == sum(block.kind != "left out" for block in BLOCKS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.xdist_group("pages")
+def test_the_tutorial_holds_after_the_quick_start(tmp_path: Path, programs: Path) -> None:
+    """As on its own: what the quick start leaves in the home and in the clone is not in its way, and stays as it is."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (quick_start,) = re.findall(r"^## The first secret.*?(?=^## )", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    quick_start = quick_start.replace("ENV/bin/", "")  # the commands as they are; the page's own test has the names
+    ended_node = "```sh\nkill %1\nwait %1 || true\nCLONE=$PWD\nsha256sum ~/.sealspace/*.* > ~/before\n```\n"
+    unchanged = '```sh\ntest "$PWD" != "$CLONE"\nsha256sum --check --strict ~/before\n```\n'
+    tutorial = (REPOSITORY / "docs" / "tutorial.md").read_text("utf-8")
+    ended = run_page("\n".join([quick_start, ended_node, tutorial, unchanged]), folder, programs=programs)
+    assert ended.problem is None, ended.problem
+    assert "wallet.key: OK" in ended.printed[-1] and "session.json: OK" in ended.printed[-1]
 
 
 def test_what_is_left_out_says_why(record_property: Callable[[str, object], None]) -> None:

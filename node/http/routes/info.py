@@ -26,7 +26,7 @@ GET /healthz       whether it runs
 GET /readyz        whether it can write
 GET /openapi.json  its routes, as OpenAPI describes them
 
-To use it: pip install sealspace, then sealspace login with this address, then sealspace --help.
+To use it: install sealspace as its README says, then sealspace login with this address, then sealspace --help.
 The documentation is README.md and the folder spec of the project sealspace.
 """
 """The text of /; nothing in it depends on this node."""
