@@ -167,6 +167,7 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     assert install == 'pip install "sealspace @ $SEALSPACE_CODE"'
     (code,) = re.findall(r"^  SEALSPACE_CODE: (\S+)$", workflow, re.MULTILINE)
     assert Requirement(f"sealspace @ {code}").url == code and re.search(r"@[0-9a-f]{40}$", code), "a pinned commit"
+    assert sign_in.index("trap 'rm -f ") < sign_in.index("printenv WALLET"), "the key goes, however the login ends"
     assert (await bench.desk.run("login", bench.desk.node, "--new", home=tmp_path / "ci")).status == 0
     assert (await bench.desk.run("secret", "put", "API_KEY", given=VALUE, home=tmp_path / "ci")).status == 0
     program = tmp_path / "deploy.sh"
