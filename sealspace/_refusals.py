@@ -32,6 +32,11 @@ _UNAUTHORIZED_ACTION = re.compile(
 )
 _REVOKED = re.compile(r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)")
 _RELEASE = re.compile(r"^release refused: (?P<reason>[\w-]+)")
+_REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
+_AFTER_A_RESTORE = (
+    "a node that was restored answers some minutes after the restore: wait and repeat; its start says from when on; "
+    "else set the clocks of this machine and of the node"
+)
 _OUTSIDE_WINDOW = re.compile(
     r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet valid|^Child delegation "
 )
@@ -113,4 +118,7 @@ def _by_status(status: int, text: str, asked: str) -> NodeRefused:
         return (SpaceNotFound if text == "Space not found" else NotFound)(status, text, asked=asked)
     if status >= 500:
         return NodeFailure(status, text, asked=asked)
-    return _BY_STATUS.get(status, NodeRefused)(status, text, asked=asked)
+    refusal = _BY_STATUS.get(status, NodeRefused)(status, text, asked=asked)
+    if text.startswith(_REPLAY_UNKNOWN):
+        refusal.hint = _AFTER_A_RESTORE
+    return refusal

@@ -321,9 +321,10 @@ class Encryption:
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
         request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
+        node_id = await self._caller.node_id()  # first: another node is not one that lacks the network
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))
-        return self._checked(value, network, node_id=await self._caller.node_id(), nonce=nonce)
+        return self._checked(value, network, node_id=node_id, nonce=nonce)
 
     def _checked(self, value: dict[str, Json], network: NetworkId, *, node_id: str, nonce: str) -> Descriptor:
         try:

@@ -42,19 +42,19 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
             does not give it.
     """
     if config.secret.value is not None:
-        return _bounded(_from_text(config.secret.value), "secret.value")
+        return _bounded(_from_text(config), "secret.value", config)
     if config.secret.file is not None:
-        return _from_file(Path(config.secret.file))
+        return _from_file(Path(config.secret.file), config)
     if config.secret.platform:
         return _from_platform(config)
     path = config.data / SECRET_FILE_NAME
     if path.exists():
         _refuse_open_file(path)
-        return _from_file(path)
+        return _from_file(path, config)
     if (config.data / STORE_FOLDER_NAME).exists():
         raise SecretUnusable(
             f"the data folder {config.data} holds a store, but its secret is missing",
-            hint=f"put the store's secret back as {path} with mode 0600, or name it with --secret-file",
+            hint=f"put the store's secret back as {path.absolute()} with mode 0600, or name it with --secret-file",
         )
     secret = _make(path, entropy)
     if on_made is not None:
@@ -85,40 +85,53 @@ def _from_platform(config: Config) -> bytes:
             f"the platform gives no root secret ({error.code}){detail}",
             hint="sealspace doctor; is the guest agent's socket mounted, and platform.socket right?",
         ) from None
-    return _bounded(secret, "the platform")
+    return _bounded(secret, "the platform", config)
 
 
-def _from_text(text: str) -> bytes:
+def _from_text(config: Config) -> bytes:
     try:
-        return bytes(decode_multibase("u" + text)[1])  # strict: no padding, no spare bits, no other alphabet
+        # Strict: no padding, no spare bits, no other alphabet.
+        return bytes(decode_multibase(f"u{config.secret.value}")[1])
     except ValueError:
-        raise SecretUnusable(
-            "secret.value is not base64url without padding",
-            hint="make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='",
-        ) from None
+        raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config)) from None
 
 
-def _from_file(path: Path) -> bytes:
+def _from_file(path: Path, config: Config) -> bytes:
     try:
         with path.open("rb") as stream:
             secret = stream.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise SecretUnusable(f"cannot read the secret file {path}: {reason}", hint=f"ls -l {path}") from None
-    return _bounded(secret, str(path))
+    return _bounded(secret, str(path.absolute()), config, path=path.absolute())
 
 
-def _bounded(secret: bytes, source: str) -> bytes:
+def _bounded(secret: bytes, source: str, config: Config, *, path: Path | None = None) -> bytes:
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise SecretUnusable(
             f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}",
-            hint="make one: head -c 32 /dev/urandom > secret && chmod 600 secret",
+            hint=_how_to_mend(config, path),
         )
     return secret
 
 
+def _how_to_mend(config: Config, path: Path | None = None) -> str:
+    """Return what to do about a secret that cannot be used, in the file `path` or else in the settings.
+
+    What is left of a store's secret is never to be replaced by a new one.
+    """
+    has_store = (config.data / STORE_FOLDER_NAME).exists() or config.store.url is not None
+    if path is not None:
+        mend = f"put the store's secret back at {path} from your copy"
+        return mend if has_store else f"{mend}; for a new node name a file of 32 random bytes with --secret-file"
+    if has_store:
+        return "put the store's secret back into secret.value from your copy"
+    return "for a new node make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"
+
+
 def _refuse_open_file(path: Path) -> None:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path = path.absolute()
         raise SecretUnusable(f"the secret file {path} is open to others", hint=f"chmod 600 {path}")
 
 

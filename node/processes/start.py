@@ -4,6 +4,9 @@ Every process that opens the store does this; the very first one writes the rows
 until it is done.
 """
 
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from capabilities.ambient import Clock, Entropy
@@ -19,6 +22,7 @@ from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreFull, S
 from spaces.grants.delegations import DelegationCache, Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import Identity, open_identity
+from spaces.keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
 from spaces.store.contract import ABSENT, Commit, Store
 from spaces.values.value_heads import Values
 
@@ -178,6 +182,25 @@ async def load_collateral(services: Services) -> None:
         return
     rules = refresh_rules(services.config.collateral)
     await import_folder(services.store, Path(folder), root=services.trust_root, clock=services.clock, rules=rules)
+
+
+async def report_closed_minutes(services: Services) -> None:
+    """Say once, at the start over a store that was restored, until when requests are refused (BK5)."""
+    floor = (await services.store.read((CLAIM_FLOOR_KEY,))).records[0]
+    if floor is None or not floor.value:
+        return
+    now = services.clock.now()
+    ahead_s = floor_ahead_s(floor.value, now)
+    if not ahead_s:
+        return
+    open_from = datetime.fromtimestamp(now + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with suppress(OSError):  # as for every log line
+        print(
+            f"the store was restored: tokens that expire before {open_from} are refused, as they may have "
+            "been used before; every client is answered from then on",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:

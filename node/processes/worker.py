@@ -22,7 +22,7 @@ from ..logs import configure_logs, describe, log_event, log_warning
 from ..storage.stores import worker_store
 from .event_loop import loop_factory, loop_name
 from .launch import Launch, receive_launch, report_ready, report_refusal
-from .start import claim_store, load_collateral
+from .start import claim_store, load_collateral, report_closed_minutes
 
 if TYPE_CHECKING:
     from ..metrics.measuring import Measuring
@@ -67,6 +67,8 @@ async def _work(launch: Launch) -> None:
         )
         if launch.first:
             await load_collateral(services)
+        if launch.first and not launch.again:
+            await report_closed_minutes(services)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
             async with (

@@ -104,7 +104,10 @@ async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
 async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene) -> None:
     """A node that names itself by another key is sent nothing that opens a secret."""
     scene.lie("/info", nodeId=OTHER)
-    for asked in (scene.client.info, lambda: scene.client.secrets().get("API_KEY")):
+    encryption = scene.client.encryption
+    unknown = encryption.network("unknown")  # not one that this node lacks: it is another node
+    reading = scene.client.secrets()
+    for asked in (scene.client.info, lambda: reading.get("API_KEY"), lambda: encryption.descriptor(unknown)):
         with pytest.raises(NodeMismatch, match="the session was made at"):
             await asked()
 

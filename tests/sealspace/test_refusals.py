@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.operations.errors import ReplayUnknown
 from sealspace._refusals import refusal_of
 from sealspace.errors import (
     ActionNotAuthorized,
@@ -61,6 +62,13 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
     refusal = refusal_of(status, TEXT, text.encode())
     assert kind is type(refusal)
     assert (status, text) == (refusal.status, refusal.text)
+
+
+def test_a_restored_node_is_waited_for() -> None:
+    """Who is refused because minutes are closed is not sent to make the request anew, which does not help (BK5)."""
+    refusal = refusal_of(409, TEXT, str(ReplayUnknown()).encode())
+    assert type(refusal) is DuplicateRequest and "wait and repeat" in refusal.hint
+    assert refusal_of(409, TEXT, b"duplicate invocation").hint == DuplicateRequest.default_hint
 
 
 def test_what_is_missing_is_read_out_of_the_text() -> None:

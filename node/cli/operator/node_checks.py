@@ -203,7 +203,7 @@ def _keyring(config: Config) -> Keyring:
     is_made_here = secret.value is None and secret.file is None and not secret.platform
     if is_made_here and not (config.data / SECRET_FILE_NAME).exists():
         raise SecretUnusable(
-            f"the store's root secret is missing: there is no {config.data / SECRET_FILE_NAME}",
+            f"the store's root secret is missing: there is no {(config.data / SECRET_FILE_NAME).absolute()}",
             hint="put the store's secret back there with mode 0600, or name it: secret.file",
         )
     try:

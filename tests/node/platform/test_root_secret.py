@@ -95,6 +95,25 @@ def test_lost_secret_is_not_replaced(tmp_path: Path, entropy: CountingEntropy) -
     assert not (tmp_path / "data" / "secret").exists()
 
 
+def test_a_damaged_secret_of_a_store_is_put_back(
+    tmp_path: Path, entropy: CountingEntropy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a store is, what is left of its secret is to be replaced by the owner's copy, and never by a new one."""
+    (tmp_path / "data" / "store").mkdir(parents=True)
+    path = tmp_path / "data" / "secret"
+    path.write_bytes(b"a" * 16)
+    path.chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    for settings in (Config(store=Store(data="data")), _config(tmp_path, file="data/secret")):
+        with pytest.raises(SecretUnusable) as refused:
+            load_root_secret(settings, entropy)
+        assert refused.value.hint == f"put the store's secret back at {path} from your copy"
+    for text in ("canary=", "A" * 8):
+        with pytest.raises(SecretUnusable) as refused:
+            load_root_secret(_config(tmp_path, value=text), entropy)
+        assert refused.value.hint == "put the store's secret back into secret.value from your copy"
+
+
 def test_unwritable_folder_is_refused(tmp_path: Path, entropy: CountingEntropy) -> None:
     """A data folder that cannot be made is an error with a next step."""
     (tmp_path / "data").write_text("a file")

@@ -11,15 +11,16 @@ from capabilities.chain import Ancestor, Registered
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import ReleaseRecord
-from node.config.tree import Config, Hosting, Release, Store
+from node.cli.terminal import time_text
+from node.config.tree import Config, Hosting, Http, Release, Store
 from node.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from node.processes.embedded import embedded_node
-from node.processes.start import claim_store, hosting_policy
+from node.processes.start import claim_store, hosting_policy, report_closed_minutes
 from node.release_terms import in_force, loosened, recorded_release
 from node.term_files import read_node_policy
 from spaces.documents.evidence import release_record_key
 from spaces.grants.delegations import registration_puts
-from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from spaces.migrations import OLDEST_SCHEMA
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
@@ -225,3 +226,18 @@ async def test_a_damaged_record_refuses(tmp_path: Path) -> None:
         await store.close()
         with pytest.raises(StoreMisused, match="cannot be read"):
             await _start(tmp_path)
+
+
+async def test_a_restored_store_says_from_when_on_it_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed minutes that are ahead are said at the start; those behind are not (BK5)."""
+    async with embedded_node(Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))) as node:
+        minute = int(node.services.clock.now()) // 60
+        for ahead, said in ((-1, ""), (7, time_text(60 * (minute + 7)))):
+            closed = (minute + ahead).to_bytes(4, "big")
+            await node.services.store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, closed),)))
+            capsys.readouterr()
+            await report_closed_minutes(node.services)
+            lines = capsys.readouterr().err.splitlines()
+            assert (len(lines), said in "".join(lines)) == (bool(said), True)
