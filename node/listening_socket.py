@@ -16,16 +16,18 @@ from sealspace.printable import printable
 
 from .errors import ConfigurationError
 
-_HINT: Final = "choose another: --port 0"
+_SERVE: Final = "sealspace serve"
+_MAX_PORT: Final = 65_535
 _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 
-def bind_socket(host: str, port: int, *, hint: str = _HINT) -> socket.socket:
+def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
     """Return a TCP socket bound to an address; port 0 chooses a free one.
 
     Args:
         host, port: the address.
-        hint: what to do if the address is not available.
+        command: takes another port by `--port`.
+        hint: what to do if the address is not available; by default the command with another port.
 
     Raises:
         ConfigurationError: the address does not exist on this machine, or is in use.
@@ -35,13 +37,13 @@ def bind_socket(host: str, port: int, *, hint: str = _HINT) -> socket.socket:
         family, kind, protocol, _, address = resolved[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _unusable(host, port, error, hint) from None
+        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise _unusable(host, port, error, hint) from None
+        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
     return bound
 
 
@@ -58,7 +60,7 @@ def begin_to_listen(bound: socket.socket, backlog: int) -> None:
         bound.listen(backlog)
     except OSError as error:
         host, port = bound.getsockname()[:2]
-        raise _unusable(host, port, error, _HINT) from None
+        raise _unusable(host, port, error, _hint(error, _SERVE, port)) from None
 
 
 def url_of(bound: socket.socket) -> str:
@@ -72,6 +74,13 @@ def _unusable(host: str, port: int, error: OSError, hint: str) -> ConfigurationE
     if error.errno == errno.EADDRINUSE:
         reason = f"{process_at(port) or 'another process'} listens there already"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint)
+
+
+def _hint(error: OSError, command: str, port: int) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return "name an address of this machine: --host ADDRESS --port PORT"
+    # The next port, not any free one: clients have to know it.
+    return f"end that process, or {command} --port {port + 1 if port < _MAX_PORT else port - 1}"
 
 
 def process_at(port: int) -> str:

@@ -39,7 +39,7 @@ def dev(port: int, name: str, data: Path | None) -> None:
 
     Prints the three commands that come next, for another terminal. Ctrl-C ends everything.
     """
-    bind_socket(_HOST, port).close()  # before anything is made; says so if the port is taken
+    bind_socket(_HOST, port, command="sealspace dev").close()  # before anything is made; says so if the port is taken
     folder = Path(tempfile.mkdtemp(prefix="sealspace-dev-")) if data is None else data.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

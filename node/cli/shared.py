@@ -33,12 +33,14 @@ class Shared:
         home_folder: where the owner's session and grants are kept; `owner_home()` opens it.
         node: address of the node; None: the one of the last login.
         quiet: leave out words that are neither data nor errors.
+        names_login: whether `--home` or `--node` was given, not only a variable.
     """
 
     as_json: bool
     home_folder: Path
     node: str | None
     quiet: bool
+    names_login: bool = False
 
 
 def shared() -> Shared:
@@ -51,6 +53,7 @@ def shared() -> Shared:
         home_folder=Path.home() / FOLDER_NAME if home is None else Path(home),
         node=given.get(_META + "node") or _variable(NODE_VARIABLE),
         quiet=bool(given.get(_META + "quiet")),
+        names_login=any(_META + name in given for name in ("home", "node")),
     )
 
 

@@ -16,6 +16,7 @@ from sealspace.errors import InvalidInput
 from ...config.loading import CONFIG_FILE_NAME
 from ...config.redaction import NOT_IN_A_FILE, Redacted
 from ...config.tree import Config, setting_types
+from ...platform.root_secret import STORE_FOLDER_NAME
 from ..terminal import print_lines, print_rows, words
 from .settings import config_with_sources, data_options
 from .settings_table import Setting, settings
@@ -68,7 +69,17 @@ def init(file: Path) -> None:
         ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(settings_file())
-    words(f"wrote {file}; a node reads it where it is named", f"next: sealspace serve --config {file}")
+    folder = file.parent
+    is_here = folder.resolve() == Path.cwd()
+    if file.name != CONFIG_FILE_NAME or is_here:
+        words(f"wrote {file}; a node reads it where it is named", f"next: sealspace serve --config {file}")
+    elif (folder / STORE_FOLDER_NAME).is_dir() or folder.resolve() == Path(Config().store.data).resolve():
+        words(f"wrote {file}; a node reads it where its data folder is named", f"next: sealspace serve --data {folder}")
+    else:
+        words(
+            f"wrote {file}; a node reads it where it is named, or where {folder} is named as the data folder",
+            f"next: sealspace serve --config {file}",
+        )
 
 
 def settings_file() -> str:

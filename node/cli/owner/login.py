@@ -140,7 +140,14 @@ def _key_file(
     named = keystore or key_file
     if named is not None:
         return named.absolute(), keystore is not None
-    return (place.default_key_file.absolute(), False) if before is None else (before.key_file, before.is_keystore)
+    if before is None:
+        return place.default_key_file.absolute(), False
+    if place.is_of_another_home(before.key_file):
+        words(
+            f"the wallet's key is taken from another home: {before.key_file}",
+            "name the one that is meant: sealspace login --key-file FILE",
+        )
+    return before.key_file, before.is_keystore
 
 
 def _new_wallet(path: Path, before: Profile | None) -> tuple[WalletSigner, bytes | None]:

@@ -56,6 +56,9 @@ def owner_checks(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
 
 
 def _key(home: OwnerHome, profile: Profile) -> Found:
+    if home.is_of_another_home(profile.key_file):
+        hint = f"sealspace login {profile.node} --key-file FILE names the one that is meant"
+        return Diagnosis("key", WARNING, f"in another home: {profile.key_file}", hint)
     if not profile.is_keystore:
         return f"in {profile.key_file}, of {home.wallet().did}"
     try:

@@ -1,6 +1,6 @@
 """An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of mode 0600.
 
-    ~/.sealspace/profile.json       node, owner, where the key is, what the owner trusts and demands; no secret
+    ~/.sealspace/profile.json       node, owner, the key's file, what the owner trusts and demands; no secret
                  session.json       the session that the wallet signed in, with its key
                  wallet.key         the wallet's private key as 64 hex digits, unless another file is named
                  grants/<cid>.json  grants that were made from here, in portable form, and to which address
@@ -39,7 +39,8 @@ from sealspace.private_files import replace_file
 from sealspace.session import Session, load_session, save_session
 
 from ...errors import KeyFileUnusable, NotSignedIn
-from ..shared import shared
+from ..shared import FOLDER_NAME, shared
+from ..terminal import words
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
 from .wallet_files import open_keystore, read_wallet
@@ -143,13 +144,22 @@ class OwnerHome:
         return Profile(
             node=node,
             owner=owner,
-            key_file=Path(key_file),
+            key_file=self.folder.absolute() / key_file,  # a relative path is within the folder, which may be copied
             trust_root=_optional_path(value.get("trustRoot")),
             collateral=_optional_path(value.get("collateral")),
             node_policy=node_policy,
             spaces=tuple(map(str, spaces)),
             is_keystore=value.get("keystore") is True,
         )
+
+    def _within(self, path: Path) -> str:
+        own = self.folder.absolute()
+        return str(path.relative_to(own) if path.is_relative_to(own) else path)
+
+    def is_of_another_home(self, path: Path) -> bool:
+        """Whether a file is in the folder of another login, as the key of a home that was copied by its whole path."""
+        is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
+        return is_home and path.parent.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
         """Return the session that the last login stored; it may have ended.
@@ -174,7 +184,7 @@ class OwnerHome:
             "v": _VERSION,
             "node": profile.node,
             "owner": profile.owner,
-            "keyFile": str(profile.key_file),
+            "keyFile": self._within(profile.key_file),
             "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
             "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
@@ -240,6 +250,8 @@ class OwnerHome:
             NotSignedIn, KeyFileUnusable.
         """
         profile = self.profile()
+        if self.is_of_another_home(profile.key_file):
+            words(f"the wallet's key is taken from another home: {profile.key_file}")
         wallet = profile.wallet()
         if wallet.did != profile.owner:
             raise KeyFileUnusable(f"{profile.key_file} holds the key of another wallet", hint=_again(profile))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import click
 
+from ...errors import NotThere
 from ..terminal import words
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_environment import child_environment
@@ -26,10 +27,16 @@ from .secret_values import Value, read_values
     metavar="A,B",
     help="Hand over these too although programs take orders from variables of these names, like PATH.",
 )
+@click.option("--allow-empty", is_flag=True, help="Run the command even if there is no secret to hand over.")
 @click.option("--no-mask", is_flag=True, help="Do not mask: the command gets this terminal itself.")
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
-    scope: str | None, only: str | None, allow_override: str | None, no_mask: bool, command: tuple[str, ...]
+    scope: str | None,
+    only: str | None,
+    allow_override: str | None,
+    allow_empty: bool,
+    no_mask: bool,
+    command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
 
@@ -41,8 +48,11 @@ def run(
     """
     keep_out_of_core_dumps()
     values = read_values(None if only is None else _names(only), scope=scope)
-    if not values:
-        words("no secrets to hand over; next: sealspace secret list --all")
+    if not values and not allow_empty:  # of a wrong wallet or scope: the command would run without its keys
+        raise NotThere(
+            "there are no secrets to hand over, so the command was not started",
+            hint="sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or add --allow-empty",
+        )
     environment = child_environment(os.environb, values, allowed=_names(allow_override or ""))
     if no_mask:
         replace_process(command, environment)

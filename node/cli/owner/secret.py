@@ -7,6 +7,7 @@ arguments to everybody on the machine, and a shell keeps them.
 import secrets as random
 import string
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ import click
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 from sealspace.client import Client
-from sealspace.errors import InvalidInput, NotFound, PreconditionFailed
-from sealspace.secrets import MAX_SECRET_BYTES
+from sealspace.errors import InvalidInput, InvalidSecretName, NotFound, PreconditionFailed, SealspaceError
+from sealspace.secrets import MAX_SECRET_BYTES, Secrets
 
 from ...errors import AlreadyThere, NotThere
 from ..paths import FILE, read_named
@@ -30,6 +31,8 @@ ALPHABETS: Final = {
     "digits": string.digits,
     "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
 }
+_NEAR: Final = 0.8
+"""How much alike two names are of which one is taken for the other mistyped, 1.0 being the same."""
 _NO_ARGUMENT: Final = "a value is never an argument: the list of processes shows it, and the shell keeps it"
 
 scope_option = click.option(
@@ -228,10 +231,15 @@ async def _version(client: Client, name: str, scope: str | None) -> str | None:
 async def _get(
     client: Client, name: str, *, scope: str | None, owner: str | None
 ) -> tuple[str | bytes, dict[str, Json]]:
+    secrets = client.secrets(owner)
     try:
-        secret = await client.secrets(owner).read(name, scope=scope)
+        secret = await secrets.read(name, scope=scope)
     except NotFound:
-        raise no_secret(name, scope) from None
+        raise no_secret(name, scope, near=await near_names(secrets, name, scope)) from None
+    except InvalidSecretName as error:
+        if near := await near_names(secrets, name, scope):
+            error.hint = f"did you mean {near}?"
+        raise
     return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
 
 
@@ -249,7 +257,17 @@ async def _delete(client: Client, name: str, scope: str | None) -> None:
         raise no_secret(name, scope) from None
 
 
-def no_secret(name: str, scope: str | None) -> NotThere:
-    """Return the error for a secret that does not exist."""
+async def near_names(secrets: Secrets, name: str, scope: str | None) -> str:
+    """Return the names of the scope that are much like one that is not there; empty if this session may not list."""
+    try:
+        there = await secrets.list(scope=scope)
+    except SealspaceError:  # what was asked for is refused already; this is only advice
+        return ""
+    return " or ".join(get_close_matches(name.upper(), there, n=2, cutoff=_NEAR))
+
+
+def no_secret(name: str, scope: str | None, *, near: str = "") -> NotThere:
+    """Return the error for a secret that does not exist; `near`: those that may be meant."""
     where = "" if scope is None else f" under the scope {scope}"
-    return NotThere(f"there is no secret {name}{where}", hint="sealspace secret list --all")
+    meant = f"did you mean {near}? else: " if near else ""
+    return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")

@@ -12,7 +12,7 @@ from capabilities.strict_base64 import encode_standard
 from sealspace.client import Client
 
 from .owner_profile import at_node
-from .secret import no_secret
+from .secret import near_names, no_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,5 @@ async def read_values(client: Client, names: Sequence[str] | None, *, scope: str
     found = await secrets.get_many(wanted, scope=scope)
     for name in wanted:
         if name not in found:
-            raise no_secret(name, scope)
+            raise no_secret(name, scope, near=await near_names(secrets, name, scope))
     return {name: Value.of(value) for name, value in found.items()}

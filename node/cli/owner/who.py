@@ -26,6 +26,9 @@ def logout() -> None:
     again.
     """
     home = owner_home()
+    if not (home.folder / "session.json").exists():
+        words("nobody is logged in on this machine: there is nothing to end")
+        return
     session = home.session()
     ends = "" if session.expires_at is None else f", it ends at {time_text(session.expires_at)}"
     try:

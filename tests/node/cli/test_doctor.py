@@ -253,6 +253,17 @@ async def test_a_login_is_well(owner: Patient) -> None:
     assert {one.severity for one in found.values()} == {"ok"}
 
 
+async def test_a_named_node_is_checked_without_the_login(
+    owner: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong with the login of the shell's user does not make a healthy node look ill, unless it is asked."""
+    (owner.home / "profile.json").write_text("{")
+    monkeypatch.setenv("SEALSPACE_HOME", str(owner.home))
+    assert await asyncio.to_thread(main, ["doctor", "--data", str(owner.data)]) == 0
+    assert "login: not checked" in capsys.readouterr().out
+    await owner.complains("login", "--data", str(owner.data))
+
+
 @pytest.mark.parametrize(
     ("change", "about", "what"),
     [

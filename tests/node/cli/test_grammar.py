@@ -54,7 +54,9 @@ def test_shared_options_are_taken_anywhere(noun: list[Shared], at: int, capsys: 
     given = ["--json", "--home", "folder", "--node", "https://node.example", "-q"]
     path = ["noun", "verb"]
     assert main([*path[:at], *given, *path[at:]]) == 0
-    assert noun == [Shared(as_json=True, home_folder=Path("folder"), node="https://node.example", quiet=True)]
+    assert noun == [
+        Shared(as_json=True, home_folder=Path("folder"), node="https://node.example", quiet=True, names_login=True)
+    ]
     assert capsys.readouterr() == ("[]\n", "")
 
 

@@ -92,3 +92,23 @@ def test_an_existing_file_is_kept(
     assert (tmp_path / "sealspace.toml").read_text() == "mine"
     assert main(["config", "init", "-"]) == 0
     assert capsys.readouterr().out == settings_file()
+
+
+def test_a_file_in_a_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that a start finds in its data folder is not said to need a name."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data", "else", "else/store"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "etc").mkdir()
+    for path, following in (
+        ("data/sealspace.toml", "--data data"),
+        ("else/sealspace.toml", "--data else"),
+        ("etc/sealspace.toml", "--config etc/sealspace.toml"),
+        ("data/other.toml", "--config data/other.toml"),
+    ):
+        assert main(["config", "init", path]) == 0
+        said = capsys.readouterr().err
+        assert said.endswith(f"next: sealspace serve {following}\n")
+        assert ("data folder" in said) is path.endswith("sealspace.toml")

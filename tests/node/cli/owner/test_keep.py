@@ -56,6 +56,19 @@ async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) ->
     assert (said["name"], said["encoding"]) == ("BINARY", "base64")
 
 
+async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
+    """The names that may be meant are said, where the session may list them; the status stays what it was."""
+    await desk.run("secret", "put", "STRIPE_KEY", given=SECRET)
+    for name, status in (("stripe_key", 2), ("STRIPE_KEYS", 21)):
+        ran = await desk.run("secret", "get", name)
+        assert (ran.status, ran.out, ran.next.startswith("did you mean STRIPE_KEY?")) == (status, "", True), ran
+    ran = await desk.run("template", "-", given=b'{{ secret "STRIP_KEY" }}')
+    assert (ran.status, "did you mean STRIPE_KEY?" in ran.next) == (21, True)
+    assert (await desk.run("secret", "get", "OTHER")).next == "sealspace secret list --all"
+    ran = await desk.run("secret", "get", "stripe_key", "--owner", f"did:pkh:eip155:1:0x{'1' * 40}")
+    assert (ran.status, "did you mean" in ran.err) == (2, False)
+
+
 async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
     """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is asked for."""
     await desk.run(

@@ -137,11 +137,14 @@ async def test_only_and_scope(owner: Owner) -> None:
 
 
 async def test_no_secret_to_hand_over(owner: Owner) -> None:
-    """The command runs without any, and a scope that was mistyped does not go unnoticed."""
+    """A command whose owner or scope has none is not started, unless that is what is meant."""
     await owner.keeps(API_KEY=CANARY)
-    ran = await owner.ran("run", "--scope", "prd", "--", "true")
-    assert (ran.returncode, ran.stdout) == (0, b"")
-    assert ran.stderr == b"no secrets to hand over; next: sealspace secret list --all\n"
+    ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
+    assert (ran.returncode, ran.stdout) == (21, b"")
+    happened, following = said(ran)
+    assert happened.startswith("there are no secrets to hand over") and following.endswith("--allow-empty")
+    ran = await owner.ran("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"started\n", b"")
 
 
 async def test_credentials_are_not_handed_over(owner: Owner) -> None:

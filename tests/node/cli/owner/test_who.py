@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -197,10 +198,31 @@ async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
         with pytest.raises(Unauthorized):
             await client.kv().get("a")
     assert not (desk.home / "session.json").exists() and (desk.home / "wallet.key").exists()
-    for command in (("whoami",), ("secret", "list"), ("logout",)):
+    for command in (("whoami",), ("secret", "list")):
         ran = await desk.run(*command)
         assert (ran.status, ran.next) == (10, f"sealspace login {desk.node}"), ran
+    again = await desk.run("logout")  # what is asked for is so
+    assert (again.status, "nobody is logged in" in again.err) == (0, True)
     assert (await desk.run("login")).status == 0
+
+
+async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
+    """The key of a home is found where the home is; a key in another home, as older logins say it, is not silent."""
+    await desk.log_in()
+    profile, former = desk.home / "profile.json", desk.home
+    assert json.loads(profile.read_text())["keyFile"] == "wallet.key"
+    copied = desk.home.parent / "copied"
+    shutil.copytree(desk.home, copied)
+    assert OwnerHome(copied).profile().key_file == copied / "wallet.key"
+    profile = copied / "profile.json"
+    profile.write_text(json.dumps(json.loads(profile.read_text()) | {"keyFile": str(former / "wallet.key")}))
+    assert OwnerHome(copied).wallet().did == OwnerHome(former).wallet().did
+    ran = await desk.run("login", home=copied)
+    assert (ran.status, f"another home: {former / 'wallet.key'}" in ran.err) == (0, True), ran
+    found = await desk.run("doctor", home=copied)
+    assert f"warn     key: in another home: {former / 'wallet.key'}" in found.out
+    for own in (former, copied):
+        assert not OwnerHome(own).is_of_another_home(own / "wallet.key")
 
 
 async def test_logout_without_the_node(desk: OwnerDesk) -> None:
