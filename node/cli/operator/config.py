@@ -16,7 +16,6 @@ from sealspace.errors import InvalidInput
 from ...config.loading import CONFIG_FILE_NAME
 from ...config.redaction import NOT_IN_A_FILE, Redacted
 from ...config.tree import Config, setting_types
-from ...platform.root_secret import STORE_FOLDER_NAME
 from ..terminal import print_lines, print_rows, words
 from .settings import config_with_sources, data_options
 from .settings_table import Setting, settings
@@ -24,6 +23,7 @@ from .settings_table import Setting, settings
 _DEFAULT: Final = "default"
 _HIDDEN: Final = "…"
 _COLUMNS: Final = 100
+_STORE: Final = "store"  # of `platform.root_secret`, which would load every platform
 _HEAD: Final = """\
 # Settings of a sealspace node. Each is commented out and shows its default: remove the # to change it.
 # A start reads this file if it is named, `sealspace serve --config FILE`, or is sealspace.toml in the data folder.
@@ -73,7 +73,7 @@ def init(file: Path) -> None:
     is_here = folder.resolve() == Path.cwd()
     if file.name != CONFIG_FILE_NAME or is_here:
         words(f"wrote {file}; a node reads it where it is named", f"next: sealspace serve --config {file}")
-    elif (folder / STORE_FOLDER_NAME).is_dir() or folder.resolve() == Path(Config().store.data).resolve():
+    elif (folder / _STORE).is_dir() or folder.resolve() == Path(Config().store.data).resolve():
         words(f"wrote {file}; a node reads it where its data folder is named", f"next: sealspace serve --data {folder}")
     else:
         words(
