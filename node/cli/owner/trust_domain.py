@@ -139,7 +139,7 @@ async def serve_until(stopped: asyncio.Event, app: web.Application, host: str, p
     runner = runner_of(app)
     await runner.setup()
     try:
-        bound = bind_socket(host, port)
+        bound = bind_socket(host, port, command=click.get_current_context().command_path)
         await web.SockSite(runner, bound).start()
         print_lines(f"listening on {url_of(bound)}", err=True)
         await stopped.wait()
