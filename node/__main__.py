@@ -2,7 +2,7 @@
 
 import sys
 
-from sealspace.program import main
+from sealspace._program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,8 @@ Every object has exactly the members above. A condition of which a part cannot b
 decided; no leaf of today's is undecided, and the connectives are ready for one. Only True lets a call pass.
 
 Example:
-    condition = parse_condition({"Not": {"condition": {"Whitelist": {"accounts": ["did:key:z6Mk…"]}}}})
+    condition = parse_condition({"Not": {"condition": {"Whitelist": {"accounts": [invoker]}}}})
+    call = Call(caller=session.owner, owner=session.owner, wasm_sha256="ab" * 32, now=clock.now())
     assert judge_call(condition, call) is True
 """
 

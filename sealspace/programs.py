@@ -6,9 +6,9 @@ bytes. In the developer's space `projects` they are read by those to whom the de
 by everybody.
 
 Example:
+    wasm = Path("mail-digest.wasm").read_bytes()
     version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
-    found = await read_program(read, parse_project(f"{developer}/mail-digest"))
-    assert found.version == version
+    assert await client.programs().active("mail-digest") == Active(version.sha256, 1)
 """
 
 import hashlib

@@ -7,7 +7,7 @@ In the developer's space `projects`, or for everybody in the space `public`:
     projects/<name>/active              the developer's statement which version runs
 
 Example:
-    project = parse_project("did:key:z6Mk…/mail-digest")
+    project = parse_project(f"{session.owner}/mail-digest")
     assert project.active_key == "projects/mail-digest/active"
 """
 

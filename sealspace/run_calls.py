@@ -9,9 +9,12 @@ A did:key calls by its own right. A session of a wallet cites the sign-in that h
 `<space>/run`, and sends it along in the header `Sealspace-Sign-In`: a runner keeps no tokens of callers.
 
 Example:
-    headers = call_headers(session, runner=did, program=project, body=body, now=clock.now(), entropy=entropy)
-    call = read_call(headers["Authorization"], headers.get("Sealspace-Sign-In"), program=project, body=body,
-                     runner=did, now=clock.now())
+    project, body = f"{session.owner}/mail-digest", b"{}"
+    headers = call_headers(
+        friend.session, runner=backend_did, program=project, body=body, now=clock.now(), entropy=entropy
+    )
+    call = read_call(headers["Authorization"], None, program=project, body=body, runner=backend_did, now=clock.now())
+    assert call.caller == friend.session.owner
 """
 
 import hashlib

@@ -15,9 +15,8 @@ The node enforces who holds the grant, which code opens keys, and which secrets.
 enforced by the runner alone, which is why its code is in the policy.
 
 Example:
-    statement = RunStatement(programs=(ByHash(sha256),))
-    granted = read_run_grant(header, runner=runner_did)
-    assert granted.statement == statement
+    statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
+    assert parse_run_statement(run_statement_json(statement)) == statement
 """
 
 import re

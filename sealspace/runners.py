@@ -4,11 +4,10 @@ A runner is a backend that executes programs of others. It is looked at as any b
 grant then says beside the runner's code for which programs, callers and hosts the secrets may be used.
 
 Example:
-    seen = await client.backends.look(runner_url, inspector)
-    run = RunStatement(programs=(ByHash(wasm_sha256),))
-    portable = await client.runners.grant(seen, ["prod/API_KEY"], run, wallet=wallet)
-    await hand_over(seen.url, portable)
-    answer = await call_runner(runner_url, client.session, {"source": {"wasmSha256": wasm_sha256}})
+    from sealspace.run_grants import ByHash
+    seen = await client.backends.look(backend_url, inspector)
+    run = RunStatement(programs=(ByHash("ab" * 32),))
+    portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)  # `backends.hand_over` takes it there
 """
 
 import json

@@ -7,8 +7,8 @@ sign-in: `sealspace statement <type>`, a line end, and the canonical JSON of `st
 bytes with Ed25519; a wallet signs it as a personal message (EIP-191), so its holder can read what is signed.
 
 Example:
-    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, signer)
-    stated = read_statement(data, "sealspace.program.active/v1", signer=signer.did)
+    data = sign_statement("sealspace.program.active/v1", {"project": "mail-digest"}, wallet)
+    assert read_statement(data, "sealspace.program.active/v1", signer=wallet.did) == {"project": "mail-digest"}
 """
 
 from collections.abc import Mapping

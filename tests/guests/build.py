@@ -32,7 +32,10 @@ def compiler_of(source: Path) -> str | None:
     if program == "clang":
         linked = _run("clang", "--target=wasm32-wasi", "-print-file-name=libc.a") != "libc.a"
         return _run("clang", "--version").splitlines()[0] if linked else None
-    libraries = Path(_run("rustc", "--print", "sysroot")) / "lib" / "rustlib"
+    try:
+        libraries = Path(_run("rustc", "--print", "sysroot")) / "lib" / "rustlib"
+    except subprocess.CalledProcessError:  # rustup's program, in a home for which no toolchain was chosen
+        return None
     targets = ("wasm32-wasip1", "wasm32-wasip2")
     return _run("rustc", "--version") if all((libraries / target / "lib").is_dir() for target in targets) else None
 

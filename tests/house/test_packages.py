@@ -68,4 +68,4 @@ def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
     assert shipped == {name for name in names if name.endswith(".py")}
-    assert "sealspace = sealspace.program:main" in scripts
+    assert "sealspace = sealspace._program:main" in scripts

@@ -75,6 +75,7 @@ async def test_an_example_runs(bench, name: str, tmp_path: Path, monkeypatch: py
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "film.mp4").write_bytes(b"a film")
+    (folder / "mail-digest.wasm").write_bytes(b"\0asm\x01\0\0\0")
     monkeypatch.chdir(folder)
     async with AsyncExitStack() as stack:
         given = await presupposed(bench, stack)
@@ -110,7 +111,7 @@ def manifests(did: str) -> dict[str, Any]:
 
 async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
     """Return what the examples speak of: an owner, a friend, a backend, and things that they hold."""
-    client, wallet = await bench.owner(SignIn(spaces=("account",), network_abilities=ABILITIES))
+    client, wallet = await bench.owner(SignIn(spaces=("account", "projects"), network_abilities=ABILITIES))
     await client.secrets().put("API_KEY", "value")
     await client.secrets().get("API_KEY")
     await client.secrets().delete("API_KEY")
@@ -169,4 +170,5 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "quote": b"a quote",
         "log": None,
         "json": json,
+        "Path": Path,
     }

@@ -27,7 +27,7 @@ ELSEWHERE = {
     # A node does not start, or a command ends.
     **dict.fromkeys(("schema-mismatch", "store-moved", "wrong-secret", "bodies-elsewhere", "store-locked"), "a start"),
     "root-secret-too-short": "a start",
-    "migration-refused": "a command",
+    **dict.fromkeys(("migration-refused", "backup-damaged"), "a command"),
     "audit-chain-broken": "a command",
     # What clients read, and nodes do not.
     **dict.fromkeys(("invalid-envelope", "invalid-descriptor"), "a client"),
