@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import socket
 from pathlib import Path
 
 import click
@@ -225,8 +226,10 @@ def test_collateral_import(
     assert {"fmspc": platform.fmspc.hex(), "ca": "platform"}.items() <= said.items()
 
 
-def test_doctor_is_content(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_is_content(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor finds nothing wrong with a data folder on which a node ran, nor with one that is not there yet."""
+    with socket.create_server(("127.0.0.1", 0)) as free:  # another program may have the usual port
+        monkeypatch.setenv("SEALSPACE_HTTP__PORT", str(free.getsockname()[1]))
     assert main(["doctor", "--data", str(data)]) == 0
     assert "belongs to did:key:z6Mk" in capsys.readouterr().out
     assert main(["doctor", "--data", str(data.with_name("new"))]) == 0
