@@ -14,10 +14,12 @@ from libipld import decode_multibase
 from capabilities.ambient import Entropy
 from sealspace.node_evidence import SecretOrigin
 from sealspace.private_files import make_file
+from spaces.errors import StoreUnavailable
+from spaces.store.lmdb.engine import refuse_restoring
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 
 from ..config.tree import Config
-from ..errors import SecretUnusable
+from ..errors import SecretUnusable, StoreMisused
 from .own_platform import key_source
 
 MIN_SECRET_BYTES = 32
@@ -40,6 +42,7 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
     Raises:
         SecretUnusable: unreadable, too short or too long, not base64url, readable by others, or lost; or the platform
             does not give it.
+        StoreMisused: a restore into the data folder did not end; nothing is made there (BK4).
     """
     if config.secret.value is not None:
         return _bounded(_from_text(config), "secret.value", config)
@@ -56,6 +59,10 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
             f"the data folder {config.data} holds a store, but its secret is missing",
             hint=f"put the store's secret back as {path.absolute()} with mode 0600, or name it with --secret-file",
         )
+    try:
+        refuse_restoring(config.data)  # a secret made there would be another than the restored store's
+    except StoreUnavailable as error:
+        raise StoreMisused(f"no root secret is made: {error}", hint=f"ls -la {config.data}") from None
     secret = _make(path, entropy)
     if on_made is not None:
         on_made(path.absolute())

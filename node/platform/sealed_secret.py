@@ -7,7 +7,7 @@
     <nonce><the secret, under the file key and the nonce>         bytes; the rest is base64 without padding
 
 scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB on a fast one; here
-it is 2^17 in what is sealed, and at most 2^20 in what is opened.
+it is 2^17 in what is sealed, and at most 2^18 in what is opened, which is what `age` takes.
 
 Example:
     sealed = seal_secret(secret, passphrase, entropy)
@@ -34,7 +34,7 @@ from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
 
 MIN_PASSPHRASE_CHARS: Final = 12
 _LOG_N: Final = 17
-_MOST_LOG_N: Final = 20
+_MOST_LOG_N: Final = 18  # what `age` itself chooses; 256 MiB
 _FILE_KEY_BYTES: Final = 16
 _NONCE_BYTES: Final = 16
 _TAG_BYTES: Final = 16
@@ -51,7 +51,7 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
     """Seal a root secret, at most MAX_SECRET_BYTES; `entropy` draws salt, file key and nonce.
 
     Raises:
-        SecretUnusable: the passphrase is too short to protect anything.
+        SecretUnusable: the passphrase is too short to protect anything, or there is no memory for scrypt.
     """
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
         text = f"the passphrase has less than {MIN_PASSPHRASE_CHARS} characters"
@@ -71,7 +71,8 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         passphrase: untrusted.
 
     Raises:
-        SecretUnusable: the passphrase is another, or the bytes are something else or were altered.
+        SecretUnusable: the passphrase is another, the bytes are something else or were altered, or there is no memory
+            for scrypt.
     """
     found = _FORM.fullmatch(sealed)
     payload = b"" if found is None else found["payload"]
@@ -97,7 +98,12 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
 
 def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:
     scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << log_n, r=8, p=1)
-    return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
+    try:
+        return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
+    except MemoryError:
+        raise SecretUnusable(
+            f"there is no memory for scrypt, which takes {1 << log_n >> 10} MiB", hint="free memory, and start it again"
+        ) from None
 
 
 def _derived(file_key: bytes, salt: bytes, info: bytes) -> bytes:

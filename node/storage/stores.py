@@ -8,6 +8,8 @@ Example:
     finally: await store.close()
 """
 
+import errno
+import stat
 from pathlib import Path
 from shlex import quote
 
@@ -20,6 +22,8 @@ from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 
 from ..config.tree import Config
 from ..errors import BesideOriginal, ConfigurationError, StoreMisused
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 def is_shared(config: Config) -> bool:
@@ -122,13 +126,14 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
 async def _holds(folder: Path, store_id: bytes) -> bool:
     """Whether a folder has the store of an id; also when what is there cannot be read."""
     try:
-        if not (folder / "store").is_dir():
+        if not stat.S_ISDIR((folder / "store").stat().st_mode):
             return False
         original = read_lmdb(folder)
         try:
             found = await recorded_identity(original)
         finally:
             await original.close()
-    except (SpaceError, OSError):
-        return True
+    except (SpaceError, OSError, ValueError) as exc:
+        # A path that is too long for this machine, or contains NUL, names no folder.
+        return not (isinstance(exc, ValueError) or getattr(exc, "errno", None) in _NOT_THERE)
     return found is not None and found.store_id == store_id

@@ -4,4 +4,5 @@ Modules:
     archive: the file, a tar archive.
     restoring: making a data folder of a backup.
     taking: making a backup of a store that may be in use.
+    verifying: reading all of a restored store before it is served.
 """

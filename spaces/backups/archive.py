@@ -42,6 +42,8 @@ _MAX_NAME_BYTES: Final = BLOCKSIZE
 _ZEROS: Final = bytes(BLOCKSIZE)
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
+_MAX_PATH_BYTES: Final = 4095  # PATH_MAX less its final zero byte
+_MAX_FILE_NAME_BYTES: Final = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -73,9 +75,15 @@ def parse_header(contents: bytes) -> Header:
         BackupDamaged: it is not what a backup of this version begins with.
     """
     try:
-        return msgspec.json.decode(contents, type=Header)
+        header = msgspec.json.decode(contents, type=Header)
+        folder = header.folder.encode()
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise BackupDamaged("the file is no backup of this version, or was altered") from exc
+    names = folder.split(b"/")
+    is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
+    if not is_path or max(map(len, names)) > _MAX_FILE_NAME_BYTES:  # a node looks there before it serves (BK6)
+        raise BackupDamaged("the backup was altered: the folder that it names is none")
+    return header
 
 
 class ArchiveWriter:
@@ -191,8 +199,8 @@ class ArchiveReader:
             return None
         info = _parsed(block)
         if info.type == GNUTYPE_LONGNAME:
-            if info.size > _MAX_NAME_BYTES:
-                raise BackupDamaged("the backup was altered: a name is too long")
+            if not 1 <= info.size <= _MAX_NAME_BYTES:  # tar has negative numbers too
+                raise BackupDamaged("the backup was altered: a name has no possible length")
             name = self._read(info.size).rstrip(b"\0")
             self._read_zeros(-info.size % BLOCKSIZE)
             info = _parsed(self._read(BLOCKSIZE))
@@ -206,7 +214,7 @@ class ArchiveReader:
             raise BackupDamaged("the backup was altered: there is something between its members")
 
     def _read(self, size_bytes: int) -> bytes:
-        data = self._stream.read(size_bytes)
+        data = self._stream.read(size_bytes) if size_bytes >= 0 else b""  # below 0: all of the file
         if len(data) != size_bytes:
             raise BackupDamaged("the backup was cut short" if self.size_bytes else "the file is no backup")
         self._hasher.update(data)

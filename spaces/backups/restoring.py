@@ -41,6 +41,7 @@ from .archive import (
     full_disk,
     parse_header,
 )
+from .verifying import require_pages
 
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
 _STORE: Final = "store"
@@ -55,7 +56,8 @@ class Restored(Struct, rename="camel"):
     Attributes:
         bodies: how many.
         body_bytes: their size.
-        left_out: file names of bodies that were missing or damaged in the store already.
+        left_out: file names of bodies that were missing or damaged in the store already, or that the rows name and the
+            backup does not have; of those the first 1000.
     """
 
     bodies: int = 0
@@ -73,7 +75,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: there is something in it.
         StoreFull: no free space.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or something of a store appeared in it meanwhile.
     """
     if (was_there := folder.exists()) and any(folder.iterdir()):
         raise FileExistsError(17, "is not empty; a backup is restored into an empty folder only", str(folder))
@@ -87,8 +89,11 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             sync_folder(staging)
             # Until `restoring` is gone, nothing opens what is there.
             for name in _MOVED:
+                if os.path.lexists(folder / name):  # before anything is moved: a process that looked before us made it
+                    raise FileExistsError(17, "was made while the backup was restored", str(folder / name))
+            for name in _MOVED:
                 if (staging / name).exists():
-                    places.append((staging / name).rename(folder / name))
+                    places.append(_moved(staging / name, folder / name))
             sync_folder(folder)
             shutil.rmtree(staging)  # files of a store that was opened alone, and of this boot
             sync_folder(folder)
@@ -100,6 +105,15 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _moved(place: Path, target: Path) -> Path:
+    """Move a file or folder, and replace nothing but an empty folder."""
+    if place.is_dir():
+        return place.rename(target)  # the kernel refuses where there is a file, or a folder with something in it
+    target.hardlink_to(place)
+    place.unlink()
+    return target
 
 
 def _remove(place: Path) -> None:
@@ -162,6 +176,7 @@ async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[
                 raise BackupDamaged("the backup was altered: it has a member that no backup has")
             done(archive.size_bytes)
             await asyncio.sleep(0)
+    require_pages(staging / _STORE / "data.mdb")
     return restored
 
 

@@ -77,7 +77,7 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
     folder = path.absolute().parent
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; a backup never replaces a file", str(path))
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".partial")
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")  # short: no name is too long for it
     try:
         with full_disk("the backup"):  # closing writes what is left, and may fail
             with os.fdopen(descriptor, "wb") as stream:

@@ -5,9 +5,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ import pytest
 from durability.backups import back_up_many_times
 from durability.load import PUT, Writer, new_session
 from engines import needs_folder
-from running_node import COMMAND, running_node
-from tests_support import REPOSITORY
+from running_node import running_node
 
 from node.cli import main
-from node.cli.exit_status import EXIT_STATUS, INTERRUPTED
+from node.cli.exit_status import EXIT_STATUS
 
 pytestmark = [pytest.mark.slow, needs_folder()]
 
@@ -59,7 +56,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
     """Run a command of the operator in this process; returns its status, its JSON document, and what it said."""
-    was = signal.getsignal(signal.SIGTERM)
+    was = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object, json_: bool = True) -> tuple[int, Any, str]:
         status = main(["admin", *map(str, arguments), *(["--json"] if json_ else [])])
@@ -67,7 +64,8 @@ def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
         return status, json.loads(said.out) if json_ and said.out else said.out, said.err
 
     yield run
-    signal.signal(signal.SIGTERM, was)
+    for number, handler in was.items():
+        signal.signal(number, handler)
 
 
 def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> None:
@@ -147,29 +145,3 @@ def test_damaged_pages_are_named(used: Path, tmp_path: Path, admin: Admin, how: 
     status, checked, _ = admin("check", "--data", tmp_path / "data")
     assert (status, checked["damages"], checked["findings"][0]["what"]) == (1, 1, "store")
     assert text in checked["findings"][0]["text"]
-
-
-def test_a_signal_ends_a_restore(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """SIGTERM in the middle of a restore leaves nothing of it (BK4)."""
-    assert admin("backup", tmp_path / "backup", "--data", used)[0] == 0
-    pipe, there = tmp_path / "pipe", tmp_path / "restored"
-    os.mkfifo(pipe)
-    with (
-        subprocess.Popen(
-            [*COMMAND, "admin", "restore", str(pipe), "--data", str(there)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        ) as process,
-        pipe.open("wb", buffering=0) as stream,
-    ):
-        data = (tmp_path / "backup").read_bytes()
-        rows = data[: data.index(b"blobs/") - 1024]
-        assert len(rows) > 150_000  # more than a pipe holds: it takes them once the restore is at work
-        stream.write(rows)
-        assert (there / "restoring").is_dir()
-        process.send_signal(signal.SIGTERM)
-        with suppress(BrokenPipeError):
-            stream.write(data[len(rows) :])  # so that a read that had just begun ends
-        assert process.wait(30) == INTERRUPTED
-    assert not there.exists()

@@ -1,6 +1,7 @@
 """Commands of operators: they work on a data folder or a database.
 
 Modules:
+    apart: reading an LMDB file that may be damaged, in a process of its own.
     audit: `sealspace admin audit`.
     backup: `sealspace admin backup`.
     check: `sealspace admin check`.
@@ -8,6 +9,7 @@ Modules:
     config: `sealspace config show` and `init`.
     diagnoses: what `doctor` says about databases and buckets.
     holders: who holds a port or a data folder.
+    interruption: signals that end a command as Ctrl-C does.
     migrate_objects: `sealspace admin migrate-objects`.
     migrate_store: `sealspace admin migrate-store`.
     node_checks: what `doctor` checks on a node's machine.

@@ -1,7 +1,6 @@
 """`sealspace admin backup`: one file with the whole store, while the node works."""
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +24,7 @@ from ...storage.stores import longest_life_s
 from ..exit_status import FAILED
 from ..shared import shared
 from ..terminal import print_json, print_lines, progress, time_text, words
+from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .passphrase import asked_passphrase, passphrase_option
 from .settings import config_from, data_options
@@ -45,11 +45,13 @@ def backup(
     root secret is not in it unless asked for; without it, keep the file `secret` of the data folder somewhere else.
     What lies in the file unsealed is what lies in the store unsealed: keep it as safe as the data folder.
     """
+    if passphrase_file is not None and not with_secret:
+        raise click.UsageError("--passphrase-file has no use without --with-secret, which puts the root secret in")
     config = config_from(config_file, flags)
     passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which leaves nothing half written
+    end_as_by_ctrl_c()  # which leaves nothing half written
     taken = asyncio.run(_back_up(config, file, passphrase))
-    _print(taken, file)
+    _print(taken, file, has_secret=with_secret)
     return FAILED if taken.left_out else 0
 
 
@@ -87,13 +89,16 @@ async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes
     return seal_secret(secret, passphrase, SystemEntropy())
 
 
-def _print(taken: Taken, file: Path) -> None:
+def _print(taken: Taken, file: Path, *, has_secret: bool) -> None:
     if shared().as_json:
         print_json({"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)})
     print_lines(*[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True)
     words(
         f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest {taken.digest}",
         f"every write acknowledged before {time_text(taken.marked_at)} is in it",
+        "the root secret is in it, sealed to the passphrase"
+        if has_secret
+        else "the root secret is not in it: keep a copy of it somewhere else",
         f"next: sealspace admin restore {file} --data DIR",
     )
 

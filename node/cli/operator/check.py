@@ -1,14 +1,12 @@
 """`sealspace admin check`: read the whole store, and name what is damaged."""
 
 import asyncio
-import multiprocessing
-import signal
 import sqlite3
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
 import lmdb
+from msgspec import Struct
 
 from spaces.checks.checking import Checked, check_store
 
@@ -19,11 +17,10 @@ from ...storage.objects import stored_objects
 from ..exit_status import FAILED
 from ..shared import shared
 from ..terminal import print_json, print_lines, words
+from .apart import EndedByPages, do_task, done_apart
+from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .settings import config_from, data_options
-
-_Sent = tuple[Checked, tuple[str, str, str] | None]
-_OF_DAMAGED_PAGES = ("SIGBUS", "SIGSEGV", "SIGABRT")
 
 
 @click.command()
@@ -36,7 +33,7 @@ def check(config_file: Path | None, **flags: Value) -> int:
     be running. Exit status 1 when something is damaged.
     """
     config = config_from(config_file, flags)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the process that reads ends too
+    end_as_by_ctrl_c()  # so that the process that reads ends too
     checked = check_apart(config)
     _print(checked)
     return FAILED if checked.damages else 0
@@ -48,47 +45,36 @@ def check_apart(config: Config) -> Checked:
     Raises:
         StoreMisused: there is no store, it cannot be read, or the check was ended by something else.
     """
-    context = multiprocessing.get_context("spawn")
-    ours: Connection[None, _Sent]
-    theirs: Connection[_Sent, None]
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_check_and_send, args=(config, theirs), daemon=True)
-    child.start()
-    theirs.close()
     try:
-        found, refusal = ours.recv()
-    except EOFError:
-        child.join()
-        found, refusal = Checked(), None
-        ending = signal.Signals(-(child.exitcode or 0)).name if (child.exitcode or 0) < 0 else "an error"
-        if ending in _OF_DAMAGED_PAGES:
-            found.add("store", "data.mdb", f"reading it ended the process ({ending}): it was cut short or overwritten")
-        else:
-            refusal = (StoreMisused.code, f"the check was ended by {ending}", "start it again")
-    finally:
-        child.terminate()
-        child.join()
-    if refusal is not None:
-        code, text, hint = refusal
-        refused = StoreMisused(text, hint=hint)
-        refused.code = code
-        raise refused
-    return found
+        return done_apart(__name__, _Task(config), Checked)
+    except EndedByPages as ended:
+        found = Checked()
+        found.add("store", "data.mdb", f"reading it ended the process ({ended}): it was cut short or overwritten")
+        return found
 
 
-def _check_and_send(config: Config, sender: "Connection[_Sent, None]") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends this process
-    found = Checked()
+class _Task(Struct, frozen=True):
+    config: Config
+
+
+def main_apart() -> None:
+    """Be the process of a check."""
+    do_task(_Task, _checked)
+
+
+def _checked(task: _Task) -> Checked:
     try:
-        sender.send((asyncio.run(_check(config)), None))
+        return asyncio.run(_check(task.config))
     except NodeError as error:
         reason = error.__cause__ and error.__cause__.__cause__
-        if isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
-            found.add("store", "data.mdb", f"it does not open ({type(reason).__name__}): its pages are damaged")
-        sender.send((found, None if found.damages else (error.code, error.text, error.hint)))
+        if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
+            raise
+        found = Checked()
+        found.add("store", "data.mdb", f"it does not open ({type(reason).__name__}): its pages are damaged")
+        return found
     except (OSError, sqlite3.Error) as error:
         hint = "is the disk of temporary files full? TMPDIR names another one"
-        sender.send((found, (StoreMisused.code, f"the check cannot go on: {error}", hint)))
+        raise StoreMisused(f"the check cannot go on: {error}", hint=hint) from error
 
 
 async def _check(config: Config) -> Checked:

@@ -43,6 +43,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
         SchemaMismatch: a later version wrote it; nothing was changed.
         StoreMoved: it was left behind by a move; nothing was changed.
     """
+    refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = _open(place, readonly=False)
@@ -92,8 +93,7 @@ def mark_moved(folder: Path, place: str) -> None:
 
 
 def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.Environment:
-    if (place.parent / RESTORING_NAME).exists():  # BK4
-        raise StoreUnavailable(f"a restore into {place.parent} did not end: empty that folder and restore again")
+    refuse_restoring(place.parent)
     with ExitStack() as opened:
         try:
             env = lmdb.open(
@@ -115,6 +115,16 @@ def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.En
         return env
 
 
+def refuse_restoring(folder: Path) -> None:
+    """Refuse a data folder into which a restore writes, or wrote when it was killed (BK4).
+
+    Raises:
+        StoreUnavailable: it is one; nothing is to be made in it.
+    """
+    if os.path.lexists(folder / RESTORING_NAME):
+        raise StoreUnavailable(f"a restore into {folder} did not end: empty that folder and restore again")
+
+
 class FolderLock:
     """The right to write a data folder, held until closed or until the process ends, however it ends."""
 
@@ -123,7 +133,9 @@ class FolderLock:
 
         Raises:
             StoreLocked: another process has it.
+            StoreUnavailable: a restore did not end there; no lock is made.
         """
+        refuse_restoring(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

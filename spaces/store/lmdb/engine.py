@@ -25,8 +25,10 @@ from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreUnavailable
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
+from ._folder import MAP_BYTES as MAP_BYTES
 from ._folder import RESTORING_NAME as RESTORING_NAME
 from ._folder import open_for_reading, socket_path_for
+from ._folder import refuse_restoring as refuse_restoring
 from ._link import Link
 from ._owned_folder import owned_folder
 from ._reader import Reader

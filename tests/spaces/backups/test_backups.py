@@ -370,6 +370,18 @@ async def test_a_folder_is_no_store_until_it_is_verified(bench: Bench, tmp_path:
     assert sorted(place.name for place in folder.iterdir()) == [BODIES, "store"]
 
 
+@pytest.mark.parametrize("name", ["secret", "store", BODIES])
+async def test_what_appears_during_a_restore(bench: Bench, tmp_path: Path, name: str) -> None:
+    """What a process made that looked before the restore began is not replaced, and the restore is refused (BK4)."""
+    await fill(bench)
+    data, folder = await backup_of(bench, tmp_path), tmp_path / "restored"
+    backup = OpenedBackup(BytesIO(data))
+    with pytest.raises(FileExistsError), restoring_into(folder) as staging:
+        await restore_backup(backup, staging, done=lambda done: None)
+        (folder / name).write_bytes(b"mine")
+    assert [(place.name, place.read_bytes()) for place in folder.iterdir()] == [(name, b"mine")]
+
+
 @pytest.mark.parametrize("step", range(4))
 async def test_an_error_at_any_step_of_a_move(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -474,6 +486,9 @@ HOSTILE = {
     "the secret": member("secret", b"x" * 32),
     "a later part first": member("store/data.mdb.00001", b"x"),
     "a name too long": member("././@LongLink", b"x" * 2000, type=tarfile.GNUTYPE_LONGNAME),
+    "a name of no length": member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME),
+    "a name of negative length": member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=-1),
+    "a name of -600 bytes": member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=-600),
     "two headers": member("backup.json", b"{}"),
     "a negative size": member("x", size=-1),
     "a size beyond the file": member("blobs/x", size=1 << 60),
@@ -489,7 +504,18 @@ def test_what_no_backup_has(whole: bytes, tmp_path: Path, what: str) -> None:
     assert sorted(place.name for place in tmp_path.iterdir()) == []
 
 
-@given(data=st.binary(max_size=1500) | st.binary(max_size=600).map(lambda contents: member("backup.json", contents)))
+LONG_NAMES = st.builds(
+    lambda size_bytes, contents: member("x", type=tarfile.GNUTYPE_LONGNAME, size=size_bytes) + contents,
+    st.integers(-1000, 1000) | st.integers(-(1 << 80), 1 << 80),
+    st.binary(max_size=1500),
+)
+
+
+@given(
+    data=st.binary(max_size=1500)
+    | st.binary(max_size=600).map(lambda contents: member("backup.json", contents))
+    | LONG_NAMES
+)
 def test_fuzz_archives(data: bytes) -> None:
     """Any bytes are members or BackupDamaged."""
     reader = ArchiveReader(BytesIO(data))
