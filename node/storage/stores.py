@@ -23,7 +23,7 @@ from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from ..config.tree import Config
 from ..errors import BesideOriginal, ConfigurationError, StoreMisused
 
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 def is_shared(config: Config) -> bool:

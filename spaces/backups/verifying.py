@@ -29,7 +29,9 @@ from .archive import BODIES_FOLDER
 MOST_SHOWN: Final = 1000
 """Large values that are kept with their names; all are counted."""
 _META_PAGES: Final = 2
-_META: Final = struct.Struct("=16x II Q Q I 92x Q")  # page header; magic, version, address, map, page size; last page
+# Page header; magic, version, address, size of the map, of a page; root of the free pages; last page.
+_META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
+_NO_PAGE: Final = (1 << 64) - 1
 _MAGIC: Final = 0xBEEFC0DE
 _DATA_VERSION: Final = 1
 _PAGE_BYTES: Final = frozenset(1 << shift for shift in range(9, 17))
@@ -118,8 +120,9 @@ def require_pages(path: Path) -> None:
             meta = stream.read(_META.size)
             if len(meta) != _META.size:
                 raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
-            magic, version, _, map_bytes, its_page_bytes, last_page = _META.unpack(meta)
-            is_ours = (magic, version & 0xFFFF, its_page_bytes) == (_MAGIC, _DATA_VERSION, page_bytes)
+            magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
+            # A copy without free pages has no list of them; LMDB writes into whatever page such a list names.
+            is_ours = (magic, version, its_page_bytes, free_root) == (_MAGIC, _DATA_VERSION, page_bytes, _NO_PAGE)
             if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
                 raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
 

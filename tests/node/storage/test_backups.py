@@ -18,13 +18,16 @@ from node.errors import StoreMisused
 from node.housekeeping.rounds import JOBS
 from node.processes.embedded import EmbeddedNode, embedded_node
 from node.storage.objects import stored_objects
-from node.storage.stores import longest_life_s
+from node.storage.stores import longest_life_s, refuse_beside_original
 from sealspace.client import Client
 from sealspace.wallets import Wallet, new_wallet
 from spaces.backups.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
 from spaces.backups.taking import backup_file, take_backup
 from spaces.checks.checking import check_store
-from spaces.store.lmdb.engine import read_lmdb
+from spaces.identity import open_identity
+from spaces.keyspace import RESTORED_KEY
+from spaces.store.contract import Commit, Put
+from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.values.held_bodies import bodies_stay
 from spaces.values.object_folder import ObjectFolder
 
@@ -158,6 +161,18 @@ async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path
     async with embedded_node(config_of(there), clock=clock):
         pass
     shutil.move(there, here / "moved")
+
+
+@pytest.mark.parametrize("place", ["/" + "x" * 256, "/x" * 2046, "/a\0b", "/dev/null"])
+async def test_an_original_in_a_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
+    """A path that no folder of this machine can have is that of no original: the restored store is served (BK6)."""
+    store = open_lmdb(tmp_path, clock=FixedClock())
+    try:
+        await open_identity(store, node_did="did:key:z6MkNode", entropy=CountingEntropy())
+        await store.commit(Commit(puts=(Put(RESTORED_KEY, place.encode()),)))
+        await refuse_beside_original(config_of(tmp_path), store)
+    finally:
+        await store.close()
 
 
 async def refuses(folder: Path, clock: FixedClock) -> None:

@@ -169,6 +169,7 @@ HOSTILE_ROWS: dict[str, Callable[[bytes], bytes]] = {
     "a map of 64 TiB": meta(32, "<Q", 1 << 46),
     "pages of 3 bytes": meta(40, "<I", 3),
     "another magic": meta(16, "<I", 7),
+    "free pages of its own": meta(80, "<Q", 5),
     "no pages": beyond_the_metas,
     "leaves in a circle": circle,
 }
