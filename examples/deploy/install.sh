@@ -13,10 +13,12 @@ trap 'rm -rf "$work"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
 
 # Install what a requirement needs, from the lock file alone: pip takes hashes for whole files only, so the part of the
-# file that is needed is asked for first, and then installed by its hashes.
+# file that is needed is asked for first, and then installed by its hashes. Only wheels: of a source distribution pip runs
+# code to learn what it needs, and that before any hash is compared.
 install_locked() { # python of the environment, lock file, requirement
     sed -n 's/^\([[:alnum:]][^\\]*[^\\ ]\) *\\*$/\1/p' "$2" > "$work/pins"
-    "$1" -m pip install --quiet --dry-run --ignore-installed --constraint "$work/pins" --report "$work/report" "$3"
+    "$1" -m pip install --quiet --dry-run --ignore-installed --only-binary :all: --constraint "$work/pins" \
+        --report "$work/report" "$3"
     "$1" - "$2" "$work/report" > "$work/locked" << 'EOF'
 import json, re, sys
 from pathlib import Path
@@ -32,7 +34,7 @@ if missing:
     sys.exit(f"not in {lock}: {', '.join(sorted(missing))}; run: make lock")
 print("".join(pin for name, pin in pins if name in needed))
 EOF
-    "$1" -m pip install --quiet --no-deps --require-hashes --requirement "$work/locked"
+    "$1" -m pip install --quiet --no-deps --only-binary :all: --require-hashes --requirement "$work/locked"
 }
 
 case "${1-}" in

@@ -254,6 +254,34 @@ class TestPlayed:
             == 0
         )
 
+    def test_what_the_node_would_read_as_the_operators_ends_at_caddy(self, front: Front) -> None:
+        """Nothing reaches the node's guard: what Caddy decodes and cleans away is there when the address is passed on."""
+        climbs = ("/admin/quota/..%2f..%2fx", "/admin/%2e%2e/x", "/admin%2f..%2finfo", "/%61dmin/x/%2E./%2e%2E/info")
+        paths = (
+            *climbs,
+            "//admin/..%2f..%2fx",
+            "/ADM%49N/..%2F..%2fx",
+            "/admin/../info",
+            "/admin/..?x=1",
+            "/admin/.%2e#x",
+        )
+        assert front.curl("--path-as-is", *paths) == ["404 2"] * len(paths)
+        # In HTTP/1.1 an address may be absolute, or what follows a scheme alone.
+        absolute = f"{front.url}/admin/..%2f..%2fx"
+        for target in (absolute, f"http:{absolute}", "http:admin/usage", "http:/admin/usage"):
+            assert front.curl("--http1.1", "--request-target", target, "/") in (["404 1.1"], ["400 1.1"]), target
+
+    def test_keys_may_contain_encoded_slashes_and_dots(self, front: Front) -> None:
+        """Other paths reach the node as they were sent, those with its words in them too."""
+        paths = ("/public/none/admin%2Fquota", "/public/none/a%2F..%2Fb", "/administrator", "/kv%2Fadmin/quota")
+        told = [str(CURL), "--silent", "--path-as-is", "--cacert", str(front.root)]
+        for path in paths:
+            direct, through = (
+                subprocess.run([*told, f"{url}{path}"], capture_output=True, timeout=PATIENCE_S, check=True).stdout
+                for url in (front.node, front.url)
+            )
+            assert through == direct != b""
+
     def test_headers(self, front: Front) -> None:
         """Browsers are told to stay with TLS, and nothing names the software in front."""
         told = ["--silent", "--cacert", str(front.root), "--dump-header", "-", "--output", os.devnull]

@@ -5,10 +5,13 @@ runs Caddy and a node with its settings.
 """
 
 import fnmatch
+import io
 import os
 import re
 import shutil
 import subprocess
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +185,39 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, timeout=PATIENCE_S, check=False)
     assert again.returncode != 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == made
+
+
+@pytest.mark.slow
+def test_an_install_runs_no_code_of_a_source_distribution(tmp_path: Path) -> None:
+    """An index that offers a source distribution of a locked name is refused before its build backend runs."""
+    for folder in ("links", "wheels"):
+        (tmp_path / folder).mkdir()
+    ran = tmp_path / "ran"
+    about = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
+    files = {
+        "PKG-INFO": about.format("planted"),
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": f"open({str(ran)!r}, 'w').close()\n",
+    }
+    with tarfile.open(tmp_path / "links" / "planted-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"planted-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    with zipfile.ZipFile(tmp_path / "wheels" / "sealspace-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("sealspace-1.0.dist-info/METADATA", about.format("sealspace") + "Requires-Dist: planted\n")
+        wheel.writestr(
+            "sealspace-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr("sealspace-1.0.dist-info/RECORD", "")
+    (tmp_path / "lock").write_text(f"planted==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    command = [
+        "sh",
+        str(DEPLOY / "install.sh"),
+        "environment",
+        *(str(tmp_path / one) for one in ("lock", "wheels", "env")),
+    ]
+    variables = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links")}
+    made = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert made.returncode != 0 and "planted" in made.stderr, made.stderr
+    assert not ran.exists()
