@@ -59,7 +59,16 @@ async def recorded_identity(store: Store) -> Identity | None:
     _check_schema(schema)
     if identity is None or identity.value is None:
         raise RecordDamaged("the store has a schema but no identity")
-    row = _CODEC.decode(identity.value)
+    return identity_of(identity)
+
+
+def identity_of(record: Record) -> Identity:
+    """Decode the row of an identity.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    row = _CODEC.decode(record.value or b"")
     return Identity(node_did=row.node_did, store_id=row.store_id)
 
 

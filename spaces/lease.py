@@ -32,6 +32,15 @@ _CODEC = Codec(_LeaseRow)
 _NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
+def check_lease(record: Record) -> None:
+    """Decode the row of the lease.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    _CODEC.decode(record.value or b"")
+
+
 class Lease:
     """A lease as one process holds it, or tries to."""
 

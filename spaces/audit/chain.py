@@ -291,6 +291,16 @@ def _head_of(record: Record | None, chain: Chain) -> _Head:
     return _HEAD_CODEC.decode(record.value)
 
 
+def chain_end(record: Record) -> tuple[int, bytes, int]:
+    """Return what the row of the chain's head says: number and hash of the last entry, number of the last signed head.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    head = _HEAD_CODEC.decode(record.value or b"")
+    return head.number, head.hash, head.signed_number
+
+
 def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
     members = _head_members(chain, number, hash_, at)
     members["signature"] = chain.sign(canonical(members)).hex()

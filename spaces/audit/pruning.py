@@ -157,7 +157,20 @@ def _head(record: Record) -> _Head:
 
 async def _read(store: Store) -> tuple[Record | None, _Pruning]:
     row = (await store.read((AUDIT_PRUNING_KEY,))).records[0]
-    return row, _Pruning(0, 0) if row is None or row.value is None else _CODEC.decode(row.value)
+    return row, _state_of(row)
+
+
+def _state_of(row: Record | None) -> _Pruning:
+    return _Pruning(0, 0) if row is None or row.value is None else _CODEC.decode(row.value)
+
+
+def pruned_number(row: Record | None) -> int:
+    """Return the number that the row of this module says was cut off last; 0 where there is no row.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    return _state_of(row).pruned
 
 
 async def _write(store: Store, row: Record | None, state: _Pruning, *more: Put) -> bool:

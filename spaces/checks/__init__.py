@@ -2,5 +2,6 @@
 
 Modules:
     checking: the check, and what it finds.
+    pairs: whether rows that belong together are all there, and lead to each other.
     rows: whether a row is one of its kind, and what it adds to counters.
 """

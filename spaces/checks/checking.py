@@ -10,8 +10,10 @@ Example:
 
 import sqlite3
 import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -33,7 +35,11 @@ from ..store.contract import Store
 from ..store.lmdb.snapshots import StoreSnapshot, parse_row, snapshot_of
 from ..values.held_bodies import bodies_stay, note_bodies, noted_bodies
 from ..values.object_store import ObjectStore
+from .pairs import require
 from .rows import bookings
+
+Readers = Mapping[bytes, Callable[[bytes], bytes]]
+NO_READERS: Final[Readers] = MappingProxyType({})
 
 _MOST: Final = (1 << 63) - 1
 MOST_SHOWN: Final = 1000
@@ -79,13 +85,15 @@ class Checked(Struct, rename="camel"):
             self.findings.append(Finding(what, name, text))
 
 
-async def check_store(store: Store, objects: ObjectStore, folder: Path) -> Checked:
+async def check_store(store: Store, objects: ObjectStore, folder: Path, *, readers: Readers = NO_READERS) -> Checked:
     """Check every row, counter and body.
 
     Args:
         store: on LMDB, in use or not.
         objects: its bodies.
         folder: the data folder.
+        readers: of rows that are opaque here, by the first byte or the whole of their keys; each takes a value, raises
+            RecordDamaged where it does not decode, and returns the key that it belongs under.
 
     Raises:
         StoreUnavailable: the store, or the place of its bodies, does not answer.
@@ -94,7 +102,7 @@ async def check_store(store: Store, objects: ObjectStore, folder: Path) -> Check
     try:
         with bodies_stay(folder), tempfile.TemporaryFile() as notes:
             with snapshot_of(store) as snapshot:
-                _check_rows(snapshot, checked)
+                _check_rows(snapshot, checked, readers)
                 note_bodies(snapshot, notes)
             for name, size_bytes in noted_bodies(notes):
                 checked.bodies += 1
@@ -110,7 +118,7 @@ async def check_store(store: Store, objects: ObjectStore, folder: Path) -> Check
     return checked
 
 
-def _check_rows(snapshot: StoreSnapshot, checked: Checked) -> None:
+def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers) -> None:
     # "": a temporary file of SQLite, so that memory does not grow with the accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
         sums.execute("create table sums (account blob primary key, amount integer not null) without rowid")
@@ -118,8 +126,12 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked) -> None:
         for key, row in snapshot.rows():
             checked.rows += 1
             try:
-                for account, amount in bookings(key, parse_row(row), snapshot.get):
+                parsed = parse_row(row)
+                for account, amount in bookings(key, parsed, snapshot.get):
                     sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
+                read = readers.get(key) or readers.get(key[:1])
+                if read is not None and parsed[0].value is not None:
+                    require(read(parsed[0].value) == key, "a row lies under another key than its own")
             except RecordDamaged as exc:
                 checked.add("row", _name_of(key, snapshot), str(exc))
         # What an earlier version wrote is not charged to all accounts until a node has migrated it.
@@ -129,7 +141,10 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked) -> None:
             return
         off = sums.execute("select account, amount from sums where amount != 0")
         for account, amount in off:
-            checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
+            if len(account) == 1:
+                checked.add("row", f"{account.decode()!r}", f"{-amount:+d} rows of this index that no delegation has")
+            else:
+                checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:

@@ -4,37 +4,40 @@ A row books amounts to accounts, which are keys of counters or objects: a value 
 weight, a head one reference to its body; a counter books its own value, negative. An account is right when all bookings
 of a store add up to zero.
 
-Opaque here, and not judged: what is sealed or belongs to a layer above (networks, evidence, receipts, collateral). The
-signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour and address
-are not compared: the rows they counted are gone.
+Opaque here are networks, evidence, receipts and collateral, which belong to a layer above; `check_store` takes readers
+of them. The signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour
+and address are not compared: the rows they counted are gone.
 
 Example:
     for account, amount in bookings(key, parse_row(row), snapshot.get): ...     # raises RecordDamaged
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from blake3 import blake3
 
+from capabilities.resources import SpaceId
+
 from ..audit.records import parse_audit_row
 from ..documents.collateral import state_of
 from ..documents.receipts import decode_basis
 from ..errors import RecordDamaged
-from ..grants.delegations import decode_delegation
+from ..grants.admissions import admission_key, admission_of
 from ..grants.hosting import space_of
-from ..grants.revocations import revocation_of
 from ..keyspace import (
     BODIES_COUNTER,
     TOTAL_SPACES_COUNTER,
-    kept_counter,
+    WITHDRAWALS_KEY,
+    micros8,
     object_key,
+    owned_space_key,
     owner_counter,
     rows_counter,
     says_that_paths_go_on,
     space_id16,
+    space_key,
     value_key,
     x16,
 )
@@ -44,13 +47,22 @@ from ..values.object_records import ObjectRecord, object_record_of, parse_object
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
 from ..values.value_heads import head_of, row_bytes
+from .pairs import (
+    Booking,
+    Get,
+    delegation_bookings,
+    entry_bookings,
+    head_bookings,
+    index_bookings,
+    mark_bookings,
+    named_bookings,
+    require,
+)
 
-Booking = tuple[bytes, int]
-_Get = Callable[[bytes], Record | None]
-_Kind = Callable[[bytes, Record, int, _Get], Iterator[Booking]]
+_Kind = Callable[[bytes, Record, int, Get], Iterator[Booking]]
 
 
-def bookings(key: bytes, row: ParsedRow, get: _Get) -> Iterator[Booking]:
+def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
     """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged.
 
     Args:
@@ -72,51 +84,48 @@ def bookings(key: bytes, row: ParsedRow, get: _Get) -> Iterator[Booking]:
     yield from kind(key, record, weight_bytes, get)
 
 
-def _value(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+def _value(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
     head = None if says_that_paths_go_on(key) else head_of(record, key=key)
     if head is None:
-        _require(record.value == b"", "a row that says that paths go on has a value")
+        require(record.value == b"", "a row that says that paths go on has a value")
         return
-    _require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
+    require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
     yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
         yield object_key(head.object_name.space16, head.object_name.digest) + head.object_name.generation, 1
     if head.body is not None:
-        _require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
-        _require(len(head.body) == head.size_bytes, "a value does not have its size")
+        require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
+        require(len(head.body) == head.size_bytes, "a value does not have its size")
 
 
-def _object(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+def _object(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
     found = object_record_of(record)
     if found is not None:
         yield key + found.generation, -found.references
         yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
 
 
-def _due_work(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+def _due_work(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
     """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
     work = parse_object_work(record.value or b"")
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
         yield BODIES_COUNTER, work.size_bytes
 
 
-def _delegation(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
-    found = decode_delegation(record)
-    if found is not None:
-        yield kept_counter(x16(found.registered.delegation.delegator)), 1
-        is_own = key[1:] == found.registered.delegation.content_key
-        _require(is_own, "a delegation lies under another key than its own")
-
-
-def _space(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+def _space(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
     yield (TOTAL_SPACES_COUNTER if key[:1] == b"S" else owner_counter(key[1:17])), 1
     hosted = space_of(record)
-    _require(
-        hosted is not None and key[-16:] == space_id16(hosted.space), "a space lies under another key than its own"
+    require(
+        hosted is not None and key == _space_key(key[:1], hosted.space), "a space lies under another key than its own"
     )
 
 
-def _counter(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+def _space_key(kind: bytes, space: SpaceId) -> bytes:
+    space16 = space_id16(space)
+    return space_key(space16) if kind == b"S" else owned_space_key(x16(space.owner), space16)
+
+
+def _counter(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
     value = counter_of(record)
     if key[:2] != b"ch":
         yield key, -value
@@ -125,7 +134,7 @@ def _counter(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterat
 def _checked(check: Callable[[bytes, Record], object]) -> _Kind:
     """Make a kind of a check that books nothing."""
 
-    def kind(key: bytes, record: Record, weight_bytes: int, get: _Get) -> Iterator[Booking]:
+    def kind(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
         check(key, record)
         return iter(())
 
@@ -133,25 +142,28 @@ def _checked(check: Callable[[bytes, Record], object]) -> _Kind:
 
 
 def _document(key: bytes, record: Record) -> None:
-    _require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
+    require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
 
 
-def _json(key: bytes, record: Record) -> None:
-    try:
-        found = json.loads(record.value or b"")
-    except (ValueError, RecursionError):
-        found = None
-    _require(isinstance(found, dict), "an entry of the audit chain does not decode")
+def _network(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+    """Check that what a node wrote at its first start, and asks before each release, is still there."""
+    require(len(key) == 17 and get(WITHDRAWALS_KEY) is not None, "there are networks, and no row of withdrawals")
+    return iter(())
 
 
-def _of_length(length: int) -> _Kind:
-    text = "a row does not have the length of its kind"
-    return _checked(lambda _, record: _require(len(record.value or b"") == length, text))
+def _admission(key: bytes, record: Record) -> None:
+    require(key == admission_key(admission_of(record).owner), "an admission lies under another key than its own")
 
 
-def _require(holds: bool, text: str) -> None:
-    if not holds:
-        raise RecordDamaged(text)
+def _audit_record(key: bytes, record: Record) -> None:
+    is_own = key[1:9] == micros8(parse_audit_row(record.value or b"").at) and len(key) == 25
+    require(is_own, "an audit record lies under another time than its own")
+
+
+def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
+    """Make a kind of rows of which only the lengths are known."""
+    text = "a row does not have the lengths of its kind"
+    return _checked(lambda key, record: require((len(key), len(record.value or b"")) == (key_bytes, value_bytes), text))
 
 
 # By the first byte of the key, as `keyspace` has them.
@@ -160,20 +172,24 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"k": _value,
     b"B": _object,
     b"Q": _due_work,
-    b"G": _delegation,
+    b"G": delegation_bookings,
     b"S": _space,
     b"s": _space,
     b"c": _counter,
     b"D": _checked(_document),
-    b"j": _checked(_json),
-    b"y": _checked(_json),
-    b"X": _of_length(40),
-    **dict.fromkeys((b"I", b"P", b"M", b"E", b"t"), _of_length(32)),
-    b"L": _checked(lambda _, record: revocation_of(record)),
-    b"J": _checked(lambda _, record: parse_audit_row(record.value or b"")),
+    b"j": entry_bookings,
+    b"y": head_bookings,
+    **dict.fromkeys((b"I", b"P", b"M", b"X", b"E", b"t"), index_bookings),
+    b"L": mark_bookings,
+    b"m": named_bookings,
+    b"N": _network,
+    b"o": _checked(_admission),
+    b"C": _of_lengths(21, 0),
+    b"d": _of_lengths(37, 0),
+    b"J": _checked(_audit_record),
     b"a": _checked(lambda _, record: decode_basis(record.value or b"")),
     b"v": _checked(lambda _, record: state_of(record)),
     b"T": _checked(lambda _, record: ticket_of(record)),
     b"O": _checked(lambda _, record: override_of(record)),
-    **dict.fromkeys((b"m", b"N", b"A", b"C", b"R", b"d", b"V", b"o"), _checked(lambda _, record: None)),
+    **dict.fromkeys((b"A", b"R", b"V"), _checked(lambda _, record: None)),
 }

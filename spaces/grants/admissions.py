@@ -76,6 +76,16 @@ def removal_put(owner: Principal, record: Record) -> Put:
     return Put(admission_key(owner), None, expect=record.stamp)
 
 
+def admission_of(record: Record) -> Admission:
+    """Decode the row of an admitted owner.
+
+    Raises:
+        RecordDamaged: it does not decode.
+    """
+    row = _CODEC.decode(record.value or b"")
+    return Admission(Principal(row.owner), row.admitted_at)
+
+
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
     """Yield every admitted owner, page by page, in the order of the hashes of their DIDs.
 
@@ -85,5 +95,4 @@ async def read_admissions(store: Store) -> AsyncIterator[Admission]:
     """
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
-            row = _CODEC.decode(record.value or b"")
-            yield Admission(Principal(row.owner), row.admitted_at)
+            yield admission_of(record)

@@ -2,13 +2,25 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import lmdb
 from msgspec import Struct
 
+from capabilities.principals import principal_of
+from encryption_network.errors import RecordError
+from encryption_network.evidence_record import decode_evidence
+from encryption_network.networks import decode_network
+from encryption_network.release_record import decode_release_record
+from encryption_network.withdrawals import decode_withdrawals
 from spaces.checks.checking import Checked, check_store
+from spaces.documents.evidence import evidence_row_key, release_record_key
+from spaces.documents.networks import network_row_key
+from spaces.documents.withdrawals import withdrawals_row_key
+from spaces.errors import RecordDamaged
+from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX
 
 from ...config.loading import Value
 from ...config.tree import Config
@@ -79,7 +91,44 @@ def _checked(task: _Task) -> Checked:
 
 async def _check(config: Config) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        return await check_store(store, await stored_objects(config, store), config.data)
+        return await check_store(store, await stored_objects(config, store), config.data, readers=_READERS)
+
+
+def _reader(key_of: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    def read(value: bytes) -> bytes:
+        try:
+            return key_of(value)
+        except RecordError as exc:
+            raise RecordDamaged(str(exc)) from exc
+
+    return read
+
+
+def _network_key(value: bytes) -> bytes:
+    return network_row_key(decode_network(value).network_id)
+
+
+def _evidence_key(value: bytes) -> bytes:
+    evidence = decode_evidence(value)
+    return evidence_row_key(principal_of(evidence.invoker), evidence.receiver_public_key)
+
+
+def _withdrawals_key(value: bytes) -> bytes:
+    decode_withdrawals(value)
+    return withdrawals_row_key()
+
+
+def _release_record_key(value: bytes) -> bytes:
+    decode_release_record(value)
+    return release_record_key()
+
+
+_READERS = {
+    NETWORKS_PREFIX: _reader(_network_key),
+    EVIDENCE_PREFIX: _reader(_evidence_key),
+    withdrawals_row_key(): _reader(_withdrawals_key),
+    release_record_key(): _reader(_release_record_key),
+}
 
 
 def _print(checked: Checked) -> None:

@@ -1,0 +1,142 @@
+"""Rows that belong together: one that is gone, lies under another key or leads elsewhere is found (BK9)."""
+
+from collections.abc import Sequence
+
+from engines import needs_folder
+from space_grants import DAY_S, FRIEND, NOW, OWNER, WALLET, cacao, registered, space_text, ucan
+from value_bench import Bench
+
+from capabilities.chain import Registered
+from capabilities.signatures import Ed25519Signer
+from spaces.audit.chain import Chain, seal_batch
+from spaces.audit.pruning import prune_batch
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.checks.checking import Checked, check_store
+from spaces.grants.delegations import accounts_above, alias_put, decode_delegation, registration_puts
+from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal
+from spaces.grants.revocations import Revoked, revocation_put
+from spaces.identity import open_identity
+from spaces.keyspace import CLAIM_FLOOR_KEY, WITHDRAWALS_KEY, delegation_key
+from spaces.store.contract import Commit, Committed, Put, Range, Record, Store
+
+pytestmark = needs_folder()
+
+NODE = Ed25519Signer(b"\x71" * 32)
+OWN, ACCOUNT = f"{space_text(OWNER.did)}/kv", f"{space_text(OWNER.did)}/delegation"
+GET, LIST = "tinycloud.kv/get", "tinycloud.delegation/list"
+
+
+async def register(store: Store, granted: Registered) -> None:
+    puts = registration_puts(granted, now=NOW, accounts=accounts_above(granted.delegation, ()))
+    add = kept_add(kept_key(granted.delegation.delegator), limit=None)
+    assert isinstance(await store.commit(Commit(puts=tuple(puts), adds=(add,))), Committed)
+
+
+async def fill(bench: Bench) -> tuple[Registered, ...]:
+    """Delegations of both forms with each kind of index, an audit chain that was cut, and rows under names."""
+    store = bench.store
+    identity = await open_identity(store, node_did=NODE.did, entropy=bench.entropy)
+    grants = (
+        registered(ucan({OWN: [GET], ACCOUNT: [LIST]})),
+        registered(ucan({OWN: [GET]}, nonce="later", lifetime_s=DAY_S)),
+        registered(
+            cacao({f"{space_text(WALLET.did)}/capabilities": ["tinycloud.capabilities/read"]}, delegate=FRIEND.did_url)
+        ),
+        registered(cacao({f"{space_text(WALLET.did)}/kv": [GET]}, lifetime_s=None)),
+    )
+    for granted in grants:
+        await register(store, granted)
+    chain = Chain(node_did=NODE.did, store_id=identity.store_id, sign=NODE.sign)
+    for day in range(3):
+        for second in range(3):
+            record = AuditRecord(at=NOW + day * DAY_S + second, action="kv.put", actor="a", subject=f"{day} {second}")
+            await store.commit(Commit(puts=(audit_put(record, entropy=bench.entropy),)))
+        await seal_batch(store, chain, now=NOW + day * DAY_S + 9, is_last=True)
+    while (await prune_batch(store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy)).more:
+        assert (await check(bench)).damages == 0
+    await store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}"))))
+    return grants
+
+
+async def check(bench: Bench) -> Checked:
+    return await check_store(bench.store, bench.files, bench.folder.parent)
+
+
+async def rows_of(store: Store, kinds: bytes) -> Sequence[tuple[bytes, Record]]:
+    pages = (await store.read(ranges=[Range(bytes((kind,))) for kind in kinds])).pages
+    return [row for page in pages for row in page.rows]
+
+
+def flipped(data: bytes, at: int = -1) -> bytes:
+    return bytes(data[:at]) + bytes((data[at] ^ 1,)) + (data[at + 1 :] if at != -1 else b"")
+
+
+async def test_each_row_is_missed(bench: Bench) -> None:
+    """A row that is deleted, moved by one bit of its key, or differs in one bit of its value's last byte, is found."""
+    await fill(bench)
+    assert (await check(bench)).findings == []
+    rows = await rows_of(bench.store, b"PIXEtMLj")
+    assert {key[:1] for key, _ in rows} == {bytes((kind,)) for kind in b"PIXEtMLj"}
+    heads = await rows_of(bench.store, b"y")
+    for key, record in (*rows, heads[0], heads[-1]):  # where the chain was cut, and the last
+        moved = (Put(key, None), Put(flipped(key, 1), record.value))
+        for puts in ((Put(key, None),), moved, (Put(key, flipped(record.value or b"")),)):
+            await bench.store.commit(Commit(puts=puts))
+            assert (await check(bench)).damages, (puts, key)
+            undone = tuple(Put(put.key, None) for put in puts if put.key != key)
+            await bench.store.commit(Commit(puts=(*undone, Put(key, record.value))))
+    assert (await check(bench)).findings == []
+
+
+async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
+    """A second row of an index, an unknown name, claims and audit records under other keys, a network alone."""
+    first, *_ = await fill(bench)
+    content = first.delegation.content_key
+    junk = [
+        Put(kind + bytes(32) + content[:16], content + (bytes(8) if kind == b"X" else b""))
+        for kind in (b"P", b"X", b"M", b"E")
+    ]
+    junk += [Put(b"L" + bytes(32), b"L"), Put(b"mclaim-flooo", bytes(4)), Put(CLAIM_FLOOR_KEY, bytes(12))]
+    junk += [
+        Put(b"C" + bytes(21), b""),
+        Put(b"J" + bytes(24), b"\x90"),
+        Put(b"d" + bytes(35), b""),
+        Put(b"o" + bytes(16), b"\x90"),
+    ]
+    for put in junk:
+        former = (await bench.store.read((put.key,))).records[0]
+        await bench.store.commit(Commit(puts=(put,)))
+        assert (await check(bench)).damages == 1, put
+        await bench.store.commit(Commit(puts=(Put(put.key, former and former.value),)))
+    await bench.store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, None), Put(b"N" + bytes(16), b"sealed"))))
+    assert [one.text for one in (await check(bench)).findings] == ["there are networks, and no row of withdrawals"]
+
+
+async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
+    """Revocation, other spellings, the mark of a race, rows of earlier versions, and each step of removal."""
+    endless, *_, wallets = reversed(await fill(bench))
+    content = wallets.delegation.content_key
+    revoked = Revoked(cid=wallets.delegation.cid, at=NOW, by=wallets.delegation.delegator)
+    stray = type(content)(b"\7" * 32)
+    puts = [revocation_put(content, revoked), revocation_put(stray, revoked)]
+    puts += [alias_put(type(wallets.delegation.cid)(b"\5" * 32), stray)]
+    (due, row), *_ = await rows_of(bench.store, b"E")
+    puts += [Put(due, None), Put(due[:9] + due[-16:], row.value)]
+    await bench.store.commit(Commit(puts=tuple(puts)))
+    assert (await check(bench)).findings == []
+    later = NOW + 2 * DAY_S + KEPT_AFTER_EXPIRY_S
+    for due, row in await rows_of(bench.store, b"E"):
+        record = (await bench.store.read((delegation_key(row.value or b""),))).records[0]
+        await bench.store.commit(plan_removal(due, decode_delegation(record), record, now=later))
+        assert (await check(bench)).findings == []
+    assert [key[1:] for key, _ in await rows_of(bench.store, b"G")] == [endless.delegation.content_key]
+
+
+async def test_readers_of_opaque_rows(bench: Bench) -> None:
+    """What a layer above reads has to decode, and to belong under its key."""
+    await fill(bench)
+    key = b"N" + bytes(16)
+    await bench.store.commit(Commit(puts=(Put(key, key),)))
+    for named, count in ((key, 0), (flipped(key), 1)):
+        found = await check_store(bench.store, bench.files, bench.folder.parent, readers={b"N": lambda _, to=named: to})
+        assert found.damages == count
