@@ -189,7 +189,7 @@ def _chain(record: Record, get: Get) -> None:
 def _floor(record: Record, get: Get) -> None:
     value = record.value or b""
     edges = [value[at : at + 4] for at in range(0, len(value), 4)]
-    is_sorted = len(value) % 8 == 4 and all(one < next_ for one, next_ in pairwise(edges))
+    is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
     require(is_sorted, "the minutes whose claims were swept are not in order")
 
 

@@ -96,7 +96,7 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
         Put(kind + bytes(32) + content[:16], content + (bytes(8) if kind == b"X" else b""))
         for kind in (b"P", b"X", b"M", b"E")
     ]
-    junk += [Put(b"L" + bytes(32), b"L"), Put(b"mclaim-flooo", bytes(4)), Put(CLAIM_FLOOR_KEY, bytes(12))]
+    junk += [Put(b"L" + bytes(32), b"L"), Put(b"mclaim-flooo", bytes(4)), Put(CLAIM_FLOOR_KEY, b"\0\0\0\2" + bytes(8))]
     junk += [
         Put(b"C" + bytes(21), b""),
         Put(b"J" + bytes(24), b"\x90"),
