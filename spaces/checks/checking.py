@@ -21,6 +21,7 @@ from msgspec import Struct
 from ..errors import RecordDamaged
 from ..grants.hosting import space_of
 from ..keyspace import (
+    IDENTITY_KEY,
     LONG_VALUES_PREFIX,
     OBJECTS_PREFIX,
     ROWS_PREFIX,
@@ -137,6 +138,8 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers) -> 
         # What an earlier version wrote is not charged to all accounts until a node has migrated it.
         is_migrated = snapshot.get(walk_key(f"schema-{SCHEMA_VERSION}")) is None
         schema = snapshot.get(SCHEMA_KEY)
+        if checked.rows and (schema is None or snapshot.get(IDENTITY_KEY) is None):
+            checked.add("store", "data.mdb", "the rows that say whose store it is, and of which schema, are missing")
         if schema is None or schema.value != SCHEMA_VERSION.to_bytes(4, "big") or not is_migrated:
             return
         off = sums.execute("select account, amount from sums where amount != 0")

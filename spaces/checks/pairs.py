@@ -34,6 +34,7 @@ from ..keyspace import (
     RELEASE_RECORD_KEY,
     RESTORED_KEY,
     SCHEMA_KEY,
+    SCHEMA_VERSION,
     WITHDRAWALS_KEY,
     audit_head_key,
     delegation_key,
@@ -46,6 +47,7 @@ from ..keyspace import (
     x16,
 )
 from ..lease import check_lease
+from ..migrations import OLDEST_SCHEMA
 from ..store.contract import Record
 
 Booking = tuple[bytes, int]
@@ -200,13 +202,18 @@ def _text(record: Record, get: Get) -> None:
         raise RecordDamaged("a row is no text") from exc
 
 
+def _schema(record: Record, get: Get) -> None:
+    is_known = OLDEST_SCHEMA <= int.from_bytes(record.value or b"", "big") <= SCHEMA_VERSION
+    require(is_known and len(record.value or b"") == 4, "there is no such schema")
+
+
 def _has_length(length: int) -> Callable[[Record, Get], None]:
     text = "a row does not have the length of its kind"
     return lambda record, _: require(len(record.value or b"") == length, text)
 
 
 _NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
-    SCHEMA_KEY: _has_length(4),
+    SCHEMA_KEY: _schema,
     IDENTITY_KEY: lambda record, _: identity_of(record),
     CANARY_KEY: _has_length(8),
     CLAIM_FLOOR_KEY: _floor,

@@ -255,7 +255,7 @@ class TestPlayed:
         )
 
     def test_what_the_node_would_read_as_the_operators_ends_at_caddy(self, front: Front) -> None:
-        """Nothing reaches the node's guard: what Caddy decodes and cleans away is there when the address is passed on."""
+        """Nothing reaches the node's guard: what Caddy decodes and cleans away is passed on all the same."""
         climbs = ("/admin/quota/..%2f..%2fx", "/admin/%2e%2e/x", "/admin%2f..%2finfo", "/%61dmin/x/%2E./%2e%2E/info")
         paths = (
             *climbs,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from engines import needs_folder
 from space_grants import DAY_S, FRIEND, NOW, OWNER, WALLET, cacao, registered, space_text, ucan
 from value_bench import Bench
@@ -16,7 +17,7 @@ from spaces.grants.delegations import accounts_above, alias_put, decode_delegati
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import open_identity
-from spaces.keyspace import CLAIM_FLOOR_KEY, WITHDRAWALS_KEY, delegation_key
+from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, SCHEMA_KEY, WITHDRAWALS_KEY, delegation_key
 from spaces.store.contract import Commit, Committed, Put, Range, Record, Store
 
 pytestmark = needs_folder()
@@ -107,7 +108,7 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
         former = (await bench.store.read((put.key,))).records[0]
         await bench.store.commit(Commit(puts=(put,)))
         assert (await check(bench)).damages == 1, put
-        await bench.store.commit(Commit(puts=(Put(put.key, former and former.value),)))
+        await bench.store.commit(Commit(puts=(Put(put.key, former.value if former else None),)))
     await bench.store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, None), Put(b"N" + bytes(16), b"sealed"))))
     assert [one.text for one in (await check(bench)).findings] == ["there are networks, and no row of withdrawals"]
 
@@ -132,11 +133,21 @@ async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
     assert [key[1:] for key, _ in await rows_of(bench.store, b"G")] == [endless.delegation.content_key]
 
 
+@pytest.mark.parametrize("key", [SCHEMA_KEY, IDENTITY_KEY])
+async def test_whose_store_it_is(bench: Bench, key: bytes) -> None:
+    """A store without its schema or its identity is found, and one of a schema that there is not."""
+    await fill(bench)
+    for value in (None, (9).to_bytes(4, "big")):
+        await bench.store.commit(Commit(puts=(Put(key, value),)))
+        assert (await check(bench)).damages
+
+
 async def test_readers_of_opaque_rows(bench: Bench) -> None:
     """What a layer above reads has to decode, and to belong under its key."""
     await fill(bench)
     key = b"N" + bytes(16)
     await bench.store.commit(Commit(puts=(Put(key, key),)))
     for named, count in ((key, 0), (flipped(key), 1)):
-        found = await check_store(bench.store, bench.files, bench.folder.parent, readers={b"N": lambda _, to=named: to})
+        readers = {b"N": {key: named}.__getitem__}
+        found = await check_store(bench.store, bench.files, bench.folder.parent, readers=readers)
         assert found.damages == count
