@@ -41,8 +41,8 @@ from .settings import config_from, data_options
 def check(config_file: Path | None, **flags: Value) -> int:
     """Read every row and every large value, and print what is damaged, one finding a line.
 
-    Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing is written, and the node may
-    be running. Exit status 1 when something is damaged.
+    Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing
+    is written, and the node may be running. Exit status 1 when something is damaged.
     """
     config = config_from(config_file, flags)
     end_as_by_ctrl_c()  # so that the process that reads ends too
