@@ -39,7 +39,6 @@ Modules:
     portable: delegations as JSON, as other clients read and write them.
     printable: untrusted text, made fit for a terminal.
     private_files: files that only this program's user can read, written whole.
-    program: where the command line begins.
     programs: programs that runners execute, and what their developers state about them.
     project_names: names of projects, and where their parts are stored.
     public: values of public spaces, without a session.

@@ -39,7 +39,7 @@ _EXTRAS = """
 ## Extras
 
 The base install is enough for an owner and for a backend. A command that needs an extra which is not installed prints
-what adds it to the sealspace that is installed, like `pip install 'sealspace[node]'`, and ends with status 20.
+what adds it to the installed one, like `pip install 'sealspace[node]'`, and ends with status 20.
 
 | extra | what needs it |
 |---|---|

@@ -18,16 +18,15 @@ from space_grants import NOW
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, Bench, Write
 
-from spaces.backups.archive import ArchiveReader, Header, parse_header
+from spaces.backups.archive import ArchiveReader, parse_header
 from spaces.backups.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
 from spaces.backups.taking import Taken, backup_file, take_backup
 from spaces.checks.checking import check_store
-from spaces.errors import BackupDamaged, RecordDamaged, StoreFull, StoreUnavailable
+from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Claim, Commit, Committed, Put, Refused
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.store.lmdb.snapshots import parse_row
 from spaces.values.held_bodies import bodies_stay, has_held_bodies
 from spaces.values.object_folder import ObjectFolder, OpenBody
 from spaces.values.object_records import ObjectName
@@ -522,21 +521,6 @@ def test_fuzz_archives(data: bytes) -> None:
     with suppress(BackupDamaged):
         for _ in reader.members():
             assert len(reader.contents(1024)) <= 1024
-
-
-@given(data=st.binary(max_size=200))
-def test_fuzz_backup_headers(data: bytes) -> None:
-    """Any bytes are a header or BackupDamaged."""
-    with suppress(BackupDamaged):
-        assert isinstance(parse_header(data), Header)
-
-
-@given(data=st.binary(max_size=60))
-def test_fuzz_rows(data: bytes) -> None:
-    """Any bytes are a row of LMDB or RecordDamaged."""
-    with suppress(RecordDamaged):
-        record, _, weight_bytes = parse_row(data)
-        assert len(record.stamp) == 16 and weight_bytes >= 0
 
 
 # --- what a restored store is
