@@ -7,7 +7,6 @@ It does what every backend does: it publishes evidence, accepts grants, attests,
 import asyncio
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,6 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     found = domain()
     asyncio.run(_serve(_Program(_backend(node, found, keep, key_kind), secrets, found, name), host, port))
 

@@ -1,7 +1,6 @@
 """`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -98,7 +97,6 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     settings = _Settings(
         node=node,
         folder=folder,

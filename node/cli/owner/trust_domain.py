@@ -6,6 +6,7 @@ Example:
 """
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,6 +58,8 @@ class Domain:
         return self.source
 
 
+_QUIET: Final = logging.getLogger("sealspace.backend-server")
+_QUIET.setLevel(logging.CRITICAL)
 _OPTIONS: Final = (
     click.option(
         "--simulate",
@@ -148,5 +151,8 @@ async def serve_until(stopped: asyncio.Event, app: web.Application, host: str, p
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Return the runner of the backend: bodies of unauthenticated clients are not decompressed."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=1, auto_decompress=False)
+    """Return the runner of the backend: bodies of unauthenticated clients are not decompressed.
+
+    Its server logs to a logger of its own, which is quiet: each client that breaks off would cost a traceback.
+    """
+    return web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1, auto_decompress=False)

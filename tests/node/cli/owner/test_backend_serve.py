@@ -1,6 +1,7 @@
 """`sealspace backend simulate` and `serve`: an example backend that reads on after a restart."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -123,3 +124,4 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "kept" / "backend.json").chmod(0o600)
     status, said = refused(capsys, *keeping)
     assert 1 == status and "was made by did:key:z6MkA" in said
+    assert logging.NOTSET == logging.getLogger("aiohttp").level  # the process's own logs stay as they were
