@@ -106,8 +106,7 @@ class OwnProcess:
         """Stop it in order; kill what does not stop in time."""
         if self._process is None:
             return
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        await asyncio.to_thread(_ask_to_end, self._process.pid)
         try:
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await self._process.wait()
@@ -155,6 +154,21 @@ class OwnProcess:
             elif line.startswith("next: "):
                 next_step = line.removeprefix("next: ")
         return ProcessFailed(happened, hint=next_step)
+
+
+def _ask_to_end(session: int) -> None:
+    """Send SIGTERM to the leader of a session, if it runs.
+
+    Not by `Process.terminate`: it would reap a process that has just ended before the event loop does, which then
+    reports an unknown child.
+    """
+    if session in _session_members(session):
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(session)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+            finally:
+                os.close(handle)
 
 
 def _kill_session(session: int) -> None:
