@@ -1,0 +1,36 @@
+// @ts-check
+/** Canonical JSON: the one text of a value that hashes and signatures are made over. */
+
+import { hex, sha256, utf8 } from "./bytes.js";
+
+/** @typedef {any} Json null, boolean, integer, text, list or object of such; JSDoc knows no recursive alias */
+
+const MAX_DEPTH = 128;
+
+/** @param {string} one @param {string} other @returns {number} in the order of their code points */
+export function byCodePoint(one, other) {
+  const [left, right] = [[...one], [...other]];
+  const at = left.findIndex((letter, index) => letter !== right[index]);
+  if (at < 0) return left.length - right.length;
+  return at >= right.length ? 1 : Number(left[at].codePointAt(0)) - Number(right[at].codePointAt(0));
+}
+
+/**
+ * @param {Json} value with integers only @param {number} [depth]
+ * @returns {string} throws RangeError for a fraction, an integer that is not exact, and a lone surrogate.
+ */
+export function canonicalText(value, depth = 0) {
+  if (depth > MAX_DEPTH) throw new RangeError("nested too deeply");
+  if (typeof value === "number" && !Number.isSafeInteger(value)) throw new RangeError("not an exact integer");
+  if (typeof value === "string") utf8(value);
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map((one) => canonicalText(one, depth + 1)).join(",")}]`;
+  const names = Object.keys(value).sort(byCodePoint);
+  return `{${names.map((name) => `${canonicalText(name)}:${canonicalText(value[name], depth + 1)}`).join(",")}}`;
+}
+
+/** @param {Json} value @returns {import("./bytes.js").Bytes} */
+export const canonicalBytes = (value) => utf8(canonicalText(value));
+
+/** @param {Json} value @returns {Promise<string>} hex SHA-256 of the canonical text */
+export const canonicalHash = async (value) => hex(await sha256(canonicalBytes(value)));

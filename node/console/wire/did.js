@@ -1,0 +1,49 @@
+// @ts-check
+/** DIDs: keys (did:key) and Ethereum accounts (did:pkh), and what is named after their holders. */
+
+import { base58, fromBase58 } from "./base58.js";
+import { concat, hex, utf8 } from "./bytes.js";
+import { keccak256 } from "./keccak.js";
+
+const ACCOUNT = /^did:pkh:eip155:([1-9][0-9]{0,19}):(0x[0-9a-fA-F]{40})$/;
+
+/** @param {Uint8Array} publicKey Ed25519, 32 bytes */
+export const didKey = (publicKey) => "did:key:z" + base58(concat(Uint8Array.of(0xed, 1), publicKey));
+
+/** @param {string} did of a key @returns {string} the key's own DID URL */
+export const didUrl = (did) => `${did}#${did.slice("did:key:".length)}`;
+
+/** @param {string} did @returns {import("./bytes.js").Bytes | null} the Ed25519 key of a did:key, 32 bytes */
+export function ed25519Key(did) {
+  const content = did.startsWith("did:key:z") ? fromBase58(did.slice("did:key:z".length)) : null;
+  return content?.length === 34 && content[0] === 0xed && content[1] === 1 ? content.slice(2) : null;
+}
+
+/** @param {string} address 0x and 40 hex digits of any case @returns {string} with its checksum (EIP-55) */
+export function checksummed(address) {
+  const lower = address.slice(2).toLowerCase();
+  const digest = hex(keccak256(utf8(lower)));
+  return "0x" + Array.from(lower, (digit, at) => (digest[at] >= "8" ? digit.toUpperCase() : digit)).join("");
+}
+
+/** @param {number} chainId @param {string} address @returns {string} */
+export const didPkh = (chainId, address) => `did:pkh:eip155:${chainId}:${checksummed(address)}`;
+
+/** @param {string} did @returns {string} without fragment, an account with its checksum */
+export function principalOf(did) {
+  const bare = did.split("#", 1)[0];
+  const account = ACCOUNT.exec(bare);
+  return account ? `did:pkh:eip155:${account[1]}:${checksummed(account[2])}` : bare;
+}
+
+/** @param {string} did @returns {string | null} the address of an Ethereum account */
+export const addressOf = (did) => ACCOUNT.exec(did)?.[2] ?? null;
+
+/** @param {string} owner DID @param {string} name short, or a full id @returns {string} the id of a space */
+export const spaceId = (owner, name) => (name.startsWith("tinycloud:") ? name : `tinycloud:${owner.slice(4)}:${name}`);
+
+/** @param {string} space id @returns {string} DID of its owner */
+export const ownerOfSpace = (space) => "did:" + space.slice("tinycloud:".length, space.lastIndexOf(":"));
+
+/** @param {string} owner DID @param {string} [name] @returns {string} the id of an encryption network */
+export const networkId = (owner, name = "default") => `urn:tinycloud:encryption:${owner}:${name}`;

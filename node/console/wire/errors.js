@@ -1,0 +1,94 @@
+// @ts-check
+/** The one kind of failure of everything here, and what the node's refusals mean. */
+
+/** @typedef {{[name: string]: any}} Details members of a failure, different for each code */
+
+/**
+ * What went wrong. `code` is stable: wallet-absent, wallet-rejected, wallet-other-chain, wallet-account-changed,
+ * not-signed-in, session-expired, session-of-other-node, spaces-not-hosted, node-unreachable, node-changed,
+ * node-failure, malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
+ * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
+ * payload-broken, network-not-found, network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
+ * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, invalid-input, refused.
+ */
+export class ConsoleError extends Error {
+  /** @param {string} code @param {string} message @param {{ hint?: string, details?: Details, cause?: unknown }} [more] */
+  constructor(code, message, { hint = "", details = {}, cause } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = "ConsoleError";
+    /** Stable name of the failure. */
+    this.code = code;
+    /** What to do. */
+    this.hint = hint;
+    /** @type {Details} */
+    this.details = details;
+  }
+}
+
+const MAX_TEXT_CHARS = 2000;
+/** @type {{[status: number]: string}} */
+const BY_STATUS = {
+  402: "quota-exceeded",
+  404: "not-found",
+  409: "duplicate",
+  412: "conflict",
+  413: "too-large",
+  429: "rate-limited",
+};
+
+/** @param {string} text of a 401 or 403 @returns {[string, Details]} */
+function unauthorised(text) {
+  const action = /^Unauthorized Action:\s*(.*?)\s*\/\s*((?:tinycloud|sealspace)\.\S+)\s*$/m.exec(text);
+  if (action) return ["not-authorised", { missing: [{ resource: action[1], ability: action[2] }] }];
+  const revoked = /^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(\w+)/.exec(text);
+  if (revoked) return ["revoked", { cid: revoked[1] }];
+  const release = /^release refused: ([\w-]+)/.exec(text);
+  if (release) return ["decrypt-refused", { reason: release[1] }];
+  if (/expired or not yet valid|lifetime exceeds|^invocation (expired|not yet valid)|^Child delegation /.test(text)) {
+    return ["session-expired", {}];
+  }
+  return ["not-authorised", {}];
+}
+
+/** @param {number} status @param {string} text @returns {[string, Details]} */
+function meaning(status, text) {
+  if (status === 401 || status === 403) return unauthorised(text);
+  if (status === 404 && text === "Space not found") return ["space-not-found", {}];
+  return [BY_STATUS[status] ?? (status >= 500 ? "node-failure" : "refused"), {}];
+}
+
+/**
+ * @param {number} status @param {Headers} headers @param {string} body of an answer that is no success
+ * @param {string} asked what was asked for, in words
+ * @returns {ConsoleError} total, whatever the texts; `details` has status, text, requestId, retryAfterS and problem
+ */
+export function refusalOf(status, headers, body, asked) {
+  const kind = (headers.get("Content-Type") ?? "").split(";", 1)[0].trim().toLowerCase();
+  /** @type {{[name: string]: unknown}} */
+  let problem = {};
+  if (kind === "application/problem+json") {
+    try {
+      const read = JSON.parse(body);
+      if (read !== null && typeof read === "object") problem = read;
+    } catch {
+      // The status alone says what it can.
+    }
+  }
+  /** @param {unknown} one */
+  const short = (one) => (typeof one === "string" ? one.slice(0, MAX_TEXT_CHARS).trim() : "");
+  const isText = kind !== "text/html" && kind !== "application/problem+json"; // a page of HTML says nothing of its own
+  const text = isText ? short(body) : short(problem.detail) || short(problem.title) || short(problem.code);
+  const [code, details] = meaning(status, text);
+  const after = headers.get("Retry-After") ?? "";
+  return new ConsoleError(code, `${asked}: ${text || `the node answered ${status}`}`, {
+    hint: short(problem.hint),
+    details: {
+      ...details,
+      status,
+      text,
+      problem: short(problem.code),
+      requestId: headers.get("TinyCloud-Trace-Id"),
+      retryAfterS: /^[0-9]{1,9}$/.test(after) ? Number(after) : null,
+    },
+  });
+}

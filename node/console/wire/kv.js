@@ -1,0 +1,243 @@
+// @ts-check
+/** Values in a space. A key is the raw path of a URI: `keyOf` percent-encodes what a URI cannot hold. */
+
+import { blake3 } from "./blake3.js";
+import { concat, fromBase64, hex, random, utf8 } from "./bytes.js";
+import { byCodePoint } from "./canonical_json.js";
+import { ConsoleError } from "./errors.js";
+import { spaceId } from "./did.js";
+import { jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {import("./bytes.js").Bytes} Bytes
+ * @typedef {{ body: Bytes, etag: string, contentType: string | null }} Value
+ * @typedef {{ keys: string[], cursor: string | null }} Page
+ */
+/**
+ * @typedef {object} Put
+ * @property {string} [ifMatch] only over the value of this version
+ * @property {boolean} [ifAbsent] only if there is none
+ * @property {string} [type] content type
+ * @property {(movedBytes: number, sizeBytes: number) => void} [onProgress]
+ * @property {AbortSignal} [signal]
+ */
+
+export const MAX_PAGE_KEYS = 1000;
+export const MAX_VALUE_BYTES = 64 * 1024 * 1024;
+const [MOST_READS, MOST_WRITES, MAX_SMALL_BYTES] = [100, 250, 64 * 1024];
+const [MAX_VALUES_BYTES, MAX_KEYS_BYTES, PER_CAPABILITY_BYTES] = [4 * 1024 * 1024, 96 * 1024, 160];
+const MAX_BATCH_BYTES = 96 * 1024 * 1024;
+const MAX_HASHED_BYTES = 16 * 1024 * 1024; // above, hashing here would take seconds
+const TEXT = "text/plain;charset=UTF-8";
+
+/** @param {string} name as a person types it @returns {string} a key */
+export function keyOf(name) {
+  utf8(name);
+  return name.replace(/[^A-Za-z0-9\-._~!$&'()*+,;=:@/]/gu, encodeURIComponent);
+}
+
+/** @param {string} key @returns {string} as a person reads it; the key itself where it is no UTF-8 */
+export function nameOf(key) {
+  try {
+    return decodeURIComponent(key);
+  } catch {
+    return key;
+  }
+}
+
+/** @param {Client} client @param {string} space @param {string} key @param {string} word */
+function row({ session }, space, key, word) {
+  const [isChars, isPath] = [/^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$/, /(^|\/)\.{1,2}(\/|$)/];
+  if (!isChars.test(key) || isPath.test(key)) {
+    const hint = "percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments";
+    throw new ConsoleError("invalid-input", "a key is the raw path of a URI", { hint });
+  }
+  return { resource: `${spaceId(session.owner, space)}/kv/${key}`, ability: `tinycloud.kv/${word}` };
+}
+
+/** @param {Headers} headers @param {Bytes} body @param {string} asked @returns {Value} its bytes are those of the version */
+function valueOf(headers, body, asked) {
+  const etag = headers.get("ETag");
+  if (!etag) throw malformed(asked, "it has no ETag");
+  const digest = /^"blake3-([0-9a-f]{64})"$/.exec(etag)?.[1];
+  if (digest && body.length <= MAX_HASHED_BYTES && hex(blake3(body)) !== digest) {
+    throw new ConsoleError("transfer-broken", `${asked}: the bytes are not those of the ETag`);
+  }
+  return { body, etag, contentType: headers.get("Content-Type") };
+}
+
+/** @param {{ ifMatch?: string, ifAbsent?: boolean }} conditions @returns {{[name: string]: string}} */
+const conditioned = ({ ifMatch, ifAbsent }) =>
+  ifAbsent ? { "If-None-Match": "*" } : ifMatch === undefined ? {} : { "If-Match": ifMatch };
+
+/** @param {Client} client @param {import("./recap.js").Capability} wanted @param {import("./client.js").Sent} sent */
+async function conditional(client, wanted, sent) {
+  const answer = await client.call([wanted], sent);
+  const isConditional = sent.headers && ("If-Match" in sent.headers || "If-None-Match" in sent.headers);
+  if (isConditional && (answer.status === 412 || answer.status === 503)) {
+    const hint = "load it anew, and decide which of the two stays";
+    throw new ConsoleError("conflict", `${answer.asked}: it was changed meanwhile`, { hint });
+  }
+  return requireSuccess(answer);
+}
+
+/** @param {Client} client @param {string} space @param {string} key @param {{ maxBytes?: number }} [more] @returns {Promise<Value>} */
+export async function get(client, space, key, { maxBytes = MAX_VALUE_BYTES } = {}) {
+  const headers = { "x-tinycloud-max-response-bytes": String(maxBytes) };
+  const answer = await client.invoke([row(client, space, key, "get")], { headers, repeatable: true, maxBytes });
+  return valueOf(answer.headers, answer.body, answer.asked);
+}
+
+/** @param {Client} client @param {string} space @param {string} key @returns {Promise<{ etag: string, contentType: string | null }>} */
+export async function head(client, space, key) {
+  const { headers, asked } = await client.invoke([row(client, space, key, "metadata")], { repeatable: true });
+  const etag = headers.get("ETag");
+  if (!etag) throw malformed(asked, "it has no ETag");
+  return { etag, contentType: headers.get("Content-Type") };
+}
+
+/**
+ * Write a value; it is durable when this returns.
+ * @param {Client} client @param {string} space @param {string} key @param {Bytes | string | Blob} body @param {Put} [how]
+ * @returns {Promise<string>} the version
+ */
+export async function put(client, space, key, body, { type, onProgress, signal, ...conditions } = {}) {
+  const kind = type ?? (typeof body === "string" ? TEXT : undefined);
+  const sent = typeof body === "string" ? utf8(body) : body instanceof Blob ? body.slice() : body; // a Blob's own type is not sent
+  const headers = { ...(kind === undefined ? {} : { "Content-Type": kind }), ...conditioned(conditions) };
+  const answer = await conditional(client, row(client, space, key, "put"), { headers, body: sent, onProgress, signal });
+  return answer.headers.get("ETag") ?? "";
+}
+
+/** @param {Client} client @param {string} space @param {string} key @param {{ ifMatch?: string }} [conditions] @returns {Promise<void>} */
+export async function remove(client, space, key, conditions = {}) {
+  await conditional(client, row(client, space, key, "del"), { headers: conditioned(conditions) });
+}
+
+/** @param {Client} client @param {string} space @param {string} [prefix] @param {{ limit?: number, cursor?: string | null }} [place] @returns {Promise<Page>} keys, ascending */
+export async function listPage(client, space, prefix = "", { limit = MAX_PAGE_KEYS, cursor = null } = {}) {
+  /** @type {{[name: string]: string}} */
+  const headers = { "x-tinycloud-limit": String(limit) };
+  if (cursor !== null) headers["x-tinycloud-cursor"] = cursor;
+  const answer = await client.invoke([row(client, space, prefix, "list")], { headers, repeatable: true });
+  const keys = jsonOf(answer);
+  const following = answer.headers.get("x-tinycloud-truncated") === "true" ? answer.headers.get("x-tinycloud-next-cursor") : null;
+  const isSound = Array.isArray(keys) && keys.every((key) => typeof key === "string" && key.startsWith(prefix));
+  if (!isSound || keys.some((key, at) => at > 0 && byCodePoint(keys[at - 1], key) >= 0)) {
+    throw malformed(answer.asked, "its keys are not those that were asked for, in order");
+  }
+  if (following !== null && (!keys.length || following === cursor)) throw malformed(answer.asked, "the list does not advance");
+  return { keys, cursor: following };
+}
+
+/** @param {Client} client @param {string} space @param {string} [prefix] @returns {Promise<string[]>} every key, ascending */
+export async function list(client, space, prefix = "") {
+  /** @type {string[]} */
+  const found = [];
+  for (let cursor = null; ; ) {
+    const page = await listPage(client, space, prefix, { cursor });
+    if (found.length && page.keys.length && byCodePoint(found[found.length - 1], page.keys[0]) >= 0) {
+      throw malformed(`listing ${prefix}`, "the list does not advance");
+    }
+    found.push(...page.keys);
+    if (page.cursor === null) return found;
+    cursor = page.cursor;
+  }
+}
+
+/** @template T @param {T[]} parts @param {number} most @param {(part: T) => [number, number]} sizes bytes of key and of value @returns {T[][]} */
+function packed(parts, most, sizes) {
+  /** @type {T[][]} */
+  const packs = [];
+  let [keysBytes, valuesBytes] = [0, 0];
+  for (const part of parts) {
+    const [keyBytes, valueBytes] = sizes(part);
+    const last = packs[packs.length - 1];
+    keysBytes += keyBytes + PER_CAPABILITY_BYTES;
+    valuesBytes += valueBytes;
+    if (!last || last.length === most || keysBytes > MAX_KEYS_BYTES || valuesBytes > MAX_VALUES_BYTES) {
+      packs.push([part]);
+      [keysBytes, valuesBytes] = [keyBytes + PER_CAPABILITY_BYTES, valueBytes];
+    } else {
+      last.push(part);
+    }
+  }
+  return packs;
+}
+
+/**
+ * Read several values; up to 100 in one request.
+ * @param {Client} client @param {string} space @param {string[]} keys @param {{ maxBytes?: number }} [more]
+ * @returns {Promise<Map<string, Value>>} a key under which there is nothing is not in it
+ */
+export async function getMany(client, space, keys, { maxBytes = MAX_VALUE_BYTES } = {}) {
+  /** @type {Map<string, Value>} */
+  const found = new Map();
+  for (const pack of packed([...new Set(keys)], MOST_READS, (key) => [key.length, 0])) {
+    if (pack.length === 1) {
+      try {
+        found.set(pack[0], await get(client, space, pack[0], { maxBytes }));
+      } catch (error) {
+        if (!(error instanceof ConsoleError) || error.code !== "not-found") throw error;
+      }
+      continue;
+    }
+    const headers = { "x-tinycloud-max-response-bytes": String(maxBytes) };
+    const wanted = pack.map((key) => row(client, space, key, "get"));
+    const answer = await client.invoke(wanted, { headers, repeatable: true, maxBytes: MAX_BATCH_BYTES });
+    const results = jsonOf(answer)?.results;
+    const asked = new Set(pack);
+    if (!Array.isArray(results) || results.length !== pack.length) throw malformed(answer.asked, "it is about other keys");
+    for (const { key, ok, dataBase64, headers: said, error } of results) {
+      if (!asked.delete(key)) throw malformed(answer.asked, "it is about other keys");
+      const body = ok ? fromBase64(dataBase64) : null;
+      if (body) found.set(key, valueOf(new Headers(said), body, key));
+      else if (ok || error?.code !== "KV_NOT_FOUND") throw malformed(answer.asked, `it says nothing usable about ${key}`);
+    }
+  }
+  return found;
+}
+
+/** @param {{ key: string, body: Bytes }[]} parts @returns {[Bytes, string]} a form, and its content type */
+function multipart(parts) {
+  const boundary = hex(random(24));
+  const pieces = parts.flatMap(({ key, body }) => [
+    utf8(`--${boundary}\r\nContent-Disposition: form-data; name="${pathSegment(key)}"\r\nContent-Type: ${TEXT}\r\n\r\n`),
+    body,
+    utf8("\r\n"),
+  ]);
+  return [concat(...pieces, utf8(`--${boundary}--\r\n`)), `multipart/form-data; boundary=${boundary}`];
+}
+
+/**
+ * Write several texts in as few commits as the node takes, each all or nothing; large ones one by one.
+ * @param {Client} client @param {string} space @param {Map<string, string>} values
+ * @returns {Promise<void>} ConsoleError `batch-incomplete` with `details.done` and `left` where some were written
+ */
+export async function putMany(client, space, values) {
+  const parts = [...values].map(([key, body]) => ({ key, body: utf8(body) }));
+  const isSmall = (/** @type {{ body: Bytes }} */ { body }) => body.length <= MAX_SMALL_BYTES;
+  const packs = packed(parts.filter(isSmall), MOST_WRITES, ({ key, body }) => [key.length, body.length]);
+  packs.push(...parts.filter((part) => !isSmall(part)).map((part) => [part]));
+  parts.forEach(({ key }) => row(client, space, key, "put")); // all keys are sound before anything is sent
+  for (const [at, pack] of packs.entries()) {
+    const keys = pack.map(({ key }) => key);
+    try {
+      const [body, kind] = pack.length === 1 ? [pack[0].body, TEXT] : multipart(pack);
+      const wanted = keys.map((key) => row(client, space, key, "put"));
+      const answer = await client.invoke(wanted, { headers: { "Content-Type": kind }, body });
+      if (pack.length > 1) {
+        const { written, count } = jsonOf(answer) ?? {};
+        if (count !== keys.length || String([...(written ?? [])].sort()) !== String([...keys].sort())) {
+          throw malformed(answer.asked, "other keys were written than were asked for");
+        }
+      }
+    } catch (cause) {
+      if (!at) throw cause;
+      const [done, left] = [packs.slice(0, at), packs.slice(at)].map((some) => some.flat().map(({ key }) => key));
+      const message = `${done.length} values were written, ${left.length} were not`;
+      throw new ConsoleError("batch-incomplete", message, { hint: "write those that are left again", details: { done, left }, cause });
+    }
+  }
+}

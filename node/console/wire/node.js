@@ -1,0 +1,34 @@
+// @ts-check
+/** What the node says about itself. */
+
+import { ed25519Key } from "./did.js";
+import { ConsoleError } from "./errors.js";
+import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
+
+/**
+ * @typedef {object} NodeInfo
+ * @property {string} nodeId its DID
+ * @property {string} version
+ * @property {string[]} features
+ * @property {boolean} inTee what it says; proves nothing by itself
+ */
+
+/** @returns {Promise<NodeInfo>} asked anew each time */
+export async function info() {
+  const asked = "what the node says about itself";
+  const said = jsonOf(requireSuccess(await exchange({ path: "/info", repeatable: true, asked })));
+  if (said?.protocol !== 1) throw malformed(asked, "the node speaks another protocol");
+  if (typeof said.nodeId !== "string" || !ed25519Key(said.nodeId)) throw malformed(asked, "it names no node");
+  const features = Array.isArray(said.features) ? said.features.filter((/** @type {unknown} */ one) => typeof one === "string") : [];
+  return { nodeId: said.nodeId, version: String(said.version ?? ""), features, inTee: said.inTEE === true };
+}
+
+/** @param {string} expected DID of the node that a session was made at @returns {Promise<NodeInfo>} */
+export async function requireNode(expected) {
+  const said = await info();
+  if (said.nodeId === expected) return said;
+  throw new ConsoleError("node-changed", `the node is ${said.nodeId}, the session was made at ${expected}`, {
+    hint: "make sure that this is the node you mean; if it was restored as a new one, sign in again",
+    details: { expected, found: said.nodeId },
+  });
+}

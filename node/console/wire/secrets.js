@@ -1,0 +1,137 @@
+// @ts-check
+/** Secrets: named texts or bytes, sealed in the browser, kept in the owner's `secrets` space. */
+
+import { base64, fromBase64, text, utf8 } from "./bytes.js";
+import { networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
+import { decrypt, encrypt, ensureNetwork } from "./encryption.js";
+import { MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope.js";
+import { ConsoleError } from "./errors.js";
+import * as kv from "./kv.js";
+import { SECRETS_SPACE } from "./session.js";
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {{ scope: string | null, name: string, label: string, path: string }} SecretName
+ * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string }} Secret
+ */
+
+const ALL = "vault/secrets/";
+const SCOPED = "vault/secrets/scoped/";
+const METADATA = {
+  "x-vault-version": "2",
+  "x-vault-cipher": "tinycloud-network-envelope",
+  "x-vault-content-type": "application/json",
+};
+export const NAME_PATTERN = /^[A-Z][A-Z0-9_]*$/;
+export const MAX_SECRET_BYTES = 1024 * 1024;
+
+/** @param {string} scope @returns {string} in lower case, dashes for all else */
+export function canonicalScope(scope) {
+  const canonical = scope.trim().toLowerCase().replace(/[^a-z0-9-]/gu, "-").replace(/-{2,}/g, "-").replace(/^-|-$/g, "");
+  if (!canonical || canonical === "default" || canonical === "global") {
+    throw new ConsoleError("invalid-input", "a scope has a letter or a digit, and is neither `default` nor `global`");
+  }
+  return canonical;
+}
+
+/** @param {string | null} scope null: global @param {string} name @returns {SecretName} checked */
+export function secretName(scope, name) {
+  const trimmed = name.trim();
+  if (!NAME_PATTERN.test(trimmed)) {
+    const hint = "capital letters, digits and `_`, a letter first: `API_KEY`";
+    throw new ConsoleError("invalid-input", "this is no name of a secret", { hint });
+  }
+  const canonical = scope === null ? null : canonicalScope(scope);
+  const path = canonical === null ? ALL + trimmed : `${SCOPED}${canonical}/${trimmed}`;
+  return { scope: canonical, name: trimmed, label: canonical === null ? trimmed : `${canonical}/${trimmed}`, path };
+}
+
+/** @param {Client} client @returns {string} id of the owner's space of secrets */
+const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
+
+/** @param {Client} client @param {SecretName} secret */
+const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:${path.slice("vault/".length)}`);
+
+/** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request for a thousand */
+export async function list(client) {
+  /** @type {SecretName[]} */
+  const found = [];
+  for (const path of await kv.list(client, spaceOf(client), ALL)) {
+    const [, scope = null, name] = /^vault\/secrets\/(?:scoped\/([a-z0-9-]+)\/)?([A-Z][A-Z0-9_]*)$/.exec(path) ?? [];
+    if (name !== undefined) found.push({ scope, name, label: scope === null ? name : `${scope}/${name}`, path });
+  }
+  return found.sort((one, other) => Number(one.scope !== null) - Number(other.scope !== null));
+}
+
+/** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<string>} its version */
+export const version = async (client, scope, name) => (await kv.head(client, spaceOf(client), secretName(scope, name).path)).etag;
+
+/** @param {string | Uint8Array<ArrayBuffer>} value */
+function payloadOf(value) {
+  const now = new Date().toISOString();
+  const times = { createdAt: now, updatedAt: now };
+  const payload = typeof value === "string" ? { value, ...times } : { value: base64(value), encoding: "base64", ...times };
+  if (typeof value === "string") utf8(value);
+  const encoded = utf8(JSON.stringify(payload));
+  if (encoded.length > MAX_SECRET_BYTES) throw new ConsoleError("too-large", `a secret holds at most ${MAX_SECRET_BYTES} bytes`);
+  return encoded;
+}
+
+/** @param {Client} client @param {SecretName} secret @param {string | Uint8Array<ArrayBuffer>} value */
+async function sealed(client, secret, value) {
+  const payload = payloadOf(value);
+  await ensureNetwork(client);
+  return encrypt(client, networkId(client.session.owner), payload, { label: labelOf(client, secret), metadata: METADATA });
+}
+
+/**
+ * Seal and store a secret; the owner's network is made when missing.
+ * @param {Client} client @param {string | null} scope @param {string} name @param {string | Uint8Array<ArrayBuffer>} value
+ * @param {{ ifMatch?: string, ifAbsent?: boolean }} [conditions] @returns {Promise<string>} the version
+ */
+export async function put(client, scope, name, value, conditions) {
+  const secret = secretName(scope, name);
+  return kv.put(client, spaceOf(client), secret.path, await sealed(client, secret, value), conditions);
+}
+
+/** @param {Client} client @param {{ scope: string | null, name: string, value: string }[]} secrets @returns {Promise<void>} as `kv.putMany` */
+export async function putMany(client, secrets) {
+  const named = secrets.map(({ scope, name, value }) => ({ secret: secretName(scope, name), value }));
+  /** @type {Map<string, string>} */
+  const values = new Map();
+  for (const { secret, value } of named) values.set(secret.path, await sealed(client, secret, value));
+  await kv.putMany(client, spaceOf(client), values);
+}
+
+/** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<Secret>} opened in person, with the node's help */
+export async function reveal(client, scope, name) {
+  const secret = secretName(scope, name);
+  const stored = await kv.get(client, spaceOf(client), secret.path, { maxBytes: MAX_ENVELOPE_BYTES });
+  const { networkId: network } = await parseEnvelope(stored.body);
+  // A reader for several owners would open one's key with its own rights, and take it for the other's.
+  if (principalOf(network.slice("urn:tinycloud:encryption:".length, network.lastIndexOf(":"))) !== ownerOfSpace(spaceOf(client))) {
+    throw new ConsoleError("envelope-broken", `${secret.label} is sealed to another owner's network`);
+  }
+  return readPayload(await decrypt(client, stored.body, { expectedLabel: labelOf(client, secret) }), stored.etag);
+}
+
+/** @param {Uint8Array} plaintext @param {string} etag @returns {Secret} */
+function readPayload(plaintext, etag) {
+  const broken = () => new ConsoleError("payload-broken", "what is sealed there is no secret"); // nothing of it is shown
+  let payload;
+  try {
+    payload = JSON.parse(text(plaintext));
+  } catch {
+    throw broken();
+  }
+  const { value, encoding, createdAt, updatedAt } = payload ?? {};
+  if (![value, createdAt, updatedAt].every((one) => typeof one === "string")) throw broken();
+  if (encoding === undefined) return { value, createdAt, updatedAt, etag };
+  const bytes = encoding === "base64" ? fromBase64(value) : null;
+  if (!bytes) throw broken();
+  return { value: bytes, createdAt, updatedAt, etag };
+}
+
+/** @param {Client} client @param {string | null} scope @param {string} name @param {{ ifMatch?: string }} [conditions] @returns {Promise<void>} */
+export const remove = (client, scope, name, conditions) =>
+  kv.remove(client, spaceOf(client), secretName(scope, name).path, conditions);

@@ -1,0 +1,305 @@
+// @ts-check
+/** Sessions: a key of the browser that cannot be exported, and what the owner granted it. */
+
+import { encodeCacao } from "./cacao.js";
+import { tokenCid } from "./cid.js";
+import { didKey, didUrl, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
+import { ConsoleError } from "./errors.js";
+import { info } from "./node.js";
+import { attenuations, distinctCapabilities } from "./recap.js";
+import { isoTime, newNonce, siweText, withRecap } from "./siwe.js";
+import { exchange, jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
+import { mintUcan } from "./ucan.js";
+
+/**
+ * @typedef {import("./recap.js").Capability} Capability
+ * @typedef {import("./wallets.js").Owner} Owner
+ * @typedef {{ cid: string, capabilities: Capability[], expiresAt: number }} Grant `expiresAt` in epoch seconds
+ * @typedef {{ network: string, publicEncryptionKey: string, keyVersion: number }} Pin
+ */
+/**
+ * @typedef {object} Session immutable but for its grants and pins
+ * @property {string} owner DID for whom it acts
+ * @property {"wallet" | "phrase"} kind of the owner
+ * @property {string} did of the session's key
+ * @property {CryptoKeyPair} keys the private one cannot be exported
+ * @property {string} node DID of the node it was made at
+ * @property {string} space id of the primary space
+ * @property {number} expiresAt epoch seconds
+ * @property {Grant[]} grants the sign-in first; none: the owner's own key
+ * @property {Pin[]} pins keys of networks that were sealed to
+ */
+
+export const SESSION_TTL_S = 7 * 86400;
+export const MAX_SESSION_TTL_S = 30 * 86400;
+export const SECRETS_SPACE = "secrets";
+export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) => `tinycloud.kv/${one}`);
+const HOST_GRANT_TTL_S = 3600;
+const INVOCATION_TTL_S = 60;
+const [DATABASE, STORE, CURRENT] = ["sealspace-console", "sessions", "current"];
+
+/** @returns {number} epoch seconds */
+export const nowS = () => Date.now() / 1000;
+
+/** @param {string} resource @param {string[]} abilities @returns {Capability[]} */
+export const rows = (resource, abilities) => abilities.map((ability) => ({ resource, ability }));
+
+/** @param {string} space id @returns {Capability[]} everything of a space that a sign-in asks for */
+export const wholeSpace = (space) => [
+  ...rows(`${space}/kv`, KV_ABILITIES),
+  ...rows(`${space}/capabilities`, ["tinycloud.capabilities/read"]),
+  ...rows(`${space}/delegation`, ["list", "revoke", "status"].map((one) => `tinycloud.delegation/${one}`)),
+];
+
+/**
+ * @param {string} owner DID @param {string} [space] short name or id of the primary one
+ * @param {string[]} [spaces] further ones @returns {Capability[]} what a sign-in of the console asks for
+ */
+export function consoleCapabilities(owner, space = "default", spaces = []) {
+  const primary = spaceId(owner, space);
+  const network = networkId(owner);
+  return distinctCapabilities([
+    ...wholeSpace(primary),
+    ...rows(`${primary}/space`, ["list", "create", "info"].map((one) => `tinycloud.space/${one}`)),
+    ...spaces.flatMap((name) => wholeSpace(spaceId(owner, name))),
+    ...rows(`${spaceId(owner, SECRETS_SPACE)}/kv/vault/secrets/`, KV_ABILITIES),
+    ...rows(network, ["tinycloud.encryption/decrypt", "tinycloud.encryption/network.create"]),
+    ...rows(network, ["sealspace.encryption/receipts"]),
+  ]);
+}
+
+// --- signing in ------------------------------------------------------------------------------------------------------
+
+/**
+ * Post a delegation.
+ * @param {string} token @param {Capability[]} capabilities of it
+ * @returns {Promise<string[]>} ids of those of its spaces that the node does not host
+ */
+export async function register(token, capabilities) {
+  const asked = "registering a delegation";
+  const said = jsonOf(
+    requireSuccess(await exchange({ method: "POST", path: "/delegate", mint: async () => token, repeatable: true, asked })),
+  );
+  const skipped = Array.isArray(said?.skipped) ? said.skipped : [];
+  return [...new Set(capabilities.map(({ resource }) => spaceOfResource(resource)))].filter((one) => skipped.includes(one));
+}
+
+/** @param {string} resource @returns {string} the id of its space, or the resource itself */
+export const spaceOfResource = (resource) =>
+  resource.startsWith("tinycloud:") ? resource.split("/", 1)[0] : resource;
+
+/** @param {string} resource @returns {string | null} DID of the owner of its space or network */
+export function rootOf(resource) {
+  if (resource.startsWith("tinycloud:")) return principalOf(ownerOfSpace(spaceOfResource(resource)));
+  const network = /^urn:tinycloud:encryption:(did:.*):[^:]+$/.exec(resource);
+  return network ? principalOf(network[1]) : null;
+}
+
+/** @param {string} space id @returns {Promise<string>} the DID under which the node hosts it */
+async function hostDid(space) {
+  const asked = "under which DID the node hosts a space";
+  const path = `/peer/generate/${pathSegment(space)}`;
+  const answer = requireSuccess(await exchange({ path, repeatable: true, maxBytes: 4096, asked }));
+  const did = new TextDecoder().decode(answer.body);
+  if (!/^did:key:z[0-9A-Za-z]+$/.test(did)) throw malformed(asked, "it is no DID");
+  return did;
+}
+
+/**
+ * Ask a wallet for one signature.
+ * @param {Owner} owner a wallet
+ * @param {{ uri: string, capabilities: Capability[], parents?: string[], ttlS: number, statement?: string,
+ *   resources?: string[] }} message `capabilities` none: it grants nothing
+ * @returns {Promise<{ token: string, expiresAt: number }>}
+ */
+export async function walletToken(owner, { uri, capabilities, parents = [], ttlS, statement, resources }) {
+  if (!owner.signText || !owner.address || !owner.chainId) {
+    throw new ConsoleError("wallet-absent", "this owner has no wallet");
+  }
+  const issued = nowS();
+  const expiresAt = Math.round((issued + ttlS) * 1000) / 1000;
+  const bare = {
+    domain: location.host,
+    address: owner.address,
+    chainId: owner.chainId,
+    uri,
+    nonce: newNonce(),
+    issuedAt: isoTime(issued),
+    expirationTime: isoTime(expiresAt),
+    statement,
+    resources,
+  };
+  const message = capabilities.length ? withRecap(bare, capabilities, parents) : bare;
+  return { token: encodeCacao(message, await owner.signText(siweText(message))), expiresAt };
+}
+
+/** @param {string[]} spaces ids that are not hosted */
+function requireHosted(spaces) {
+  if (!spaces.length) return;
+  const hint = "ask the node's operator to admit you as an owner";
+  throw new ConsoleError("spaces-not-hosted", "the node does not host these spaces", { hint, details: { spaces } });
+}
+
+/**
+ * Register what the owner signs, and have spaces hosted that are not: at most one further signature.
+ * @param {(uri: string, capabilities: Capability[], ttlS: number) => Promise<{ token: string, expiresAt: number }>} sign
+ * @param {string} did of the delegate @param {Capability[]} capabilities @param {number} ttlS @returns {Promise<Grant>}
+ */
+async function registered(sign, did, capabilities, ttlS) {
+  const { token, expiresAt } = await sign(did, capabilities, ttlS);
+  let skipped = await register(token, capabilities);
+  if (skipped.length) {
+    const hosting = skipped.flatMap((space) => rows(`${space}/space`, ["tinycloud.space/host"]));
+    const host = await sign(await hostDid(skipped[0]), hosting, HOST_GRANT_TTL_S);
+    await register(host.token, hosting);
+    skipped = await register(token, capabilities);
+  }
+  requireHosted(skipped);
+  return { cid: tokenCid(token), capabilities, expiresAt };
+}
+
+/**
+ * Sign in: one signature of a wallet, and a second one where the node hosts no spaces by itself. The session is kept.
+ * @param {Owner} owner
+ * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, statement?: string }} [asked]
+ *   names of spaces (a primary one and further ones), or exactly these capabilities in place of them
+ * @returns {Promise<Session>}
+ */
+export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, statement } = {}) {
+  if (!(expiresS > 0 && expiresS <= MAX_SESSION_TTL_S)) {
+    throw new ConsoleError("invalid-input", "a session lasts more than 0 s and at most 30 days");
+  }
+  const node = (await info()).nodeId;
+  const wanted = capabilities ?? consoleCapabilities(owner.did, space, spaces);
+  const { kind } = owner;
+  const base = { owner: owner.did, kind, node, space: spaceId(owner.did, space), pins: [] };
+  /** @type {Session} */
+  let session;
+  if (kind === "wallet") {
+    const keys = /** @type {CryptoKeyPair} */ (await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]));
+    const did = didKey(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
+    const grant = await registered(
+      (uri, rows_, ttlS) => walletToken(owner, { uri, capabilities: rows_, ttlS, statement }),
+      didUrl(did),
+      wanted,
+      expiresS,
+    );
+    session = { ...base, did, keys, grants: [grant], expiresAt: grant.expiresAt };
+  } else {
+    const keys = /** @type {CryptoKeyPair} */ (owner.keys);
+    session = { ...base, did: owner.did, keys, grants: [], expiresAt: nowS() + expiresS };
+    const own = wanted.filter(({ resource }) => resource.startsWith("tinycloud:"));
+    await registered((aud, rows_, ttlS) => sessionToken(session, { aud, capabilities: rows_, ttlS }), owner.did, own, HOST_GRANT_TTL_S);
+  }
+  await keep(session);
+  return session;
+}
+
+/**
+ * Sign a token with the session's key.
+ * @param {Session} session
+ * @param {{ aud: string, capabilities: Capability[], proofs?: string[], facts?: import("./canonical_json.js").Json[],
+ *   ttlS?: number, expiresAt?: number, bare?: boolean }} claims `bare`: the issuer is the DID, not its URL
+ * @returns {Promise<{ token: string, expiresAt: number }>}
+ */
+export async function sessionToken(session, { aud, capabilities, proofs = [], facts = [], ttlS = INVOCATION_TTL_S, expiresAt, bare }) {
+  const exp = expiresAt ?? nowS() + ttlS;
+  const iss = bare ? session.did : didUrl(session.did);
+  const claims = { iss, aud, exp, fct: facts, prf: proofs, att: attenuations(capabilities) };
+  return { token: await mintUcan(claims, session.keys.privateKey), expiresAt: exp };
+}
+
+// --- what a session holds --------------------------------------------------------------------------------------------
+
+/** @param {Capability} held @param {Capability} wanted */
+function covers(held, wanted) {
+  if (held.ability !== wanted.ability) return false;
+  if (held.resource === wanted.resource) return true;
+  if (!held.resource.startsWith("tinycloud:")) return false;
+  const [, service, path] = /^[^/]+\/([^/]+)(?:\/(.*))?$/.exec(held.resource) ?? [];
+  if (path === undefined && service !== undefined) return wanted.resource.startsWith(held.resource + "/");
+  return wanted.resource.startsWith(held.resource.endsWith("/") ? held.resource : held.resource + "/");
+}
+
+/**
+ * @param {Session} session @param {Capability[]} wanted
+ * @returns {{ proofs: string[], expiresAt: number }} ids to cite, as few as do, and when the first of them ends
+ */
+export function proofsFor(session, wanted) {
+  const now = nowS();
+  const hint = "sign in again";
+  if (session.expiresAt <= now) throw new ConsoleError("session-expired", "the session has ended", { hint });
+  const dependent = wanted.filter(({ resource }) => rootOf(resource) !== session.did);
+  if (!dependent.length) return { proofs: [], expiresAt: session.expiresAt };
+  const live = session.grants.filter(({ expiresAt }) => expiresAt > now);
+  /** @param {Capability} one */
+  const covering = (one) => live.find((grant) => grant.capabilities.some((held) => covers(held, one)));
+  const whole = live.find((grant) => dependent.every((one) => grant.capabilities.some((held) => covers(held, one))));
+  const missing = dependent.filter((one) => !covering(one));
+  if (missing.length) {
+    const text = missing.slice(0, 4).map(({ resource, ability }) => `${ability} on ${resource}`).join("; ");
+    const message = `nothing that this session holds covers ${text}`;
+    throw new ConsoleError("not-authorised", message, { hint: "allow it with your wallet, or sign in again", details: { missing } });
+  }
+  const cited = whole ? [whole] : [...new Set(dependent.map((one) => /** @type {Grant} */ (covering(one))))];
+  return { proofs: cited.map(({ cid }) => cid), expiresAt: Math.min(...cited.map(({ expiresAt }) => expiresAt)) };
+}
+
+/**
+ * Have the wallet give the session further rights of the owner; one signature, and one more to have a space hosted.
+ * @param {Session} session @param {Owner} owner the same as signed in @param {Capability[]} capabilities
+ * @returns {Promise<void>} a phrase's session holds everything already
+ */
+export async function addRights(session, owner, capabilities) {
+  if (owner.did !== session.owner) throw new ConsoleError("wallet-account-changed", "this is not the owner of the session");
+  if (session.kind === "phrase") return;
+  const ttlS = Math.max(1, session.expiresAt - nowS());
+  const grant = await registered(
+    (uri, rows_, life) => walletToken(owner, { uri, capabilities: rows_, ttlS: life }),
+    didUrl(session.did),
+    capabilities,
+    ttlS,
+  );
+  session.grants.push(grant);
+  await keep(session);
+}
+
+// --- keeping ---------------------------------------------------------------------------------------------------------
+
+/** @template T @param {IDBRequest<T>} request @returns {Promise<T>} */
+const settled = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+/** @template T @param {(store: IDBObjectStore) => IDBRequest<T>} work @returns {Promise<T>} */
+async function inStore(work) {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled(opening);
+  try {
+    return await settled(work(database.transaction(STORE, "readwrite").objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+/** @param {Session} session @returns {Promise<void>} */
+export async function keep(session) {
+  await inStore((store) => store.put(session, CURRENT));
+}
+
+/** @returns {Promise<Session | null>} the session that was kept, unless it has ended; whose node it is `Client` checks */
+export async function restore() {
+  /** @type {Session | undefined} */
+  const session = await inStore((store) => store.get(CURRENT));
+  if (session && session.expiresAt > nowS()) return session;
+  if (session) await signOut();
+  return null;
+}
+
+/** @returns {Promise<void>} forgets the session and its key */
+export async function signOut() {
+  await inStore((store) => store.delete(CURRENT));
+}

@@ -1,0 +1,42 @@
+// @ts-check
+/** The owner's spaces. */
+
+import { spaceId } from "./did.js";
+import { rows } from "./session.js";
+import { jsonOf, malformed } from "./transport.js";
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {{ id: string, name: string, createdAt: string | null }} Space
+ */
+
+/** @param {any} entry @param {string} asked @returns {Space} */
+function spaceOf(entry, asked) {
+  if (typeof entry?.id !== "string" || !entry.id.startsWith("tinycloud:")) throw malformed(asked, "it names no space");
+  const createdAt = typeof entry.createdAt === "string" ? entry.createdAt : null;
+  return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt };
+}
+
+/** @param {Client} client @param {string} path @param {string} word @param {boolean} repeatable */
+const invoke = (client, path, word, repeatable) =>
+  client.invoke(rows(`${client.session.space}/space/${path}`, [`tinycloud.space/${word}`]), { repeatable });
+
+/** @param {Client} client @returns {Promise<Space[]>} that the node hosts for the owner */
+export async function list(client) {
+  const answer = await invoke(client, "", "list", true);
+  const entries = jsonOf(answer);
+  if (!Array.isArray(entries)) throw malformed(answer.asked, "it is no list");
+  return entries.map((entry) => spaceOf(entry, answer.asked));
+}
+
+/** @param {Client} client @param {string} name letters, digits, `-` and `_` @returns {Promise<Space>} hosted from now on; to use it: `addRights(session, owner, wholeSpace(space.id))` */
+export async function create(client, name) {
+  const answer = await invoke(client, name, "create", false);
+  return spaceOf(jsonOf(answer), answer.asked);
+}
+
+/** @param {Client} client @param {string} name @returns {Promise<Space>} */
+export async function get(client, name) {
+  const answer = await invoke(client, spaceId(client.session.owner, name), "info", true);
+  return spaceOf(jsonOf(answer), answer.asked);
+}

@@ -1,0 +1,49 @@
+"""One browser and one node for the tests of this folder, and a page for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+from browser import CHROMIUM, CHROMIUM_ABSENT, Browser, BrowserWallet, Page, browsing
+from engines import store_at
+
+from capabilities.signatures import WalletSigner
+from node.config.tree import Config, Http
+from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.wallets import new_wallet
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium."""
+    if CHROMIUM is None:
+        pytest.skip(CHROMIUM_ABSENT)
+    with browsing() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
+    """A node in this process, with the machine's clock."""
+    folder = tmp_path_factory.mktemp("console")
+    config = Config(http=Http(port=0, drain_s=0), store=store_at(folder / "data"))
+    with browser.entered(embedded_node(config)) as running:
+        yield running
+
+
+@pytest.fixture
+def wallet() -> BrowserWallet:
+    """A wallet that nobody has seen, announced to the page."""
+    return BrowserWallet(new_wallet())
+
+
+@pytest.fixture
+def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[Page]:
+    """An empty page at the node's origin, in a profile of its own."""
+    with browser.page(node.url, wallet=wallet) as opened:
+        yield opened
+
+
+@pytest.fixture
+def signer(wallet: BrowserWallet) -> WalletSigner:
+    """The key of the page's wallet."""
+    return wallet.signer

@@ -1,0 +1,218 @@
+"""What the console's modules do at a real node, beside the SDK on the same spaces."""
+
+import json
+from typing import Any
+
+from browser import Browser, BrowserWallet, Page
+
+from node.processes.embedded import EmbeddedNode
+from sealspace.client import Client
+
+SIGN_IN = """
+  const at = (name) => import(`/console/wire/${name}.js`);
+  const caught = async (work) => { try { return await work(); } catch (error) {
+    return { code: error.code ?? String(error), message: error.message, hint: error.hint, details: error.details }; } };
+  const { discover, connect } = await at("wallets");
+  const session = await at("session");
+  const signedIn = async (asked) => {
+    const [info] = await discover();
+    const owner = await connect(info);
+    return { owner, held: await session.signIn(owner, asked) };
+  };
+"""
+
+
+def in_page(page: Page, script: str, argument: object = None) -> Any:
+    """Run a script that has the wallets and the sessions at hand; `given` is the argument."""
+    return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
+
+
+def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser) -> None:
+    """One signature signs in; values are written and read by both sides."""
+    said = in_page(
+        page,
+        """
+        const kv = await at("kv"), { Client } = await at("client"), { text, utf8 } = await at("bytes");
+        const { owner, held } = await signedIn();
+        const client = Client(held);
+        const etag = await kv.put(client, "default", "todo/1", "buy milk", { ifAbsent: true });
+        const rival = await caught(() => kv.put(client, "default", "todo/1", "x", { ifAbsent: true }));
+        const older = '"blake3-' + "0".repeat(64) + '"';
+        const stale = await caught(() => kv.put(client, "default", "todo/1", "x", { ifMatch: older }));
+        const moved = [];
+        const large = new Uint8Array(300000).fill(7);
+        const onProgress = (sent) => moved.push(sent);
+        await kv.put(client, "default", kv.keyOf("a b/ä"), large, { type: "image/png", onProgress });
+        const read = await kv.get(client, "default", "todo/1");
+        const back = await kv.get(client, "default", kv.keyOf("a b/ä"));
+        await kv.putMany(client, "default", new Map([["many/1", "one"], ["many/2", "two"]]));
+        const many = await kv.getMany(client, "default", ["many/1", "many/2", "many/3"]);
+        const keys = await kv.list(client, "default");
+        await kv.remove(client, "default", "many/1", { ifMatch: many.get("many/1").etag });
+        return { owner: owner.did, etag, rival: rival.code, stale: stale.code, moved: moved.at(-1),
+          read: text(read.body), type: read.contentType, same: read.etag === etag,
+          back: [back.body.length, back.contentType, kv.nameOf(keys[0])],
+          many: [...many].map(([key, value]) => [key, text(value.body)]), keys,
+          gone: (await caught(() => kv.get(client, "default", "many/1"))).code,
+          other: (await caught(() => kv.get(client, "photos", "x"))).details.missing };
+        """,
+    )
+    space = f"tinycloud:{wallet.signer.did[4:]}"
+    assert said["owner"] == wallet.signer.did
+    assert len(wallet.asked) == 1
+    assert (said["read"], said["type"], said["same"]) == ("buy milk", "text/plain;charset=UTF-8", True)
+    assert (said["rival"], said["stale"], said["gone"]) == ("conflict", "conflict", "not-found")
+    assert said["moved"] == 300000
+    assert said["back"] == [300000, "image/png", "a b/ä"]
+    assert said["keys"] == ["a%20b/%C3%A4", "many/1", "many/2", "todo/1"]
+    assert said["many"] == [["many/1", "one"], ["many/2", "two"]]
+    assert said["other"] == [{"resource": f"{space}:photos/kv/x", "ability": "tinycloud.kv/get"}]
+
+    async def beside() -> tuple[bytes, list[str]]:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            read = await client.kv().get("many/2")
+            return read.body, [key async for key in client.kv().list("todo/")]
+
+    assert browser.run(beside()) == (b"two", ["todo/1"])
+    assert not any("Authorization" in headers or "cookie" in headers for _, path, headers, _ in page.requests[:1])
+
+
+def test_secrets_of_either_side_are_read_by_the_other(
+    page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser
+) -> None:
+    """A secret of the browser opens in the SDK, one of the SDK in the browser; texts and bytes."""
+
+    async def written() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.encryption.ensure_network()
+            await client.secrets().put("FROM_SDK", "grüße")
+            await client.secrets().put("CERT", b"\x00\xff", scope="mail")
+
+    browser.run(written())
+    said = in_page(
+        page,
+        """
+        const secrets = await at("secrets"), { Client } = await at("client");
+        const { held } = await signedIn();
+        const client = Client(held);
+        const etag = await secrets.put(client, null, "FROM_BROWSER", "open sesame");
+        await secrets.put(client, "Mail Box", "KEY", Uint8Array.of(1, 2, 3));
+        const many = [{ scope: null, name: "M1", value: "a" }, { scope: "mail", name: "M2", value: "b" }];
+        await secrets.putMany(client, many);
+        const stale = await caught(() => secrets.put(client, null, "FROM_BROWSER", "x", { ifAbsent: true }));
+        const [sdk, cert, own] = await Promise.all([secrets.reveal(client, null, "FROM_SDK"),
+          secrets.reveal(client, "mail", "CERT"), secrets.reveal(client, null, "FROM_BROWSER")]);
+        const labels = (await secrets.list(client)).map(({ label }) => label);
+        await secrets.remove(client, null, "M1");
+        return { sdk: sdk.value, cert: [...cert.value], own: own.value, same: own.etag === etag,
+          stale: stale.code, labels, absent: (await caught(() => secrets.reveal(client, null, "M1"))).code,
+          wrong: (await caught(() => secrets.reveal(client, null, "lower"))).code, pins: held.pins.length };
+        """,
+    )
+    assert said["sdk"] == "grüße"
+    assert (said["cert"], said["own"], said["same"], said["stale"]) == ([0, 255], "open sesame", True, "conflict")
+    assert said["labels"] == ["FROM_BROWSER", "FROM_SDK", "M1", "mail-box/KEY", "mail/CERT", "mail/M2"]
+    assert (said["absent"], said["wrong"], said["pins"]) == ("not-found", "invalid-input", 1)
+
+    async def read() -> tuple[object, ...]:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            secrets = client.secrets()
+            return (
+                await secrets.get("FROM_BROWSER"),
+                await secrets.get("KEY", scope="mail-box"),
+                await secrets.get("M2", scope="mail"),
+            )
+
+    assert browser.run(read()) == ("open sesame", b"\x01\x02\x03", "b")
+    sent = json.dumps([[path, headers, (body or b"").hex()] for _, path, headers, body in page.requests])
+    assert "sesame" not in sent
+    assert b"open sesame".hex() not in sent
+
+
+def test_a_first_secret_makes_the_network(page: Page) -> None:
+    """Nobody else has to set anything up."""
+    said = in_page(
+        page,
+        """
+        const secrets = await at("secrets"), { Client } = await at("client");
+        const { held } = await signedIn();
+        await secrets.put(Client(held), null, "FIRST", "value");
+        return (await secrets.reveal(Client(held), null, "FIRST")).value;
+        """,
+    )
+    assert said == "value"
+
+
+def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
+    """A reload restores the session without a signature; its key cannot be exported; signing out forgets it."""
+    in_page(page, "await signedIn();")
+    page.browser.run(page.tab.reload())
+    said = in_page(
+        page,
+        """
+        const kv = await at("kv"), { Client } = await at("client");
+        const held = await session.restore();
+        const listed = await kv.list(Client(held), "default");
+        const exported = await crypto.subtle.exportKey("pkcs8", held.keys.privateKey).catch((error) => error.name);
+        const moved = await caught(() => kv.list(Client({ ...held, node: held.did }), "default"));
+        const ended = await caught(() => kv.list(Client({ ...held, expiresAt: 1 }), "default"));
+        await session.signOut();
+        return { listed, exported, moved: moved.code, ended: ended.code, after: await session.restore() };
+        """,
+    )
+    assert said == {
+        "listed": [],
+        "exported": "InvalidAccessError",
+        "moved": "node-changed",
+        "ended": "session-expired",
+        "after": None,
+    }
+
+
+def test_what_wallets_answer(page: Page, wallet: BrowserWallet) -> None:
+    """A refusal, another account and another chain are told apart; nothing is registered then."""
+    wallet.refusal = (4001, "User rejected the request.")
+    assert in_page(page, "return (await caught(() => signedIn())).code") == "wallet-rejected"
+    wallet.refusal = None
+    said = in_page(
+        page,
+        """
+        const [info] = await discover();
+        const owner = await connect(info);
+        const real = info.provider.request.bind(info.provider);
+        const codes = [];
+        const others = [{ eth_accounts: ["0x" + "11".repeat(20)] }, { eth_chainId: "0x5" }, { personal_sign: "0x00" }];
+        for (const other of others) {
+          info.provider.request = async (asked) => other[asked.method] ?? real(asked);
+          codes.push((await caught(() => session.signIn(owner))).code);
+        }
+        return codes;
+        """,
+    )
+    assert said == ["wallet-account-changed", "wallet-other-chain", "wallet-failed"]
+    assert [path for method, path, _, _ in page.requests if method == "POST"] == []
+
+
+def test_spaces_and_further_rights(page: Page, wallet: BrowserWallet) -> None:
+    """A space is made, and one more signature gives the session its values."""
+    said = in_page(
+        page,
+        """
+        const spaces = await at("spaces"), kv = await at("kv"), { Client } = await at("client");
+        const { owner, held } = await signedIn();
+        const client = Client(held);
+        const made = await spaces.create(client, "notes");
+        const before = await caught(() => kv.list(client, "notes"));
+        await session.addRights(held, owner, session.wholeSpace(made.id));
+        await kv.put(client, "notes", "a", "b");
+        return { made: made.name, before: before.code, names: (await spaces.list(client)).map(({ name }) => name),
+          keys: await kv.list(client, "notes"), same: (await spaces.get(client, "notes")).id === made.id };
+        """,
+    )
+    assert said["made"] == "notes"
+    assert said["before"] == "not-authorised"
+    assert {"default", "notes", "secrets"} <= set(said["names"])
+    assert (said["keys"], said["same"], len(wallet.asked)) == (["a"], True, 2)

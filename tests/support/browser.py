@@ -1,0 +1,246 @@
+"""A browser and a node for tests of the console: Chromium, driven from a thread of its own, and a page at the node.
+
+The driver, the node and what a test awaits share one loop in that thread, so that no test's own loop is in the way.
+
+Example:
+    with browsing() as browser, browser.page(node.url) as page:
+        assert page.call("bytes.js", "hex", [1, 255]) == "01ff"
+"""
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from patience import PATIENCE_S
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import BrowserContext, Request, Route, async_playwright
+from playwright.async_api import Page as Tab
+from tests_support import REPOSITORY
+
+from capabilities.principals import eip55
+from capabilities.signatures import WalletSigner
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_ABSENT = "no Chromium is installed"
+CONSOLE = REPOSITORY / "node" / "console"
+_KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8", ".css": "text/css"}
+_BLANK = "<!doctype html><html><head><link rel=icon href='data:,'><title>test</title></head><body></body></html>"
+_WALLET = """
+((address, chain) => {
+  const listeners = {};
+  const provider = {
+    on(name, listener) { (listeners[name] ??= []).push(listener); },
+    removeListener(name, listener) { listeners[name] = (listeners[name] ?? []).filter((one) => one !== listener); },
+    async request({ method, params }) {
+      const answer = await window.__walletRequest(method, params ?? []);
+      if (answer.error) throw Object.assign(new Error(answer.error.message), answer.error);
+      return answer.result;
+    },
+  };
+  window.__walletEmit = (name, value) => (listeners[name] ?? []).forEach((listener) => listener(value));
+  const info = {
+    uuid: "8f3cbbd0-0000-4000-8000-000000000001", name: "Test Wallet", icon: "data:,", rdns: "example.wallet",
+  };
+  const announce = () => window.dispatchEvent(
+    new CustomEvent("eip6963:announceProvider", { detail: Object.freeze({ info, provider }) }));
+  window.addEventListener("eip6963:requestProvider", announce);
+  announce();
+})();
+"""
+
+T = TypeVar("T")
+
+
+class BrowserWallet:
+    """A wallet in the browser: answers EIP-1193 requests with a real key; `refusal` makes it say no.
+
+    Attributes:
+        asked: the texts that it was asked to sign.
+        refusal: code and message of an error, in place of every answer but the chain's; None: it answers.
+    """
+
+    def __init__(self, signer: WalletSigner) -> None:
+        self.signer = signer
+        self.asked: list[str] = []
+        self.refusal: tuple[int, str] | None = None
+
+    def answer(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
+        """Return the answer to one request."""
+        address = eip55(self.signer.address)
+        if method == "eth_chainId":
+            return {"result": hex(self.signer.chain_id)}
+        if self.refusal is not None:
+            return {"error": {"code": self.refusal[0], "message": self.refusal[1]}}
+        if method in ("eth_requestAccounts", "eth_accounts"):
+            return {"result": [address.lower()]}
+        if method == "personal_sign":
+            text = bytes.fromhex(params[0].removeprefix("0x")).decode()
+            assert params[1].lower() == address.lower()
+            self.asked.append(text)
+            return {"result": "0x" + self.signer.sign_eip191(text).hex()}
+        return {"error": {"code": 4200, "message": f"no method {method}"}}
+
+
+class Page:
+    """A page of the browser in a profile of its own, at an empty document of the node's origin.
+
+    Attributes:
+        tab: of Playwright; what is awaited of it goes through `browser.run`.
+        requests: what the page sent to the node, in order: method, path, headers, body.
+        problems: errors of the page's console and violations of its policy.
+    """
+
+    def __init__(self, browser: "Browser", context: BrowserContext, tab: Tab) -> None:
+        self.browser, self.context, self.tab = browser, context, tab
+        self.requests: list[tuple[str, str, dict[str, str], bytes | None]] = []
+        self.problems: list[str] = []
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """Run a function in the page, `async ({…}) => …`, and return what it returns."""
+        return self.browser.run(self.tab.evaluate(script, argument))
+
+    def call(self, module: str, name: str, *arguments: Any) -> Any:
+        """Call an exported function of a module of `wire`; a list of numbers among the arguments becomes bytes.
+
+        What it returns is given back as JSON has it, bytes as hex digits.
+        """
+        return self.evaluate(_CALL, {"module": module, "name": name, "args": list(arguments)})
+
+
+_CALL = """async ({module, name, args}) => {
+  const bytes = (one) => Array.isArray(one) && one.every(Number.isInteger) ? new Uint8Array(one) : one;
+  const shown = (one) => one instanceof Uint8Array
+    ? Array.from(one, (byte) => byte.toString(16).padStart(2, "0")).join("") : one;
+  const value = await (await import(`/console/wire/${module}`))[name](...args.map(bytes));
+  return shown(value);
+}"""
+
+
+class Browser:
+    """A running Chromium, with the loop that drives it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, chromium: Chromium) -> None:
+        self._loop, self.chromium = loop, chromium
+
+    def run(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Await something on the loop of the browser."""
+        return asyncio.run_coroutine_threadsafe(awaited, self._loop).result(4 * PATIENCE_S)
+
+    @contextmanager
+    def entered(self, context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter an asynchronous context on the loop of the browser, for example a node in this process."""
+        entered, leave, ended = asyncio.Event(), asyncio.Event(), list[T]()
+
+        async def hold() -> None:
+            async with context as value:  # in one task: some contexts may not be left by another one
+                ended.append(value)
+                entered.set()
+                await leave.wait()
+
+        task = self.run(_started(hold))
+        self.run(_until(task, entered))
+        try:
+            yield ended[0]
+        finally:
+            self._loop.call_soon_threadsafe(leave.set)
+            self.run(_joined(task))
+
+    @contextmanager
+    def page(self, origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[Page]:
+        """Open an empty page at an origin, with the files of the console under `/console/`."""
+        page = self.run(self._open(origin, wallet))
+        try:
+            yield page
+        finally:
+            self.run(page.context.close())
+
+    async def _open(self, origin: str, wallet: BrowserWallet | None) -> Page:
+        context = await self.chromium.new_context()
+        tab = await context.new_page()
+        page = Page(self, context, tab)
+        tab.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+        tab.on("pageerror", lambda error: page.problems.append(str(error)))
+
+        def sent(request: Request) -> None:
+            if not request.url.startswith(f"{origin}/console/"):
+                body = request.post_data_buffer
+                page.requests.append((request.method, request.url.removeprefix(origin), request.headers, body))
+
+        tab.on("request", sent)
+        await tab.route("**/console/**", _serve)
+        if wallet is not None:
+            await context.expose_function("__walletRequest", wallet.answer)
+            await context.add_init_script(_WALLET)
+        await tab.goto(f"{origin}/console/empty.html")
+        return page
+
+
+async def _started(work: Callable[[], Coroutine[Any, Any, None]]) -> "asyncio.Task[None]":
+    return asyncio.create_task(work())
+
+
+async def _until(task: "asyncio.Task[None]", entered: asyncio.Event) -> None:
+    waiting = asyncio.create_task(entered.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        task.result()
+
+
+async def _joined(task: "asyncio.Task[None]") -> None:
+    await task
+
+
+async def _serve(route: Route) -> None:
+    path = route.request.url.partition("/console/")[2]
+    if path == "empty.html":
+        await route.fulfill(body=_BLANK, content_type=_KINDS[".html"])
+        return
+    file: Path = CONSOLE / path
+    if file.is_file():
+        await route.fulfill(body=file.read_bytes(), content_type=_KINDS.get(file.suffix, "text/plain"))
+    else:
+        await route.fulfill(status=404, body="no such file")
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Run the system's Chromium until the block ends."""
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    started, failed = list[Browser](), list[BaseException]()
+    stop = asyncio.Event()
+
+    async def drive() -> None:
+        async with async_playwright() as driver:
+            sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+            chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+            started.append(Browser(loop, chromium))
+            ready.set()
+            await stop.wait()
+            await chromium.close()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(drive())
+        except BaseException as error:  # given to whoever waits for the start
+            failed.append(error)
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=run, name="browser", daemon=True)
+    thread.start()
+    ready.wait(PATIENCE_S)
+    if failed:
+        raise failed[0]
+    try:
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE_S)
