@@ -273,8 +273,8 @@ const settled = (request) =>
     request.onerror = () => reject(request.error);
   });
 
-/** @template T @param {(store: IDBObjectStore) => IDBRequest<T>} work @returns {Promise<T>} */
-async function inStore(work) {
+/** @template T @param {(store: IDBObjectStore) => IDBRequest<T>} work on what this origin keeps @returns {Promise<T>} */
+export async function inStore(work) {
   const opening = indexedDB.open(DATABASE, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
   const database = await settled(opening);

@@ -1,0 +1,234 @@
+// @ts-check
+/** App manifests: what an application asks for, read strictly and expanded into resources (spec/manifests.md). */
+
+import { principalOf } from "./did.js";
+import { ConsoleError } from "./errors.js";
+import { NAME_PATTERN, canonicalScope } from "./secrets.js";
+
+/**
+ * @typedef {{ service: string, space: string, path: string, actions: string[], expiryMs: number | null,
+ *   description: string | null, origin: "stated" | "defaults" | "capabilities" }} Resource `service` and `actions` in full
+ * @typedef {{ appId: string, name: string, description: string | null, did: string | null, expiryMs: number,
+ *   resources: Resource[] }} Manifest
+ * @typedef {{ path: string, text: string }} Fault
+ * @typedef {{ service: string, path: string, actions: string[], space?: string, skipPrefix?: boolean,
+ *   expiry?: string, description?: string }} Entry
+ */
+
+const MEMBERS = "manifest_version app_id name description icon appVersion did expiry space prefix defaults includePublicSpace knowledge permissions secrets".split(" ");
+const PERMISSION_MEMBERS = "service space path actions caveats skipPrefix expiry description".split(" ");
+const SECRET_MEMBERS = "name scope actions expiry description".split(" ");
+const [KV, VAULT, ENCRYPTION, DEFAULT_SPACE] = ["tinycloud.kv", "tinycloud.vault", "tinycloud.encryption", "applications"];
+const [MOST_ENTRIES, MOST_FAULTS] = [256, 50];
+const PATH = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$/;
+const SPACE = /^(?:tinycloud:[a-z0-9]+:[!-~]+:)?[A-Za-z0-9\-._~]+$/;
+const NETWORK = /^urn:tinycloud:encryption:(did:[a-z0-9]+:[!-~]+):([A-Za-z0-9\-._]+)$/;
+const DURATION = /^(-?\d*\.?\d+) *([a-z]*)$/;
+/** @type {[RegExp, number][]} */
+const UNITS_MS = [
+  [/^(milliseconds?|msecs?|ms|)$/, 1],
+  [/^(seconds?|secs?|s)$/, 1e3],
+  [/^(minutes?|mins?|m)$/, 6e4],
+  [/^(hours?|hrs?|h)$/, 36e5],
+  [/^(days?|d)$/, 864e5],
+  [/^(weeks?|w)$/, 6048e5],
+  [/^(years?|yrs?|y)$/, 365.25 * 864e5],
+];
+/** @type {{[service: string]: string}} */
+const TIERS = { default: "read write", admin: "read write schema", all: "read write schema" };
+/** @type {{[word: string]: string}} */
+const SECRET_ACTIONS = { read: "get", write: "put", delete: "del", get: "get", put: "put", del: "del", list: "list", metadata: "metadata" };
+/** @type {{[service: string]: string[]}} */
+const ACTIONS = {
+  [KV]: ["get", "put", "del", "delete", "list", "metadata", "*"],
+  [ENCRYPTION]: ["decrypt", "network.create", "network.revoke"],
+  "tinycloud.capabilities": ["read"],
+  "tinycloud.delegation": ["list", "status", "revoke"],
+  "tinycloud.space": ["list", "create", "info", "host"],
+};
+
+/** @param {unknown} value @returns {value is {[name: string]: any}} */
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** @param {string} text @returns {number | null} */
+export function durationMs(text) {
+  const [, number, unit] = (text.length <= 100 && DURATION.exec(text.toLowerCase())) || [];
+  const unitMs = unit === undefined ? undefined : UNITS_MS.find(([names]) => names.test(unit))?.[1];
+  const whole = unitMs === undefined ? 0 : Math.floor(Number(number) * unitMs);
+  return whole >= 1 && whole < 2 ** 53 ? whole : null;
+}
+
+/** @param {string} service @param {string} word @returns {string | null} the full ability */
+function fullAction(service, word) {
+  if (service === VAULT) {
+    const bare = word.replace(/^tinycloud\.(vault|kv)\//, "");
+    const action = bare === "head" ? "get" : Object.hasOwn(SECRET_ACTIONS, bare) ? SECRET_ACTIONS[bare] : null;
+    return action && `${KV}/${action}`;
+  }
+  const full = word.includes("/") ? word : `${service}/${word}`;
+  const [of, name] = full.split("/");
+  if (!/^[A-Za-z0-9\-_.+*]+\/[A-Za-z0-9\-_.+*]+$/.test(full) || (service === ENCRYPTION && of !== service)) return null;
+  return Object.hasOwn(ACTIONS, of) && !ACTIONS[of].includes(name) ? null : full;
+}
+
+/** Reads one manifest; every fault is noted, and reading goes on. @param {any} value */
+function reading(value) {
+  /** @type {Fault[]} */
+  const faults = [];
+  const note = (/** @type {string} */ path, /** @type {string} */ text) => {
+    if (faults.length < MOST_FAULTS) faults.push({ path, text });
+  };
+  const known = (/** @type {object} */ members, /** @type {string[]} */ names, /** @type {string} */ at) => {
+    for (const name of Object.keys(members)) if (!names.includes(name)) note(at + name.slice(0, 100), "is no known member");
+  };
+  const text = (/** @type {any} */ members, /** @type {string} */ name, /** @type {string} */ at) => {
+    const found = members[name];
+    if (found !== undefined && found !== null && typeof found !== "string") note(at + name, "must be a text");
+    return typeof found === "string" ? found : undefined;
+  };
+  const common = (/** @type {any} */ members, /** @type {string} */ at) => {
+    const [space, expiry] = [text(members, "space", at), text(members, "expiry", at)];
+    if (expiry !== undefined && durationMs(expiry) === null) note(at + "expiry", "is no duration such as 30d");
+    if (space !== undefined && !SPACE.test(space)) note(at + "space", "is neither a short name nor a full id of a space");
+    return { space, expiry, description: text(members, "description", at) };
+  };
+  const entries = (/** @type {string} */ name, /** @type {any} */ listed, /** @type {boolean} */ isList) => {
+    if (listed === undefined || listed === null) return [];
+    if (isList !== Array.isArray(listed) || typeof listed !== "object") note(name, isList ? "must be a list" : "must be an object");
+    else if (Object.keys(listed).length > MOST_ENTRIES) note(name, `has more than ${MOST_ENTRIES} entries`);
+    else return Object.entries(listed);
+    return [];
+  };
+  /** @returns {Entry} */
+  const permission = (/** @type {any} */ entry, /** @type {string} */ at) => {
+    if (!isObject(entry)) note(at, "must be an object");
+    const members = isObject(entry) ? entry : {};
+    known(members, PERMISSION_MEMBERS, `${at}.`);
+    const { service, path, actions, caveats, skipPrefix = false } = members;
+    if (typeof service !== "string" || !service) note(`${at}.service`, "is required");
+    if (typeof path !== "string" || !(service === ENCRYPTION ? NETWORK : PATH).test(path)) {
+      note(`${at}.path`, service === ENCRYPTION ? "is no id of a network" : 'must be the raw path of a URI ("" or "/" for the root)');
+    }
+    if (caveats !== undefined && (!Array.isArray(caveats) || caveats.some((one) => !isObject(one) || Object.keys(one).length))) {
+      note(`${at}.caveats`, "narrows: no caveats are signed here; ask for a narrower path");
+    }
+    if (typeof skipPrefix !== "boolean") note(`${at}.skipPrefix`, "must be true or false");
+    if (!Array.isArray(actions) || !actions.length) note(`${at}.actions`, "must name at least one action");
+    const words = Array.isArray(actions) ? actions.slice(0, MOST_ENTRIES) : [];
+    words.forEach((word, index) => {
+      if (typeof word !== "string" || fullAction(String(service), word) === null) note(`${at}.actions[${index}]`, `is no action of ${service}`);
+    });
+    return { service, path, actions: words, skipPrefix, ...common(members, `${at}.`) };
+  };
+  /** @returns {Entry} */
+  const secret = (/** @type {string} */ key, /** @type {any} */ spec) => {
+    const at = `secrets.${key.slice(0, 100)}`;
+    if (!NAME_PATTERN.test(key)) note(at, "is no name of a secret");
+    const members = isObject(spec) ? spec : {};
+    known(members, SECRET_MEMBERS, `${at}.`);
+    if (spec !== true && !isObject(spec) && !Array.isArray(spec) && typeof spec !== "string") note(at, "must be true, an action, a list of them, or an object");
+    const given = isObject(spec) || spec === true ? (members.actions ?? ["read"]) : spec;
+    const words = (Array.isArray(given) ? given : [given]).map((word) => String(word).replace(`${KV}/`, ""));
+    // The word is not repeated: whoever writes a value there must not find it in a log.
+    if (!words.length || !words.every((word) => Object.hasOwn(SECRET_ACTIONS, word))) note(at, "names no action: read, write, delete, list, metadata");
+    const name = text(members, "name", `${at}.`) ?? key;
+    if (!NAME_PATTERN.test(name)) note(`${at}.name`, "is no name of a secret");
+    let scope = text(members, "scope", `${at}.`);
+    try {
+      scope = scope === undefined ? undefined : canonicalScope(scope);
+    } catch {
+      note(`${at}.scope`, "is no scope");
+    }
+    const path = scope === undefined ? `secrets/${name}` : `secrets/scoped/${scope}/${name}`;
+    return { service: VAULT, path, actions: words, skipPrefix: true, ...common(members, `${at}.`), space: "secrets" };
+  };
+  if (!isObject(value)) note("", "the manifest must be an object");
+  const members = isObject(value) ? value : {};
+  known(members, MEMBERS, "");
+  if (![undefined, 1].includes(members.manifest_version)) note("manifest_version", "must be 1");
+  for (const name of ["app_id", "name"]) if (typeof members[name] !== "string" || !members[name]) note(name, "is required");
+  for (const name of ["icon", "appVersion"]) text(members, name, "");
+  const { space, expiry, description = null } = common(members, "");
+  const did = text(members, "did", "");
+  if (did !== undefined && !/^did:[a-z0-9]+:[!-~]+$/.test(did)) note("did", "is no DID");
+  const prefix = text(members, "prefix", "") ?? String(members.app_id ?? "");
+  if (!PATH.test(prefix)) note(members.prefix === undefined ? "app_id" : "prefix", "begins paths: no spaces, `?`, `#` or non-ASCII");
+  if (![undefined, true, false].includes(members.includePublicSpace)) note("includePublicSpace", "must be true or false");
+  if (![undefined, null, true].includes(members.knowledge) && !/^knowledge\/.*\.md$/.test(members.knowledge)) note("knowledge", "must be true or knowledge/….md");
+  const tier = String(members.defaults ?? true).trim().toLowerCase();
+  if (!["true", "false", "admin", "all"].includes(tier) || isObject(members.defaults)) note("defaults", 'must be true, false, "admin" or "all"');
+  const permissions = entries("permissions", members.permissions, true).map(([at, one]) => permission(one, `permissions[${at}]`));
+  const secrets = entries("secrets", members.secrets, false).map(([key, spec]) => secret(key, spec));
+  const expiryMs = durationMs(expiry ?? "30d") ?? 0;
+  return { faults, expiryMs, tier, permissions: [...permissions, ...secrets], space, prefix, description, did: did ?? null };
+}
+
+/** @param {Resource[]} resources @returns {Resource[]} equal ones joined, the first one's place stays */
+function merged(resources) {
+  /** @type {Map<string, Resource>} */
+  const found = new Map();
+  for (const one of resources) {
+    const key = [one.service, one.space, one.path, one.expiryMs].join("\n");
+    const first = found.get(key);
+    if (!first) {
+      found.set(key, { ...one, actions: [...new Set(one.actions)] });
+      continue;
+    }
+    first.actions = [...new Set([...first.actions, ...one.actions])];
+    first.description ??= one.description;
+    if (one.origin === "stated") first.origin = "stated";
+  }
+  return [...found.values()];
+}
+
+/** @param {unknown} value untrusted JSON @returns {Manifest} ConsoleError `manifest-invalid` has `details.faults`: each with its member's path */
+export function parseManifest(value) {
+  const { faults, expiryMs, tier, permissions, space, prefix, description, did } = reading(value);
+  if (faults.length) {
+    const [{ path, text }] = faults;
+    throw new ConsoleError("manifest-invalid", `the manifest cannot be used: ${path} ${text}`, { hint: "its developer corrects it", details: { faults } });
+  }
+  /** @param {string} service @param {string} words @returns {Entry} */
+  const tierEntry = (service, words) => ({ service, path: "/", actions: words.split(" "), space: DEFAULT_SPACE });
+  const defaults = tier === "false" ? [] : [tierEntry(KV, "get put del list metadata"), tierEntry("tinycloud.sql", TIERS[tier] ?? TIERS.default)];
+  if (tier === "all") defaults.push(tierEntry("tinycloud.duckdb", "read write"));
+  /** @param {"stated" | "defaults"} origin @returns {(entry: Entry) => Resource} */
+  const expanded = (origin) => (entry) => {
+    const path = entry.skipPrefix || !prefix || entry.service === ENCRYPTION ? entry.path : `${prefix}/${entry.path.replace(/^\//, "")}`;
+    return {
+      service: entry.service === VAULT ? KV : entry.service,
+      space: entry.service === ENCRYPTION ? "encryption" : (entry.space ?? space ?? DEFAULT_SPACE),
+      path: entry.service === VAULT ? `vault/${path.replace(/^\//, "")}` : path,
+      actions: entry.actions.map((word) => /** @type {string} */ (fullAction(entry.service, word))),
+      expiryMs: entry.expiry === undefined ? null : durationMs(entry.expiry),
+      description: entry.description ?? null,
+      origin,
+    };
+  };
+  const resources = merged([...defaults.map(expanded("defaults")), ...permissions.map(expanded("stated"))]);
+  const spaces = new Set(resources.map((one) => one.space).filter((one) => one !== "encryption"));
+  /** @type {Resource[]} */
+  const reads = [...spaces].map((name) => ({
+    service: "tinycloud.capabilities",
+    space: name,
+    path: "",
+    actions: ["tinycloud.capabilities/read"],
+    expiryMs: null,
+    description: null,
+    origin: "capabilities",
+  }));
+  const { app_id: appId, name } = /** @type {{ app_id: string, name: string }} */ (value);
+  return { appId, name, description, did, expiryMs, resources: merged([...resources, ...reads]) };
+}
+
+/** @param {Resource} resource @param {string[]} features of the node @returns {boolean} whether the node serves it; what only a default asks for is left out of a grant, what is stated has to be refused */
+export function isServed({ service }, features) {
+  const name = service.replace("tinycloud.", "");
+  return ["kv", "capabilities", "delegation", "space", "encryption"].includes(name) || features.includes(name);
+}
+
+/** @param {string} network id @returns {string} with its owner spelled canonically */
+export function canonicalNetwork(network) {
+  const [, owner, name] = NETWORK.exec(network) ?? [];
+  return owner === undefined ? network : `urn:tinycloud:encryption:${principalOf(owner)}:${name}`;
+}

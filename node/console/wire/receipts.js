@@ -1,0 +1,68 @@
+// @ts-check
+/** Receipts of the releases from a network, each verified here, and the documents that they name. */
+
+import { hex, sha256 } from "./bytes.js";
+import { canonicalBytes } from "./canonical_json.js";
+import { networkId } from "./did.js";
+import { isSignedBy, networkPath } from "./encryption.js";
+import { ConsoleError } from "./errors.js";
+import { rows } from "./session.js";
+import { jsonOf, malformed, pathSegment } from "./transport.js";
+
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {{ record: string, quote: string | null, eventLog: string | null, collateral: string, nonce: string | null }} Judged
+ *   SHA-256 of documents, hex
+ * @typedef {{ type: string, node: string, network: string, owner: string, invoker: string, invocation: string,
+ *   requestHash: string, receiverPublicKeyHash: string, chain: string[], policies: string[], verdict: string,
+ *   ground: string, mode: string, atMicros: number, evidence: Judged | null, signature: string }} Receipt
+ */
+
+const MEMBERS = "type node network owner invoker invocation requestHash receiverPublicKeyHash chain policies verdict ground mode atMicros evidence signature";
+const MAX_DOCUMENT_BYTES = 512 * 1024;
+
+/** @param {string} why */
+const invalid = (why) => new ConsoleError("receipt-invalid", `a receipt does not hold: ${why}`, { hint: "trust nothing that it says" });
+
+/**
+ * Check who signed a receipt and what it is about; not that it is recorded in the node's audit chain.
+ * @param {any} receipt untrusted @param {string} node DID @param {string} network id @returns {Promise<Receipt>}
+ */
+export async function verify(receipt, node, network) {
+  const names = Object.keys(receipt ?? {}).sort().join();
+  const lists = [receipt?.chain, receipt?.policies];
+  if (names !== MEMBERS.split(" ").sort().join() || receipt.type !== "sealspace.receipt/v1" || receipt.verdict !== "authorised") {
+    throw invalid("it has not the members of a receipt");
+  }
+  if (!Number.isSafeInteger(receipt.atMicros) || !lists.every((one) => Array.isArray(one) && one.length <= 512)) throw invalid("a member is of another type");
+  const { signature, ...signed } = receipt;
+  if (receipt.node !== node) throw invalid(`it is signed by ${receipt.node}`);
+  if (receipt.network !== network) throw invalid("it is about another network");
+  if (!(await isSignedBy(node, canonicalBytes(signed), signature))) throw invalid("its signature does not hold");
+  return receipt;
+}
+
+/**
+ * @param {Client} client @param {{ after?: string | null, network?: string, filter?: (receipt: Receipt) => boolean }} [asked]
+ *   `after` of the page before @returns {Promise<{ receipts: Receipt[], after: string | null }>} at most 100, oldest first
+ */
+export async function list(client, { after = null, network = networkId(client.session.owner), filter = () => true } = {}) {
+  const leaf = after === null ? "receipts" : `receipts?after=${pathSegment(after)}`;
+  const wanted = rows(network, ["sealspace.encryption/receipts"]);
+  const answer = await client.invoke(wanted, { method: "GET", path: networkPath(network, leaf), repeatable: true });
+  const page = jsonOf(answer);
+  if (!Array.isArray(page?.receipts) || page.receipts.length > 100) throw malformed(answer.asked, "it is no page of receipts");
+  /** @type {Receipt[]} */
+  const receipts = await Promise.all(page.receipts.map((/** @type {unknown} */ one) => verify(one, client.session.node, network)));
+  if (receipts.some((one, at) => at > 0 && receipts[at - 1].atMicros > one.atMicros)) throw malformed(answer.asked, "it is out of order");
+  return { receipts: receipts.filter(filter), after: typeof page.after === "string" ? page.after : null };
+}
+
+/** @param {Client} client @param {string} digest SHA-256 out of a receipt, hex @param {string} [network] @returns {Promise<Uint8Array<ArrayBuffer>>} the document, of that digest */
+export async function readDocument(client, digest, network = networkId(client.session.owner)) {
+  const wanted = rows(network, ["sealspace.encryption/receipts"]);
+  const path = networkPath(network, `receipts/${digest}`);
+  const { body } = await client.invoke(wanted, { method: "GET", path, repeatable: true, maxBytes: MAX_DOCUMENT_BYTES });
+  if (hex(await sha256(body)) !== digest) throw invalid(`the document ${digest} is another one`);
+  return body;
+}

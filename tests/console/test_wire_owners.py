@@ -1,0 +1,251 @@
+"""Owners without a wallet, grants, receipts and withdrawals, and what is read from files, as the SDK has them."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from browser import Browser, BrowserWallet, Page
+from console.test_wire_paths import in_page
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from tests_support import REPOSITORY
+
+from capabilities.signatures import Ed25519Signer
+from node.cli.owner.dotenv import BrokenEntry, parse_dotenv
+from node.processes.embedded import EmbeddedNode
+from sealspace.client import Client
+from sealspace.portable import decode_portable
+
+VECTORS = REPOSITORY / "spec" / "vectors"
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LABEL = b"sealspace/recovery-phrase/1"
+
+
+def _seed(phrase: str) -> bytes:
+    """Return the seed of a phrase, and check its checksum."""
+    digits = phrase.replace(" ", "")
+    number = 0
+    for digit in digits[:32]:
+        number = number << 5 | ALPHABET.index(digit)
+    entropy = number.to_bytes(20, "big")
+    check = int.from_bytes(hashlib.sha256(LABEL + entropy).digest()[:3], "big") >> 4
+    assert digits[32:] == "".join(ALPHABET[check >> shift & 31] for shift in (15, 10, 5, 0))
+    return HKDF(SHA256(), 32, None, LABEL).derive(entropy)
+
+
+def test_an_owner_with_a_phrase(page: Page, node: EmbeddedNode, browser: Browser) -> None:
+    """The phrase makes the key that the SDK makes of it; values, secrets and grants work without a wallet."""
+    said = in_page(
+        page,
+        """
+        const { makePhrase, ownerFromPhrase } = await at("recovery_phrase");
+        const kv = await at("kv"), secrets = await at("secrets"), grants = await at("grants");
+        const { Client } = await at("client");
+        const phrase = await makePhrase();
+        const owner = await ownerFromPhrase(phrase.toLowerCase().replaceAll(" ", "-"));
+        const held = await session.signIn(owner);
+        const client = Client(held);
+        await kv.put(client, "default", "a", "b");
+        await secrets.put(client, null, "KEY", "value");
+        const exported = await crypto.subtle.exportKey("pkcs8", owner.keys.privateKey).catch((error) => error.name);
+        const last = phrase.at(-1) === "0" ? "1" : "0";
+        return { phrase, did: owner.did, value: (await secrets.reveal(client, null, "KEY")).value, exported,
+          wrong: (await caught(() => ownerFromPhrase(phrase.slice(0, -1) + last))).code,
+          short: (await caught(() => ownerFromPhrase("abc"))).code, listed: (await grants.list(client)).length };
+        """,
+    )
+    seed = _seed(said["phrase"])
+    assert said["did"] == Ed25519Signer(seed).did
+    assert (said["value"], said["exported"]) == ("value", "InvalidAccessError")
+    assert (said["wrong"], said["short"]) == ("phrase-invalid", "phrase-invalid")
+
+    async def read() -> tuple[bytes, object]:
+        async with Client(node.url) as client:
+            await client.sign_in_with_key(seed, spaces=["default"])
+            return (await client.kv().get("a")).body, await client.secrets().get("KEY")
+
+    assert browser.run(read()) == (b"b", "value")
+
+
+def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
+    """A passkey seals the phrase; without it nothing opens."""
+    with browser.page(node.url.replace("127.0.0.1", "localhost")) as page:  # a passkey belongs to a name
+
+        async def add() -> None:
+            devtools = await page.context.new_cdp_session(page.tab)
+            await devtools.send("WebAuthn.enable")
+            options = {"protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasPrf": True}
+            user = {"hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
+            await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {**options, **user}})
+
+        browser.run(add())
+        said = in_page(
+            page,
+            """
+            const { makePhrase } = await at("recovery_phrase"), passkey = await at("passkey");
+            const phrase = await makePhrase();
+            await passkey.keepPhrase(phrase, "Alice");
+            const same = (await passkey.keptPhrase()) === phrase, before = await passkey.isKept();
+            await passkey.forgetPhrase();
+            return [same, before, await passkey.isKept(), (await caught(() => passkey.keptPhrase())).code];
+            """,
+        )
+    assert said == [True, True, False, "passkey-unavailable"]
+
+
+def test_a_manifest_is_granted_and_revoked(
+    page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser
+) -> None:
+    """One more signature for what the session lacks; the app reads with what it is handed, until it is revoked."""
+    app = Ed25519Signer(bytes(range(32)))
+    manifest = {
+        "app_id": "com.example.notes",
+        "name": "Notes",
+        "did": app.did,
+        "expiry": "1d",
+        "permissions": [{"service": "tinycloud.kv", "path": "inbox/", "actions": ["get", "put"]}],
+        "secrets": {"API_KEY": True},
+    }
+    said = in_page(
+        page,
+        """
+        const grants = await at("grants"), { parseManifest, isServed } = await at("manifest");
+        const secrets = await at("secrets"), { Client } = await at("client"), { info } = await at("node");
+        const { owner, held } = await signedIn();
+        const client = Client(held);
+        await secrets.put(client, null, "API_KEY", "open sesame");
+        const manifest = parseManifest(given), { features } = await info();
+        const chosen = manifest.resources.filter((one) => isServed(one, features));
+        const refused = await caught(() => grants.approve(client, null, manifest, chosen));
+        const made = await grants.approve(client, owner, manifest, chosen, { expiresS: 3600 });
+        const listed = await grants.list(client, { direction: "granted", status: "active" });
+        window.granted = { client, grants, made };
+        return { refused: refused.code, made, listed, own: held.did };
+        """,
+        manifest,
+    )
+    assert said["refused"] == "not-authorised"
+    assert len(wallet.asked) == 2
+    portables = [decode_portable(one["portable"].encode()) for one in said["made"]]
+    assert {one.delegate_did for one in portables} == {app.did}
+    listed = {one["cid"]: one for one in said["listed"]}
+    assert all(one["cid"] in listed and not listed[one["cid"]]["isSession"] for one in said["made"])
+    assert sum(one["delegate"] == said["own"] and one["isSession"] for one in said["listed"]) == 1
+
+    async def used() -> tuple[bytes, str]:
+        async with Client(node.url) as client:
+            await client.sign_in_with_key(bytes(range(32)))
+            await client.delegations.take_up_bundle(portables)
+            kv = client.kv(f"tinycloud:{wallet.signer.did[4:]}:applications")
+            await kv.put("com.example.notes/inbox/1", "hello")
+            return (await kv.get("com.example.notes/inbox/1")).body, (
+                await client.secrets(wallet.signer.did).envelope("API_KEY")
+            ).network_text
+
+    body, network = browser.run(used())
+    assert (body, network) == (b"hello", f"urn:tinycloud:encryption:{wallet.signer.did}:default")
+    after = page.evaluate(
+        """async () => {
+          const { client, grants, made } = window.granted;
+          const own = (await grants.list(client)).filter((one) => made.some(({ cid }) => cid === one.cid));
+          for (const one of own) await grants.revoke(client, one);
+          const left = await grants.list(client, { status: "active" });
+          return [own.length === made.length, own.filter(({ cid }) => left.some((one) => one.cid === cid)).length];
+        }"""
+    )
+    assert after == [True, 0]
+
+
+def test_receipts_and_withdrawals(page: Page) -> None:
+    """A reveal leaves a receipt that verifies here; a changed one does not; code is withdrawn in person."""
+    said = in_page(
+        page,
+        """
+        const receipts = await at("receipts"), withdrawals = await at("withdrawals"), backends = await at("backends");
+        const secrets = await at("secrets"), { Client } = await at("client"), { networkId } = await at("did");
+        const { owner, held } = await signedIn();
+        const client = Client(held);
+        await secrets.put(client, null, "KEY", "value");
+        await secrets.reveal(client, null, "KEY");
+        const { receipts: found } = await receipts.list(client);
+        const network = networkId(held.owner);
+        const changed = await caught(() => receipts.verify({ ...found[0], atMicros: 1 }, held.node, network));
+        const other = await caught(() => receipts.verify(found[0], held.did, network));
+        const entry = { measurement: "ab".repeat(48) };
+        const before = await caught(() => withdrawals.withdraw(client, entry));
+        const self = await caught(() => withdrawals.withdraw(client, { did: held.owner }));
+        await session.addRights(held, owner, withdrawals.withdrawalRights(held.owner));
+        await withdrawals.withdraw(client, entry);
+        return { ground: found.map((one) => [one.invoker === held.did, one.evidence]), changed: changed.code,
+          other: other.code, before: before.code, self: self.code, backends: await backends.list(client),
+          terms: Object.keys(await backends.terms()).sort() };
+        """,
+    )
+    assert said["ground"] == [[True, None]]
+    assert (said["changed"], said["other"]) == ("receipt-invalid", "receipt-invalid")
+    assert (said["before"], said["self"], said["backends"]) == ("not-authorised", "invalid-input", [])
+    assert said["terms"] == ["attestation", "keyProviders", "nodePolicy", "nodePolicySuffices", "trustRoots"]
+
+
+def test_manifests_are_those_of_the_vectors(page: Page) -> None:
+    cases = json.loads((VECTORS / "manifests" / "manifest.json").read_text("utf-8"))["cases"]
+    answers = in_page(
+        page,
+        """
+        const { parseManifest } = await at("manifest");
+        return Promise.all(given.map(async (one) => {
+          const read = await caught(async () => parseManifest(one));
+          return read.code ? { code: read.code, path: read.details?.faults[0].path } : read;
+        }));
+        """,
+        [one["manifest"] for one in cases],
+    )
+    for case, answer in zip(cases, answers, strict=True):
+        expect = case["expect"]
+        if "code" in expect:
+            assert answer == {"code": expect["code"], "path": expect["path"]}, case["name"]
+        else:
+            assert [_row(one) for one in answer["resources"]] == expect["resources"], case["name"]
+            assert answer["expiryMs"] == expect["expiry_ms"]
+
+
+def _row(one: dict[str, Any]) -> list[object]:
+    service = one["service"].removeprefix("tinycloud.")
+    actions = " ".join(action.removeprefix(f"{one['service']}/") for action in one["actions"])
+    return [service, one["space"], one["path"], actions, one["expiryMs"]]
+
+
+ENV_FILES = [
+    'A=1\n# note\n\nexport B = two words # said\r\nC=\'lit $x\nnext\' # c\nD="a\\n\\"b\\" \\$\\x"\n',
+    "\ufeffA=\nB=a#b\nC= # nothing\n",
+    "A=x=y\nURL=https://a/#b",
+    "lower=1\nA=1\nA=2\nB='open\n",
+    'A=#x\nnot an entry\nB="a" b\n',
+    "",
+]
+
+
+@pytest.mark.parametrize("text", ENV_FILES, ids=range(len(ENV_FILES)))
+def test_env_files_are_read_as_the_command_reads_them(page: Page, text: str) -> None:
+    said = in_page(
+        page,
+        """
+        const { parseEnv } = await at("env_text");
+        const read = await caught(async () => parseEnv(given));
+        return read.code ? read.details.faults.map(({ line }) => line) : [...read];
+        """,
+        text,
+    )
+    try:
+        expected: list[Any] = [list(entry) for entry in parse_dotenv(text.encode()).items()]
+    except BrokenEntry as error:
+        expected = [int(part.split()[1]) for part in error.message.split("; ")]
+    assert said == expected
+
+
+def test_generated_values(page: Page) -> None:
+    value = page.call("generated_values.js", "generate", 64, "hex")
+    assert len(value) == 64
+    assert set(value) <= set("0123456789abcdef")
+    assert page.call("generated_values.js", "generate") != page.call("generated_values.js", "generate")
