@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, BrowserWallet, Page
-from console.test_wire_paths import in_page
+from console_wire import in_page
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tests_support import REPOSITORY
