@@ -34,3 +34,11 @@ export const canonicalBytes = (value) => utf8(canonicalText(value));
 
 /** @param {Json} value @returns {Promise<string>} hex SHA-256 of the canonical text */
 export const canonicalHash = async (value) => hex(await sha256(canonicalBytes(value)));
+
+/** @param {string} text untrusted @returns {Json} throws SyntaxError, also where an object repeats a member */
+export function strictJson(text) {
+  const value = JSON.parse(text);
+  const quoted = (/** @type {string} */ one) => one.match(/"(?:[^"\\]|\\.)*"/g)?.length;
+  if (quoted(text) !== quoted(JSON.stringify(value))) throw new SyntaxError("a member is repeated");
+  return value;
+}

@@ -47,3 +47,9 @@ export const ownerOfSpace = (space) => "did:" + space.slice("tinycloud:".length,
 
 /** @param {string} owner DID @param {string} [name] @returns {string} the id of an encryption network */
 export const networkId = (owner, name = "default") => `urn:tinycloud:encryption:${owner}:${name}`;
+
+export const NETWORK = /^urn:tinycloud:encryption:(did:[a-z0-9]+:[!-~]+):([A-Za-z0-9\-._]+)$/;
+
+/** @param {string} network id @returns {string} with its owner spelled canonically */
+export const canonicalNetwork = (network) =>
+  network.replace(NETWORK, (_, owner, name) => networkId(principalOf(owner), name));

@@ -4,7 +4,7 @@
 import { base64, base64url, fromBase64, hex, random, sha256, utf8 } from "./bytes.js";
 import { canonicalBytes, canonicalHash } from "./canonical_json.js";
 import { tokenCid } from "./cid.js";
-import { ed25519Key, networkId } from "./did.js";
+import { canonicalNetwork, ed25519Key, networkId } from "./did.js";
 import { newReceiver, openEnvelope, parseEnvelope, rawKey, sealEnvelope, unwrapKey } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
 import { keep, rows } from "./session.js";
@@ -118,7 +118,7 @@ export const encrypt = async (client, network, plaintext, labels) =>
  */
 export async function decrypt(client, stored, { expectedLabel } = {}) {
   const envelope = await parseEnvelope(stored);
-  const network = envelope.networkId;
+  const network = canonicalNetwork(envelope.networkId); // the node echoes the canonical id
   if (expectedLabel && envelope.aad !== undefined && envelope.aad !== base64(expectedLabel)) {
     throw new ConsoleError("label-mismatch", "the envelope was sealed for another place");
   }

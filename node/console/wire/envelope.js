@@ -2,7 +2,7 @@
 /** Sealed payloads: a content key wrapped to a network by X25519, the payload under AES-256-GCM. */
 
 import { base64, concat, fromBase64, random, text, utf8 } from "./bytes.js";
-import { canonicalHash } from "./canonical_json.js";
+import { canonicalHash, strictJson } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 
 /**
@@ -34,11 +34,14 @@ export const rawKey = async (publicKey) => new Uint8Array(await crypto.subtle.ex
 
 /** @param {CryptoKey} privateKey @param {Bytes} publicKey of the other side @returns {Promise<Bytes>} 32 bytes */
 async function shared(privateKey, publicKey) {
-  const theirs = await crypto.subtle.importKey("raw", publicKey, "X25519", false, []);
-  const bits = new Uint8Array(await crypto.subtle.deriveBits({ name: "X25519", public: theirs }, privateKey, 256));
-  // A key of low order: what it wraps opens under a publicly known key.
-  if (bits.every((byte) => byte === 0)) throw broken("the public key is of low order");
-  return bits;
+  // A key of low order: what it wraps opens under a publicly known key. Browsers refuse the result, or give zeros.
+  const bits = await crypto.subtle
+    .importKey("raw", publicKey, "X25519", false, [])
+    .then((theirs) => crypto.subtle.deriveBits({ name: "X25519", public: theirs }, privateKey, 256))
+    .catch((cause) => Promise.reject(broken("the public key is none", cause)));
+  const secret = new Uint8Array(bits);
+  if (secret.every((byte) => byte === 0)) throw broken("the public key is of low order");
+  return secret;
 }
 
 /** @param {Bytes} contentKey @param {Bytes} publicKey X25519 @returns {Promise<Bytes>} 93 bytes */
@@ -92,7 +95,7 @@ export async function parseEnvelope(stored) {
   if (stored.length > MAX_ENVELOPE_BYTES) throw broken("it is too long");
   let read;
   try {
-    read = JSON.parse(text(stored));
+    read = strictJson(text(stored));
   } catch {
     throw broken("it is no JSON");
   }
@@ -100,7 +103,10 @@ export async function parseEnvelope(stored) {
   if (read?.v !== 1 || !Number.isSafeInteger(read.keyVersion) || !texts.every((one) => read[one] && typeof read[one] === "string")) {
     throw broken("a member is missing");
   }
-  if (!["string", "undefined"].includes(typeof read.aad)) throw broken("its label is no text");
+  const { aad = "", metadata = {} } = read;
+  if (!metadata || Array.isArray(metadata) || ![aad, ...Object.values(metadata)].every((one) => typeof one === "string")) {
+    throw broken("a label is no text");
+  }
   if (!/^urn:tinycloud:encryption:did:.+:[^:]+$/.test(read.networkId)) throw broken("it names no network");
   const isSound = fromBase64(read.encryptedSymmetricKey) && fromBase64(read.ciphertext);
   if (!isSound || (await canonicalHash(read.encryptedSymmetricKey)) !== read.encryptedSymmetricKeyHash) {

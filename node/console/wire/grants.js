@@ -2,9 +2,8 @@
 /** Grants: who holds what until when, granting by a manifest, revoking. */
 
 import { tokenCid } from "./cid.js";
-import { addressOf, checksummed, networkId, principalOf, spaceId } from "./did.js";
+import { addressOf, canonicalNetwork, checksummed, networkId, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
-import { canonicalNetwork } from "./manifest.js";
 import { distinctCapabilities } from "./recap.js";
 import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken, spaceOfResource } from "./session.js";
 import { isoTime } from "./siwe.js";

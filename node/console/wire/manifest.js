@@ -1,7 +1,7 @@
 // @ts-check
 /** App manifests: what an application asks for, read strictly and expanded into resources (spec/manifests.md). */
 
-import { principalOf } from "./did.js";
+import { NETWORK } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { NAME_PATTERN, canonicalScope } from "./secrets.js";
 
@@ -22,7 +22,6 @@ const [KV, VAULT, ENCRYPTION, DEFAULT_SPACE] = ["tinycloud.kv", "tinycloud.vault
 const [MOST_ENTRIES, MOST_FAULTS] = [256, 50];
 const PATH = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$/;
 const SPACE = /^(?:tinycloud:[a-z0-9]+:[!-~]+:)?[A-Za-z0-9\-._~]+$/;
-const NETWORK = /^urn:tinycloud:encryption:(did:[a-z0-9]+:[!-~]+):([A-Za-z0-9\-._]+)$/;
 const DURATION = /^(-?\d*\.?\d+) *([a-z]*)$/;
 /** @type {[RegExp, number][]} */
 const UNITS_MS = [
@@ -225,10 +224,4 @@ export function parseManifest(value) {
 export function isServed({ service }, features) {
   const name = service.replace("tinycloud.", "");
   return ["kv", "capabilities", "delegation", "space", "encryption"].includes(name) || features.includes(name);
-}
-
-/** @param {string} network id @returns {string} with its owner spelled canonically */
-export function canonicalNetwork(network) {
-  const [, owner, name] = NETWORK.exec(network) ?? [];
-  return owner === undefined ? network : `urn:tinycloud:encryption:${principalOf(owner)}:${name}`;
 }

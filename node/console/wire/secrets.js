@@ -2,6 +2,7 @@
 /** Secrets: named texts or bytes, sealed in the browser, kept in the owner's `secrets` space. */
 
 import { base64, fromBase64, text, utf8 } from "./bytes.js";
+import { strictJson } from "./canonical_json.js";
 import { networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { decrypt, encrypt, ensureNetwork } from "./encryption.js";
 import { MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope.js";
@@ -120,7 +121,7 @@ function readPayload(plaintext, etag) {
   const broken = () => new ConsoleError("payload-broken", "what is sealed there is no secret"); // nothing of it is shown
   let payload;
   try {
-    payload = JSON.parse(text(plaintext));
+    payload = strictJson(text(plaintext));
   } catch {
     throw broken();
   }

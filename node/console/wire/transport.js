@@ -2,6 +2,7 @@
 /** Requests to the page's own node: bounded, a fresh token for each try, failures as ConsoleError. */
 
 import { text } from "./bytes.js";
+import { strictJson } from "./canonical_json.js";
 import { ConsoleError, refusalOf } from "./errors.js";
 
 /**
@@ -133,7 +134,7 @@ export function requireSuccess(answer) {
 /** @param {Answer} answer @returns {any} its JSON value, untrusted */
 export function jsonOf(answer) {
   try {
-    return JSON.parse(text(answer.body));
+    return strictJson(text(answer.body));
   } catch {
     throw malformed(answer.asked, "it is no JSON");
   }
