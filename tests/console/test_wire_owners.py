@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,7 +12,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tests_support import REPOSITORY
 
+from capabilities.facts import ATTESTATION_FACT
+from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import parse_delegation
+from encryption_network.evidence_record import _SIZES, encode_evidence
+from encryption_network.policy import Evidence
 from node.cli.owner.dotenv import BrokenEntry, parse_dotenv
 from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
@@ -118,10 +124,14 @@ def test_a_manifest_is_granted_and_revoked(
         const manifest = parseManifest(given), { features } = await info();
         const chosen = manifest.resources.filter((one) => isServed(one, features));
         const refused = await caught(() => grants.approve(client, null, manifest, chosen));
-        const made = await grants.approve(client, owner, manifest, chosen, { expiresS: 3600 });
+        const registers = ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"].map((one) => [one, "ab".repeat(48)]);
+        const policy = { measurements: [Object.fromEntries(registers)] };
+        const made = await grants.approve(client, owner, manifest, chosen, { expiresS: 3600, policy });
+        const broken = { measurements: "any" };
+        const unread = await caught(() => grants.grant(client, manifest.did, made[0].capabilities, { policy: broken }));
         const listed = await grants.list(client, { direction: "granted", status: "active" });
         window.granted = { client, grants, made };
-        return { refused: refused.code, made, listed, own: held.did };
+        return { refused: refused.code, unread: unread.details?.status, made, listed, own: held.did };
         """,
         manifest,
     )
@@ -129,6 +139,10 @@ def test_a_manifest_is_granted_and_revoked(
     assert len(wallet.asked) == 2
     portables = [decode_portable(one["portable"].encode()) for one in said["made"]]
     assert {one.delegate_did for one in portables} == {app.did}
+    policies = [parse_delegation(one.header).facts for one in portables]
+    measurements = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
+    assert policies == [({ATTESTATION_FACT: {"measurements": [measurements]}},)] * len(portables)
+    assert said["unread"] in (400, 401)
     listed = {one["cid"]: one for one in said["listed"]}
     assert all(one["cid"] in listed and not listed[one["cid"]]["isSession"] for one in said["made"])
     assert sum(one["delegate"] == said["own"] and one["isSession"] for one in said["listed"]) == 1
@@ -249,3 +263,34 @@ def test_generated_values(page: Page) -> None:
     assert len(value) == 64
     assert set(value) <= set("0123456789abcdef")
     assert page.call("generated_values.js", "generate") != page.call("generated_values.js", "generate")
+
+
+def test_evidence_is_read_as_it_is_kept(page: Page) -> None:
+    """Every field of a record, bytes as hex digits; a damaged one is refused."""
+    evidence = Evidence(
+        invoker=principal_of("did:key:z6Mk"),
+        receiver_mode="attested",
+        tcb_status="UpToDate",
+        qe_status="UpToDate",
+        advisories=("INTEL-SA-00615", "INTEL-SA-00657"),
+        evaluation_number=300,
+        tcb_date=1795000000.0,
+        platform_id_hash=None,
+        attested_at=1795000000.5,
+        expires_at=1795000600.25,
+        app_id=b"\x01" * 20,
+        compose_hash=None,
+        key_provider="kms:" + "0a" * 40,
+        **{name: bytes([at + 1] * size) for at, (name, size) in enumerate(_SIZES.items())},  # type: ignore[arg-type]
+    )
+    record = encode_evidence(evidence)
+    said = page.call("backends.js", "decodeEvidence", list(record))
+    shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(evidence).items()}
+    assert said == {**shown, "advisories": list(evidence.advisories)}
+    code = in_page(
+        page,
+        'const { decodeEvidence } = await at("backends"); return '
+        "(await caught(async () => decodeEvidence(Uint8Array.from(given)))).code;",
+        list(record[:-1]),
+    )
+    assert code == "malformed-answer"

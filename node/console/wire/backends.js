@@ -1,9 +1,9 @@
 // @ts-check
 /** Backends that received keys, with the evidence as the node verified it and put it into receipts. */
 
-import { text } from "./bytes.js";
+import { hex, text } from "./bytes.js";
 import * as receipts from "./receipts.js";
-import { exchange, jsonOf, requireSuccess } from "./transport.js";
+import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
@@ -31,9 +31,54 @@ export async function list(client) {
   return [...found.values()].filter(({ evidence }) => evidence !== null).sort((one, other) => other.lastAt - one.lastAt);
 }
 
-/** @param {Client} client @param {Backend} backend @returns {Promise<any>} the record of its evidence: what the node found in the quote, of the digest in a signed receipt */
+/**
+ * Read what is in a record of evidence: MessagePack of `[1, {field: value}]`.
+ * @param {Uint8Array} record @returns {{[field: string]: any}} by the names of the SDK's `Evidence`; bytes as hex
+ */
+export function decodeEvidence(record) {
+  const view = new DataView(record.buffer, record.byteOffset, record.length);
+  let at = 0;
+  /** @param {number} size */
+  const taken = (size) => record.subarray(at, (at += size));
+  /** @param {1 | 2 | 4} size */
+  const number = (size) => {
+    at += size;
+    return size === 1 ? view.getUint8(at - 1) : size === 2 ? view.getUint16(at - 2) : view.getUint32(at - 4);
+  };
+  /** @param {number} size */
+  const list = (size) => Array.from({ length: size }, read);
+  /** @param {number} size */
+  const map = (size) => Object.fromEntries(Array.from({ length: size }, () => [String(read()), read()]));
+  /** @returns {any} */
+  function read() {
+    const first = number(1);
+    if (first < 0x80) return first;
+    if (first < 0x90) return map(first & 15);
+    if (first < 0xa0) return list(first & 15);
+    if (first < 0xc0) return text(taken(first & 31));
+    if (first === 0xcb) return view.getFloat64((at += 8) - 8);
+    if (first === 0xcf) return Number(view.getBigUint64((at += 8) - 8));
+    const size = /** @type {{[kind: number]: 1 | 2 | 4}} */ ({ 0: 1, 1: 2, 2: 4 });
+    if (first >= 0xc4 && first <= 0xc6) return hex(taken(number(size[first - 0xc4])));
+    if (first >= 0xcc && first <= 0xce) return number(size[first - 0xcc]);
+    if (first >= 0xd9 && first <= 0xdb) return text(taken(number(size[first - 0xd9])));
+    if (first === 0xdc) return list(number(2));
+    if (first === 0xde) return map(number(2));
+    if (first === 0xc0) return null;
+    throw new RangeError("another kind of value");
+  }
+  try {
+    const [version, fields] = read();
+    if (version === 1 && at === record.length && fields && typeof fields === "object") return fields;
+  } catch {
+    // Told below.
+  }
+  throw malformed("the evidence of a backend", "it is no record of evidence");
+}
+
+/** @param {Client} client @param {Backend} backend @returns {Promise<{[field: string]: any} | null>} what the node found in its quote; the record has the digest in a receipt that the node signed */
 export const evidenceOf = async (client, { evidence }) =>
-  evidence ? JSON.parse(text(await receipts.readDocument(client, evidence.record))) : null;
+  evidence ? decodeEvidence(await receipts.readDocument(client, evidence.record)) : null;
 
 /** @returns {Promise<{ attestation: string, trustRoots: string[], keyProviders: string[], nodePolicy: boolean, nodePolicySuffices: boolean }>} by what the node says it judges backends; unsigned */
 export const terms = async () =>

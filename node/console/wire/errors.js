@@ -4,7 +4,7 @@
 /** @typedef {{[name: string]: any}} Details members of a failure, different for each code */
 
 /**
- * What went wrong. `code` is stable: wallet-absent, wallet-rejected, wallet-other-chain, wallet-account-changed,
+ * What went wrong. `code` is stable: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain, wallet-account-changed,
  * not-signed-in, session-expired, session-of-other-node, spaces-not-hosted, node-unreachable, node-changed,
  * node-failure, malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
@@ -54,6 +54,8 @@ function unauthorised(text) {
 function meaning(status, text) {
   if (status === 401 || status === 403) return unauthorised(text);
   if (status === 404 && text === "Space not found") return ["space-not-found", {}];
+  const quota = status === 402 ? /Used: (\d+) bytes, Limit: (\d+) bytes/.exec(text) : null;
+  if (quota) return ["quota-exceeded", { usedBytes: Number(quota[1]), limitBytes: Number(quota[2]) }];
   return [BY_STATUS[status] ?? (status >= 500 ? "node-failure" : "refused"), {}];
 }
 

@@ -90,9 +90,11 @@ export async function revoke(client, { cid, delegator }) {
 /**
  * Grant with the session's key: no signature of a person. What the session lacks it has to get first (`addRights`).
  * @param {Client} client @param {string} did of the recipient @param {Capability[]} capabilities
- * @param {{ expiresS?: number }} [how] at most what is left of the session @returns {Promise<Granted>}
+ * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json }} [how] at most what is left of the session;
+ *   the policy says what code may receive keys under the grant (spec/release.md): the node refuses a malformed one
+ * @returns {Promise<Granted>}
  */
-export async function grant(client, did, capabilities, { expiresS = 7 * 86400 } = {}) {
+export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy } = {}) {
   const { session } = client;
   const recipient = principalOf(did);
   // Reading capabilities is what makes a session of the owner in person; it is granted to nobody else.
@@ -104,7 +106,8 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400 } 
   const left = (session.kind === "phrase" ? Infinity : end) - nowS();
   if (left < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
-  const claims = { aud: recipient, capabilities: granted, proofs, bare: true };
+  const facts = policy === undefined ? [] : [{ "sealspace.attestation/v1": policy }];
+  const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
   // Whole seconds: a child must not outlive its parent by a rounding.
   const { token, expiresAt } = await sessionToken(session, { ...claims, expiresAt: Math.floor(nowS() + Math.min(expiresS, left)) });
   await register(token, granted);
@@ -144,9 +147,10 @@ function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
  * @param {Client} client @param {import("./wallets.js").Owner | null} owner to sign what the session lacks; null: refuse it
  * @param {import("./manifest.js").Manifest} manifest with a `did`
  * @param {import("./manifest.js").Resource[]} chosen of `manifest.resources`
- * @param {{ expiresS?: number }} [how] at most what the manifest asks @returns {Promise<Granted[]>}
+ * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json }} [how] at most what the manifest asks; as `grant`
+ * @returns {Promise<Granted[]>}
  */
-export async function approve(client, owner, manifest, chosen, { expiresS = Infinity } = {}) {
+export async function approve(client, owner, manifest, chosen, { expiresS = Infinity, policy } = {}) {
   if (!manifest.did) throw new ConsoleError("manifest-invalid", "the manifest names no DID to grant to", { hint: "its developer adds `did`" });
   const { session } = client;
   /** @type {Map<string, { capabilities: Capability[], expiresS: number }>} */
@@ -173,7 +177,7 @@ export async function approve(client, owner, manifest, chosen, { expiresS = Infi
   }
   const made = [];
   for (const { capabilities, expiresS: life } of groups.values()) {
-    made.push(await grant(client, manifest.did, capabilities, { expiresS: life }));
+    made.push(await grant(client, manifest.did, capabilities, { expiresS: life, policy }));
   }
   return made;
 }

@@ -251,8 +251,8 @@ export function proofsFor(session, wanted) {
  * @returns {Promise<void>} a phrase's session holds everything already
  */
 export async function addRights(session, owner, capabilities) {
-  if (owner.did !== session.owner) throw new ConsoleError("wallet-account-changed", "this is not the owner of the session");
   if (session.kind === "phrase") return;
+  if (owner.did !== session.owner) throw new ConsoleError("wallet-account-changed", "this is not the owner of the session");
   const ttlS = Math.max(1, session.expiresAt - nowS());
   const grant = await registered(
     (uri, rows_, life) => walletToken(owner, { uri, capabilities: rows_, ttlS: life }),
