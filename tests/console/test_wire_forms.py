@@ -2,10 +2,12 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from blake3 import blake3
-from browser import BrowserWallet, Page
+from browser import Browser, BrowserWallet, Page
 from tests_support import REPOSITORY, CountingEntropy
 
 from capabilities import _dag_cbor
@@ -19,6 +21,7 @@ from capabilities.strict_base64 import decode_standard, decode_url
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan, parse_ucan
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
+from node.processes.embedded import EmbeddedNode
 
 VECTORS = REPOSITORY / "spec" / "vectors"
 ENTROPY = CountingEntropy(b"forms")
@@ -29,6 +32,13 @@ ATT: dict[str, dict[str, tuple[dict[str, None], ...]]] = {
     f"urn:tinycloud:encryption:{OWNER}:default": {"sealspace.encryption/receipts": ({},)},
 }
 ROWS = [{"resource": resource, "ability": ability} for resource, held in ATT.items() for ability in held]
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, node: EmbeddedNode) -> Iterator[Page]:
+    """One page for all tests here, none of which leaves anything in it."""
+    with browser.page(node.url) as opened:
+        yield opened
 
 
 def test_digests(page: Page) -> None:

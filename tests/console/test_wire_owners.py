@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import pytest
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -240,22 +239,23 @@ ENV_FILES = [
 ]
 
 
-@pytest.mark.parametrize("text", ENV_FILES, ids=range(len(ENV_FILES)))
-def test_env_files_are_read_as_the_command_reads_them(page: Page, text: str) -> None:
-    said = in_page(
+def test_env_files_are_read_as_the_command_reads_them(page: Page) -> None:
+    """Names and values, or the lines that are broken."""
+    read = in_page(
         page,
         """
         const { parseEnv } = await at("env_text");
-        const read = await caught(async () => parseEnv(given));
-        return read.code ? read.details.faults.map(({ line }) => line) : [...read];
+        return Promise.all(given.map((file) => caught(async () => [...parseEnv(file)]).then(
+          (read) => read.code ? read.details.faults.map(({ line }) => line) : read)));
         """,
-        text,
+        ENV_FILES,
     )
-    try:
-        expected: list[Any] = [list(entry) for entry in parse_dotenv(text.encode()).items()]
-    except BrokenEntry as error:
-        expected = [int(part.split()[1]) for part in error.message.split("; ")]
-    assert said == expected
+    for text, said in zip(ENV_FILES, read, strict=True):
+        try:
+            expected: list[Any] = [list(entry) for entry in parse_dotenv(text.encode()).items()]
+        except BrokenEntry as error:
+            expected = [int(part.split()[1]) for part in error.message.split("; ")]
+        assert said == expected, text
 
 
 def test_generated_values(page: Page) -> None:
@@ -281,7 +281,7 @@ def test_evidence_is_read_as_it_is_kept(page: Page) -> None:
         app_id=b"\x01" * 20,
         compose_hash=None,
         key_provider="kms:" + "0a" * 40,
-        **{name: bytes([at + 1] * size) for at, (name, size) in enumerate(_SIZES.items())},  # type: ignore[arg-type]
+        **{name: bytes([at + 1] * size) for at, (name, size) in enumerate(_SIZES.items())},
     )
     record = encode_evidence(evidence)
     said = page.call("backends.js", "decodeEvidence", list(record))

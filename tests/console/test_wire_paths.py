@@ -5,6 +5,9 @@ import json
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
 
+from capabilities.ucan import parse_ucan
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.requests import decrypt_fact
 from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
@@ -57,7 +60,8 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
             return read.body, [key async for key in client.kv().list("todo/")]
 
     assert browser.run(beside()) == (b"two", ["todo/1"])
-    assert not any("Authorization" in headers or "cookie" in headers for _, path, headers, _ in page.requests[:1])
+    method, path, headers, _ = page.requests[0]
+    assert (method, path, "authorization" in headers, "cookie" in headers) == ("GET", "/info", False, False)
 
 
 def test_secrets_of_either_side_are_read_by_the_other(
@@ -126,6 +130,14 @@ def test_a_first_secret_makes_the_network(page: Page) -> None:
         """,
     )
     assert said == "value"
+    sent = {path.rpartition("/")[2]: (headers, body) for method, path, headers, body in page.requests if body}
+    headers, body = sent["decrypt"]
+    asked = json.loads(body or b"")
+    assert body == canonical_bytes(asked)
+    claims = parse_ucan(headers["authorization"]).payload
+    assert claims.fct == [decrypt_fact(asked)]
+    assert claims.aud == asked["targetNode"]
+    assert claims.att == {asked["networkId"]: {"tinycloud.encryption/decrypt": [{}]}}
 
 
 def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
@@ -142,10 +154,15 @@ def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
         const moved = await caught(() => kv.list(Client({ ...held, node: held.did }), "default"));
         const ended = await caught(() => kv.list(Client({ ...held, expiresAt: 1 }), "default"));
         await session.signOut();
-        return { listed, exported, moved: moved.code, ended: ended.code, after: await session.restore() };
+        const open = indexedDB.open.bind(indexedDB);
+        indexedDB.open = () => { throw new DOMException("denied", "SecurityError"); };
+        const denied = await caught(() => session.restore());
+        indexedDB.open = open;
+        return { denied: denied.code, listed, exported, moved: moved.code, ended: ended.code, after: await session.restore() };
         """,
     )
     assert said == {
+        "denied": "storage-unavailable",
         "listed": [],
         "exported": "InvalidAccessError",
         "moved": "node-changed",

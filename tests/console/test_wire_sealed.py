@@ -2,16 +2,25 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import Page
+from browser import Browser, Page
 from console_wire import in_page
 from tests_support import REPOSITORY, json_lines, shared_vectors
 
 from capabilities.cacao import parse_cacao
+from node.processes.embedded import EmbeddedNode
 
 VECTORS = REPOSITORY / "spec" / "vectors" / "encryption_network"
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, node: EmbeddedNode) -> Iterator[Page]:
+    """One page for all tests here, none of which leaves anything in it."""
+    with browser.page(node.url) as opened:
+        yield opened
 
 
 def _cases(name: str) -> list[dict[str, Any]]:
@@ -70,7 +79,7 @@ def test_recorded_messages_are_written_again(page: Page) -> None:
     """Header, ReCap and sentence of what other clients' wallets signed are what these modules write."""
     headers = list(dict.fromkeys(one["authorization"] for one in json_lines(shared_vectors("wire/sign-ins.jsonl"))))
     messages = []
-    for header in headers:
+    for header in headers[:40]:
         if "." in header:
             continue
         data = base64.urlsafe_b64decode(header)

@@ -9,7 +9,8 @@
  * node-failure, malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
  * payload-broken, network-not-found, network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
- * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, invalid-input, refused.
+ * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old, storage-unavailable,
+ * invalid-input, refused.
  */
 export class ConsoleError extends Error {
   /** @param {string} code @param {string} message @param {{ hint?: string, details?: Details, cause?: unknown }} [more] */

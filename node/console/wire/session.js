@@ -158,6 +158,13 @@ async function registered(sign, did, capabilities, ttlS) {
   return { cid: tokenCid(token), capabilities, expiresAt };
 }
 
+/** @returns {Promise<CryptoKeyPair>} Ed25519; the private key cannot be exported */
+const newKeys = () =>
+  /** @type {Promise<CryptoKeyPair>} */ (crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"])).catch((cause) => {
+    const hint = "use a current version of Chrome, Edge, Firefox or Safari";
+    throw new ConsoleError("browser-too-old", "this browser cannot make the keys that are needed", { hint, cause });
+  });
+
 /**
  * Sign in: one signature of a wallet, and a second one where the node hosts no spaces by itself. The session is kept.
  * @param {Owner} owner
@@ -176,7 +183,7 @@ export async function signIn(owner, { space = "default", spaces = [], capabiliti
   /** @type {Session} */
   let session;
   if (kind === "wallet") {
-    const keys = /** @type {CryptoKeyPair} */ (await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]));
+    const keys = await newKeys();
     const did = didKey(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
     const grant = await registered(
       (uri, rows_, ttlS) => walletToken(owner, { uri, capabilities: rows_, ttlS, statement }),
@@ -275,13 +282,18 @@ const settled = (request) =>
 
 /** @template T @param {(store: IDBObjectStore) => IDBRequest<T>} work on what this origin keeps @returns {Promise<T>} */
 export async function inStore(work) {
-  const opening = indexedDB.open(DATABASE, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
-  const database = await settled(opening);
   try {
-    return await settled(work(database.transaction(STORE, "readwrite").objectStore(STORE)));
-  } finally {
-    database.close();
+    const opening = indexedDB.open(DATABASE, 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+    const database = await settled(opening);
+    try {
+      return await settled(work(database.transaction(STORE, "readwrite").objectStore(STORE)));
+    } finally {
+      database.close();
+    }
+  } catch (cause) {
+    const hint = "allow this site to keep data, or leave the private window";
+    throw new ConsoleError("storage-unavailable", "this browser keeps nothing for this page", { hint, cause });
   }
 }
 
