@@ -35,7 +35,8 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
         const keys = await kv.list(client, "default");
         await kv.remove(client, "default", "many/1", { ifMatch: many.get("many/1").etag });
         return { owner: owner.did, etag, rival: rival.code, stale: stale.code, moved: moved.at(-1),
-          read: text(read.body), type: read.contentType, same: read.etag === etag,
+          read: kv.textOf(read), type: read.contentType, same: read.etag === etag,
+          binary: (await caught(async () => kv.textOf({ ...back, body: Uint8Array.of(255) }))).code,
           back: [back.body.length, back.contentType, kv.nameOf(keys[0])],
           many: [...many].map(([key, value]) => [key, text(value.body)]), keys,
           gone: (await caught(() => kv.get(client, "default", "many/1"))).code,
@@ -48,6 +49,7 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
     assert (said["read"], said["type"], said["same"]) == ("buy milk", "text/plain;charset=UTF-8", True)
     assert (said["rival"], said["stale"], said["gone"]) == ("conflict", "conflict", "not-found")
     assert said["moved"] == 300000
+    assert said["binary"] == "not-text"
     assert said["back"] == [300000, "image/png", "a b/ä"]
     assert said["keys"] == ["a%20b/%C3%A4", "many/1", "many/2", "todo/1"]
     assert said["many"] == [["many/1", "one"], ["many/2", "two"]]
@@ -158,7 +160,8 @@ def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
         indexedDB.open = () => { throw new DOMException("denied", "SecurityError"); };
         const denied = await caught(() => session.restore());
         indexedDB.open = open;
-        return { denied: denied.code, listed, exported, moved: moved.code, ended: ended.code, after: await session.restore() };
+        const after = await session.restore();
+        return { denied: denied.code, listed, exported, moved: moved.code, ended: ended.code, after };
         """,
     )
     assert said == {

@@ -4,13 +4,13 @@
 /** @typedef {{[name: string]: any}} Details members of a failure, different for each code */
 
 /**
- * What went wrong. `code` is stable: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain, wallet-account-changed,
- * not-signed-in, session-expired, session-of-other-node, spaces-not-hosted, node-unreachable, node-changed,
- * node-failure, malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
+ * What went wrong. `code` is stable: wallet-absent, wallet-failed, wallet-rejected, wallet-other-chain,
+ * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
+ * malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
  * payload-broken, network-not-found, network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
- * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old, storage-unavailable,
- * invalid-input, refused.
+ * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old,
+ * storage-unavailable, invalid-input, refused.
  */
 export class ConsoleError extends Error {
   /** @param {string} code @param {string} message @param {{ hint?: string, details?: Details, cause?: unknown }} [more] */

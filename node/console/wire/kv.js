@@ -2,7 +2,7 @@
 /** Values in a space. A key is the raw path of a URI: `keyOf` percent-encodes what a URI cannot hold. */
 
 import { blake3 } from "./blake3.js";
-import { concat, fromBase64, hex, random, utf8 } from "./bytes.js";
+import { concat, fromBase64, hex, random, text, utf8 } from "./bytes.js";
 import { byCodePoint } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 import { spaceId } from "./did.js";
@@ -65,6 +65,15 @@ function valueOf(headers, body, asked) {
     throw new ConsoleError("transfer-broken", `${asked}: the bytes are not those of the ETag`);
   }
   return { body, etag, contentType: headers.get("Content-Type") };
+}
+
+/** @param {Value} value @returns {string} ConsoleError `not-text` where it is no UTF-8 */
+export function textOf({ body }) {
+  try {
+    return text(body);
+  } catch {
+    throw new ConsoleError("not-text", "this value is not a text", { hint: "download it, and open it with a program for its type" });
+  }
 }
 
 /** @param {{ ifMatch?: string, ifAbsent?: boolean }} conditions @returns {{[name: string]: string}} */
