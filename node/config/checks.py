@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
-from .tree import Config, Metrics, Retention
+from .tree import Config, Http, Metrics, Retention
 
 _LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
 
@@ -151,6 +151,11 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
             f"metrics.listen {host} is not loopback, and metrics are served to whoever asks",
             hint="use 127.0.0.1, or set metrics.off_loopback = true where only your own machines reach that address",
         )
+
+
+def serves_console(http: Http) -> bool:
+    """Return whether the node serves the console: as the setting says, else where no other machine reaches the node."""
+    return is_loopback(http.host) and not http.trusted_proxies if http.console is None else http.console
 
 
 def is_loopback(host: str) -> bool:

@@ -30,6 +30,13 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     port: Annotated[int, Meta(description="Port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
     workers: Annotated[int, Meta(description="Worker processes; 0 means one for each core.", ge=0, le=256)] = 0
     cors: Annotated[bool, Meta(description="Let pages of any origin call this node, `/admin` apart.")] = True
+    console: Annotated[
+        bool | None,
+        Meta(
+            description="Serve the console, a page for owners, at `/console/`; unset: where `http.host` is loopback "
+            "and no proxy is trusted."
+        ),
+    ] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="Addresses or networks of proxies whose forwarded headers are believed."),

@@ -14,15 +14,17 @@ from typing import TypeAlias
 from aiohttp import web
 
 from ..cohort import COHORT
+from ..config.checks import serves_console
 from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
-from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, UntypedStream, WholeAnswer
+from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, PageAnswer, UntypedStream, WholeAnswer
 from .messages.pages import page_answer
 from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.request_log import REQUEST_LOG, request_log
 from .messages.route import bind
 from .messages.unauthenticated import UnauthenticatedGuard
+from .routes.console import CONSOLE, load_console
 from .routes.table import SERVED
 
 SERVER_NAME = "sealspace"
@@ -56,6 +58,8 @@ def build_app(services: Services) -> web.Application:
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
+    if serves_console(services.config.http):
+        app[CONSOLE] = load_console()
     guard = UnauthenticatedGuard(services.unauthenticated_rates, services.config.http, services.clock)
     log = request_log(services.config, services.keyring)
     if log is not None:
@@ -139,6 +143,8 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(FIXED_HEADERS if CLOSED_TO_PAGES in request else headers)
         response.headers[TRACE_HEADER] = request_id(request)
+        if isinstance(response, PageAnswer):
+            response.headers.update(response.own_headers)
         if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and response.is_untyped):
             response.headers.popall("Content-Type", None)
 

@@ -26,6 +26,7 @@ _TOKENS = "attacks/test_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
+_CONSOLE = "node/http/test_console.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
@@ -162,6 +163,14 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_browsers.py::test_no_value_is_a_page_of_the_nodes_origin",
         _SIGNED + "test_a_url_gives_the_value_to_anybody",
     ),
+    "3.2 script of another party runs in the console, where an owner's session is": (
+        _CONSOLE + "test_headers_of_every_file",
+        _CONSOLE + "test_no_page_of_another_origin_reads_it",
+    ),
+    "3.2 a value of the node acts as a page of the console's origin": (
+        "attacks/test_browsers.py::test_no_value_is_a_page_of_the_nodes_origin",
+    ),
+    "3.2 clients without a token load the console": (_CONSOLE + "test_files_are_read_once",),
     "3.2 a page of another origin calls the node through its visitor's browser (CORS is on)": (
         "attacks/test_browsers.py::test_the_operator_is_closed_to_pages",
         "attacks/test_browsers.py::test_a_page_of_any_origin_calls_what_the_sdk_calls",
@@ -540,6 +549,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
 }
 
 UNHELD_THREATS: dict[str, str] = {
+    "3.2 an operator, or whoever changes the node's files, changes the console's": "outside the program",
     "3.2 traffic read or changed on the way": "TLS is the operator's; single use and signed answers: I20, EN20",
     "3.3 files of the store replaced by older ones": "the node cannot tell; an exported audit head can",
     "3.5 a secret in a backend's log": "the approved code's own matter",

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from tests_support import PACKAGES, REPOSITORY
 
 from sealspace.own_packages import claimed_by
@@ -53,6 +54,18 @@ def test_no_other_distribution_owns_our_names() -> None:
     assert claimed_by() is None
 
 
+def _console() -> set[str]:
+    names = {str(f.relative_to(REPOSITORY)) for f in (REPOSITORY / "node" / "console").rglob("*.*")}
+    assert "node/console/index.html" in names
+    return names
+
+
+def test_source_distribution_holds_the_console() -> None:
+    """What a wheel is built from has the static files too."""
+    held = {file.distribution_path for file in SdistBuilder(str(REPOSITORY)).recurse_included_files()}
+    assert _console() <= held
+
+
 @pytest.mark.slow
 def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     """The built wheel holds the packages with their data and type markers, and neither tests nor spec."""
@@ -68,4 +81,5 @@ def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
     assert shipped == {name for name in names if name.endswith(".py")}
+    assert _console() <= set(names)
     assert "sealspace = sealspace._program:main" in scripts

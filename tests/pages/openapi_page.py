@@ -230,6 +230,8 @@ def _add_given(answer: Json, given: Given, schema_of: Mapping[str, Json]) -> Non
         _merge(answer.setdefault("content", {}), {"application/json": {"schema": schema_of[repr(given.shape)]}})
     elif given.shape is str:
         answer.setdefault("content", {}).update(_text())
+    elif given.media is not None:
+        answer.setdefault("content", {})[given.media] = {"schema": {"type": "string"}}
     elif given.shape is bytes:
         answer["description"] += f". {_NO_TYPE_GIVEN}"
         answer.setdefault("content", {})["*/*"] = {"schema": {}}

@@ -32,7 +32,7 @@ def closed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _segment(part: str) -> str:
-    return ".*" if part == "{key}" else "[^/]+" if part.startswith("{") else re.escape(part)
+    return ".*" if part in ("{key}", "{path}") else "[^/]+" if part.startswith("{") else re.escape(part)
 
 
 _CLOSED: Final = closed(DOCUMENT)

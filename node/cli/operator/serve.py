@@ -24,6 +24,12 @@ _HOSTING = (
 @click.option(
     "--cors/--no-cors", "http__cors", default=None, help="Let pages of any origin call this node; the default."
 )
+@click.option(
+    "--console/--no-console",
+    "http__console",
+    default=None,
+    help="Serve the console, a page for owners; by default where the node listens on loopback and trusts no proxy.",
+)
 @click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation",

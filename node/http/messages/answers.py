@@ -121,6 +121,15 @@ class WholeAnswer(web.Response):
         return head.encode("ascii") + self._whole
 
 
+class PageAnswer(WholeAnswer):
+    """A file of a page of the node's own: its headers win over those that every answer has (CN1)."""
+
+    @property
+    def own_headers(self) -> Mapping[str, str]:
+        """Headers that are set last."""
+        return self._given
+
+
 class UntypedStream(web.StreamResponse):
     """An answer sent piece by piece, on purpose without a content type: a value that was stored without one (J7)."""
 

@@ -55,11 +55,13 @@ class Given:
             no body.
         status: HTTP status.
         headers: those that only this answer has.
+        media: the type of bytes that are no value.
     """
 
     shape: object
     status: int = 200
     headers: tuple[str, ...] = ()
+    media: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Modules:
     admin: the operator's quotas and usage.
     attestation: the node's own quote.
     attestation_sessions: challenges, sessions, and an owner's policy.
+    console: the files of the console.
     delegate: registering a delegation.
     delegation_query: what an account granted and received.
     delegation_status: the state of one delegation.

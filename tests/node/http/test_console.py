@@ -1,0 +1,158 @@
+"""`/console/`: what is served, where, under which headers, and what it costs."""
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from described import described_fault
+from running_node import Reply
+from tests_support import REPOSITORY
+
+from node.config.checks import serves_console
+from node.config.tree import Http
+from node.http.routes import console
+from node.http.routes.console import HEADERS, load_console
+
+Call = Callable[..., Awaitable[Reply]]
+
+FOLDER = REPOSITORY / "node" / "console"
+_ADDRESS = re.compile(r'"(/console/[0-9a-f]{32}/[^"]+)"')
+MOST_BYTES = 150_000
+
+
+def _addresses(index: str) -> list[str]:
+    found = _ADDRESS.findall(index)
+    assert len(found) >= 3
+    return found
+
+
+async def test_what_is_served(caller) -> None:
+    """The page names its files below a digest; they and all that lies beside them are immutable; HEAD has no body."""
+    index = await caller.send("GET", "/console/")
+    assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert index.body == (await caller.send("GET", "/console")).body
+    assert index.headers["cache-control"] == "no-cache"
+    base = _addresses(index.text)[0].rpartition("/")[0]
+    for path in [path for path in FOLDER.rglob("*.*") if path.suffix in (".js", ".css", ".svg")]:
+        address = f"{base}/{path.relative_to(FOLDER)}"
+        reply = await caller.send("GET", address)
+        assert (reply.status, reply.body) == (200, path.read_bytes())
+        assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert described_fault("GET", address, reply.status, reply.headers, reply.body) == ""
+    head = await caller.send("HEAD", "/console/")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(index.body)))
+
+
+async def test_a_page_that_is_known(caller) -> None:
+    """Who has the page is answered 304, under the same policy."""
+    index = await caller.send("GET", "/console/")
+    again = await caller.send("GET", "/console/", headers={"If-None-Match": index.headers["etag"]})
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", index.headers["etag"])
+    assert again.headers["content-security-policy"] == index.headers["content-security-policy"]
+
+
+async def test_what_is_not_there(caller) -> None:
+    """Another digest, a folder, a way out of it and what is no file of the console are 404 with a page of its own."""
+    base = _addresses((await caller.send("GET", "/console/")).text)[0].rpartition("/")[0]
+    assert (FOLDER / "README.md").exists()
+    for path in (
+        *(f"/console/{'0' * 32}/app.js", "/console/app.js", f"{base}/", base, f"{base}/parts", f"{base}/parts/"),
+        *(f"{base}/README.md", f"{base}/index.html", f"{base}/..%2f__init__.py", f"{base}/%2e%2e/__init__.py"),
+        *(f"{base}//app.js", f"{base}/app.js%00", f"{base}/app.js/", "/console/%0A"),
+    ):
+        reply = await caller.send("GET", path)
+        assert (reply.status, "Not found" in reply.text) == (404, True), path
+        assert reply.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+    refused = await caller.send("POST", f"{base}/app.js", body=b"")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+async def test_headers_of_every_file(caller) -> None:
+    """Page, files and 404 are under one policy, in which nothing is unsafe or from elsewhere (CN1)."""
+    index = await caller.send("GET", "/console/")
+    for path in ("/console/", *_addresses(index.text), "/console/nothing"):
+        for method in ("GET", "HEAD"):
+            headers = (await caller.send(method, path)).headers
+            policy = dict(one.split(" ", 1) for one in headers["content-security-policy"].split("; "))
+            assert {name: policy[name] for name in ("default-src", "base-uri", "form-action", "frame-ancestors")} == (
+                dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
+            )
+            assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
+            assert {sources for name, sources in policy.items() if name.endswith("-src")} == {"'none'", "'self'"}
+            assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+            assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert "camera=()" in headers["permissions-policy"]
+            assert "publickey-credentials-get=(self)" in headers["permissions-policy"]
+            assert headers["server"] == "sealspace"
+
+
+async def test_no_page_of_another_origin_reads_it(caller) -> None:
+    """No answer with a file lets another origin read it, though CORS is on (CN1)."""
+    index = await caller.send("GET", "/console/", headers={"Origin": "https://page.example"})
+    for path in ("/console/", *_addresses(index.text), "/console/nothing"):
+        headers = (await caller.send("GET", path, headers={"Origin": "https://page.example"})).headers
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+async def test_no_script_or_style_is_inline() -> None:
+    """The two pages name files; nothing in them would need an exception from the policy (CN1)."""
+    bodies = load_console().bodies
+    for name in ("index.html", "missing.html"):
+        text = bodies[name].decode()
+        assert not re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|https?:", text)
+    scripts = b"".join(body for name, body in bodies.items() if name.endswith(".js"))
+    assert not re.findall(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", scripts)
+
+
+async def test_files_are_read_once(caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request reads no file: what is served is what was there at the start."""
+    monkeypatch.setattr(console, "files", None)
+    assert (await caller.send("GET", "/console/")).status == 200
+
+
+def test_what_it_weighs() -> None:
+    """All files together are as small as a page can be that nobody waits for."""
+    assert 0 < sum(map(len, load_console().bodies.values())) <= MOST_BYTES
+
+
+def test_a_change_changes_every_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest is over names and contents of all files."""
+    digests = set()
+    for name, content in (("a.js", "1"), ("a.js", "2"), ("b.js", "1")):
+        folder = tmp_path / f"{name}{content}" / "console"
+        folder.mkdir(parents=True)
+        for page in ("index.html", "missing.html"):
+            (folder / page).write_text("DIGEST")
+        (folder / name).write_text(content)
+        monkeypatch.setattr(console, "files", lambda _package, root=folder.parent: root)
+        digests.add(load_console().bodies["index.html"])
+    assert len(digests) == 3
+
+
+async def test_where_it_is_not_served(call_with: Call) -> None:
+    """Without the console its paths are 404, as a problem."""
+    for path in ("/console", "/console/", "/console/x/app.js"):
+        reply = await call_with("GET", path, console=False)
+        assert (reply.status, reply.value["code"]) == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("http", "is_served"),
+    [
+        (Http(), True),
+        (Http(host="::1"), True),
+        (Http(host="localhost"), True),
+        (Http(console=False), False),
+        (Http(host="0.0.0.0"), False),
+        (Http(host="10.0.0.7"), False),
+        (Http(trusted_proxies=("127.0.0.1",)), False),
+        (Http(host="0.0.0.0", console=True), True),
+        (Http(trusted_proxies=("127.0.0.1",), console=True), True),
+    ],
+)
+def test_where_it_is_served(http: Http, is_served: bool) -> None:
+    """By default where no other machine reaches the node; else as the setting says."""
+    assert serves_console(http) is is_served
