@@ -1,0 +1,214 @@
+// @ts-check
+// The house around the pages: places, bar, banners, routes. A page is a module of `pages/`; see README.md.
+import { fill, h, icon } from "./elements.js";
+import { navigation } from "./parts/navigation.js";
+import { banner, emptyState, failure, skeleton } from "./parts/states.js";
+import { distance, shortened } from "./parts/values.js";
+import { say } from "./parts/toast.js";
+import { knownNode, stopped } from "./parts/known_node.js";
+import { app, nav, pages, session as words, state } from "./texts.js";
+import { Client } from "./wire/client.js";
+import { info } from "./wire/node.js";
+import { restore, signOut } from "./wire/session.js";
+
+/**
+ * What a page gets.
+ * @typedef {object} Context
+ * @property {URLSearchParams} parameters of the address, after `?`
+ * @property {AbortSignal} signal aborted when the page is left
+ * @property {import("./wire/node.js").NodeInfo} node
+ * @property {import("./wire/session.js").Session | null} session
+ * @property {import("./wire/client.js").Client} client of that session; only for pages that need one
+ * @property {(path: string) => void} go to another page, for example `secrets?scope=mail`
+ * @property {(session: import("./wire/session.js").Session) => void} signedIn
+ */
+/**
+ * @typedef {object} Page
+ * @property {string} title
+ * @property {boolean} [needsSession]
+ * @property {(context: Context) => Element | Promise<Element>} render
+ */
+
+const soon = () => import("./pages/soon.js");
+
+/** Every page; the order is that of the places. */
+const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
+  { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
+  { path: "requests", group: "access", icon: "inbox", load: soon },
+  { path: "grants", group: "access", icon: "share", load: soon },
+  { path: "activity", group: "access", icon: "clock", load: soon },
+  { path: "data", group: "space", icon: "data", load: soon },
+  { path: "programs", group: "space", icon: "code", load: soon },
+  { path: "terminal", group: "node", icon: "terminal", load: soon },
+  { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
+]);
+const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }];
+const START = "secrets";
+const THEME = "sealspace.theme";
+
+/** @type {import("./wire/node.js").NodeInfo} */
+let node;
+/** @type {import("./wire/session.js").Session | null} */
+let session = null;
+/** @type {import("./wire/client.js").Client | null} */
+let client = null;
+let leaving = new AbortController();
+
+const main = h("main", { id: "main", tabIndex: -1 });
+const places = h("nav", { class: "places", "aria-label": app.places });
+const warnings = h("div", { class: "banners", role: "region", "aria-live": "polite" });
+const offline = h("div", { class: "banners", role: "alert" });
+const ended = h("div", { class: "banners", role: "alert" });
+const who = h("div", { class: "row who" });
+const side = h("div", { class: "side", id: "side" });
+
+function build() {
+  // The address of this module has the digest of all files.
+  const brand = () => h("a", { class: "brand", href: "#/" }, h("img", { src: new URL("mark.svg", import.meta.url).pathname, alt: "" }), app.name);
+  const menu = h("button", { class: "menu plain iconic", "aria-label": app.menu, "aria-expanded": "false", "aria-controls": "side", on: { click: () => {
+    menu.setAttribute("aria-expanded", String(side.classList.toggle("open")));
+  } } }, icon("menu"));
+  side.addEventListener("click", (/** @type {Event} */ event) => {
+    if (!(/** @type {Element} */ (event.target).closest("a"))) return;
+    side.classList.remove("open");
+    menu.setAttribute("aria-expanded", "false");
+  });
+  const theme = h("button", { class: "plain iconic", "aria-label": app.theme, title: app.theme, on: { click: switchTheme } }, icon("sun"));
+  fill(side, brand(), places);
+  fill(document.body,
+    h("a", { class: "skip", href: "#main", on: { click: (/** @type {Event} */ event) => { event.preventDefault(); main.focus(); } } }, app.skip),
+    h("div", { class: "house" }, side, h("header", { class: "bar" }, menu, brand(), who, theme),
+      h("div", { class: "content" }, offline, ended, warnings, main)));
+}
+
+function switchTheme() {
+  const root = document.documentElement;
+  const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  root.dataset.theme = now === "dark" ? "light" : "dark";
+  localStorage.setItem(THEME, root.dataset.theme);
+}
+
+function showSession() {
+  if (!session) {
+    fill(who, h("a", { class: "button", href: "#/connect" }, words.signIn));
+    return;
+  }
+  const leave = async () => {
+    await signOut();
+    become(null);
+    say(words.signedOut);
+    location.hash = "#/connect";
+  };
+  const isOver = session.expiresAt * 1000 <= Date.now();
+  const name = session.owner.split(":").at(-1) ?? "";
+  fill(who, h("span", { class: "mono", title: session.owner }, shortened(name, 6, 4)),
+    h("span", { class: "dim small until" }, isOver ? words.ended : words.until(distance(session.expiresAt))),
+    h("button", { class: "plain", on: { click: leave } }, words.signOut));
+  const isShown = ended.childElementCount > 0;
+  if (isOver && !isShown) {
+    const again = () => { location.hash = `#/connect?to=${encodeURIComponent(location.hash.slice(2))}`; };
+    fill(ended, banner({ kind: "warn", title: words.ended, text: words.endedText, action: { label: words.signIn, run: again } }));
+  } else if (!isOver && isShown) fill(ended);
+}
+
+/** @param {import("./wire/session.js").Session | null} next */
+function become(next) {
+  session = next;
+  client = next && Client(next);
+  if (!next) fill(ended);
+  showSession();
+}
+
+/** Say what an owner has to know of the node before anything else. */
+function warn() {
+  fill(warnings,
+    node.attestation === "off" && banner({ kind: "bad", title: state.offTitle, text: state.offText }),
+    node.trustRoots.length > 0 && banner({ kind: "bad", title: state.rootTitle, text: state.rootText }));
+}
+
+/** Ask the node who it is, and say so where it does not answer. @returns {Promise<boolean>} whether it is there, and the same */
+async function check() {
+  try {
+    node = await info();
+  } catch {
+    const retry = async () => { if (await check()) { say(state.back); route(); } };
+    fill(offline, banner({ kind: "warn", title: state.offlineTitle, text: state.offline, action: { label: app.retry, run: retry } }));
+    return false;
+  }
+  fill(offline);
+  const change = knownNode(node.nodeId);
+  if (change) {
+    leaving.abort();
+    fill(document.body, stopped(change, async () => { await signOut(); location.reload(); }));
+    return false;
+  }
+  warn();
+  return true;
+}
+
+/** Show the page that the address names. */
+async function route() {
+  if (!node) return;
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || START));
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  navigation(places, PLACES, place?.path ?? "");
+  if (!place) return show(emptyState({ icon: "search", title: pages.missingTitle, text: pages.missing,
+    actions: [h("a", { class: "button", href: "#/" }, pages.toStart)] }), pages.missingTitle);
+  fill(main, skeleton());
+  /** @type {Page} */
+  let page;
+  try {
+    page = await place.load();
+  } catch {
+    // Addresses of files change with any of them: after an update those of an open page are gone.
+    if (await check()) fill(main, banner({ kind: "warn", title: state.updatedTitle, text: state.updated, action: { label: state.reload, run: () => location.reload() } }));
+    return;
+  }
+  if (signal.aborted) return;
+  const title = page.title || /** @type {any} */ (nav)[place.path];
+  const isLive = session && session.expiresAt * 1000 > Date.now();
+  if (page.needsSession && !isLive) return show(emptyState({ icon: "key", title: words.neededTitle, text: words.needed,
+    actions: [h("a", { class: "button primary", href: `#/connect?to=${encodeURIComponent(location.hash.slice(2))}` }, words.signIn)] }), title);
+  /** @type {Context} */
+  const context = { parameters: new URLSearchParams(query), signal, node, session, client: /** @type {any} */ (client),
+    go: (to) => { location.hash = `#/${to}`; }, signedIn: become };
+  try {
+    const element = await page.render(context);
+    if (!signal.aborted) show(element, title);
+  } catch (error) {
+    if (!signal.aborted) show(failure(error, route), title);
+  }
+}
+
+let isFirst = true;
+
+/** @param {Element} element @param {string} title */
+function show(element, title) {
+  fill(main, element);
+  document.title = `${title} – ${app.name}`;
+  scrollTo(0, 0);
+  const heading = /** @type {HTMLElement | null} */ (main.querySelector("h1, h2"));
+  if (heading && !isFirst) { // so that a screen reader says where one is
+    heading.tabIndex = -1;
+    heading.focus();
+  }
+  isFirst = false;
+}
+
+async function start() {
+  const theme = localStorage.getItem(THEME);
+  if (theme) document.documentElement.dataset.theme = theme;
+  build();
+  fill(main, skeleton());
+  become(await restore().catch(() => null));
+  addEventListener("hashchange", route);
+  addEventListener("online", check);
+  addEventListener("offline", check);
+  setInterval(showSession, 15_000);
+  if (await check()) await route();
+}
+
+start();

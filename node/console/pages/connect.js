@@ -1,0 +1,93 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { openDialog } from "../parts/dialog.js";
+import { form, textField } from "../parts/form.js";
+import { failure, skeleton } from "../parts/states.js";
+import { say } from "../parts/toast.js";
+import { copyButton } from "../parts/values.js";
+import { connect as words } from "../texts.js";
+import { makePhrase, ownerFromPhrase } from "../wire/recovery_phrase.js";
+import { signIn } from "../wire/session.js";
+import { connect, discover } from "../wire/wallets.js";
+
+export const title = words.title;
+
+/** @param {import("../app.js").Context} context */
+export function render(context) {
+  const list = h("ul", { class: "choices", role: "list" });
+  const failed = h("div", { role: "alert" });
+  /** @param {import("../wire/wallets.js").Owner} owner */
+  const enter = async (owner) => {
+    context.signedIn(await signIn(owner));
+    say(words.done);
+    context.go(context.parameters.get("to") || "secrets");
+  };
+
+  /** @param {import("../wire/wallets.js").WalletInfo} info */
+  function walletButton(info) {
+    const note = h("small", { "aria-live": "polite" }, info.rdns);
+    const use = async () => {
+      button.setAttribute("aria-busy", "true");
+      note.textContent = words.waiting;
+      fill(failed);
+      try {
+        await enter(await connect(info));
+      } catch (error) {
+        if (!context.signal.aborted) fill(failed, failure(error, use));
+      } finally {
+        button.removeAttribute("aria-busy");
+        note.textContent = info.rdns;
+      }
+    };
+    const button = h("button", { on: { click: use } }, icon("key"), h("span", {}, info.name, note));
+    return h("li", {}, button);
+  }
+
+  async function search() {
+    fill(list, h("li", {}, skeleton(2)));
+    const found = await discover();
+    if (context.signal.aborted) return;
+    const again = h("button", { on: { click: search } }, icon("search"), h("span", {}, words.again, h("small", {}, words.noneText)));
+    fill(list, found.length ? found.map(walletButton) : h("li", {}, h("p", { class: "dim" }, words.none), again));
+  }
+  search();
+
+  return h("div", { class: "page welcome" },
+    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+    h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), list, failed, h("p", { class: "small dim" }, words.terms)),
+    h("section", { class: "panel", "aria-label": words.phrase }, h("ul", { class: "choices", role: "list" },
+      choice("inbox", words.phrase, words.phraseHint, () => askPhrase(enter)),
+      choice("plus", words.make, words.makeHint, () => showPhrase(enter)))),
+    h("details", {}, h("summary", {}, words.noWallet), h("p", { class: "dim" }, words.noWalletText)));
+}
+
+/** @param {any} drawing @param {string} name @param {string} hint @param {() => void} run */
+const choice = (drawing, name, hint, run) =>
+  h("li", {}, h("button", { on: { click: run } }, icon(drawing), h("span", {}, name, h("small", {}, hint))));
+
+/** @typedef {(owner: import("../wire/wallets.js").Owner) => Promise<void>} Enter */
+
+/** @param {Enter} enter */
+function askPhrase(enter) {
+  const phrase = textField({ name: "phrase", label: words.phraseLabel, hint: words.phraseHint, rows: 3, mono: true,
+    check: (value) => (value.trim().split(/\s+/).length >= 12 ? "" : words.phraseBad) });
+  /** @type {ReturnType<typeof form>} */
+  let made;
+  return openDialog(words.phrase, (close) => {
+    made = form({ fields: [phrase], action: words.title, cancel: close, submit: async ({ phrase: said }) => {
+      await enter(await ownerFromPhrase(said));
+      close();
+    } });
+    return made.element;
+  }, { mayClose: () => made.mayClose() });
+}
+
+/** @param {Enter} enter */
+async function showPhrase(enter) {
+  const phrase = await makePhrase();
+  return openDialog(words.makeTitle, (close) => form({
+    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel))],
+    fields: [], action: words.written, cancel: close,
+    submit: async () => { await enter(await ownerFromPhrase(phrase)); close(); },
+  }).element);
+}

@@ -1,0 +1,141 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { confirmByWord, openDialog } from "../parts/dialog.js";
+import { form, textField } from "../parts/form.js";
+import { emptyState, failure, loading } from "../parts/states.js";
+import { say } from "../parts/toast.js";
+import { facts, secretField, time } from "../parts/values.js";
+import { virtualTable } from "../parts/virtual_table.js";
+import { secrets as words } from "../texts.js";
+import { Secrets } from "../wire/secrets.js";
+
+export const title = words.title;
+export const needsSession = true;
+
+const NAME = /^[A-Z][A-Z0-9_]*$/;
+const SCOPE = /^(?!(?:default|global)$)[a-z0-9]+(?:-[a-z0-9]+)*$/;
+const ALL = "*";
+const GENERATED = { chars: 32, alphabet: "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789" };
+
+/** @typedef {{ name: string, scope: string | null, etag?: string }} Row */
+
+/** @param {import("../app.js").Context} context */
+export function render(context) {
+  const secrets = Secrets(context.client);
+  const { signal, parameters } = context;
+  /** @type {Row[]} */
+  let all = [];
+  const body = h("div", { class: "stack" });
+  const reload = () => loading(body, () => secrets.list(), (rows) => { all = rows; return content(); }, { signal });
+
+  function content() {
+    if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty,
+      actions: [h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)] }));
+    const scopes = [...new Set(all.map(({ scope }) => scope ?? ""))].sort();
+    const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
+    const scope = h("select", { "aria-label": words.scope, on: { change: () => draw() } }, h("option", { value: ALL }, words.allScopes),
+      scopes.map((one) => h("option", { value: one, selected: parameters.get("scope") === one }, one || words.global)));
+    const count = h("p", { class: "dim small", "aria-live": "polite" });
+    const table = virtualTable({ label: words.title, widths: "minmax(0, 3fr) minmax(0, 1.2fr) 5.5rem", narrowWidths: "minmax(0, 1fr) auto",
+      key: labelOf, columns: [
+        { title: words.columns.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
+        { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
+        { title: "", cell: (row) => h("button", { "aria-label": words.openOf(labelOf(row)), on: { click: () => open(row) } }, words.open) },
+      ] });
+    const none = emptyState({ icon: "search", title: words.noneFound, text: words.noneFoundText, actions: [
+      h("button", { on: { click: () => { find.value = ""; scope.value = ALL; draw(); find.focus(); } } }, words.clear)] });
+    const draw = () => {
+      const asked = find.value.trim().toUpperCase();
+      const rows = all.filter((row) => row.name.includes(asked) && (scope.value === ALL || (row.scope ?? "") === scope.value));
+      table.element.hidden = rows.length === 0;
+      none.hidden = rows.length > 0;
+      table.show(rows);
+      count.textContent = words.count(rows.length, all.length);
+    };
+    draw();
+    return [h("div", { class: "row spread" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, scope)),
+      h("section", { class: "panel flush" }, table.element, none), count];
+  }
+
+  const add = () => edit(secrets, all, null, reload);
+  /** @param {Row} row */
+  const open = (row) => openSecret(secrets, all, row, reload);
+  reload();
+  return h("div", { class: "page" },
+    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
+      h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)), body);
+}
+
+/** @param {Row} row */
+const labelOf = ({ scope, name }) => (scope ? `${scope}/${name}` : name);
+
+/** @param {any} secrets @param {Row[]} all @param {Row} row @param {() => void} reload */
+function openSecret(secrets, all, row, reload) {
+  return openDialog(labelOf(row), (close) => {
+    const changed = h("dd", {}, "–");
+    let etag = row.etag;
+    const field = secretField(async () => {
+      const opened = await secrets.reveal(row.scope, row.name);
+      etag = opened.etag;
+      fill(changed, time(opened.updatedAt));
+      const isText = typeof opened.value === "string";
+      return { text: isText ? opened.value : btoa(String.fromCharCode(...opened.value)), note: isText ? "" : words.bytes };
+    }, (error) => failure(error));
+    const replace = () => { close(); edit(secrets, all, { ...row, etag }, reload); };
+    const remove = async () => {
+      close();
+      const isDone = await confirmByWord({ title: words.removeTitle(labelOf(row)), text: words.removeText, word: row.name, action: words.remove,
+        run: () => secrets.remove(row.scope, row.name) });
+      if (!isDone) return;
+      say(words.removed(labelOf(row)));
+      reload();
+    };
+    return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global]]),
+      h("dl", { class: "facts" }, h("div", {}, h("dt", {}, words.updated), changed)),
+      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), h("button", { on: { click: replace } }, words.replace)));
+  });
+}
+
+/** Add a secret, or replace the value of one. @param {any} secrets @param {Row[]} all @param {Row | null} row @param {() => void} reload */
+function edit(secrets, all, row, reload) {
+  const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
+    !NAME.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
+  const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
+    check: (said) => (!said.trim() || SCOPE.test(said.trim()) ? "" : words.scopeBad) });
+  const generate = h("button", { type: "button", class: "plain", on: { click: () => { value.input.value = generated(); value.judge(); say(words.generated); } } }, words.generate);
+  const value = textField({ name: "value", label: words.value, hint: words.valueHint, rows: 4, mono: true, beside: generate,
+    check: (said) => (said ? "" : words.valueMissing) });
+  /** @type {ReturnType<typeof form>} */
+  let made;
+  let isSure = false;
+  return openDialog(row ? words.replaceTitle(labelOf(row)) : words.addTitle, (close) => {
+    made = form({ fields: row ? [value] : [name, scope, value], action: words.save, cancel: close, submit: async (said) => {
+      const target = row ?? { name: said.name.trim(), scope: said.scope.trim() || null, etag: undefined };
+      const condition = row ? { ifMatch: isSure ? undefined : row.etag } : { ifAbsent: true };
+      try {
+        await secrets.put(target.scope, target.name, said.value, condition);
+      } catch (error) {
+        if (row && /** @type {any} */ (error).code === "conflict") {
+          isSure = true;
+          value.refuse(words.changed);
+          return;
+        }
+        throw error;
+      }
+      close();
+      say(words.saved(labelOf(target)));
+      reload();
+    } });
+    return made.element;
+  }, { mayClose: () => made.mayClose() });
+}
+
+function generated() {
+  const { chars, alphabet } = GENERATED;
+  const most = 256 - (256 % alphabet.length); // beyond, some characters would be likelier than others
+  let text = "";
+  while (text.length < chars) {
+    for (const byte of crypto.getRandomValues(new Uint8Array(chars))) if (byte < most && text.length < chars) text += alphabet[byte % alphabet.length];
+  }
+  return text;
+}

@@ -1,0 +1,53 @@
+// @ts-check
+import { h, icon } from "../elements.js";
+import { app, typeWord } from "../texts.js";
+import { form, textField } from "./form.js";
+
+/**
+ * Open a dialog; the browser keeps the focus in it and gives it back afterwards.
+ * @param {string} title
+ * @param {(close: () => void) => Element} content made with what closes the dialog
+ * @param {{ mayClose?: () => boolean | Promise<boolean> }} [options] `mayClose` is asked before Escape or the cross close it
+ * @returns {Promise<void>} settled when it is closed
+ */
+export function openDialog(title, content, { mayClose = () => true } = {}) {
+  const dialog = /** @type {HTMLDialogElement} */ (h("dialog", { "aria-labelledby": "dialog-title" }));
+  const close = () => dialog.close();
+  const leave = async () => { if (await mayClose()) close(); };
+  dialog.append(h("div", {},
+    h("header", {}, h("h2", { id: "dialog-title" }, title),
+      h("button", { type: "button", class: "plain iconic", "aria-label": app.close, on: { click: leave } }, icon("close"))),
+    content(close)));
+  dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave(); });
+  // Chromium closes at the second Escape without asking.
+  dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.preventDefault(); leave(); } });
+  document.body.append(dialog);
+  dialog.showModal();
+  /** @type {HTMLElement | null} */ (dialog.querySelector("[autofocus], input, textarea, select"))?.focus();
+  const navigated = () => close();
+  addEventListener("hashchange", navigated);
+  return new Promise((resolve) => dialog.addEventListener("close", () => {
+    removeEventListener("hashchange", navigated);
+    dialog.remove();
+    resolve();
+  }));
+}
+
+/**
+ * Have a word typed before something that cannot be undone.
+ * @param {{ title: string, text: string, word: string, action: string, run: () => Promise<unknown> }} options
+ * @returns {Promise<boolean>} whether `run` was done
+ */
+export async function confirmByWord({ title, text, word, action, run }) {
+  let isDone = false;
+  await openDialog(title, (close) => {
+    const typed = textField({ name: "word", label: typeWord(word), mono: true,
+      check: (value) => (value.trim() === word ? "" : typeWord(word)) });
+    return form({ intro: h("p", {}, text), fields: [typed], action, isDanger: true, cancel: close, submit: async () => {
+      await run();
+      isDone = true;
+      close();
+    } }).element;
+  });
+  return isDone;
+}

@@ -1,0 +1,100 @@
+// @ts-check
+import { fill, h } from "../elements.js";
+import { app } from "../texts.js";
+import { failure } from "./states.js";
+
+let count = 0;
+
+/**
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {any} input
+ * @property {HTMLElement} element
+ * @property {() => string} judge shows what is wrong and returns it; nothing where nothing is
+ * @property {(words: string) => void} refuse shows what is wrong
+ */
+
+/**
+ * A field of text with its label, hint and complaint.
+ * @param {object} options
+ * @param {string} options.name
+ * @param {string} options.label
+ * @param {string} [options.hint]
+ * @param {string} [options.value]
+ * @param {boolean} [options.mono]
+ * @param {number} [options.rows] a field of several lines
+ * @param {import("../elements.js").Child} [options.beside] right of the label
+ * @param {string[]} [options.suggestions]
+ * @param {(value: string) => string} [options.check] what is wrong; nothing where nothing is
+ * @returns {Field}
+ */
+export function textField({ name, label, hint, value = "", mono, rows, beside, suggestions, check = () => "" }) {
+  const id = `field-${++count}`;
+  const input = h(rows ? "textarea" : "input", { id, name, value, rows, class: mono ? "mono" : null, autocomplete: "off", spellcheck: "false",
+    autocapitalize: "off", list: suggestions?.length ? `${id}-list` : null, "aria-describedby": `${id}-hint ${id}-wrong` });
+  const wrong = h("p", { class: "wrong", id: `${id}-wrong` });
+  /** @param {string} words */
+  const refuse = (words) => {
+    wrong.textContent = words;
+    input.setAttribute("aria-invalid", String(Boolean(words)));
+  };
+  const judge = () => {
+    const words = check(input.value);
+    refuse(words);
+    return words;
+  };
+  // A complaint goes as soon as its cause does; it comes when the field is left, not while one types.
+  input.addEventListener("input", () => { if (wrong.textContent && !check(input.value)) refuse(""); });
+  input.addEventListener("change", () => { if (input.value) judge(); });
+  const element = h("div", { class: "field" },
+    h("div", { class: "row spread" }, h("label", { for: id }, label), beside), input,
+    suggestions?.length && h("datalist", { id: `${id}-list` }, suggestions.map((one) => h("option", { value: one }))),
+    h("p", { class: "hint", id: `${id}-hint` }, hint), wrong);
+  return { name, input, element, judge, refuse };
+}
+
+/**
+ * A form that keeps what was typed whatever happens: after a failure it stands as it was, with the reason above its
+ * buttons.
+ * @param {object} options
+ * @param {Field[]} options.fields
+ * @param {string} options.action on the button
+ * @param {(values: Record<string, string>) => Promise<unknown>} options.submit
+ * @param {() => void} [options.cancel]
+ * @param {import("../elements.js").Child} [options.intro]
+ * @param {boolean} [options.isDanger]
+ */
+export function form({ fields, action, submit, cancel, intro, isDanger }) {
+  const before = fields.map(({ input }) => input.value);
+  const failed = h("div", { role: "alert" });
+  const button = h("button", { class: isDanger ? "primary danger" : "primary" }, action);
+  const send = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (button.getAttribute("aria-busy") === "true") return;
+    const wrong = fields.filter((field) => field.judge());
+    if (wrong.length) return wrong[0].input.focus();
+    button.setAttribute("aria-busy", "true");
+    fill(failed);
+    try {
+      await submit(Object.fromEntries(fields.map(({ name, input }) => [name, input.value])));
+    } catch (error) {
+      fill(failed, failure(error));
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  };
+  const element = h("form", { class: "stack", novalidate: true, on: { submit: send } }, intro, fields.map((field) => field.element), failed,
+    h("div", { class: "actions" }, cancel && h("button", { type: "button", on: { click: cancel } }, app.cancel), button));
+  /** Whether something is typed that closing would lose; asks before it does. */
+  const mayClose = () => {
+    if (fields.every(({ input }, at) => input.value === before[at])) return true;
+    return new Promise((/** @type {(answer: boolean) => void} */ resolve) => {
+      const answer = (/** @type {boolean} */ said) => () => { fill(failed); resolve(said); };
+      const keep = h("button", { type: "button", on: { click: answer(false) } }, app.discardNo);
+      fill(failed, h("div", { class: "banner warn" }, h("div", {}, h("strong", {}, app.discard), h("div", { class: "row" }, keep,
+        h("button", { type: "button", class: "danger", on: { click: answer(true) } }, app.discardYes)))));
+      keep.focus();
+    });
+  };
+  return { element, mayClose };
+}

@@ -1,0 +1,33 @@
+// @ts-check
+import { h } from "../elements.js";
+import { failed, state } from "../texts.js";
+import { confirmByWord } from "./dialog.js";
+import { copyField, facts } from "./values.js";
+
+const KEY = "sealspace.node";
+
+/** @typedef {{ before: string, now: string }} Change of the node behind this address */
+
+/**
+ * Remember the node behind this address the first time.
+ * @param {string} did @returns {Change | null} where it is another one than last time
+ */
+export function knownNode(did) {
+  const before = localStorage.getItem(KEY);
+  if (before === null) localStorage.setItem(KEY, did);
+  return before === null || before === did ? null : { before, now: did };
+}
+
+/** What stands in place of everything else while the node is another one. @param {Change} change @param {() => Promise<void>} accepted */
+export function stopped({ before, now }, accepted) {
+  const accept = async () => {
+    await confirmByWord({ title: state.acceptTitle, text: state.acceptText, word: state.acceptWord, action: state.accept, run: async () => {
+      localStorage.setItem(KEY, now);
+      await accepted();
+    } });
+  };
+  return h("main", { class: "stopped", role: "alert" }, h("h1", {}, state.changedTitle), h("p", {}, state.changed),
+    h("div", { class: "panel" }, facts([[state.before, copyField(before)], [state.now, copyField(now)]])),
+    h("p", {}, h("strong", {}, `${failed.next}: `), state.changedNext),
+    h("div", { class: "row" }, h("button", { class: "danger", on: { click: accept } }, state.accept)));
+}

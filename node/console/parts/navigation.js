@@ -1,0 +1,19 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { nav } from "../texts.js";
+
+/** @typedef {{ path: string, group: keyof typeof nav.groups, icon: any, load: () => Promise<any> }} Place */
+
+/**
+ * Draw the places, the current one marked.
+ * @param {HTMLElement} element @param {Place[]} places @param {string} current path
+ */
+export function navigation(element, places, current) {
+  const groups = Object.entries(nav.groups).map(([group, title]) => {
+    const items = places.filter((place) => place.group === group);
+    return items.length && h("section", { "aria-label": title }, h("h2", { "aria-hidden": "true" }, title), h("ul", {}, items.map((place) =>
+      h("li", {}, h("a", { href: `#/${place.path}`, "aria-current": place.path === current ? "page" : null },
+        icon(place.icon), /** @type {any} */ (nav)[place.path])))));
+  });
+  fill(element, groups);
+}

@@ -1,0 +1,64 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { app, failed, session } from "../texts.js";
+
+/**
+ * A banner: what is the case, and the next step.
+ * @param {{ kind?: "bad" | "warn" | "", title: string, text?: string, action?: { label: string, run: () => void } }} options
+ */
+export function banner({ kind = "", title, text, action }) {
+  return h("div", { class: `banner ${kind}` }, icon("warning"), h("div", {}, h("strong", {}, title), text && h("p", {}, text),
+    action && h("button", { type: "button", on: { click: action.run } }, action.label)));
+}
+
+/** What stands where something is being loaded. @param {number} [lines] */
+export const skeleton = (lines = 6) =>
+  h("div", { class: "skeleton", role: "status" }, h("span", { class: "sr" }, app.loading), Array.from({ length: lines }, () => h("i")));
+
+/**
+ * What stands where nothing is.
+ * @param {{ icon: any, title: string, text: import("../elements.js").Child, actions?: Element[] }} options
+ */
+export const emptyState = ({ icon: name, title, text, actions = [] }) =>
+  h("div", { class: "state" }, icon(name), h("h2", {}, title), h("p", {}, text), actions.length > 0 && h("div", { class: "row" }, actions));
+
+/**
+ * A failure in words: what happened, what to do, and the request's number for support.
+ * @param {any} error a ConsoleError, or anything
+ * @param {() => void} [retry]
+ */
+export function failure(error, retry) {
+  const code = String(error?.code ?? "");
+  const hint = failed.hints[code] ?? error?.hint;
+  const { requestId, reason, text } = error?.details ?? {};
+  const needsSignIn = code === "session-expired" || code === "not-signed-in";
+  return h("div", { class: "banner bad" }, icon("warning"), h("div", {},
+    h("strong", {}, failed.words[code] ?? failed.other),
+    hint && h("p", {}, hint),
+    (reason || text || !failed.words[code]) && h("p", { class: "small dim" }, reason || text || String(error?.message ?? error)),
+    requestId && h("p", { class: "small dim" }, `${failed.requestId} `, h("code", {}, requestId)),
+    needsSignIn ? h("a", { class: "button", href: "#/connect" }, session.signIn)
+      : retry && h("button", { type: "button", on: { click: retry } }, app.retry)));
+}
+
+/**
+ * Fill an element with what takes time: first a skeleton, then it, or why not with a button to try again.
+ * @template T
+ * @param {Element} element
+ * @param {() => Promise<T>} load
+ * @param {(value: T) => import("../elements.js").Child} render
+ * @param {{ signal?: AbortSignal, lines?: number }} [options] nothing is drawn after `signal`
+ */
+export async function loading(element, load, render, { signal, lines } = {}) {
+  element.setAttribute("aria-busy", "true");
+  fill(element, skeleton(lines));
+  try {
+    const value = await load();
+    if (!signal?.aborted) fill(element, render(value));
+  } catch (error) {
+    if (signal?.aborted) return;
+    fill(element, h("div", { role: "alert" }, failure(error, () => loading(element, load, render, { signal, lines }))));
+  } finally {
+    element.setAttribute("aria-busy", "false");
+  }
+}

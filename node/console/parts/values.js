@@ -1,0 +1,98 @@
+// @ts-check
+// How single values are shown: times, texts to copy, secrets, progress.
+import { fill, h, icon } from "../elements.js";
+import { app, secrets } from "../texts.js";
+import { say } from "./toast.js";
+
+const UNITS = /** @type {[Intl.RelativeTimeFormatUnit, number][]} */ (
+  [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]]);
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+/** "in 7 days", "3 minutes ago". @param {number} epochS */
+export function distance(epochS) {
+  const s = epochS - Date.now() / 1000;
+  const [unit, size] = UNITS.find(([, one]) => Math.abs(s) >= one) ?? UNITS[5];
+  return RELATIVE.format(Math.round(s / size), unit);
+}
+
+/** A time as a distance, the exact one on hover and for machines. @param {number | string} when epoch seconds, or RFC 3339 */
+export function time(when) {
+  const date = typeof when === "number" ? new Date(when * 1000) : new Date(when);
+  if (Number.isNaN(date.getTime())) return h("span", {}, String(when));
+  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, distance(date.getTime() / 1000));
+}
+
+/** A long identifier, its middle left out. @param {string} text */
+export const shortened = (text, head = 16, tail = 6) => (text.length > head + tail + 2 ? `${text.slice(0, head)}…${text.slice(-tail)}` : text);
+
+/** @param {string} text @param {string} [label] what it is, for screen readers */
+export function copyButton(text, label = "") {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      say(app.copied);
+    } catch {
+      say(app.copyFailed);
+    }
+  };
+  return h("button", { type: "button", class: "plain iconic", "aria-label": `${app.copy} ${label}`.trim(), title: app.copy, on: { click: copy } }, icon("copy"));
+}
+
+/** A text with a button that copies it. @param {string} text @param {string} [label] */
+export const copyField = (text, label) => h("span", { class: "copy" }, h("code", {}, text), copyButton(text, label));
+
+/** Rows of name and value. @param {[string, import("../elements.js").Child][]} rows */
+export const facts = (rows) => h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+
+const SHOWN_S = 30;
+
+/**
+ * A secret's value, closed; opened it is shown for 30 s, and goes at once when the page is left or hidden.
+ * @param {() => Promise<{ text: string, note?: string }>} open
+ * @param {(error: unknown) => Element} failed what stands there when it cannot be opened
+ */
+export function secretField(open, failed) {
+  const element = h("div", { class: "secret" });
+  /** @type {number | undefined} */
+  let timer;
+  const close = () => {
+    clearInterval(timer);
+    document.removeEventListener("visibilitychange", onHidden);
+    fill(element, h("div", { class: "row" }, h("output", { "aria-hidden": "true" }, "••••••••••••••••"), reveal));
+  };
+  const onHidden = () => { if (document.hidden) close(); };
+  const show = async () => {
+    reveal.setAttribute("aria-busy", "true");
+    try {
+      const { text, note } = await open();
+      if (!element.isConnected) return;
+      const left = h("span", { class: "dim small" }, secrets.hidesIn(SHOWN_S));
+      const hide = h("button", { type: "button", on: { click: () => { close(); reveal.focus(); say(secrets.hidden); } } }, secrets.hide);
+      fill(element, h("output", {}, text), note && h("p", { class: "dim small" }, note),
+        h("div", { class: "row spread" }, left, h("div", { class: "row" }, copyButton(text, secrets.value), hide)));
+      say(secrets.revealed);
+      hide.focus();
+      const until = Date.now() + SHOWN_S * 1000;
+      document.addEventListener("visibilitychange", onHidden);
+      clearInterval(timer);
+      timer = setInterval(() => {
+        const leftS = Math.ceil((until - Date.now()) / 1000);
+        left.textContent = secrets.hidesIn(leftS);
+        if (leftS <= 0 || !element.isConnected) close();
+      }, 500);
+    } catch (error) {
+      fill(element, failed(error), h("div", { class: "row" }, reveal));
+    } finally {
+      reveal.removeAttribute("aria-busy");
+    }
+  };
+  const reveal = h("button", { type: "button", class: "primary", on: { click: show } }, secrets.reveal);
+  close();
+  return element;
+}
+
+/** @param {string} label @returns {{ element: HTMLElement, moved: (bytes: number, sizeBytes: number) => void }} */
+export function progressBar(label) {
+  const bar = h("progress", { max: 1, value: 0, "aria-label": label });
+  return { element: bar, moved: (bytes, sizeBytes) => { bar.value = sizeBytes ? bytes / sizeBytes : 1; } };
+}

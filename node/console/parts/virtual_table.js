@@ -1,0 +1,68 @@
+// @ts-check
+import { add, fill, h } from "../elements.js";
+
+const OVERSCAN = 6;
+
+/**
+ * A table of rows of one height, of which only those in sight exist.
+ * @template T
+ * @param {object} options
+ * @param {string} options.label for screen readers
+ * @param {{ title: string, cell: (row: T) => import("../elements.js").Child, wide?: boolean }[]} options.columns
+ *     `wide`: left out on a phone
+ * @param {string} options.widths as `grid-template-columns`
+ * @param {string} options.narrowWidths likewise, on a phone
+ * @param {(row: T) => string} options.key of a row; what has the focus keeps it when rows change
+ * @param {number} [options.rowHeightPx]
+ */
+export function virtualTable({ label, columns, widths, narrowWidths, key, rowHeightPx = 46 }) {
+  /** @type {T[]} */
+  let rows = [];
+  /** @type {Map<string, { row: T, element: HTMLElement }>} */
+  let shown = new Map();
+  const body = h("div", { class: "rows", role: "rowgroup" });
+  const head = h("div", { role: "rowgroup" }, h("div", { role: "row", class: "head", "aria-rowindex": 1 }, columns.map(({ title, wide }) =>
+    h("div", { role: "columnheader", class: wide ? "wide" : null }, title))));
+  const element = h("div", { class: "table", role: "table", "aria-label": label, tabIndex: 0, on: { scroll: () => draw() } }, head, body);
+  element.style.setProperty("--columns", widths);
+  element.style.setProperty("--narrow-columns", narrowWidths);
+  new ResizeObserver(() => draw()).observe(element);
+
+  /** @param {T} row @param {number} index */
+  function made(row, index) {
+    const line = h("div", { role: "row", "aria-rowindex": index + 2 }, columns.map(({ cell, wide }) =>
+      h("div", { role: "cell", class: wide ? "wide" : null }, cell(row))));
+    line.style.height = `${rowHeightPx}px`;
+    return line;
+  }
+
+  function draw() {
+    const first = Math.max(0, Math.floor(element.scrollTop / rowHeightPx) - OVERSCAN);
+    const count = Math.ceil((element.clientHeight || 600) / rowHeightPx) + 2 * OVERSCAN;
+    /** @type {Map<string, { row: T, element: HTMLElement }>} */
+    const next = new Map();
+    rows.slice(first, first + count).forEach((row, offset) => {
+      const known = shown.get(key(row));
+      const one = known?.row === row ? known : { row, element: made(row, first + offset) };
+      one.element.style.top = `${(first + offset) * rowHeightPx}px`;
+      one.element.setAttribute("aria-rowindex", String(first + offset + 2));
+      next.set(key(row), one);
+    });
+    for (const [id, { element: old }] of shown) if (next.get(id)?.element !== old) old.remove();
+    for (const { element: line } of next.values()) if (!line.isConnected) add(body, line);
+    const inOrder = [...next.values()].map((one) => one.element);
+    if (inOrder.some((line, at) => body.children[at] !== line)) fill(body, inOrder);
+    shown = next;
+  }
+
+  return {
+    element,
+    /** @param {T[]} all */
+    show(all) {
+      rows = all;
+      element.setAttribute("aria-rowcount", String(all.length + 1));
+      body.style.height = `${all.length * rowHeightPx}px`;
+      draw();
+    },
+  };
+}
