@@ -6,7 +6,6 @@ import { failure, skeleton } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { copyButton } from "../parts/values.js";
 import { connect as words } from "../texts.js";
-import { makePhrase, ownerFromPhrase } from "../wire/recovery_phrase.js";
 import { signIn } from "../wire/session.js";
 import { connect, discover } from "../wire/wallets.js";
 
@@ -65,6 +64,8 @@ export function render(context) {
 const choice = (drawing, name, hint, run) =>
   h("li", {}, h("button", { on: { click: run } }, icon(drawing), h("span", {}, name, h("small", {}, hint))));
 
+const phrases = () => import("../wire/recovery_phrase.js"); // its list of words is needed by few
+
 /** @typedef {(owner: import("../wire/wallets.js").Owner) => Promise<void>} Enter */
 
 /** @param {Enter} enter */
@@ -75,7 +76,7 @@ function askPhrase(enter) {
   let made;
   return openDialog(words.phrase, (close) => {
     made = form({ fields: [phrase], action: words.title, cancel: close, submit: async ({ phrase: said }) => {
-      await enter(await ownerFromPhrase(said));
+      await enter(await (await phrases()).ownerFromPhrase(said));
       close();
     } });
     return made.element;
@@ -84,10 +85,10 @@ function askPhrase(enter) {
 
 /** @param {Enter} enter */
 async function showPhrase(enter) {
-  const phrase = await makePhrase();
+  const phrase = await (await phrases()).makePhrase();
   return openDialog(words.makeTitle, (close) => form({
     intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel))],
     fields: [], action: words.written, cancel: close,
-    submit: async () => { await enter(await ownerFromPhrase(phrase)); close(); },
+    submit: async () => { await enter(await (await phrases()).ownerFromPhrase(phrase)); close(); },
   }).element);
 }

@@ -2,14 +2,13 @@
 import { h } from "../elements.js";
 import { loading } from "../parts/states.js";
 import { copyField, facts } from "../parts/values.js";
-import { app, node as words } from "../texts.js";
-import { randomHex } from "../wire/bytes.js";
+import { node as words } from "../texts.js";
+import { hex, random } from "../wire/bytes.js";
 import { exchange, jsonOf, requireSuccess } from "../wire/transport.js";
 
 export const title = words.title;
 
 const NONCE_BYTES = 32;
-const MAX_VALUE_PATH = "/openapi.json";
 
 /** @param {string} path @param {string} asked @param {AbortSignal} signal @returns {Promise<any>} */
 const read = async (path, asked, signal) => jsonOf(requireSuccess(await exchange({ path, asked, signal, repeatable: true })));
@@ -19,7 +18,7 @@ export function render({ node, signal }) {
   const terms = h("section", { class: "panel", "aria-label": words.release });
   const evidence = h("section", { class: "panel", "aria-label": words.evidence });
   loading(terms, () => read("/attestation/terms", words.release, signal), (said) => termsOf(node, said), { signal, lines: 4 });
-  const nonce = randomHex(NONCE_BYTES);
+  const nonce = hex(random(NONCE_BYTES));
   loading(evidence, () => read(`/attestation?nonce=${nonce}`, words.evidence, signal), (said) => evidenceOf(said, nonce), { signal, lines: 3 });
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),

@@ -7,26 +7,28 @@ import { say } from "../parts/toast.js";
 import { facts, secretField, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as words } from "../texts.js";
-import { Secrets } from "../wire/secrets.js";
+import { base64 } from "../wire/bytes.js";
+import * as wire from "../wire/secrets.js";
 
 export const title = words.title;
 export const needsSession = true;
 
-const NAME = /^[A-Z][A-Z0-9_]*$/;
 const SCOPE = /^(?!(?:default|global)$)[a-z0-9]+(?:-[a-z0-9]+)*$/;
 const ALL = "*";
 const GENERATED = { chars: 32, alphabet: "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789" };
 
-/** @typedef {{ name: string, scope: string | null, etag?: string }} Row */
+/**
+ * @typedef {import("../wire/secrets.js").SecretName} Row
+ * @typedef {import("../wire/client.js").Client} Client
+ */
 
 /** @param {import("../app.js").Context} context */
 export function render(context) {
-  const secrets = Secrets(context.client);
-  const { signal, parameters } = context;
+  const { client, signal, parameters } = context;
   /** @type {Row[]} */
   let all = [];
   const body = h("div", { class: "stack" });
-  const reload = () => loading(body, () => secrets.list(), (rows) => { all = rows; return content(); }, { signal });
+  const reload = () => loading(body, () => wire.list(client), (rows) => { all = rows; return content(); }, { signal });
 
   function content() {
     if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty,
@@ -37,10 +39,10 @@ export function render(context) {
       scopes.map((one) => h("option", { value: one, selected: parameters.get("scope") === one }, one || words.global)));
     const count = h("p", { class: "dim small", "aria-live": "polite" });
     const table = virtualTable({ label: words.title, widths: "minmax(0, 3fr) minmax(0, 1.2fr) 5.5rem", narrowWidths: "minmax(0, 1fr) auto",
-      key: labelOf, columns: [
+      key: (row) => row.label, columns: [
         { title: words.columns.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
         { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
-        { title: "", cell: (row) => h("button", { "aria-label": words.openOf(labelOf(row)), on: { click: () => open(row) } }, words.open) },
+        { title: "", cell: (row) => h("button", { "aria-label": words.openOf(row.label), on: { click: () => open(row) } }, words.open) },
       ] });
     const none = emptyState({ icon: "search", title: words.noneFound, text: words.noneFoundText, actions: [
       h("button", { on: { click: () => { find.value = ""; scope.value = ALL; draw(); find.focus(); } } }, words.clear)] });
@@ -57,37 +59,31 @@ export function render(context) {
       h("section", { class: "panel flush" }, table.element, none), count];
   }
 
-  const add = () => edit(secrets, all, null, reload);
+  const add = () => edit(client, all, null, reload);
   /** @param {Row} row */
-  const open = (row) => openSecret(secrets, all, row, reload);
+  const open = (row) => openSecret(client, all, row, reload);
   reload();
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
       h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)), body);
 }
 
-/** @param {Row} row */
-const labelOf = ({ scope, name }) => (scope ? `${scope}/${name}` : name);
-
-/** @param {any} secrets @param {Row[]} all @param {Row} row @param {() => void} reload */
-function openSecret(secrets, all, row, reload) {
-  return openDialog(labelOf(row), (close) => {
+/** @param {Client} client @param {Row[]} all @param {Row} row @param {() => void} reload */
+function openSecret(client, all, row, reload) {
+  return openDialog(row.label, (close) => {
     const changed = h("dd", {}, "–");
-    let etag = row.etag;
     const field = secretField(async () => {
-      const opened = await secrets.reveal(row.scope, row.name);
-      etag = opened.etag;
+      const opened = await wire.reveal(client, row.scope, row.name);
       fill(changed, time(opened.updatedAt));
-      const isText = typeof opened.value === "string";
-      return { text: isText ? opened.value : btoa(String.fromCharCode(...opened.value)), note: isText ? "" : words.bytes };
+      return typeof opened.value === "string" ? { text: opened.value } : { text: base64(opened.value), note: words.bytes };
     }, (error) => failure(error));
-    const replace = () => { close(); edit(secrets, all, { ...row, etag }, reload); };
+    const replace = () => { close(); edit(client, all, row, reload); };
     const remove = async () => {
       close();
-      const isDone = await confirmByWord({ title: words.removeTitle(labelOf(row)), text: words.removeText, word: row.name, action: words.remove,
-        run: () => secrets.remove(row.scope, row.name) });
+      const isDone = await confirmByWord({ title: words.removeTitle(row.label), text: words.removeText, word: row.name, action: words.remove,
+        run: () => wire.remove(client, row.scope, row.name) });
       if (!isDone) return;
-      say(words.removed(labelOf(row)));
+      say(words.removed(row.label));
       reload();
     };
     return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global]]),
@@ -96,10 +92,10 @@ function openSecret(secrets, all, row, reload) {
   });
 }
 
-/** Add a secret, or replace the value of one. @param {any} secrets @param {Row[]} all @param {Row | null} row @param {() => void} reload */
-function edit(secrets, all, row, reload) {
+/** Add a secret, or replace the value of one. @param {Client} client @param {Row[]} all @param {Row | null} row @param {() => void} reload */
+function edit(client, all, row, reload) {
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
-    !NAME.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
+    !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
   const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
     check: (said) => (!said.trim() || SCOPE.test(said.trim()) ? "" : words.scopeBad) });
   const generate = h("button", { type: "button", class: "plain", on: { click: () => { value.input.value = generated(); value.judge(); say(words.generated); } } }, words.generate);
@@ -108,22 +104,23 @@ function edit(secrets, all, row, reload) {
   /** @type {ReturnType<typeof form>} */
   let made;
   let isSure = false;
-  return openDialog(row ? words.replaceTitle(labelOf(row)) : words.addTitle, (close) => {
+  // What is replaced is what was there when the form was opened.
+  const version = row ? wire.version(client, row.scope, row.name) : Promise.resolve("");
+  version.catch(() => {}); // it fails where the form is sent
+  return openDialog(row ? words.replaceTitle(row.label) : words.addTitle, (close) => {
     made = form({ fields: row ? [value] : [name, scope, value], action: words.save, cancel: close, submit: async (said) => {
-      const target = row ?? { name: said.name.trim(), scope: said.scope.trim() || null, etag: undefined };
-      const condition = row ? { ifMatch: isSure ? undefined : row.etag } : { ifAbsent: true };
+      const target = row ?? wire.secretName(said.scope.trim() || null, said.name);
+      const conditions = row ? { ifMatch: isSure ? undefined : await version } : { ifAbsent: true };
       try {
-        await secrets.put(target.scope, target.name, said.value, condition);
+        await wire.put(client, target.scope, target.name, said.value, conditions);
       } catch (error) {
-        if (row && /** @type {any} */ (error).code === "conflict") {
-          isSure = true;
-          value.refuse(words.changed);
-          return;
-        }
-        throw error;
+        if (/** @type {any} */ (error).code !== "conflict") throw error;
+        isSure = row !== null;
+        (row ? value : name).refuse(row ? words.changed : words.nameTaken);
+        return;
       }
       close();
-      say(words.saved(labelOf(target)));
+      say(words.saved(target.label));
       reload();
     } });
     return made.element;

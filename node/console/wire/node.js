@@ -11,6 +11,8 @@ import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
  * @property {string} version
  * @property {string[]} features
  * @property {boolean} inTee what it says; proves nothing by itself
+ * @property {string} attestation who has to prove code: delegates, everyone, off
+ * @property {string[]} trustRoots SHA-256 of roots that are not Intel's, hex
  */
 
 /** @returns {Promise<NodeInfo>} asked anew each time */
@@ -19,8 +21,16 @@ export async function info() {
   const said = jsonOf(requireSuccess(await exchange({ path: "/info", repeatable: true, asked })));
   if (said?.protocol !== 1) throw malformed(asked, "the node speaks another protocol");
   if (typeof said.nodeId !== "string" || !ed25519Key(said.nodeId)) throw malformed(asked, "it names no node");
-  const features = Array.isArray(said.features) ? said.features.filter((/** @type {unknown} */ one) => typeof one === "string") : [];
-  return { nodeId: said.nodeId, version: String(said.version ?? ""), features, inTee: said.inTEE === true };
+  /** @param {unknown} list @returns {string[]} */
+  const texts = (list) => (Array.isArray(list) ? list.filter((one) => typeof one === "string") : []);
+  return {
+    nodeId: said.nodeId,
+    version: String(said.version ?? ""),
+    features: texts(said.features),
+    inTee: said.inTEE === true,
+    attestation: String(said.attestation ?? ""),
+    trustRoots: texts(said.trustRoots),
+  };
 }
 
 /** @param {string} expected DID of the node that a session was made at @returns {Promise<NodeInfo>} */

@@ -1,0 +1,146 @@
+"""The console as a person sees it: a page at the node's own `/console/`, under the policy that the node sends.
+
+Example:
+    with console_page(browser, node.url, wallet=wallet) as console:
+        console.run(console.tab.get_by_role("button", name="Test Wallet").click())
+        console.shot("secrets")
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from browser import _WALLET, Browser, BrowserWallet
+from patience import PATIENCE_S
+from playwright.async_api import BrowserContext, Request, expect
+from playwright.async_api import Page as Tab
+from tests_support import REPOSITORY
+
+SHOTS: Final = REPOSITORY / ".cache" / "console"
+WIDTHS: Final = (360, 820, 1280)
+AXE: Final = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
+AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
+_HEIGHT: Final = 900
+_COUNT_VIOLATIONS: Final = """
+window.__violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+T = TypeVar("T")
+
+
+class ConsolePage:
+    """One tab at the console.
+
+    Attributes:
+        tab: of Playwright; what is awaited of it goes through `run`.
+        foreign: addresses of requests to other origins.
+        errors: errors of the page's scripts, and what the browser's console reports as one.
+    """
+
+    def __init__(self, browser: Browser, context: BrowserContext, tab: Tab, origin: str) -> None:
+        self._browser, self.context, self.tab, self.origin = browser, context, tab, origin
+        self.foreign: list[str] = []
+        self.errors: list[str] = []
+        tab.on("request", self._sent)
+        tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+
+    def _sent(self, request: Request) -> None:
+        if not request.url.startswith((f"{self.origin}/", "data:")):
+            self.foreign.append(request.url)
+
+    def run(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Await something on the loop of the browser."""
+        return self._browser.run(awaited)
+
+    def open(self, place: str = "") -> None:
+        """Load the console anew at one of its places, for example `node`."""
+
+        async def load() -> None:
+            await self.tab.goto("about:blank")
+            await self.tab.goto(f"{self.origin}/console/#/{place}")
+
+        self.run(load())
+
+    def see(self, text: str) -> None:
+        """Wait until a text is to be seen."""
+        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=PATIENCE_S * 1000))
+
+    def click(self, name: str, *, role: Any = "button", within: str = "body") -> None:
+        """Click what has this accessible name."""
+        self.run(self.tab.locator(within).get_by_role(role, name=name, exact=True).click())
+
+    def type(self, label: str, text: str) -> None:
+        """Fill the field with this label."""
+        self.run(self.tab.get_by_label(label, exact=True).fill(text))
+
+    def sign_in(self) -> None:
+        """Sign in with the wallet of the page."""
+        self.open("connect")
+        self.run(self.tab.get_by_role("button", name="Test Wallet").click())
+        self.see("Sign out")
+
+    def shot(self, name: str) -> list[Path]:
+        """Take screenshots, light and dark, at three widths; nothing may be wider than the page."""
+        return self.run(self._shots(name))
+
+    async def _shots(self, name: str) -> list[Path]:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        taken = []
+        for scheme in ("light", "dark"):
+            await self.tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its literals
+            for width in WIDTHS:
+                await self.tab.set_viewport_size({"width": width, "height": _HEIGHT})
+                excess = await self.tab.evaluate(
+                    "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                )
+                assert excess <= 0, f"{name} at {width} px is {excess} px too wide"
+                taken.append(SHOTS / f"{name}-{scheme}-{width}.png")
+                await self.tab.screenshot(path=taken[-1])
+        return taken
+
+    def faults(self) -> list[str]:
+        """Return what the policy refused, what went to another origin, and errors of scripts."""
+        violations: list[str] = self.run(self.tab.evaluate("() => window.__violations"))
+        return [*violations, *self.foreign, *self.errors]
+
+    def judged(self) -> list[str]:
+        """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
+
+        async def judge() -> list[str]:
+            session = await self.context.new_cdp_session(self.tab)
+            await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
+            said = await self.tab.evaluate("async () => (await axe.run()).violations")
+            return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in said]
+
+        return self.run(judge())
+
+
+@contextmanager
+def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[ConsolePage]:
+    """Open a tab at the console of a node, in a profile of its own; `open` loads it."""
+
+    async def opened() -> ConsolePage:
+        context = await browser.chromium.new_context(viewport={"width": WIDTHS[-1], "height": _HEIGHT})
+        tab = await context.new_page()
+        await context.add_init_script(_COUNT_VIOLATIONS)
+        if wallet is not None:
+            await context.expose_function("__walletRequest", wallet.answer)
+            await context.add_init_script(_WALLET)
+        return ConsolePage(browser, context, tab, origin)
+
+    console = browser.run(opened())
+    try:
+        yield console
+    finally:
+        browser.run(console.context.close())
+
+
+async def settled(tab: Tab) -> None:
+    """Wait until nothing is being loaded."""
+    await expect(tab.locator("[aria-busy=true], .skeleton")).to_have_count(0)
+    await asyncio.sleep(0)
