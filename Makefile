@@ -14,6 +14,7 @@ ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py t
 	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py tests/node/http/test_routes.py \
 	tests/node/housekeeping/test_seal_audit.py tests/node/housekeeping/test_sweep_delegations.py tests/sealspace \
 	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
+CONSOLE_TOOLS := .cache/console-tools
 WITHOUT_A_STORE := tests/spaces/store tests/spaces/backups tests/spaces/checks tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
 	tests/spaces/values/test_bucket_uploads.py tests/node/operations/attestation \
 	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
@@ -58,12 +59,22 @@ test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
 
-check: $(VENV)/.installed ## formatting, lint, types, the order of the packages, generated pages
+check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, generated pages
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tests/pages --check
+	@if ! { command -v node && command -v npm; } >/dev/null; then echo "node or npm is not installed: types of the console are not checked"; \
+	elif ! $(MAKE) --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
+	else $(CONSOLE_TOOLS)/node_modules/.bin/tsc --project tests/console/tsconfig.json; fi
+
+# Only what its lock file names, by hashes; no script of a package runs, and nothing is written to the home.
+$(CONSOLE_TOOLS)/.installed: tests/console/package.json tests/console/package-lock.json
+	@mkdir -p $(CONSOLE_TOOLS)
+	@cp $^ $(CONSOLE_TOOLS)
+	@npm ci --prefix $(CONSOLE_TOOLS) --cache $(CURDIR)/.cache/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+	@touch $@
 
 pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
 	@$(BIN)/python tests/pages --write

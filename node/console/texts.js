@@ -80,6 +80,7 @@ export const secrets = {
   /** @param {number} shown @param {number} all */
   count: (shown, all) => (shown === all ? `${all} ${all === 1 ? "secret" : "secrets"}` : `${shown} of ${all} secrets`),
   scope: "Scope",
+  scopeFilter: "Show scope",
   allScopes: "All scopes",
   global: "Global",
   columns: { name: "Name", scope: "Scope", actions: "Actions" },

@@ -38,3 +38,51 @@ def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
     console.click("Reveal")
     console.run(expect(console.tab.locator("output")).to_have_text("a\nb"))
     console.shot("secret-open")
+
+
+def test_many_secrets(console: ConsolePage) -> None:
+    """Hundreds of secrets in scopes: few rows exist at a time, a search finds one, and each can be reached."""
+    console.sign_in()
+    console.see("No secrets yet")
+    console.run(console.tab.evaluate(_PUT_MANY))
+    console.open("secrets")
+    console.see("240 secrets")
+    console.shot("secrets-many")
+    rows = console.tab.locator(".rows [role=row]")
+    assert console.run(rows.count()) < 60
+    assert console.run(console.tab.get_by_role("table").get_attribute("aria-rowcount")) == "241"
+    console.type("Find a secret", "key_7")
+    console.see("11 of 240 secrets")
+    console.type("Find a secret", "nothing")
+    console.see("Nothing matches")
+    console.shot("secrets-none")
+    console.click("Show all")
+    console.run(console.tab.locator(".table").evaluate("(table) => { table.scrollTop = table.scrollHeight; }"))
+    console.see("KEY_238")
+
+
+def test_the_other_pages(console: ConsolePage) -> None:
+    """Sign-in, the node, and what is not there yet."""
+    console.open("connect")
+    console.see("Test Wallet")
+    console.shot("connect")
+    console.open("secrets")
+    console.see("Sign in to see this page")
+    console.shot("signed-out")
+    console.open("node")
+    console.see("The node's own evidence")
+    console.see("runs in no trust domain")
+    console.shot("node")
+    console.open("grants")
+    console.see("Not in the console yet")
+    console.shot("grants")
+
+
+_PUT_MANY = """async () => {
+  const base = new URL(document.querySelector("script[src]").src).href.replace(/app.js$/, "wire/");
+  const [{ Client }, { restore }, { putMany }] = await Promise.all(
+    ["client.js", "session.js", "secrets.js"].map((name) => import(base + name)));
+  const scopes = [null, "mail", "staging", "production"];
+  const secrets = Array.from({ length: 240 }, (_, at) => ({ scope: scopes[at % 4], name: `KEY_${at}`, value: "x" }));
+  await putMany(Client(await restore()), secrets);
+}"""

@@ -87,7 +87,7 @@ function askPhrase(enter) {
 async function showPhrase(enter) {
   const phrase = await (await phrases()).makePhrase();
   return openDialog(words.makeTitle, (close) => form({
-    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel))],
+    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((/** @type {string} */ word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel))],
     fields: [], action: words.written, cancel: close,
     submit: async () => { await enter(await (await phrases()).ownerFromPhrase(phrase)); close(); },
   }).element);

@@ -22,20 +22,24 @@ const GENERATED = { chars: 32, alphabet: "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmno
  * @typedef {import("../wire/client.js").Client} Client
  */
 
+const ORDER = new Intl.Collator("en", { numeric: true });
+/** @param {Row} one @param {Row} other */
+const byScope = (one, other) => ORDER.compare(one.scope ?? "", other.scope ?? "") || ORDER.compare(one.name, other.name);
+
 /** @param {import("../app.js").Context} context */
 export function render(context) {
   const { client, signal, parameters } = context;
   /** @type {Row[]} */
   let all = [];
   const body = h("div", { class: "stack" });
-  const reload = () => loading(body, () => wire.list(client), (rows) => { all = rows; return content(); }, { signal });
+  const reload = () => loading(body, () => wire.list(client), (rows) => { all = rows.sort(byScope); return content(); }, { signal });
 
   function content() {
     if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty,
       actions: [h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)] }));
     const scopes = [...new Set(all.map(({ scope }) => scope ?? ""))].sort();
     const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
-    const scope = h("select", { "aria-label": words.scope, on: { change: () => draw() } }, h("option", { value: ALL }, words.allScopes),
+    const scope = h("select", { "aria-label": words.scopeFilter, on: { change: () => draw() } }, h("option", { value: ALL }, words.allScopes),
       scopes.map((one) => h("option", { value: one, selected: parameters.get("scope") === one }, one || words.global)));
     const count = h("p", { class: "dim small", "aria-live": "polite" });
     const table = virtualTable({ label: words.title, widths: "minmax(0, 3fr) minmax(0, 1.2fr) 5.5rem", narrowWidths: "minmax(0, 1fr) auto",
