@@ -48,7 +48,7 @@ export function textField({ name, label, hint, value = "", mono, rows, beside, s
   input.addEventListener("change", () => { if (input.value) judge(); });
   const element = h("div", { class: "field" },
     h("div", { class: "row spread" }, h("label", { for: id }, label), beside), input,
-    (suggestions?.length ?? 0) > 0 && h("datalist", { id: `${id}-list` }, suggestions.map((one) => h("option", { value: one }))),
+    suggestions && suggestions.length > 0 && h("datalist", { id: `${id}-list` }, suggestions.map((one) => h("option", { value: one }))),
     h("p", { class: "hint", id: `${id}-hint` }, hint), wrong);
   return { name, input, element, judge, refuse };
 }

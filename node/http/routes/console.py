@@ -5,6 +5,7 @@ between modules fit together, whatever a cache keeps, and a change of one file c
 depends on this node.
 """
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -63,7 +64,7 @@ HEADERS: Final[Mapping[str, str]] = {
 """On every answer with a file of the console, over what all answers have."""
 
 _REVALIDATED: Final = {"Cache-Control": "no-cache"}
-_IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+_IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,12 @@ class ConsoleFiles:
     Attributes:
         digest: BLAKE3 of all names and contents, 32 hexadecimal digits.
         bodies: contents by path, `index.html` and `missing.html` among them.
+        packed: the same as gzip, of what is sent under an address of its own.
     """
 
     digest: str
     bodies: Mapping[str, bytes]
+    packed: Mapping[str, bytes]
 
     @property
     def etag(self) -> str:
@@ -97,7 +100,8 @@ def load_console() -> ConsoleFiles:
     digest = over_all.hexdigest(16)
     for name in ("index.html", "missing.html"):
         bodies[name] = bodies[name].replace(_DIGEST_PLACE, digest.encode())
-    return ConsoleFiles(digest, bodies)
+    packed = {name: gzip.compress(body, mtime=0) for name, body in bodies.items() if _suffix(name) != "html"}
+    return ConsoleFiles(digest, bodies, packed)
 
 
 def _read(folder: Traversable, prefix: str) -> dict[str, bytes]:
@@ -127,8 +131,8 @@ async def get_console_file(request: web.Request) -> web.Response:
     """GET /console/<digest>/<file>: a file of the console, whose contents never change."""
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
-    if digest == console.digest and name in console.bodies and _suffix(name) != "html":
-        return _file(console, name, _IMMUTABLE)
+    if digest == console.digest and name in console.packed:
+        return _packed_file(console, name) if _takes_gzip(request) else _file(console, name, _IMMUTABLE)
     return _file(console, "missing.html", _REVALIDATED, status=404)
 
 
@@ -141,3 +145,13 @@ def _served(request: web.Request) -> ConsoleFiles:
 
 def _file(console: ConsoleFiles, name: str, headers: Mapping[str, str], *, status: int = 200) -> web.Response:
     return PageAnswer(console.bodies[name], {**HEADERS, **headers, "Content-Type": _TYPES[_suffix(name)]}, status)
+
+
+def _packed_file(console: ConsoleFiles, name: str) -> web.Response:
+    headers = {**HEADERS, **_IMMUTABLE, "Content-Type": _TYPES[_suffix(name)], "Content-Encoding": "gzip"}
+    return PageAnswer(console.packed[name], headers)
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    """Return whether a client takes gzip as readily as anything; one that states a preference gets plain bytes."""
+    return any(one.strip().lower() == "gzip" for one in request.headers.get("Accept-Encoding", "").split(","))

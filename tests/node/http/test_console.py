@@ -44,6 +44,20 @@ async def test_what_is_served(caller) -> None:
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(index.body)))
 
 
+async def test_files_are_packed_for_who_takes_that(caller) -> None:
+    """A client that takes gzip gets it; any other gets plain bytes; caches are told that it matters."""
+    address = _addresses((await caller.send("GET", "/console/")).text)[-1]
+    lengths = []
+    for accepted, encoding in (("gzip, br", "gzip"), ("identity", None), ("gzip;q=0", None)):
+        reply = await caller.send("HEAD", address, headers={"Accept-Encoding": accepted})
+        assert (reply.status, reply.headers.get("content-encoding")) == (200, encoding)
+        assert reply.headers["vary"] == "Accept-Encoding"
+        lengths.append(int(reply.headers["content-length"]))
+        whole = await caller.send("GET", address, headers={"Accept-Encoding": accepted})
+        assert whole.body == (FOLDER / "app.js").read_bytes()
+    assert lengths[0] < lengths[1] == lengths[2]
+
+
 async def test_a_page_that_is_known(caller) -> None:
     """Who has the page is answered 304, under the same policy."""
     index = await caller.send("GET", "/console/")
@@ -114,8 +128,8 @@ async def test_files_are_read_once(caller, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_it_weighs() -> None:
-    """All files together are as small as a page can be that nobody waits for."""
-    assert 0 < sum(map(len, load_console().bodies.values())) <= MOST_BYTES
+    """All files together, as they are sent, are as small as a page can be that nobody waits for."""
+    assert 0 < sum(map(len, load_console().packed.values())) <= MOST_BYTES
 
 
 def test_a_change_changes_every_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
