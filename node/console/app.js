@@ -55,12 +55,12 @@ let client = null;
 let leaving = new AbortController();
 
 const main = h("main", { id: "main", tabIndex: -1 });
-const places = h("nav", { class: "places", "aria-label": app.places });
+const places = h("div", { class: "places" });
 const warnings = h("div", { class: "banners", role: "region", "aria-live": "polite" });
 const offline = h("div", { class: "banners", role: "alert" });
 const ended = h("div", { class: "banners", role: "alert" });
 const who = h("div", { class: "row who" });
-const side = h("div", { class: "side", id: "side" });
+const side = h("nav", { class: "side", id: "side", "aria-label": app.places });
 
 function build() {
   // The address of this module has the digest of all files.

@@ -78,6 +78,28 @@ def test_the_other_pages(console: ConsolePage) -> None:
     console.shot("grants")
 
 
+@pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)
+def test_what_axe_finds(console: ConsolePage) -> None:
+    """axe-core finds nothing wrong with any page, in either scheme, nor with the dialogs."""
+    console.sign_in()
+    assert console.judged() == []
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "API_KEY")
+    console.type("Value", "open sesame")
+    assert console.judged() == []
+    console.click("Seal and save", within="dialog")
+    console.see("1 secret")
+    assert console.judged() == []
+    console.click("Open API_KEY")
+    console.click("Reveal")
+    console.see("open sesame")
+    assert console.judged() == []
+    for place, text in (("node", "runs in no trust domain"), ("connect", "Test Wallet"), ("grants", "Not in the console yet")):
+        console.open(place)
+        console.see(text)
+        assert console.judged() == []
+
+
 _PUT_MANY = """async () => {
   const base = new URL(document.querySelector("script[src]").src).href.replace(/app.js$/, "wire/");
   const [{ Client }, { restore }, { putMany }] = await Promise.all(

@@ -6,11 +6,10 @@ Example:
         console.shot("secrets")
 """
 
-import asyncio
+import os
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from browser import _WALLET, Browser, BrowserWallet
 from patience import PATIENCE_S
@@ -23,6 +22,9 @@ WIDTHS: Final = (360, 820, 1280)
 AXE: Final = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
 _HEIGHT: Final = 900
+_TAKES_SHOTS: Final = "CONSOLE_SCREENSHOTS" in os.environ
+_SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+_EXCESS: Final = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _COUNT_VIOLATIONS: Final = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -84,24 +86,21 @@ class ConsolePage:
         self.run(self.tab.get_by_role("button", name="Test Wallet").click())
         self.see("Sign out")
 
-    def shot(self, name: str) -> list[Path]:
-        """Take screenshots, light and dark, at three widths; nothing may be wider than the page."""
-        return self.run(self._shots(name))
+    def shot(self, name: str) -> None:
+        """Show the page at three widths: nothing may be wider than it. Take screenshots, light and dark, if asked to."""
+        self.run(self._shots(name))
 
-    async def _shots(self, name: str) -> list[Path]:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        taken = []
-        for scheme in ("light", "dark"):
-            await self.tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its literals
-            for width in WIDTHS:
-                await self.tab.set_viewport_size({"width": width, "height": _HEIGHT})
-                excess = await self.tab.evaluate(
-                    "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-                )
-                assert excess <= 0, f"{name} at {width} px is {excess} px too wide"
-                taken.append(SHOTS / f"{name}-{scheme}-{width}.png")
-                await self.tab.screenshot(path=taken[-1])
-        return taken
+    async def _shots(self, name: str) -> None:
+        for width in reversed(WIDTHS):
+            await self.tab.set_viewport_size({"width": width, "height": _HEIGHT})
+            excess = await self.tab.evaluate(_EXCESS)
+            assert excess <= 0, f"{name} at {width} px is {excess} px too wide"
+            if not _TAKES_SHOTS:
+                continue
+            for scheme in _SCHEMES:
+                await self.tab.emulate_media(color_scheme=scheme)
+                await self.tab.screenshot(path=SHOTS / f"{name}-{scheme}-{width}.png")
+        await self.tab.set_viewport_size({"width": WIDTHS[-1], "height": _HEIGHT})
 
     def faults(self) -> list[str]:
         """Return what the policy refused, what went to another origin, and errors of scripts."""
@@ -112,10 +111,15 @@ class ConsolePage:
         """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
 
         async def judge() -> list[str]:
+            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_S * 1000)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
-            said = await self.tab.evaluate("async () => (await axe.run()).violations")
-            return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in said]
+            found = []
+            for scheme in _SCHEMES:
+                await self.tab.emulate_media(color_scheme=scheme)
+                said = await self.tab.evaluate("async () => (await axe.run()).violations")
+                found += [f"{scheme}: {one['id']}: {[node['html'] for node in one['nodes']]}" for one in said]
+            return found
 
         return self.run(judge())
 
@@ -125,7 +129,9 @@ def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None 
     """Open a tab at the console of a node, in a profile of its own; `open` loads it."""
 
     async def opened() -> ConsolePage:
-        context = await browser.chromium.new_context(viewport={"width": WIDTHS[-1], "height": _HEIGHT})
+        context = await browser.chromium.new_context(
+            viewport={"width": WIDTHS[-1], "height": _HEIGHT}, reduced_motion="reduce"
+        )
         tab = await context.new_page()
         await context.add_init_script(_COUNT_VIOLATIONS)
         if wallet is not None:
@@ -138,9 +144,3 @@ def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None 
         yield console
     finally:
         browser.run(console.context.close())
-
-
-async def settled(tab: Tab) -> None:
-    """Wait until nothing is being loaded."""
-    await expect(tab.locator("[aria-busy=true], .skeleton")).to_have_count(0)
-    await asyncio.sleep(0)

@@ -46,7 +46,7 @@ export function render(context) {
       key: (row) => row.label, columns: [
         { title: words.columns.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
         { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
-        { title: "", cell: (row) => h("button", { "aria-label": words.openOf(row.label), on: { click: () => open(row) } }, words.open) },
+        { title: words.columns.actions, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(row.label), on: { click: () => open(row) } }, words.open) },
       ] });
     const none = emptyState({ icon: "search", title: words.noneFound, text: words.noneFoundText, actions: [
       h("button", { on: { click: () => { find.value = ""; scope.value = ALL; draw(); find.focus(); } } }, words.clear)] });

@@ -11,7 +11,7 @@ import { nav } from "../texts.js";
 export function navigation(element, places, current) {
   const groups = Object.entries(nav.groups).map(([group, title]) => {
     const items = places.filter((place) => place.group === group);
-    return items.length > 0 && h("section", { "aria-label": title }, h("h2", { "aria-hidden": "true" }, title), h("ul", {}, items.map((place) =>
+    return items.length > 0 && h("div", {}, h("h2", { "aria-hidden": "true" }, title), h("ul", { "aria-label": title }, items.map((place) =>
       h("li", {}, h("a", { href: `#/${place.path}`, "aria-current": place.path === current ? "page" : null },
         icon(place.icon), /** @type {any} */ (nav)[place.path])))));
   });

@@ -8,8 +8,8 @@ const OVERSCAN = 6;
  * @template T
  * @param {object} options
  * @param {string} options.label for screen readers
- * @param {{ title: string, cell: (row: T) => import("../elements.js").Child, wide?: boolean }[]} options.columns
- *     `wide`: left out on a phone
+ * @param {{ title: string, cell: (row: T) => import("../elements.js").Child, wide?: boolean, quiet?: boolean }[]} options.columns
+ *     `wide`: left out on a phone; `quiet`: its title is for screen readers
  * @param {string} options.widths as `grid-template-columns`
  * @param {string} options.narrowWidths likewise, on a phone
  * @param {(row: T) => string} options.key of a row; what has the focus keeps it when rows change
@@ -21,8 +21,8 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
   /** @type {Map<string, { row: T, element: HTMLElement }>} */
   let shown = new Map();
   const body = h("div", { class: "rows", role: "rowgroup" });
-  const head = h("div", { role: "rowgroup" }, h("div", { role: "row", class: "head", "aria-rowindex": 1 }, columns.map(({ title, wide }) =>
-    h("div", { role: "columnheader", class: wide ? "wide" : null }, title))));
+  const head = h("div", { role: "rowgroup" }, h("div", { role: "row", class: "head", "aria-rowindex": 1 }, columns.map(({ title, wide, quiet }) =>
+    h("div", { role: "columnheader", class: wide ? "wide" : null }, h("span", { class: quiet ? "sr" : null }, title)))));
   const element = h("div", { class: "table", role: "table", "aria-label": label, tabIndex: 0, on: { scroll: () => draw() } }, head, body);
   element.style.setProperty("--columns", widths);
   element.style.setProperty("--narrow-columns", narrowWidths);
