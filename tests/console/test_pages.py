@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from node.processes.embedded import EmbeddedNode
 
@@ -76,6 +76,184 @@ def test_the_other_pages(console: ConsolePage) -> None:
     console.open("grants")
     console.see("Not in the console yet")
     console.shot("grants")
+
+
+def test_the_end_of_a_secret(console: ConsolePage) -> None:
+    """Replaced over what was there when the form was opened; deleted only after its name is typed."""
+    console.sign_in()
+    add(console, "API_KEY", "first")
+    console.click("Open API_KEY")
+    console.click("Replace")
+    console.run(console.tab.evaluate(_PUT_MANY.replace("240", "1").replace("KEY_${at}", "API_KEY")))  # another program
+    console.type("Value", "second")
+    console.click("Seal and save")
+    console.see("It was changed in the meantime")
+    console.click("Seal and save")
+    console.see("API_KEY is saved")
+    console.click("Open API_KEY")
+    console.click("Delete")
+    console.click("Delete", within="dialog")
+    console.see("Type API_KEY to confirm")
+    assert console.run(console.tab.locator("[aria-invalid=true]").count()) == 1
+    console.shot("secret-delete")
+    console.type("Type API_KEY to confirm", "API_KEY")
+    console.click("Delete", within="dialog")
+    console.see("No secrets yet")
+
+
+def test_nothing_typed_is_lost(console: ConsolePage) -> None:
+    """A failure leaves the form as it was; Escape asks; a wrong name is named where it is; the focus returns."""
+    console.sign_in()
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "api-key")
+    console.type("Value", "typed with care")
+    console.click("Seal and save")
+    console.see("Begin with a capital letter")
+    focused = "() => document.activeElement.name ?? document.activeElement.textContent"
+    assert console.run(console.tab.evaluate(focused)) == "name"
+    console.type("Name", "API_KEY")
+    console.run(console.tab.route("**/invoke", lambda route: route.abort()))
+    console.click("Seal and save")
+    console.see("The node does not answer")
+    assert console.run(console.tab.get_by_label("Value", exact=True).input_value()) == "typed with care"
+    for _ in range(2):
+        console.run(console.tab.keyboard.press("Escape"))
+    console.see("Discard what you typed?")
+    console.shot("discard")
+    console.click("Keep editing")
+    assert console.run(console.tab.get_by_label("Value", exact=True).input_value()) == "typed with care"
+    console.run(console.tab.unroute("**/invoke"))
+    console.click("Seal and save")
+    console.see("API_KEY is saved")
+
+
+def test_a_revealed_value_goes(console: ConsolePage) -> None:
+    """It is shown for 30 seconds; then it is not in the page any more."""
+    console.sign_in()
+    add(console, "API_KEY", "open sesame")
+    console.run(console.tab.clock.install())
+    console.click("Open API_KEY")
+    console.click("Reveal")
+    console.see("open sesame")
+    console.run(console.tab.clock.run_for(29_000))
+    console.see("Hidden again in 1 s")
+    console.run(console.tab.clock.run_for(1_500))
+    console.run(expect(console.tab.get_by_text("open sesame")).to_have_count(0))
+
+
+def test_a_wallet_that_refuses(console: ConsolePage, wallet: BrowserWallet) -> None:
+    """It is said, nothing is stored, and the next try works."""
+    wallet.refusal = (4001, "User rejected the request.")
+    console.open("connect")
+    console.run(console.tab.get_by_role("button", name="Test Wallet").click())
+    console.see("The wallet refused to sign.")
+    console.shot("wallet-refused")
+    wallet.refusal = None
+    console.click("Try again")
+    console.see("Sign out")
+    console.click("Sign out")
+    console.see("Signed out")
+
+
+def test_a_phrase_signs_in(console: ConsolePage) -> None:
+    """An owner without a wallet makes a phrase, comes back with it, and has the same secrets."""
+    console.open("connect")
+    console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
+    console.see("Write these words down")
+    words = console.run(console.tab.locator(".phrase li").all_text_contents())
+    assert len(words) == 12
+    console.shot("phrase-new")
+    console.click("I have written them down")
+    console.see("Sign out")
+    add(console, "API_KEY", "open sesame")
+    console.click("Sign out")
+    console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())
+    console.type("Recovery phrase", " ".join(words))
+    console.click("Sign in", within="dialog")
+    console.click("Open API_KEY")
+    console.click("Reveal")
+    console.see("open sesame")
+
+
+def test_another_node(console: ConsolePage) -> None:
+    """Where another DID answers than last time everything stops, until its owner types that it is right."""
+    console.open("node")
+    console.see("Identity")
+    console.run(console.tab.evaluate("localStorage.setItem('sealspace.node', 'did:key:z6MkFormer')"))
+    console.open("secrets")
+    console.see("This is another node than last time")
+    console.see("did:key:z6MkFormer")
+    assert console.run(console.tab.get_by_role("navigation").count()) == 0
+    console.shot("another-node")
+    console.click("Go on with the new node")
+    console.type("Type trust to confirm", "trust")
+    console.click("Go on with the new node", within="dialog")
+    console.see("Sign in to see this page")
+
+
+def test_a_node_that_is_away(console: ConsolePage) -> None:
+    """The page says so and keeps what it shows; it goes on where it was when the node answers again."""
+    console.sign_in()
+    add(console, "API_KEY", "open sesame")
+    console.run(console.tab.route("**/info", lambda route: route.abort()))
+    console.run(console.context.set_offline(True))
+    console.see("Nothing is sent until the node answers again")
+    console.see("API_KEY")
+    console.shot("offline")
+    console.run(console.context.set_offline(False))
+    console.run(console.tab.unroute("**/info"))
+    console.click("Try again")
+    console.see("The node answers again")
+
+
+def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
+    """A trust root that is not Intel's, and attestation that is off, stand above every page."""
+
+    async def loose(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(json={**await answer.json(), "attestation": "off", "trustRoots": ["ab" * 32]})
+
+    console.run(console.tab.route("**/info", loose))
+    console.open("node")
+    console.see("This node trusts a root that is not Intel's")
+    console.see("Attestation is off on this node")
+    console.shot("wary")
+
+
+def test_an_update(console: ConsolePage) -> None:
+    """A page whose files are gone says that the console was updated."""
+    console.open("connect")
+    console.see("Test Wallet")
+    console.run(console.tab.route("**/pages/node.js", lambda route: route.fulfill(status=404, body="")))
+    console.click("Menu") if console.run(console.tab.get_by_role("button", name="Menu").is_visible()) else None
+    console.click("This node", role="link")
+    console.see("The console was updated")
+
+
+def test_keyboard_and_narrow(console: ConsolePage) -> None:
+    """The first Tab leads past the places; a phone has them behind a button; light and dark are a choice that stays."""
+    console.open("connect")
+    console.see("Test Wallet")
+    console.run(console.tab.keyboard.press("Tab"))
+    console.run(expect(console.tab.get_by_text("Skip to the page")).to_be_focused())
+    console.run(console.tab.set_viewport_size({"width": 360, "height": 800}))
+    console.run(expect(console.tab.get_by_role("link", name="Activity")).to_be_hidden())
+    console.click("Menu")
+    console.click("Activity", role="link")
+    console.see("Which keys the node released")
+    console.run(expect(console.tab.get_by_role("link", name="Activity")).to_be_hidden())
+    console.click("Light or dark")
+    console.open("node")
+    console.run(expect(console.tab.locator("html[data-theme=dark]")).to_have_count(1))
+
+
+def add(console: ConsolePage, name: str, value: str) -> None:
+    """Add a global secret by the page's form."""
+    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
+    console.type("Name", name)
+    console.type("Value", value)
+    console.click("Seal and save", within="dialog")
+    console.see(f"{name} is saved")
 
 
 @pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)

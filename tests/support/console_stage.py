@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from browser import _WALLET, Browser, BrowserWallet
 from patience import PATIENCE_S
-from playwright.async_api import BrowserContext, Request, expect
+from playwright.async_api import BrowserContext, ConsoleMessage, Request, expect
 from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
 
@@ -49,11 +49,16 @@ class ConsolePage:
         self.errors: list[str] = []
         tab.on("request", self._sent)
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        tab.on("console", self._said)
 
     def _sent(self, request: Request) -> None:
         if not request.url.startswith((f"{self.origin}/", "data:")):
             self.foreign.append(request.url)
+
+    def _said(self, said: ConsoleMessage) -> None:
+        # A request that is refused or does not arrive is reported too; what the page makes of it is for the test.
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):
+            self.errors.append(said.text)
 
     def run(self, awaited: Coroutine[Any, Any, T]) -> T:
         """Await something on the loop of the browser."""
@@ -70,7 +75,7 @@ class ConsolePage:
 
     def see(self, text: str) -> None:
         """Wait until a text is to be seen."""
-        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=PATIENCE_S * 1000))
+        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=8000))
 
     def click(self, name: str, *, role: Any = "button", within: str = "body") -> None:
         """Click what has this accessible name."""
@@ -111,7 +116,7 @@ class ConsolePage:
         """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
 
         async def judge() -> list[str]:
-            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_S * 1000)
+            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=8000)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
             found = []
