@@ -66,7 +66,7 @@ check: $(VENV)/.installed ## formatting, lint, types (of the console too, where 
 	@$(BIN)/lint-imports
 	@$(BIN)/python tests/pages --check
 	@if ! { command -v node && command -v npm; } >/dev/null; then echo "node or npm is not installed: types of the console are not checked"; \
-	elif ! $(MAKE) --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
+	elif ! $(MAKE) --silent --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
 	else $(CONSOLE_TOOLS)/node_modules/.bin/tsc --project tests/console/tsconfig.json; fi
 
 # Only what its lock file names, by hashes; no script of a package runs, and nothing is written to the home.

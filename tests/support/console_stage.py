@@ -75,7 +75,7 @@ class ConsolePage:
 
     def see(self, text: str) -> None:
         """Wait until a text is to be seen."""
-        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=8000))
+        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=PATIENCE_S * 1000))
 
     def click(self, name: str, *, role: Any = "button", within: str = "body") -> None:
         """Click what has this accessible name."""
@@ -92,7 +92,7 @@ class ConsolePage:
         self.see("Sign out")
 
     def shot(self, name: str) -> None:
-        """Show the page at three widths: nothing may be wider than it. Take screenshots, light and dark, if asked to."""
+        """Show the page at three widths: nothing may be wider than it. Take screenshots if asked to."""
         self.run(self._shots(name))
 
     async def _shots(self, name: str) -> None:
@@ -116,7 +116,7 @@ class ConsolePage:
         """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
 
         async def judge() -> list[str]:
-            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=8000)
+            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_S * 1000)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
             found = []

@@ -11,6 +11,8 @@ import { connect, discover } from "../wire/wallets.js";
 
 export const title = words.title;
 
+const PHRASE_CHARS = 36;
+
 /** @param {import("../app.js").Context} context */
 export function render(context) {
   const list = h("ul", { class: "choices", role: "list" });
@@ -71,7 +73,7 @@ const phrases = () => import("../wire/recovery_phrase.js"); // its list of words
 /** @param {Enter} enter */
 function askPhrase(enter) {
   const phrase = textField({ name: "phrase", label: words.phraseLabel, hint: words.phraseHint, rows: 3, mono: true,
-    check: (value) => (value.trim().split(/\s+/).length >= 12 ? "" : words.phraseBad) });
+    check: (value) => (value.replace(/[\s-]/g, "").length === PHRASE_CHARS ? "" : words.phraseBad) });
   /** @type {ReturnType<typeof form>} */
   let made;
   return openDialog(words.phrase, (close) => {

@@ -75,7 +75,7 @@ export function render(context) {
 /** @param {Client} client @param {Row[]} all @param {Row} row @param {() => void} reload */
 function openSecret(client, all, row, reload) {
   return openDialog(row.label, (close) => {
-    const changed = h("dd", {}, "–");
+    const changed = h("span", {}, "–");
     const field = secretField(async () => {
       const opened = await wire.reveal(client, row.scope, row.name);
       fill(changed, time(opened.updatedAt));
@@ -90,8 +90,7 @@ function openSecret(client, all, row, reload) {
       say(words.removed(row.label));
       reload();
     };
-    return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global]]),
-      h("dl", { class: "facts" }, h("div", {}, h("dt", {}, words.updated), changed)),
+    return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
       h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), h("button", { on: { click: replace } }, words.replace)));
   });
 }

@@ -34,7 +34,7 @@ export function failure(error, retry) {
   const needsSignIn = code === "session-expired" || code === "not-signed-in";
   return h("div", { class: "banner bad" }, icon("warning"), h("div", {},
     h("strong", {}, failed.words[code] ?? failed.other),
-    hint && h("p", {}, hint),
+    hint && h("p", {}, hint[0].toUpperCase() + hint.slice(1)),
     (reason || text || !failed.words[code]) && h("p", { class: "small dim" }, reason || text || String(error?.message ?? error)),
     requestId && h("p", { class: "small dim" }, `${failed.requestId} `, h("code", {}, requestId)),
     needsSignIn ? h("a", { class: "button", href: "#/connect" }, session.signIn)
