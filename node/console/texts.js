@@ -18,7 +18,6 @@ export const app = {
   discard: "Discard what you typed?",
   discardYes: "Discard",
   discardNo: "Keep editing",
-  working: "Working",
 };
 
 export const nav = {
@@ -35,7 +34,6 @@ export const nav = {
 };
 
 export const session = {
-  none: "Not signed in",
   signIn: "Sign in",
   signOut: "Sign out",
   signedOut: "Signed out. The session's key is deleted.",
@@ -132,7 +130,6 @@ export const node = {
   identity: "Identity",
   did: "DID",
   version: "Version",
-  protocol: "Protocol",
   features: "Offers",
   release: "Who may open secrets",
   mode: "Attestation",
@@ -163,12 +160,8 @@ export const node = {
   boundNonce: "Answered to our number",
   yes: "Yes",
   no: "No: do not trust this answer",
-  limits: "Limits",
   maxSecret: "Longest secret",
   maxSecretIs: "1 MiB of text",
-  maxValue: "Longest value",
-  trace: "Support",
-  recheck: "Ask again",
 };
 
 export const pages = {
@@ -195,7 +188,6 @@ export const state = {
   updatedTitle: "The console was updated",
   updated: "The node serves a newer console. Load the page again to go on.",
   reload: "Load again",
-  /** @param {string} did */
   rootTitle: "This node trusts a root that is not Intel's",
   rootText: "Evidence under it proves whatever its holder wants. Store nothing here that matters.",
   offTitle: "Attestation is off on this node",
