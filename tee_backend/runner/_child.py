@@ -1,7 +1,8 @@
-"""A child process as its parent sees it: started, asked, killed and reaped."""
+"""Child processes as their parent sees them: the template, and what is forked from it, asked, killed and reaped."""
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,16 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from ._frames import LENGTH
+from ._frames import LENGTH, PROCESS
 
 _Read = TypeVar("_Read")
 _START_S: Final = 60.0
 _BOOT: Final = (
-    "import sys, socket; sys.path[:0] = sys.argv[5:]\n"
-    "from importlib import import_module\n"
-    "fd, uid, parent = map(int, sys.argv[2:5])\n"
-    "child = import_module('tee_backend.runner.' + sys.argv[1])\n"
-    "child.main(socket.socket(fileno=fd), uid or None, parent)\n"
+    "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
+    "from tee_backend.runner import _template\n"
+    "_template.main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))\n"
 )
 
 
@@ -34,31 +33,27 @@ class ChildEnded(Exception):
         super().__init__(late, ended_by)
 
 
-class Child:
-    """One process, for one call at a time.
+class Template:
+    """The process that children are forked from.
 
     Attributes:
-        uid: of the child; None where it has the parent's.
-        held: the programs that it has loaded, the least recently used first.
-        runs: how many runs it has answered.
+        forks: how many children it was asked for.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket, uid: int | None) -> None:
-        self.uid = uid
-        self.held: OrderedDict[str, None] = OrderedDict()
-        self.runs = 0
+    def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
+        self.forks = 0
         self._process = process
         self._connection = connection
 
     @classmethod
-    def start(cls, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
-        """Start a process that runs a module of this folder; call it in the main thread, whose end ends the child."""
+    def start(cls) -> "Template":
+        """Start one; call it in the main thread, whose end ends it and its children. OSError where none starts."""
         ours, theirs = socket.socketpair()
         cached = [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-        numbers = (theirs.fileno(), uid or 0, os.getpid())
         with theirs:
+            numbers = map(str, (theirs.fileno(), os.getpid()))
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and no text of a request
-                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, module, *map(str, numbers), *_import_paths()],
+                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, *numbers, *_import_paths()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -69,11 +64,79 @@ class Child:
                 start_new_session=True,
             )
         ours.setblocking(False)
-        return cls(process, ours, uid)
+        return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until the child is confined; ChildEnded where it could not be."""
-        await self._within(self._exactly(1), _START_S)
+        """Wait until it can be forked; EOFError or OSError where it ended, or does not say so in time."""
+        async with asyncio.timeout(_START_S):
+            await _exactly(self._connection, 1)
+
+    def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
+        """Ask for a child that runs a module of this folder; call `ready` of it. OSError where nobody can be asked."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        request = f"{module} {uid or 0}".encode()
+        try:
+            with theirs:
+                socket.send_fds(self._connection, [LENGTH.pack(len(request)) + request], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        self.forks += 1
+        return Child(self, ours, uid)
+
+    def is_alive(self) -> bool:
+        """Tell whether it can be asked; its connection ends before it is seen to have ended."""
+        try:
+            return bool(self._connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill the process: it forks nothing any more."""
+        self._process.kill()
+
+    async def end(self) -> None:
+        """Have it end once it has forked what it was asked for, and reap it."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                if self._process.poll() is None:
+                    await _ended(self._process.pid)
+        self.kill()
+        self._process.wait()
+        self._connection.close()
+
+
+class Child:
+    """One process, for one call at a time.
+
+    Attributes:
+        uid: of the child; None where it has the parent's.
+        held: the programs that it has loaded, the least recently used first.
+        runs: how many runs it has answered.
+    """
+
+    def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
+        self.uid = uid
+        self.held: OrderedDict[str, None] = OrderedDict()
+        self.runs = 0
+        self._template = template
+        self._connection = connection
+        # The id of a process of our own, which is nobody else's before we reap it (RN132); 0: not known yet.
+        self._process = 0
+        self._status: int | None = None
+        self._known = asyncio.Event()
+        self._beginning = asyncio.create_task(self._begin())
+
+    async def ready(self) -> None:
+        """Wait until the child is confined; ChildEnded where it could not be, or nothing was forked."""
+        if not await asyncio.shield(self._beginning):
+            await self.end()
+            raise ChildEnded(late=False, ended_by=max(0, -(self._status or 0)))
 
     async def ask(self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float) -> bytes:
         """Send a request, with files that the child gets copies of, and return the body of the answer.
@@ -95,18 +158,51 @@ class Child:
 
     def is_alive(self) -> bool:
         """Tell whether the process runs."""
-        return self._process.poll() is None
+        return bool(self._process) and not self._reaped(os.WNOHANG)
 
     async def end(self) -> None:
         """Kill the child and reap it: nothing of it is left when this returns."""
+        await self._known.wait()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)  # whoever waits for an answer reads its end
-        if self._process.poll() is None:
-            self._process.kill()
-            await _ended(self._process.pid)
-        self._process.wait()
+        if self.is_alive():
+            os.kill(self._process, signal.SIGKILL)
+            await _ended(self._process)
+        if self._process:
+            self._reaped(0)
+        await self._beginning
         await asyncio.sleep(0)
         self._connection.close()
+
+    def _reaped(self, options: int) -> bool:
+        if self._status is None:
+            try:
+                process, status = os.waitpid(self._process, options)
+            except ChildProcessError:  # this process ignores SIGCHLD, so that the kernel reaped it
+                process, status = self._process, 0
+            self._status = os.waitstatus_to_exitcode(status) if process else None
+        return self._status is not None
+
+    async def _begin(self) -> bool:
+        """Learn the id of the process, and that it is confined; False where it, or the template, ended before."""
+        confined = False
+        try:
+            async with asyncio.timeout(_START_S):
+                while not (self._process and confined):
+                    (number,) = PROCESS.unpack(await _exactly(self._connection, PROCESS.size))
+                    confined = confined or not number
+                    if number:
+                        self._process = number
+                        self._known.set()
+        except TimeoutError:
+            if not self._process:
+                self._template.kill()  # what it did not say by now it never will
+            return False
+        except (EOFError, OSError):
+            return False
+        finally:
+            self._known.set()
+        return True
 
     async def _within(self, exchange: Awaitable[_Read], within_s: float) -> _Read:
         """Wait for a part of the conversation; whatever goes wrong in it is the end of the child."""
@@ -119,26 +215,28 @@ class Child:
         except (EOFError, OSError):
             pass
         await self.end()
-        raise ChildEnded(late, max(0, -self._process.returncode))
+        raise ChildEnded(late, max(0, -(self._status or 0)))
 
     async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int) -> bytes:
         # The child waits for this, so that so few bytes are taken at once.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
-        (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
+        (length,) = LENGTH.unpack(await _exactly(self._connection, LENGTH.size))
         if length > most_bytes:  # RN17: before a byte of it is read
             raise EOFError
-        return bytes(await self._exactly(length))
+        return bytes(await _exactly(self._connection, length))
 
-    async def _exactly(self, length: int) -> bytearray:
-        loop, data = asyncio.get_running_loop(), bytearray(length)
-        left = memoryview(data)
-        while left:
-            count = await loop.sock_recv_into(self._connection, left)
-            if not count:
-                raise EOFError
-            left = left[count:]
-        return data
+
+async def _exactly(connection: socket.socket, length: int) -> bytearray:
+    """Read so many bytes; EOFError where the other side is gone."""
+    loop, data = asyncio.get_running_loop(), bytearray(length)
+    left = memoryview(data)
+    while left:
+        count = await loop.sock_recv_into(connection, left)
+        if not count:
+            raise EOFError
+        left = left[count:]
+    return data
 
 
 async def _ended(process: int) -> None:

@@ -1,6 +1,6 @@
 """The process in which one program is compiled: it reads bytes, writes an artefact, and never runs a guest.
 
-Started by `_child.Child`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
 """
 
 import os
@@ -26,7 +26,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
         limit(_OPEN_FILES, _ARTEFACT_BYTES)
         limit_data(_DATA_BYTES, _DATA_BYTES)  # RN18
         limit_cpu(_CPU_S)  # RN18
-        connection.sendall(b"\0")
+        connection.sendall(_frames.READY)
         payload, (source, artefact) = _frames.receive(connection)
         code, detail = _compile(engine, payload.decode(), source, artefact)
         body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]

@@ -11,6 +11,7 @@ from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -32,6 +33,11 @@ def confine(uid: int | None, parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # RN22
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def name(of_process: str) -> None:
+    """Name this process in lists of processes, in at most 15 bytes."""
+    _libc.prctl(_PR_SET_NAME, of_process.encode(), 0, 0, 0)
 
 
 def undump() -> None:

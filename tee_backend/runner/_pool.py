@@ -11,13 +11,15 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Final, Literal
 
-from ._child import Child, ChildEnded
+from ._child import Child, ChildEnded, Template
 
 _FIRST_UID: Final = 60_706
 _UIDS: Final = 478
 """60706 to 61183: ids that neither distributions nor systemd give to anybody."""
 _MOST_RUNS: Final = 1_000
 """After so many runs a child is replaced, whatever it may have leaked."""
+_MOST_FORKS: Final = 1_000
+"""Children of one template have one layout of their address space; 70 ms for another are little for so many."""
 
 
 class Pool:
@@ -33,17 +35,31 @@ class Pool:
         self._alive: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._filling = asyncio.Lock()
+        self._template: Template | None = None
+        self._exchanging = asyncio.Lock()
         self._closed = False
 
     async def fill(self) -> None:
         """Start children one after the other until enough are spare; ChildEnded where one does not start."""
         async with self._filling:
+            if self._template is not None and self._template.forks >= _MOST_FORKS:  # RN135
+                await self._exchange(self._template)
             while len(self._fresh) < self._spare and not self._closed:
                 self._fresh.append(await self.start("_run_child"))
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
         """Start a child and wait until it is confined; the caller ends it. ChildEnded where it does not start."""
-        child = Child.start(module, self._uids.popleft() if self._separate else None)
+        if self._closed:
+            raise ChildEnded(late=False, ended_by=0)
+        if (template := self._template) is None or not template.is_alive():  # RN134
+            template = await self._exchange(template)
+        uid = self._uids[0] if self._separate else None
+        try:
+            child = template.fork(module, uid)
+        except OSError as exc:
+            raise ChildEnded(late=False, ended_by=0) from exc
+        if uid is not None:
+            self._uids.popleft()
         self._alive.add(child)
         try:
             await child.ready()
@@ -91,10 +107,36 @@ class Pool:
     async def close(self) -> None:
         """End every child, also those that run something, and wait until all are gone."""
         self._closed = True
+        async with self._exchanging:
+            pass  # whoever waits for a template starts a child of it first, and nobody after that
         while self._alive or self._tasks:
             for child in list(self._alive):
                 self.end(child)
             await asyncio.wait(self._tasks)
+        if self._template is not None:
+            await self._template.end()
+
+    async def _exchange(self, former: Template | None) -> Template:
+        """Return a template in the place of one, unless another did so meanwhile; ChildEnded where none starts."""
+        async with self._exchanging:
+            if self._template is not None and self._template is not former:
+                return self._template
+            if self._closed:
+                raise ChildEnded(late=False, ended_by=0)
+            try:
+                template = Template.start()
+                try:
+                    await template.ready()
+                except BaseException:
+                    template.kill()
+                    await template.end()
+                    raise
+            except (EOFError, OSError) as exc:
+                raise ChildEnded(late=False, ended_by=0) from exc
+            self._template = template
+        if former is not None:
+            self._begin(former.end())
+        return template
 
     async def _refill(self) -> None:
         # Where no child starts, the next run that needs one tries again, and says so.

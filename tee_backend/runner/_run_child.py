@@ -1,10 +1,9 @@
 """The process in which guests run: it reads one request after the other from its parent and answers each.
 
-Started by `_child.Child`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
 """
 
 import ctypes
-import gc
 import json
 import os
 import socket
@@ -83,22 +82,22 @@ class _Output:
         return size
 
 
-class _Guests:
-    """Runs guests, one after the other."""
+class Guests:
+    """Runs guests, one after the other. Made in the template, so that each child has it from its first moment."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    _connection: socket.socket
+
+    def __init__(self) -> None:
         self._budget = MemoryBudget()
         config = _wasm.configured()
         self._budget.serve(config)
         self._engine = Engine(config)
         self._linkers = _wasm.linkers(self._engine)
         self._prepared: dict[str, _Prepared] = {}
-        # wasmtime starts its one helper thread at the first use of a file; afterwards no thread can be started.
-        WasiConfig().stdin_file = os.devnull
 
-    def serve(self) -> None:
+    def serve(self, connection: socket.socket) -> None:
         """Answer requests until the parent closes the connection."""
+        self._connection = connection
         while True:
             payload, files = _frames.receive(self._connection)
             (head,) = _frames.LENGTH.unpack_from(payload)
@@ -187,14 +186,14 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
     return wasi
 
 
-def main(connection: socket.socket, uid: int | None, parent: int) -> None:
+def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
     """Become a confined process, say that it is ready, and serve; never returns."""
     try:
-        guests = _Guests(connection)
         confine(uid, parent)
+        # wasmtime starts its helper threads at the first use of a file; afterwards no thread can be started.
+        WasiConfig().stdin_file = os.devnull
         limit(_OPEN_FILES, file_bytes=0)
-        gc.freeze()
-        connection.sendall(b"\0")
-        guests.serve()
+        connection.sendall(_frames.READY)
+        guests.serve(connection)
     finally:
         os._exit(1)

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -86,12 +87,33 @@ def _memory_mib(process: int) -> dict[str, float]:
     return {"resident": sizes["Rss"], "of_its_own": sizes["Private_Dirty"], "proportional": sizes["Pss"]}
 
 
-async def _started(count: int) -> dict[str, float]:
-    """Return what it takes to make a child ready."""
-    begun = time.perf_counter()
-    async with Executor(ExecutorSettings(children=1, spare=count)):
-        took, cpu = time.perf_counter() - begun, _cpu_s(children(kind="_run_child"))
-    return {"wall_ms": took / count * 1e3, "cpu_ms": cpu / count * 1e3}
+def _total_cpu_s() -> float:
+    """Return the processor time of this process and of all that it started."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + _cpu_s(children(kind="_"))
+
+
+async def _started(spare: int) -> tuple[float, float]:
+    """Return the seconds and the processor time until an executor has so many children."""
+    begun, cpu = time.perf_counter(), _total_cpu_s()
+    async with Executor(ExecutorSettings(children=1, spare=spare)):
+        return time.perf_counter() - begun, _total_cpu_s() - cpu
+
+
+async def _start_of_children(count: int) -> dict[str, float]:
+    """Return what it takes to make the first child ready, and each further one."""
+    wall, cpu = await _started(1)
+    walls, cpus = await _started(1 + count)
+    each = {"wall_ms": (walls - wall) / count * 1e3, "cpu_ms": (cpus - cpu) / count * 1e3}
+    return {"first_wall_ms": wall * 1e3, "first_cpu_ms": cpu * 1e3} | each
+
+
+async def _with_secrets(executor: Executor, calls: int, given: bytes) -> dict[str, float]:
+    """Return how many runs, each in a process of its own, 16 callers have in a second and in one of processor time."""
+    cpu, begun = _total_cpu_s(), time.perf_counter()
+    await _each(executor, calls, 16, given, fresh=True)
+    took, used = time.perf_counter() - begun, _total_cpu_s() - cpu
+    return {"per_s": calls / took, "per_cpu_s": calls / used, "cpu_ms": used / calls * 1e3}
 
 
 async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]:
@@ -123,7 +145,7 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
     """Return all figures."""
     echo, compute = b"echo\nx", b"compute %d" % rounds
     few = max(3, calls // 20)
-    found: dict[str, object] = {"calls": calls, "start_of_a_child": await _started(few)}
+    found: dict[str, object] = {"calls": calls, "start_of_children": await _start_of_children(few)}
     async with Executor(ExecutorSettings(children=2, spare=4)) as executor:
         program = guest(_PROGRAM)
         begun = time.perf_counter()
@@ -144,6 +166,7 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
         found["warm_call_cpu_ms"] = used / calls * 1e3
         found["computing"] = await _computing(executor, compute, few)
         found["child_mib"] = [_memory_mib(process) for process in children(kind="_run_child")]
+        found["runs_with_secrets"] = await _with_secrets(executor, calls // 4, echo)
         for callers in (16, 128):
             for fresh in (False, True):
                 took = await _each(executor, calls // (10 if fresh else 1), callers, echo, fresh=fresh)

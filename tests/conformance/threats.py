@@ -31,6 +31,8 @@ _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
 _RUNNER = "attacks/test_runner.py::"
+_CONFINEMENT = "tee_backend/runner/test_confinement.py::"
+_TEMPLATE = "tee_backend/runner/test_template.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
@@ -544,6 +546,15 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 hostile bodies, many at once, or slow ones": (
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+    ),
+    "3.8 a program that broke out of its sandbox has learned the addresses of other children's memory": (
+        _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
+        _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",
+        _TEMPLATE + "test_templates_are_replaced",
+    ),
+    "3.8 one run foretells the random numbers of another": (
+        _TEMPLATE + "test_fresh_children_draw_other_numbers",
+        _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
     ),
     "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
 }

@@ -87,12 +87,13 @@ def code(result: RunResult) -> str:
 
 
 def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
-    """Return the processes that an executor of a process started, of one kind, and that have not been reaped."""
+    """Return the processes that run for an executor of a process, of one kind."""
     found = []
     for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         for child in map(int, path.read_text().split()):
             with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-                if kind.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+                ended = not Path(f"/proc/{child}/cmdline").read_bytes()
+                if not ended and kind in Path(f"/proc/{child}/comm").read_text():
                     found.append(child)
     return found
 

@@ -89,7 +89,7 @@ async def main():
         ]
         while len(children(kind="_run_child")) < 3:
             await asyncio.sleep(0)
-        print(*children(), flush=True)
+        print(*children(kind="_"), flush=True)  # the template too
         await asyncio.gather(*runs)
 
 asyncio.run(main())
@@ -97,13 +97,13 @@ asyncio.run(main())
 
 
 async def test_children_end_with_their_parent() -> None:
-    """RN22: killing the parent ends its children at once, those that compute and those that wait in the host too."""
+    """RN22, RN134: killing the parent ends children and template at once, those that compute or wait too."""
     paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests" / "support")))
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
     ) as parent:
         assert parent.stdout is not None
         started = [int(word) for word in parent.stdout.readline().split()]
-        assert len(started) >= 3
+        assert len(started) >= 4
         parent.kill()
         assert are_gone(started)

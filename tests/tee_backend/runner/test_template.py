@@ -1,0 +1,229 @@
+"""The process that children are forked from: what it holds, what they share, and what ends whom."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, guest, ran, running
+from patience import PATIENCE_S
+from tests_support import REPOSITORY
+
+from tee_backend.runner import _pool
+from tee_backend.runner._child import ChildEnded, Template
+from tee_backend.runner.executor import Executor, ExecutorSettings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_SECRET = "what no template ever saw"
+
+
+def templates(before: Iterable[int] = ()) -> list[int]:
+    """Return the templates of this process, without those that were there before.
+
+    A child that was forked a moment ago, and is not named yet, leads no session.
+    """
+    return [one for one in children(kind="_template") if one not in before and os.getsid(one) == one]
+
+
+def opened(process: int) -> list[str]:
+    """Return what a process has open."""
+    return [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+
+
+async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
+    """RN130: it gains no privileges, has no environment, no file but one connection, and one thread; so it stays."""
+    for _ in range(3):
+        await ran(executor, guest("count"), secrets={"KEY": _SECRET})
+    (template,) = templates()
+    status = Path(f"/proc/{template}/status").read_text()
+    assert ["1", "1"] == re.findall(r"^(?:NoNewPrivs|Threads):\s*(\d+)$", status, re.MULTILINE)
+    assert b"" == Path(f"/proc/{template}/environ").read_bytes()
+    assert "/" == os.readlink(f"/proc/{template}/cwd")
+    assert 0 == Path(f"/proc/{template}/mem").stat().st_uid
+    async with asyncio.timeout(PATIENCE_S):
+        while len(opened(template)) != 4:  # as long as it forks, one more
+            await asyncio.sleep(0)
+    *files, connection = sorted(opened(template))
+    assert ["/dev/null"] * 3 == files and connection.startswith("socket:")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of a process that is not dumpable")
+async def test_a_template_holds_no_secret(executor: Executor) -> None:
+    """RN130: neither a secret of a run nor its program is in the template's memory; what it imported is."""
+    result = await ran(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
+    assert _SECRET.encode() in result.output
+    (template,) = templates()
+    lines = Path(f"/proc/{template}/maps").read_text().splitlines()
+    found = b""
+    with Path(f"/proc/{template}/mem").open("rb", buffering=0) as memory:
+        for first, last in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", "\n".join(lines), re.MULTILINE):
+            memory.seek(int(first, 16))
+            found += memory.read(int(last, 16) - int(first, 16)) or b""
+    assert b"limit_data" in found
+    assert _SECRET.encode() not in found and guest(BOTH[0]).data[:200] not in found
+
+
+async def test_children_are_the_runner_s_own(executor: Executor) -> None:
+    """RN132: the runner is the parent of each child, which has a session of its own, and no thread more privileges."""
+    await ran(executor, guest("count"))
+    (template,) = templates()
+    run = [child for child in children(kind="_run_child") if bounds_of(child)["Max processes"] == "0"]
+    assert run and template not in run
+    for child in run:
+        texts = [path.read_text() for path in Path(f"/proc/{child}/task").glob("*/status")]
+        assert len(texts) > 1
+        facts = {tuple(re.findall(r"^(?:PPid|NoNewPrivs):\s*(\d+)$", text, re.MULTILINE)) for text in texts}
+        assert {(str(os.getpid()), "1")} == facts
+        assert child == os.getsid(child)
+
+
+async def test_no_child_has_the_connection_of_another(executor: Executor) -> None:
+    """RN136: a child has no connection in common with the template or with another child."""
+    await ran(executor, guest("count"))
+    task, _ = await running(executor, b"sleep 100", fresh=True)
+    some = templates() + children(kind="_run_child")
+    sockets = [{name for name in opened(process) if name.startswith("socket:")} for process in some]
+    assert len(sockets) > 2 and all(sockets)
+    assert "completed" == await task
+    assert sum(map(len, sockets)) == len(set().union(*sockets))
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_fresh_children_draw_other_numbers(executor: Executor, name: str) -> None:
+    """RN133: random numbers differ from child to child of one template."""
+    before = templates()
+    drawn = {(await ran(executor, guest(name), b"random", fresh=True)).output for _ in range(8)}
+    assert 8 == len(drawn) and before == templates()
+
+
+async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) -> None:
+    """RN133: so do those of the interface that promises nothing; this guest computes as long as its number says."""
+    drawn = {(await ran(executor, guest("insecure"), fresh=True)).instructions for _ in range(8)}
+    assert len(drawn) > 4
+
+
+async def test_a_killed_template() -> None:
+    """RN134: runs go on when the template is killed, and the next child comes from another."""
+    before = templates()
+    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+        task, process = await running(executor, b"sleep 200", fresh=True)
+        (template,) = templates(before)
+        os.kill(template, signal.SIGKILL)
+        assert are_gone([template])
+        assert process in children(kind="_run_child")
+        assert "completed" == await task
+        for _ in range(3):
+            assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+        assert template not in templates(before) and 1 == len(templates(before))
+    assert [] == templates(before)
+
+
+async def test_a_template_that_is_killed_while_it_is_asked() -> None:
+    """RN134: a start that a template did not answer fails that run alone, and nothing waits for ever."""
+    before = templates()
+    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+        program = guest("count")
+        await executor.compile(program.sha256, program.target, program.load)
+        (template,) = templates(before)
+        os.kill(template, signal.SIGSTOP)
+        runs = [asyncio.create_task(executor.run(asked(program, fresh=True), program.load)) for _ in range(2)]
+        await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)  # the one that had the spare child
+        os.kill(template, signal.SIGKILL)
+        assert ["completed", "runner-failed"] == sorted([code(await run) for run in runs])
+        assert "completed" == code(await ran(executor, program, fresh=True))
+
+
+async def test_leaving_while_children_start() -> None:
+    """RN134: leaving ends the template too, whatever it was asked for."""
+    before = templates()
+    async with Executor(ExecutorSettings(children=2, spare=8)) as executor:
+        for child in children(kind="_run_child"):
+            os.kill(child, signal.SIGKILL)
+        program = guest("count")
+        await executor.compile(program.sha256, program.target, program.load)
+        run = asyncio.create_task(executor.run(asked(program, fresh=True), program.load))
+        await asyncio.sleep(0)
+    assert code(await run) in ("runner-closed", "runner-failed", "completed", "run-crashed")
+    assert [] == templates(before)
+
+
+_UNPRIVILEGED = """
+import os, resource, signal, socket, sys
+from tee_backend.runner import _template
+if os.geteuid() == 0:  # which no limit binds
+    os.setuid(65534)
+most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+resource.setrlimit(resource.RLIMIT_NPROC, (0, most))
+signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_NPROC, (most, most)))
+_template.main(socket.socket(fileno=int(sys.argv[1])), os.getppid())
+"""
+
+
+async def test_a_fork_that_fails() -> None:
+    """RN134: where the kernel allows no process more, the caller learns it at once, and the template serves on."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        arguments = [sys.executable, "-c", _UNPRIVILEGED, str(theirs.fileno())]
+        process = subprocess.Popen(arguments, cwd=REPOSITORY, pass_fds=[theirs.fileno()])
+    ours.setblocking(False)
+    template = Template(process, ours)
+    await template.ready()
+    with pytest.raises(ChildEnded):
+        await template.fork("_run_child", None).ready()
+    os.kill(process.pid, signal.SIGUSR1)
+    child = template.fork("_run_child", None)
+    await child.ready()
+    assert child.is_alive() and template.is_alive()
+    await child.end()
+    await template.end()
+    assert not child.is_alive() and 1 == process.returncode
+
+
+async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN135: after so many children there is another template, at other addresses, and no run notices."""
+    monkeypatch.setattr(_pool, "_MOST_FORKS", 3)
+    seen, layouts = set(), set()
+    before = templates()
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        while len(seen) < 3:
+            assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+            for template in templates(before):
+                seen.add(template)
+                layouts.add(Path(f"/proc/{template}/maps").read_text().partition("-")[0])
+    assert len(layouts) > 1 and are_gone(seen)
+
+
+_SHARING = """
+import mmap, threading
+from tee_backend.runner._template import _refuse_what_children_would_share as refuse
+
+def refused():
+    try:
+        refuse()
+    except RuntimeError as exc:
+        return str(exc)
+
+print(refused())
+shared = mmap.mmap(-1, 4096)
+print(refused())
+shared.close()
+end = threading.Event()
+thread = threading.Thread(target=end.wait)
+thread.start()
+print(refused())
+end.set()
+thread.join()
+"""
+
+
+async def test_what_children_would_share() -> None:
+    """RN131: a process with a second thread, or with memory that others write, is no template."""
+    ended = subprocess.run([sys.executable, "-c", _SHARING], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert ["None", "a template with shared memory", "a template with threads"] == ended.stdout.splitlines()
