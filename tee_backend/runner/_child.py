@@ -69,7 +69,8 @@ class Template:
     async def ready(self) -> None:
         """Wait until it can be forked; EOFError or OSError where it ended, or does not say so in time."""
         async with asyncio.timeout(_START_S):
-            await _exactly(self._connection, 1)
+            if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
+                raise EOFError
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
         """Ask for a child that runs a module of this folder; call `ready` of it. OSError where nobody can be asked."""
@@ -189,7 +190,7 @@ class Child:
         try:
             async with asyncio.timeout(_START_S):
                 while not (self._process and confined):
-                    (number,) = PROCESS.unpack(await _exactly(self._connection, PROCESS.size))
+                    (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
                     confined = confined or not number
                     if number:
                         self._process = number
@@ -221,22 +222,20 @@ class Child:
         # The child waits for this, so that so few bytes are taken at once.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
-        (length,) = LENGTH.unpack(await _exactly(self._connection, LENGTH.size))
+        (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
         if length > most_bytes:  # RN17: before a byte of it is read
             raise EOFError
-        return bytes(await _exactly(self._connection, length))
+        return bytes(await self._exactly(length))
 
-
-async def _exactly(connection: socket.socket, length: int) -> bytearray:
-    """Read so many bytes; EOFError where the other side is gone."""
-    loop, data = asyncio.get_running_loop(), bytearray(length)
-    left = memoryview(data)
-    while left:
-        count = await loop.sock_recv_into(connection, left)
-        if not count:
-            raise EOFError
-        left = left[count:]
-    return data
+    async def _exactly(self, length: int) -> bytearray:
+        loop, data = asyncio.get_running_loop(), bytearray(length)
+        left = memoryview(data)
+        while left:
+            count = await loop.sock_recv_into(self._connection, left)
+            if not count:
+                raise EOFError
+            left = left[count:]
+        return data
 
 
 async def _ended(process: int) -> None:

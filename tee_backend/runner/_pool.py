@@ -53,10 +53,10 @@ class Pool:
             raise ChildEnded(late=False, ended_by=0)
         if (template := self._template) is None or not template.is_alive():  # RN134
             template = await self._exchange(template)
-        uid = self._uids[0] if self._separate else None
         try:
+            uid = self._uids[0] if self._separate else None
             child = template.fork(module, uid)
-        except OSError as exc:
+        except (OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
             raise ChildEnded(late=False, ended_by=0) from exc
         if uid is not None:
             self._uids.popleft()

@@ -41,12 +41,14 @@ class ExecutorSettings:
         children: runs at one time, 1 to 128.
         spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
         waiting: runs that are under way or wait for a child; more are refused (`runner-busy`).
+        waiting_bytes: of the inputs of these runs together; more are refused likewise.
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
     """
 
     children: int = 2
     spare: int = 2
     waiting: int = 1024
+    waiting_bytes: int = 256 * _MEBIBYTE
     artefact_bytes: int = 256 * _MEBIBYTE
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class Executor:
         self._pool = Pool(settings.spare)
         self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
         self._slots = asyncio.Semaphore(settings.children)
-        self._under_way = 0
+        self._under_way = self._input_bytes = 0
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -105,15 +107,18 @@ class Executor:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
         self._under_way += 1
+        self._input_bytes += len(request.input)
         try:
             return await self._run(request, load)
         except RunRefused as refused:
             return RunResult(refused.reason, refused.detail)
         finally:
             self._under_way -= 1
+            self._input_bytes -= len(request.input)
 
     async def _run(self, request: RunRequest, load: Load) -> RunResult:
-        if self._under_way > self._settings.waiting:  # RN7
+        settings = self._settings
+        if self._under_way > settings.waiting or self._input_bytes > settings.waiting_bytes:  # RN7
             raise RunRefused("runner-busy")
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")

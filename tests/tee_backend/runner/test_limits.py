@@ -133,6 +133,18 @@ async def test_runs_that_wait_are_bounded() -> None:
     assert ["completed"] * 3 + ["runner-busy"] * 2 == sorted(map(code, results))
 
 
+async def test_inputs_that_wait_are_bounded() -> None:
+    """RN7: of runs that are under way the inputs have a bound together, and leave room when they are done."""
+    async with Executor(ExecutorSettings(children=1, spare=1, waiting_bytes=10)) as executor:
+        program = guest("count")
+        for _ in range(2):
+            sizes = (4, 4, 4, 0, 2)
+            results = await asyncio.gather(*(executor.run(asked(program, b"a" * n), program.load) for n in sizes))
+            assert [size == 4 and at == 2 for at, size in enumerate(sizes)] == [
+                code(result) == "runner-busy" for result in results
+            ]
+
+
 @pytest.mark.parametrize(
     "limits",
     [
