@@ -186,17 +186,16 @@ class Child:
 
     async def _begin(self) -> bool:
         """Learn the id of the process, and that it is confined; False where it, or the template, ended before."""
-        confined = False
+        told = confined = False
         try:
             async with asyncio.timeout(_START_S):
-                while not (self._process and confined):
+                while not (told and confined):
                     (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
-                    confined = confined or not number
-                    if number:
-                        self._process = number
-                        self._known.set()
+                    told, confined = told or number > 0, confined or number < 0
+                    self._process = abs(number)
+                    self._known.set()
         except TimeoutError:
-            if not self._process:
+            if not told:
                 self._template.kill()  # what it did not say by now it never will
             return False
         except (EOFError, OSError):

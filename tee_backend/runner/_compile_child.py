@@ -26,7 +26,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
         limit(_OPEN_FILES, _ARTEFACT_BYTES)
         limit_data(_DATA_BYTES, _DATA_BYTES)  # RN18
         limit_cpu(_CPU_S)  # RN18
-        connection.sendall(_frames.READY)
+        connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         payload, (source, artefact) = _frames.receive(connection)
         code, detail = _compile(engine, payload.decode(), source, artefact)
         body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]

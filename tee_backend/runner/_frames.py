@@ -1,7 +1,7 @@
 """Messages between the parent and its children: a length, then that many bytes; files go with the length.
 
     fork       length (4) ‖ module, blank, uid or 0, with the child's end of a connection    parent to template
-    begun      id of the child (4) by the template, 0 (4) by the child when it is confined   on it, in any order
+    begun      id of the child (4) by the template, its negative (4) by the child once confined      in any order
     request    length (4) ‖ length of the JSON (4) ‖ JSON ‖ input, with file descriptors     parent to child
     answer     length (4) ‖ `Answer` packed ‖ standard output ‖ standard error               child to parent
     compile    length (4) ‖ target, with the descriptors of the program and of the artefact  parent to child
@@ -16,8 +16,7 @@ import struct
 from typing import Final, NamedTuple
 
 LENGTH: Final = struct.Struct("!I")
-PROCESS: Final = struct.Struct("!I")
-READY: Final = PROCESS.pack(0)
+PROCESS: Final = struct.Struct("!i")
 MAX_REQUEST_BYTES: Final = 12 * 1024 * 1024
 """An input of 10 MB, an environment of 256 KiB, of which JSON makes at most six times as much, and a few numbers."""
 MAX_FILES: Final = 2

@@ -193,7 +193,7 @@ def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int
         # wasmtime starts its helper threads at the first use of a file; afterwards no thread can be started.
         WasiConfig().stdin_file = os.devnull
         limit(_OPEN_FILES, file_bytes=0)
-        connection.sendall(_frames.READY)
+        connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         guests.serve(connection)
     finally:
         os._exit(1)

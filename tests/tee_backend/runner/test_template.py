@@ -15,7 +15,7 @@ from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, gue
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
-from tee_backend.runner import _pool
+from tee_backend.runner import _child, _pool
 from tee_backend.runner._child import ChildEnded, Template
 from tee_backend.runner.executor import Executor, ExecutorSettings
 
@@ -137,6 +137,21 @@ async def test_a_template_that_is_killed_while_it_is_asked() -> None:
         await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)  # the one that had the spare child
         os.kill(template, signal.SIGKILL)
         assert ["completed", "runner-failed"] == sorted([code(await run) for run in runs])
+        assert "completed" == code(await ran(executor, program, fresh=True))
+
+
+async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN134: a template that does not fork in time is killed, and the next child comes from another."""
+    before = templates()
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        program = guest("count")
+        assert "completed" == code(await ran(executor, program, fresh=True))
+        (template,) = templates(before)
+        os.kill(template, signal.SIGSTOP)
+        with monkeypatch.context() as patched:
+            patched.setattr(_child, "_START_S", 0.2)
+            codes = [code(await ran(executor, program, fresh=True)) for _ in range(2)]
+        assert "runner-failed" in codes and are_gone([template])
         assert "completed" == code(await ran(executor, program, fresh=True))
 
 
