@@ -14,6 +14,6 @@ Modules:
     service: one runner: from a call to its answer.
     start: the receipt key of a runner, and the quote that names it.
 
-What runs in the children are the private modules `_run_child` and `_compile_child` and what those import. They import
-nothing else of this project, and they alone import wasmtime.
+What runs in the children are the private modules `_run_child` and `_compile_child` and what those import, in processes
+that `_template` forks. They import nothing else of this project, and they alone import wasmtime.
 """
