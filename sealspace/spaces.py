@@ -33,12 +33,16 @@ class SpaceEntry:
     Attributes:
         space: its id.
         created_at: since when, in UTC as the node wrote it; None where it does not say.
-        is_own: whether the session acts for its owner; None where that was not asked.
+        is_own: whether the session acts for its owner; this and the rest None where that was not asked.
+        usage_bytes: stored in it.
+        limit_bytes: most that may be stored in it; None also where there is no limit.
     """
 
     space: SpaceId
     created_at: str | None
     is_own: bool | None = None
+    usage_bytes: int | None = None
+    limit_bytes: int | None = None
 
 
 class _Entry(msgspec.Struct, rename="camel"):
@@ -46,6 +50,8 @@ class _Entry(msgspec.Struct, rename="camel"):
     owner: str
     created_at: str | None = None
     type: Literal["owned", "delegated"] | None = None
+    usage_bytes: int | None = None
+    limit_bytes: int | None = None
 
 
 _ONE: Final = msgspec.json.Decoder(_Entry)
@@ -135,4 +141,5 @@ def _entry(answered: _Entry) -> SpaceEntry:
         space = parse_space_id(answered.id)
     except CapabilityError as exc:
         raise MalformedAnswer("the node's answer names no space") from exc
-    return SpaceEntry(space, answered.created_at, None if answered.type is None else answered.type == "owned")
+    is_own = None if answered.type is None else answered.type == "owned"
+    return SpaceEntry(space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes)

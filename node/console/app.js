@@ -37,7 +37,7 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "requests", group: "access", icon: "inbox", load: soon },
   { path: "grants", group: "access", icon: "share", load: soon },
   { path: "activity", group: "access", icon: "clock", load: soon },
-  { path: "data", group: "space", icon: "data", load: soon },
+  { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
   { path: "programs", group: "space", icon: "code", load: soon },
   { path: "terminal", group: "node", icon: "terminal", load: soon },
   { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },

@@ -3,6 +3,7 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from node.config.tree import Hosting
 from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
 from sealspace.spaces import entries_of, entry_of
 from sealspace.transport import Answer
@@ -22,6 +23,10 @@ async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
     for name in ("notes", made.space.text):
         found = await owner.spaces().info(name)
         assert (made.space, True, made.created_at) == (found.space, found.is_own, found.created_at)
+    await owner.kv().put("a", b"12345")
+    used, unused = await owner.spaces().info("default"), await owner.spaces().info("notes")
+    assert (5, 0, None) == (used.usage_bytes, unused.usage_bytes, made.usage_bytes)
+    assert used.limit_bytes == Hosting().default_quota_bytes
     with pytest.raises(DuplicateRequest):
         await owner.spaces().create("notes")
     with pytest.raises(SpaceNotFound):

@@ -50,10 +50,23 @@ def create(name: str) -> None:
 @click.command("info")
 @_name
 def info(name: str) -> None:
-    """Print the id of a space of the owner, and since when the node hosts it."""
+    """Print the id of a space of the owner, since when the node hosts it, and how much is stored in it."""
     found = _info(name)
-    shown = {"name": found.space.name, "id": found.space.text, "since": time_of(found.created_at)}
-    print_found(_described(found), facts(shown))
+    use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
+    shown = {
+        "name": found.space.name,
+        "id": found.space.text,
+        "since": time_of(found.created_at),
+        "stored": _stored(found),
+    }
+    print_found(_described(found) | use, facts(shown))
+
+
+def _stored(entry: SpaceEntry) -> str:
+    if entry.usage_bytes is None:
+        return "-"
+    limit = "no limit" if entry.limit_bytes is None else f"at most {entry.limit_bytes:,}"
+    return f"{entry.usage_bytes:,} bytes, {limit}"
 
 
 def _described(entry: SpaceEntry) -> dict[str, Json]:

@@ -7,14 +7,16 @@ import { jsonOf, malformed } from "./transport.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
- * @typedef {{ id: string, name: string, createdAt: string | null }} Space
+ * @typedef {{ id: string, name: string, createdAt: string | null, usageBytes: number | null, limitBytes: number | null }} Space
+ *     the last two null where `get` did not ask; a limit also where there is none
  */
 
 /** @param {any} entry @param {string} asked @returns {Space} */
 function spaceOf(entry, asked) {
   if (typeof entry?.id !== "string" || !entry.id.startsWith("tinycloud:")) throw malformed(asked, "it names no space");
   const createdAt = typeof entry.createdAt === "string" ? entry.createdAt : null;
-  return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt };
+  const [usageBytes, limitBytes] = [entry.usageBytes, entry.limitBytes].map((one) => (Number.isSafeInteger(one) ? one : null));
+  return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt, usageBytes, limitBytes };
 }
 
 /** @param {Client} client @param {string} path @param {string} word @param {boolean} repeatable */

@@ -31,6 +31,7 @@ from spaces.grants.hosting import (
     space_row_key,
 )
 from spaces.store.contract import Commit, Put
+from spaces.values.quota import effective_limit, override_row_key, usage_key, usage_of
 
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
@@ -54,7 +55,9 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
         name: the last part of the id.
         owner: whose it is.
         created_at: when it was hosted.
-        type: whether the caller acts for its owner; only where one space is asked about.
+        type: whether the caller acts for its owner; this and the rest only where one space is asked about.
+        usage_bytes: stored in it.
+        limit_bytes: most that puts may store in it; None: no limit.
     """
 
     id: str
@@ -62,6 +65,8 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     owner: str
     created_at: str | None
     type: Ownership | None = None
+    usage_bytes: int | None = None
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,19 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
         DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
     space, reading = _target(owner, target), Reading()
-    row = None if space is None else reading.row(space_row_key(space))
+    rows = None if space is None else reading.rows((space_row_key(space), usage_key(space), override_row_key(space)))
     call = await read_call(services, invocation, reading, claiming=True)
     call.require_hosted()
-    hosted = None if row is None else space_of(row.found)
-    if hosted is None:
+    hosted, usage, override = (None, None, None) if rows is None else rows.found
+    found = space_of(hosted)
+    if found is None:
         raise SpaceNotFound
-    is_own = await root_identity(services, call) == hosted.space.owner
-    return _entry(hosted, "owned" if is_own else "delegated")
+    is_own = await root_identity(services, call) == found.space.owner
+    return msgspec.structs.replace(
+        _entry(found, "owned" if is_own else "delegated"),
+        usage_bytes=usage_of(usage),
+        limit_bytes=effective_limit(found.space, override, services.quota),
+    )
 
 
 def _target(owner: Principal, target: str) -> SpaceId | None:

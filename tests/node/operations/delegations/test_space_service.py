@@ -35,7 +35,8 @@ async def test_a_space_is_made_reported_and_listed(people) -> None:
     made = json.loads((await create(people, "notes", other)).text)
     entry = {"id": space(name="notes"), "name": "notes", "owner": ALICE.did, "createdAt": HOSTED_AT}
     assert made == entry
-    assert {**entry, "type": "owned"} == json.loads((await info(people, "notes", other)).text)
+    use = {"usageBytes": 0, "limitBytes": Hosting().default_quota_bytes}
+    assert {**entry, "type": "owned", **use} == json.loads((await info(people, "notes", other)).text)
     for path in ("", "/"):
         reply = await people.invoke(SESSION, f"{space()}/space{path}", LIST, other)
         assert [space(name=name) for name in ("default", "notes", "photos")] == [

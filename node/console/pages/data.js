@@ -1,0 +1,271 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { confirmByWord, openDialog } from "../parts/dialog.js";
+import { form, textField } from "../parts/form.js";
+import { banner, emptyState, failure, loading } from "../parts/states.js";
+import { say } from "../parts/toast.js";
+import { facts, progressBar } from "../parts/values.js";
+import { virtualTable } from "../parts/virtual_table.js";
+import { signedByOwner } from "../parts/wallet_choices.js";
+import { data as words } from "../texts.js";
+import * as kv from "../wire/kv.js";
+import { addRights, wholeSpace } from "../wire/session.js";
+import * as spaces from "../wire/spaces.js";
+
+export const title = words.title;
+export const needsSession = true;
+
+const MOST_KEYS = 10_000; // in one folder; beyond, one looks at a narrower one
+const MOST_SHOWN_BYTES = 256 * 1024;
+const MEGABYTE = 1024 * 1024;
+const SECRETS = "secrets"; // sealed there; the page of secrets opens them
+
+/**
+ * @typedef {import("../wire/client.js").Client} Client
+ * @typedef {{ id: string, space: import("../wire/spaces.js").Space }} Place
+ * @typedef {{ key: string, name: string, isFolder: boolean }} Row
+ */
+
+/** @param {number} bytes */
+const size = (bytes) =>
+  bytes < 1024 ? words.bytes(bytes) : bytes < MEGABYTE ? words.kilobytes(bytes / 1024) : words.megabytes(bytes / MEGABYTE);
+
+/** @param {import("../app.js").Context} context */
+export async function render(context) {
+  const { client, parameters, signal, go } = context;
+  const all = (await spaces.list(client)).filter((one) => one.name !== SECRETS);
+  const own = client.session.space.slice(client.session.space.lastIndexOf(":") + 1);
+  const name = parameters.get("space") ?? own;
+  const path = parameters.get("path") ?? "";
+  /** @param {string} where @param {string} space */
+  const visit = (where, space = name) => go(`data?${new URLSearchParams({ space, path: where })}`);
+
+  const body = h("div", { class: "stack" });
+  const use = h("p", { class: "dim small" });
+  const failed = h("div", { role: "alert" });
+  const chosen = h("select", { "aria-label": words.space, on: { change: () => visit("", chosen.value) } },
+    all.map((one) => h("option", { value: one.name, selected: one.name === name }, one.name)));
+
+  const reload = async () => {
+    showUse();
+    await loading(body, () => keysOf(client, name, path), content, { signal });
+  };
+  async function showUse() {
+    const { usageBytes, limitBytes } = await spaces.get(client, name).catch(() => ({ usageBytes: null, limitBytes: null }));
+    if (usageBytes === null || signal.aborted) return;
+    const said = limitBytes === null ? words.used(size(usageBytes)) : words.usedOf(size(usageBytes), size(limitBytes));
+    fill(use, said, limitBytes !== null && h("meter", { min: 0, max: limitBytes, high: limitBytes * 0.9, value: usageBytes, "aria-label": said }));
+  }
+
+  /** @param {{ keys: string[], isAll: boolean }} found */
+  function content({ keys, isAll }) {
+    if (!keys.length) return h("section", { class: "panel" }, emptyState({ icon: "data", title: words.emptyTitle, text: words.empty,
+      actions: [h("button", { on: { click: create } }, words.create)] }));
+    const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
+    const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) 7rem", narrowWidths: "minmax(0, 1fr) auto", key: (row) => row.key, columns: [
+      { title: words.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
+      { title: "", cell: (row) => row.isFolder
+        ? h("button", { "aria-label": words.openFolderOf(row.name), on: { click: () => visit(row.key) } }, words.openFolder)
+        : h("button", { "aria-label": words.openOf(row.name), on: { click: () => openValue(client, name, row.key, reload) } }, words.open) },
+    ] });
+    const rows = rowsOf(keys, path);
+    const draw = () => table.show(rows.filter((row) => row.name.toLowerCase().includes(find.value.trim().toLowerCase())));
+    draw();
+    return [h("div", { class: "searching" }, icon("search"), find), h("section", { class: "panel flush" }, table.element),
+      h("p", { class: "dim small" }, isAll ? words.count(rows.length) : words.tooMany(MOST_KEYS))];
+  }
+
+  const create = () => edit(client, name, { key: path, body: "", etag: null }, reload);
+  const allow = async () => {
+    fill(failed);
+    try {
+      const space = all.find((one) => one.name === name);
+      if (space && await signedByOwner(client.session, words.allowText(name), (owner) => addRights(client.session, owner, wholeSpace(space.id)))) reload();
+    } catch (error) {
+      fill(failed, failure(error));
+    }
+  };
+  const upload = h("input", { type: "file", multiple: true, hidden: true, "aria-label": words.upload, on: { change: async () => {
+    const files = [...upload.files];
+    upload.value = "";
+    if (files.length) await send(client, name, path, files, reload);
+  } } });
+
+  if (!all.some((one) => one.name === name)) fill(body, banner({ kind: "warn", title: words.noSpace(name), text: words.noSpaceText }));
+  else if (isCovered(client, all, name)) reload();
+  else fill(body, banner({ title: words.allowTitle(name), text: words.allowWhy, action: { label: words.allow, run: allow } }));
+  return h("div", { class: "page" },
+    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), h("div", { class: "row" },
+      h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("plus"), words.upload), upload)),
+    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), failed, body);
+}
+
+/** @param {Client} client @param {import("../wire/spaces.js").Space[]} all @param {string} name */
+function isCovered(client, all, name) {
+  const [wanted] = wholeSpace(all.find((one) => one.name === name)?.id ?? "");
+  const { session } = client;
+  return session.kind === "phrase" || session.grants.some((grant) =>
+    grant.capabilities.some(({ resource, ability }) => resource === wanted.resource && ability === wanted.ability));
+}
+
+/** @param {Client} client @param {string} space @param {string} prefix */
+async function keysOf(client, space, prefix) {
+  /** @type {string[]} */
+  const keys = [];
+  for (let cursor = null; ; ) {
+    const page = await kv.listPage(client, space, prefix, { cursor });
+    keys.push(...page.keys);
+    if (page.cursor === null || keys.length >= MOST_KEYS) return { keys, isAll: page.cursor === null };
+    cursor = page.cursor;
+  }
+}
+
+/** Folders first; a folder is what keys have before a `/`. @param {string[]} keys @param {string} prefix @returns {Row[]} */
+function rowsOf(keys, prefix) {
+  const folders = new Set();
+  /** @type {Row[]} */
+  const values = [];
+  for (const key of keys) {
+    const rest = key.slice(prefix.length);
+    const slash = rest.indexOf("/");
+    if (slash >= 0) folders.add(rest.slice(0, slash + 1));
+    else values.push({ key, name: kv.nameOf(rest) || words.unnamed, isFolder: false });
+  }
+  return [...[...folders].map((folder) => ({ key: prefix + folder, name: kv.nameOf(folder), isFolder: true })), ...values];
+}
+
+/** @param {string} path @param {(path: string) => void} visit */
+function crumbs(path, visit) {
+  const parts = path.split("/").slice(0, -1);
+  const at = (/** @type {number} */ depth) => parts.slice(0, depth).map((part) => `${part}/`).join("");
+  return h("nav", { class: "row crumbs", "aria-label": words.where }, ["", ...parts].map((part, depth) =>
+    depth === parts.length ? h("strong", { "aria-current": "location" }, depth ? kv.nameOf(part) : words.top)
+      : [h("button", { class: "plain", on: { click: () => visit(at(depth)) } }, depth ? kv.nameOf(part) : words.top), "/"]));
+}
+
+/** @param {Client} client @param {string} space @param {string} key @param {() => void} reload */
+function openValue(client, space, key, reload) {
+  const name = kv.nameOf(key);
+  return openDialog(name, (close) => {
+    const body = h("div", { class: "stack" });
+    loading(body, () => kv.get(client, space, key), (value) => {
+      const text = value.body.length <= MOST_SHOWN_BYTES ? textOf(value.body) : null;
+      const change = () => { close(); edit(client, space, { key, body: text ?? "", etag: value.etag, contentType: value.contentType }, reload); };
+      const remove = async () => {
+        close();
+        const word = name.split("/").at(-1) || name;
+        const run = () => kv.remove(client, space, key, { ifMatch: value.etag });
+        if (!await confirmByWord({ title: words.removeTitle(name), text: words.removeText, word, action: words.remove, run })) return;
+        say(words.removed(name));
+        reload();
+      };
+      return [text === null ? h("p", { class: "dim" }, value.body.length > MOST_SHOWN_BYTES ? words.long : words.notText) : h("pre", { class: "value", tabIndex: 0 }, text),
+        facts([[words.size, size(value.body.length)], [words.type, value.contentType ?? words.noType], [words.version, h("code", {}, value.etag)]]),
+        h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove),
+          h("button", { on: { click: () => download(value.body, name) } }, words.download),
+          text !== null && h("button", { class: "primary", on: { click: change } }, words.edit))];
+    }, { lines: 4 });
+    return body;
+  });
+}
+
+/** @param {Uint8Array} bytes @returns {string | null} null for what is no text that a field keeps as it is */
+function textOf(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return /[\0\r]/.test(text) ? null : text; // a field makes other line ends of these
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Edit a text, or write a new one. What another party wrote meanwhile is shown beside it, and one of the two is chosen.
+ * @param {Client} client @param {string} space @param {{ key: string, body: string, etag: string | null, contentType?: string | null }} given
+ * @param {() => void} reload
+ */
+function edit(client, space, given, reload) {
+  const isNew = given.etag === null;
+  let { etag } = given;
+  const key = textField({ name: "key", label: words.key, hint: words.keyHint, mono: true, value: isNew ? kv.nameOf(given.key) : "",
+    check: (said) => (said && !said.endsWith("/") && !/(^|\/)\.{1,2}(\/|$)/.test(said) ? "" : words.keyBad) });
+  const body = textField({ name: "body", label: words.body, rows: 12, mono: true, value: given.body });
+  const other = h("div", { role: "alert" });
+  /** @type {ReturnType<typeof form>} */
+  let made;
+  return openDialog(isNew ? words.createTitle : words.editTitle(kv.nameOf(given.key)), (close) => {
+    made = form({ fields: isNew ? [key, body] : [body], action: words.save, cancel: close, submit: async (said) => {
+      const target = isNew ? kv.keyOf(said.key) : given.key;
+      fill(other);
+      try {
+        const conditions = etag === null ? { ifAbsent: true } : { ifMatch: etag };
+        await kv.put(client, space, target, said.body, { type: given.contentType ?? undefined, ...conditions });
+      } catch (error) {
+        if (/** @type {any} */ (error).code !== "conflict") throw error;
+        await showOther(target);
+        return;
+      }
+      close();
+      say(words.saved(kv.nameOf(target)));
+      reload();
+    } });
+    return h("div", { class: "stack" }, made.element, other);
+  }, { mayClose: () => made.mayClose() });
+
+  /** @param {string} target */
+  async function showOther(target) {
+    const now = await kv.get(client, space, target).catch((error) => {
+      if (error.code !== "not-found") throw error;
+      return null;
+    });
+    etag = now?.etag ?? null;
+    const text = now && textOf(now.body);
+    const theirs = () => { body.input.value = text ?? ""; fill(other); body.input.focus(); };
+    fill(other, h("div", { class: "banner warn" }, icon("warning"), h("div", {}, h("strong", {}, now ? words.conflict : words.gone),
+      h("p", {}, now ? words.conflictText : words.goneText), now && h("pre", { class: "value", tabIndex: 0 }, text ?? words.notText),
+      typeof text === "string" && h("button", { type: "button", on: { click: theirs } }, words.theirs))));
+  }
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes @param {string} name */
+function download(bytes, name) {
+  // Of no type that a browser would show: what others stored is never a page of this origin.
+  const url = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
+  h("a", { href: url, download: name.split("/").at(-1) || "value" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** Upload files one after the other, each with its progress. @param {Client} client @param {string} space @param {string} path @param {File[]} files @param {() => void} reload */
+function send(client, space, path, files, reload) {
+  const leaving = new AbortController();
+  return openDialog(words.uploading(files.length), (close) => {
+    const lines = files.map((file) => ({ file, line: h("li", { class: "stack tight" }) }));
+    const done = h("button", { type: "button", class: "primary", disabled: true, on: { click: close } }, words.close);
+    /** @param {{ file: File, line: HTMLElement }} one @param {boolean} [isSure] */
+    const put = async ({ file, line }, isSure) => {
+      const { element, moved } = progressBar(file.name);
+      fill(line, h("div", { class: "row spread" }, h("span", { class: "mono" }, file.name), h("span", { class: "dim small" }, size(file.size))), element);
+      const again = (/** @type {boolean} */ sure) => h("button", { type: "button", on: { click: () => put({ file, line }, sure) } }, sure ? words.replace : words.again);
+      try {
+        if (file.size > kv.MAX_VALUE_BYTES) throw Object.assign(new Error(), { code: "too-large", hint: words.most(size(kv.MAX_VALUE_BYTES)) });
+        // Read first: a file that changes while it is sent would be stored as what it never was.
+        const bytes = new Uint8Array(await file.arrayBuffer());
+        await kv.put(client, space, path + kv.keyOf(file.name), bytes, { type: file.type || "application/octet-stream", ifAbsent: !isSure,
+          onProgress: moved, signal: leaving.signal });
+        element.replaceWith(h("span", { class: "chip good" }, words.uploaded));
+        say(words.uploadedOne(file.name));
+      } catch (error) {
+        if (leaving.signal.aborted) return;
+        const isThere = /** @type {any} */ (error).code === "conflict";
+        element.replaceWith(isThere ? h("div", { class: "row spread" }, h("span", {}, words.isThere), again(true)) : h("div", { class: "stack tight" }, failure(error), again(false)));
+      }
+    };
+    (async () => {
+      for (const one of lines) if (!leaving.signal.aborted) await put(one);
+      done.disabled = false;
+      if (!leaving.signal.aborted) done.focus();
+    })();
+    return h("div", { class: "stack" }, h("ul", { class: "uploads", role: "list" }, lines.map(({ line }) => line)), h("div", { class: "actions" }, done));
+  }).finally(() => { leaving.abort(); reload(); });
+}
+

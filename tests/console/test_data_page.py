@@ -1,0 +1,136 @@
+"""The page of values: what is stored in a space, seen, changed, uploaded and deleted by a person."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage, console_page
+from playwright.async_api import expect
+
+from node.processes.embedded import EmbeddedNode
+from sealspace.client import Client
+
+PAGE = b"<script>document.title = 'taken'</script>"
+
+
+@pytest.fixture
+def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
+    with console_page(browser, node.url, wallet=wallet) as opened:
+        yield opened
+        # Chromium reports each refused condition as an error of its own.
+        assert [fault for fault in opened.faults() if "status of 412" not in fault] == []
+
+
+@pytest.fixture
+def data(console: ConsolePage) -> ConsolePage:
+    """The page of values, its owner signed in."""
+    console.sign_in()
+    console.click("Data", role="link")
+    return console
+
+
+def test_a_text_and_what_another_party_makes_of_it(
+    data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """It is written, found in its folder, edited; what changed meanwhile is shown, and nothing typed is lost."""
+    data.see("Nothing is stored here")
+    data.shot("data-empty")
+    data.click("New text", within="header >> nth=-1")
+    data.type("Name", "notes/")
+    data.click("Save", within="dialog")
+    data.see("Type a name that does not end with a slash")
+    data.type("Name", "notes/two words.txt")
+    data.type("Text", "mine")
+    data.click("Save", within="dialog")
+    data.see("notes/two words.txt is saved")
+    data.click("Show folder notes/")
+    data.click("Open two words.txt")
+    data.see("text/plain;charset=UTF-8")
+    data.click("Edit", within="dialog")
+    data.type("Text", "mine, longer")
+
+    async def write(body: bytes) -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.kv().put("notes/two%20words.txt", body, content_type="text/plain")
+
+    async def read() -> bytes:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            return (await client.kv().get("notes/two%20words.txt")).body
+
+    browser.run(write(b"theirs"))
+    data.click("Save", within="dialog")
+    data.see("It was changed in the meantime")
+    data.run(expect(data.tab.locator("pre")).to_have_text("theirs"))
+    data.run(expect(data.tab.get_by_label("Text", exact=True)).to_have_value("mine, longer"))
+    assert browser.run(read()) == b"theirs"
+    data.shot("data-conflict")
+    data.click("Save", within="dialog")
+    data.see("notes/two words.txt is saved")
+    assert browser.run(read()) == b"mine, longer"
+    data.click("Open two words.txt")
+    data.click("Delete", within="dialog")
+    data.type("Type two words.txt to confirm", "two words.txt")
+    data.click("Delete", within="dialog")
+    data.see("Nothing is stored here")
+
+
+def test_files_go_up_and_come_down(
+    data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path
+) -> None:
+    """Bytes stay what they were, a name that is taken is not overwritten unasked, and a stored page is never run."""
+    (tmp_path / "page.html").write_bytes(PAGE)
+    (tmp_path / "bytes").write_bytes(bytes(range(256)) * 512)
+    chosen = data.tab.locator("input[type=file]")
+    data.run(chosen.set_input_files([tmp_path / "page.html", tmp_path / "bytes"]))
+    data.see("bytes is stored")
+    data.shot("data-upload")
+    data.click("Close", within="dialog .actions")
+    data.see("128.0 KiB of 1024.0 MiB stored")
+    data.run(chosen.set_input_files([tmp_path / "page.html"]))
+    data.see("There is a value of this name.")
+    data.click("Replace it")
+    data.see("page.html is stored")
+    data.click("Close", within="dialog .actions")
+    data.shot("data")
+    data.click("Open page.html")
+    data.run(expect(data.tab.locator("pre")).to_have_text(PAGE.decode()))
+    data.shot("data-value")
+
+    async def downloaded() -> bytes:
+        async with data.tab.expect_download() as begun:
+            await data.tab.get_by_role("button", name="Download").click()
+        return Path(await (await begun.value).path()).read_bytes()
+
+    assert data.run(downloaded()) == PAGE
+    assert data.run(data.tab.title()).startswith("Data")
+    data.click("Close", within="dialog header")
+    data.click("Open bytes")
+    data.see("The value is no text")
+
+
+def test_another_space_needs_the_wallet(
+    data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """A space that the session does not hold says so; one signature gives the right to it, and to nothing else."""
+
+    async def made() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.delegations.add_right(wallet.signer, client.spaces().rights)
+            await client.spaces().create("photos")
+
+    browser.run(made())
+    data.open("data?space=photos")
+    data.see("This session has no right to photos")
+    data.shot("data-no-right")
+    before = len(wallet.asked)
+    data.click("Allow it")
+    data.click("Test Wallet example.wallet", within="dialog")
+    data.see("Nothing is stored here")
+    assert len(wallet.asked) == before + 1
+    data.open("data?space=nowhere")
+    data.see("You have no space nowhere")
