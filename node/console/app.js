@@ -36,7 +36,7 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
   { path: "requests", group: "access", icon: "inbox", load: soon },
   { path: "grants", group: "access", icon: "share", load: soon },
-  { path: "activity", group: "access", icon: "clock", load: soon },
+  { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
   { path: "programs", group: "space", icon: "code", load: soon },
   { path: "terminal", group: "node", icon: "terminal", load: soon },

@@ -172,6 +172,52 @@ export const owner = {
   otherHint: (did) => `Choose the account of this session: ${did}`,
 };
 
+export const activity = {
+  title: "Activity",
+  lead: "Each time the node opened something for you or for others. The node signed every line, and the console has checked the signatures.",
+  emptyTitle: "Nothing has been opened yet",
+  empty: "As soon as you or a program opens a secret, a receipt appears here.",
+  noneTitle: "Nothing matches",
+  none: "No receipt fits these filters. Your own reads are shown with everybody.",
+  find: "Find a secret or a receiver",
+  who: "Who",
+  others: "Others",
+  everybody: "Everybody, you too",
+  since: "Since",
+  periods: /** @type {[string, number][]} */ ([["All times", 0], ["Last 24 hours", 86400], ["Last 7 days", 604800], ["Last 30 days", 2592000]]),
+  columns: { time: "When", why: "Why", secret: "Secret", to: "To" },
+  you: "You",
+  notNamed: "not named",
+  /** @type {Record<string, string>} */
+  grounds: { owner: "you", owner_session: "you", attested: "proved its code", off: "no proof" },
+  /** @type {Record<string, string>} */
+  groundTexts: {
+    owner: "You asked, with your own key.",
+    owner_session: "You asked, with a session that you signed.",
+    attested: "You granted it, and the code that asked proved what it is.",
+    off: "You granted it; this node demanded no proof of code.",
+  },
+  open: "Open",
+  /** @param {string} when */
+  openOf: (when) => `Open the receipt of ${when}`,
+  release: "A release",
+  grants: "By these grants",
+  ownRight: "none: your own right",
+  download: "Download",
+  downloadAll: "Download all",
+  allFile: "receipts.json",
+  verify: "Verify",
+  holds: "The receipt holds",
+  proves: "Your node signed it, and keeps every document that it names, unchanged. So the node authorised this release then, for these reasons.",
+  provesNot: "It does not prove that the answer arrived, and the quote was judged by the node. To judge it yourself, without the node:",
+  /** @param {string} digest @param {string} did */
+  command: (digest, did) => `sealspace receipts list --out DIR && sealspace receipts verify DIR/receipts/${digest}.json --node-did ${did}`,
+  /** @param {number} shown @param {number} all */
+  count: (shown, all) => `${shown} of ${all} ${all === 1 ? "receipt" : "receipts"}`,
+  /** @param {number} n */
+  tooMany: (n) => `Only the ${n.toLocaleString("en")} oldest receipts are shown. The command line has all: sealspace receipts list`,
+};
+
 export const data = {
   title: "Data",
   lead: "What your applications store, as it is. Secrets are sealed, and have a page of their own.",
@@ -206,6 +252,8 @@ export const data = {
   kilobytes: (n) => `${n.toFixed(1)} KiB`,
   /** @param {number} n */
   megabytes: (n) => `${n.toFixed(1)} MiB`,
+  /** @param {number} n */
+  gigabytes: (n) => `${n.toFixed(1)} GiB`,
   /** @param {string} name */
   noSpace: (name) => `You have no space ${name}`,
   noSpaceText: "Choose one of your spaces above.",

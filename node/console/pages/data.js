@@ -1,6 +1,7 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
+import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { banner, emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
@@ -28,7 +29,8 @@ const SECRETS = "secrets"; // sealed there; the page of secrets opens them
 
 /** @param {number} bytes */
 const size = (bytes) =>
-  bytes < 1024 ? words.bytes(bytes) : bytes < MEGABYTE ? words.kilobytes(bytes / 1024) : words.megabytes(bytes / MEGABYTE);
+  bytes < 1024 ? words.bytes(bytes) : bytes < MEGABYTE ? words.kilobytes(bytes / 1024)
+    : bytes < 1024 * MEGABYTE ? words.megabytes(bytes / MEGABYTE) : words.gigabytes(bytes / MEGABYTE / 1024);
 
 /** @param {import("../app.js").Context} context */
 export async function render(context) {
@@ -162,7 +164,7 @@ function openValue(client, space, key, reload) {
       return [text === null ? h("p", { class: "dim" }, value.body.length > MOST_SHOWN_BYTES ? words.long : words.notText) : h("pre", { class: "value", tabIndex: 0 }, text),
         facts([[words.size, size(value.body.length)], [words.type, value.contentType ?? words.noType], [words.version, h("code", {}, value.etag)]]),
         h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove),
-          h("button", { on: { click: () => download(value.body, name) } }, words.download),
+          h("button", { on: { click: () => download(value.body, name.split("/").at(-1) || "value") } }, words.download),
           text !== null && h("button", { class: "primary", on: { click: change } }, words.edit))];
     }, { lines: 4 });
     return body;
@@ -225,14 +227,6 @@ function edit(client, space, given, reload) {
       h("p", {}, now ? words.conflictText : words.goneText), now && h("pre", { class: "value", tabIndex: 0 }, text ?? words.notText),
       typeof text === "string" && h("button", { type: "button", on: { click: theirs } }, words.theirs))));
   }
-}
-
-/** @param {Uint8Array<ArrayBuffer>} bytes @param {string} name */
-function download(bytes, name) {
-  // Of no type that a browser would show: what others stored is never a page of this origin.
-  const url = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
-  h("a", { href: url, download: name.split("/").at(-1) || "value" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /** Upload files one after the other, each with its progress. @param {Client} client @param {string} space @param {string} path @param {File[]} files @param {() => void} reload */

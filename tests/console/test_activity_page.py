@@ -1,0 +1,55 @@
+"""The page of receipts: who got what, checked by the browser."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage, console_page
+from playwright.async_api import expect
+
+from node.processes.embedded import EmbeddedNode
+
+
+@pytest.fixture
+def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
+    with console_page(browser, node.url, wallet=wallet) as opened:
+        yield opened
+        assert opened.faults() == []
+
+
+def test_own_reads_leave_receipts(console: ConsolePage, wallet: BrowserWallet) -> None:
+    """A secret that was revealed is on the page; its receipt verifies, and is saved as the node signed it."""
+    console.sign_in()
+    console.click("Activity", role="link")
+    console.see("Nothing has been opened yet")
+    console.shot("activity-empty")
+    console.click("Secrets", role="link")
+    console.click("Add a secret", within="header >> nth=-1")
+    console.type("Name", "API_KEY")
+    console.type("Value", "open sesame")
+    console.click("Seal and save", within="dialog")
+    console.click("Open API_KEY")
+    console.click("Reveal")
+    console.run(expect(console.tab.locator("output")).to_have_text("open sesame"))
+    console.click("Close", within="dialog header")
+    console.click("Activity", role="link")
+    console.see("Nothing matches")
+    console.run(console.tab.get_by_label("Who").select_option("all"))
+    console.see("1 of 1 receipt")
+    console.shot("activity")
+    console.run(console.tab.get_by_role("button", name="Open the receipt of").click())
+    console.click("Verify")
+    console.see("The receipt holds")
+    console.shot("activity-receipt")
+
+    async def saved() -> bytes:
+        async with console.tab.expect_download() as begun:
+            await console.tab.get_by_role("button", name="Download", exact=True).click()
+        return Path(await (await begun.value).path()).read_bytes()
+
+    receipt = json.loads(console.run(saved()))
+    assert (receipt["owner"], receipt["ground"]) == (wallet.signer.did, "owner_session")
+    assert b"open sesame" not in json.dumps(receipt).encode()
