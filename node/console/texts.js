@@ -311,8 +311,6 @@ export const pages = {
   all: {
     requests: { title: "Requests", lead: "What programs ask of you.", command: "sealspace grant request --help" },
     grants: { title: "Grants", lead: "Who may use what, and until when.", command: "sealspace grant list" },
-    activity: { title: "Activity", lead: "Which keys the node released, to whom.", command: "sealspace receipts list" },
-    data: { title: "Data", lead: "Values of your spaces.", command: "sealspace kv list" },
     programs: { title: "Programs", lead: "Code that runs with your secrets.", command: "sealspace backend --help" },
     terminal: { title: "Command line", lead: "Sign in a terminal from this browser.", command: "sealspace login" },
   },

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import CHROMIUM, CHROMIUM_ABSENT, Browser, BrowserWallet, Page, browsing
+from console_stage import ConsolePage, console_page
 from engines import store_at
 
 from capabilities.signatures import WalletSigner
@@ -47,3 +48,11 @@ def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterato
 def signer(wallet: BrowserWallet) -> WalletSigner:
     """The key of the page's wallet."""
     return wallet.signer
+
+
+@pytest.fixture
+def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
+    with console_page(browser, node.url, wallet=wallet) as opened:
+        yield opened
+        assert opened.faults() == []

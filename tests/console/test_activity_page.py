@@ -1,23 +1,11 @@
 """The page of receipts: who got what, checked by the browser."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from browser import Browser, BrowserWallet
-from console_stage import ConsolePage, console_page
+from browser import BrowserWallet
+from console_stage import ConsolePage
 from playwright.async_api import expect
-
-from node.processes.embedded import EmbeddedNode
-
-
-@pytest.fixture
-def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
-    with console_page(browser, node.url, wallet=wallet) as opened:
-        yield opened
-        assert opened.faults() == []
 
 
 def test_own_reads_leave_receipts(console: ConsolePage, wallet: BrowserWallet) -> None:

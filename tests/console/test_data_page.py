@@ -1,26 +1,16 @@
 """The page of values: what is stored in a space, seen, changed, uploaded and deleted by a person."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Browser, BrowserWallet
-from console_stage import ConsolePage, console_page
+from console_stage import ConsolePage
 from playwright.async_api import expect
 
 from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
 PAGE = b"<script>document.title = 'taken'</script>"
-
-
-@pytest.fixture
-def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
-    with console_page(browser, node.url, wallet=wallet) as opened:
-        yield opened
-        # Chromium reports each refused condition as an error of its own.
-        assert [fault for fault in opened.faults() if "status of 412" not in fault] == []
 
 
 @pytest.fixture

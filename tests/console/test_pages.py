@@ -1,21 +1,9 @@
 """The pages of the console in a browser, at a node, with a wallet: what a person does, sees, and may rely on."""
 
-from collections.abc import Iterator
-
 import pytest
-from browser import Browser, BrowserWallet
-from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
+from browser import BrowserWallet
+from console_stage import AXE, AXE_ABSENT, ConsolePage
 from playwright.async_api import Route, expect
-
-from node.processes.embedded import EmbeddedNode
-
-
-@pytest.fixture
-def console(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet; at the end nothing was refused by the policy or went elsewhere."""
-    with console_page(browser, node.url, wallet=wallet) as opened:
-        yield opened
-        assert opened.faults() == []
 
 
 def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:

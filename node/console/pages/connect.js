@@ -2,12 +2,11 @@
 import { fill, h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
-import { failure, skeleton } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { copyButton } from "../parts/values.js";
+import { walletChoices } from "../parts/wallet_choices.js";
 import { connect as words } from "../texts.js";
 import { signIn } from "../wire/session.js";
-import { connect, discover } from "../wire/wallets.js";
 
 export const title = words.title;
 
@@ -15,8 +14,6 @@ const PHRASE_CHARS = 36;
 
 /** @param {import("../app.js").Context} context */
 export function render(context) {
-  const list = h("ul", { class: "choices", role: "list" });
-  const failed = h("div", { role: "alert" });
   /** @param {import("../wire/wallets.js").Owner} owner */
   const enter = async (owner) => {
     context.signedIn(await signIn(owner));
@@ -24,38 +21,9 @@ export function render(context) {
     context.go(context.parameters.get("to") || "secrets");
   };
 
-  /** @param {import("../wire/wallets.js").WalletInfo} info */
-  function walletButton(info) {
-    const note = h("small", { "aria-live": "polite" }, info.rdns);
-    const use = async () => {
-      button.setAttribute("aria-busy", "true");
-      note.textContent = words.waiting;
-      fill(failed);
-      try {
-        await enter(await connect(info));
-      } catch (error) {
-        if (!context.signal.aborted) fill(failed, failure(error, use));
-      } finally {
-        button.removeAttribute("aria-busy");
-        note.textContent = info.rdns;
-      }
-    };
-    const button = h("button", { on: { click: use } }, icon("key"), h("span", {}, info.name, note));
-    return h("li", {}, button);
-  }
-
-  async function search() {
-    fill(list, h("li", {}, skeleton(2)));
-    const found = await discover();
-    if (context.signal.aborted) return;
-    const again = h("button", { on: { click: search } }, icon("search"), h("span", {}, words.again, h("small", {}, words.noneText)));
-    fill(list, found.length ? found.map(walletButton) : h("li", {}, h("p", { class: "dim" }, words.none), again));
-  }
-  search();
-
   return h("div", { class: "page welcome" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
-    h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), list, failed, h("p", { class: "small dim" }, words.terms)),
+    h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), walletChoices(enter, context.signal), h("p", { class: "small dim" }, words.terms)),
     h("section", { class: "panel", "aria-label": words.phrase }, h("ul", { class: "choices", role: "list" },
       choice("inbox", words.phrase, words.phraseHint, () => askPhrase(enter)),
       choice("plus", words.make, words.makeHint, () => showPhrase(enter)))),
