@@ -1,5 +1,5 @@
 // @ts-check
-import { fill, h, icon } from "../elements.js";
+import { h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
 import { say } from "../parts/toast.js";

@@ -5,15 +5,20 @@ import { nav } from "../texts.js";
 /** @typedef {{ path: string, group: keyof typeof nav.groups, icon: any, load: () => Promise<any> }} Place */
 
 /**
- * Draw the places, the current one marked.
+ * Draw the places once, and mark the current one. Links stay the same elements: a click on one that is replaced between
+ * press and release would be lost.
  * @param {HTMLElement} element @param {Place[]} places @param {string} current path
  */
 export function navigation(element, places, current) {
-  const groups = Object.entries(nav.groups).map(([group, title]) => {
-    const items = places.filter((place) => place.group === group);
-    return items.length > 0 && h("div", {}, h("h2", { "aria-hidden": "true" }, title), h("ul", { "aria-label": title }, items.map((place) =>
-      h("li", {}, h("a", { href: `#/${place.path}`, "aria-current": place.path === current ? "page" : null },
-        icon(place.icon), /** @type {any} */ (nav)[place.path])))));
-  });
-  fill(element, groups);
+  if (!element.childElementCount) {
+    fill(element, Object.entries(nav.groups).map(([group, title]) => {
+      const items = places.filter((place) => place.group === group);
+      return items.length && h("section", { "aria-label": title }, h("h2", { "aria-hidden": "true" }, title), h("ul", {}, items.map((place) =>
+        h("li", {}, h("a", { href: `#/${place.path}` }, icon(place.icon), /** @type {any} */ (nav)[place.path])))));
+    }));
+  }
+  for (const link of element.querySelectorAll("a")) {
+    if (link.getAttribute("href") === `#/${current}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
 }
