@@ -229,7 +229,7 @@ def test_keyboard_and_narrow(console: ConsolePage) -> None:
     console.run(expect(console.tab.get_by_role("link", name="Activity")).to_be_hidden())
     console.click("Menu")
     console.click("Activity", role="link")
-    console.see("Each time the node opened something")
+    console.see("Sign in to see this page")
     console.run(expect(console.tab.get_by_role("link", name="Activity")).to_be_hidden())
     console.click("Light or dark")
     console.open("node")
