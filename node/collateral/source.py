@@ -1,7 +1,7 @@
 """The service that collateral is fetched from, named by the settings; without one nothing is fetched.
 
 Example:
-    source = configured_source(config.collateral, clock=clock)
+    source = configured_source(config.collateral)
     if source is not None:
         fetched = await source.fetch(fmspc, "platform")
 """
@@ -11,16 +11,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from capabilities.ambient import Clock
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral as Document
-from tee_backend.attestation.collateral_fetcher import CollateralFetcher
-from tee_backend.attestation.evaluation_numbers import (
-    Evaluation,
-    EvaluationNumbers,
-    check_edition,
-    verify_evaluation_numbers,
-)
+from tee_backend.attestation.evaluation_numbers import Evaluation, check_edition, verify_evaluation_numbers
 from tee_backend.attestation.pcs import INTEL_ROOT_CRL_URL, INTEL_SERVICE_URL, CollateralService, ServiceSettings
 from tee_backend.attestation.refresh import RefreshRules
 from tee_backend.attestation.trust_root import TrustRoot
@@ -33,30 +26,31 @@ MAX_NAME_CHARS: Final = 255
 class CollateralSource:
     """Fetches documents; what it returns is not trusted before it is verified.
 
+    Each request has a connection of its own: a document is fetched once a day.
+
     Args:
         settings: which service.
-        clock: measures how long failures are remembered.
         checks_numbers: whether the list of evaluation numbers is fetched too.
 
     Attributes:
         name: the service's host, for the log and for clients that ask for the source of a document.
     """
 
-    def __init__(self, settings: ServiceSettings, *, clock: Clock, checks_numbers: bool) -> None:
-        self._service = _Connecting(settings)
-        self._fetcher = CollateralFetcher(self._service, clock=clock)
+    def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
+        self._settings = settings
         self._checks_numbers = checks_numbers
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
     async def fetch(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        """Fetch one document (AT30, AT32).
+        """Fetch one document (AT30).
 
         Raises:
             CollateralServiceFailed: see `pcs.CollateralService.collateral`.
         Does not check:
             Signatures, windows, and whether it is newer than the stored one.
         """
-        return await self._fetcher.fetch(fmspc, ca)
+        async with aiohttp.ClientSession() as session:
+            return await CollateralService(session, self._settings).collateral(fmspc, ca)
 
     async def check_edition(self, document: Document, *, root: TrustRoot, now: float) -> Evaluation | None:
         """Refuse a document of an edition that was replaced, where the settings require that (AT33).
@@ -73,28 +67,14 @@ class CollateralSource:
         """
         if not self._checks_numbers:
             return None
-        numbers = await self._service.evaluation_numbers()
+        async with aiohttp.ClientSession() as session:
+            numbers = await CollateralService(session, self._settings).evaluation_numbers()
         verify_evaluation_numbers(numbers, root=root, root_crl=document.root_crl, now=now)
         check_edition(document, numbers, now=now)
         return numbers.following(document.tcb_info.evaluation_number)
 
 
-class _Connecting:
-    """Opens a new connection for each request: a document is fetched once a day."""
-
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._settings = settings
-
-    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Document:
-        async with aiohttp.ClientSession() as session:
-            return await CollateralService(session, self._settings).collateral(fmspc, ca)
-
-    async def evaluation_numbers(self) -> EvaluationNumbers:
-        async with aiohttp.ClientSession() as session:
-            return await CollateralService(session, self._settings).evaluation_numbers()
-
-
-def configured_source(settings: Collateral, *, clock: Clock) -> CollateralSource | None:
+def configured_source(settings: Collateral) -> CollateralSource | None:
     """Return the service that the settings name; None: nothing is fetched."""
     if settings.service_url is None:
         return None
@@ -106,7 +86,7 @@ def configured_source(settings: Collateral, *, clock: Clock) -> CollateralSource
         update=settings.update,
         timeout_s=settings.timeout_s,
     )
-    return CollateralSource(service, clock=clock, checks_numbers=settings.check_numbers)
+    return CollateralSource(service, checks_numbers=settings.check_numbers)
 
 
 def refresh_rules(settings: Collateral) -> RefreshRules:

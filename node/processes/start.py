@@ -92,7 +92,7 @@ async def claim_store(
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         kept=DocumentCache(),
-        collateral_source=configured_source(config.collateral, clock=clock),
+        collateral_source=configured_source(config.collateral),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=_public_rates(config.public_spaces),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),

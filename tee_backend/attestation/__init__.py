@@ -6,7 +6,6 @@ Modules:
     challenge: nonces that are recognised without being stored.
     claims: what the verifier library says, compared with our own reading.
     collateral: the signed documents that a quote is judged by.
-    collateral_fetcher: one fetch at a time for each platform family.
     collateral_trust: windows, signers and signatures of collateral.
     errors: the error tree of this package.
     evaluation_numbers: which edition of the TCB levels is in force.

@@ -51,6 +51,8 @@ ASK_AGAIN_S: Final = 15
 """The wait reported to a backend whose platform's document is about to be fetched: a round comes every few seconds."""
 WARNED_BEFORE_S: Final = 30 * 86_400.0
 """How long before machines are judged by the next edition the operator is notified daily: some will be outdated."""
+UNKNOWN_FOR_S: Final = 3600.0
+"""How long a family stays unknown, whatever the settings: new ones appear a few times a year."""
 _FIRST_RETRY_S: Final = 60.0
 
 
@@ -139,7 +141,9 @@ async def _note(services: Services, due: _Due, state: CollateralState | None) ->
 def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
     """Return how long the service is not called: longer each time, and as long as it asks for (AT31, AT32)."""
     asked_for = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
-    if is_wish and not isinstance(error, PlatformUnknown):
+    if isinstance(error, PlatformUnknown):  # AT32
+        retry_s = max(retry_s, UNKNOWN_FOR_S)
+    elif is_wish:
         retry_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), retry_s)
     return max(retry_s, asked_for or 0.0)
 

@@ -25,13 +25,13 @@ from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 def test_no_service_by_default() -> None:
     """A node without that setting fetches nothing (AT18)."""
-    assert configured_source(load_config(environment={}).collateral, clock=FixedClock()) is None
+    assert configured_source(load_config(environment={}).collateral) is None
 
 
 @pytest.mark.parametrize("url", [INTEL_SERVICE_URL, INTEL_SERVICE_URL + "/", "http://127.0.0.1:8081/pccs/"])
 def test_a_service_is_named_by_its_host(url: str) -> None:
     """What is shown of a service is its host."""
-    source = configured_source(Collateral(service_url=url), clock=FixedClock())
+    source = configured_source(Collateral(service_url=url))
     assert source is not None
     assert source.name == ("127.0.0.1" if "127" in url else "api.trustedservices.intel.com")
 

@@ -85,9 +85,10 @@ async def test_without_a_service_nothing_is_wished_for(staying: Stay) -> None:
         assert await families(here) == []
 
 
-async def test_a_family_that_the_service_does_not_know(staying: Stay, pcs: PcsSimulator) -> None:
+@pytest.mark.parametrize("retry_s", [60, 3600])
+async def test_a_family_that_the_service_does_not_know(staying: Stay, pcs: PcsSimulator, retry_s: int) -> None:
     """It is asked for once an hour, however many quotes name it, and the backend is told to wait that long (AT32)."""
-    async with staying(with_collateral=False, fetching=asking(pcs)) as here:
+    async with staying(with_collateral=False, fetching=asking(pcs, retry_s=retry_s)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         await hand_in(here, delegate, owner, here.platform)
         for _ in range(3):
