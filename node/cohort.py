@@ -7,11 +7,6 @@ far as it is at three places: before its token is read, before the store is read
 that is alone continues at once.
 
 This changes the time at which something happens and nothing else: no stage relies on what was read before a yield.
-
-Example:
-    cohort.arrived(1)
-    await cohort.yield_to_cohort()
-    cohort.answered(1)
 """
 
 import types

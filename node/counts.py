@@ -2,10 +2,6 @@
 
 Code that answers requests imports this module only; `node.metrics` implements the interface, in a worker that has an
 address for metrics.
-
-Example:
-    if services.tally is not None:
-        services.tally.answered("kv_get", 200, began_ns)
 """
 
 from typing import Literal, Protocol

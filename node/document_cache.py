@@ -3,10 +3,6 @@
 A release that finds everything here neither reads nor writes a document (RC8, RC13). Nothing that a decision depends on
 is cached, only digests of what is already durable; every process fills its own cache. A document is kept as long as
 the receipts of the last span in which it was referred to, so the cache is cleared at each new span and filled again.
-
-Example:
-    if not services.kept.has_policy(digest): ...  # read the store, and write what is missing
-    services.kept.note(span, policies=digests, judged=judged)  # when the commit is durable
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,4 @@
-"""The listening socket: bound once, passed to every worker.
-
-Example:
-    with bind_socket("127.0.0.1", 0) as bound:
-        url_of(bound)  # "http://127.0.0.1:43121"
-"""
+"""The listening socket: bound once, passed to every worker."""
 
 import errno
 import os

@@ -6,10 +6,6 @@ caller sent. Messages of libraries are logged as templates without arguments for
 hundred bytes of an over-long header, which is a credential, into a message.
 
 Writing a line needs only memory: no import, no file. It works while a process has no file descriptor left.
-
-Example:
-    configure_logs("info")
-    log_event("worker-ready", workers=2)
 """
 
 import json

@@ -1,9 +1,4 @@
-"""Rate limits for each client: token buckets in memory, a bounded number of them in each worker.
-
-Example:
-    rates = Rates(per_minute=60)
-    rates.take("192.0.2.7", now=clock.now())
-"""
+"""Rate limits for each client: token buckets in memory, a bounded number of them in each worker."""
 
 import ipaddress
 import math

@@ -2,10 +2,6 @@
 
 A code says what went wrong and nothing about HTTP. Status, title and hint of every code, of these errors and of those
 that the packages below raise, are in one table: `node/http/messages/refusals.py`.
-
-Example:
-    class SpaceExists(Refusal):
-        code = "space-exists"
 """
 
 from typing import ClassVar

@@ -3,10 +3,6 @@
 The first start writes the record from the configuration. Later a configuration may be stricter than the record, never
 looser: the ability to start a process with other flags must not open keys. `sealspace admin release set` changes the
 record, everywhere at once, and writes an audit record (RL16).
-
-Example:
-    record = await recorded_release(services.store)
-    terms = in_force(services.config.release, record)
 """
 
 from dataclasses import replace

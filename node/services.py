@@ -1,9 +1,4 @@
-"""The dependencies of every handler and operation; made once for each process and passed on, never global.
-
-Example:
-    services = request.app[SERVICES]
-    services.clock.now()
-"""
+"""The dependencies of every handler and operation; made once for each process and passed on, never global."""
 
 from dataclasses import dataclass, field
 

@@ -1,10 +1,6 @@
 """Terms of release outside the store: a trust root, a policy or collateral in a file, key providers.
 
 The operator's settings and commands name them, and also the owner's commands, which have no settings.
-
-Example:
-    root = read_trust_root(Path("root.pem"))
-    providers = key_providers_named(["kms"], where="--key-provider")
 """
 
 from collections.abc import Collection

@@ -2,9 +2,6 @@
 
 A swept row leaves a tombstone for a day, so the beginning of such a range is mostly tombstones; reading continues past
 them.
-
-Example:
-    for key, record in await rows_until(store, EXPIRY_PREFIX, micros8(now), limit=64): ...
 """
 
 from .store.contract import Range, Record, Store

@@ -2,9 +2,6 @@
 
 The node DID names the store, not the machine: every worker and machine on one store shares one root secret. A copy of a
 store under another secret, or another store under this one, must not start.
-
-Example:
-    identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
 """
 
 from dataclasses import dataclass

@@ -60,10 +60,6 @@ Paths contain no 0xFF (they are UTF-8), so no row of a value collides with one t
 follows the path that ends there: rows of a group are in the order of their paths, whatever the length. `expiry8` is
 microseconds; `newest8` counts them down, so that later times come first and no time last. `cid59` is the text of a cid;
 equal times are in its order.
-
-Example:
-    key = mark_key(content_key)
-    heads = Range(prefix=values_prefix(space16("tinycloud:key:z6Mk…:default")))
 """
 
 from functools import lru_cache

@@ -6,10 +6,6 @@ compares the expiry with its own clock: two can hold the lease if their clocks d
 holder was suspended. Work under a lease must therefore do no harm when two processes do it.
 
 An expiry further ahead than a lease lasts was written by a clock that was ahead, and counts as no holder's (ST10).
-
-Example:
-    lease = Lease(store, owner=entropy.token(16), ttl_s=120)
-    if await lease.take(now=clock.now()): ...
 """
 
 from collections.abc import Mapping

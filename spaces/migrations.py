@@ -10,9 +10,6 @@ migration continues there, and when several processes work at once each row is m
 The last commit removes the place; while it exists, no process serves.
 
 A row that does not decode stays as it is, and is logged.
-
-Example:
-    await bring_up(store)
 """
 
 import logging

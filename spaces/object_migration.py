@@ -3,9 +3,6 @@
 No node may run meanwhile. An interrupted move continues when it is run again: a body has its name in the target only
 when it is complete and has its digest. The store records the target as the place of the bodies when all are there;
 until then every node looks for them in the source. The source is left as it is.
-
-Example:
-    moved = await move_bodies(store, files, bucket, to="s3://bodies/node-1", progress=print)
 """
 
 from collections.abc import AsyncIterator, Callable

@@ -1,8 +1,4 @@
-"""What one check of `sealspace doctor` found.
-
-Example:
-    Diagnosis("clock", OK, "right to the second").lines()
-"""
+"""What one check of `sealspace doctor` found."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

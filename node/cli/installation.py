@@ -1,8 +1,4 @@
-"""Checks of `sealspace doctor` that need neither a node nor an owner: Python, packages, clock, proxies.
-
-Example:
-    for diagnosis in installation(): print_lines(*diagnosis.lines())
-"""
+"""Checks of `sealspace doctor` that need neither a node nor an owner: Python, packages, clock, proxies."""
 
 import os
 import platform

@@ -2,9 +2,6 @@
 
 A command that needs more than the base install names the extra in its row, and is not imported without it. A library
 that is imported later, when an option or a setting asks for it, is looked up in the same table when it is missing.
-
-Example:
-    backend = LazyGroup(COMMANDS, name="backend", help="…")
 """
 
 from collections.abc import Mapping

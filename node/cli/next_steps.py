@@ -1,8 +1,4 @@
-"""What to do next on the command line about an error of the SDK, whose own hints are for programs.
-
-Example:
-    fail(error.code, error.message, next_step(error))
-"""
+"""What to do next on the command line about an error of the SDK, whose own hints are for programs."""
 
 import re
 from collections.abc import Mapping

@@ -1,8 +1,4 @@
-"""Kinds of paths among options and arguments; a file that is named and cannot be read ends every command alike.
-
-Example:
-    @click.option("--policy", type=FILE, help="…")
-"""
+"""Kinds of paths among options and arguments; a file that is named and cannot be read ends every command alike."""
 
 import os
 import sys

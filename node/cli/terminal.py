@@ -2,10 +2,6 @@
 
 Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are made printable here,
 whatever they contain, and JSON is encoded in ASCII.
-
-Example:
-    words(f"granted: {cid}")
-    print_json({"kept": number})
 """
 
 import json

@@ -1,8 +1,4 @@
-"""What happened, in the words of the command line: errors of the SDK name abilities, resources and routes.
-
-Example:
-    fail(error.code, what_happened(error), next_step(error))
-"""
+"""What happened, in the words of the command line: errors of the SDK name abilities, resources and routes."""
 
 import re
 from collections.abc import Mapping

@@ -2,9 +2,6 @@
 
 A document is verified against the trust root in force before it is stored, and never replaces a newer one. Its origin,
 when it was found to be the newest, and the result of the last attempt to fetch it are stored beside it.
-
-Example:
-    imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
 """
 
 from collections.abc import Sequence

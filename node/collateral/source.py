@@ -1,10 +1,4 @@
-"""The service that collateral is fetched from, named by the settings; without one nothing is fetched.
-
-Example:
-    source = configured_source(config.collateral)
-    if source is not None:
-        fetched = await source.fetch(fmspc, "platform")
-"""
+"""The service that collateral is fetched from, named by the settings; without one nothing is fetched."""
 
 from typing import Final
 from urllib.parse import urlsplit

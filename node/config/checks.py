@@ -1,8 +1,4 @@
-"""Settings that contradict each other, or that would open the node to more than the settings say.
-
-Example:
-    refuse_contradictions(config)
-"""
+"""Settings that contradict each other, or that would open the node to more than the settings say."""
 
 from ipaddress import ip_address, ip_network
 from typing import Final

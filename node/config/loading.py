@@ -8,10 +8,6 @@ Rules kept here (spec/operations/running.md):
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
   (`node.cli`). No setting is read from the environment elsewhere.
-
-Example:
-    config = load_config(flags={"http.port": 0})
-    config.http.port
 """
 
 import os

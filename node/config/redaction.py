@@ -1,8 +1,4 @@
-"""Secrets among the settings: none is shown, and none is read from where others can read it too.
-
-Example:
-    refuse_secrets({"secret.value": "AAAA"}, source="sealspace.toml")
-"""
+"""Secrets among the settings: none is shown, and none is read from where others can read it too."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Final

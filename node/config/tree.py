@@ -1,9 +1,4 @@
-"""Every setting: its section, its type and bounds, its default, and the sentence that describes it.
-
-Example:
-    config = Config(http=Http(port=0))
-    config.http.port
-"""
+"""Every setting: its section, its type and bounds, its default, and the sentence that describes it."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -2,9 +2,6 @@
 
 Jobs of housekeeping, each a round at a time. All of them are safe when two processes do them at once: what is removed
 is over whoever looks, and every removal that a rival could prevent is on condition that he did not.
-
-Example:
-    while await sweep_receipts(services): ...
 """
 
 from typing import Final

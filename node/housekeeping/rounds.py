@@ -8,10 +8,6 @@ A process whose clock is apart from that of the store it shares takes no turn (S
 goes by age alone waits: a day from when the clock was found more than a day ahead of where it was, or set back (ST11).
 
 A new job is a row of `JOBS`.
-
-Example:
-    async with housekeeping(services):
-        await stopped.wait()
 """
 
 import asyncio

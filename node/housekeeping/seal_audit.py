@@ -3,9 +3,6 @@
 A record is sealed about a second after it was written. Its time is that of its writer's clock when it planned the
 commit; one that came late is found by the rounds that look further back. They are rarer, because before the last
 record that was sealed lie mostly rows that were taken away and are not swept yet.
-
-Example:
-    while await seal_recent(services): ...
 """
 
 from typing import Final

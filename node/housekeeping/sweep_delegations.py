@@ -2,9 +2,6 @@
 
 Run by one process at a time. Two that run at once do no harm: each removal is committed over the very record that was
 read, so a delegation is removed, and counted less, once.
-
-Example:
-    while await sweep_delegations(services) == BATCH: ...
 """
 
 from typing import Final

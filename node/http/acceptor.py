@@ -5,11 +5,6 @@ connections remain on one worker for hours. So a worker that has more connection
 first. It waits two milliseconds and no more: then it accepts one in any case, and after many vain waits more and more
 at a time, so no client depends on a worker that is blocked. All listen on one socket: what a dying worker leaves in its
 queue, another takes.
-
-Example:
-    acceptor = Acceptor(bound, make_protocol, open_now, shares=Shares(counts, worker=0), backlog=1024)
-    acceptor.start()
-    acceptor.close()
 """
 
 import asyncio

@@ -3,9 +3,6 @@
 There is no middleware: a route's errors become answers where the route is bound (`route.bind`), and the headers of
 every answer, streamed ones too, are set when it is prepared. A path without a placeholder is looked up, not resolved
 (`fixed_paths`): the busiest routes are such paths.
-
-Example:
-    app = build_app(services)
 """
 
 from collections.abc import Awaitable, Callable

@@ -4,12 +4,6 @@ A client that has shown no token yet costs a worker a connection and the memory 
 so many of them (`http.connections_per_client`), all together so many (`http.max_connections`). A connection that meets
 a bound, one of these or a time bound of the listener, is counted under the name of the setting, and the first one is
 logged: a line for each would let an unauthenticated client fill the log.
-
-Example:
-    bounds = ConnectionBounds(config.http, tally)
-    if bounds.take("192.0.2.7"):
-        ...
-        bounds.give_back("192.0.2.7")
 """
 
 import resource

@@ -2,11 +2,6 @@
 
 The supervisor makes it and hands it on with the listening socket. No request depends on it: a row that is stale makes
 connections less even, and no more.
-
-Example:
-    counts = ConnectionCounts.of(2)
-    counts.tell(0, 17)
-    counts.least_beside(1)  # 17
 """
 
 import mmap

@@ -8,10 +8,6 @@ Rules kept here (H5, H6):
 - a head has to arrive within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
   disconnected; the number of connections is bounded (`connection_bounds`);
 - nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
-
-Example:
-    listener = await start_listener(build_app(services), bound_socket, config.http)
-    await listener.stop(drain_s=10)
 """
 
 import asyncio

@@ -2,11 +2,6 @@
 
 By default it keeps megabytes for each connection, and requests for that many small answers would be worked off for a
 client that reads none. A large value is sent with the kernel's own bound: it is one answer, and smaller pieces cost.
-
-Example:
-    bound_unsent(listening_socket)
-    with in_large_pieces(request.transport):
-        ...
 """
 
 import asyncio

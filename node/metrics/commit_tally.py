@@ -1,8 +1,4 @@
-"""What the storekeeper counts, once for each batch of commits.
-
-Example:
-    run_storekeeper(data, observer=CommitTally(descriptor, at))
-"""
+"""What the storekeeper counts, once for each batch of commits."""
 
 from collections.abc import Sequence
 from typing import Final

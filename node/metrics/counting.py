@@ -1,9 +1,4 @@
-"""The supervisor's part: it makes the table, assigns its rows to processes, and answers scrapes.
-
-Example:
-    counting = Counting(config, ["storekeeper", "worker-0", "worker-1"])
-    counting.start()
-"""
+"""The supervisor's part: it makes the table, assigns its rows to processes, and answers scrapes."""
 
 import os
 from collections.abc import Sequence

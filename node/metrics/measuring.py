@@ -1,10 +1,4 @@
-"""Measuring a worker: its pulse, its use of resources, and for one worker of a node the contents of the store.
-
-Example:
-    measuring = Measuring(descriptor, at, surveys=True)
-    async with measuring.of(services, listener):
-        await stopped.wait()
-"""
+"""Measuring a worker: its pulse, its use of resources, and for one worker of a node the contents of the store."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

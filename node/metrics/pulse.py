@@ -1,10 +1,6 @@
 """What a process records about itself once a second: CPU time, memory, event loop lag, and resources in use.
 
 It reads a few attributes and one small file of the kernel, some 20 µs; a scrape causes no work here.
-
-Example:
-    pulse = Pulse(row)
-    pulse.start()
 """
 
 import asyncio

@@ -5,10 +5,6 @@ within a deadline and for a head of bounded size, and its connection is closed.
 
 A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the `Host` has to
 be an address, `localhost`, or the host that the settings name.
-
-Example:
-    scraping = Scraping(bound, "127.0.0.1", lambda: exposition(rows))
-    scraping.start()
 """
 
 import re

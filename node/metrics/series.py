@@ -4,9 +4,6 @@ A label has no value that a caller could choose: operations, classes of status a
 the settings determine the number of processes. Lists that other modules have too are repeated here, so that the
 supervisor loads neither gate nor store for them; tests compare them. Numbers are stored as integers; a series of
 seconds counts nanoseconds.
-
-Example:
-    row[REFUSALS.cell("store-full")] += 1
 """
 
 from dataclasses import dataclass

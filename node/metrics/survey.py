@@ -1,8 +1,4 @@
-"""What is worth watching in the store: read by one worker, with a few small reads every quarter of a minute.
-
-Example:
-    await survey(services, row)
-"""
+"""What is worth watching in the store: read by one worker, with a few small reads every quarter of a minute."""
 
 import asyncio
 from contextlib import suppress

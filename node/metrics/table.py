@@ -2,10 +2,6 @@
 
 Each process writes its own row and no other, so nothing is locked. The supervisor makes the table and passes it on; a
 row outlives its process, and the replacement continues to count where that process ended.
-
-Example:
-    table = Table.of(rows=4)
-    table.row(2)[cell] += 1
 """
 
 import mmap

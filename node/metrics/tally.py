@@ -1,9 +1,4 @@
-"""What a worker counts while it answers: two additions for a request, one more for a refusal or a release.
-
-Example:
-    began_ns = perf_counter_ns()
-    tally.answered("kv_get", 200, began_ns)
-"""
+"""What a worker counts while it answers: two additions for a request, one more for a refusal or a release."""
 
 from bisect import bisect_left
 from time import perf_counter_ns

@@ -2,9 +2,6 @@
 
 Source: Prometheus, exposition formats, text format 0.0.4. No label contains anything that needs escaping: all of them
 are defined in `series`.
-
-Example:
-    body = exposition({"supervisor": row, "worker-0": other_row})
 """
 
 from collections.abc import Iterator, Mapping, Sequence

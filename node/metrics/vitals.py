@@ -1,9 +1,4 @@
-"""What a process records about itself: CPU time, memory, and when it started.
-
-Example:
-    vitals = Vitals(row)
-    vitals.sample()
-"""
+"""What a process records about itself: CPU time, memory, and when it started."""
 
 import os
 import time

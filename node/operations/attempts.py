@@ -2,10 +2,6 @@
 
 A refused commit has written nothing and says nothing, so the whole attempt is repeated on a new read. A caller whose
 commit lost because a delegation was revoked gets the refusal from the judgement of that read.
-
-Example:
-    async def attempt(is_first: bool) -> CommitPlan[Written]: ...
-    written = await until_committed(services, attempt)
 """
 
 import asyncio

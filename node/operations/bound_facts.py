@@ -1,8 +1,4 @@
-"""Facts that bind a token to the one route that it was signed for (T12).
-
-Example:
-    check_unbound(invocation)
-"""
+"""Facts that bind a token to the one route that it was signed for (T12)."""
 
 from typing import Final
 

@@ -1,8 +1,4 @@
-"""Requests that have a route of their own: none of them is executed as a call of values (T12).
-
-Example:
-    check_call(invocation)
-"""
+"""Requests that have a route of their own: none of them is executed as a call of values (T12)."""
 
 from typing import Final
 

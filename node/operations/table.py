@@ -4,10 +4,6 @@
 
 A service is added by its module and a row here. The surface that was called reads the `Message`, and lays out the
 result of a run by its type.
-
-Example:
-    plan = plan_call(services, invocation, message)
-    result = await plan.run(plan.request)
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

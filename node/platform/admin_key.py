@@ -1,9 +1,4 @@
-"""The operator's secret: read once, kept as a digest, compared in constant time.
-
-Example:
-    key = load_admin_key(config.admin)
-    if key is None or not key.opens(request.headers.get("Authorization", "")): ...
-"""
+"""The operator's secret: read once, kept as a digest, compared in constant time."""
 
 from dataclasses import dataclass, field
 from hmac import compare_digest

@@ -9,10 +9,6 @@
 scrypt takes N KiB of memory. A library of the format chooses N by the speed of the machine, 512 MiB on a fast one; here
 it is 2^17 in what is sealed, and at most 2^18 in what is opened, which is what `age` takes.
 
-Example:
-    sealed = seal_secret(secret, passphrase, entropy)
-    secret = open_secret(sealed, passphrase)
-
 Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chunk.
 """
 

@@ -2,11 +2,6 @@
 
 A child imports from the same places as its parent and from nowhere else: not from the current directory, where a folder
 named `spaces` would otherwise be taken for ours.
-
-Example:
-    child = Child("worker-0", "worker")
-    child.spawn(pass_fds=[bound.fileno()])
-    child.send(Launch(config=config))
 """
 
 import subprocess

@@ -2,10 +2,6 @@
 
 One process, the store's writer in a thread. For traffic use `supervisor.serve`: a writer thread starves beside a busy
 event loop.
-
-Example:
-    async with embedded_node(config) as node:
-        node.url  # "http://127.0.0.1:43121"
 """
 
 import asyncio

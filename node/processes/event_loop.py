@@ -1,10 +1,6 @@
 """Which event loop a worker and the storekeeper run on: uvloop where the extra `fast` installed it, else asyncio's own.
 
 Nothing else differs: the same code runs on both. The line `worker-started` of the log says which one is used.
-
-Example:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(work())
 """
 
 import asyncio

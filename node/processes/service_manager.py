@@ -1,9 +1,6 @@
 """What the supervisor reports to the service manager that started it: ready, and stopping (`sd_notify` of systemd).
 
 The manager names a datagram socket in `NOTIFY_SOCKET`; where it names none, nothing is sent.
-
-Example:
-    report_to_manager(READY)
 """
 
 import os

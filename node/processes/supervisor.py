@@ -8,9 +8,6 @@
   a worker gets its settings, which also start its work, when the storekeeper is ready.
 - SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper ends; what still
   runs two seconds later is killed. A second signal kills at once.
-
-Example:
-    sys.exit(serve(load_config()))
 """
 
 import os

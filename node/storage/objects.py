@@ -1,10 +1,6 @@
 """Where large values lie, as the settings say: files in the data folder, or a bucket that several machines share.
 
 The bucket's client is imported only where one is named: a node without it starts quicker.
-
-Example:
-    objects = open_objects(config)
-    await claim_objects(config, store, objects, store_id=identity.store_id)
 """
 
 from pathlib import Path

@@ -1,11 +1,6 @@
 """Which store the settings name: LMDB in the data folder, or a database that several machines share.
 
 The database's client is imported only where one is named: a node on LMDB starts without it.
-
-Example:
-    store = worker_store(config)
-    try: ...
-    finally: await store.close()
 """
 
 import errno

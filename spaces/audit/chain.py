@@ -7,10 +7,6 @@ row of the queue unchanged, so of any number of concurrent sealers one wins and 
 An entry is canonical JSON of texts, whole numbers and lists of texts: names in order, no space, UTF-8. Its hash is
 SHA-256(label ‖ entry). The hash before the first is that of the store's own id (RC3), so that no chain continues
 that of another store.
-
-Example:
-    while (await seal_batch(store, chain, now=now)).more: ...
-    async for line in exported_lines(store, chain): out.write(line)
 """
 
 import hashlib

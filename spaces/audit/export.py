@@ -8,10 +8,6 @@
                                           line it states what the first entry follows from
 
 Every line is canonical JSON, and the last one is a head: no signature vouches for what no head covers.
-
-Example:
-    with open(path, "rb") as lines:
-        verified = verify_export(lines, node_did=did)
 """
 
 import json

@@ -3,10 +3,6 @@
 The chain is cut at a signed head only: the head stays as the checkpoint that the rest follows from. What is cut was
 exported before, and the export was verified and compared with the chain, unless the operator waived that. How far both
 have progressed is stored in one row, written before the first entry is removed.
-
-Example:
-    await note_exported(store, number=verified.number, entry=last_line)
-    while (await prune_batch(store, until=now - days, ...)).more: ...
 """
 
 from dataclasses import dataclass

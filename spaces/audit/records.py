@@ -2,9 +2,6 @@
 
 A record is stored under its time and 16 random bytes, unchained: a chain head in the commit would make any two commits
 conflict. It is moved into the chain later, see `chain`.
-
-Example:
-    commit = Commit(puts=(head, audit_put(record, entropy=entropy)))
 """
 
 from typing import Final

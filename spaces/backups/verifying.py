@@ -1,11 +1,6 @@
 """Reading all of a restored store before it is served: a digest that holds says nothing of who wrote the file.
 
 LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Verify in one of its own.
-
-Example:
-    require_pages(staging / "store" / "data.mdb")  # `restore_backup` does
-    verified = await read_all(staging)
-    verified.missing  # large values that the rows name and the backup did not have
 """
 
 import struct

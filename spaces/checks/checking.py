@@ -2,10 +2,6 @@
 
 Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file that is
 cut short or overwritten can end the process by a signal: run it in one of its own.
-
-Example:
-    checked = await check_store(store, objects, folder)
-    if checked.damages: ...
 """
 
 import sqlite3

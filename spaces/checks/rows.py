@@ -7,9 +7,6 @@ of a store add up to zero.
 Opaque here are networks, evidence, receipts and collateral, which belong to a layer above; `check_store` takes readers
 of them. The signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour
 and address are not compared: the rows they counted are gone.
-
-Example:
-    for account, amount in bookings(key, parse_row(row), snapshot.get): ...     # raises RecordDamaged
 """
 
 import hashlib

@@ -3,10 +3,6 @@
 A document is written only when it changes, so that attempts without a new result do not disturb the verdicts that rely
 on it. A separate row records the attempts and when the next one is due. Such a row without a document is a wish: a
 quote named a platform family without a stored document.
-
-Example:
-    for family, state in await collateral_states(store):
-        if state.due_at <= now: ...
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""Rows of attestation: evidence by (DID, receiver key), and the release record. Opaque here.
-
-Example:
-    commit = Commit(puts=(evidence_put(holder, receiver_key, encoded),))
-"""
+"""Rows of attestation: evidence by (DID, receiver key), and the release record. Opaque here."""
 
 from capabilities.principals import Principal
 

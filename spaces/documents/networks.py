@@ -1,9 +1,4 @@
-"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the writer.
-
-Example:
-    record = (await store.read((network_row_key(network),))).records[0]
-    commit = Commit(puts=(network_put(network, sealed, expect=record.stamp),))
-"""
+"""Rows of encryption networks: record and policy in one value, opaque here; sealed by the writer."""
 
 from capabilities.resources import NetworkId
 

@@ -3,9 +3,6 @@
 All of it is opaque here. A document is stored under its SHA-256 and is never changed; what evidence was judged from is
 stored beside the evidence until a release refers to it. Separate rows record in which spans of 30 days a document was
 referred to, so that it can be removed when the receipts of the last span have been removed (RC25, RC26).
-
-Example:
-    commit = Commit(puts=(receipt_put(network, encoded, at=now, entropy=entropy), document_put(quote)))
 """
 
 import hashlib

@@ -1,10 +1,6 @@
 """The row of the operator's withdrawals: there from the first start on, so that a commit can check its stamp (RC21).
 
 Opaque here. A network's own withdrawals are stored in the network's row.
-
-Example:
-    await ensure_withdrawals(store, encode_withdrawals(Withdrawals()))
-    record = (await store.read((withdrawals_row_key(),))).records[0]
 """
 
 from ..keyspace import WITHDRAWALS_KEY

@@ -2,10 +2,6 @@
 
 Each has one row. An operation that hosts a space reads the row of its owner in the same read as everything else and
 names it under `checks`, so that a removal acknowledged before that commit wins, on every worker and machine.
-
-Example:
-    record = (await store.read((admission_key(owner),))).records[0]
-    if is_admitted(record): commit = Commit(puts=puts, checks=(admission_check(owner, record),))
 """
 
 from collections.abc import AsyncIterator

@@ -2,10 +2,6 @@
 
 The claim is made with the first read of an operation, and again, durably, with its commit. It is stored under the
 minute of the token's own expiry, never under the current minute: otherwise a token could be used again after a sweep.
-
-Example:
-    claim = claim_of(invocation.content_key, expires_at=invocation.expires_at)
-    snapshot = await store.read(keys, claim=claim)
 """
 
 import math

@@ -5,10 +5,6 @@ mark under `live` is refused after every revocation that was acknowledged before
 
     b"L"                           live
     b"R" cid32 details             revoked by the revocation with that cid; details are MessagePack
-
-Example:
-    marks = marks_of(contents, snapshot.records)
-    commit = Commit(puts=(revocation_put(target, by),))
 """
 
 from collections.abc import Iterable, Sequence

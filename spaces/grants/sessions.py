@@ -2,10 +2,6 @@
 
 The row is written at registration and says only that a session of the owner with a key was registered, as
 `capabilities.sign_ins` defines it; the reader decides whether it is in force now, by time, window and mark.
-
-Example:
-    rows = (await store.read(ranges=(sessions_range(owner, invoker),))).pages[0]
-    found = await delegations.by_content(contents_of(rows))
 """
 
 from capabilities.principals import Principal

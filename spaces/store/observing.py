@@ -1,9 +1,4 @@
-"""What a storekeeper reports to its observer, and what a store on a database reports on its connections and clock.
-
-Example:
-    run_storekeeper(data, watch=watch)
-    if isinstance(store, Clocked) and (await store.clocks()).is_apart: ...
-"""
+"""What a storekeeper reports to its observer, and what a store on a database reports on its connections and clock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

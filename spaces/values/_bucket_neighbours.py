@@ -2,9 +2,6 @@
 
 A store is recognised by its marker, the object `store` with the store's id in hexadecimal. Markers above the prefix
 that the credentials may not read are not found; the check of the other store, above or below, finds the conflict.
-
-Example:
-    if await marker_above(bucket, "some/node") is not None: ...
 """
 
 import re

@@ -1,10 +1,6 @@
 """Cohort scheduling of reads on the event loop: one read from memory in each iteration, with other tasks in between.
 
 Without it each of many readings takes its share of every iteration of the loop, and a short request waits for all.
-
-Example:
-    await turns.take()
-    piece = read_at_once()
 """
 
 import asyncio

@@ -9,9 +9,6 @@
   that committed before is seen by the reads that follow.
 - Who runs `collect` asks first whether a backup or a check holds the bodies (BK2; `held_bodies`).
 - `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its put fails.
-
-Example:
-    while await collect(store, files, now=clock.now(), entropy=entropy): ...
 """
 
 from collections.abc import Sequence

@@ -4,11 +4,6 @@ Most pages are one range of one read, and its keys contain whole paths. Paths lo
 their own, one for each beginning of 400, 800, … bytes, in byte order too; where paths go on, a row at their place says
 so. A listing descends into a group where it meets such a row, and continues after the row at the end of the group.
 Each such row has a path below it, so there is at most one of them for every 400 bytes of a path.
-
-Example:
-    query = ListingQuery(space, prefix="photos/", after=None, limit=1000)
-    snapshot = await store.read(marks, ranges=query.ranges())
-    listing = await complete(store, query, snapshot.pages[0])
 """
 
 from collections.abc import Iterator

@@ -7,9 +7,6 @@ Such a row exists as long as there is a path below it, and every path that is ad
   nothing else, and then the group above is treated the same way. The commit is refused unless the row is the one that
   was read: so the next attempt sees any path added or removed meanwhile, and no path is left without the rows on its
   way.
-
-Example:
-    puts = (*come_puts(space16, paths_without_value), *await leave_puts(store, space16, deleted))
 """
 
 from collections.abc import Sequence

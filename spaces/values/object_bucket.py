@@ -17,10 +17,6 @@ not grow with a body.
 
 Every request ends within `_REQUEST_S` and is retried for `_RETRY_S`; then StoreUnavailable is raised, whose text names
 neither bucket nor key.
-
-Example:
-    bucket = ObjectBucket(BucketPlace("bodies", "node-1"), BucketAccess(key_id="…", secret_key="…"))
-    await bucket.claim(store_id)
 """
 
 import asyncio

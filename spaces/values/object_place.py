@@ -2,9 +2,6 @@
 
 A store without the row keeps them in the folder `blobs` of its data. The row is written by the first start on a bucket,
 which is refused when there are bodies in files already, and by a move of the bodies.
-
-Example:
-    await claim_place(store, "s3://bodies/node-1")
 """
 
 from typing import Final

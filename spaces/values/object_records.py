@@ -10,9 +10,6 @@ An existing body is shared only by a commit that compares the stamp of a record 
 zero is about to be deleted and is never revived: the next put writes a new generation.
 
 What is removed, and when: see `collector`. The files themselves: see `object_folder`.
-
-Example:
-    name = ObjectName(space16, digest, entropy.token(GENERATION_BYTES))
 """
 
 from dataclasses import dataclass

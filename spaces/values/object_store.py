@@ -5,11 +5,11 @@ follow the same rules (spec/store.md §4): a body has no name that a commit may 
 and a reader that opened one before it was removed may be cut short, but never gets other bytes.
 
 Example:
-    incoming = await blobs.begin()
+    incoming = await objects.begin()
     await incoming.append(piece, next_piece)
     digest, size_bytes = await incoming.finish()
     await incoming.rename(name)
-    async with await blobs.open(name, size_bytes=size_bytes) as body: ...
+    async with await objects.open(name, size_bytes=size_bytes) as body: ...
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -10,10 +10,6 @@ A ticket is 32 bytes, in a URL 43 characters of base64url:
 The row is stored under the minute and a hash of the ticket: sweeps find it by time, and reading the store does not
 disclose a ticket. It pins one version of one value and names the content keys of the delegations that it relies on;
 their windows cannot change and bound the expiry, their marks are read each time the URL is (Q24).
-
-Example:
-    ticket = new_ticket(expires_at, entropy)
-    commit = Commit(puts=(ticket_put(ticket, Ticket(...)),), live=call.live)
 """
 
 from typing import Final

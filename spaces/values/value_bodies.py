@@ -5,11 +5,6 @@ by a commit with an unknown outcome stays; if no head refers to it, it is swept 
 
 All operations of a process together keep a bounded number of bytes in memory (`Intake`); beyond it a body is refused,
 and the client tries again later.
-
-Example:
-    async with values.staging() as staging:
-        body = await staging.receive(pieces)
-        ...                                  # plan and commit; before each further attempt: staging.recall()
 """
 
 from collections.abc import AsyncIterable

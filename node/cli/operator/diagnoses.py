@@ -1,8 +1,4 @@
-"""What `sealspace doctor` reports about services on other machines: a database, a bucket.
-
-Example:
-    for diagnosis in diagnose_database(config): print_lines(*diagnosis.lines("database"))
-"""
+"""What `sealspace doctor` reports about services on other machines: a database, a bucket."""
 
 import asyncio
 

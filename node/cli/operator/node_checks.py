@@ -1,8 +1,4 @@
-"""Checks of `sealspace doctor` on a node's machine: everything that a start needs, and what is running already.
-
-Example:
-    for diagnosis in node_checks(config): print_lines(*diagnosis.lines())
-"""
+"""Checks of `sealspace doctor` on a node's machine: everything that a start needs, and what is running already."""
 
 import asyncio
 import os

@@ -9,9 +9,6 @@ with `#` say nothing. A value is
 
 Nothing is expanded: `$` is a character like any other. JSON is one object, whose members are texts, or
 `{"value": "…", "encoding": "base64"}` for bytes.
-
-Example:
-    values = parse_dotenv(b"API_KEY='open sesame'\n")
 """
 
 import re

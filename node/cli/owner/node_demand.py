@@ -1,9 +1,4 @@
-"""Requiring a node's own evidence on the command line.
-
-Example:
-    async with demanding(url, policy, trust_root=None, collateral=folder) as requirement:
-        async with Client(url, session=session, require_node_evidence=requirement) as client: ...
-"""
+"""Requiring a node's own evidence on the command line."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,9 +1,4 @@
-"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next step.
-
-Example:
-    async with node_verifier(trust_root=None, collateral=Path("documents")) as verifier:
-        evidence = await verifier.verify(attestation, policy, now=now)
-"""
+"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next step."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,8 +1,4 @@
-"""Checks of `sealspace doctor` on an owner's machine: the login, the key, the session, and the node.
-
-Example:
-    for diagnosis in owner_checks(owner_home(), None): print_lines(*diagnosis.lines())
-"""
+"""Checks of `sealspace doctor` on an owner's machine: the login, the key, the session, and the node."""
 
 import asyncio
 from collections.abc import Iterator

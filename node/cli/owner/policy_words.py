@@ -1,9 +1,4 @@
-"""What a policy demands of code, a fact a line, and how one differs from another.
-
-Example:
-    print_lines(*policy_words(policy))
-    print_lines(*policy_changes(before, after))
-"""
+"""What a policy demands of code, a fact a line, and how one differs from another."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,9 +1,4 @@
-"""Grants as files: written for their recipient, read from whoever gave one.
-
-Example:
-    write_grants(Path("grant.json"), [portable])
-    (portable,) = read_grants(Path("grant.json"))
-"""
+"""Grants as files: written for their recipient, read from whoever gave one."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,9 +13,6 @@ reads keys that another program of the pipeline waits for. Other signals are pas
 process is killed, the kernel sends the child SIGTERM, so that it can remove files of its own.
 
 Nothing is written to a file, and values are in the environment of the child alone.
-
-Example:
-    status = run_masked(["make", "deploy"], environment, patterns)
 """
 
 import ctypes

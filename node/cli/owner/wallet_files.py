@@ -1,9 +1,4 @@
-"""Files that hold a wallet's private key: 64 hex digits, or a Web3 keystore under a password.
-
-Example:
-    wallet = read_wallet(Path("wallet.key"))
-    wallet = open_keystore(Path("UTC--2026-…"))
-"""
+"""Files that hold a wallet's private key: 64 hex digits, or a Web3 keystore under a password."""
 
 import os
 import stat

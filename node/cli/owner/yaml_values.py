@@ -5,9 +5,6 @@ written, so nothing of it changes. What has no text of its own is refused: null,
 a tag other than `!!str` and `!!binary`, a list or a mapping as a value, a second document.
 
 The events of the parser are read, never its objects: it recurses over no depth, expands no alias and builds no class.
-
-Example:
-    values = parse_yaml_values(b"API_KEY: open sesame\\n")
 """
 
 from collections.abc import Iterator

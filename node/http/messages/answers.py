@@ -1,8 +1,4 @@
-"""Answers that routes give: text, JSON, bytes without a type, nothing.
-
-Example:
-    return json_answer({"revoked": True, "cid": echo})
-"""
+"""Answers that routes give: text, JSON, bytes without a type, nothing."""
 
 import time
 from collections.abc import Mapping

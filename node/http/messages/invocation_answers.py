@@ -1,9 +1,6 @@
 """Answers of POST /invoke: how each kind of result is laid out (wire §4.4 to §4.8).
 
 A result that is of no kind of its own is JSON.
-
-Example:
-    return await invocation_answer(request, services, await plan.run(plan.request))
 """
 
 from typing import Final

@@ -1,9 +1,6 @@
 """What a POST /invoke states beside its token, as the operations read it: option headers, one value, a form of values.
 
 Nothing of a body is read before an operation asks for it (I11).
-
-Example:
-    plan = plan_call(services, invocation, InvocationMessage(request, services.config.http))
 """
 
 from collections.abc import AsyncIterator, Mapping

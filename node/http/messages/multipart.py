@@ -4,11 +4,6 @@ Own code, because clients read the texts of its refusals, and because it is stri
 folded or malformed header, bounds on everything that is held in memory. A part is read piece by piece and never held.
 
     --boundary CRLF (header CRLF)* CRLF bytes CRLF --boundary CRLF … CRLF --boundary--        what follows is not read
-
-Example:
-    async for part in multipart_parts(pieces, boundary_of(content_type)):
-        part.name, part.headers
-        async for piece in part.pieces: ...
 """
 
 import re

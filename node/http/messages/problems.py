@@ -3,9 +3,6 @@
 On the wire surface it is a text as the whole body (H1) or a framework page (H2); on our own surface it is
 `application/problem+json` with type, title, status, code, request_id and hint (wire 7.1). What a code means is in the
 table of `refusals`.
-
-Example:
-    response = error_answer(request, SpaceNotFound(), own=False)
 """
 
 from typing import Final

@@ -1,8 +1,4 @@
-"""Members of a URL's query, read leniently: what is no number is ignored.
-
-Example:
-    limit = whole_number(request, "limit", default=1000)
-"""
+"""Members of a URL's query, read leniently: what is no number is ignored."""
 
 from typing import Final
 

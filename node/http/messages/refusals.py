@@ -5,10 +5,6 @@ own (`Refusal`) and those of the packages below. A code without a row is a fault
 
 `make pages` writes `spec/refusals.md` from this table; `tests/node/http/messages/test_refusals.py` compares it
 with all error classes.
-
-Example:
-    row = TABLE[code_of(error)]
-    status, text = wire_form(error, row, place="revoke")
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,4 @@
-"""Reading request bodies inside their bounds (H4, H5).
-
-Example:
-    question = await json_body(request, StatusQuestion, max_bytes=1 << 20)
-"""
+"""Reading request bodies inside their bounds (H4, H5)."""
 
 import asyncio
 from collections.abc import AsyncIterator

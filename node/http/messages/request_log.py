@@ -7,10 +7,6 @@ is a hash in every mode.
 
 The key of the hashes is derived from the root secret: equal paths are equal in the lines of every worker, machine and
 start, and a reader of the log without that secret cannot try out guesses.
-
-Example:
-    log = request_log(config, keyring)  # None where nothing is logged
-    log.answered(request, template="/info", response=response, began_ns=began_ns)
 """
 
 import time

@@ -2,9 +2,6 @@
 
 A body in a file is read 256 KiB at a time, and no faster than the client takes it. The last piece is sent only when the
 whole has its digest: a damaged file ends the connection and is never taken for a value.
-
-Example:
-    return await value_answer(request, await services.values.open_body(head), headers)
 """
 
 from base64 import b64encode

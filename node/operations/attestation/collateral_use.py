@@ -1,9 +1,4 @@
-"""Which collateral judges a quote: the node's, never the prover's, and none that is too old (AT16, AT17, AT39).
-
-Example:
-    usable = await usable_collateral(services, bound.quote)
-    evidence = await services.quotes.examine(bound, usable.collateral, root=root, now=now, ttl_s=ttl_s)
-"""
+"""Which collateral judges a quote: the node's, never the prover's, and none that is too old (AT16, AT17, AT39)."""
 
 from dataclasses import dataclass
 

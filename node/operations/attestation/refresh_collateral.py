@@ -3,10 +3,6 @@
 One process of a store does the fetching, under the lease of the housekeeping. No other process calls the service: a
 session whose platform has no stored collateral is refused at once, and leaves a wish that the next round fulfils. A
 fetched document is treated like every document: verified, compared with the stored one, kept if it is not older.
-
-Example:
-    await fetch_due(services)
-    await report_alarms(services)
 """
 
 import asyncio

@@ -1,8 +1,4 @@
-"""What this node judges a backend's quote by, for an owner who is about to grant (AT59).
-
-Example:
-    answer = await terms_of(services, family=(fmspc, "platform"))
-"""
+"""What this node judges a backend's quote by, for an owner who is about to grant (AT59)."""
 
 from typing import Final, Literal, get_args
 

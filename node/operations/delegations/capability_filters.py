@@ -1,8 +1,4 @@
-"""The filters of a `tinycloud.capabilities/read` call: the fact `capabilitiesReadParams` (wire 4.5).
-
-Example:
-    asked = asked_of(invocation.facts)
-"""
+"""The filters of a `tinycloud.capabilities/read` call: the fact `capabilitiesReadParams` (wire 4.5)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

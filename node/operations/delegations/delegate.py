@@ -1,8 +1,4 @@
-"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for it (wire §3).
-
-Example:
-    answer = await register(services, header, client="192.0.2.7")
-"""
+"""Register a delegation, host what it hosts, and make the owner's network where a sign-in asks for it (wire §3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -8,9 +8,6 @@ latest issued first, from where the page before ended. An account's delegations 
 - those that the calling key signed or received itself.
 
 The owner does not see what a key signed or received otherwise: anybody may grant a key a right without its consent.
-
-Example:
-    page = await query_delegations(services, parse_invocation(header), body)
 """
 
 import asyncio

@@ -2,9 +2,6 @@
 
 A caller that may revoke may ask (W21, W22), with another ability. Any other caller is answered as if the delegation did
 not exist.
-
-Example:
-    report = await delegation_status(services, parse_invocation(header), "bafkr4i…")
 """
 
 from collections.abc import Mapping

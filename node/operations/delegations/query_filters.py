@@ -1,8 +1,4 @@
-"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4).
-
-Example:
-    filters = parse_filters(b'{"direction":"granted","limit":20}')
-"""
+"""The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4)."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

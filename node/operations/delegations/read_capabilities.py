@@ -2,9 +2,6 @@
 
 A list has the newest, within bounds on how many are looked at, how many are returned and how long they are, and lets
 other tasks run in between. It reads in steps: each delegation is returned in its state at its own step.
-
-Example:
-    told = await read_capabilities(services, invocation, space)
 """
 
 import asyncio

@@ -1,8 +1,4 @@
-"""Revoke a delegation, and everything below it (wire §5.5).
-
-Example:
-    echo = await revoke(services, header)
-"""
+"""Revoke a delegation, and everything below it (wire §5.5)."""
 
 from capabilities.chain import Mark, judge_revocation
 from capabilities.cids import cid_text

@@ -5,9 +5,6 @@ The resource names a space of the owner in question; the rest of the path names 
     tinycloud.space/list     <space>/space            the owner's spaces
     tinycloud.space/create   <space>/space/<name>     a space of the owner by that name
     tinycloud.space/info     <space>/space/<target>   a space of the owner, by its id or by its name
-
-Example:
-    listed = await list_spaces(services, invocation, owner)
 """
 
 from dataclasses import dataclass

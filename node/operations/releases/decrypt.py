@@ -2,9 +2,6 @@
 
 Both ways do the same: bind token and body, read what the release rests on, ask the gate, make the decision durable, and
 only then open the key. A token opens once, on both routes together: its replay record is claimed with the first read.
-
-Example:
-    answer = await decrypt_on_route(services, header, path_id="urn:…:default", body=body)
 """
 
 from collections.abc import Callable

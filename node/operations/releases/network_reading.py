@@ -1,8 +1,4 @@
-"""Who may read what a node keeps about a network: whoever holds the ability for it on the network (RC14, RL20).
-
-Example:
-    invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-"""
+"""Who may read what a node keeps about a network: whoever holds the ability for it on the network (RC14, RL20)."""
 
 from capabilities.resources import NetworkId, network_of
 from capabilities.tokens import Invocation, parse_invocation

@@ -2,11 +2,6 @@
 
 The receipt and whatever it refers to are written in the release's own commit, so that all of it is durable before the
 key leaves. A document that is already stored is not written again.
-
-Example:
-    receipt = await new_receipt(services, admission)
-    commit = Commit(puts=(*receipt.puts, audit), ...)  # and when it is durable: note_durable(services, receipt)
-    page = await read_receipts(services, header, path_id="urn:…:default", after="")
 """
 
 import hashlib

@@ -2,10 +2,6 @@
 
 Withdrawals are stored in rows that every release reads, and whose stamps its commit checks: a withdrawal that was
 acknowledged before a release is durable takes precedence over it.
-
-Example:
-    await withdraw_for_network(services, header, path_id="urn:…:default", body=body)
-    await withdraw_everywhere(store, parse_withdrawal({"did": did}), now=clock.now(), entropy=entropy)
 """
 
 from typing import Final

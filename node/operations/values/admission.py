@@ -1,10 +1,6 @@
 """Admitting owners to a node in mode `permit`, and removing them (ST14).
 
 In force everywhere at once: every operation that hosts a space reads the owner's row and has its commit check it.
-
-Example:
-    await admit_owner(store, owner, now=clock.now(), entropy=entropy)
-    await remove_owner(store, owner, now=clock.now(), entropy=entropy)
 """
 
 from typing import Final, Literal

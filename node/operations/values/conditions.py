@@ -1,8 +1,4 @@
-"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9, 4.4.5).
-
-Example:
-    options = parse_options(headers, shape) if asks(headers) else NO_OPTIONS
-"""
+"""Option headers of KV calls: preconditions and limits, judged before anything runs (wire rules I9, 4.4.5)."""
 
 import re
 from collections.abc import Container, Mapping

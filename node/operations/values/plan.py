@@ -1,9 +1,6 @@
 """What the capabilities of a token ask of values, and which of them can share one answer (wire §4.4, Q3).
 
 Every batch is checked before anything runs.
-
-Example:
-    check_batch_put(invocation.capabilities, steps)
 """
 
 from collections.abc import Sequence

@@ -6,10 +6,6 @@ Values in files have none, and values written before the digest existed have non
 names them.
 
 Only the member about the key is examined: a writer at a path may as well write a whole envelope there.
-
-Example:
-    write = Write(path, body, metadata, sealed_key=sealed_key_of(body))
-    if await stands_at(services, head, key_digest(wrapped), most_bytes=left_bytes): ...
 """
 
 from typing import Final, Literal

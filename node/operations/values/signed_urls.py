@@ -2,10 +2,6 @@
 
 A token that may read the value makes one URL; nothing of that token is executed (Q27). The rows that the URL rests on
 are read again each time it is used: a revocation ends it at once (Q24).
-
-Example:
-    made = await mint(services, invocation, RequestParameters(space="tinycloud:…:default", path="a"))
-    head = await redeem(services, made.ticket)
 """
 
 import math

@@ -8,10 +8,6 @@
 
 A clock that was ahead leaves a span of its own, far from the others: after it was set back, the minutes between are
 open. Minutes are those of `claim_minute4`. An earlier version wrote the first four bytes alone.
-
-Example:
-    closed = with_closed(closed, {minute4})
-    if is_closed(closed, minute4): ...
 """
 
 from collections.abc import Collection, Iterator

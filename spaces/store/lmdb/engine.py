@@ -7,11 +7,6 @@ commits raise StoreFull and reads continue. Small commits (at most 4 KiB: a revo
 longer.
 
 Striped counters (ST7) are not needed here: one process judges every commit, so each counter is one exact row.
-
-Example:
-    store = open_lmdb(Path("data"))
-    try: ...
-    finally: await store.close()
 """
 
 from collections.abc import Sequence

@@ -2,11 +2,6 @@
 
 A read transaction holds the moment: meanwhile the store's file grows by what is written, because no page of the moment
 is used again.
-
-Example:
-    with snapshot_of(store) as snapshot:
-        for part in snapshot.file_parts(): ...
-        for key, row in snapshot.rows(): ...
 """
 
 import os

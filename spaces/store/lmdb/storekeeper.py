@@ -6,9 +6,6 @@ sync, and answers after the sync. While the disk syncs, the next commits queue u
 When a sync fails, it stops acknowledging and exits with a status other than 0. On SIGTERM it answers what it has read
 and exits with 0. Its parent process starts it again; workers reconnect to the new one and settle the commits whose
 answers they did not receive.
-
-Example:
-    sys.exit(run_storekeeper(data, ready=lambda: print("ready", flush=True)))
 """
 
 import asyncio

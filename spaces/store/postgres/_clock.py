@@ -3,11 +3,6 @@
 Each process compares its own clock with the database's when it connects, and before each round of housekeeping; between
 two comparisons it relies on its own. So a machine whose clock is wrong does not forget what others may still need, and
 leaves no rows that are never forgotten.
-
-Example:
-    clock = DatabaseClock(SystemClock())
-    await clock.compare(ask)
-    if clock.is_apart: ...
 """
 
 from collections.abc import Awaitable, Callable

@@ -10,11 +10,6 @@ where the database may fail over.
 
 The engine has no bound of its own on what is stored; a full disk of the database raises StoreFull. Striped counters
 (ST7) are not needed for exactness: each counter is one row, and commits that change it wait for each other.
-
-Example:
-    store = open_postgres("postgresql://sealspace@db.example/sealspace?sslmode=verify-full")
-    try: ...
-    finally: await store.close()
 """
 
 import asyncio

@@ -9,9 +9,6 @@ prevents tokens from being used (ST9).
 
 The proxy is detected like this: one connection asks for the process that serves it; others begin transactions, which
 keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
-
-Example:
-    for finding in await examine("postgresql://…"): print(finding.text, finding.next_step)
 """
 
 import enum
