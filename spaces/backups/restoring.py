@@ -3,11 +3,6 @@
 Everything is written into the folder `restoring` of the data folder first. While that exists, no process opens the data
 folder as a store. When the digest at the end of the backup holds, rows are changed so that the store is safe to serve,
 and what was written is moved to its place: the store last, then the folder is removed.
-
-Example:
-    with restoring_into(folder) as staging:
-        restored = await restore_backup(backup, staging, done=show)
-        await make_servable(staging, backup.header, longest_life_s=360, ...)
 """
 
 import asyncio
@@ -26,9 +21,10 @@ from ..errors import BackupDamaged
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
 from ..store.contract import MAX_PUTS, Commit, Put, Range, Store
+from ..store.durable import sync_folder
 from ..store.lmdb.engine import RESTORING_NAME, open_lmdb
 from ..store.lmdb.snapshots import with_closed_before
-from ..values.object_folder import ObjectFolder, sync_folder
+from ..values.object_folder import ObjectFolder
 from ..values.object_records import ObjectName, parse_file_name
 from .archive import (
     BODIES_FOLDER,

@@ -3,10 +3,6 @@
 In this order: the lock that keeps bodies (`values.held_bodies`); the mark, which is one read transaction, for the rows;
 then, the transaction ended, the bodies that those rows name. The names wait in a file without a name meanwhile, so that
 memory does not grow with the store.
-
-Example:
-    with backup_file(path) as stream:
-        taken = await take_backup(store, objects, stream, folder=folder, ...)
 """
 
 import asyncio
@@ -25,9 +21,9 @@ from capabilities.ambient import Clock
 from ..errors import RecordDamaged, StoreFull
 from ..identity import recorded_identity
 from ..store.contract import Store
+from ..store.durable import sync_folder
 from ..store.lmdb.snapshots import snapshot_of
 from ..values.held_bodies import bodies_stay, note_bodies, noted_bodies
-from ..values.object_folder import sync_folder
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
 from .archive import (

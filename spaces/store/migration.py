@@ -18,9 +18,6 @@ and no version serves the source from then on.
 When run again, the move continues from any of these states. A database is closed, also to processes that have it open,
 before it is compared; if the two differ it is opened again. A source that was left behind is moved once more only if
 the operator states that its target is lost (`again`).
-
-Example:
-    moved = await move_to_postgres(Path("data"), "postgresql://…", progress=print)
 """
 
 import asyncio
@@ -39,7 +36,8 @@ from blake3 import blake3
 
 from ..errors import StoreError
 from .contract import COUNTER_BYTES, Claim
-from .lmdb._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing, sync_folder
+from .durable import sync_folder
+from .lmdb._folder import FolderLock, environment_folder, mark_moved, open_for_reading, open_for_writing
 from .lmdb._format import moved_to
 from .lmdb._replay_records import ReplayRecords, boot_id
 from .lmdb._rows import charge_of, encode_row, encode_tombstone, minute_of, record_of

@@ -14,12 +14,6 @@ not wait for each of them.
 
 A body of less than one piece waits in memory for its name and is written under it at once: a single step on a thread,
 and a single commit of the file system's journal, since the file and its directory entry become durable together.
-
-Example:
-    incoming = await files.begin()
-    await incoming.append(piece, next_piece)
-    digest, size_bytes = await incoming.finish()
-    await incoming.rename(name)
 """
 
 import asyncio
@@ -35,6 +29,7 @@ from typing import Final, TypeVar
 from blake3 import blake3
 
 from ..errors import RecordDamaged, StoreFull, StoreUnavailable
+from ..store.durable import sync_folder
 from ._read_cohorts import ReadCohorts
 from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
@@ -375,15 +370,6 @@ class OpenBody(OpenedBody):
 async def _in_any_case(step: Callable[[], None]) -> None:
     """Do a step on a thread, even when all threads are busy and the waiting task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, step))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut; on a thread."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import lmdb
 from blake3 import blake3
 
 from ...errors import StoreLocked, StoreUnavailable
+from ..durable import sync_folder
 from ._format import check_format_version, write_format_version, write_moved_mark
 from ._tombstones import MAX_TABLES, make_table
 
@@ -57,15 +58,6 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
     for made_in in (place, folder, folder.parent):
         sync_folder(made_in)
     return env
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
