@@ -7,13 +7,17 @@ Example:
 import json
 import re
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from .errors import InvalidJson
 
+Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+"""For `shaped`: 64 lower-case hex digits."""
 
 MAX_NESTING: Final = 64
 """Deepest nesting of arrays and objects: deterministic, far below the interpreter's recursion limit."""
@@ -21,6 +25,8 @@ MAX_NESTING: Final = 64
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _BACKSLASH = b"\\"
+_PLACE = re.compile(r" - at `(.{1,200})`\Z")
+_MISSING = re.compile(r"missing required field `(\w+)`")
 
 # Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are refused.
 _DECODER = msgspec.json.Decoder(dict[str, Any])
@@ -47,6 +53,26 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
         raise InvalidJson("not a JSON object") from exc
     _refuse_repeats(data)
     return value
+
+
+def shaped(value: Json, shape: type[Shape]) -> Shape:
+    """Read a JSON value as an object of one shape.
+
+    Args:
+        value: Untrusted, and nested at most MAX_NESTING deep, as `parse_json` returns it.
+        shape: A `msgspec.Struct`; it says itself whether unknown members are refused.
+
+    Raises:
+        InvalidJson: A member is missing, unknown, or of another type or size; the message names where, and quotes no
+            value.
+    """
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as exc:
+        text = str(exc)  # it may quote the value, whatever its length
+        place, missing = _PLACE.search(text), _MISSING.search(text)
+        where = f"{place[1] if place else '$'}{f'.{missing[1]}' if missing else ''}"
+        raise InvalidJson(f"{where} is {'missing' if missing else 'not what it has to be'}") from None
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:

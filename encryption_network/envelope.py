@@ -10,17 +10,18 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capabilities.ambient import Entropy
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 
 from .canonical_json import canonical_hash
 from .errors import EnvelopeError
@@ -28,6 +29,7 @@ from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap
 from .networks import Descriptor
 
 ENVELOPE_VERSION: Final = 1
+_Text = Annotated[str, Meta(min_length=1)]
 MAX_ENVELOPE_BYTES: Final = 67_108_864
 """Longest envelope that is read unless the caller says otherwise: 64 MiB of JSON, 48 MiB of payload."""
 
@@ -59,6 +61,20 @@ class InlineEnvelope:
     metadata: Mapping[str, str] | None = None
 
 
+class _Stated(Struct, rename="camel"):
+    """The members that are read; unknown ones are skipped. A label may be absent, but is not null."""
+
+    v: Literal[1]
+    network_id: _Text
+    alg: _Text
+    key_version: int
+    encrypted_symmetric_key: _Text
+    encrypted_symmetric_key_hash: _Text
+    ciphertext: _Text
+    aad: str | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
+
+
 def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> InlineEnvelope:
     """Read an envelope.
 
@@ -75,33 +91,27 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
     Source: enc 3.4.
     """
     try:
-        fields = parse_json(data, max_bytes=max_bytes)
+        stated = shaped(parse_json(data, max_bytes=max_bytes), _Stated)
+        network = parse_network_id(stated.network_id)
     except InvalidJson as exc:
-        raise EnvelopeError("not a JSON object") from exc
-    if _whole(fields, "v") != ENVELOPE_VERSION:
-        raise EnvelopeError("unknown version")
-    network_text, wrapped, stated = (
-        _text(fields, name) for name in ("networkId", "encryptedSymmetricKey", "encryptedSymmetricKeyHash")
-    )
-    try:
-        network = parse_network_id(network_text)
+        raise EnvelopeError(str(exc)) from exc
     except InvalidIdentifier as exc:
         raise EnvelopeError(f"networkId: {exc.text}") from exc
-    if decode_standard(wrapped) is None or canonical_hash(wrapped) != stated:
+    wrapped, ciphertext = stated.encrypted_symmetric_key, decode_standard(stated.ciphertext)
+    if decode_standard(wrapped) is None or canonical_hash(wrapped) != stated.encrypted_symmetric_key_hash:
         raise EnvelopeError("encryptedSymmetricKeyHash does not fit")
-    ciphertext = decode_standard(_text(fields, "ciphertext"))
     if ciphertext is None:
         raise EnvelopeError("ciphertext is not base64")
     return InlineEnvelope(
         network=network,
-        network_text=network_text,
-        alg=_text(fields, "alg"),
-        key_version=_whole(fields, "keyVersion"),
+        network_text=stated.network_id,
+        alg=stated.alg,
+        key_version=stated.key_version,
         encrypted_symmetric_key=wrapped,
-        encrypted_symmetric_key_hash=stated,
+        encrypted_symmetric_key_hash=stated.encrypted_symmetric_key_hash,
         ciphertext=ciphertext,
-        aad=_label(fields["aad"]) if "aad" in fields else None,
-        metadata=_labels(fields["metadata"]) if "metadata" in fields else None,
+        aad=None if stated.aad is UNSET else stated.aad,
+        metadata=None if stated.metadata is UNSET else stated.metadata,
     )
 
 
@@ -180,32 +190,3 @@ def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
         return AESGCM(content_key).decrypt(nonce, sealed, None)
     except InvalidTag as exc:
         raise EnvelopeError("ciphertext does not open") from exc
-
-
-def _text(fields: Mapping[str, Json], name: str) -> str:
-    text = fields.get(name)
-    if not isinstance(text, str) or not text:
-        raise EnvelopeError(f"{name} is not a text")
-    return text
-
-
-def _whole(fields: Mapping[str, Json], name: str) -> int:
-    number = fields.get(name)
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise EnvelopeError(f"{name} is not an integer")
-    return number
-
-
-def _label(value: Json) -> str:
-    if not isinstance(value, str):
-        raise EnvelopeError("aad is not a text")
-    return value
-
-
-def _labels(value: Json) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise EnvelopeError("metadata is not an object of texts")
-    labels = {name: text for name, text in value.items() if isinstance(text, str)}
-    if len(labels) != len(value):
-        raise EnvelopeError("metadata is not an object of texts")
-    return labels

@@ -24,16 +24,16 @@ Example:
     receipt = verify_receipt(parse_receipt(text))
 """
 
-from typing import Final, cast, get_args
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from capabilities.errors import BadSignature, InvalidJson
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_bytes, canonical_members
 from .errors import InvalidCanonicalJson, ReceiptError
@@ -47,31 +47,10 @@ MAX_RECEIPT_BYTES: Final = 64 * 1024
 MAX_CHAIN: Final = 64
 MAX_POLICY_DIGESTS: Final = 512
 _MAX_TEXT_CHARS: Final = 8192
-_SHA256_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
-_MEMBERS: Final = frozenset(
-    {
-        "type",
-        "node",
-        "network",
-        "owner",
-        "invoker",
-        "invocation",
-        "requestHash",
-        "receiverPublicKeyHash",
-        "chain",
-        "policies",
-        "verdict",
-        "ground",
-        "mode",
-        "atMicros",
-        "evidence",
-        "signature",
-    }
-)
 # The members after the signature in the order of names, the same in every receipt.
 _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
-_JUDGED_MEMBERS: Final = frozenset({"record", "quote", "eventLog", "collateral", "nonce"})
+_Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
@@ -92,32 +71,38 @@ class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
     nonce: bytes | None
 
 
-class _VerdictMembers(Struct, gc=False, rename="camel"):
-    record: str
-    quote: str | None
-    event_log: str | None
-    collateral: str
-    nonce: str | None
+class _VerdictMembers(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
+    record: Sha256Hex
+    quote: Sha256Hex | None
+    event_log: Sha256Hex | None
+    collateral: Sha256Hex
+    nonce: Sha256Hex | None
 
 
 class _Members(Struct, gc=False, rename="camel"):
     """What is signed, member by member."""
 
-    type: str
-    node: str
-    network: str
-    owner: str
-    invoker: str
-    invocation: str
-    request_hash: str
-    receiver_public_key_hash: str
-    chain: tuple[str, ...]
-    policies: list[str]
-    verdict: str
-    ground: str
-    mode: str
-    at_micros: int
+    type: Literal["sealspace.receipt/v1"]
+    node: _Text
+    network: _Text
+    owner: _Text
+    invoker: _Text
+    invocation: _Text
+    request_hash: Sha256Hex
+    receiver_public_key_hash: Sha256Hex
+    chain: Annotated[tuple[_Text, ...], Meta(max_length=MAX_CHAIN)]
+    policies: Annotated[list[Sha256Hex], Meta(max_length=MAX_POLICY_DIGESTS)]
+    verdict: Literal["authorised"]
+    ground: Ground
+    mode: Mode
+    at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
     evidence: _VerdictMembers | None
+
+
+class _Stated(_Members, rename="camel", forbid_unknown_fields=True):
+    """A receipt as it is read."""
+
+    signature: str
 
 
 class Receipt(Struct, frozen=True, kw_only=True, gc=False):
@@ -246,27 +231,26 @@ def parse_receipt(data: bytes) -> Receipt:
         members = parse_json(text, max_bytes=MAX_RECEIPT_BYTES)
         if canonical_bytes(members) != text:
             raise ReceiptError("it is not canonical JSON")
+        stated = shaped(members, _Stated)
     except (InvalidJson, InvalidCanonicalJson) as exc:
-        raise ReceiptError("it is no JSON object") from exc
-    if members.keys() != _MEMBERS or members["type"] != RECEIPT_TYPE or members["verdict"] != VERDICT:
-        raise ReceiptError("it has not the members of a receipt")
-    signature = decode_standard(members["signature"])
+        raise ReceiptError(str(exc)) from exc
+    signature = decode_standard(stated.signature)
     if signature is None or len(signature) != _SIGNATURE_BYTES:
         raise ReceiptError("signature is not 64 bytes in base64")
     return Receipt(
-        node=_text(members, "node"),
-        network=_text(members, "network"),
-        owner=_text(members, "owner"),
-        invoker=_text(members, "invoker"),
-        invocation=_text(members, "invocation"),
-        request_hash=_digest(members, "requestHash").hex(),
-        receiver_public_key_hash=_digest(members, "receiverPublicKeyHash").hex(),
-        chain=tuple(_texts(members, "chain", MAX_CHAIN)),
-        policies=tuple(_sha256(text, "policies") for text in _texts(members, "policies", MAX_POLICY_DIGESTS)),
-        ground=_ground(members["ground"]),
-        mode=_mode(members["mode"]),
-        at_micros=_micros(members["atMicros"]),
-        evidence=_judged(members["evidence"]),
+        node=stated.node,
+        network=stated.network,
+        owner=stated.owner,
+        invoker=stated.invoker,
+        invocation=stated.invocation,
+        request_hash=stated.request_hash,
+        receiver_public_key_hash=stated.receiver_public_key_hash,
+        chain=stated.chain,
+        policies=tuple(map(bytes.fromhex, stated.policies)),
+        ground=stated.ground,
+        mode=stated.mode,
+        at_micros=stated.at_micros,
+        evidence=None if stated.evidence is None else _judged(stated.evidence),
         signature=signature,
     )
 
@@ -289,68 +273,11 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     return receipt
 
 
-def _text(members: dict[str, Json], name: str) -> str:
-    text = members[name]
-    if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT_CHARS:
-        raise ReceiptError(f"{name} is not a text")
-    return text
-
-
-def _texts(members: dict[str, Json], name: str, most: int) -> list[str]:
-    texts = members[name]
-    if not isinstance(texts, list) or len(texts) > most:
-        raise ReceiptError(f"{name} is not a list of at most {most}")
-    found = [text for text in texts if isinstance(text, str) and 0 < len(text) <= _MAX_TEXT_CHARS]
-    if len(found) != len(texts):
-        raise ReceiptError(f"{name} is not a list of texts")
-    return found
-
-
-def _digest(members: dict[str, Json], name: str) -> bytes:
-    return _sha256(members[name], name)
-
-
-def _sha256(value: Json, name: str) -> bytes:
-    try:
-        digest = bytes.fromhex(value) if isinstance(value, str) and len(value) == 2 * _SHA256_BYTES else b""
-    except ValueError:
-        digest = b""
-    if len(digest) != _SHA256_BYTES or digest.hex() != value:
-        raise ReceiptError(f"{name} is not 64 lower-case hex digits")
-    return digest
-
-
-def _optional_sha256(members: dict[str, Json], name: str) -> bytes | None:
-    return None if members[name] is None else _digest(members, name)
-
-
-def _ground(value: Json) -> Ground:
-    if value not in get_args(Ground):
-        raise ReceiptError("ground is unknown")
-    return cast(Ground, value)
-
-
-def _mode(value: Json) -> Mode:
-    if value not in get_args(Mode):
-        raise ReceiptError("mode is unknown")
-    return cast(Mode, value)
-
-
-def _micros(value: Json) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
-        raise ReceiptError("atMicros is not a whole number of microseconds")
-    return value
-
-
-def _judged(value: Json) -> QuoteVerdict | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or value.keys() != _JUDGED_MEMBERS:
-        raise ReceiptError("evidence has not its members")
+def _judged(stated: _VerdictMembers) -> QuoteVerdict:
     return QuoteVerdict(
-        record=_digest(value, "record"),
-        quote=_optional_sha256(value, "quote"),
-        event_log=_optional_sha256(value, "eventLog"),
-        collateral=_digest(value, "collateral"),
-        nonce=_optional_sha256(value, "nonce"),
+        record=bytes.fromhex(stated.record),
+        quote=None if stated.quote is None else bytes.fromhex(stated.quote),
+        event_log=None if stated.event_log is None else bytes.fromhex(stated.event_log),
+        collateral=bytes.fromhex(stated.collateral),
+        nonce=None if stated.nonce is None else bytes.fromhex(stated.nonce),
     )

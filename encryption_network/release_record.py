@@ -9,10 +9,12 @@ Example:
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
 from ._memo import remembered
 from .canonical_json import canonical_bytes
@@ -27,9 +29,6 @@ MAX_TRUST_ROOTS: Final = 16
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 _VERSION: Final = 1
-_ROOT_BYTES: Final = 32
-_MEMBERS: Final = frozenset({"v", "mode", "trustRoots", "nodePolicy", "nodePolicySuffices"})
-_KEY_PROVIDERS: Final = "keyProviders"  # absent in older records, when it was no term of the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +77,19 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
             "trustRoots": [root.hex() for root in record.trust_roots],
             "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
             "nodePolicySuffices": record.node_policy_suffices,
-            _KEY_PROVIDERS: list(record.key_providers),
+            "keyProviders": list(record.key_providers),
         }
     )
+
+
+class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
+    v: Literal[1]
+    mode: Mode
+    trust_roots: Annotated[list[Sha256Hex], Meta(max_length=MAX_TRUST_ROOTS)]
+    node_policy: dict[str, Any] | None  # as `parse_policy` takes it
+    node_policy_suffices: bool
+    # Absent in older records, when it was no term of the store.
+    key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = DEFAULT_KEY_PROVIDERS
 
 
 @remembered(rows=16)
@@ -91,50 +100,13 @@ def decode_release_record(value: bytes) -> ReleaseRecord:
         RecordError: not such a record, of another version, or with a policy that this version cannot read.
     """
     try:
-        fields = parse_json(value, max_bytes=_MAX_BYTES)
-        if fields.keys() - {_KEY_PROVIDERS} != _MEMBERS or fields["v"] != _VERSION:
-            raise RecordError("release record of another version")
-        policy = fields["nodePolicy"]
+        stored = shaped(parse_json(value, max_bytes=_MAX_BYTES), _Stored)
         return ReleaseRecord(
-            mode=_mode(fields["mode"]),
-            trust_roots=_roots(fields["trustRoots"]),
-            node_policy=None if policy is None else parse_policy(policy),
-            node_policy_suffices=_truth(fields["nodePolicySuffices"]),
-            key_providers=_providers(fields.get(_KEY_PROVIDERS, list(DEFAULT_KEY_PROVIDERS))),
+            mode=stored.mode,
+            trust_roots=tuple(map(bytes.fromhex, stored.trust_roots)),
+            node_policy=None if stored.node_policy is None else parse_policy(stored.node_policy),
+            node_policy_suffices=stored.node_policy_suffices,
+            key_providers=tuple(map(parse_key_provider, stored.key_providers)),
         )
     except (InvalidJson, PolicyError) as exc:
-        raise RecordError("release record unreadable") from exc
-
-
-def _mode(value: Json) -> Mode:
-    for mode in _STRICTNESS:
-        if value == mode:
-            return mode
-    raise RecordError("release record with an unknown mode")
-
-
-def _roots(value: Json) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or len(value) > MAX_TRUST_ROOTS:
-        raise RecordError("release record without trust roots")
-    try:
-        roots = tuple(bytes.fromhex(root) for root in value if isinstance(root, str))
-    except ValueError as exc:
-        raise RecordError("trust root is not hex") from exc
-    if len(roots) != len(value) or any(len(root) != _ROOT_BYTES for root in roots):
-        raise RecordError("trust root is not a SHA-256")
-    return roots
-
-
-def _providers(value: Json) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_KEY_PROVIDERS:
-        raise RecordError("release record without key providers")
-    entries = tuple(parse_key_provider(entry) for entry in value if isinstance(entry, str))
-    if len(entries) != len(value):
-        raise RecordError("key provider is no text")
-    return entries
-
-
-def _truth(value: Json) -> bool:
-    if not isinstance(value, bool):
-        raise RecordError("release record with a member of the wrong type")
-    return value
+        raise RecordError("release record unreadable, or of another version") from exc

@@ -15,13 +15,15 @@ Example:
 Source: spec/attestation.md AT40 to AT45.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeVar, get_args
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
 
 from capabilities.errors import CapabilityError
 from capabilities.principals import ed25519_public_key
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 from encryption_network.errors import PolicyError
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, MAX_KEY_PROVIDERS, parse_key_provider
 from encryption_network.policy import Evidence, Policy
@@ -41,12 +43,10 @@ MAX_NONCE_BYTES: Final = 256
 STORE_ID_BYTES: Final = 16
 RENEW_AFTER_S: Final = 600.0
 
-_ROOT_BYTES: Final = 32
 _MAX_ROOTS: Final = 16
 _MAX_QUOTE_BYTES: Final = 16 * 1024
 _MAX_LOG_CHARS: Final = 512 * 1024
 _WRAPPED: Final = "log"
-Text = TypeVar("Text", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,81 +195,52 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
         raise NodeEvidenceRefused("no-tee", "the node says that it has no quote to show")
     if value.get("report_data_label") != LABEL:
         raise NodeEvidenceRefused("malformed", "the answer's report data follow no formula that is known here")
+    try:
+        answer = shaped(value, _Answer)
+    except CapabilityError as exc:
+        raise NodeEvidenceRefused("malformed", f"the node's answer: {exc}") from exc
     return NodeAttestation(
         nonce=nonce,
-        statement=_statement(value),
-        quote=_hex(value, "quote", most=_MAX_QUOTE_BYTES),
-        event_log=_log(value),
+        statement=_statement(answer),
+        quote=bytes.fromhex(answer.quote),
+        event_log=None if answer.event_log is None else _log(answer.event_log),
     )
 
 
-def _statement(value: Mapping[str, Json]) -> NodeStatement:
-    node_did = value.get("enforcer_did")
-    if not isinstance(node_did, str) or ed25519_public_key(node_did) is None:
+class _Answer(msgspec.Struct):
+    """The members that are read; a node may answer more."""
+
+    enforcer_did: str
+    store_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    secret_origin: SecretOrigin
+    attestation: Mode
+    trust_roots: Annotated[list[Sha256Hex], Meta(max_length=_MAX_ROOTS)]
+    node_policy_suffices: bool
+    key_providers: Annotated[list[str], Meta(max_length=MAX_KEY_PROVIDERS)]
+    quote: Annotated[str, Meta(max_length=2 * _MAX_QUOTE_BYTES, pattern=r"^(?:[0-9a-f]{2})+\Z")]
+    event_log: Annotated[str, Meta(max_length=_MAX_LOG_CHARS)] | None = None
+
+
+def _statement(answer: _Answer) -> NodeStatement:
+    if ed25519_public_key(answer.enforcer_did) is None:
         raise _malformed("enforcer_did")
-    roots = value.get("trust_roots")
-    if not isinstance(roots, list) or len(roots) > _MAX_ROOTS:
-        raise _malformed("trust_roots")
-    return NodeStatement(
-        node_did=node_did,
-        store_id=_hex(value, "store_id", most=STORE_ID_BYTES, least=STORE_ID_BYTES),
-        secret_origin=_one_of(get_args(SecretOrigin), value, "secret_origin"),
-        attestation=_one_of(get_args(Mode), value, "attestation"),
-        trust_roots=tuple(
-            _hex({"trust_roots": root}, "trust_roots", most=_ROOT_BYTES, least=_ROOT_BYTES) for root in roots
-        ),
-        node_policy_suffices=_truth(value, "node_policy_suffices"),
-        key_providers=_providers(value),
-    )
-
-
-def _truth(value: Mapping[str, Json], member: str) -> bool:
-    answered = value.get(member)
-    if not isinstance(answered, bool):
-        raise _malformed(member)
-    return answered
-
-
-def _providers(value: Mapping[str, Json]) -> tuple[str, ...]:
-    entries = value.get("key_providers")
-    if not isinstance(entries, list) or len(entries) > MAX_KEY_PROVIDERS:
-        raise _malformed("key_providers")
     try:
-        named = tuple(parse_key_provider(entry) for entry in entries if isinstance(entry, str))
+        providers = tuple(map(parse_key_provider, answer.key_providers))
     except PolicyError as exc:
         raise _malformed("key_providers") from exc
-    if len(named) != len(entries):
-        raise _malformed("key_providers")
-    return named
+    return NodeStatement(
+        node_did=answer.enforcer_did,
+        store_id=bytes.fromhex(answer.store_id),
+        secret_origin=answer.secret_origin,
+        attestation=answer.attestation,
+        trust_roots=tuple(map(bytes.fromhex, answer.trust_roots)),
+        node_policy_suffices=answer.node_policy_suffices,
+        key_providers=providers,
+    )
 
 
-def _one_of(known: tuple[Text, ...], value: Mapping[str, Json], member: str) -> Text:
-    for text in known:
-        if value.get(member) == text:
-            return text
-    raise _malformed(member)
-
-
-def _hex(value: Mapping[str, Json], member: str, *, most: int, least: int = 1) -> bytes:
-    text = value.get(member)
-    if not isinstance(text, str) or not 2 * least <= len(text) <= 2 * most:
-        raise _malformed(member)
-    try:
-        data = bytes.fromhex(text)
-    except ValueError as exc:
-        raise _malformed(member) from exc
-    if data.hex() != text:  # another spelling, or blanks between the digits
-        raise _malformed(member)
-    return data
-
-
-def _log(value: Mapping[str, Json]) -> tuple[Json, ...] | None:
+def _log(text: str) -> tuple[Json, ...]:
     """Read the event log, which is JSON text in the answer."""
-    text = value.get("event_log")
-    if text is None:
-        return None
-    if not isinstance(text, str) or len(text) > _MAX_LOG_CHARS:
-        raise _malformed("event_log")
     try:
         # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
         wrapped = parse_json(f'{{"{_WRAPPED}":{text}}}'.encode(), max_bytes=MAX_ATTESTATION_BYTES)

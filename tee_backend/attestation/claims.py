@@ -6,10 +6,13 @@ Source: claims version 1 of the pinned verifier library.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from capabilities.strict_json import Json
+from msgspec import Meta, Struct, field
 
-from ._members import read_object
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import parse_json, shaped
+
 from .errors import EvidenceInvalid
 from .quote import Quote, TdReport
 
@@ -30,6 +33,8 @@ KNOWN_STATUSES = frozenset(
 MAX_CLAIMS_BYTES = 64 * 1024
 MAX_ADVISORIES = 256
 
+_Whole = Annotated[int, Meta(ge=0, lt=1 << 53)]
+_Octets = Annotated[list[Annotated[int, Meta(ge=0, lt=256)]], Meta(min_length=1)]
 _TEE_TYPE_TDX = 0x81
 _REPORT_FIELDS = {
     "tee_tcb_svn": "tee_tcb_svn",
@@ -74,6 +79,45 @@ class Claims:
     report: dict[str, str]
 
 
+class _Header(Struct):
+    version: _Whole
+
+
+class _Tcb(Struct):
+    status: str
+    advisory_ids: Annotated[list[str], Meta(max_length=MAX_ADVISORIES)]
+
+
+class _Pck(Struct):
+    fmspc: _Octets
+    pce_id: _Octets
+    ppid: _Octets
+
+
+class _Platform(Struct):
+    pck: _Pck
+    tcb_date_tag: _Whole
+
+
+class _QeLevel(Struct):
+    status: str = field(name="tcbStatus")
+
+
+class _Qe(Struct):
+    tcb_level: _QeLevel
+
+
+class _Claims(Struct):
+    """The members that are compared or judged; the library states more."""
+
+    tee_type: _Whole
+    header: _Header
+    tcb: _Tcb
+    platform: _Platform
+    qe: _Qe
+    report: dict[str, dict[str, Any]]  # its shape depends on the kind of the report
+
+
 def parse_claims(data: bytes) -> Claims:
     """Read the library's claims.
 
@@ -82,19 +126,21 @@ def parse_claims(data: bytes) -> Claims:
     Raises:
         EvidenceInvalid: a member is missing or of another type, an unknown status, not a TDX quote.
     """
-    claims = read_object(data, max_bytes=MAX_CLAIMS_BYTES, error=EvidenceInvalid, what="claims")
-    if _whole(claims, "tee_type") != _TEE_TYPE_TDX:
+    try:
+        claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), _Claims)
+    except InvalidJson as exc:
+        raise EvidenceInvalid(f"claims: {exc}") from exc
+    if claims.tee_type != _TEE_TYPE_TDX:
         raise EvidenceInvalid("claims are not about a TDX quote")
-    tcb, platform = _object(claims, "tcb"), _object(claims, "platform")
-    pck = _object(platform, "pck")
+    pck = claims.platform.pck
     return Claims(
-        version=_whole(_object(claims, "header"), "version"),
-        status=_status(tcb, "status"),
-        qe_status=_status(_object(_object(claims, "qe"), "tcb_level"), "tcbStatus"),
-        advisories=_advisories(tcb),
-        tcb_date=float(_whole(platform, "tcb_date_tag")),
-        platform=(_octets(pck, "fmspc"), _octets(pck, "pce_id"), _octets(pck, "ppid")),
-        report=_report(_object(claims, "report")),
+        version=claims.header.version,
+        status=_known(claims.tcb.status),
+        qe_status=_known(claims.qe.tcb_level.status),
+        advisories=tuple(sorted(set(claims.tcb.advisory_ids))),
+        tcb_date=float(claims.platform.tcb_date_tag),
+        platform=(bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid)),
+        report=_report(claims.report),
     )
 
 
@@ -118,51 +164,20 @@ def _own_report(report: TdReport) -> dict[str, str]:
     return {theirs: getattr(report, ours).hex() for theirs, ours in names.items()}
 
 
-def _report(report: dict[str, Json]) -> dict[str, str]:
+def _report(report: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Flatten the nested shapes: 1.5 holds 1.0 as `base`, the extended one holds 1.5."""
     if len(report) != 1:
         raise EvidenceInvalid("claims hold no single report")
-    flat = _object(report, next(iter(report)))
+    (flat,) = report.values()
     while "base" in flat:
-        flat = {**_object(flat, "base"), **{name: value for name, value in flat.items() if name != "base"}}
+        base = flat.pop("base")
+        if not isinstance(base, dict):
+            raise EvidenceInvalid("claims hold no object 'base'")
+        flat = {**base, **flat}
     return {name: value for name, value in flat.items() if isinstance(value, str)}
 
 
-def _object(members: dict[str, Json], name: str) -> dict[str, Json]:
-    value = members.get(name)
-    if not isinstance(value, dict):
-        raise EvidenceInvalid(f"claims hold no object {name!r}")
-    return value
-
-
-def _whole(members: dict[str, Json], name: str) -> int:
-    value = members.get(name)
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise EvidenceInvalid(f"claims hold no number {name!r}")
-    return value
-
-
-def _octets(members: dict[str, Json], name: str) -> bytes:
-    """Return bytes that the claims contain as a list of numbers."""
-    value = members.get(name)
-    numbers = [n for n in value if type(n) is int and 0 <= n < 256] if isinstance(value, list) else []
-    if not numbers or value != numbers:
-        raise EvidenceInvalid(f"claims hold no bytes {name!r}")
-    return bytes(numbers)
-
-
-def _status(members: dict[str, Json], name: str) -> str:
-    value = members.get(name)
-    if not isinstance(value, str) or value not in KNOWN_STATUSES:
-        raise EvidenceInvalid(f"unknown TCB status {str(value)[:40]!r}")
-    return value
-
-
-def _advisories(tcb: dict[str, Json]) -> tuple[str, ...]:
-    value = tcb.get("advisory_ids")
-    if not isinstance(value, list) or len(value) > MAX_ADVISORIES:
-        raise EvidenceInvalid("claims hold no list of advisories")
-    names = [name for name in value if isinstance(name, str)]
-    if len(names) != len(value):
-        raise EvidenceInvalid("an advisory is no text")
-    return tuple(sorted(set(names)))
+def _known(status: str) -> str:
+    if status not in KNOWN_STATUSES:
+        raise EvidenceInvalid(f"unknown TCB status {status[:40]!r}")
+    return status

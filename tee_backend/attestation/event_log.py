@@ -33,10 +33,13 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
 from .errors import EventLogRefused, MalformedEventLog
@@ -54,12 +57,9 @@ MAX_NAME_CHARS: Final = 128
 
 EventVersion = Literal[1, 2]
 
-_NAME = re.compile(r"[ -~]*")
 # A name with a colon and its payload would share one version 1 digest with another name and payload.
 _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
-_REQUIRED = frozenset({"imr", "event_type", "digest", "event", "event_payload"})
-_OPTIONAL = frozenset({"version", "preimage"})
+_HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
 _WRAPPED = "log"
 
 
@@ -195,50 +195,32 @@ def _check_runtime_event(event: Event) -> None:
         raise EventLogRefused(f"preimage of {event.name!r} is not made of its payload")
 
 
-def _event(entry: Json) -> Event:
-    if not isinstance(entry, dict) or not _REQUIRED <= entry.keys() <= _REQUIRED | _OPTIONAL:
-        raise MalformedEventLog("an entry lacks members, or has unknown ones")
-    register = _whole(entry, "imr", most=RUNTIME_REGISTER)
-    digest = _hex(entry, "digest", most_bytes=REGISTER_BYTES)
-    if len(digest) != REGISTER_BYTES and (digest or register != RUNTIME_REGISTER):
-        raise MalformedEventLog(f"a digest of {len(digest)} bytes")
-    preimage = _hex(entry, "preimage", most_bytes=4 * MAX_PAYLOAD_BYTES) if "preimage" in entry else None
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    imr: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)]
+    event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    digest: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{96})?\Z")]
+    event: Annotated[str, Meta(max_length=MAX_NAME_CHARS, pattern=r"^[ -~]*\Z")]
+    event_payload: Annotated[str, Meta(max_length=2 * MAX_PAYLOAD_BYTES, pattern=_HEX)]
+    version: EventVersion = 1
+    preimage: Annotated[str, Meta(max_length=8 * MAX_PAYLOAD_BYTES, pattern=_HEX)] | UnsetType = UNSET
+
+
+def _event(value: Json) -> Event:
+    try:
+        entry = shaped(value, _Entry)
+    except InvalidJson as exc:
+        raise MalformedEventLog(f"an entry: {exc}") from exc
+    if not entry.digest and entry.imr != RUNTIME_REGISTER:
+        raise MalformedEventLog("an entry without a digest")
     return Event(
-        register=register,
-        event_type=_whole(entry, "event_type", most=2**32 - 1),
-        name=_name(entry["event"]),
-        payload=_hex(entry, "event_payload", most_bytes=MAX_PAYLOAD_BYTES),
-        supplied_digest=digest,
-        supplied_preimage=None if preimage is None else preimage.hex(),
-        version=_version(entry),
+        register=entry.imr,
+        event_type=entry.event_type,
+        name=entry.event,
+        payload=bytes.fromhex(entry.event_payload),
+        supplied_digest=bytes.fromhex(entry.digest),
+        supplied_preimage=None if entry.preimage is UNSET else entry.preimage,
+        version=entry.version,
     )
-
-
-def _version(entry: dict[str, Json]) -> EventVersion:
-    version = _whole(entry, "version", most=2) if "version" in entry else 1
-    if version == 0:
-        raise MalformedEventLog("an entry of version 0")
-    return 2 if version == 2 else 1
-
-
-def _whole(entry: dict[str, Json], name: str, *, most: int) -> int:
-    value = entry[name]
-    if type(value) is not int or not 0 <= value <= most:
-        raise MalformedEventLog(f"{name} is no number up to {most}")
-    return value
-
-
-def _name(value: Json) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or _NAME.fullmatch(value) is None:
-        raise MalformedEventLog(f"an event's name is no ASCII of at most {MAX_NAME_CHARS} characters")
-    return value
-
-
-def _hex(entry: dict[str, Json], name: str, *, most_bytes: int) -> bytes:
-    value = entry[name]
-    if not isinstance(value, str) or len(value) > 2 * most_bytes or _HEX.fullmatch(value) is None:
-        raise MalformedEventLog(f"{name} is no lower-case hex of at most {most_bytes} bytes")
-    return bytes.fromhex(value)
 
 
 def _entry_json(event: Event) -> dict[str, Json]:

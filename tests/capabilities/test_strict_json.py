@@ -1,9 +1,12 @@
 """JSON from strangers."""
 
+from typing import Literal
+
+import msgspec
 import pytest
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import MAX_NESTING, parse_json, repeats_member
+from capabilities.strict_json import MAX_NESTING, Json, Sha256Hex, parse_json, repeats_member, shaped
 
 
 def test_an_object_is_read():
@@ -62,3 +65,38 @@ def test_repeats_member():
     assert not repeats_member(b'{"a":1,"b":{"a":2}}', names)
     assert not repeats_member(b'{"a":"\\"a\\"","b":1,"b":2}', names)
     assert not repeats_member(b'{"a":' + b"1" * 5000 + b',"b":"a"}', names)
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    digest: Sha256Hex
+    kind: Literal["a", "b"] = "a"
+
+
+class Outer(msgspec.Struct):
+    inner: list[Inner]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({}, "$.inner is missing"),
+        ({"inner": 1}, "$.inner is not what it has to be"),
+        ({"inner": [{}]}, "$.inner[0].digest is missing"),
+        ({"inner": [{"digest": "ab" * 32, "hidden value": 1}]}, "$.inner[0] is not what it has to be"),
+        ({"inner": [{"digest": "ab" * 32, "kind": "hidden value"}]}, "$.inner[0].kind is not what it has to be"),
+        ({"inner": [{"digest": "AB" * 32}]}, "$.inner[0].digest is not what it has to be"),
+        ({"inner": [{"digest": "ab" * 32 + "\n"}]}, "$.inner[0].digest is not what it has to be"),
+        (["hidden value"], "$ is not what it has to be"),
+    ],
+)
+def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
+    """The message says where, and quotes nothing that was sent."""
+    with pytest.raises(InvalidJson) as refused:
+        shaped(value, Outer)
+    assert str(refused.value) == text
+
+
+def test_a_shape_that_is_met() -> None:
+    """Members that a shape does not name are skipped where it does not refuse them."""
+    read = shaped({"inner": [{"digest": "ab" * 32}], "more": 1}, Outer)
+    assert (read.inner[0].digest, read.inner[0].kind) == ("ab" * 32, "a")

@@ -1,8 +1,9 @@
 """The filters of a `tinycloud.capabilities/read` call: the fact `capabilitiesReadParams` (wire 4.5)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import msgspec
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
@@ -12,8 +13,7 @@ from capabilities.tokens import Delegation
 FACT: Final = "capabilitiesReadParams"
 
 
-@dataclass(frozen=True, slots=True)
-class GrantFilters:
+class GrantFilters(msgspec.Struct, frozen=True):
     """Which delegations of a space are listed.
 
     Attributes:
@@ -37,11 +37,14 @@ class GrantFilters:
         return self.path is None or any(path.startswith(self.path) for path in _paths(delegation))
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True, tag="chain"):
     """One delegation and what it rests on; `cid` is untrusted text."""
 
-    cid: str
+    cid: str = msgspec.field(name="delegation_cid")
+
+
+class _List(msgspec.Struct, frozen=True, tag="list"):
+    filters: GrantFilters | None = None
 
 
 RequestParameters: TypeAlias = GrantFilters | Chain
@@ -57,29 +60,11 @@ def asked_of(facts: Iterable[Json]) -> RequestParameters:
 
 
 def _asked(value: Json) -> RequestParameters | None:
-    if not isinstance(value, dict):
+    try:
+        asked = msgspec.convert(value, _List | Chain)
+    except msgspec.ValidationError:
         return None
-    if value.get("type") == "chain":
-        cid = value.get("delegation_cid")
-        return Chain(cid) if isinstance(cid, str) else None
-    if value.get("type") != "list":
-        return None
-    filters = value.get("filters")
-    return GrantFilters() if filters is None else _filters(filters)
-
-
-def _filters(value: Json) -> GrantFilters | None:
-    if not isinstance(value, dict):
-        return None
-    direction, path, actions = (value.get(name) for name in ("direction", "path", "actions"))
-    if not isinstance(direction, str | None) or not isinstance(path, str | None):
-        return None
-    if actions is None:
-        return GrantFilters(direction, path)
-    if not isinstance(actions, list):
-        return None
-    named = frozenset(action for action in actions if isinstance(action, str))
-    return GrantFilters(direction, path, named) if all(isinstance(action, str) for action in actions) else None
+    return asked if isinstance(asked, Chain) else asked.filters or GrantFilters()
 
 
 def _paths(delegation: Delegation) -> Iterable[str]:
