@@ -376,7 +376,7 @@ def _admission(
             invocation_cid=decrypt.invocation_cid,
             chain=_chain(request),
             request_hash=decrypt.request_hash,
-            receiver_public_key_hash=decrypt.bound.body.receiver_public_key_hash,
+            receiver_public_key_hash=decrypt.bound.body.stated.receiver_public_key_hash,
             policy_sha256=tuple([policy_digest(policy) for policy in policies]),
             evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
             quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),

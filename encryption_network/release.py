@@ -33,7 +33,7 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
         That the commit which carries the audit record succeeded; the caller calls this after it.
     """
     decrypt = admission.decrypt
-    body, network = decrypt.bound.body, decrypt.network
+    body, network = decrypt.bound.body.stated, decrypt.network
     if keyring.node_did != body.target_node:
         raise RuntimeError("the request was bound to another node")
     content_key = open_wrapped(private_key(network, keyring), decrypt.wrapped_key)  # row 22

@@ -148,7 +148,7 @@ _I64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """A decrypt body as in `_BODY_SHAPE`, except for the network's id: read in one pass, refused without a reason."""
+    """A decrypt body (enc 2.7) as its sender states it; hashes are hex SHA-256 over the quoted base64 texts."""
 
     type: str
     target_node: str
@@ -161,8 +161,8 @@ class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     receiver_public_key_hash: str
 
 
-class _StatedFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The fact of a decrypt token; a fact with other members, or of other types, is none."""
+class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """The fact that a decrypt token is bound by (enc 2.4); a fact with other members, or of other types, is none."""
 
     type: str
     target_node: str
@@ -175,47 +175,20 @@ class _StatedFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
-    """The body of a decrypt request (enc 2.7); every text is the sender's.
+    """The body of a decrypt request.
 
     Attributes:
-        type: request type.
-        target_node: DID of the node that is to answer.
+        stated: its members.
         network_id: the network, parsed.
-        alg: algorithm id.
-        key_version: version of the network's key.
-        encrypted_symmetric_key: the wrapped content key in base64.
-        encrypted_symmetric_key_hash: hex SHA-256 over the quoted base64 text, as stated.
-        receiver_public_key: X25519 public key in base64.
-        receiver_public_key_hash: hex SHA-256 over the quoted base64 text, as stated.
         body_hash: recomputed hash of the value as received.
     """
 
-    type: str
-    target_node: str
+    stated: DecryptRequest
     network_id: NetworkId
-    alg: str
-    key_version: int
-    encrypted_symmetric_key: str
-    encrypted_symmetric_key_hash: str
-    receiver_public_key: str
-    receiver_public_key_hash: str
     body_hash: str
 
     def __repr__(self) -> str:
         return f"DecryptBody(network_id={self.network_id.text!r}, body_hash={self.body_hash!r})"
-
-
-class DecryptFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """The values that a decrypt token is bound to (enc 2.4); names as in the fact."""
-
-    type: str
-    target_node: str
-    network_id: NetworkId
-    body_hash: str
-    encrypted_symmetric_key_hash: str
-    receiver_public_key_hash: str
-    alg: str
-    key_version: int
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
@@ -273,18 +246,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
         raise BodyMalformed(_fault(value) or str(exc)) from exc
-    return DecryptBody(
-        type=stated.type,
-        target_node=stated.target_node,
-        network_id=network,
-        alg=stated.alg,
-        key_version=stated.key_version,
-        encrypted_symmetric_key=stated.encrypted_symmetric_key,
-        encrypted_symmetric_key_hash=stated.encrypted_symmetric_key_hash,
-        receiver_public_key=stated.receiver_public_key,
-        receiver_public_key_hash=stated.receiver_public_key_hash,
-        body_hash=body_hash,
-    )
+    return DecryptBody(stated=stated, network_id=network, body_hash=body_hash)
 
 
 def _fault(value: Json) -> str | None:
@@ -308,13 +270,13 @@ def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, 
         BodyMalformed: no fact of the decrypt shape (6). TypeMismatch (7). AudienceMismatch (8).
         TargetNodeMismatch (9). NetworkMismatch (10, 12). ActionNotPermitted (11).
     """
-    facts = _decrypt_facts(invocation.facts)  # row 6
-    if facts.type != DECRYPT_TYPE or body.type != DECRYPT_TYPE:  # row 7
+    facts, bound_network = _decrypt_facts(invocation.facts)  # row 6
+    if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise TypeMismatch
     check_audience(invocation.audience, node_did)  # row 8
-    if facts.target_node != node_did or body.target_node != node_did:  # row 9
+    if facts.target_node != node_did or body.stated.target_node != node_did:  # row 9
         raise TargetNodeMismatch
-    if facts.network_id != network or body.network_id != network:  # row 10
+    if bound_network != network or body.network_id != network:  # row 10
         raise NetworkMismatch
     _check_capability(invocation, network, DECRYPT)  # rows 11, 12
     return BoundDecrypt(invocation=invocation, body=body, facts=facts, network_id=network)
@@ -342,7 +304,7 @@ def check_decrypt(
         raise NetworkRevoked
     if record.state != "active":
         raise NetworkNotActive(record.state)
-    body, facts = bound.body, bound.facts
+    body, facts = bound.body.stated, bound.facts
     if not body.alg == facts.alg == record.alg or not body.key_version == facts.key_version == record.key_version:
         raise VersionMismatch  # row 15
     _check_lifetime(bound.invocation, int(now), max_lifetime_s)  # rows 16, 17
@@ -350,7 +312,7 @@ def check_decrypt(
     receiver = decode_standard(body.receiver_public_key)
     if wrapped_key is None or receiver is None:  # row 18
         raise InvalidBase64
-    _check_hashes(body, facts)  # rows 19 to 21
+    _check_hashes(bound.body, facts)  # rows 19 to 21
     digest = bound.invocation.cid
     cid = cid_text(digest)
     return CheckedDecrypt(
@@ -360,7 +322,7 @@ def check_decrypt(
         receiver_public_key=receiver,
         invocation_digest=digest,
         invocation_cid=cid,
-        request_hash=request_hash(cid, body.body_hash),
+        request_hash=request_hash(cid, bound.body.body_hash),
     )
 
 
@@ -369,23 +331,13 @@ def request_hash(invocation_cid: str, body_hash: str) -> str:
     return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
 
 
-def _decrypt_facts(facts: Sequence[Json]) -> DecryptFacts:
+def _decrypt_facts(facts: Sequence[Json]) -> tuple[DecryptFacts, NetworkId]:
     for fact in facts:
         try:
-            stated = convert(fact, _StatedFacts)
-            network = parse_network_id(stated.network_id)
+            stated = convert(fact, DecryptFacts)
+            return stated, parse_network_id(stated.network_id)
         except (ValidationError, InvalidIdentifier):
             continue  # the next one may fit
-        return DecryptFacts(
-            type=stated.type,
-            target_node=stated.target_node,
-            network_id=network,
-            body_hash=stated.body_hash,
-            encrypted_symmetric_key_hash=stated.encrypted_symmetric_key_hash,
-            receiver_public_key_hash=stated.receiver_public_key_hash,
-            alg=stated.alg,
-            key_version=stated.key_version,
-        )
     raise BodyMalformed(_NO_FACTS)
 
 
@@ -397,11 +349,12 @@ def _check_lifetime(invocation: Invocation, now_s: int, max_lifetime_s: int) -> 
 
 
 def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
-    receiver_hash = canonical_hash(body.receiver_public_key)
-    if not body.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:  # row 19
+    stated = body.stated
+    receiver_hash = canonical_hash(stated.receiver_public_key)
+    if not stated.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:  # row 19
         raise HashMismatch("receiverPublicKeyHash")
-    key_hash = canonical_hash(body.encrypted_symmetric_key)
-    if not body.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:  # row 20
+    key_hash = canonical_hash(stated.encrypted_symmetric_key)
+    if not stated.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:  # row 20
         raise HashMismatch("encryptedSymmetricKeyHash")
     if facts.body_hash != body.body_hash:  # row 21
         raise HashMismatch("bodyHash")

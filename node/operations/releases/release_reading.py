@@ -188,7 +188,7 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
     paths = [path for path in sorted(named) if _is_owned(path, checked.network.owner)]
     if not paths:
         return _NO_PATHS
-    digest = key_digest(checked.bound.body.encrypted_symmetric_key)
+    digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
     found: dict[str, RowStamp] = {}
     left_bytes = _MOST_ENVELOPE_BYTES
     for start in range(0, len(paths), _PATHS_AT_ONCE):
