@@ -13,7 +13,6 @@ async def rows_until(
     """Return the first live rows whose key is at most `prefix ‖ end`, whatever follows it.
 
     Args:
-        store: where.
         prefix: of the kind of row; the time follows it.
         end: the latest time, in the form it has in the key.
         limit: at most that many rows, 1 to MAX_PAGE_ROWS.

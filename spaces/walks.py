@@ -33,7 +33,6 @@ async def walk_place(store: Store, name: str) -> bytes | None:
     """Return the position of a walk; None: at the beginning.
 
     Args:
-        store: where.
         name: stable; letters and `-`.
     Raises:
         StoreUnavailable: from reading.
@@ -53,7 +52,6 @@ async def walk_page(
     """Read the next rows of a walk.
 
     Args:
-        store: where.
         prefix: of the kind of row.
         place: the position of the walk.
         limit: at most that many rows.

@@ -116,7 +116,6 @@ class Housekeeper:
     """Takes turns for one process.
 
     Args:
-        services: the node.
         jobs: what is to be done.
         pause: waits for some seconds.
     """

@@ -25,7 +25,6 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     A record that does not decode is left where it is, and logged.
 
     Args:
-        services: the node.
         limit: at most that many; each costs a read and a commit.
 
     Raises:

@@ -29,7 +29,6 @@ async def until_committed(services: Services, attempt: Callable[[bool], Awaitabl
     """Plan and commit until a commit is durable.
 
     Args:
-        services: the node.
         attempt: reads, judges and builds the commit; its argument says whether it is the first one, the only one whose
             read claims the replay record of a token (ST4).
 

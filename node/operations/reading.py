@@ -78,7 +78,6 @@ class Reading:
         """Read all that was asked for, in one read of the store.
 
         Args:
-            store: where.
             claim: replay record to be claimed by the same read; the snapshot says whether it was claimed.
         Raises:
             SpaceError: as `Store.read`.

@@ -75,7 +75,6 @@ class Request(Struct, frozen=True):
     """The argument of a run.
 
     Attributes:
-        services: the node.
         invocation: admitted, not judged.
         steps: of the capabilities that its row is about, in signed order; none for a row that takes all.
         options: of the option headers.
@@ -230,7 +229,6 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     nothing. Outcomes that cannot share an answer are refused (Q3).
 
     Args:
-        services: the node.
         invocation: admitted, see `admit_token`.
         message: what came with it.
     Raises:

@@ -28,7 +28,6 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What a process needs to know.
 
     Attributes:
-        config: settings in force.
         secret: the root secret; empty for a process that derives no keys.
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
         counts_fd: the inherited table of the workers' connections; -1 where there is only one worker.

@@ -56,7 +56,6 @@ async def claim_store(
     """Compare the store with the secret and the configuration, and return the services over it.
 
     Args:
-        config: settings in force.
         store: opened, new or not.
         keyring: of the configured root secret.
         clock: passed on.

@@ -163,7 +163,6 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     Walks through the networks and looks only at the oldest receipts of each.
 
     Args:
-        store: where.
         until: epoch seconds.
         pages: most reads of this call.
     Raises:
@@ -192,7 +191,6 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
     """Remove documents that no receipt since a time refers to; return how many rows were dealt with.
 
     Args:
-        store: where.
         until: epoch seconds; receipts from before have been removed.
         now: epoch seconds.
         limit: at most that many; each costs a read and a commit.

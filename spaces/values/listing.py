@@ -172,7 +172,6 @@ async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | Non
     """Return the next path, descending into groups and leaving them again; None at the end.
 
     Args:
-        store: where.
         groups: where the listing is, the innermost last; changed.
         most: how many paths may still be listed.
     """

@@ -210,7 +210,6 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     walk may be seen or not.
 
     Args:
-        store: where.
         limit: at most that many.
     """
     largest = await _largest_counters(store, limit)

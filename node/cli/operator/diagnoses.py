@@ -33,7 +33,6 @@ async def diagnose_objects(config: Config, store: Store) -> str:
     """Test the place of large values, and compare it with the place that the store records.
 
     Args:
-        config: settings in force.
         store: opened; it may be new.
 
     Raises:

@@ -18,7 +18,6 @@ async def opened_store(config: Config, *, is_left: bool = False, is_for_reading:
     """Open the store of the data folder, which a command never creates, or the database of `store.url`.
 
     Args:
-        config: settings in force.
         is_left: the store was moved away; open what was left, for reading only.
         is_for_reading: for reading all of a store on LMDB: a node may be started meanwhile.
 
@@ -57,7 +56,6 @@ def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) ->
 
     Args:
         error: keeps its code.
-        config: settings in force.
         what: what was not done.
         hint: what to do, where the error itself does not say.
     """

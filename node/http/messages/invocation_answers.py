@@ -27,7 +27,6 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
 
     Args:
         request: what is answered.
-        services: the node.
         result: what a row's run returned; an open body in it is closed.
     Raises:
         As `value_answer`.

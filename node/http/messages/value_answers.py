@@ -67,7 +67,6 @@ async def batch_read_answer(
 
     Args:
         request: what is answered.
-        services: the node.
         found: what is stored under the paths, in order.
         bodies: whether the values are requested, or their metadata alone.
     Raises:

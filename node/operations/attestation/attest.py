@@ -130,7 +130,6 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
     """Store the evidence of a quote; from then on it counts for the invoker's DID.
 
     Args:
-        services: the node.
         header: untrusted text of the `Authorization` header: a UCAN to this node with decrypt on one network here, and
             the fact `{"type", "nonce", "bodyHash"}`.
         body: untrusted; `{"quote", "eventLog", "receiverPublicKey", "receiverMode"}`.

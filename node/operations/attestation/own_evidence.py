@@ -95,7 +95,6 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
     """Make a quote over the nonce and the node's statement about itself.
 
     Args:
-        services: the node.
         quotes: its own.
         nonce: from `checked_nonce`.
     Raises:

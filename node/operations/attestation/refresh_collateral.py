@@ -154,7 +154,6 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
     neither fills the store nor causes requests to the service.
 
     Args:
-        services: the node.
         quote: parsed; its holder is entitled to attest.
         state: what is known about the family, as it was read with the document that was missing.
     Returns:

@@ -46,7 +46,6 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     """Register a delegation; a repeat of a live one answers the true lists (Q6). Durable when it returns.
 
     Args:
-        services: the node.
         header: untrusted text of the `Authorization` header.
         client: network address of the caller, counted against the bounds on new owners, on unauthenticated clients and
             on bytes of delegations; None: not counted.
@@ -105,7 +104,6 @@ async def _read(
     """Read everything that a registration depends on at one moment, and plan what it hosts and makes.
 
     Args:
-        services: the node.
         delegation: verified.
         client: as `register` has it.
         known: the delegation as it is registered; None: it is not known to be registered.

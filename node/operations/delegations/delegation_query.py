@@ -74,7 +74,6 @@ async def query_delegations(
     A token may be used again and live as long as it says: a second reading changes nothing (I23).
 
     Args:
-        services: the node.
         unverified: the token as it was read.
         body: untrusted; see `parse_filters`.
         most_examined: delegations that the page looks at, at least one.

@@ -60,7 +60,6 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     A token may be used again and live as long as it says: a second reading changes nothing (I23).
 
     Args:
-        services: the node.
         unverified: the token as it was read.
         cid: untrusted text, the delegation asked about in any multibase.
 

@@ -110,7 +110,6 @@ async def read_capabilities(
     """Return what the call's facts request.
 
     Args:
-        services: the node.
         invocation: admitted; asks for `tinycloud.capabilities/read` on the space.
         space: whose delegations.
         bounds: how much the answer may cost.
@@ -154,7 +153,6 @@ class _Listing:
     """A list while it grows.
 
     Attributes:
-        services: the node.
         filters: what is listed.
         identity: to which the direction is relative.
         bounds: how long it may become.

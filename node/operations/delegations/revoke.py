@@ -18,7 +18,6 @@ async def revoke(services: Services, header: str) -> str:
     """Revoke the delegation that the token names; idempotent (W24), and acknowledged only when it is durable.
 
     Args:
-        services: the node.
         header: untrusted text of the `Authorization` header.
 
     Returns:

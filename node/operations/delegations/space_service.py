@@ -109,7 +109,6 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
     """Return the space of an owner that an id or a name means, if it is hosted.
 
     Args:
-        services: the node.
         invocation: admitted; asks for `tinycloud.space/info`.
         owner: whose.
         target: untrusted; the path as signed.
@@ -154,7 +153,6 @@ async def make_space(
     does not, only a host grant makes a space.
 
     Args:
-        services: the node.
         invocation: admitted; asks for `tinycloud.space/create`.
         owner: whose.
         name: untrusted; the path as signed.

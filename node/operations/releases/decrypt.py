@@ -43,7 +43,6 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
     """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows.
 
     Args:
-        services: the node.
         header: untrusted text of the `Authorization` header.
         path_id: network id of the path, percent-decoded once.
         body: untrusted bytes.
@@ -84,7 +83,6 @@ async def decrypt_invoked(services: Services, invocation: Invocation, read: _Rea
     """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3).
 
     Args:
-        services: the node.
         invocation: admitted; asks for DECRYPT on a network.
         read: gives the body; None where it is longer, or does not arrive.
 

@@ -57,7 +57,6 @@ def likely_sessions(
     """Work out, before a call is read, which sign-ins to read with it, and ask for them; decides nothing.
 
     Args:
-        services: the node.
         reading: the call's.
         found: what the call cites, as stored.
         owner: of the network that is requested.
@@ -84,7 +83,6 @@ async def read_presence(
     Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
 
     Args:
-        services: the node.
         call: read with what `likely` asked for.
         owner: of the network that is requested.
         likely: worked out for this call and owner.

@@ -61,7 +61,6 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
     """Change a network's record for its owner in person; in force for the next release.
 
     Args:
-        services: the node.
         header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and the fact
             `{"type", "targetNode", "networkId", "bodyHash"}`.
         path_id: network id of the path, percent-decoded once.

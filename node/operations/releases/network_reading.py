@@ -16,7 +16,6 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     """Admit a token that holds one ability on the network of the path, and nothing else.
 
     Args:
-        services: the node.
         header: untrusted: a UCAN to this node.
         path_id: network id of the path, percent-decoded once.
         ability: what the token has to hold.

@@ -52,7 +52,6 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
     """Return the descriptor of a network, in whatever state, signed if the caller sends a nonce (EN28).
 
     Args:
-        services: the node.
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
@@ -93,7 +92,6 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     """Create a network, or claim the one that a sign-in made, and return its descriptor; one commit (enc 2.5, EN31).
 
     Args:
-        services: the node.
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
         client: network address of the caller, counted against the bound on unauthenticated clients; None: not counted.

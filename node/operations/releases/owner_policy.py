@@ -19,7 +19,6 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
     """Replace the owner's policy of a network; `null` removes it. In force for the next release.
 
     Args:
-        services: the node.
         header: untrusted, see `change_in_person`.
         path_id: network id of the path, percent-decoded once.
         body: untrusted JSON of a policy, or `null`.
@@ -44,7 +43,6 @@ async def read_policy(services: Services, header: str, *, path_id: str) -> Polic
     """Return the owner's policy of a network; None where nothing is stated (RL20).
 
     Args:
-        services: the node.
         header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and nothing else.
         path_id: network id of the path, percent-decoded once.
 

@@ -49,7 +49,6 @@ async def missing_documents(
     """Return the puts that keep documents as long as what now refers to them; none if that is noted already (RC26).
 
     Args:
-        services: the node.
         documents: whole.
         kept: digests of documents that are in the store, and are read only where their use is not noted.
     """
@@ -194,7 +193,6 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
     """Return receipts of a network, to its owner or to whom the owner granted them (RC14).
 
     Args:
-        services: the node.
         header: untrusted: a UCAN to this node with `sealspace.encryption/receipts` on the network, and nothing else.
         path_id: network id of the path, percent-decoded once.
         after: untrusted: the `after` of the page before; empty for the first one.
@@ -220,7 +218,6 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     The digest itself shows that its bearer has seen a receipt: it cannot be guessed.
 
     Args:
-        services: the node.
         header: as for `read_receipts`.
         path_id: network id of the path, percent-decoded once.
         digest: untrusted: 64 lower-case hex digits.

@@ -109,7 +109,6 @@ async def read_release(
     """Check a bound request against its network and gather what the gate decides on.
 
     Args:
-        services: the node.
         call: read with `rows` and `likely`.
         rows: of this request.
         bound: the request.

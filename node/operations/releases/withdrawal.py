@@ -38,7 +38,6 @@ async def withdraw_for_network(services: Services, header: str, *, path_id: str,
     """Withdraw code, a backend or evidence for one network, in person; in force for the next release (RC22).
 
     Args:
-        services: the node.
         header: untrusted, see `change_in_person`.
         path_id: network id of the path, percent-decoded once.
         body: untrusted JSON, see `encryption_network.withdrawals`.

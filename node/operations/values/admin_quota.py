@@ -102,7 +102,6 @@ async def set_quota(
 
     Args:
         store: of the node.
-        config: settings in force.
         space_text: untrusted text of a space id; the space need not be hosted.
         limit_bytes: 0 lets nothing more be stored.
         now: seconds since 1970, of the audit record.
@@ -135,7 +134,6 @@ async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usa
     """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`.
 
     Args:
-        services: the node.
         limit: at most that many; brought within 1 and MAX_USAGE_SPACES.
     """
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))

@@ -72,7 +72,6 @@ async def put_all(
     """Store the values of a batch in one commit.
 
     Args:
-        services: the node.
         invocation: verified.
         steps: puts to one space, each path once; see `plan`.
         upload: the values.
@@ -200,7 +199,6 @@ async def read_all(
     """Return what is stored under the paths of several reads, in the order of the steps (Q22), all of one moment.
 
     Args:
-        services: the node.
         invocation: verified.
         steps: gets, or metadata reads.
         options: its bound on the size counts for each value.

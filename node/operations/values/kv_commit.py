@@ -122,7 +122,6 @@ async def read_put(
     rows for that are read only in that case, and the commit compares them.
 
     Args:
-        services: the node.
         invocation: verified.
         space: where the values go.
         paths: of the values, each once.
@@ -228,7 +227,6 @@ def audit_of(services: Services, call: Call, action: str, subject: str, paths: S
     """Return the record of a write.
 
     Args:
-        services: the node.
         call: the judged call.
         action: a short stable word.
         subject: the resource that was written to.

@@ -52,7 +52,6 @@ async def stands_at(services: Services, head: Head, digest: bytes, *, most_bytes
     """Return whether a value is an envelope with this wrapped key.
 
     Args:
-        services: the node.
         head: of the value.
         digest: see `key_digest`.
         most_bytes: a value that has no note and is larger counts as none.

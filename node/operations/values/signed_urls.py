@@ -66,7 +66,6 @@ async def mint(services: Services, invocation: Invocation, asked: RequestParamet
     The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested value.
 
     Args:
-        services: the node.
         invocation: verified; its lifetime is checked.
         asked: untrusted.
 
@@ -183,7 +182,6 @@ async def redeem(services: Services, text: str) -> Head:
     """Return the head of the value that a ticket gives.
 
     Args:
-        services: the node.
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
