@@ -124,12 +124,11 @@ def index_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> I
     yield kind, -1
 
 
-def mark_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def check_mark(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     """Check a mark; one that says `live` has its delegation."""
     revocation_of(record)
     is_stray = record.value == LIVE and get(delegation_key(key[1:])) is None
     require(not is_stray, "a mark says that a delegation is live which is not there")
-    return iter(())
 
 
 def _members(record: Record | None, what: str) -> dict[str, Any]:  # whatever JSON has
@@ -160,7 +159,7 @@ def _hash_of_entry(number: int, get: Get) -> str:
     return entry_hash(row.value).hex()
 
 
-def entry_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def check_entry(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
     members, number = _members(record, "an entry"), int.from_bytes(key[1:], "big")
     require(key == sealed_key(number) and members.get("number") == number, "an entry lies under another number")
@@ -169,16 +168,14 @@ def entry_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> I
     if number > _cut(get):
         follows = members.get("previous") == _hash_of_entry(number - 1, get)
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
-    return iter(())
 
 
-def head_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def check_head(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     """Check that a signed head is over the entry with its number."""
     members, number = _members(record, "a head"), int.from_bytes(key[1:], "big")
     require(key == audit_head_key(number) and members.get("number") == number, "a head lies under another number")
     if number > _cut(get):
         require(members.get("hash") == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
-    return iter(())
 
 
 def _chain(record: Record, get: Get) -> None:
@@ -229,10 +226,9 @@ _NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
 }
 
 
-def named_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def check_named(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     """Check a row under a name."""
     check = _NAMED.get(key)
     require(check is not None or key.startswith(walk_key("")), "there is no row of this name")
     if check is not None:
         check(record, get)
-    return iter(())

@@ -10,7 +10,7 @@ and address are not compared: the rows they counted are gone.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from blake3 import blake3
@@ -47,16 +47,16 @@ from ..values.value_heads import head_of, row_bytes
 from .pairs import (
     Booking,
     Get,
+    check_entry,
+    check_head,
+    check_mark,
+    check_named,
     delegation_bookings,
-    entry_bookings,
-    head_bookings,
     index_bookings,
-    mark_bookings,
-    named_bookings,
     require,
 )
 
-_Kind = Callable[[bytes, Record, int, Get], Iterator[Booking]]
+_Kind = Callable[[bytes, Record, int, Get], Iterable[Booking] | None]
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
@@ -78,7 +78,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
     kind = _KINDS.get(key[:1])
     if kind is None:
         raise RecordDamaged("there is no such kind of row")
-    yield from kind(key, record, weight_bytes, get)
+    yield from kind(key, record, weight_bytes, get) or ()
 
 
 def _value(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
@@ -128,39 +128,37 @@ def _counter(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterato
         yield key, -value
 
 
-def _checked(check: Callable[[bytes, Record], object]) -> _Kind:
-    """Make a kind of a check that books nothing."""
-
-    def kind(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
-        check(key, record)
-        return iter(())
-
-    return kind
-
-
-def _document(key: bytes, record: Record) -> None:
+def _document(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
 
 
-def _network(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _network(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     """Check that what a node wrote at its first start, and asks before each release, is still there."""
     require(len(key) == 17 and get(WITHDRAWALS_KEY) is not None, "there are networks, and no row of withdrawals")
-    return iter(())
 
 
-def _admission(key: bytes, record: Record) -> None:
+def _admission(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     require(key == admission_key(admission_of(record).owner), "an admission lies under another key than its own")
 
 
-def _audit_record(key: bytes, record: Record) -> None:
+def _audit_record(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
     is_own = key[1:9] == micros8(parse_audit_row(record.value or b"").at) and len(key) == 25
     require(is_own, "an audit record lies under another time than its own")
 
 
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
     """Make a kind of rows of which only the lengths are known."""
-    text = "a row does not have the lengths of its kind"
-    return _checked(lambda key, record: require((len(key), len(record.value or b"")) == (key_bytes, value_bytes), text))
+    text, lengths = "a row does not have the lengths of its kind", (key_bytes, value_bytes)
+    return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
+
+
+def _decoded(decode: Callable[[Record], object]) -> _Kind:
+    """Make a kind of rows that only have to decode."""
+
+    def kind(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+        decode(record)
+
+    return kind
 
 
 # By the first byte of the key, as `keyspace` has them.
@@ -173,20 +171,20 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"S": _space,
     b"s": _space,
     b"c": _counter,
-    b"D": _checked(_document),
-    b"j": entry_bookings,
-    b"y": head_bookings,
+    b"D": _document,
+    b"j": check_entry,
+    b"y": check_head,
     **dict.fromkeys((b"I", b"P", b"M", b"X", b"E", b"t"), index_bookings),
-    b"L": mark_bookings,
-    b"m": named_bookings,
+    b"L": check_mark,
+    b"m": check_named,
     b"N": _network,
-    b"o": _checked(_admission),
+    b"o": _admission,
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),
-    b"J": _checked(_audit_record),
-    b"a": _checked(lambda _, record: decode_basis(record.value or b"")),
-    b"v": _checked(lambda _, record: state_of(record)),
-    b"T": _checked(lambda _, record: ticket_of(record)),
-    b"O": _checked(lambda _, record: override_of(record)),
-    **dict.fromkeys((b"A", b"R", b"V"), _checked(lambda _, record: None)),
+    b"J": _audit_record,
+    b"a": _decoded(lambda record: decode_basis(record.value or b"")),
+    b"v": _decoded(state_of),
+    b"T": _decoded(ticket_of),
+    b"O": _decoded(override_of),
+    **dict.fromkeys((b"A", b"R", b"V"), lambda *_: None),
 }
