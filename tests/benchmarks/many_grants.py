@@ -19,8 +19,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+
+from space_grants import iso
 
 from capabilities.ambient import SystemEntropy
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
@@ -81,8 +82,8 @@ def wallet_token(to: Ed25519Signer, at: float) -> str:
         chain_id=WALLET.chain_id,
         uri=to.did_url,
         nonce=f"nonce{next(_COUNT):012}",
-        issued_at=_iso(at),
-        expiration_time=_iso(NOW + 86_400),
+        issued_at=iso(at),
+        expiration_time=iso(NOW + 86_400),
     )
     recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in SIGN_IN.items()})
     return header_text(encode_cacao(sign_cacao(attach(message, recap), WALLET)))
@@ -108,10 +109,6 @@ def key_token(
         att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
     )
     return encode_ucan(payload, signer)
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def judged(header: str, *parents: StoredDelegation) -> StoredDelegation:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from live_processes import processes_that_name
 from pages.demo_cast import CAST, lines_of
 from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
@@ -23,20 +24,6 @@ _CODE = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from node.cli import main; sys.exit(main())"
 )
-
-
-def processes_that_name(folder: Path) -> list[str]:
-    """Command lines of live processes that name a folder."""
-    lines = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(folder) in line:
-                lines.append(line)
-    return lines
 
 
 def demo_in(folder: Path) -> "subprocess.Popen[str]":

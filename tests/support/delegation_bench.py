@@ -3,13 +3,13 @@
 import itertools
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 from conformance.minting import Grants
 from libipld import decode_multibase, encode_multibase
 from running_node import Reply
+from space_grants import iso
 from tests_support import FixedClock
 from wire_replay import token_id
 
@@ -84,8 +84,8 @@ class Delegating:
             chain_id=wallet.chain_id,
             uri=uri,
             nonce=f"nonce{next(_COUNT):08}",
-            issued_at=_iso(self.now),
-            expiration_time=_iso(self.now + lifetime_s),
+            issued_at=iso(self.now),
+            expiration_time=iso(self.now + lifetime_s),
         )
         return header_text(encode_cacao(sign_cacao(message if recap is None else attach(message, recap), wallet)))
 
@@ -179,7 +179,3 @@ class Delegating:
     ) -> Reply:
         token = self.token(asker, {resource: [ability]}, *proofs, facts=facts)
         return await self.send("/invoke", token)
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -63,8 +63,8 @@ def cacao(
         address=wallet.address,
         uri=delegate,
         nonce=nonce,
-        issued_at=_iso(issued_at),
-        expiration_time=None if lifetime_s is None else _iso(NOW + lifetime_s),
+        issued_at=iso(issued_at),
+        expiration_time=None if lifetime_s is None else iso(NOW + lifetime_s),
         resources=resources,
     )
     recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in att.items()}, ())
@@ -78,5 +78,6 @@ def registered(delegation: Delegation, *parents: Registered) -> Registered:
     return judge_registration(delegation, parents, marks, now=NOW + 1)
 
 
-def _iso(at: float) -> str:
+def iso(at: float) -> str:
+    """Write epoch seconds as a SIWE text has them."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from live_processes import processes_that_name
 from patience import PATIENCE_S
 from person import Person
 from running_node import COMMAND
@@ -60,20 +61,6 @@ def _dev(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
             process.stdout.close()
 
 
-def _started_with(folder: Path) -> list[str]:
-    """Return the processes whose arguments name a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                arguments = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(folder) in arguments:
-                found.append(arguments)
-    return found
-
-
 def _asked(url: str) -> dict[str, str]:
     with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
         shown: dict[str, str] = json.load(answer)
@@ -102,10 +89,10 @@ def test_the_three_commands_work(number: signal.Signals, tmp_path: Path) -> None
             someone.type(b"exit\r")
             assert someone.end() == 0
         assert _asked(backend) == {"API_KEY": f"read, sha256 {hashlib.sha256(VALUE.encode()).hexdigest()[:16]}"}
-        assert _started_with(tmp_path)
+        assert processes_that_name(tmp_path)
         process.send_signal(number)
         assert process.wait(LIMIT_S) == 0
-    assert _started_with(tmp_path) == []
+    assert processes_that_name(tmp_path) == []
     assert [*(tmp_path / "tmp").iterdir(), *(tmp_path / "home").iterdir()] == []
 
 
@@ -130,7 +117,7 @@ def test_a_folder_is_started_from_again(
             seen.append(sealspace("secret", "list"))
             sealspace("secret", "put", name)
     assert ["", "FIRST\n"] == seen
-    assert _started_with(tmp_path) == []
+    assert processes_that_name(tmp_path) == []
 
 
 def test_the_port_is_taken(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Housekeeping: one process of many does what is due, and no job keeps another from being done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE_S
+from patience import until
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http, Store
@@ -156,12 +156,6 @@ async def test_turns_are_taken_until_the_end(services: Services) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await housekeeper.leave()
     assert await Housekeeper(other_process(services), ()).turn()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.to_thread(lambda: None)
 
 
 def test_jobs_have_names_of_their_own() -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from attacks.held_store import HeldStore, held_node
 from kv_client import Owner
-from patience import PATIENCE_S
+from patience import PATIENCE_S, until
 from running_node import Reply, running_node
 from tests_support import FixedClock
 
@@ -191,9 +191,3 @@ async def answered(owner: Owner, path: str) -> Reply:
                 return await owner.get(path)
             except aiohttp.ClientError:
                 await asyncio.to_thread(lambda: None)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.to_thread(lambda: None)

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
 from kv_client import Owner, etag
-from patience import AT_ONCE_S, PATIENCE_S
+from patience import AT_ONCE_S, until
 
 from node.config.tree import Config, Hosting, Http, Store
 from spaces.values.collector import UNFINISHED_AFTER_S, sweep_unfinished
@@ -199,13 +199,6 @@ async def test_body_that_stops(impatient: Owner) -> None:
         assert b" 408 " in await asyncio.wait_for(reader.readline(), AT_ONCE_S)
         writer.close()
         assert impatient.files() == []
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.to_thread(lambda: None)
 
 
 # --- what changes while a body comes

@@ -1,0 +1,17 @@
+"""Processes of this machine."""
+
+from pathlib import Path
+
+
+def processes_that_name(folder: Path) -> list[str]:
+    """Command lines of live processes that name a folder."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                lines.append(line)
+    return lines
