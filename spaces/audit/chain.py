@@ -18,6 +18,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from capabilities.strict_json import Json
+
 from .._codec import Codec
 from ..errors import RecordDamaged
 from ..keyspace import (
@@ -33,7 +35,6 @@ from ..store.contract import ABSENT, Commit, Committed, Page, Put, Range, Record
 from .pruning import pruned_through
 from .records import AuditRecord, parse_audit_row
 
-Member: TypeAlias = "str | int | list[str]"
 Sign: TypeAlias = Callable[[bytes], bytes]
 """Signs bytes with the node's identity key; 64 bytes."""
 
@@ -97,8 +98,8 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 _HEAD_CODEC: Final = Codec(_Head)
 
 
-def canonical(members: Mapping[str, Member]) -> bytes:
-    """Return the one JSON text of an object of texts, whole numbers and lists of texts (RC1)."""
+def canonical(members: Mapping[str, Json]) -> bytes:
+    """Return the one JSON text of an object: those of a chain have texts, whole numbers and lists of texts (RC1)."""
     return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -155,7 +156,7 @@ class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
 _ENTRY_ENCODER: Final = msgspec.json.Encoder()
 
 
-def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[str, Member]:
+def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[str, Json]:
     return {
         "type": HEAD_TYPE,
         "node": chain.node_did,
@@ -319,7 +320,7 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     """
     cut = await pruned_through(store)
     after = max(after, cut)
-    opening: dict[str, Member] = {
+    opening: dict[str, Json] = {
         "type": EXPORT_TYPE,
         "node": chain.node_did,
         "store": chain.store_id.hex(),

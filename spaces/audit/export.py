@@ -10,7 +10,6 @@
 Every line is canonical JSON, and the last one is a head: no signature vouches for what no head covers.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +20,7 @@ from capabilities.signatures import verify_ed25519
 from capabilities.strict_json import Json, parse_json
 
 from ..errors import AuditChainBroken
-from .chain import ENTRY_TYPE, EXPORT_TYPE, HEAD_TYPE, MAX_ENTRY_BYTES, entry_hash, genesis_hash
+from .chain import ENTRY_TYPE, EXPORT_TYPE, HEAD_TYPE, MAX_ENTRY_BYTES, canonical, entry_hash, genesis_hash
 
 _STORE_ID_BYTES: Final = 16
 _HASH_BYTES: Final = 32
@@ -92,7 +91,7 @@ class _Reader:
         text = line.removesuffix(b"\n")
         try:
             members = parse_json(text, max_bytes=MAX_ENTRY_BYTES)
-            is_canonical = _canonical(members) == text
+            is_canonical = canonical(members) == text
         except (InvalidJson, ValueError) as exc:
             raise AuditChainBroken(line_number, "it is no JSON object") from exc
         if not is_canonical:
@@ -144,7 +143,7 @@ class _Reader:
         head_hash = _bytes(members, "hash", _HASH_BYTES)
         if _whole(members, "number") != self._number or self._hash not in (None, head_hash):
             raise _Wrong("the head is over another entry")
-        signed = _canonical({name: value for name, value in members.items() if name != "signature"})
+        signed = canonical({name: value for name, value in members.items() if name != "signature"})
         try:
             verify_ed25519(self._public_key, signed, signature)
         except BadSignature as exc:
@@ -157,10 +156,6 @@ class _Reader:
 
 class _Wrong(Exception):
     """Why a line is not what it has to be."""
-
-
-def _canonical(members: dict[str, Json]) -> bytes:
-    return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _whole(members: dict[str, Json], name: str) -> int:
