@@ -5,7 +5,8 @@
      "responseFormat"?: "Text" | "Json" | "Bytes",
      "resourceLimits"?: {"maxInstructions"?, "maxMemoryMb"?, "maxExecutionSeconds"?},
      "secretsRef"?: {"profile": "default" or a scope, "owner": DID},
-     "nonce"?: at most 128 printable characters}
+     "nonce"?: at most 128 printable characters,
+     "async"?: true: the answer is asked for later}
 
 Any other member is refused: a wish that is not understood is not passed over. What is beside the input is short, which
 is seen before anything is built from it: of ten megabytes of `[[],[],…]` there would be a gigabyte of objects.
@@ -22,6 +23,7 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, parse_json
 from sealspace._secret_names import is_scope
+from sealspace.api_keys import DEFAULT_PROFILE
 from sealspace.errors import InvalidInput
 from sealspace.project_names import ProjectId, checked_sha256, parse_project
 
@@ -34,12 +36,11 @@ MAX_BESIDE_INPUT_BYTES: Final = 64 * 1024
 """Longest body without its input."""
 MAX_NONCE_CHARS: Final = 128
 MAX_PROFILE_CHARS: Final = 64
-DEFAULT_PROFILE: Final = "default"
 
 _LIMITS: Final = ("maxInstructions", "maxMemoryMb", "maxExecutionSeconds")
 
 
-class _Shape(msgspec.Struct, forbid_unknown_fields=True):
+class _Shape(msgspec.Struct, forbid_unknown_fields=True, rename={"is_async": "async"}):
     """The members of a body, as text; no object is made of any."""
 
     source: msgspec.Raw = msgspec.Raw()
@@ -49,6 +50,7 @@ class _Shape(msgspec.Struct, forbid_unknown_fields=True):
     resourceLimits: msgspec.Raw = msgspec.Raw()  # the wire's name
     secretsRef: msgspec.Raw = msgspec.Raw()  # the wire's name
     nonce: msgspec.Raw = msgspec.Raw()
+    is_async: msgspec.Raw = msgspec.Raw()
 
 
 _SHAPES: Final = msgspec.json.Decoder(_Shape)
@@ -79,6 +81,7 @@ class CallBody:
         limits: those that are stated, by the names of the body.
         secrets: None: none are wanted.
         nonce: for the receipt.
+        is_async: whether the answer is asked for later.
     """
 
     project: ProjectId | None
@@ -88,6 +91,7 @@ class CallBody:
     limits: Mapping[str, int]
     secrets: SecretsRef | None
     nonce: str | None
+    is_async: bool = False
 
     @property
     def program(self) -> str:
@@ -118,10 +122,11 @@ def parse_body(data: bytes) -> CallBody:
         project=project,
         sha256=sha256,
         input=_input(value),
-        response_format=_format(value.get("responseFormat", "Text")),
-        limits=_limits(value.get("resourceLimits", {})),
-        secrets=_secrets(value.get("secretsRef")),
+        response_format=parse_format(value.get("responseFormat", "Text"), name="responseFormat"),
+        limits=parse_limits(value.get("resourceLimits", {}), name="resourceLimits"),
+        secrets=parse_secrets(value.get("secretsRef"), name="secretsRef"),
         nonce=nonce,
+        is_async=parse_flag(value.get("async"), name="async"),
     )
 
 
@@ -163,35 +168,48 @@ def _input(value: Mapping[str, Json]) -> bytes:
     return data
 
 
-def _format(value: Json) -> ResponseFormat:
+# --- members that two kinds of body have; `name` is what a refusal calls them -----------------------------------------
+
+
+def parse_flag(value: Json, *, name: str) -> bool:
+    """Read a flag; absent is no."""
+    if not isinstance(value, bool | None):
+        raise RunRefused("request-invalid", name)
+    return bool(value)
+
+
+def parse_format(value: Json, *, name: str) -> ResponseFormat:
+    """Read how output becomes an answer."""
     found = next((one for one in ResponseFormat if one.value == value), None)
     if found is None:
-        raise RunRefused("request-invalid", "responseFormat")
+        raise RunRefused("request-invalid", name)
     return found
 
 
-def _limits(value: Json) -> dict[str, int]:
+def parse_limits(value: Json, *, name: str) -> dict[str, int]:
+    """Read limits of a run."""
     if not isinstance(value, dict) or not value.keys() <= set(_LIMITS):
-        raise RunRefused("request-invalid", "resourceLimits")
+        raise RunRefused("request-invalid", name)
     limits: dict[str, int] = {}
-    for name, limit in value.items():
+    for limit_name, limit in value.items():
         if not isinstance(limit, int) or isinstance(limit, bool):
-            raise RunRefused("request-invalid", "resourceLimits")
-        limits[name] = limit
+            raise RunRefused("request-invalid", name)
+        limits[limit_name] = limit
     return limits
 
 
-def _secrets(value: Json) -> SecretsRef | None:
+def parse_secrets(value: Json, *, name: str) -> SecretsRef | None:
+    """Read whose secrets a run shall have."""
     if value is None:
         return None
     if not isinstance(value, dict) or value.keys() != {"profile", "owner"}:
-        raise RunRefused("request-invalid", "secretsRef")
+        raise RunRefused("request-invalid", name)
     profile, owner = value["profile"], value["owner"]
     if not isinstance(profile, str) or not isinstance(owner, str):
-        raise RunRefused("request-invalid", "secretsRef")
+        raise RunRefused("request-invalid", name)
     if len(profile) > MAX_PROFILE_CHARS or (profile != DEFAULT_PROFILE and not is_scope(profile)):
         raise RunRefused("bad-profile")
     try:
         return SecretsRef(parse_principal(owner), None if profile == DEFAULT_PROFILE else profile)
     except CapabilityError as exc:
-        raise RunRefused("request-invalid", "secretsRef") from exc
+        raise RunRefused("request-invalid", name) from exc

@@ -1,8 +1,9 @@
 """What a runner has to remember over a restart: tokens that were used, versions it has seen, receipts (RN65, RN54).
 
-One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk. No row holds a
-secret, an input or an output. Whoever edits the file, or puts back an older one, can have a token used a second time in
-the minutes that it lives, or an older version of a program run as the active one: see the threat model.
+One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk. Keys, accounts and
+jobs are in it too, in sealed rows: see `ledger`. No other row holds a secret, an input or an output. Whoever edits the
+file, or puts back an older one, can have a token used a second time in the minutes that it lives, or an older version
+of a program run as the active one: see the threat model.
 
 Example:
     async with Journal(Path("/data/runner.sqlite")) as journal:
@@ -19,11 +20,12 @@ from typing import Final, Self, TypeVar
 
 from tee_backend.errors import FolderUnusable
 
-_VERSION: Final = 1
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
 _MOST_RECEIPTS: Final = 100_000
 _MOST_PROJECTS: Final = 100_000
-_SCHEMA: Final = """
+# One text for each version of the file; a file of an earlier one gets what came since.
+_SCHEMAS: Final = (
+    """
 CREATE TABLE used (token BLOB PRIMARY KEY, expires_at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX used_until ON used (expires_at);
 CREATE TABLE versions (
@@ -31,7 +33,34 @@ CREATE TABLE versions (
     project TEXT NOT NULL UNIQUE, sequence INTEGER NOT NULL, sha256 TEXT NOT NULL
 );
 CREATE TABLE receipts (number INTEGER PRIMARY KEY, job TEXT NOT NULL UNIQUE, receipt BLOB NOT NULL);
-"""
+""",
+    """
+CREATE TABLE accounts (
+    owner TEXT PRIMARY KEY,
+    balance INTEGER NOT NULL CHECK (balance >= 0), reserved INTEGER NOT NULL CHECK (reserved >= 0),
+    charged INTEGER NOT NULL CHECK (charged >= 0),
+    version INTEGER NOT NULL, sealed BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE credits (
+    reference TEXT PRIMARY KEY, owner TEXT NOT NULL, amount INTEGER NOT NULL CHECK (amount >= 0)
+) WITHOUT ROWID;
+CREATE TABLE api_keys (
+    owner TEXT NOT NULL, nonce INTEGER NOT NULL, expires_at REAL NOT NULL,
+    version INTEGER NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (owner, nonce)
+) WITHOUT ROWID;
+CREATE INDEX api_keys_until ON api_keys (expires_at);
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'started', 'done')), done_at REAL, size_bytes INTEGER NOT NULL,
+    version INTEGER NOT NULL, sealed BLOB NOT NULL
+);
+CREATE INDEX jobs_of_state ON jobs (state, number, done_at, size_bytes);
+CREATE TABLE contents (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, kind TEXT NOT NULL, sealed BLOB NOT NULL,
+    PRIMARY KEY (job, kind)
+);
+""",
+)
 _Result = TypeVar("_Result")
 
 
@@ -96,14 +125,7 @@ class Journal:
     async def keep(self, job: str, receipt: bytes) -> None:
         """Keep a receipt; the oldest ones give way."""
 
-        def kept() -> None:
-            with self._connection as connection:
-                number = connection.execute(
-                    "INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt)
-                ).lastrowid
-                connection.execute("DELETE FROM receipts WHERE number <= ?", ((number or 0) - _MOST_RECEIPTS,))
-
-        await self._in_thread(kept)
+        await self.write(lambda connection: keep_receipt(connection, job, receipt))
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the receipt of a job; None where there is none."""
@@ -113,6 +135,15 @@ class Journal:
             return None if row is None else bytes(row[0])
 
         return await self._in_thread(found)
+
+    async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Run statements as one transaction, alone in the journal's thread; an exception undoes all of them."""
+
+        def written() -> _Result:
+            with self._connection as connection:
+                return work(connection)
+
+        return await self._in_thread(written)
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         try:
@@ -140,11 +171,18 @@ class Journal:
             for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
         is_new = (kind, version, tables) == (0, 0, 0)
-        if not is_new and (kind, version) != (_APPLICATION, _VERSION):
+        if not is_new and not (kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)):
             raise FolderUnusable(f"{self._path} was written by another program, or another version of this one")
         # One process: of two, each would let a token through that the other one saw.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA + marks if is_new else ''} COMMIT;")
+        connection.execute("PRAGMA foreign_keys = ON")
+        marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {len(_SCHEMAS)};"
+        connection.executescript(f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {marks} COMMIT;")
+
+
+def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes) -> None:
+    """Keep a receipt, as a part of a transaction; the oldest ones give way."""
+    number = connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt)).lastrowid
+    connection.execute("DELETE FROM receipts WHERE number <= ?", ((number or 0) - _MOST_RECEIPTS,))

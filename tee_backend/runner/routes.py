@@ -11,13 +11,13 @@ TLS ends inside the trust domain, before this surface or in it.
 
 Example:
     app = web.Application()
-    RunnerSurface(runner).mount(app)
+    RunnerSurface(runner, limits, calls).mount(app)
 """
 
 import asyncio
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import ClientError, web
@@ -26,10 +26,12 @@ from aiohttp.web import RequestPayloadError
 from sealspace.run_calls import SIGN_IN_HEADER
 from tee_backend.errors import KeepingError
 
+from .answers import Answer, refused
 from .call_bodies import MAX_BODY_BYTES
-from .reasons import REASONS, RunRefused
+from .calls import Calls
+from .reasons import RunRefused
 from .runs import Limits
-from .service import RunAnswer, Runner
+from .service import Runner
 
 BODY_S: Final = 60.0
 """Seconds in which a body has to arrive."""
@@ -38,29 +40,6 @@ MOST_CALLS: Final = 256
 MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 """Bodies of all calls under way together; beyond that they are answered 503."""
 
-# Where nothing ran; a run that failed is an answer like any other.
-_STATUS: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "call-refused": 401,
-        "request-slow": 408,
-        "call-repeated": 409,
-        "access-denied": 403,
-        "access-unknown": 403,
-        "secrets-not-granted": 403,
-        "secret-missing": 403,
-        "secret-refused": 403,
-        "secret-unreadable": 503,
-        "program-unknown": 404,
-        "program-statement": 409,
-        "program-older": 409,
-        "input-too-large": 413,
-        "node-unavailable": 503,
-        "runner-busy": 503,
-        "runner-closed": 503,
-        "runner-failed": 503,
-    }
-)
-
 
 class RunnerSurface:
     """Answers for one runner.
@@ -68,11 +47,13 @@ class RunnerSurface:
     Args:
         runner: that judges and runs.
         limits: that it allows.
+        calls: has calls run.
     """
 
-    def __init__(self, runner: Runner, limits: Limits) -> None:
+    def __init__(self, runner: Runner, limits: Limits, calls: Calls) -> None:
         self._runner = runner
         self._limits = limits
+        self._calls = calls
         self._under_way = self._body_bytes = 0
 
     def mount(self, app: web.Application) -> None:
@@ -86,34 +67,43 @@ class RunnerSurface:
         app.router.add_get("/readyz", self._healthy)
 
     async def _run(self, request: web.Request) -> web.Response:
+        try:
+            async with self.body(request) as body:
+                headers = request.headers
+                return respond(await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body))
+        except RunRefused as refusal:
+            return respond(refused(refusal))
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed")))
+
+    @asynccontextmanager
+    async def body(self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES) -> AsyncIterator[bytes]:
+        """Read the body of a call, which is under way until the block ends (RN67).
+
+        Raises:
+            RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
+        """
         if self._under_way >= MOST_CALLS:
-            return _refused("runner-busy")
+            raise RunRefused("runner-busy")
         self._under_way += 1
         body = bytearray()
         try:
-            await self._read(request, body)
-            answer = await self._runner.run(
-                request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER), bytes(body)
-            )
-        except RunRefused as refused:
-            return _refused(refused.reason.code)
-        except KeepingError:
-            return _refused("runner-failed")
+            await self._read(request, body, most_bytes)
+            yield bytes(body)
         finally:
             self._under_way -= 1
             self._body_bytes -= len(body)
-        return web.Response(status=_status(answer), body=answer.body, content_type="application/json")
 
-    async def _read(self, request: web.Request, body: bytearray) -> None:
+    async def _read(self, request: web.Request, body: bytearray, most_bytes: int) -> None:
         """Read a body within its bound, and within that of all bodies together."""
-        if (request.content_length or 0) > MAX_BODY_BYTES:
+        if (request.content_length or 0) > most_bytes:
             raise RunRefused("input-too-large")
         try:
             async with asyncio.timeout(BODY_S):
                 async for piece in request.content.iter_any():
                     body += piece
                     self._body_bytes += len(piece)
-                    if len(body) > MAX_BODY_BYTES:
+                    if len(body) > most_bytes:
                         raise RunRefused("input-too-large")
                     if self._body_bytes > MOST_BODY_BYTES:
                         raise RunRefused("runner-busy")
@@ -126,9 +116,9 @@ class RunnerSurface:
         try:
             receipt = await self._runner.receipt(request.match_info["job"][:64])
         except KeepingError:
-            return _refused("runner-failed")
+            return respond(refused(RunRefused("runner-failed")))
         if receipt is None:
-            return _json({"error": {"code": "not-found", "message": "There is no receipt of such a job."}}, 404)
+            return not_found("There is no receipt of such a job.")
         return web.Response(body=receipt, content_type="application/json")
 
     async def _start(self, request: web.Request) -> web.Response:
@@ -141,20 +131,24 @@ class RunnerSurface:
             "maxExecutionSeconds": self._limits.max_execution_s,
             "maxOutputBytes": self._limits.max_output_bytes,
         }
-        return _json({"runner": self._runner.did, "limits": limits}, 200)
+        price = self._calls.price
+        prices = {"call": price.call, "millionInstructions": price.million_instructions, "second": price.second}
+        return to_json({"runner": self._runner.did, "limits": limits, "price": prices}, 200)
 
     async def _healthy(self, request: web.Request) -> web.Response:
-        return _json({"ready": True}, 200)
+        return to_json({"ready": True}, 200)
 
 
-def _status(answer: RunAnswer) -> int:
-    return 200 if answer.code is None or answer.ran else _STATUS.get(answer.code, 400)
+def respond(answer: Answer) -> web.Response:
+    """Return the answer to a call as a response."""
+    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
 
 
-def _refused(code: str) -> web.Response:
-    error = {"code": code, "message": REASONS[code].sentence}
-    return _json({"status": "refused", "error": error}, _STATUS.get(code, 400))
-
-
-def _json(value: Mapping[str, object], status: int) -> web.Response:
+def to_json(value: Mapping[str, object], status: int) -> web.Response:
+    """Return JSON as a response."""
     return web.Response(status=status, text=json.dumps(value), content_type="application/json")
+
+
+def not_found(message: str) -> web.Response:
+    """Return the response where nothing is."""
+    return to_json({"error": {"code": "not-found", "message": message}}, 404)

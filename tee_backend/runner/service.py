@@ -1,17 +1,17 @@
-"""One runner: judges calls, reads programs and secrets at its node, runs, and signs what came of it.
+"""One runner: says who calls, reads programs and secrets at its node, runs, and signs what came of it.
 
-    body -> who calls -> the token is used up -> program -> grants -> secrets -> run -> receipt
+    who calls -> the token is used up | program -> grants -> secrets -> run -> receipt
 
 The order is that of cost: nothing is asked of the node, and nothing is written, for a caller who does not show who it
-is. Plaintext exists from the reads to the end of the run, in this process and in one child.
+is. Plaintext exists from the reads to the end of the run, in this process and in one child. What a call costs, and
+what of it is kept, is the matter of `calls`.
 
 Example:
     runner = Runner(backend, client, executor, journal, identity)
-    answer = await runner.run(authorization, sign_in, body)
+    outcome = await runner.perform(job)
 """
 
 import asyncio
-import json
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,6 @@ from typing import Final
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
-from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json
 from sealspace._minting import iso_time
 from sealspace.call_conditions import Call
 from sealspace.errors import (
@@ -42,12 +40,12 @@ from tee_backend.backend import Backend
 from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
 
-from .call_bodies import CallBody, parse_body
+from .call_bodies import CallBody
 from .environment import NO_VARIABLES, Environment, environment_of
 from .executor import Executor
 from .journal import Journal
 from .published_programs import Found, PublishedPrograms
-from .reasons import REASONS, RunRefused
+from .reasons import RunRefused
 from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
 from .runs import Limits, RunRequest, RunResult
 from .secret_choice import Wanted, choose
@@ -75,28 +73,47 @@ class Identity:
     start_sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RunAnswer:
-    """The answer to a call.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A call of a caller who is known.
 
     Attributes:
-        code: why it failed; None where it completed.
-        ran: whether the program was started.
-        body: JSON text.
+        id: 32 hex digits.
+        body: what is to run.
+        caller: in whose name.
+        salt: of the hashes in its receipt.
+        in_person: False: somebody calls with a key of the caller, and is shown nothing that is the caller's alone.
     """
-
-    code: str | None
-    ran: bool
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A call under way, of a caller who is known."""
 
     id: str
     body: CallBody
     caller: Principal
+    salt: bytes = field(repr=False)
+    in_person: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        salt: of the hashes in the receipt.
+        facts: as in the receipt.
+        result: of the run, or why there was none.
+        receipt: signed.
+        is_shown: whether the caller may see standard error.
+    """
+
+    salt: bytes = field(repr=False)
+    facts: RunFacts
+    result: RunResult
+    receipt: bytes = field(repr=False)
+    is_shown: bool
+
+    @property
+    def ran(self) -> bool:
+        """Whether the program was started."""
+        return self.result.reason is None or self.result.reason.ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +182,49 @@ class Runner:
             read_run_grant(portable.header, runner=self.did)
         await self._backend.take_up(*portables)
 
-    async def run(self, authorization: str | None, sign_in: str | None, body: bytes) -> RunAnswer:
-        """Run a program for a caller.
+    async def caller(self, authorization: str | None, sign_in: str | None, program: str, body: bytes) -> Principal:
+        """Verify who calls, and use the token up (RN65).
 
         Args:
             authorization: the caller's token; None: there is none.
             sign_in: what it cites; None: nothing was sent along.
+            program: what it has to be signed for.
             body: as it arrived.
-        Returns:
-            What came of it, also where it was refused. A receipt is in it, and kept, where the caller is known.
+        Raises:
+            RunRefused: `call-refused`, `call-repeated`.
+            KeepingError: the journal cannot be used.
+        """
+        if authorization is None:
+            raise RunRefused("call-refused", "no Authorization")
+        now = self._clock.now()
+        try:
+            call = read_call(authorization, sign_in, program=program, body=body, runner=self._backend.did, now=now)
+        except CallRefused as refused:
+            raise RunRefused("call-refused", refused.message) from refused
+        if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
+            raise RunRefused("call-repeated")
+        return call.caller
+
+    def job(self, body: CallBody, caller: Principal, *, in_person: bool = True) -> Job:
+        """Return a job with an id of its own."""
+        token = self._entropy.token
+        return Job(id=token(16).hex(), body=body, caller=caller, salt=token(SALT_BYTES), in_person=in_person)
+
+    def limits(self, body: CallBody) -> Limits:
+        """Return what a run may use at most, as far as its body says.
+
+        Raises:
+            RunRefused: `limits-invalid`.
+        """
+        return _smallest(self._most, [body.limits])
+
+    async def perform(self, job: Job) -> Outcome:
+        """Run a program, and sign what came of it, also where it was refused; the caller of this keeps the receipt.
+
         Raises:
             KeepingError: the journal cannot be used; nothing ran.
         """
-        try:
-            asked = parse_body(body)
-            caller = await self._caller(authorization, sign_in, asked, body)
-        except RunRefused as refused:
-            return _refused(refused)
-        job = _Job(self._entropy.token(16).hex(), asked, caller)
+        asked = job.body
         found: Found | None = None
         prepared = _Prepared(NO_VARIABLES, self._most, None)
         try:
@@ -202,7 +244,14 @@ class Runner:
             )
         except RunRefused as refused:
             result = RunResult(refused.reason, refused.detail if _may_see_names(job, refused) else "")
-        return await self._answered(job, found, prepared, result)
+        return self._outcome(job, found, prepared, result)
+
+    async def keep(self, outcome: Outcome) -> None:
+        """Keep a receipt that is no part of a ledger's transaction."""
+        try:
+            await self._journal.keep(outcome.facts.job, outcome.receipt)
+        except KeepingError as error:  # the caller has it all the same
+            _log.warning("a receipt is not kept: %s", error.code)
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the receipt of a job; None where there is none.
@@ -212,24 +261,9 @@ class Runner:
         """
         return await self._journal.receipt(job)
 
-    async def _caller(self, authorization: str | None, sign_in: str | None, asked: CallBody, body: bytes) -> Principal:
-        """Verify who calls, and use the token up (RN65)."""
-        if authorization is None:
-            raise RunRefused("call-refused", "no Authorization")
-        now = self._clock.now()
-        try:
-            call = read_call(
-                authorization, sign_in, program=asked.program, body=body, runner=self._backend.did, now=now
-            )
-        except CallRefused as refused:
-            raise RunRefused("call-refused", refused.message) from refused
-        if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
-            raise RunRefused("call-repeated")
-        return call.caller
-
-    async def _prepared(self, job: _Job, found: Found) -> _Prepared:
+    async def _prepared(self, job: Job, found: Found) -> _Prepared:
         asked = job.body
-        limits = _smallest(self._most, [asked.limits])
+        limits = self.limits(asked)
         if asked.secrets is None:
             return _Prepared(environment_of(self._system(job, limits), {}), limits, None)
         call = Call(caller=job.caller, owner=asked.secrets.owner, wasm_sha256=found.sha256, now=self._clock.now())
@@ -304,7 +338,7 @@ class Runner:
             return run_grant, value
         raise RunRefused("secrets-not-granted")
 
-    def _system(self, job: _Job, limits: Limits) -> dict[str, str]:
+    def _system(self, job: Job, limits: Limits) -> dict[str, str]:
         """Return what the runner says of a call, under the names that OutLayer's programs read (RN84)."""
         nothing = dict.fromkeys(
             (
@@ -343,9 +377,9 @@ class Runner:
             }
         return said
 
-    async def _answered(self, job: _Job, found: Found | None, prepared: _Prepared, result: RunResult) -> RunAnswer:
-        """Sign the receipt, keep it, and write the answer."""
-        asked, salt = job.body, self._entropy.token(SALT_BYTES)
+    def _outcome(self, job: Job, found: Found | None, prepared: _Prepared, result: RunResult) -> Outcome:
+        """Sign the receipt."""
+        asked, salt = job.body, job.salt
         delivered = result.secrets_delivered
         facts = RunFacts(
             job=job.id,
@@ -363,29 +397,24 @@ class Runner:
             nonce=asked.nonce,
             at=iso_time(self._clock.now()),
         )
-        receipt = sign_receipt(
-            facts,
-            runner=self.did,
-            start_sha256=self._identity.start_sha256,
-            key=self._identity.receipt_key,
-        )
-        try:
-            await self._journal.keep(job.id, receipt)
-        except KeepingError as error:  # the caller has it all the same
-            _log.warning("a receipt is not kept: %s", error.code)
-        return _answer(facts, result, receipt, salt, is_shown=_shows_stderr(job, prepared))
+        return Outcome(salt, facts, result, self.sign(facts), _shows_stderr(job, prepared))
+
+    def sign(self, facts: RunFacts) -> bytes:
+        """Return the receipt of what is known of a run."""
+        identity = self._identity
+        return sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
 
 
-def _may_see_names(job: _Job, refused: RunRefused) -> bool:
+def _may_see_names(job: Job, refused: RunRefused) -> bool:
     """Whether the caller may see what a refusal is about: names of secrets are their owner's matter (RN81)."""
     secrets = job.body.secrets
     is_about_secrets = refused.reason.code.startswith(("secret", "environment"))
-    return not is_about_secrets or (secrets is not None and same_principal(secrets.owner, job.caller))
+    return not is_about_secrets or (secrets is not None and job.in_person and same_principal(secrets.owner, job.caller))
 
 
-def _shows_stderr(job: _Job, prepared: _Prepared) -> bool:
+def _shows_stderr(job: Job, prepared: _Prepared) -> bool:
     """Whether the caller may see standard error: it owns every secret that the program had (RN85)."""
-    return prepared.secrets_of is None or same_principal(prepared.secrets_of, job.caller)
+    return prepared.secrets_of is None or (job.in_person and same_principal(prepared.secrets_of, job.caller))
 
 
 def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Limits:
@@ -400,35 +429,3 @@ def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Lim
             member = _LIMIT_NAMES[name]
             values[member] = values[member] if limit is None else min(values[member], limit)
     return Limits(**values, max_output_bytes=limits.max_output_bytes)
-
-
-def _refused(refused: RunRefused) -> RunAnswer:
-    """Answer a caller who is not known, or whose body cannot be read: no job, and no receipt."""
-    body = {"status": "refused", "error": _error(refused.reason.code, refused.detail)}
-    return RunAnswer(refused.reason.code, False, json.dumps(body).encode())
-
-
-def _error(code: str, detail: str) -> dict[str, Json]:
-    said: dict[str, Json] = {"code": code, "message": REASONS[code].sentence}
-    return said | ({"detail": detail} if detail else {})
-
-
-def _answer(facts: RunFacts, result: RunResult, receipt: bytes, salt: bytes, *, is_shown: bool) -> RunAnswer:
-    """Write the answer; output is JSON text already, so it is put in as it is."""
-    value: dict[str, Json] = {
-        "job": facts.job,
-        "status": "completed" if result.reason is None else "failed",
-        "secrets": facts.secrets,
-        "metrics": {"instructions": facts.instructions, "timeMs": facts.time_ms},
-        "stderrBytes": result.stderr_bytes,
-        "salt": encode_url(salt),
-    }
-    if is_shown and result.stderr:
-        value["stderr"] = result.stderr.decode("utf-8", "replace")
-    if result.reason is not None:
-        value["error"] = _error(result.reason.code, result.detail)
-    ran = result.reason is None or result.reason.ran
-    body = json.dumps(value).encode()[:-1] + b', "receipt": ' + receipt
-    if result.reason is None:
-        body += b', "output": ' + result.answer
-    return RunAnswer(facts.code, ran, body + b"}")

@@ -7,11 +7,13 @@ Example:
     assert (await stage.call("digest", secrets=stage.owner.session.owner))["status"] == "completed"
 """
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import aiohttp
@@ -22,12 +24,15 @@ from believing import believing
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
+from capabilities.strict_json import Json
 from node.config.tree import PublicSpaces
 from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.api_keys import new_api_key
 from sealspace.backends import Seen, hand_over, look_at
 from sealspace.client import Client, SignIn
 from sealspace.portable import PortableDelegation
 from sealspace.programs import ProgramManifest, Target, Version
+from sealspace.project_names import parse_project
 from sealspace.run_calls import call_headers, call_right
 from sealspace.run_grants import RunStatement
 from sealspace.session import Session, key_session
@@ -39,11 +44,14 @@ from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.inspection import Inspector
 from tee_backend.publishing import BackendSurface
+from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.journal import Journal
+from tee_backend.runner.operator_routes import ask_operator
+from tee_backend.runner.prices import FREE, Price
 from tee_backend.runner.published_programs import PublishedPrograms
-from tee_backend.runner.routes import RunnerSurface
 from tee_backend.runner.runs import Limits
+from tee_backend.runner.sealed_rows import row_key
 from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
@@ -96,6 +104,7 @@ class RunnerStage:
     wallet: WalletSigner
     http: aiohttp.ClientSession
     folder: Path
+    runner_folder: Path
     inspector: Inspector
     seed: bytes
     published: dict[str, Version] = field(default_factory=dict)
@@ -105,10 +114,12 @@ class RunnerStage:
         """The owner publishes the programs too; whose they are does not matter to a grant."""
         return str(self.wallet.did)
 
-    async def another(self, stack: AsyncExitStack, folder: Path, *, image: str = "runner") -> "RunnerStage":
+    async def another(
+        self, stack: AsyncExitStack, folder: Path, *, image: str = "runner", price: Price = FREE
+    ) -> "RunnerStage":
         """Start a runner with the same DID in a folder of its own, or of one that has ended."""
-        runner, url = await _started(stack, self.node.url, self.platform, folder, self.seed, image=image)
-        return replace(self, runner=runner, url=url)
+        runner, url = await _started(stack, self.node.url, self.platform, folder, self.seed, image=image, price=price)
+        return replace(self, runner=runner, url=url, runner_folder=folder)
 
     async def client(self, session: Session | None = None) -> Client:
         return await self.stack.enter_async_context(Client(self.node.url, session=session))
@@ -141,6 +152,54 @@ class RunnerStage:
         async with self.http.post(f"{self.url}/run", data=body, headers=headers) as answer:
             return answer.status, json.loads(await answer.read())
 
+    async def key(self, name: str | None, **stated: Any) -> str:
+        """Make an API key of the owner's for a program, or for any, and return what its holder shows."""
+        projects = None if name is None else [parse_project(f"{self.developer}/{name}")]
+        now = SystemClock().now()
+        asked: dict[str, Any] = {"max_per_call": 100_000, "expires_at": now + 3600, "signer": self.wallet} | stated
+        signer = asked.pop("signer")
+        made = {"runner": self.runner.did, "projects": projects, "entropy": SystemEntropy()} | asked
+        statement, credential = new_api_key(signer, **made)
+        async with self.http.post(f"{self.url}/keys", data=statement) as answer:
+            assert answer.status == 201, await answer.text()
+        return credential.text
+
+    async def credit(self, amount: int, *, owner: str | None = None) -> dict[str, Any]:
+        """Credit an account, as the operator does."""
+        credit: dict[str, Json] = {"owner": owner or self.developer, "amount": amount, "reference": token_hex(8)}
+        return await ask_operator(self.runner_folder, credit)
+
+    async def api(
+        self, name: str, key: str | None, body: Any = None, *, owner: str | None = None, **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        """Call as OutLayer's clients do."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            sent["X-Payment-Key"] = key
+        url = f"{self.url}/call/{owner or self.developer}/{name}"
+        data = body if isinstance(body, bytes) else json.dumps({"input": "hello"} if body is None else body).encode()
+        async with self.http.post(url, data=data, headers=sent) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def polled(self, job: str, key: str) -> tuple[int, dict[str, Any]]:
+        """Ask for the answer of an asynchronous call until it is there."""
+        async with asyncio.timeout(30):
+            while True:
+                async with self.http.get(f"{self.url}/calls/{job}", headers={"X-Payment-Key": key}) as answer:
+                    said = json.loads(await answer.read())
+                if said.get("status") != "pending":
+                    return answer.status, said
+                await asyncio.sleep(0)
+
+    async def account(self) -> dict[str, int]:
+        """Return the owner's account, as the owner sees it."""
+        session, did = await self.calling_session(), self.runner.did
+        now, entropy = SystemClock().now(), SystemEntropy()
+        headers = call_headers(session, runner=did, program="keys", body=b"", now=now, entropy=entropy)
+        async with self.http.get(f"{self.url}/keys", headers=headers) as answer:
+            said = json.loads(await answer.read())
+        return {name: int(amount) for name, amount in said["account"].items()}
+
     async def call(
         self,
         name: str,
@@ -164,7 +223,12 @@ class RunnerStage:
 
 
 async def runner_stage(
-    stack: AsyncExitStack, folder: Path, *, limits: Limits | None = None, image: str = "runner"
+    stack: AsyncExitStack,
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    image: str = "runner",
+    price: Price = FREE,
 ) -> RunnerStage:
     """Start a node, a runner and an owner; the stack ends them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -173,12 +237,16 @@ async def runner_stage(
         embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS))
     )
     seed = entropy.token(32)
-    runner, url = await _started(stack, node.url, platform, folder / "runner", seed, limits=limits, image=image)
+    runner, url = await _started(
+        stack, node.url, platform, folder / "runner", seed, limits=limits, image=image, price=price
+    )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public",)))
     inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
     http = await stack.enter_async_context(aiohttp.ClientSession())
-    return RunnerStage(node, platform, stack, runner, url, owner, wallet, http, folder, inspector, seed)
+    return RunnerStage(
+        node, platform, stack, runner, url, owner, wallet, http, folder, folder / "runner", inspector, seed
+    )
 
 
 async def _started(
@@ -190,6 +258,7 @@ async def _started(
     *,
     limits: Limits | None = None,
     image: str = "runner",
+    price: Price = FREE,
 ) -> tuple[Runner, str]:
     """Start a runner; the stack ends it."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -205,7 +274,9 @@ async def _started(
     limits = limits or Limits()
     runner = Runner(backend, PublishedPrograms(client, journal), executor, journal, identity, most=limits)
     app = web.Application()
-    RunnerSurface(runner, limits).mount(app)
+    await stack.enter_async_context(
+        mounted(app, runner, journal, folder=folder, row_key=row_key(seed), limits=limits, price=price)
+    )
     surface = BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up)
     surface.mount(app)
     url = await stack.enter_async_context(serving(app))

@@ -14,14 +14,17 @@ from capabilities.ambient import SystemEntropy
 from sealspace.client import Client
 from sealspace.errors import BackendAnswerInvalid
 from tee_backend.backend import Backend
+from tee_backend.backend_key import backend_seed
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.publishing import BackendSurface
+from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.journal import Journal
+from tee_backend.runner.prices import Price
 from tee_backend.runner.published_programs import PublishedPrograms
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.routes import RunnerSurface
 from tee_backend.runner.runs import Limits
+from tee_backend.runner.sealed_rows import row_key
 from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
@@ -32,6 +35,7 @@ from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
+_PRICE: Final = click.IntRange(0, 10**9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class _Settings:
     domain: Domain
     children: int
     limits: Limits
+    price: Price
 
 
 @click.command(
@@ -76,6 +81,11 @@ class _Settings:
 @click.option("--max-instructions", type=int, default=Limits().max_instructions, show_default=True, help="Of a run.")
 @click.option("--max-memory-mb", type=int, default=Limits().max_memory_mb, show_default=True, help="Of a run.")
 @click.option("--max-execution-s", type=int, default=Limits().max_execution_s, show_default=True, help="Of a run.")
+@click.option("--price-call", type=_PRICE, default=0, show_default=True, help="Micro-units for each run.")
+@click.option(
+    "--price-instructions", type=_PRICE, default=0, show_default=True, help="Micro-units for each million instructions."
+)
+@click.option("--price-second", type=_PRICE, default=0, show_default=True, help="Micro-units for each whole second.")
 @domain_options
 def serve(
     folder: Path,
@@ -85,6 +95,9 @@ def serve(
     max_instructions: int,
     max_memory_mb: int,
     max_execution_s: int,
+    price_call: int,
+    price_instructions: int,
+    price_second: int,
     domain: Callable[[], Domain],
     host: str,
     port: int,
@@ -92,7 +105,8 @@ def serve(
     """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
 
     Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, developers
-    publish with `sealspace project publish`.
+    publish with `sealspace project publish`. Where a run has a price, whoever calls needs an account: `sealspace runner
+    credit`.
     """
     node = shared().node
     if node is None:
@@ -105,6 +119,7 @@ def serve(
         domain=domain(),
         children=children,
         limits=_limits(max_instructions, max_memory_mb, max_execution_s),
+        price=Price(price_call, price_instructions, price_second),
     )
     asyncio.run(_serve(settings, host, port))
 
@@ -151,7 +166,10 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
         ) from None
     runner = Runner(backend, programs, executor, journal, identity, most=settings.limits)
     app = web.Application()
-    RunnerSurface(runner, settings.limits).mount(app)
+    key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
+    await stack.enter_async_context(
+        mounted(app, runner, journal, folder=folder, row_key=key, limits=settings.limits, price=settings.price)
+    )
     surface = BackendSurface(
         domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
     )

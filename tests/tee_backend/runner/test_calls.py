@@ -251,7 +251,7 @@ async def test_runs_that_fail_have_receipts_too(stage: RunnerStage) -> None:
         {"secretsRef": {"owner": "alice.near", "profile": "default"}},
         {"nonce": "x" * 129},
         {"nonce": "a\nb"},
-        {"async": True},
+        {"async": 1},
     ],
 )
 async def test_bodies_that_are_refused(stage: RunnerStage, members: dict[str, Any]) -> None:

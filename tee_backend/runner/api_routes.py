@@ -1,0 +1,219 @@
+"""The HTTPS API of a runner, as OutLayer's clients call it, and API keys (RN94, RN99, RN101).
+
+    POST   /call/{owner}/{project}   a call; `X-Payment-Key`, `X-Compute-Limit`; see `api_bodies`
+    GET    /calls/{id}               the answer of an asynchronous call; `X-Payment-Key`, or `Authorization`
+    POST   /keys                     the statement of a new key
+    GET    /keys                     the owner's keys and account; `Authorization`
+    DELETE /keys/{nonce}             revokes one; `Authorization`
+
+`Authorization` is a token of a call (`sealspace.run_calls`) of an empty body, for the program `keys`,
+`keys/<nonce>/revoke` or `calls/<id>`: no program has such a name.
+
+Example:
+    async with mounted(app, runner, journal, folder=folder, row_key=row_key(seed), limits=limits, price=price):
+        ...  # the application is served here
+"""
+
+import ipaddress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from capabilities.ambient import Clock, SystemClock
+from capabilities.principals import Principal
+from sealspace._minting import iso_time
+from sealspace.api_keys import KEY_HEADER, ApiKey
+from sealspace.run_calls import SIGN_IN_HEADER
+from sealspace.signed_statements import MAX_STATEMENT_BYTES
+from tee_backend.errors import KeepingError
+
+from .answers import Answer, refused
+from .calls import Calls
+from .journal import Journal
+from .kept_keys import KeptKeys
+from .ledger import Account, Ledger
+from .operator_routes import OperatorSurface
+from .prices import FREE, Price
+from .reasons import RunRefused
+from .routes import RunnerSurface, not_found, respond, to_json
+from .runs import Limits
+from .sealed_rows import RowSealer
+from .service import Runner
+
+LIMIT_HEADER: Final = "X-Compute-Limit"
+
+# What OutLayer's clients may wish and this runner does not do is refused by name; 0 wishes nothing.
+_REFUSED_HEADERS: Final = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
+
+
+@asynccontextmanager
+async def mounted(
+    app: web.Application,
+    runner: Runner,
+    journal: Journal,
+    *,
+    folder: Path,
+    row_key: bytes,
+    limits: Limits,
+    price: Price = FREE,
+) -> AsyncIterator[None]:
+    """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
+
+    Args:
+        app: whose server does not decompress bodies.
+        runner: that runs.
+        journal: open.
+        folder: of the runner.
+        row_key: seals the rows of the journal.
+        limits: that the runner allows.
+        price: of a run.
+    """
+    sealer = RowSealer(row_key)
+    ledger, keys = Ledger(journal, sealer), KeptKeys(journal, sealer, runner=runner.did)
+    async with Calls(runner, ledger, keys, price=price) as calls, OperatorSurface(ledger).serving(folder):
+        surface = RunnerSurface(runner, limits, calls)
+        surface.mount(app)
+        ApiSurface(surface, runner, calls, keys, ledger).mount(app)
+        yield
+
+
+class ApiSurface:
+    """Answers those who call with keys, and those who made them.
+
+    Args:
+        surface: reads bodies within the bounds of the runner.
+        runner: says who signed.
+        calls: has calls run.
+        keys: that are kept.
+        ledger: of the accounts.
+        clock: for all times.
+    """
+
+    def __init__(
+        self,
+        surface: RunnerSurface,
+        runner: Runner,
+        calls: Calls,
+        keys: KeptKeys,
+        ledger: Ledger,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._surface = surface
+        self._runner = runner
+        self._calls = calls
+        self._keys = keys
+        self._ledger = ledger
+        self._clock = clock or SystemClock()
+
+    def mount(self, app: web.Application) -> None:
+        """Add the routes to an application whose server does not decompress bodies."""
+        app.router.add_post("/call/{owner}/{project}", self._call)
+        app.router.add_get("/calls/{id}", self._answer)
+        app.router.add_post("/keys", self._add_key)
+        app.router.add_get("/keys", self._list_keys)
+        app.router.add_delete("/keys/{nonce}", self._revoke_key)
+
+    async def _call(self, request: web.Request) -> web.Response:
+        async def called() -> Answer:
+            key = await self._key(request)  # before a byte of the body is read
+            for name in _REFUSED_HEADERS:
+                if request.headers.get(name, "0") != "0":
+                    raise RunRefused("request-invalid", name)
+            stated = request.headers.get(LIMIT_HEADER)
+            async with self._surface.body(request) as body:
+                named = request.match_info
+                return await self._calls.call(key, named["owner"], named["project"], stated, body)
+
+        try:
+            return respond(await called())
+        except RunRefused as refusal:
+            return respond(refused(refusal, is_api=True))
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed"), is_api=True))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """Answer whoever called; a job of somebody else is one that is not there."""
+        job = request.match_info["id"][:64]
+        try:
+            if KEY_HEADER in request.headers:
+                key = await self._key(request)
+                answer = await self._calls.answer_of(job, key.owner, key.nonce)
+            else:
+                answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
+        except RunRefused:
+            answer = None
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed")))
+        return not_found("There is no such call, or it is not yours.") if answer is None else respond(answer)
+
+    async def _add_key(self, request: web.Request) -> web.Response:
+        try:
+            async with self._surface.body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
+                key = await self._keys.add(body, now=self._clock.now())
+        except RunRefused as refusal:
+            return respond(refused(refusal))
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed")))
+        return to_json(_shown(key), 201)
+
+    async def _list_keys(self, request: web.Request) -> web.Response:
+        try:
+            owner = await self._signer(request, "keys")
+            keys = await self._keys.of(owner, now=self._clock.now())
+            account = await self._ledger.account(owner) or Account()
+        except RunRefused as refusal:
+            return respond(refused(refusal))
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed")))
+        amounts = {"balance": account.balance, "reserved": account.reserved, "charged": account.charged}
+        shown = {name: str(amount) for name, amount in amounts.items()}
+        return to_json({"owner": owner, "account": shown, "keys": [_shown(key) for key in keys]}, 200)
+
+    async def _revoke_key(self, request: web.Request) -> web.Response:
+        nonce = request.match_info["nonce"][:16]
+        try:
+            owner = await self._signer(request, f"keys/{nonce}/revoke")
+            is_number = nonce.isascii() and nonce.isdigit()
+            is_there = is_number and await self._keys.revoke(owner, int(nonce))
+        except RunRefused as refusal:
+            return respond(refused(refusal))
+        except KeepingError:
+            return respond(refused(RunRefused("runner-failed")))
+        return to_json({"revoked": nonce}, 200) if is_there else not_found("You have no such API key here.")
+
+    async def _key(self, request: web.Request) -> ApiKey:
+        return await self._calls.key(request.headers.get(KEY_HEADER), is_private=_is_private(request))
+
+    async def _signer(self, request: web.Request, about: str) -> Principal:
+        headers = request.headers
+        return await self._runner.caller(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), about, b"")
+
+
+def _shown(key: ApiKey) -> Mapping[str, object]:
+    return {
+        "owner": key.owner,
+        "nonce": key.nonce,
+        "projects": ["*"] if key.projects is None else [one.text for one in key.projects],
+        "profiles": list(key.profiles),
+        "maxPerCall": str(key.max_per_call),
+        "expires": iso_time(key.expires_at),
+    }
+
+
+def _is_private(request: web.Request) -> bool:
+    """Return whether nobody reads between client and runner: TLS ends here, or the client is on this machine (RN91)."""
+    transport = request.transport
+    if transport is None:
+        return False
+    if transport.get_extra_info("sslcontext") is not None:
+        return True
+    try:
+        peer = ipaddress.ip_address(transport.get_extra_info("peername")[0])
+    except (TypeError, ValueError, IndexError):
+        return False
+    mapped = peer.ipv4_mapped if isinstance(peer, ipaddress.IPv6Address) else None
+    return (mapped or peer).is_loopback

@@ -1,0 +1,316 @@
+"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash leaves (RN96 to RN102).
+
+    POST /run     the caller signs, and pays for itself
+    POST /call    somebody calls with an API key, in its owner's name and at its cost
+
+A call that costs nothing and is answered at once is no row of the ledger. Every other one is: it is accepted, started
+and settled, each exactly once, whatever ends in between.
+
+Example:
+    async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
+        answer = await calls.run(authorization, sign_in, body)
+"""
+
+import asyncio
+import logging
+import re
+from dataclasses import replace
+from typing import Final, Self
+
+from capabilities.ambient import Clock, SystemClock
+from capabilities.principals import Principal
+from sealspace._minting import iso_time
+from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner
+from sealspace.errors import InvalidInput
+from sealspace.project_names import ProjectId, checked_project_name, parse_project
+from tee_backend.errors import FolderDamaged
+
+from .answers import Answer, api_answer, pending, refused, run_answer
+from .api_bodies import parse_api_body
+from .call_bodies import CallBody, parse_body
+from .call_bounds import CallBounds
+from .kept_keys import KeptKeys
+from .ledger import JobRecord, Ledger
+from .prices import FREE, Price, smallest
+from .reasons import REASONS, RunRefused
+from .run_receipts import RunFacts, names_hash, salted
+from .runs import Limits, RunResult
+from .service import Job, Outcome, Runner
+
+DEFAULT_BUDGET: Final = 10_000
+"""Micro-units that a call may cost where it does not say; less where its key allows less."""
+
+_WORKERS: Final = 16
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}")
+_log = logging.getLogger(__name__)
+
+
+class Calls:
+    """The calls of one runner. Entering ends what a crash left, and begins what waits.
+
+    Args:
+        runner: that runs.
+        ledger: of jobs and accounts.
+        keys: that owners made.
+        price: of a run.
+        clock: for all times.
+    """
+
+    def __init__(
+        self, runner: Runner, ledger: Ledger, keys: KeptKeys, *, price: Price = FREE, clock: Clock | None = None
+    ) -> None:
+        self._runner = runner
+        self._ledger = ledger
+        self._keys = keys
+        self.price = price
+        self._clock = clock or SystemClock()
+        self._bounds = CallBounds()
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._recover()
+        self._workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; what was started stays so, and is interrupted at the next start."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    # --- the doors -----------------------------------------------------------------------------------------------
+
+    async def run(self, authorization: str | None, sign_in: str | None, body: bytes) -> Answer:
+        """Run a program for a caller who signs.
+
+        Args:
+            authorization: the caller's token; None: there is none.
+            sign_in: what it cites; None: nothing was sent along.
+            body: as it arrived.
+        Returns:
+            What came of it, also where it was refused. A receipt is in it, and kept, where the caller is known.
+        Raises:
+            KeepingError: the journal cannot be used; nothing ran.
+        """
+        try:
+            asked = parse_body(body)
+            job = self._runner.job(asked, await self._runner.caller(authorization, sign_in, asked.program, body))
+            budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
+            return await self._take(job, None, budget, body)
+        except RunRefused as refusal:
+            return refused(refusal)
+
+    async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
+        """Return the key that a caller shows (RN91, RN92).
+
+        Args:
+            shown: the header; None: there is none.
+            is_private: whether nobody between the caller and this runner reads it.
+        Raises:
+            RunRefused: `key-in-clear`, `key-malformed`, `key-refused`.
+        """
+        if not is_private:
+            raise RunRefused("key-in-clear")
+        if shown is None:
+            raise RunRefused("key-refused")
+        try:
+            credential = parse_credential(shown)
+        except InvalidInput as invalid:
+            raise RunRefused("key-malformed", invalid.message) from invalid
+        return await self._keys.find(credential, now=self._clock.now())
+
+    async def call(self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes) -> Answer:
+        """Run a program for the holder of a key.
+
+        Args:
+            key: that was shown.
+            owner: the developer, as the address names it.
+            name: the project, as the address names it.
+            compute_limit: the header; None: there is none.
+            body: as it arrived.
+        Returns, Raises:
+            As `run`.
+        """
+        try:
+            project = _project(owner, name)
+            if not key.calls(project):
+                raise RunRefused("key-project")
+            budget = 0 if self.price.is_free else self._budget(key, compute_limit)
+            job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
+            secrets = job.body.secrets
+            if secrets is not None and (secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN93
+                raise RunRefused("key-profile")
+            self._bounds.take((key.owner, key.nonce), now=self._clock.now())
+            return await self._take(job, key.nonce, budget, body)
+        except RunRefused as refusal:
+            return refused(refusal, is_api=True)
+
+    async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
+        """Return the answer of an asynchronous call, to whoever called (RN101); None for everybody else.
+
+        Args:
+            job: its id.
+            holder: the caller, or the owner of the key.
+            key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
+        """
+        found = await self._ledger.job(job)
+        if found is None or not found[0].is_async:
+            return None
+        record, answer = found
+        if record.caller != holder or key not in (None, record.key):
+            return None
+        return pending(job, is_api=record.key is not None) if answer is None else Answer(200, answer)
+
+    # --- from a job to its answer --------------------------------------------------------------------------------
+
+    async def _take(self, job: Job, key: int | None, budget: int, request: bytes) -> Answer:
+        """Have a job run now, or later."""
+        holder = (job.caller, key)
+        if job.body.is_async:
+            self._bounds.queue(holder, job.id, len(request))
+            try:
+                await self._ledger.accept(job.id, self._record(job, key, budget), request=request)
+            except BaseException:
+                self._bounds.forget(job.id)
+                raise
+            self._queue.put_nowait(job.id)
+            return pending(job.id, is_api=key is not None)
+        with self._bounds.at_once(holder):
+            if budget:
+                await self._ledger.accept(job.id, self._record(job, key, budget), request=None)
+            outcome = await self._runner.perform(job)
+            if not budget:
+                await self._runner.keep(outcome)
+                return _answer(outcome, key, 0)
+            charged = self._charge(outcome, budget)
+            await self._settle(outcome, charged, None)
+            return _answer(outcome, key, charged)
+
+    async def _work(self) -> None:
+        """Run what waits, one after the other."""
+        while True:
+            job = await self._queue.get()
+            try:
+                await self._run_waiting(job)
+            except Exception:  # the worker goes on; the job stays as the ledger has it
+                _log.exception("an asynchronous call could not be run")
+            finally:
+                self._bounds.forget(job)
+
+    async def _run_waiting(self, id: str) -> None:
+        found = await self._ledger.job(id)
+        if found is None:
+            return
+        record, request = found[0], await self._ledger.start(id)
+        job = Job(
+            id=id,
+            body=self._body_again(record, request),
+            caller=Principal(record.caller),
+            salt=record.salt,
+            in_person=record.key is None,
+        )
+        outcome = await self._runner.perform(job)
+        charged = self._charge(outcome, record.reserved)
+        await self._settle(outcome, charged, _answer(outcome, record.key, charged))
+
+    async def _settle(self, outcome: Outcome, charged: int, answer: Answer | None) -> None:
+        body, now = None if answer is None else answer.body, self._clock.now()
+        await self._ledger.settle(outcome.facts.job, charged=charged, receipt=outcome.receipt, answer=body, now=now)
+
+    async def _recover(self) -> None:
+        """End what had started when the runner ended, and put what waited into the queue again (RN102)."""
+        for job, record in await self._ledger.unfinished():
+            if record is None:
+                _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
+            elif record.state == "waiting":
+                self._bounds.put_back((record.caller, record.key), job)
+                self._queue.put_nowait(job)
+            else:
+                outcome = self._interrupted(job, record)
+                try:
+                    await self._settle(outcome, 0, _answer(outcome, record.key, 0) if record.is_async else None)
+                except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
+                    _log.error("a job that was interrupted is not settled: %s", error.message)
+
+    def _interrupted(self, id: str, record: JobRecord) -> Outcome:
+        """Return what is said of a job that had started when the runner ended."""
+        facts = RunFacts(
+            job=id,
+            program_sha256=record.program or "",
+            project=record.project,
+            code="interrupted",
+            input_hash=record.input_hash,
+            output_hash=salted(record.salt, b""),
+            variables_hash=names_hash(()),
+            secrets="delivered" if record.has_secrets else "none",  # they may have been
+            hosts=(),
+            limits=Limits(*record.limits),
+            instructions=0,
+            time_ms=0,
+            nonce=record.nonce,
+            at=iso_time(self._clock.now()),
+        )
+        return Outcome(record.salt, facts, RunResult(REASONS["interrupted"]), self._runner.sign(facts), False)
+
+    def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
+        asked, limits = job.body, self._runner.limits(job.body)
+        return JobRecord(
+            state="waiting" if asked.is_async else "started",
+            caller=job.caller,
+            key=key,
+            reserved=budget,
+            is_async=asked.is_async,
+            project=None if asked.project is None else asked.project.text,
+            program=asked.sha256,
+            has_secrets=asked.secrets is not None,
+            salt=job.salt,
+            input_hash=salted(job.salt, asked.input),
+            limits=(limits.max_instructions, limits.max_memory_mb, limits.max_execution_s),
+            nonce=asked.nonce,
+        )
+
+    # --- money ---------------------------------------------------------------------------------------------------
+
+    def _budget(self, key: ApiKey, stated: str | None) -> int:
+        """Return what a call may cost: what it says, as far as its key allows (RN97)."""
+        if stated is None:
+            budget = min(max(DEFAULT_BUDGET, self.price.least), key.max_per_call)
+        elif _AMOUNT.fullmatch(stated) is None:
+            raise RunRefused("request-invalid", "X-Compute-Limit")
+        else:
+            budget = int(stated)
+        if budget < self.price.least:
+            raise RunRefused("compute-limit", f"{budget} < {self.price.least}")
+        if budget > key.max_per_call:
+            raise RunRefused("key-per-call", f"{budget} > {key.max_per_call}")
+        return budget
+
+    def _charge(self, outcome: Outcome, budget: int) -> int:
+        """Return what a run costs, at most what was reserved; what never started costs nothing (RN97)."""
+        facts = outcome.facts
+        if not outcome.ran:
+            return 0
+        return min(self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms), budget)
+
+    def _api_body(self, body: bytes, project: ProjectId, budget: int) -> CallBody:
+        """Read the body of `POST /call`, with limits that its budget pays for."""
+        asked = parse_api_body(body, project)
+        return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
+
+    def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
+        if record.key is None:
+            return parse_body(request)
+        return self._api_body(request, parse_project(str(record.project)), record.reserved)
+
+
+def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
+    return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)
+
+
+def _project(owner: str, name: str) -> ProjectId:
+    """Read the project that an address names (RN99)."""
+    try:
+        return ProjectId(parse_owner(owner), checked_project_name(name))
+    except InvalidInput as exc:
+        raise RunRefused("program-unknown") from exc
