@@ -27,7 +27,7 @@ from ._pace import Pace, Upload
 from ._refusals import refusal_of
 from .errors import ClientClosed, InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge, TransferBroken
 
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own bound."""

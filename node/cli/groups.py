@@ -152,10 +152,20 @@ _RUNNER: Final[Table] = {
     "list": Row("node.cli.owner.runner_list", "list_", "Show the run grants that were made from here."),
     "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a runner; it may be granted to again."),
     "call": Row("node.cli.owner.runner_call", "call", "Have a runner run a program, and print what it writes."),
+    "keys": Row("node.cli.groups", "runner_keys", "API keys: whoever has one calls in your name, at your cost."),
+    "credit": Row("node.cli.owner.runner_credit", "credit", "Credit an owner's account; for a runner's operator."),
     "verify": Row(
         "node.cli.owner.runner_verify", "verify", "Judge the receipt of a run, without node and runner.", "verify"
     ),
 }
+_RUNNER_KEYS: Final[Table] = {
+    "create": Row("node.cli.owner.runner_keys", "create", "Make an API key, and print it once."),
+    "list": Row("node.cli.owner.runner_keys", "list_", "Show your API keys at a runner, and your account."),
+    "revoke": Row("node.cli.owner.runner_keys", "revoke", "Revoke an API key, from now on."),
+}
+runner_keys = LazyGroup(
+    _RUNNER_KEYS, name="keys", help="API keys of a runner: whoever has one calls programs in your name, at your cost."
+)
 runner = LazyGroup(
     _RUNNER,
     name="runner",

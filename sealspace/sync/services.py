@@ -157,6 +157,9 @@ class Runners(Bridged[runners.Runners]):
     """Granting to runners; made by `Client.runners`. As `sealspace.runners.Runners`."""
 
     grant = called(runners.Runners.grant)
+    create_key = called(runners.Runners.create_key)
+    keys = called(runners.Runners.keys)
+    revoke_key = called(runners.Runners.revoke_key)
 
 
 class Receipts(Bridged[receipts.Receipts]):

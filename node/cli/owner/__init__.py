@@ -34,7 +34,9 @@ Modules:
     run_masker: masking values in a stream of bytes.
     run_terminal: the caller's terminal meanwhile.
     runner_call: `sealspace runner call`.
+    runner_credit: `sealspace runner credit`.
     runner_grant: `sealspace runner grant`.
+    runner_keys: `sealspace runner keys`.
     runner_list: `sealspace runner list`, and run grants in words.
     runner_serve: `sealspace runner serve`.
     runner_verify: `sealspace runner verify`.
