@@ -191,3 +191,37 @@ async def test_grants_for_others_follow_the_developer(desk: Desk, stage: RunnerS
     callers = [one["callers"] for one in runs]
     expected = [{"Whitelist": {"accounts": [SOMEBODY]}}, "AllowAll", {"Not": {"condition": {"Owner": {}}}}]
     assert all(one in callers for one in expected)
+
+
+async def test_a_key_from_its_making_to_its_end(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """Made, used by a file, listed with the account, revoked: each by one command, and the key is printed once."""
+    owner = await with_secret(desk)
+    await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
+    create = ("runner", "keys", "create", stage.url)
+    made = await desk.run(*create, "--project", "echo", "--expires", "1d")
+    assert made.status == 0, made
+    (tmp_path / "key").write_text(made.out)
+    owner_text, nonce, secret = made.out.strip().rsplit(":", 2)
+    assert owner_text == owner and secret not in made.err
+    credit = ("runner", "credit", owner, "2000", "--data", str(stage.runner_folder), "--reference", "first")
+    for _ in range(2):  # once for each reference
+        assert json.loads((await desk.run(*credit, "--json")).out)["balance"] == "2000"
+    call = ("runner", "call", stage.url, "echo", "--key", str(tmp_path / "key"), "--input", "-")
+    assert (await desk.run(*call, given='{"a": 1}')).out.strip() == '{"a": 1}'
+    listed = await desk.run("runner", "keys", "list", stage.url)
+    assert nonce in listed.out and "balance 2000" in listed.err and secret not in listed.out + listed.err, listed
+    assert (await desk.run("runner", "keys", "revoke", stage.url, nonce, "--yes")).status == 0
+    refused = await desk.run(*call, given="1")
+    assert refused.status == 1 and refused.err.startswith("sealspace: key-refused: "), refused
+    assert (await desk.run("runner", "keys", "revoke", stage.url, "7", "--yes")).status != 0
+    for wrong in (
+        create,
+        (*create, "--any-project", "--project", "echo"),
+        (*create, "--any-project", "--expires", "91d"),
+    ):
+        ran = await desk.run(*wrong)
+        assert ran.status == 2 and len(ran.err.splitlines()) == 2, ran
+    (tmp_path / "key").write_text("no key")
+    assert (await desk.run(*call, given="1")).status == 2
+    elsewhere = await desk.run("runner", "credit", owner, "1", "--data", str(tmp_path))
+    assert "no runner answers" in elsewhere.err and len(elsewhere.err.splitlines()) == 2, elsewhere

@@ -1,0 +1,282 @@
+"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN95, RN96, RN102)."""
+
+import random
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sealspace.api_keys import MAX_AMOUNT
+from tee_backend.errors import FolderDamaged
+from tee_backend.runner import ledger as ledger_module
+from tee_backend.runner.journal import Journal
+from tee_backend.runner.ledger import Account, JobRecord, Ledger
+from tee_backend.runner.reasons import RunRefused
+from tee_backend.runner.sealed_rows import RowSealer
+
+NOW = 1_795_000_000.0
+KEY = bytes(32)
+
+
+@asynccontextmanager
+async def opened(path: Path, key: bytes = KEY) -> AsyncIterator[Ledger]:
+    async with Journal(path) as journal:
+        yield Ledger(journal, RowSealer(key))
+
+
+def record(caller: str = "alice", reserved: int = 0, *, later: bool = False, **members: Any) -> JobRecord:
+    stated: dict[str, Any] = {
+        "state": "waiting" if later else "started",
+        "caller": caller,
+        "key": 7,
+        "reserved": reserved,
+        "is_async": later,
+        "project": "a/b",
+        "program": None,
+        "has_secrets": False,
+        "salt": b"salt",
+        "input_hash": b"hash",
+        "limits": (1, 1, 1),
+        "nonce": None,
+    }
+    return JobRecord(**stated | members)
+
+
+def edit(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
+    """RN96: what it may cost is set aside, what it cost is charged, the rest is given back, and never twice."""
+    async with opened(tmp_path / "journal") as ledger:
+        assert await ledger.credit("alice", 100, reference="r") == Account(100)
+        await ledger.accept("job", record(reserved=60), request=None)
+        assert await ledger.account("alice") == Account(40, 60)
+        with pytest.raises(RunRefused) as refused:
+            await ledger.accept("next", record(reserved=41), request=None)
+        assert refused.value.reason.code == "balance-too-low"
+        assert await ledger.job("next") is None
+        with pytest.raises(ValueError):
+            await ledger.settle("job", charged=61, receipt=b"r", answer=None, now=NOW)
+        await ledger.settle("job", charged=25, receipt=b"r", answer=None, now=NOW)
+        for _ in range(2):
+            with pytest.raises(FolderDamaged):
+                await ledger.settle("job", charged=25, receipt=b"r", answer=None, now=NOW)
+        assert await ledger.account("alice") == Account(75, 0, 25)
+
+
+async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
+    """RN96: without an account there is nothing to spend, and no row is left."""
+    async with opened(tmp_path / "journal") as ledger:
+        with pytest.raises(RunRefused):
+            await ledger.accept("job", record(reserved=1), request=None)
+        assert await ledger.account("alice") is None
+        await ledger.accept("free", record(), request=None)
+
+
+async def test_credits(tmp_path: Path) -> None:
+    """RN98: one reference credits once, also after a restart; another use of it, and too much, are refused."""
+    for _ in range(2):
+        async with opened(tmp_path / "journal") as ledger:
+            assert (await ledger.credit("alice", 5, reference="r")).balance == 5
+            for owner, amount, reference in (("bob", 5, "r"), ("alice", 6, "r"), ("alice", MAX_AMOUNT, "s")):
+                with pytest.raises(ValueError):
+                    await ledger.credit(owner, amount, reference=reference)
+            assert await ledger.account("bob") is None
+
+
+async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
+    """RN101, RN102: what waits survives, starts once, and its input is forgotten then; its answer survives too."""
+    path = tmp_path / "journal"
+    async with opened(path) as ledger:
+        await ledger.accept("one", record(later=True), request=b"the request")
+        await ledger.accept("two", record(later=True), request=b"the request")
+    async with opened(path) as ledger:
+        assert [(job, known and known.state) for job, known in await ledger.unfinished()] == [
+            *(("one", "waiting"), ("two", "waiting"))
+        ]
+        assert await ledger.start("one") == b"the request"
+        with pytest.raises(FolderDamaged):
+            await ledger.start("one")
+    async with opened(path) as ledger:
+        assert [known and known.state for _, known in await ledger.unfinished()] == ["started", "waiting"]
+        await ledger.settle("one", charged=0, receipt=b"r", answer=b"the answer", now=NOW)
+    async with opened(path) as ledger:
+        found = await ledger.job("one")
+        assert found is not None and found[1] == b"the answer"
+        assert [job for job, _ in await ledger.unfinished()] == ["two"]
+    assert b"the answer" not in path.read_bytes() and b"the request" not in path.read_bytes()
+
+
+async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN101: old answers are forgotten, and the oldest of too many and of too long ones."""
+
+    async def kept(*sizes: int, now: float = NOW) -> list[str]:
+        names = [f"{number}" for number in range(len(sizes))]
+        async with opened(tmp_path / f"{sizes}{now}") as ledger:
+            for name, size in zip(names, sizes, strict=True):
+                await ledger.accept(name, record(later=True), request=b"")
+                await ledger.start(name)
+                moment = now if name == names[-1] else NOW
+                await ledger.settle(name, charged=0, receipt=b"r", answer=b"x" * size, now=moment)
+            return [name for name in names if await ledger.job(name)]
+
+    monkeypatch.setattr(ledger_module, "MOST_DONE", 3)
+    monkeypatch.setattr(ledger_module, "MOST_DONE_BYTES", 100)
+    assert await kept(1, 1, 1, 1, 1) == ["2", "3", "4"]
+    assert await kept(60, 60, 40) == ["1", "2"]
+    assert await kept(1, 1, now=NOW + ledger_module.KEPT_S + 1) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE accounts SET balance = 1000000 WHERE owner = 'alice'",
+        "UPDATE accounts SET reserved = 0 WHERE owner = 'alice'",
+        "UPDATE accounts SET charged = 0, balance = 100 WHERE owner = 'alice'",
+        "UPDATE accounts SET version = version - 1 WHERE owner = 'alice'",
+        "UPDATE accounts SET sealed = x'00' WHERE owner = 'alice'",
+        "UPDATE accounts SET sealed = (SELECT sealed FROM accounts WHERE owner = 'bob') WHERE owner = 'alice'",
+        "REPLACE INTO accounts SELECT 'alice', balance, reserved, charged, version, sealed FROM accounts"
+        " WHERE owner = 'bob'",
+        "REPLACE INTO accounts SELECT 'eve', balance, reserved, charged, version, sealed FROM accounts"
+        " WHERE owner = 'bob'",
+    ],
+)
+async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
+    """RN95: whoever edits an account, or puts another one in its place, has an account that nothing is spent of."""
+    path = tmp_path / "journal"
+    async with opened(path) as ledger:
+        await ledger.credit("alice", 100, reference="a")
+        await ledger.credit("bob", 10_000, reference="b")
+        await ledger.accept("job", record(reserved=10), request=None)
+    edit(path, statement)
+    damaged = "eve" if "'eve'" in statement else "alice"
+    async with opened(path) as ledger:
+        with pytest.raises(FolderDamaged):
+            await ledger.account(damaged)
+        with pytest.raises(FolderDamaged):
+            await ledger.accept("other", record(damaged, reserved=1), request=None)
+        with pytest.raises(FolderDamaged):
+            await ledger.credit(damaged, 1, reference="c")
+        assert await ledger.account("bob") == Account(10_000)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE jobs SET state = 'waiting' WHERE id = 'started'",
+        "UPDATE jobs SET version = 9 WHERE id = 'started'",
+        "UPDATE jobs SET sealed = (SELECT sealed FROM jobs WHERE id = 'waiting') WHERE id = 'started'",
+        "UPDATE jobs SET sealed = x'' WHERE id = 'started'",
+    ],
+)
+async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
+    """RN95: a job that was edited is neither run nor settled, and the others go on."""
+    path = tmp_path / "journal"
+    async with opened(path) as ledger:
+        await ledger.accept("started", record(), request=None)
+        await ledger.accept("waiting", record(later=True), request=b"request")
+    edit(path, statement)
+    async with opened(path) as ledger:
+        assert [known is None for _, known in await ledger.unfinished()] == [True, False]
+        for work in (ledger.start("started"), ledger.settle("started", charged=0, receipt=b"", answer=None, now=NOW)):
+            with pytest.raises(FolderDamaged):
+                await work
+        assert await ledger.start("waiting") == b"request"
+
+
+async def test_requests_that_were_moved(tmp_path: Path) -> None:
+    """RN95: the request of one job is none of another, and an answer none."""
+    path = tmp_path / "journal"
+    async with opened(path) as ledger:
+        for name in ("one", "two", "three"):
+            await ledger.accept(name, record(later=True), request=name.encode())
+    sealed = "(SELECT sealed FROM contents WHERE job = 'two')"
+    edit(path, f"UPDATE contents SET sealed = {sealed} WHERE job = 'one'")
+    edit(path, "UPDATE contents SET kind = 'answer' WHERE job = 'two'")
+    async with opened(path) as ledger:
+        for name in ("one", "two"):
+            with pytest.raises(FolderDamaged):
+                await ledger.start(name)
+        with pytest.raises(FolderDamaged):
+            await ledger.job("two")
+        assert await ledger.start("three") == b"three"
+
+
+async def test_another_runner_s_rows(tmp_path: Path) -> None:
+    """RN95: with another key nothing in the file is worth anything."""
+    path = tmp_path / "journal"
+    async with opened(path) as ledger:
+        await ledger.credit("alice", 100, reference="a")
+    async with opened(path, bytes(range(32))) as ledger:
+        with pytest.raises(FolderDamaged):
+            await ledger.account("alice")
+
+
+async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
+    """A journal without accounts gets them, and forgets nothing."""
+    path = tmp_path / "journal"
+    async with Journal(path) as journal:
+        await journal.keep("job", b"receipt")
+    tables = ("accounts", "credits", "api_keys", "contents", "jobs")
+    edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
+    async with opened(path) as ledger:
+        assert (await ledger.credit("alice", 1, reference="a")).balance == 1
+    async with Journal(path) as journal:
+        assert await journal.receipt("job") == b"receipt"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
+    """RN96, RN102: credits are balance, reservations and charges at every moment, in every image of a crash."""
+    chance = random.Random(seed)
+    path, number, credited = tmp_path / "journal-0", 0, {"alice": 0, "bob": 0}
+    jobs: dict[str, tuple[str, str, int]] = {}  # id -> state, owner, reserved
+    spent = {"alice": 0, "bob": 0}
+    for life in range(6):
+        async with opened(path) as ledger:
+            known = {job: one for job, one in await ledger.unfinished() if one is not None}
+            assert {job: (one.state, one.caller, one.reserved) for job, one in known.items()} == jobs
+            for _ in range(25):
+                number += 1
+                owner, amount = chance.choice(["alice", "bob"]), chance.randrange(60)
+                state = chance.choice(["credit", "new", "new", "later", "start", "settle", "settle"])
+                ready = [job for job, (at, *_) in jobs.items() if at == {"start": "waiting"}.get(state, "started")]
+                if state == "credit":
+                    credited[owner] += amount
+                    await ledger.credit(owner, amount, reference=f"{number}")
+                elif state in ("new", "later"):
+                    wanted, later = record(owner, amount, later=state == "later"), state == "later"
+                    try:
+                        await ledger.accept(f"{number}", wanted, request=b"x" if later else None)
+                        jobs[f"{number}"] = (wanted.state, owner, amount)
+                    except RunRefused:
+                        free = credited[owner] - spent[owner] - sum(one[2] for one in jobs.values() if one[1] == owner)
+                        assert amount > free
+                elif state == "start" and ready:
+                    job = chance.choice(ready)
+                    await ledger.start(job)
+                    jobs[job] = ("started", *jobs[job][1:])
+                elif state == "settle" and ready:
+                    job = chance.choice(ready)
+                    _, owner, reserved = jobs.pop(job)
+                    charged = chance.randint(0, reserved)
+                    spent[owner] += charged
+                    await ledger.settle(job, charged=charged, receipt=b"r", answer=chance.choice([None, b"a"]), now=NOW)
+                for one, total in credited.items():
+                    account = await ledger.account(one) or Account()
+                    held = sum(job[2] for job in jobs.values() if job[1] == one)
+                    assert account == Account(total - held - spent[one], held, spent[one])
+            image = tmp_path / f"journal-{life + 1}"
+            for part in ("", "-wal"):  # what a kill would leave: nothing is closed, nothing is checkpointed
+                shutil.copy(f"{path}{part}", f"{image}{part}")
+        path = image
