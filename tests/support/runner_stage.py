@@ -191,13 +191,19 @@ class RunnerStage:
                     return answer.status, said
                 await asyncio.sleep(0)
 
+    async def signed(
+        self, method: str, path: str, about: str, session: Session | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Ask for something of the owner's, or of another session's."""
+        session, did = session or await self.calling_session(), self.runner.did
+        now, entropy = SystemClock().now(), SystemEntropy()
+        headers = call_headers(session, runner=did, program=about, body=b"", now=now, entropy=entropy)
+        async with self.http.request(method, self.url + path, headers=headers) as answer:
+            return answer.status, json.loads(await answer.read())
+
     async def account(self) -> dict[str, int]:
         """Return the owner's account, as the owner sees it."""
-        session, did = await self.calling_session(), self.runner.did
-        now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=did, program="keys", body=b"", now=now, entropy=entropy)
-        async with self.http.get(f"{self.url}/keys", headers=headers) as answer:
-            said = json.loads(await answer.read())
+        _, said = await self.signed("GET", "/keys", "keys")
         return {name: int(amount) for name, amount in said["account"].items()}
 
     async def call(

@@ -1,16 +1,34 @@
 """The HTTPS API: calls with keys, what they cost, and what is answered later (RN90 to RN101)."""
 
+import asyncio
+import json
+import stat
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.signatures import Ed25519Signer
+from sealspace.api_keys import new_api_key
+from sealspace.errors import InvalidInput
+from sealspace.run_grants import ByHash, RunStatement
+from sealspace.session import key_session
+from tee_backend.errors import FolderUnusable
+from tee_backend.runner import api_routes, call_bounds, kept_keys
+from tee_backend.runner.operator_routes import ask_operator
 from tee_backend.runner.prices import Price
 
 PRICE = Price(call=1000, million_instructions=1, second=1)
 CREDIT = 1_000_000
+KEYS: dict[str, str] = {}
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,3 +79,262 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
     status, answer = await stage.api("absent", key)
     assert (status, answer["code"], answer["compute_cost"]) == (404, "program-unknown", "0")
     assert before["balance"] - (await stage.account())["balance"] == 1001
+
+
+@pytest.mark.parametrize(
+    ("members", "refused"),
+    [
+        ({"input": 1, "more": 1}, "request-invalid"),
+        ({"output": 1}, "request-invalid"),
+        ({"input": 1, "async": "yes"}, "request-invalid"),
+        ({"input": 1, "response_format": "Xml"}, "request-invalid"),
+        ({"input": 1, "resource_limits": {"max_instructions": "5"}}, "request-invalid"),
+        ({"input": 1, "resource_limits": {"maxInstructions": 5}}, "request-invalid"),
+        ({"input": 1, "resource_limits": {"max_execution_seconds": 0}}, "limits-invalid"),
+        ({"input": 1, "secrets_ref": {"profile": "default"}}, "request-invalid"),
+        ({"input": 1, "secrets_ref": {"profile": "default", "account_id": "alice.near"}}, "request-invalid"),
+        ({"input": 1, "secrets_ref": {"profile": "A b", "account_id": "0x" + "1" * 40}}, "bad-profile"),
+        ({"input": 1, "version_key": "main"}, "request-invalid"),
+        ({"input": 1, "use_bound_identity": True}, "request-invalid"),
+        ([], "request-invalid"),
+        (b"{", "request-invalid"),
+        (b"", "request-invalid"),
+        (b'{"input": "\xff"}', "request-invalid"),
+        (b'{"input": ' + b"[" * 5000 + b"]" * 5000 + b"}", "request-invalid"),
+        (b'{"input": 1, "resource_limits": {"x": "' + b"x" * 70_000 + b'"}}', "request-invalid"),
+    ],
+    ids=range(18),
+)
+async def test_bodies_that_are_refused(stage: RunnerStage, members: Any, refused: str) -> None:
+    """RN99: what is not understood is not passed over, and costs nothing."""
+    status, answer = await stage.api("echo", await shared_key(stage), members)
+    assert (status, answer["code"]) == (400, refused)
+    assert isinstance(answer["error"], str) and answer.get("compute_cost", "0") == "0"
+
+
+async def shared_key(stage: RunnerStage) -> str:
+    """One key for any project, so that a test of many cases makes no more."""
+    if "shared" not in KEYS:
+        KEYS["shared"] = await stage.key(None, profiles=["default"])
+    return KEYS["shared"]
+
+
+async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> None:
+    """RN99: the input is compact JSON on standard input; the answer is JSON, or text where that is asked for."""
+    key = await shared_key(stage)
+    for body, output in (
+        (b'{"input": { "a" : [ 1 , "x y" ] } }', {"a": [1, "x y"]}),
+        (b'{"input": null}', None),
+        (b'{"input": { "a" : 1e999 }, "response_format": "Text"}', '{"a":1e999}'),
+    ):
+        status, answer = await stage.api("echo", key, body, Content_Type="application/json")
+        assert (status, answer["output"]) == (200, output), answer
+    version = stage.published["echo"].sha256
+    assert (await stage.api("echo", key, {"input": 1, "version_key": version}))[1]["output"] == 1
+    address = stage.developer.rpartition(":")[2]
+    assert (await stage.api("echo", key, {"input": 1}, owner=address))[1]["output"] == 1
+
+
+async def test_refusals_by_status(stage: RunnerStage) -> None:
+    """RN99: no key, a bad one, another project, too much, no balance, nothing there: each has its status and code."""
+    key, scoped = await shared_key(stage), await stage.key("trap")
+    dear = await stage.key("echo", max_per_call=10**9)
+    owner, nonce, secret = key.rsplit(":", 2)
+    wrong = f"{owner}:{nonce}:{'0' * 64}"
+    cases: list[tuple[str | None, dict[str, str], int, str]] = [
+        (None, {}, 401, "key-refused"),
+        ("x:y", {}, 400, "key-malformed"),
+        (wrong, {}, 401, "key-refused"),
+        (f"{owner}:{int(nonce) ^ 1}:{secret}", {}, 401, "key-refused"),
+        (scoped, {}, 403, "key-project"),
+        (key, {"X_Compute_Limit": "1000"}, 400, "compute-limit"),
+        (key, {"X_Compute_Limit": "100001"}, 400, "key-per-call"),
+        (key, {"X_Compute_Limit": "-1"}, 400, "request-invalid"),
+        (key, {"X_Compute_Limit": "1e4"}, 400, "request-invalid"),
+        (key, {"X_Attached_Deposit": "5"}, 400, "request-invalid"),
+        (key, {"X_Use_Owner_Secret": "1"}, 400, "request-invalid"),
+        (dear, {"X_Compute_Limit": str(10**9)}, 402, "balance-too-low"),
+    ]
+    before = await stage.account()
+    for shown, headers, status, code in cases:
+        got, answer = await stage.api("echo", shown, **headers)
+        assert (got, answer["code"]) == (status, code), (headers, answer)
+        assert secret not in json.dumps(answer)
+    assert await stage.account() == before
+    assert (await stage.api("echo", key, X_Attached_Deposit="0", X_Compute_Limit="1001"))[0] == 200
+    for name, owner_text in (("Echo", stage.developer), ("echo", "alice.near"), ("none", stage.developer)):
+        status, answer = await stage.api(name, key, owner=owner_text)
+        assert (status, answer["code"]) == (404, "program-unknown")
+
+
+async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
+    """RN97: a call gets the instructions and the time that it pays for, and its receipt says so."""
+    _, answer = await stage.api("environment", await shared_key(stage), {"input": 1, "response_format": "Text"})
+    seen = dict(one.split("=", 1) for one in answer["output"].split("\0") if one)
+    assert seen["NEAR_MAX_INSTRUCTIONS"] == str(9000 * 10**6) and seen["NEAR_MAX_EXECUTION_SECONDS"] == "60"
+    assert seen["OUTLAYER_EXECUTION_TYPE"] == "HTTPS" and seen["NEAR_SENDER_ID"] == stage.developer
+    limits = {"max_instructions": 5_000_000}
+    body = {"input": 1, "response_format": "Text", "resource_limits": limits}
+    _, answer = await stage.api("environment", await shared_key(stage), body, X_Compute_Limit="1003")
+    seen = dict(one.split("=", 1) for one in answer["output"].split("\0") if one)
+    assert seen["NEAR_MAX_INSTRUCTIONS"] == "3000000" and seen["NEAR_MAX_EXECUTION_SECONDS"] == "3"
+
+
+async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
+    """RN97: `POST /run` is no way around the price; who has no account is refused before anything runs."""
+    status, answer = await stage.call("echo", input="x")
+    assert (status, answer["error"]["code"]) == (402, "balance-too-low")
+    before = await stage.account()
+    session = await stage.calling_session()
+    assert (await stage.call("echo", session=session, input="x"))[0] == 200
+    after = await stage.account()
+    assert after["charged"] - before["charged"] == before["balance"] - after["balance"] == 1001
+    assert after["reserved"] == 0
+
+
+async def test_secrets_of_a_key(stage: RunnerStage) -> None:
+    """RN93: a key reaches the profiles that it names, under grants that admit its owner, and sees no standard error."""
+    await stage.owner.secrets().put("API_KEY", "open sesame")
+    await stage.owner.secrets().put("API_KEY", "of prod", scope="prod")
+    version = stage.published["environment"]
+    await stage.grant(["API_KEY", "prod/API_KEY"], RunStatement(programs=(ByHash(version.sha256),)))
+    body: dict[str, Any] = {"input": 1, "response_format": "Text"}
+    wanted = {"profile": "default", "account_id": stage.developer}
+    key, none = await shared_key(stage), await stage.key("environment")
+    status, answer = await stage.api("environment", key, {**body, "secrets_ref": wanted})
+    assert (status, answer["secrets"]) == (200, "delivered")
+    assert "API_KEY=open sesame" in answer["output"] and "stderr" not in answer
+    for shown, profile in ((none, "default"), (key, "prod")):
+        status, answer = await stage.api("environment", shown, {**body, "secrets_ref": {**wanted, "profile": profile}})
+        assert (status, answer["code"]) == (403, "key-profile")
+    status, answer = await stage.api("echo", key, {"input": 1, "secrets_ref": wanted})
+    assert (status, answer["code"]) == (403, "secrets-not-granted")
+
+
+async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
+    """RN94: its owner alone lists and revokes it; it is not made twice, nor again once it was revoked."""
+    signed: dict[str, Any] = {"runner": stage.runner.did, "projects": None, "max_per_call": 5000}
+    signed |= {"expires_at": SystemClock().now() + 60, "entropy": SystemEntropy()}
+    statement, shown = new_api_key(stage.wallet, **signed)
+
+    async def sent(data: bytes) -> tuple[int, Any]:
+        async with stage.http.post(f"{stage.url}/keys", data=data) as answer:
+            return answer.status, await answer.json()
+
+    for _ in range(2):
+        status, said = await sent(statement)
+        assert (status, said["nonce"], said["maxPerCall"]) == (201, shown.nonce, "5000")
+    _, listed = await stage.signed("GET", "/keys", "keys")
+    assert shown.nonce in [key["nonce"] for key in listed["keys"]] and shown.secret not in json.dumps(listed)
+    other = key_session(sha256(b"somebody else").digest())
+    assert (await stage.signed("GET", "/keys", "keys", other))[1]["keys"] == []
+    revoke = ("DELETE", f"/keys/{shown.nonce}", f"keys/{shown.nonce}/revoke")
+    assert (await stage.signed(*revoke, other))[0] == 404
+    assert (await stage.signed("DELETE", f"/keys/{shown.nonce}", "keys"))[0] == 401
+    assert (await stage.api("echo", shown.text))[0] == 200
+    assert (await stage.signed(*revoke))[0] == 200
+    assert (await stage.api("echo", shown.text))[1]["code"] == "key-refused"
+    status, said = await sent(statement)
+    assert (status, said["error"]["code"]) == (409, "key-known")
+    assert (await sent(b"{}"))[1]["error"]["code"] == "key-statement"
+    assert (await stage.signed("DELETE", "/keys/x", "keys/x/revoke"))[0] == 404
+
+
+async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN94: keys are bounded, of one owner and in all; those that ended make place."""
+    monkeypatch.setattr(kept_keys, "MOST_OF_AN_OWNER", 1)
+    other = Ed25519Signer(bytes(range(32)))
+    assert await stage.key(None, signer=other, expires_at=SystemClock().now() + 60)
+    with pytest.raises(AssertionError, match="keys-full"):
+        await stage.key(None, signer=other)
+    monkeypatch.setattr(kept_keys, "MOST", 1)
+    with pytest.raises(AssertionError, match="keys-full"):
+        await stage.key(None, signer=Ed25519Signer(bytes(range(1, 33))))
+
+
+async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
+    """RN101: `POST /run` answers later too; the caller alone asks for it, signed."""
+    session = await stage.calling_session()
+    later: Any = {"input": "x", "async": True}
+    status, answer = await stage.call("echo", session=session, **later)
+    assert (status, answer["status"]) == (200, "pending")
+    job = answer["job"]
+    async with asyncio.timeout(30):
+        while (said := await stage.signed("GET", f"/calls/{job}", f"calls/{job}"))[1]["status"] == "pending":
+            pass
+    assert said[0] == 200 and said[1]["output"] == "x" and said[1]["receipt"]["statement"]["job"] == job
+    other = key_session(sha256(b"somebody else").digest())
+    assert (await stage.signed("GET", f"/calls/{job}", f"calls/{job}", other))[0] == 404
+
+
+async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN100: at one time, in a minute, in the queue: one more is refused, and nothing is counted for ever."""
+    monkeypatch.setattr(call_bounds, "AT_ONCE", 2)
+    key = await stage.key("echo")
+    codes = Counter(answer["code"] for _, answer in await asyncio.gather(*(stage.api("echo", key) for _ in range(12))))
+    assert set(codes) == {None, "too-many-calls"} and codes[None] >= 2
+    assert (await stage.api("echo", key))[0] == 200
+    monkeypatch.setattr(call_bounds, "QUEUED_OF_ONE", 0)
+    assert (await stage.api("echo", key, {"input": 1, "async": True}))[0] == 429
+    monkeypatch.undo()
+    monkeypatch.setattr(call_bounds, "MOST_QUEUED_BYTES", 5)
+    assert (await stage.api("echo", key, {"input": 1, "async": True}))[1]["code"] == "runner-busy"
+    monkeypatch.undo()
+    monkeypatch.setattr(call_bounds, "PER_MINUTE", 3)
+    fresh = await stage.key("echo")
+    assert 429 in [(await stage.api("echo", fresh))[0] for _ in range(6)]
+    assert (await stage.account())["reserved"] == 0
+
+
+async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN91: from another machine, without TLS that ends here, a key is refused before it is looked at."""
+
+    def is_private(peer: Any, tls: Any = None) -> bool:
+        transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
+        request: Any = SimpleNamespace(transport=transport)
+        return api_routes._is_private(request)
+
+    peer: Any
+    for peer in (("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1, 0, 0), ("::ffff:127.0.0.1", 1, 0, 0)):
+        assert is_private(peer)
+    for peer in (("192.0.2.1", 1), ("::ffff:192.0.2.1", 1, 0, 0), ("10.0.0.1", 1), ("0.0.0.0", 1), "", None, "x"):
+        assert not is_private(peer)
+    assert is_private(("192.0.2.1", 1), tls=object())
+    monkeypatch.setattr(api_routes, "_is_private", lambda _: False)
+    status, answer = await stage.api("echo", await shared_key(stage))
+    assert (status, answer["code"]) == (403, "key-in-clear")
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        {},
+        {"owner": "alice", "amount": 1, "reference": "x"},
+        {"owner": "did:key:z6Mk", "amount": -1, "reference": "x"},
+        {"owner": "did:key:z6Mk", "amount": 10**15 + 1, "reference": "x"},
+        {"owner": "did:key:z6Mk", "amount": 1.5, "reference": "x"},
+        {"owner": "did:key:z6Mk", "amount": True, "reference": "x"},
+        {"owner": "did:key:z6Mk", "amount": 1, "reference": ""},
+        {"owner": "did:key:z6Mk", "amount": 1, "reference": "x" * 201},
+        {"owner": "did:key:z6Mk", "amount": 1, "reference": 5},
+    ],
+    ids=str,
+)
+async def test_credits_that_are_refused(stage: RunnerStage, credit: dict[str, Any]) -> None:
+    """RN98: the operator too is told what is wrong, and nothing is credited."""
+    with pytest.raises(InvalidInput):
+        await ask_operator(stage.runner_folder, credit)
+
+
+async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN98: one reference counts once, another use of it is refused; only a folder's own runner answers."""
+    credit: dict[str, Any] = {"owner": "0x" + "1" * 40, "amount": 5, "reference": "one"}
+    for _ in range(2):
+        assert (await ask_operator(stage.runner_folder, credit))["balance"] == "5"
+    with pytest.raises(InvalidInput):
+        await ask_operator(stage.runner_folder, credit | {"amount": 6})
+    with pytest.raises(FolderUnusable):
+        await ask_operator(tmp_path, credit)
+    assert stat.S_IMODE(stage.runner_folder.stat().st_mode) == 0o700
+    async with stage.http.post(f"{stage.url}/credits", json=credit) as answer:
+        assert answer.status == 404

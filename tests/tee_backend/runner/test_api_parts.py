@@ -1,0 +1,73 @@
+"""Prices, bounds and bodies of the HTTPS API, each alone (RN97, RN99, RN100)."""
+
+import time
+
+import pytest
+from capability_cases import BOB
+
+from sealspace.project_names import parse_project
+from tee_backend.runner import call_bounds
+from tee_backend.runner.api_bodies import parse_api_body
+from tee_backend.runner.prices import Price, smallest
+from tee_backend.runner.reasons import RunRefused
+from tee_backend.runner.runs import Limits
+
+PRICE = Price(call=1000, million_instructions=1, second=1)
+PROJECT = parse_project(f"{BOB.did}/echo")
+
+
+def test_prices() -> None:
+    """RN97: a base, millions of instructions, whole seconds; what a run costs at most is what its limits cost."""
+    assert PRICE.cost(instructions=3_000_000, time_ms=412) == 1003
+    assert PRICE.cost(instructions=0, time_ms=2999) == 1002
+    assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
+    assert PRICE.least == 1001 and not PRICE.is_free and Price().is_free
+    assert PRICE.affordable(1001) == {"maxInstructions": 1_000_000, "maxExecutionSeconds": 1}
+    assert Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
+
+
+def test_bounds_of_a_queue() -> None:
+    """RN100: those who sign share half of the queue, and a minute fills up again."""
+    bounds = call_bounds.CallBounds()
+    for number in range(call_bounds.MOST_QUEUED // 2):
+        bounds.queue((f"did:{number}", None), f"{number}", 1)
+    with pytest.raises(RunRefused):
+        bounds.queue(("did:new", None), "new", 1)
+    bounds.queue(("did:new", 7), "new", 1)
+    bounds.forget("0")
+    bounds.queue(("did:newer", None), "newer", 1)
+    for _ in range(call_bounds.PER_MINUTE):
+        bounds.take(("did:a", 1), now=100.0)
+    with pytest.raises(RunRefused):
+        bounds.take(("did:a", 1), now=100.0)
+    bounds.take(("did:a", 1), now=101.0)
+
+
+def test_the_smaller_of_two_limits() -> None:
+    """RN97: a limit that one of two names holds, and the smaller where both do."""
+    assert smallest({"a": 1, "b": 5}, {"b": 3, "c": 2}) == {"a": 1, "b": 3, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        (b'{"input": "' + b"x" * 10_000_001 + b'"}', "input-too-large"),
+        (b'{"input": 1}' + b" " * 20_000_000, "input-too-large"),
+        (b'{"input": 1, "resource_limits": [' + b"[]," * 5_000_000 + b"[]]}", "request-invalid"),
+        (b'{"input": 1, "more": "' + b"x" * 9_000_000 + b'"}', "request-invalid"),
+    ],
+    ids=range(4),
+)
+def test_hostile_bodies_cost_little(body: bytes, refused: str) -> None:
+    """RN99: of what is beside the input nothing long is made into objects."""
+    begun = time.process_time()
+    with pytest.raises(RunRefused) as raised:
+        parse_api_body(body, PROJECT)
+    assert raised.value.reason.code == refused
+    assert time.process_time() - begun < 2
+
+
+def test_the_input_is_not_made_into_objects() -> None:
+    """RN99: ten megabytes of lists reach the program as they were written, without a space."""
+    lists = b"[" + b"[], " * 2_000_000 + b"[]]"
+    assert parse_api_body(b'{"input": ' + lists + b"}", PROJECT).input == lists.replace(b" ", b"")
