@@ -59,6 +59,7 @@ async def mounted(
     row_key: bytes,
     limits: Limits,
     price: Price = FREE,
+    workers: int = 2,
 ) -> AsyncIterator[None]:
     """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
 
@@ -70,10 +71,12 @@ async def mounted(
         row_key: seals the rows of the journal.
         limits: that the runner allows.
         price: of a run.
+        workers: asynchronous calls that run at one time.
     """
     sealer = RowSealer(row_key)
     ledger, keys = Ledger(journal, sealer), KeptKeys(journal, sealer, runner=runner.did)
-    async with Calls(runner, ledger, keys, price=price) as calls, OperatorSurface(ledger).serving(folder):
+    calls = Calls(runner, ledger, keys, price=price, workers=workers)
+    async with calls, OperatorSurface(ledger).serving(folder):
         surface = RunnerSurface(runner, limits, calls)
         surface.mount(app)
         ApiSurface(surface, runner, calls, keys, ledger).mount(app)

@@ -40,7 +40,6 @@ from .service import Job, Outcome, Runner
 DEFAULT_BUDGET: Final = 10_000
 """Micro-units that a call may cost where it does not say; less where its key allows less."""
 
-_WORKERS: Final = 16
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
 
@@ -53,11 +52,19 @@ class Calls:
         ledger: of jobs and accounts.
         keys: that owners made.
         price: of a run.
+        workers: asynchronous calls that run at one time; the executor's children: what is started should run.
         clock: for all times.
     """
 
     def __init__(
-        self, runner: Runner, ledger: Ledger, keys: KeptKeys, *, price: Price = FREE, clock: Clock | None = None
+        self,
+        runner: Runner,
+        ledger: Ledger,
+        keys: KeptKeys,
+        *,
+        price: Price = FREE,
+        workers: int = 2,
+        clock: Clock | None = None,
     ) -> None:
         self._runner = runner
         self._ledger = ledger
@@ -66,11 +73,12 @@ class Calls:
         self._clock = clock or SystemClock()
         self._bounds = CallBounds()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._worker_count = workers
         self._workers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         await self._recover()
-        self._workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._worker_count)]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -168,7 +168,16 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
     app = web.Application()
     key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
     await stack.enter_async_context(
-        mounted(app, runner, journal, folder=folder, row_key=key, limits=settings.limits, price=settings.price)
+        mounted(
+            app,
+            runner,
+            journal,
+            folder=folder,
+            row_key=key,
+            limits=settings.limits,
+            price=settings.price,
+            workers=settings.children,
+        )
     )
     surface = BackendSurface(
         domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
