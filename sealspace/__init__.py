@@ -18,10 +18,10 @@ The services of a client, each a class of its own:
     client.withdrawals: Withdrawals. Withdrawing code, backends and evidence.
 
 Modules:
+    api_keys: API keys of runners: what their owners sign, and what their holders show.
     attestation: a backend's side of attestation: challenges and quotes.
     backend_words: what a backend showed, in words and as JSON.
     backends: granting to exactly the code that a backend proves.
-    api_keys: API keys of runners: what their owners sign, and what their holders show.
     call_conditions: who may have a program run with an owner's secrets.
     client: one node and one session; where to begin.
     delegation_history: the state of delegations, and lists of them.

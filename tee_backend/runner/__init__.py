@@ -1,17 +1,27 @@
 """The runner: WASI programs of others in confined child processes, with secrets that their owners granted for them.
 
 Modules:
+    answers: what a caller is answered.
+    api_bodies: what the holder of an API key asks for.
+    api_routes: the HTTPS API, and API keys.
     call_bodies: what a caller asks for.
+    call_bounds: how many calls may be under way.
+    calls: from the door to the answer; who pays, now or later, and what a crash leaves.
     environment: the environment variables of a run, and the names that no secret may have.
     executor: running programs; where to begin. Needs the extra `runner`.
     journal: what is remembered over a restart: used tokens, versions, receipts.
+    kept_keys: API keys that owners made.
+    ledger: accounts and jobs.
+    operator_routes: what the operator asks, on a socket in the runner's folder.
+    prices: what a run costs.
     published_programs: finding programs at the node.
     reasons: every reason for which a run fails, with its stable code.
     routes: the HTTP surface.
     run_receipts: receipts of runs, and judging them.
     runs: what a run is asked to do, and what came of it.
+    sealed_rows: rows of the journal that the host cannot edit or move.
     secret_choice: which grant each secret of a run is read by.
-    service: one runner: from a call to its answer.
+    service: one runner: who calls, and from a job to its receipt.
     start: the receipt key of a runner, and the quote that names it.
 
 What runs in the children are the private modules `_run_child` and `_compile_child` and what those import, in processes

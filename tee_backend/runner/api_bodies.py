@@ -22,10 +22,10 @@ from .call_bodies import (
     MAX_BESIDE_INPUT_BYTES,
     MAX_BODY_BYTES,
     CallBody,
-    parse_flag,
-    parse_format,
-    parse_limits,
-    parse_secrets,
+    flag_of,
+    format_of,
+    limits_of,
+    secrets_of,
 )
 from .reasons import RunRefused
 from .runs import MAX_INPUT_BYTES
@@ -76,7 +76,7 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
         raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
     if len(given) > MAX_INPUT_BYTES:
         raise RunRefused("input-too-large")
-    if parse_flag(beside.get("use_bound_identity"), name="use_bound_identity"):
+    if flag_of(beside.get("use_bound_identity"), name="use_bound_identity"):
         raise RunRefused("request-invalid", "use_bound_identity")
     try:
         version = beside.get("version_key")
@@ -87,11 +87,11 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
         project=project,
         sha256=sha256,
         input=given,
-        response_format=parse_format(beside.get("response_format") or "Json", name="response_format"),
-        limits=parse_limits(_renamed(beside.get("resource_limits")), name="resource_limits"),
-        secrets=parse_secrets(_owner_named(beside.get("secrets_ref")), name="secrets_ref"),
+        response_format=format_of(beside.get("response_format") or "Json", name="response_format"),
+        limits=limits_of(_renamed(beside.get("resource_limits")), name="resource_limits"),
+        secrets=secrets_of(_owner_named(beside.get("secrets_ref")), name="secrets_ref"),
         nonce=None,
-        is_async=parse_flag(beside.get("async"), name="async"),
+        is_async=flag_of(beside.get("async"), name="async"),
     )
 
 

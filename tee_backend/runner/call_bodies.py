@@ -122,11 +122,11 @@ def parse_body(data: bytes) -> CallBody:
         project=project,
         sha256=sha256,
         input=_input(value),
-        response_format=parse_format(value.get("responseFormat", "Text"), name="responseFormat"),
-        limits=parse_limits(value.get("resourceLimits", {}), name="resourceLimits"),
-        secrets=parse_secrets(value.get("secretsRef"), name="secretsRef"),
+        response_format=format_of(value.get("responseFormat", "Text"), name="responseFormat"),
+        limits=limits_of(value.get("resourceLimits", {}), name="resourceLimits"),
+        secrets=secrets_of(value.get("secretsRef"), name="secretsRef"),
         nonce=nonce,
-        is_async=parse_flag(value.get("async"), name="async"),
+        is_async=flag_of(value.get("async"), name="async"),
     )
 
 
@@ -171,14 +171,14 @@ def _input(value: Mapping[str, Json]) -> bytes:
 # --- members that two kinds of body have; `name` is what a refusal calls them -----------------------------------------
 
 
-def parse_flag(value: Json, *, name: str) -> bool:
+def flag_of(value: Json, *, name: str) -> bool:
     """Read a flag; absent is no."""
     if not isinstance(value, bool | None):
         raise RunRefused("request-invalid", name)
     return bool(value)
 
 
-def parse_format(value: Json, *, name: str) -> ResponseFormat:
+def format_of(value: Json, *, name: str) -> ResponseFormat:
     """Read how output becomes an answer."""
     found = next((one for one in ResponseFormat if one.value == value), None)
     if found is None:
@@ -186,7 +186,7 @@ def parse_format(value: Json, *, name: str) -> ResponseFormat:
     return found
 
 
-def parse_limits(value: Json, *, name: str) -> dict[str, int]:
+def limits_of(value: Json, *, name: str) -> dict[str, int]:
     """Read limits of a run."""
     if not isinstance(value, dict) or not value.keys() <= set(_LIMITS):
         raise RunRefused("request-invalid", name)
@@ -198,7 +198,7 @@ def parse_limits(value: Json, *, name: str) -> dict[str, int]:
     return limits
 
 
-def parse_secrets(value: Json, *, name: str) -> SecretsRef | None:
+def secrets_of(value: Json, *, name: str) -> SecretsRef | None:
     """Read whose secrets a run shall have."""
     if value is None:
         return None

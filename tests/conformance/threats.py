@@ -33,6 +33,7 @@ _PUTS = "node/operations/values/test_kv_put.py::"
 _RUNNER = "attacks/test_runner.py::"
 _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
+_API_KEYS = "attacks/test_api_keys.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
@@ -555,6 +556,29 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 one run foretells the random numbers of another": (
         _TEMPLATE + "test_fresh_children_draw_other_numbers",
         _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
+    ),
+    "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
+        _API_KEYS + "test_rows_that_the_host_edits_or_moves",
+        "tee_backend/runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
+    ),
+    "3.8 a program, a crash or many calls at once spend more than there is, or keep a refund": (
+        _API_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",
+        _API_KEYS + "test_what_a_crash_leaves",
+        "tee_backend/runner/test_ledger.py::test_balances_add_up_over_crashes",
+    ),
+    "3.8 a key is read on the way, or by who ends TLS before the runner": (
+        "tee_backend/runner/test_api_calls.py::test_keys_are_not_taken_in_the_clear",
+    ),
+    "3.8 the holder of a key reaches more than its owner meant": (
+        "tee_backend/runner/test_api_calls.py::test_secrets_of_a_key",
+        "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
+    ),
+    "3.8 somebody asks for an answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
+    "3.8 another process of the runner's user credits accounts, or asks with the operator's right": (
+        "tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",
+    ),
+    "3.8 many owners make keys until no further one is kept": (
+        "tee_backend/runner/test_api_calls.py::test_too_many_keys",
     ),
     "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
 }

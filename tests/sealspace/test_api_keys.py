@@ -1,9 +1,14 @@
 """API keys: what owners sign, and what holders show (RN90, RN91)."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from capability_cases import BOB
+from fuzz_strategies import changed_objects, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from capabilities.ambient import SystemEntropy
 from capabilities.signatures import Ed25519Signer
@@ -170,3 +175,21 @@ def test_keys_that_are_not_made(more: dict[str, Any]) -> None:
     asked: dict[str, Any] = {"runner": RUNNER, "projects": None, "max_per_call": 1, "expires_at": NOW + 60} | more
     with pytest.raises(InvalidInput):
         new_api_key(ALICE, **asked, entropy=SystemEntropy())
+
+
+@fuzzed()
+@given(st.text(max_size=200) | st.from_regex(r"(did:key:|0x)[0-9a-z]*:[0-9]*:[0-9a-f]*"))
+def test_fuzz_headers(text: str) -> None:
+    """Any text is an owner or a key as it is shown, or refused."""
+    with suppress(InvalidInput):
+        assert parse_credential(text).text.count(":") >= 2
+    with suppress(InvalidInput):
+        assert parse_owner(parse_owner(text)) == parse_owner(text)
+
+
+@fuzzed()
+@given(changed_objects(STATED, json_values("ab" * 32, members=tuple(STATED))))
+def test_fuzz_statements(stated: dict[str, Any]) -> None:
+    """A statement that was nearly right is a key, or refused."""
+    with suppress(StatementInvalid):
+        assert read(stated).owner == ALICE.did

@@ -1,13 +1,21 @@
 """Prices, bounds and bodies of the HTTPS API, each alone (RN97, RN99, RN100)."""
 
+import json
 import time
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from capability_cases import BOB
+from fuzz_strategies import changed_objects, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_support import fuzzed
 
 from sealspace.project_names import parse_project
 from tee_backend.runner import call_bounds
 from tee_backend.runner.api_bodies import parse_api_body
+from tee_backend.runner.call_bodies import CallBody
 from tee_backend.runner.prices import Price, smallest
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.runs import Limits
@@ -71,3 +79,26 @@ def test_the_input_is_not_made_into_objects() -> None:
     """RN99: ten megabytes of lists reach the program as they were written, without a space."""
     lists = b"[" + b"[], " * 2_000_000 + b"[]]"
     assert parse_api_body(b'{"input": ' + lists + b"}", PROJECT).input == lists.replace(b" ", b"")
+
+
+BODY: dict[str, Any] = {
+    "input": 1,
+    "async": True,
+    "response_format": "Text",
+    "resource_limits": {"max_memory_mb": 3},
+    "secrets_ref": {"profile": "prod", "account_id": "0x" + "1" * 40},
+    "version_key": "ab" * 32,
+    "use_bound_identity": False,
+}
+
+
+@fuzzed()
+@given(
+    st.binary(max_size=200)
+    | json_values().map(lambda value: json.dumps(value).encode())
+    | changed_objects(BODY, json_values("ab" * 32, members=tuple(BODY))).map(lambda value: json.dumps(value).encode())
+)
+def test_fuzz_api_bodies(data: bytes) -> None:
+    """Whatever arrives is a body, or a refusal with a code."""
+    with suppress(RunRefused):
+        assert isinstance(parse_api_body(data, PROJECT), CallBody)
