@@ -1,4 +1,4 @@
-"""API keys of a runner: what lets a holder call programs in its owner's name, and at its owner's cost (RN90, RN91).
+"""API keys of a runner: what lets a holder call programs in its owner's name, and at its owner's cost (RN87, RN88).
 
 A key is `<owner>:<nonce>:<secret>`. Its owner signs what it may do, and the SHA-256 of its secret; whoever makes it
 draws the secret, and nobody else sees it. A runner keeps the signed statement and judges by it at every use.
@@ -192,7 +192,7 @@ def signer_of(statement: bytes) -> Principal:
 
 
 def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> ApiKey:
-    """Read what an owner signed about a key, untrusted (RN90).
+    """Read what an owner signed about a key, untrusted (RN87).
 
     Args:
         statement: from anywhere.

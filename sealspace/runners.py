@@ -201,7 +201,7 @@ async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[st
         url: address of the runner: https, or this machine.
         key: as `Credential.text`.
         project: whose active version runs, unless the body has `version_key`.
-        body: `input`, and what else RN99 lists.
+        body: `input`, and what else RN96 lists.
     Returns:
         What the runner answered, also where it refused: `status` and `output`, or `error` and `code`.
     Raises:

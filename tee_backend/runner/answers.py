@@ -1,4 +1,4 @@
-"""What a caller is answered: in this runner's form for `POST /run`, in OutLayer's for `POST /call` (RN99).
+"""What a caller is answered: in this runner's form for `POST /run`, in OutLayer's for `POST /call` (RN96).
 
 Example:
     answer = run_answer(outcome)

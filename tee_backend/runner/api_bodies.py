@@ -1,4 +1,4 @@
-"""The body of `POST /call/{owner}/{project}`, as OutLayer's clients send it (RN99).
+"""The body of `POST /call/{owner}/{project}`, as OutLayer's clients send it (RN96).
 
     {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},

@@ -1,4 +1,4 @@
-"""The HTTPS API of a runner, as OutLayer's clients call it, and API keys (RN94, RN99, RN101).
+"""The HTTPS API of a runner, as OutLayer's clients call it, and API keys (RN91, RN96, RN98).
 
     POST   /call/{owner}/{project}   a call; `X-Payment-Key`, `X-Compute-Limit`; see `api_bodies`
     GET    /calls/{id}               the answer of an asynchronous call; `X-Payment-Key`, or `Authorization`
@@ -208,7 +208,7 @@ def _shown(key: ApiKey) -> Mapping[str, object]:
 
 
 def _is_private(request: web.Request) -> bool:
-    """Return whether nobody reads between client and runner: TLS ends here, or the client is on this machine (RN91)."""
+    """Return whether nobody reads between client and runner: TLS ends here, or the client is on this machine (RN88)."""
     transport = request.transport
     if transport is None:
         return False

@@ -1,4 +1,4 @@
-"""How many calls may be under way, of one holder and in all (RN100). In memory: after a restart counting begins anew.
+"""How many calls may be under way, of one holder and in all (RN97). In memory: after a restart counting begins anew.
 
 A holder is a key, `(owner, nonce)`, or a caller who signs, `(did, None)`. Anybody can sign as somebody new, so those
 who sign share half of the places in the queue.

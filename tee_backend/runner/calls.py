@@ -1,4 +1,4 @@
-"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash leaves (RN96 to RN102).
+"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash leaves (RN93 to RN99).
 
     POST /run     the caller signs, and pays for itself
     POST /call    somebody calls with an API key, in its owner's name and at its cost
@@ -110,7 +110,7 @@ class Calls:
             return refused(refusal)
 
     async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
-        """Return the key that a caller shows (RN91, RN92).
+        """Return the key that a caller shows (RN88, RN89).
 
         Args:
             shown: the header; None: there is none.
@@ -147,7 +147,7 @@ class Calls:
             budget = 0 if self.price.is_free else self._budget(key, compute_limit)
             job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
             secrets = job.body.secrets
-            if secrets is not None and (secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN93
+            if secrets is not None and (secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN90
                 raise RunRefused("key-profile")
             self._bounds.take((key.owner, key.nonce), now=self._clock.now())
             return await self._take(job, key.nonce, budget, body)
@@ -155,7 +155,7 @@ class Calls:
             return refused(refusal, is_api=True)
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
-        """Return the answer of an asynchronous call, to whoever called (RN101); None for everybody else.
+        """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
 
         Args:
             job: its id.
@@ -227,7 +227,7 @@ class Calls:
         await self._ledger.settle(outcome.facts.job, charged=charged, receipt=outcome.receipt, answer=body, now=now)
 
     async def _recover(self) -> None:
-        """End what had started when the runner ended, and put what waited into the queue again (RN102)."""
+        """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
         for job, record in await self._ledger.unfinished():
             if record is None:
                 _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
@@ -281,7 +281,7 @@ class Calls:
     # --- money ---------------------------------------------------------------------------------------------------
 
     def _budget(self, key: ApiKey, stated: str | None) -> int:
-        """Return what a call may cost: what it says, as far as its key allows (RN97)."""
+        """Return what a call may cost: what it says, as far as its key allows (RN94)."""
         if stated is None:
             budget = min(max(DEFAULT_BUDGET, self.price.least), key.max_per_call)
         elif _AMOUNT.fullmatch(stated) is None:
@@ -295,7 +295,7 @@ class Calls:
         return budget
 
     def _charge(self, outcome: Outcome, budget: int) -> int:
-        """Return what a run costs, at most what was reserved; what never started costs nothing (RN97)."""
+        """Return what a run costs, at most what was reserved; what never started costs nothing (RN94)."""
         facts = outcome.facts
         if not outcome.ran:
             return 0
@@ -317,7 +317,7 @@ def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
 
 
 def _project(owner: str, name: str) -> ProjectId:
-    """Read the project that an address names (RN99)."""
+    """Read the project that an address names (RN96)."""
     try:
         return ProjectId(parse_owner(owner), checked_project_name(name))
     except InvalidInput as exc:

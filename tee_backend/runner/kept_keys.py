@@ -1,4 +1,4 @@
-"""API keys that a runner keeps: the statements that their owners signed, and which were revoked (RN92, RN94).
+"""API keys that a runner keeps: the statements that their owners signed, and which were revoked (RN89, RN91).
 
 Each use reads the statement anew as one that just arrived, so that no row of the journal grants anything by itself. A
 key that was revoked stays noted until it would have ended: its statement holds for ever, and may be sent again.
@@ -86,7 +86,7 @@ class KeptKeys:
         return key
 
     async def find(self, credential: Credential, *, now: float) -> ApiKey:
-        """Return the key that a holder shows (RN92).
+        """Return the key that a holder shows (RN89).
 
         Raises:
             RunRefused: `key-refused`: there is none, it was revoked or has ended, or its secret is another one.

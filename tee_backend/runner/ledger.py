@@ -1,4 +1,4 @@
-"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN95, RN96, RN101, RN102).
+"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN92, RN93, RN98, RN99).
 
 Amounts are integer micro-units. A job reserves before it starts and settles when it ends, each in one transaction with
 the job's own row, so that no crash, retry or race lets a balance fall below zero, charges twice or keeps a refund. At
@@ -225,7 +225,7 @@ class Ledger:
     # --- rows ----------------------------------------------------------------------------------------------------
 
     def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int] | None:
-        """Return an account and its version; what its columns say has to be what was sealed (RN95)."""
+        """Return an account and its version; what its columns say has to be what was sealed (RN92)."""
         row = connection.execute(
             "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?", (owner,)
         ).fetchone()
@@ -239,7 +239,7 @@ class Ledger:
     def _move(
         self, connection: sqlite3.Connection, owner: str, *, balance: int = 0, reserved: int = 0, charged: int = 0
     ) -> Account:
-        """Add to the amounts of an account, all or none (RN96).
+        """Add to the amounts of an account, all or none (RN93).
 
         Raises:
             RunRefused: `balance-too-low`.

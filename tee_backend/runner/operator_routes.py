@@ -1,4 +1,4 @@
-"""What the operator of a runner asks of it, on a socket in the runner's folder (RN98).
+"""What the operator of a runner asks of it, on a socket in the runner's folder (RN95).
 
     POST /credits   {"owner", "amount", "reference"}: adds to an account
 

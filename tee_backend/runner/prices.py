@@ -1,4 +1,4 @@
-"""What a run costs, in micro-units (RN97): a base for each call, and its instructions and whole seconds.
+"""What a run costs, in micro-units (RN94): a base for each call, and its instructions and whole seconds.
 
 Example:
     price = Price(call=1000, million_instructions=1, second=1)

@@ -1,7 +1,7 @@
 """Rows that grant authority or have content, sealed under a key of the runner: the host cannot edit or move them.
 
 A row is sealed by AES-256-GCM with its table, its id and its version as associated data: one that was changed, or put
-in the place of another, does not open. A whole row that was there before does open in its own place (RN95).
+in the place of another, does not open. A whole row that was there before does open in its own place (RN92).
 
 Example:
     sealer = RowSealer(row_key(seed))

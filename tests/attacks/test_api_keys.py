@@ -53,7 +53,7 @@ def edit(folder: Path, *statements: str) -> None:
 async def test_one_key_a_hundred_times_with_balance_for_one(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN96: of calls that arrive together one is paid, and every other one is refused."""
+    """RN93: of calls that arrive together one is paid, and every other one is refused."""
     monkeypatch.setattr(call_bounds, "AT_ONCE", 1000)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -65,7 +65,7 @@ async def test_one_key_a_hundred_times_with_balance_for_one(
 
 
 async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
-    """RN97: no header makes a call cost more than its key allows, or less than the shortest run."""
+    """RN94: no header makes a call cost more than its key allows, or less than the shortest run."""
     key = await stage.key("echo", max_per_call=1500)
     for stated in ("1501", "999", "0", "-1000", "1500.0", "0x5dc", "٢", "9" * 15, "9" * 400):
         status, answer = await stage.api("echo", key, X_Compute_Limit=stated.encode().decode("latin-1"))
@@ -77,7 +77,7 @@ async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
 
 
 async def test_somebody_else_s_job(stage: RunnerStage) -> None:
-    """RN101: without the whole credential a job is one that is not there, whoever asks."""
+    """RN98: without the whole credential a job is one that is not there, whoever asks."""
     key = await stage.key("echo")
     job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
     owner, nonce, secret = key.rsplit(":", 2)
@@ -101,7 +101,7 @@ async def test_somebody_else_s_job(stage: RunnerStage) -> None:
 
 
 async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN102: what had started failed and is paid back, what waited runs, what was answered stays; each once."""
+    """RN99: what had started failed and is paid back, what waited runs, what was answered stays; each once."""
     sent: Any = {"input": 1, "async": True}
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
@@ -152,7 +152,7 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
     ids=range(3),
 )
 async def test_rows_that_the_host_edits_or_moves(stage: RunnerStage, tmp_path: Path, statement: str) -> None:
-    """RN95: an edited key or account calls nothing; the runner goes on for others."""
+    """RN92: an edited key or account calls nothing; the runner goes on for others."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(2000)
@@ -168,7 +168,7 @@ async def test_rows_that_the_host_edits_or_moves(stage: RunnerStage, tmp_path: P
 
 
 async def test_a_revoked_key_whose_statement_is_sent_again(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN94: a revocation outlives a restart."""
+    """RN91: a revocation outlives a restart."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         key = await runner.key(None, max_per_call=1000)

@@ -34,11 +34,6 @@ _STATEMENTS = "sealspace/test_signed_statements.py::"
 _PROGRAMS = "sealspace/test_programs.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
-_API_KEYS = "sealspace/test_api_keys.py::"
-_API_CALLS = "tee_backend/runner/test_api_calls.py::"
-_API_PARTS = "tee_backend/runner/test_api_parts.py::"
-_LEDGER = "tee_backend/runner/test_ledger.py::"
-_ATTACKS_ON_KEYS = "attacks/test_api_keys.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
@@ -322,43 +317,6 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "RN84": (_CALLS + "test_a_secret_reaches_the_program_and_the_receipt_proves_the_run",),
     "RN85": (_CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",),
     "RN86": (_CALLS + "test_limits_of_a_grant_bind_the_run",),
-    "RN90": (
-        _API_KEYS + "test_a_key_that_its_owner_made",
-        _API_KEYS + "test_statements_that_are_no_key",
-        _API_KEYS + "test_no_member_is_left_out",
-        _API_KEYS + "test_a_key_ends",
-        _API_KEYS + "test_statements_of_others",
-    ),
-    "RN91": (_API_KEYS + "test_headers_that_show_no_key", _API_CALLS + "test_keys_are_not_taken_in_the_clear"),
-    "RN92": (_API_CALLS + "test_refusals_by_status",),
-    "RN93": (_API_CALLS + "test_secrets_of_a_key",),
-    "RN94": (_API_CALLS + "test_a_key_is_listed_and_ends", _API_CALLS + "test_too_many_keys"),
-    "RN95": (
-        _LEDGER + "test_accounts_that_were_edited_or_moved",
-        _LEDGER + "test_jobs_that_were_edited_or_moved",
-        _LEDGER + "test_requests_that_were_moved",
-        _LEDGER + "test_another_runner_s_rows",
-    ),
-    "RN96": (_LEDGER + "test_a_job_reserves_and_settles_once", _LEDGER + "test_balances_add_up_over_crashes"),
-    "RN97": (
-        _API_PARTS + "test_prices",
-        _API_CALLS + "test_a_budget_bounds_the_run",
-        _API_CALLS + "test_whoever_signs_pays_too",
-        _API_CALLS + "test_failed_runs_cost_and_refused_ones_do_not",
-    ),
-    "RN98": (_LEDGER + "test_credits", _API_CALLS + "test_the_operator_s_socket"),
-    "RN99": (
-        _API_CALLS + "test_bodies_that_are_refused",
-        _API_CALLS + "test_formats_and_the_curl_of_the_first_page",
-        _API_CALLS + "test_refusals_by_status",
-    ),
-    "RN100": (_API_CALLS + "test_bounds_of_a_key", _API_PARTS + "test_bounds_of_a_queue"),
-    "RN101": (
-        _API_CALLS + "test_later",
-        _API_CALLS + "test_asynchronous_calls_of_who_signs",
-        _LEDGER + "test_answers_are_kept_for_a_time",
-    ),
-    "RN102": (_ATTACKS_ON_KEYS + "test_what_a_crash_leaves",),
 }
 
 # id -> why no test holds it; what a page marks as describing needs no entry.

@@ -573,7 +573,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/runner/test_api_calls.py::test_secrets_of_a_key",
         "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
     ),
-    "3.8 somebody asks for an answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
+    "3.8 a client asks for the answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
     "3.8 another process of the runner's user credits accounts, or asks with the operator's right": (
         "tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",
     ),

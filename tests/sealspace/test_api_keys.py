@@ -1,4 +1,4 @@
-"""API keys: what owners sign, and what holders show (RN90, RN91)."""
+"""API keys: what owners sign, and what holders show (RN87, RN88)."""
 
 from contextlib import suppress
 from typing import Any
@@ -41,7 +41,7 @@ def read(stated: dict[str, Any], now: float = NOW) -> Any:
 
 @pytest.mark.parametrize("signer", [ALICE, new_wallet()], ids=["key", "wallet"])
 def test_a_key_that_its_owner_made(signer: Any) -> None:
-    """RN90: a key or a wallet signs; the secret is the holder's alone, in capitals too."""
+    """RN87: a key or a wallet signs; the secret is the holder's alone, in capitals too."""
     made: dict[str, Any] = {"runner": RUNNER, "projects": [PROJECT], "profiles": ["prod"], "max_per_call": 5000}
     statement, shown = new_api_key(signer, **made, expires_at=NOW + 3600, entropy=SystemEntropy())
     key = read_api_key(statement, owner=signer.did, runner=RUNNER, now=NOW)
@@ -86,7 +86,7 @@ def test_a_key_that_its_owner_made(signer: Any) -> None:
     ids=str,
 )
 def test_statements_that_are_no_key(members: dict[str, Any]) -> None:
-    """RN90: a member that is unknown, of another type or out of its bounds refuses the key."""
+    """RN87: a member that is unknown, of another type or out of its bounds refuses the key."""
     assert read(STATED).nonce == 7
     with pytest.raises(StatementInvalid):
         read(STATED | members)
@@ -94,20 +94,20 @@ def test_statements_that_are_no_key(members: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(STATED))
 def test_no_member_is_left_out(name: str) -> None:
-    """RN90: what is not said is not taken for anything."""
+    """RN87: what is not said is not taken for anything."""
     with pytest.raises(StatementInvalid):
         read({member: value for member, value in STATED.items() if member != name})
 
 
 def test_a_key_ends() -> None:
-    """RN90: a key ends at its time, whatever its holder shows."""
+    """RN87: a key ends at its time, whatever its holder shows."""
     assert read(STATED, NOW + 3599).nonce == 7
     with pytest.raises(StatementInvalid):
         read(STATED, NOW + 3600)
 
 
 def test_statements_of_others() -> None:
-    """RN90: what somebody else signed, or signed as something else, is no key of this owner."""
+    """RN87: what somebody else signed, or signed as something else, is no key of this owner."""
     for kind, signer in ((KEY_TYPE, BOB), ("sealspace.program.active/v1", ALICE)):
         with pytest.raises(StatementInvalid):
             read_api_key(sign_statement(kind, STATED, signer), owner=ALICE.did, runner=RUNNER, now=NOW)
@@ -117,7 +117,7 @@ def test_statements_of_others() -> None:
 
 
 def test_an_owner_is_a_did_or_an_address() -> None:
-    """RN91: `0x…` is the wallet of that address, in any case."""
+    """RN88: `0x…` is the wallet of that address, in any case."""
     wallet = new_wallet()
     address = str(wallet.did).rpartition(":")[2]
     for text in (wallet.did, address, f"0x{address[2:].lower()}", f"0x{address[2:].upper()}"):
@@ -152,7 +152,7 @@ def test_an_owner_is_a_did_or_an_address() -> None:
     ids=range(20),
 )
 def test_headers_that_show_no_key(text: str) -> None:
-    """RN91: three parts, split from the right; nothing of them is in the refusal."""
+    """RN88: three parts, split from the right; nothing of them is in the refusal."""
     with pytest.raises(InvalidInput) as refused:
         parse_credential(text)
     assert SECRET[:20] not in str(refused.value)
@@ -171,7 +171,7 @@ def test_headers_that_show_no_key(text: str) -> None:
     ids=str,
 )
 def test_keys_that_are_not_made(more: dict[str, Any]) -> None:
-    """RN90: what no runner would take is not signed."""
+    """RN87: what no runner would take is not signed."""
     asked: dict[str, Any] = {"runner": RUNNER, "projects": None, "max_per_call": 1, "expires_at": NOW + 60} | more
     with pytest.raises(InvalidInput):
         new_api_key(ALICE, **asked, entropy=SystemEntropy())

@@ -1,4 +1,4 @@
-"""The HTTPS API: calls with keys, what they cost, and what is answered later (RN90 to RN101)."""
+"""The HTTPS API: calls with keys, what they cost, and what is answered later (RN87 to RN98)."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
-    """RN96, RN97, RN99: input as compact JSON, output, cost; what was reserved beyond it is given back."""
+    """RN93, RN94, RN96: input as compact JSON, output, cost; what was reserved beyond it is given back."""
     before = await stage.account()
     status, answer = await stage.api("echo", await stage.key("echo"), {"input": {"n": [1, 2.50]}})
     assert status == 200, answer
@@ -60,7 +60,7 @@ async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
 
 
 async def test_later(stage: RunnerStage) -> None:
-    """RN101: an asynchronous call is answered to its key, and to its owner."""
+    """RN98: an asynchronous call is answered to its key, and to its owner."""
     key = await stage.key("echo")
     status, answer = await stage.api("echo", key, {"input": [1], "async": True})
     assert (status, answer["status"]) == (200, "pending")
@@ -70,7 +70,7 @@ async def test_later(stage: RunnerStage) -> None:
 
 
 async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> None:
-    """RN97: a program that trapped is charged, one that is not there is not; both say why."""
+    """RN94: a program that trapped is charged, one that is not there is not; both say why."""
     key = await stage.key(None)
     before = await stage.account()
     status, answer = await stage.api("trap", key)
@@ -106,7 +106,7 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
     ids=range(18),
 )
 async def test_bodies_that_are_refused(stage: RunnerStage, members: Any, refused: str) -> None:
-    """RN99: what is not understood is not passed over, and costs nothing."""
+    """RN96: what is not understood is not passed over, and costs nothing."""
     status, answer = await stage.api("echo", await shared_key(stage), members)
     assert (status, answer["code"]) == (400, refused)
     assert isinstance(answer["error"], str) and answer.get("compute_cost", "0") == "0"
@@ -120,7 +120,7 @@ async def shared_key(stage: RunnerStage) -> str:
 
 
 async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> None:
-    """RN99: the input is compact JSON on standard input; the answer is JSON, or text where that is asked for."""
+    """RN96: the input is compact JSON on standard input; the answer is JSON, or text where that is asked for."""
     key = await shared_key(stage)
     for body, output in (
         (b'{"input": { "a" : [ 1 , "x y" ] } }', {"a": [1, "x y"]}),
@@ -136,7 +136,7 @@ async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> Non
 
 
 async def test_refusals_by_status(stage: RunnerStage) -> None:
-    """RN99: no key, a bad one, another project, too much, no balance, nothing there: each has its status and code."""
+    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has its status and code."""
     key, scoped = await shared_key(stage), await stage.key("trap")
     dear = await stage.key("echo", max_per_call=10**9)
     owner, nonce, secret = key.rsplit(":", 2)
@@ -168,7 +168,7 @@ async def test_refusals_by_status(stage: RunnerStage) -> None:
 
 
 async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
-    """RN97: a call gets the instructions and the time that it pays for, and its receipt says so."""
+    """RN94: a call gets the instructions and the time that it pays for, and its receipt says so."""
     _, answer = await stage.api("environment", await shared_key(stage), {"input": 1, "response_format": "Text"})
     seen = dict(one.split("=", 1) for one in answer["output"].split("\0") if one)
     assert seen["NEAR_MAX_INSTRUCTIONS"] == str(9000 * 10**6) and seen["NEAR_MAX_EXECUTION_SECONDS"] == "60"
@@ -181,7 +181,7 @@ async def test_a_budget_bounds_the_run(stage: RunnerStage) -> None:
 
 
 async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
-    """RN97: `POST /run` is no way around the price; who has no account is refused before anything runs."""
+    """RN94: `POST /run` is no way around the price; who has no account is refused before anything runs."""
     status, answer = await stage.call("echo", input="x")
     assert (status, answer["error"]["code"]) == (402, "balance-too-low")
     before = await stage.account()
@@ -193,7 +193,7 @@ async def test_whoever_signs_pays_too(stage: RunnerStage) -> None:
 
 
 async def test_secrets_of_a_key(stage: RunnerStage) -> None:
-    """RN93: a key reaches the profiles that it names, under grants that admit its owner, and sees no standard error."""
+    """RN90: a key reaches the profiles that it names, under grants that admit its owner, and sees no standard error."""
     await stage.owner.secrets().put("API_KEY", "open sesame")
     await stage.owner.secrets().put("API_KEY", "of prod", scope="prod")
     version = stage.published["environment"]
@@ -212,7 +212,7 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
 
 
 async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
-    """RN94: its owner alone lists and revokes it; it is not made twice, nor again once it was revoked."""
+    """RN91: its owner alone lists and revokes it; it is not made twice, nor again once it was revoked."""
     signed: dict[str, Any] = {"runner": stage.runner.did, "projects": None, "max_per_call": 5000}
     signed |= {"expires_at": SystemClock().now() + 60, "entropy": SystemEntropy()}
     statement, shown = new_api_key(stage.wallet, **signed)
@@ -241,7 +241,7 @@ async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
 
 
 async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN94: keys are bounded, of one owner and in all; those that ended make place."""
+    """RN91: keys are bounded, of one owner and in all; those that ended make place."""
     monkeypatch.setattr(kept_keys, "MOST_OF_AN_OWNER", 1)
     other = Ed25519Signer(bytes(range(32)))
     assert await stage.key(None, signer=other, expires_at=SystemClock().now() + 60)
@@ -253,7 +253,7 @@ async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
-    """RN101: `POST /run` answers later too; the caller alone asks for it, signed."""
+    """RN98: `POST /run` answers later too; the caller alone asks for it, signed."""
     session = await stage.calling_session()
     later: Any = {"input": "x", "async": True}
     status, answer = await stage.call("echo", session=session, **later)
@@ -268,7 +268,7 @@ async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
 
 
 async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN100: at one time, in a minute, in the queue: one more is refused, and nothing is counted for ever."""
+    """RN97: at one time, in a minute, in the queue: one more is refused, and nothing is counted for ever."""
     monkeypatch.setattr(call_bounds, "AT_ONCE", 2)
     key = await stage.key("echo")
     codes = Counter(answer["code"] for _, answer in await asyncio.gather(*(stage.api("echo", key) for _ in range(12))))
@@ -287,7 +287,7 @@ async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPat
 
 
 async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN91: from another machine, without TLS that ends here, a key is refused before it is looked at."""
+    """RN88: from another machine, without TLS that ends here, a key is refused before it is looked at."""
 
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
@@ -321,13 +321,13 @@ async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: 
     ids=str,
 )
 async def test_credits_that_are_refused(stage: RunnerStage, credit: dict[str, Any]) -> None:
-    """RN98: the operator too is told what is wrong, and nothing is credited."""
+    """RN95: the operator too is told what is wrong, and nothing is credited."""
     with pytest.raises(InvalidInput):
         await ask_operator(stage.runner_folder, credit)
 
 
 async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN98: one reference counts once, another use of it is refused; only a folder's own runner answers."""
+    """RN95: one reference counts once, another use of it is refused; only a folder's own runner answers."""
     credit: dict[str, Any] = {"owner": "0x" + "1" * 40, "amount": 5, "reference": "one"}
     for _ in range(2):
         assert (await ask_operator(stage.runner_folder, credit))["balance"] == "5"

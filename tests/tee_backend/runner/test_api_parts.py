@@ -1,4 +1,4 @@
-"""Prices, bounds and bodies of the HTTPS API, each alone (RN97, RN99, RN100)."""
+"""Prices, bounds and bodies of the HTTPS API, each alone (RN94, RN96, RN97)."""
 
 import json
 import time
@@ -25,7 +25,7 @@ PROJECT = parse_project(f"{BOB.did}/echo")
 
 
 def test_prices() -> None:
-    """RN97: a base, millions of instructions, whole seconds; what a run costs at most is what its limits cost."""
+    """RN94: a base, millions of instructions, whole seconds; what a run costs at most is what its limits cost."""
     assert PRICE.cost(instructions=3_000_000, time_ms=412) == 1003
     assert PRICE.cost(instructions=0, time_ms=2999) == 1002
     assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
@@ -35,7 +35,7 @@ def test_prices() -> None:
 
 
 def test_bounds_of_a_queue() -> None:
-    """RN100: those who sign share half of the queue, and a minute fills up again."""
+    """RN97: those who sign share half of the queue, and a minute fills up again."""
     bounds = call_bounds.CallBounds()
     for number in range(call_bounds.MOST_QUEUED // 2):
         bounds.queue((f"did:{number}", None), f"{number}", 1)
@@ -52,7 +52,7 @@ def test_bounds_of_a_queue() -> None:
 
 
 def test_the_smaller_of_two_limits() -> None:
-    """RN97: a limit that one of two names holds, and the smaller where both do."""
+    """RN94: a limit that one of two names holds, and the smaller where both do."""
     assert smallest({"a": 1, "b": 5}, {"b": 3, "c": 2}) == {"a": 1, "b": 3, "c": 2}
 
 
@@ -67,7 +67,7 @@ def test_the_smaller_of_two_limits() -> None:
     ids=range(4),
 )
 def test_hostile_bodies_cost_little(body: bytes, refused: str) -> None:
-    """RN99: of what is beside the input nothing long is made into objects."""
+    """RN96: of what is beside the input nothing long is made into objects."""
     begun = time.process_time()
     with pytest.raises(RunRefused) as raised:
         parse_api_body(body, PROJECT)
@@ -76,7 +76,7 @@ def test_hostile_bodies_cost_little(body: bytes, refused: str) -> None:
 
 
 def test_the_input_is_not_made_into_objects() -> None:
-    """RN99: ten megabytes of lists reach the program as they were written, without a space."""
+    """RN96: ten megabytes of lists reach the program as they were written, without a space."""
     lists = b"[" + b"[], " * 2_000_000 + b"[]]"
     assert parse_api_body(b'{"input": ' + lists + b"}", PROJECT).input == lists.replace(b" ", b"")
 

@@ -1,4 +1,4 @@
-"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN95, RN96, RN102)."""
+"""Accounts and jobs: what adds up, whatever ends in between, and rows that were edited (RN92, RN93, RN99)."""
 
 import random
 import shutil
@@ -55,7 +55,7 @@ def edit(path: Path, *statements: str) -> None:
 
 
 async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
-    """RN96: what it may cost is set aside, what it cost is charged, the rest is given back, and never twice."""
+    """RN93: what it may cost is set aside, what it cost is charged, the rest is given back, and never twice."""
     async with opened(tmp_path / "journal") as ledger:
         assert await ledger.credit("alice", 100, reference="r") == Account(100)
         await ledger.accept("job", record(reserved=60), request=None)
@@ -74,7 +74,7 @@ async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
 
 
 async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
-    """RN96: without an account there is nothing to spend, and no row is left."""
+    """RN93: without an account there is nothing to spend, and no row is left."""
     async with opened(tmp_path / "journal") as ledger:
         with pytest.raises(RunRefused):
             await ledger.accept("job", record(reserved=1), request=None)
@@ -83,7 +83,7 @@ async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
 
 
 async def test_credits(tmp_path: Path) -> None:
-    """RN98: one reference credits once, also after a restart; another use of it, and too much, are refused."""
+    """RN95: one reference credits once, also after a restart; another use of it, and too much, are refused."""
     for _ in range(2):
         async with opened(tmp_path / "journal") as ledger:
             assert (await ledger.credit("alice", 5, reference="r")).balance == 5
@@ -94,7 +94,7 @@ async def test_credits(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
-    """RN101, RN102: what waits survives, starts once, and its input is forgotten then; its answer survives too."""
+    """RN98, RN99: what waits survives, starts once, and its input is forgotten then; its answer survives too."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("one", record(later=True), request=b"the request")
@@ -117,7 +117,7 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN101: old answers are forgotten, and the oldest of too many and of too long ones."""
+    """RN98: old answers are forgotten, and the oldest of too many and of too long ones."""
 
     async def kept(*sizes: int, now: float = NOW) -> list[str]:
         names = [f"{number}" for number in range(len(sizes))]
@@ -152,7 +152,7 @@ async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN95: whoever edits an account, or puts another one in its place, has an account that nothing is spent of."""
+    """RN92: whoever edits an account, or puts another one in its place, has an account that nothing is spent of."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.credit("alice", 100, reference="a")
@@ -180,7 +180,7 @@ async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str
     ],
 )
 async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN95: a job that was edited is neither run nor settled, and the others go on."""
+    """RN92: a job that was edited is neither run nor settled, and the others go on."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("started", record(), request=None)
@@ -195,7 +195,7 @@ async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) ->
 
 
 async def test_requests_that_were_moved(tmp_path: Path) -> None:
-    """RN95: the request of one job is none of another, and an answer none."""
+    """RN92: the request of one job is none of another, and an answer none."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         for name in ("one", "two", "three"):
@@ -213,7 +213,7 @@ async def test_requests_that_were_moved(tmp_path: Path) -> None:
 
 
 async def test_another_runner_s_rows(tmp_path: Path) -> None:
-    """RN95: with another key nothing in the file is worth anything."""
+    """RN92: with another key nothing in the file is worth anything."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.credit("alice", 100, reference="a")
@@ -237,7 +237,7 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_balances_add_up_over_crashes(tmp_path: Path, seed: int) -> None:
-    """RN96, RN102: credits are balance, reservations and charges at every moment, in every image of a crash."""
+    """RN93, RN99: credits are balance, reservations and charges at every moment, in every image of a crash."""
     chance = random.Random(seed)
     path, number, credited = tmp_path / "journal-0", 0, {"alice": 0, "bob": 0}
     jobs: dict[str, tuple[str, str, int]] = {}  # id -> state, owner, reserved
