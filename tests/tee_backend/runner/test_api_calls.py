@@ -136,7 +136,7 @@ async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> Non
 
 
 async def test_refusals_by_status(stage: RunnerStage) -> None:
-    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has its status and code."""
+    """RN89, RN96: no key, a bad one, another project, too much, no balance, nothing there: each has status and code."""
     key, scoped = await shared_key(stage), await stage.key("trap")
     dear = await stage.key("echo", max_per_call=10**9)
     owner, nonce, secret = key.rsplit(":", 2)

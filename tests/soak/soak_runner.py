@@ -1,0 +1,258 @@
+"""`make soak`: calls with keys against a runner whose children, whose own process and whose node are killed at random.
+
+Afterwards each job that was reported has one answer, accounts add up to the micro-unit, and no child is left.
+
+SOAK_CALLS=10000 asks for another number of calls, SOAK_SEED=7 for other draws, SOAK_IN_FLIGHT for more at one time.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import wasmtime
+from runner_stage import ECHO
+from running_node import COMMAND, RunningNode, is_alive, running_node, until
+from tests_support import REPOSITORY
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from node.cli import main
+from sealspace.api_keys import new_api_key
+from sealspace.client import Client, SignIn
+from sealspace.wallets import new_wallet
+from tee_backend.evidence.simulated import SimulatedPlatform
+from tee_backend.runner.operator_routes import ask_operator
+from tee_backend.runner.prices import Price
+from tee_backend.runner.reasons import REASONS
+
+CALLS = 400
+SEED = 1
+IN_FLIGHT = 64
+CALLS_BETWEEN_KILLS = 40
+KEYS = 8  # each has ten calls under way at most
+PRICE = Price(call=1000, million_instructions=1, second=1)
+BUDGET = 10_000
+CREDIT = 10**12
+_POLL_S = 0.05
+_GONE = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def children_of(pid: int) -> set[int]:
+    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return {int(one) for numbers in found for one in numbers}
+
+
+@dataclass
+class Runner:
+    """A runner's process on one folder and one port; what is killed is started again."""
+
+    folder: Path
+    node: str
+    port: int = field(default_factory=free_port)
+    children: set[int] = field(default_factory=set)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        prices = ("--price-call", PRICE.call, "--price-instructions", PRICE.million_instructions)
+        places = ("--data", "runner", "--key", "file", "--port", self.port, "--children", 2, "--node", self.node)
+        arguments = (*places, *prices, "--price-second", PRICE.second, "--simulate", "tee")
+        with (self.folder / "runner.err").open("ab") as said:
+            self.process = subprocess.Popen(
+                [*COMMAND, "runner", "serve", *map(str, arguments)],
+                stderr=said,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            )
+        async with aiohttp.ClientSession() as http, asyncio.timeout(60):
+            while True:
+                assert self.process.poll() is None, (self.folder / "runner.err").read_text()
+                with suppress(*_GONE):
+                    async with http.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(_POLL_S)
+
+    def end(self, number: signal.Signals) -> None:
+        """End it, and see each child end with it."""
+        assert self.process is not None
+        self.children |= children_of(self.process.pid)
+        self.process.send_signal(number)
+        self.process.wait(60)
+        until(lambda: not any(is_alive(pid) for pid in self.children))
+
+    def kill_a_child(self, chance: random.Random) -> None:
+        assert self.process is not None
+        if children := sorted(children_of(self.process.pid)):
+            self.children |= set(children)
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(children), signal.SIGKILL)
+
+
+@dataclass
+class Load:
+    """Calls of several keys, and what was answered."""
+
+    runner: Runner
+    http: aiohttp.ClientSession
+    project: str
+    keys: list[str]
+    chance: random.Random
+    left: int
+    reported: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    answered: Counter[str] = field(default_factory=Counter)
+
+    async def work(self, number: int) -> None:
+        """Call until no call is left."""
+        key = self.keys[number % len(self.keys)]
+        while self.left > 0:
+            self.left -= 1
+            body = {"input": {"call": self.left}, "async": self.chance.random() < 0.5}
+            try:
+                answer = await self._asked("POST", f"/call/{self.project}", key, body)
+            except _GONE:  # nobody knows what came of it, but the accounts
+                self.answered["no answer"] += 1
+                await asyncio.sleep(_POLL_S)
+                continue
+            if "call_id" not in answer:
+                self.answered[f"refused {answer['code']}"] += 1
+                continue
+            if answer["status"] == "pending":
+                answer = await self.final(answer["call_id"], key)
+            self.reported[answer["call_id"]] = key if body["async"] else "", answer
+            self.answered[str(answer["code"] or answer["status"])] += 1
+            assert answer["status"] == "failed" or answer["output"] == body["input"], answer
+
+    async def final(self, job: str, key: str) -> dict[str, Any]:
+        """Return the answer of an asynchronous call; one that was reported is never lost."""
+        async with asyncio.timeout(600):
+            while True:
+                with suppress(*_GONE):
+                    answer = await self._asked("GET", f"/calls/{job}", key, None)
+                    assert "call_id" in answer, (job, answer)
+                    if answer["status"] != "pending":
+                        return answer
+                await asyncio.sleep(_POLL_S)
+
+    async def _asked(self, method: str, path: str, key: str, body: Any) -> dict[str, Any]:
+        headers = {"X-Payment-Key": key}
+        async with self.http.request(method, self.runner.url + path, json=body, headers=headers) as answer:
+            value: dict[str, Any] = json.loads(await answer.read())
+            return value
+
+
+@asynccontextmanager
+async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIterator[tuple[Load, list[RunningNode]]]:
+    """Start a node and a runner, publish a program, make keys, and credit their owner."""
+    assert main(["backend", "simulate", str(folder / "tee"), "-q"]) == 0
+    platform, port = SimulatedPlatform.load(folder / "tee"), str(free_port())
+    public = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "1000000"}
+    async with AsyncExitStack() as stack:
+        node = stack.enter_context(
+            running_node(folder / "node", "--port", port, platform=platform, workers=1, environment=public)
+        )
+        nodes = [node]
+        stack.callback(lambda: nodes[-1].close())
+        wallet = new_wallet()
+        async with Client(node.url) as developer:
+            await developer.sign_in(wallet, SignIn(spaces=("public",)))
+            wasm = bytes(wasmtime.wat2wasm(ECHO))
+            programs = developer.programs(public=True)
+            version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
+        runner = Runner(folder, node.url)
+        await runner.start()
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        async with http.get(f"{runner.url}/info") as answer:
+            did = (await answer.json())["runner"]
+        await ask_operator(folder / "runner", {"owner": str(wallet.did), "amount": CREDIT, "reference": "soak"})
+        keys, until_s = [], SystemClock().now() + 86_400
+        for _ in range(KEYS):
+            made: dict[str, Any] = {"runner": did, "projects": None, "max_per_call": BUDGET, "expires_at": until_s}
+            statement, credential = new_api_key(wallet, **made, entropy=SystemEntropy())
+            async with http.post(f"{runner.url}/keys", data=statement) as answer:
+                assert answer.status == 201
+            keys.append(credential.text)
+        yield Load(runner, http, version.project.text, keys, chance, calls), nodes
+
+
+async def kill_at_random(load: Load, nodes: list[RunningNode], kills: Counter[str]) -> None:
+    """Kill something each time that some calls were made, until none is left."""
+    chance, runner = load.chance, load.runner
+    following = load.left - CALLS_BETWEEN_KILLS
+    while load.left > 0:
+        await asyncio.sleep(_POLL_S)
+        if load.left > following:
+            continue
+        following = load.left - chance.randint(1, 2 * CALLS_BETWEEN_KILLS)
+        what = chance.choice(["child", "child", "runner", "runner", "node"])
+        kills[what] += 1
+        if what == "child":
+            runner.kill_a_child(chance)
+        elif what == "runner":
+            await asyncio.to_thread(runner.end, signal.SIGKILL)
+            await runner.start()
+        else:
+            node = nodes[-1]
+            await asyncio.to_thread(node.kill)
+            arguments = node.process.args
+            assert isinstance(arguments, list)
+            again = arguments[len(COMMAND) + 1 :]  # what followed `serve`
+            public = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "1000000"}
+            nodes.append(RunningNode(node.folder, *map(str, again), environment=public))
+            await asyncio.to_thread(lambda: nodes[-1].url)
+
+
+async def test_soak_of_calls(tmp_path: Path) -> None:
+    """However children, runner and node end, no job is lost or run twice, and no balance is off by a micro-unit."""
+    calls, in_flight = int(os.environ.get("SOAK_CALLS", CALLS)), int(os.environ.get("SOAK_IN_FLIGHT", IN_FLIGHT))
+    chance, kills = random.Random(int(os.environ.get("SOAK_SEED", SEED))), Counter[str]()
+    async with staged(tmp_path, calls=calls, chance=chance) as (load, nodes):
+        killer = asyncio.create_task(kill_at_random(load, nodes, kills))
+        await asyncio.gather(*(load.work(number) for number in range(in_flight)), killer)
+        for job, (key, answer) in load.reported.items():
+            if key:  # what was answered once is answered so for ever
+                assert await load.final(job, key) == answer
+        load.runner.end(signal.SIGTERM)
+        print(f"{calls} calls, kills: {dict(kills)}, answers: {dict(load.answered)}")
+        assert load.answered["completed"] > 0
+        judge(tmp_path / "runner" / "journal.sqlite", load)
+
+
+def judge(journal: Path, load: Load) -> None:
+    """Compare the journal of a runner that has ended with what was answered, and its accounts with its receipts."""
+    connection = sqlite3.connect(journal)
+    assert connection.execute("SELECT count(*) FROM jobs WHERE state != 'done'").fetchone() == (0,)
+    ((balance, reserved, charged),) = connection.execute("SELECT balance, reserved, charged FROM accounts").fetchall()
+    costs: dict[str, int] = {}
+    for (receipt,) in connection.execute("SELECT receipt FROM receipts"):
+        stated = json.loads(receipt)["statement"]
+        code = stated["code"]
+        ran = code is None or (REASONS[code].ran and code != "interrupted")
+        cost = PRICE.cost(instructions=stated["instructions"], time_ms=stated["timeMs"]) if ran else 0
+        assert stated["job"] not in costs
+        costs[stated["job"]] = min(cost, BUDGET)
+    connection.close()
+    assert (balance + charged, reserved) == (CREDIT, 0)
+    assert charged == sum(costs.values())
+    for job, (_, answer) in load.reported.items():
+        assert int(answer["compute_cost"]) == costs[job], answer
