@@ -40,6 +40,13 @@ CALLS = 400
 SEED = 1
 IN_FLIGHT = 64
 CALLS_BETWEEN_KILLS = 40
+# Some ten milliseconds, so that a kill meets runs that have begun.
+SLOW = ECHO.replace(
+    '(func (export "_start")',
+    """(func (export "_start") (local $left i32)
+    (local.set $left (i32.const 10000000))
+    (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))""",
+)
 KEYS = 8  # each has ten calls under way at most
 PRICE = Price(call=1000, million_instructions=1, second=1)
 BUDGET = 10_000
@@ -130,6 +137,10 @@ class Load:
             body = {"input": {"call": self.left}, "async": self.chance.random() < 0.5}
             try:
                 answer = await self._asked("POST", f"/call/{self.project}", key, body)
+            except aiohttp.ClientConnectorError:  # it was not even sent
+                self.left += 1
+                await asyncio.sleep(_POLL_S)
+                continue
             except _GONE:  # nobody knows what came of it, but the accounts
                 self.answered["no answer"] += 1
                 await asyncio.sleep(_POLL_S)
@@ -176,7 +187,7 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
         wallet = new_wallet()
         async with Client(node.url) as developer:
             await developer.sign_in(wallet, SignIn(spaces=("public",)))
-            wasm = bytes(wasmtime.wat2wasm(ECHO))
+            wasm = bytes(wasmtime.wat2wasm(SLOW))
             programs = developer.programs(public=True)
             version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
         runner = Runner(folder, node.url)

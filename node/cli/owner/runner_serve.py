@@ -1,6 +1,7 @@
 """`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
 from ...errors import ConfigurationError
-from ..paths import NEW_FOLDER
+from ..paths import FILE, NEW_FOLDER
 from ..shared import shared
 from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
@@ -86,6 +87,8 @@ class _Settings:
     "--price-instructions", type=_PRICE, default=0, show_default=True, help="Micro-units for each million instructions."
 )
 @click.option("--price-second", type=_PRICE, default=0, show_default=True, help="Micro-units for each whole second.")
+@click.option("--tls-certificate", type=FILE, help="PEM; TLS ends in the runner, which API keys from afar need.")
+@click.option("--tls-key", type=FILE, help="PEM, without a password.")
 @domain_options
 def serve(
     folder: Path,
@@ -98,6 +101,8 @@ def serve(
     price_call: int,
     price_instructions: int,
     price_second: int,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
     domain: Callable[[], Domain],
     host: str,
     port: int,
@@ -121,7 +126,23 @@ def serve(
         limits=_limits(max_instructions, max_memory_mb, max_execution_s),
         price=Price(price_call, price_instructions, price_second),
     )
-    asyncio.run(_serve(settings, host, port))
+    asyncio.run(_serve(settings, host, port, _tls(tls_certificate, tls_key)))
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # empty: nobody is asked for one
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{certificate} and {key} are no certificate with its key",
+            hint="name two files in PEM that belong together",
+        ) from None
+    return context
 
 
 def _limits(*stated: int) -> Limits:
@@ -134,11 +155,11 @@ def _limits(*stated: int) -> Limits:
         ) from None
 
 
-async def _serve(settings: _Settings, host: str, port: int) -> None:
+async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stopped = stopping()
     async with AsyncExitStack() as stack:
         app = await _application(settings, stack)
-        await serve_until(stopped, app, host, port)
+        await serve_until(stopped, app, host, port, tls=tls)
 
 
 async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:

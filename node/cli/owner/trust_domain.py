@@ -8,6 +8,7 @@ Example:
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,14 +138,17 @@ def stopping() -> asyncio.Event:
     return stopped
 
 
-async def serve_until(stopped: asyncio.Event, app: web.Application, host: str, port: int) -> None:
+async def serve_until(
+    stopped: asyncio.Event, app: web.Application, host: str, port: int, *, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve an application until the event is set; says where on standard error."""
     runner = runner_of(app)
     await runner.setup()
     try:
         bound = bind_socket(host, port, command=click.get_current_context().command_path)
-        await web.SockSite(runner, bound).start()
-        print_lines(f"listening on {url_of(bound)}", err=True)
+        await web.SockSite(runner, bound, ssl_context=tls).start()
+        url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
+        print_lines(f"listening on {url}", err=True)
         await stopped.wait()
     finally:
         await runner.cleanup()

@@ -3,15 +3,23 @@
 import os
 import re
 import signal
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import wasmtime
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
@@ -47,7 +55,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
+        found = re.fullmatch(r"listening on (https?://127\.0\.0\.1:\d+)\n", line)
         assert found, line
         yield found[1], process.pid
     finally:
@@ -82,7 +90,28 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
             assert not [one for one in children if Path(f"/proc/{one}").exists()]
             with pytest.raises(BackendUnreachable):
                 await call_runner(url, CALLER, body)
+        certificate = self_signed(tmp_path)
+        tls = ("--tls-certificate", "certificate.pem", "--tls-key", "key.pem")
+        with serving(tmp_path, *arguments, *tls) as (url, _):
+            async with aiohttp.ClientSession() as http, http.get(f"{url}/info", ssl=certificate) as info:
+                assert url.startswith("https:") and (await info.json())["runner"] in runners
     assert len(runners) == 1
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """Write a certificate of 127.0.0.1 and its key, and return a client's context that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]), datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = built.public_bytes(Encoding.PEM)
+    (folder / "certificate.pem").write_bytes(pem)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    return ssl.create_default_context(cadata=pem.decode())
 
 
 def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +124,8 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ((*node, "--evidence", "simulated"), "--simulate FOLDER"),
         ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
         (tee, "--node URL"),
+        ((*node, *tee, "--tls-key", __file__), "go together"),
+        ((*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__), "no certificate with its key"),
     ):
         status = main([*serve, *more])
         said = capsys.readouterr().err
