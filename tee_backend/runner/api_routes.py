@@ -156,7 +156,7 @@ class ApiSurface:
     async def _add_key(self, request: web.Request) -> web.Response:
         try:
             async with self._surface.body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
-                key = await self._keys.add(body, now=self._clock.now())
+                key = await self._calls.add_key(body)
         except RunRefused as refusal:
             return respond(refused(refusal))
         except KeepingError:

@@ -20,10 +20,10 @@ from typing import Final, Self
 from capabilities.ambient import Clock, SystemClock
 from capabilities.principals import Principal
 from sealspace._minting import iso_time
-from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner
-from sealspace.errors import InvalidInput
+from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
+from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.project_names import ProjectId, checked_project_name, parse_project
-from tee_backend.errors import FolderDamaged
+from tee_backend.errors import FolderDamaged, KeepingError
 
 from .answers import Answer, api_answer, pending, refused, run_answer
 from .api_bodies import parse_api_body
@@ -146,13 +146,25 @@ class Calls:
                 raise RunRefused("key-project")
             budget = 0 if self.price.is_free else self._budget(key, compute_limit)
             job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
-            secrets = job.body.secrets
-            if secrets is not None and (secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN90
-                raise RunRefused("key-profile")
+            _require_profile(key, job.body)
             self._bounds.take((key.owner, key.nonce), now=self._clock.now())
             return await self._take(job, key.nonce, budget, body)
         except RunRefused as refusal:
             return refused(refusal, is_api=True)
+
+    async def add_key(self, statement: bytes) -> ApiKey:
+        """Keep a key that its owner signed; where runs cost something, of an owner who has an account (RN91).
+
+        Raises:
+            RunRefused: `balance-too-low`, and as `KeptKeys.add`.
+        """
+        try:
+            owner = signer_of(statement)
+        except StatementInvalid as invalid:
+            raise RunRefused("key-statement", invalid.message) from invalid
+        if not self.price.is_free and await self._ledger.account(owner) is None:
+            raise RunRefused("balance-too-low")
+        return await self._keys.add(statement, now=self._clock.now())
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
         """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
@@ -185,12 +197,17 @@ class Calls:
             self._queue.put_nowait(job.id)
             return pending(job.id, is_api=key is not None)
         with self._bounds.at_once(holder):
-            if budget:
-                await self._ledger.accept(job.id, self._record(job, key, budget), request=None)
-            outcome = await self._runner.perform(job)
             if not budget:
+                outcome = await self._runner.perform(job)
                 await self._runner.keep(outcome)
                 return _answer(outcome, key, 0)
+            record = self._record(job, key, budget)
+            await self._ledger.accept(job.id, record, request=None)
+            try:
+                outcome = await self._runner.perform(job)
+            except Exception:
+                await self._settle(self._unrun(job.id, record, "runner-failed"), 0, None)
+                raise
             charged = self._charge(outcome, budget)
             await self._settle(outcome, charged, None)
             return _answer(outcome, key, charged)
@@ -201,8 +218,8 @@ class Calls:
             job = await self._queue.get()
             try:
                 await self._run_waiting(job)
-            except Exception:  # the worker goes on; the job stays as the ledger has it
-                _log.exception("an asynchronous call could not be run")
+            except KeepingError as error:  # the job stays as the ledger has it, and the worker goes on
+                _log.error("an asynchronous call was not started or not settled: %s", error.message)
             finally:
                 self._bounds.forget(job)
 
@@ -211,14 +228,15 @@ class Calls:
         if found is None:
             return
         record, request = found[0], await self._ledger.start(id)
-        job = Job(
-            id=id,
-            body=self._body_again(record, request),
-            caller=Principal(record.caller),
-            salt=record.salt,
-            in_person=record.key is None,
-        )
-        outcome = await self._runner.perform(job)
+        try:
+            body, caller = await self._body_again(record, request), Principal(record.caller)
+            job = Job(id=id, body=body, caller=caller, salt=record.salt, in_person=record.key is None)
+            outcome = await self._runner.perform(job)
+        except RunRefused as refusal:
+            outcome = self._unrun(id, record, refusal.reason.code)
+        except Exception:
+            _log.exception("an asynchronous call could not be run")
+            outcome = self._unrun(id, record, "runner-failed")
         charged = self._charge(outcome, record.reserved)
         await self._settle(outcome, charged, _answer(outcome, record.key, charged))
 
@@ -235,23 +253,24 @@ class Calls:
                 self._bounds.put_back((record.caller, record.key), job)
                 self._queue.put_nowait(job)
             else:
-                outcome = self._interrupted(job, record)
+                outcome = self._unrun(job, record, "interrupted")
                 try:
                     await self._settle(outcome, 0, _answer(outcome, record.key, 0) if record.is_async else None)
                 except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
                     _log.error("a job that was interrupted is not settled: %s", error.message)
 
-    def _interrupted(self, id: str, record: JobRecord) -> Outcome:
-        """Return what is said of a job that had started when the runner ended."""
+    def _unrun(self, id: str, record: JobRecord, code: str) -> Outcome:
+        """Return what is said of a job that was accepted, and of whose run nothing is known."""
+        may_have_begun = code == "interrupted"
         facts = RunFacts(
             job=id,
             program_sha256=record.program or "",
             project=record.project,
-            code="interrupted",
+            code=code,
             input_hash=record.input_hash,
             output_hash=salted(record.salt, b""),
             variables_hash=names_hash(()),
-            secrets="delivered" if record.has_secrets else "none",  # they may have been
+            secrets="delivered" if record.has_secrets and may_have_begun else "none",
             hosts=(),
             limits=Limits(*record.limits),
             instructions=0,
@@ -259,7 +278,7 @@ class Calls:
             nonce=record.nonce,
             at=iso_time(self._clock.now()),
         )
-        return Outcome(record.salt, facts, RunResult(REASONS["interrupted"]), self._runner.sign(facts), False)
+        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False)
 
     def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
         asked, limits = job.body, self._runner.limits(job.body)
@@ -306,14 +325,24 @@ class Calls:
         asked = parse_api_body(body, project)
         return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
 
-    def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
+    async def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
+        """Read the body of a call that was accepted before; its key has to hold still (RN89)."""
         if record.key is None:
             return parse_body(request)
-        return self._api_body(request, parse_project(str(record.project)), record.reserved)
+        key = await self._keys.held(Principal(record.caller), record.key, now=self._clock.now())
+        body = self._api_body(request, parse_project(str(record.project)), record.reserved)
+        _require_profile(key, body)
+        return body
 
 
 def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
     return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)
+
+
+def _require_profile(key: ApiKey, body: CallBody) -> None:
+    """Refuse secrets of a profile that the key does not name, whosever they are (RN90)."""
+    if body.secrets is not None and (body.secrets.scope or DEFAULT_PROFILE) not in key.profiles:
+        raise RunRefused("key-profile")
 
 
 def _project(owner: str, name: str) -> ProjectId:

@@ -10,6 +10,7 @@ Example:
 """
 
 import sqlite3
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -91,18 +92,22 @@ class KeptKeys:
         Raises:
             RunRefused: `key-refused`: there is none, it was revoked or has ended, or its secret is another one.
         """
+        key = await self.held(credential.owner, credential.nonce, now=now)
+        if not key.is_of(credential):
+            raise RunRefused("key-refused")
+        return key
 
-        def found(connection: sqlite3.Connection) -> tuple[_Kept, int] | None:
-            return self._kept(connection, credential.owner, credential.nonce)
+    async def held(self, owner: Principal, nonce: int, *, now: float) -> ApiKey:
+        """Return a key that holds, whoever shows it; for calls that were accepted with it before.
 
-        kept = await self._journal.write(found)
+        Raises:
+            RunRefused: `key-refused`.
+        """
+        kept = await self._journal.write(lambda connection: self._kept(connection, owner, nonce))
         if kept is not None and not kept[0].is_revoked:
-            try:
-                key = read_api_key(kept[0].statement, owner=credential.owner, runner=self._runner, now=now)
-            except StatementInvalid:
-                pass
-            else:
-                if key.nonce == credential.nonce and key.is_of(credential):
+            with suppress(StatementInvalid):
+                key = read_api_key(kept[0].statement, owner=owner, runner=self._runner, now=now)
+                if key.nonce == nonce:
                     return key
         raise RunRefused("key-refused")
 

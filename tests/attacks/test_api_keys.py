@@ -139,6 +139,27 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         assert (await runner.account())["charged"] == 4000
 
 
+async def test_a_key_that_is_revoked_while_its_call_waits(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN89: a call that was accepted before and starts after the revocation does not run, and costs nothing."""
+    sent: Any = {"input": 1, "async": True}
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
+        await runner.credit(100_000)
+        other, key = await runner.key(None, max_per_call=1000), await runner.key(None, max_per_call=1000)
+        for _ in range(2):
+            await runner.api("loop", other, sent)
+        job = (await runner.api("echo", key, sent))[1]["call_id"]
+        nonce = key.rsplit(":", 2)[1]
+        assert (await runner.signed("DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0] == 200
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
+        async with asyncio.timeout(30):
+            while (said := await runner.signed("GET", f"/calls/{job}", f"calls/{job}"))[1]["status"] == "pending":
+                pass
+        assert (said[1]["status"], said[1]["code"], said[1]["compute_cost"]) == ("failed", "key-refused", "0")
+        assert (await runner.account()) == {"balance": 100_000, "reserved": 0, "charged": 0}
+
+
 # --- the host ------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +168,7 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
     [
         "UPDATE api_keys SET sealed = (SELECT sealed FROM api_keys WHERE owner = '{eve}') WHERE owner = '{owner}'",
         "UPDATE accounts SET balance = 10000000 WHERE owner = '{owner}'",
-        "UPDATE accounts SET owner = '{eve}'",
+        "UPDATE OR REPLACE accounts SET owner = '{eve}' WHERE owner = '{owner}'",
     ],
     ids=range(3),
 )

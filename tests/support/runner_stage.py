@@ -158,6 +158,7 @@ class RunnerStage:
         now = SystemClock().now()
         asked: dict[str, Any] = {"max_per_call": 100_000, "expires_at": now + 3600, "signer": self.wallet} | stated
         signer = asked.pop("signer")
+        await self.credit(0, owner=signer.did)
         made = {"runner": self.runner.did, "projects": projects, "entropy": SystemEntropy()} | asked
         statement, credential = new_api_key(signer, **made)
         async with self.http.post(f"{self.url}/keys", data=statement) as answer:

@@ -19,6 +19,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.api_keys import new_api_key
 from sealspace.errors import InvalidInput
+from sealspace.programs import ProgramManifest
 from sealspace.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.errors import FolderUnusable
@@ -209,6 +210,11 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
         assert (status, answer["code"]) == (403, "key-profile")
     status, answer = await stage.api("echo", key, {"input": 1, "secrets_ref": wanted})
     assert (status, answer["code"]) == (403, "secrets-not-granted")
+    await stage.publish("wanting", TRAP, manifest=ProgramManifest(secrets=("ABSENT",)))
+    wanting = RunStatement(programs=(ByHash(stage.published["wanting"].sha256),))
+    await stage.grant(["API_KEY"], wanting)
+    status, answer = await stage.api("wanting", key, {"input": 1, "secrets_ref": wanted})
+    assert (status, answer["code"]) == (403, "secret-missing") and "ABSENT" not in json.dumps(answer)
 
 
 async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
@@ -237,6 +243,9 @@ async def test_a_key_is_listed_and_ends(stage: RunnerStage) -> None:
     status, said = await sent(statement)
     assert (status, said["error"]["code"]) == (409, "key-known")
     assert (await sent(b"{}"))[1]["error"]["code"] == "key-statement"
+    stranger, _ = new_api_key(Ed25519Signer(b"stranger".ljust(32)), **signed)
+    status, said = await sent(stranger)
+    assert (status, said["error"]["code"]) == (402, "balance-too-low")
     assert (await stage.signed("DELETE", "/keys/x", "keys/x/revoke"))[0] == 404
 
 
