@@ -152,7 +152,8 @@ class Runners:
         """Revoke one of the owner's API keys at a runner, from now on.
 
         Raises:
-            As `keys`; CallRefused also where there is no such key.
+            NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
+            CallRefused: as `keys`, and where there is no such key.
         """
         _accepted(await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))
 

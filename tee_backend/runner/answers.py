@@ -130,7 +130,7 @@ def _status(outcome: Outcome) -> int:
 
 
 def _sentence(code: str, detail: str) -> str:
-    return f"{REASONS[code].sentence} {detail}".rstrip()
+    return f"{REASONS[code].sentence} ({detail})" if detail else REASONS[code].sentence
 
 
 def _error(code: str, detail: str) -> dict[str, Json]:

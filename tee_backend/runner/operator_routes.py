@@ -98,7 +98,9 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Js
             ):
                 said = parse_json(await answer.read(), max_bytes=_MAX_BYTES)
     except (TimeoutError, OSError, aiohttp.ClientError, InvalidJson) as error:
-        raise FolderUnusable(f"no runner answers in {folder}") from error
+        raise FolderUnusable(
+            f"no runner answers in {folder}", hint="it has to run, as the same user: sealspace runner serve"
+        ) from error
     if "error" in said:
         raise InvalidInput(str(said["error"]))
     return said

@@ -108,7 +108,7 @@ CALLS: Mapping[str, Call] = {
     "runner keys create": Call(f"{NOWHERE} --project digest --home {{home}}", status=11),
     "runner keys list": Call(f"{NOWHERE} --home {{home}}", status=11),
     "runner keys revoke": Call(f"{NOWHERE} 7 --yes --home {{home}}", status=11),
-    "runner credit": Call(f"{BACKEND} 5 --data {{folder}}"),
+    "runner credit": Call(f"{BACKEND} 5 --data {{folder}}", status=1),
     "runner verify": Call("{folder}/receipt.json"),
     "node verify": Call(NOWHERE),
     "receipts verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
