@@ -28,9 +28,7 @@ from sealspace._minting import iso_time
 from sealspace.api_keys import KEY_HEADER, ApiKey
 from sealspace.run_calls import SIGN_IN_HEADER
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
-from tee_backend.errors import KeepingError
 
-from .answers import Answer, refused
 from .calls import Calls
 from .journal import Journal
 from .kept_keys import KeptKeys
@@ -38,7 +36,7 @@ from .ledger import Account, Ledger
 from .operator_routes import OperatorSurface
 from .prices import FREE, Price
 from .reasons import RunRefused
-from .routes import RunnerSurface, not_found, respond, to_json
+from .routes import RunnerSurface, answering, not_found, respond, to_json
 from .runs import Limits
 from .sealed_rows import RowSealer
 from .service import Runner
@@ -114,29 +112,20 @@ class ApiSurface:
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
-        app.router.add_post("/call/{owner}/{project}", self._call)
-        app.router.add_get("/calls/{id}", self._answer)
-        app.router.add_post("/keys", self._add_key)
-        app.router.add_get("/keys", self._list_keys)
-        app.router.add_delete("/keys/{nonce}", self._revoke_key)
+        app.router.add_post("/call/{owner}/{project}", answering(self._call, is_api=True))
+        app.router.add_get("/calls/{id}", answering(self._answer))
+        app.router.add_post("/keys", answering(self._add_key))
+        app.router.add_get("/keys", answering(self._list_keys))
+        app.router.add_delete("/keys/{nonce}", answering(self._revoke_key))
 
     async def _call(self, request: web.Request) -> web.Response:
-        async def called() -> Answer:
-            key = await self._key(request)  # before a byte of the body is read
-            for name in _REFUSED_HEADERS:
-                if request.headers.get(name, "0") != "0":
-                    raise RunRefused("request-invalid", name)
-            stated = request.headers.get(LIMIT_HEADER)
-            async with self._surface.body(request) as body:
-                named = request.match_info
-                return await self._calls.call(key, named["owner"], named["project"], stated, body)
-
-        try:
-            return respond(await called())
-        except RunRefused as refusal:
-            return respond(refused(refusal, is_api=True))
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed"), is_api=True))
+        key = await self._key(request)  # before a byte of the body is read
+        for name in _REFUSED_HEADERS:
+            if request.headers.get(name, "0") != "0":
+                raise RunRefused("request-invalid", name)
+        stated, named = request.headers.get(LIMIT_HEADER), request.match_info
+        async with self._surface.body(request) as body:
+            return respond(await self._calls.call(key, named["owner"], named["project"], stated, body))
 
     async def _answer(self, request: web.Request) -> web.Response:
         """Answer whoever called; a job of somebody else is one that is not there."""
@@ -149,43 +138,23 @@ class ApiSurface:
                 answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
         except RunRefused:
             answer = None
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
         return not_found("There is no such call, or it is not yours.") if answer is None else respond(answer)
 
     async def _add_key(self, request: web.Request) -> web.Response:
-        try:
-            async with self._surface.body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
-                key = await self._calls.add_key(body)
-        except RunRefused as refusal:
-            return respond(refused(refusal))
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
-        return to_json(_shown(key), 201)
+        async with self._surface.body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
+            return to_json(_shown(await self._calls.add_key(body)), 201)
 
     async def _list_keys(self, request: web.Request) -> web.Response:
-        try:
-            owner = await self._signer(request, "keys")
-            keys = await self._keys.of(owner, now=self._clock.now())
-            account = await self._ledger.account(owner) or Account()
-        except RunRefused as refusal:
-            return respond(refused(refusal))
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
-        amounts = {"balance": account.balance, "reserved": account.reserved, "charged": account.charged}
-        shown = {name: str(amount) for name, amount in amounts.items()}
-        return to_json({"owner": owner, "account": shown, "keys": [_shown(key) for key in keys]}, 200)
+        owner = await self._signer(request, "keys")
+        keys = await self._keys.of(owner, now=self._clock.now())
+        account = await self._ledger.account(owner) or Account()
+        return to_json({"owner": owner, "account": account.shown, "keys": [_shown(key) for key in keys]}, 200)
 
     async def _revoke_key(self, request: web.Request) -> web.Response:
         nonce = request.match_info["nonce"][:16]
-        try:
-            owner = await self._signer(request, f"keys/{nonce}/revoke")
-            is_number = nonce.isascii() and nonce.isdigit()
-            is_there = is_number and await self._keys.revoke(owner, int(nonce))
-        except RunRefused as refusal:
-            return respond(refused(refusal))
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
+        owner = await self._signer(request, f"keys/{nonce}/revoke")
+        is_number = nonce.isascii() and nonce.isdigit()
+        is_there = is_number and await self._keys.revoke(owner, int(nonce))
         return to_json({"revoked": nonce}, 200) if is_there else not_found("You have no such API key here.")
 
     async def _key(self, request: web.Request) -> ApiKey:

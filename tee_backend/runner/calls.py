@@ -25,7 +25,7 @@ from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.project_names import ProjectId, checked_project_name, parse_project
 from tee_backend.errors import FolderDamaged, KeepingError
 
-from .answers import Answer, api_answer, pending, refused, run_answer
+from .answers import Answer, api_answer, pending, run_answer
 from .api_bodies import parse_api_body
 from .call_bodies import CallBody, parse_body
 from .call_bounds import CallBounds
@@ -97,17 +97,15 @@ class Calls:
             sign_in: what it cites; None: nothing was sent along.
             body: as it arrived.
         Returns:
-            What came of it, also where it was refused. A receipt is in it, and kept, where the caller is known.
+            What came of it, also where it was refused after that. A receipt is in it, and kept.
         Raises:
+            RunRefused: the caller is not known, or cannot pay, or the body cannot be read: no job, and no receipt.
             KeepingError: the journal cannot be used; nothing ran.
         """
-        try:
-            asked = parse_body(body)
-            job = self._runner.job(asked, await self._runner.caller(authorization, sign_in, asked.program, body))
-            budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
-            return await self._take(job, None, budget, body)
-        except RunRefused as refusal:
-            return refused(refusal)
+        asked = parse_body(body)
+        job = self._runner.job(asked, await self._runner.caller(authorization, sign_in, asked.program, body))
+        budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
+        return await self._take(job, None, budget, body)
 
     async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
         """Return the key that a caller shows (RN88, RN89).
@@ -140,17 +138,14 @@ class Calls:
         Returns, Raises:
             As `run`.
         """
-        try:
-            project = _project(owner, name)
-            if not key.calls(project):
-                raise RunRefused("key-project")
-            budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-            job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
-            _require_profile(key, job.body)
-            self._bounds.take((key.owner, key.nonce), now=self._clock.now())
-            return await self._take(job, key.nonce, budget, body)
-        except RunRefused as refusal:
-            return refused(refusal, is_api=True)
+        project = _project(owner, name)
+        if not key.calls(project):
+            raise RunRefused("key-project")
+        budget = 0 if self.price.is_free else self._budget(key, compute_limit)
+        job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
+        _require_profile(key, job.body)
+        self._bounds.take((key.owner, key.nonce), now=self._clock.now())
+        return await self._take(job, key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
         """Keep a key that its owner signed; where runs cost something, of an owner who has an account (RN91).

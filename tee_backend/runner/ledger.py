@@ -45,6 +45,11 @@ class Account:
     reserved: int = 0
     charged: int = 0
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """The amounts as answers have them."""
+        return {"balance": str(self.balance), "reserved": str(self.reserved), "charged": str(self.charged)}
+
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a runner knows of a job, without its input: also what a receipt says of one that was interrupted.

@@ -78,8 +78,7 @@ class OperatorSurface:
             return to_json({"error": str(conflict)}, 409)
         except KeepingError as error:
             return to_json({"error": error.message}, 503)
-        amounts = {"balance": account.balance, "reserved": account.reserved, "charged": account.charged}
-        return to_json({"owner": principal, **{name: str(amount) for name, amount in amounts.items()}}, 200)
+        return to_json({"owner": principal, **account.shown}, 200)
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:

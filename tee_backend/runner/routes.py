@@ -16,9 +16,10 @@ Example:
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
@@ -41,6 +42,10 @@ MOST_BODY_BYTES: Final = 256 * 1024 * 1024
 """Bodies of all calls under way together; beyond that they are answered 503."""
 
 
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
+_log = logging.getLogger(__name__)
+
+
 class RunnerSurface:
     """Answers for one runner.
 
@@ -58,23 +63,18 @@ class RunnerSurface:
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
-        app.router.add_post("/run", self._run)
-        app.router.add_get("/receipts/{job}", self._receipt)
-        app.router.add_get("/attestations/{job}", self._receipt)
+        app.router.add_post("/run", answering(self._run))
+        app.router.add_get("/receipts/{job}", answering(self._receipt))
+        app.router.add_get("/attestations/{job}", answering(self._receipt))
         app.router.add_get("/start", self._start)
         app.router.add_get("/info", self._info)
         app.router.add_get("/healthz", self._healthy)
         app.router.add_get("/readyz", self._healthy)
 
     async def _run(self, request: web.Request) -> web.Response:
-        try:
-            async with self.body(request) as body:
-                headers = request.headers
-                return respond(await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body))
-        except RunRefused as refusal:
-            return respond(refused(refusal))
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
+        async with self.body(request) as body:
+            headers = request.headers
+            return respond(await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body))
 
     @asynccontextmanager
     async def body(self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES) -> AsyncIterator[bytes]:
@@ -113,10 +113,7 @@ class RunnerSurface:
             raise RunRefused("request-invalid") from gone
 
     async def _receipt(self, request: web.Request) -> web.Response:
-        try:
-            receipt = await self._runner.receipt(request.match_info["job"][:64])
-        except KeepingError:
-            return respond(refused(RunRefused("runner-failed")))
+        receipt = await self._runner.receipt(request.match_info["job"][:64])
         if receipt is None:
             return not_found("There is no receipt of such a job.")
         return web.Response(body=receipt, content_type="application/json")
@@ -137,6 +134,26 @@ class RunnerSurface:
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return to_json({"ready": True}, 200)
+
+
+def answering(handler: Handler, *, is_api: bool = False) -> Handler:
+    """Return a handler whose refusals are answers.
+
+    Args:
+        handler: may raise RunRefused and KeepingError.
+        is_api: whether its clients are OutLayer's.
+    """
+
+    async def answered(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except RunRefused as refusal:
+            return respond(refused(refusal, is_api=is_api))
+        except KeepingError as error:
+            _log.error("a request is not answered: %s", error.message)
+            return respond(refused(RunRefused("runner-failed"), is_api=is_api))
+
+    return answered
 
 
 def respond(answer: Answer) -> web.Response:
