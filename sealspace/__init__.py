@@ -29,6 +29,7 @@ Modules:
     encryption: networks, sealing, and requests for keys.
     errors: the error tree of this package.
     escalation: what a session lacks, and the sign-in that would suffice.
+    generated_secrets: secrets that a runner makes: types, request, and grant.
     kv: values of a space.
     manifest_grants: the grants that a manifest's DID waits for.
     manifest_subset: whether what is asked for is contained in what is held.
@@ -40,6 +41,7 @@ Modules:
     portable: delegations as JSON, as other clients read and write them.
     printable: untrusted text, made fit for a terminal.
     private_files: files that only this program's user can read, written whole.
+    program_grants: grants by which a runner reads private programs.
     programs: programs that runners execute, and what their developers state about them.
     project_names: names of projects, and where their parts are stored.
     public: values of public spaces, without a session.
@@ -48,6 +50,7 @@ Modules:
     release_terms: what a node judges backends by.
     run_calls: calling a runner: the token that says who calls.
     run_grants: secrets for named programs and callers.
+    run_words: what a run grant admits, in plain words.
     runners: granting to runners.
     secrets: named texts and bytes, sealed in this process.
     session: a key, whose authority it has, and the grants that prove it.

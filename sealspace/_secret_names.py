@@ -7,6 +7,7 @@ NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from .errors import InvalidSecretName, InvalidSecretScope
 
@@ -14,6 +15,10 @@ SECRETS_SPACE = "secrets"
 VAULT_PREFIX = "vault/"
 SCOPED_PREFIX = "vault/secrets/scoped/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
+PROTECTED_PREFIX: Final = "PROTECTED_"
+"""Names of secrets that only a runner makes (RN140)."""
+PROTECTED_NETWORK: Final = "protected"
+"""Name of the owner's network that they are sealed to (RN144)."""
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _NOT_IN_SCOPE = re.compile(r"[^a-z0-9-]")
@@ -76,6 +81,20 @@ def parse_secret_label(label: str) -> SecretName:
     if secret.label != label:
         raise InvalidSecretScope(f'Invalid secret "{label}". Did you mean "{secret.label}"?')
     return secret
+
+
+def secret_at(path: str) -> SecretName | None:
+    """Return the secret whose path this is; None for a folder, and for any other path."""
+    scope, slash, name = path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
+    if not is_secret_name(name) or (slash and not is_scope(scope)):
+        return None
+    secret = SecretName(name, scope or None)
+    return secret if secret.path == path else None
+
+
+def is_protected(name: str) -> bool:
+    """Whether a name is one that only a runner makes secrets under (RN140)."""
+    return name.startswith(PROTECTED_PREFIX)
 
 
 def canonical_scope(scope: str) -> str:

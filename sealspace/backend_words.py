@@ -22,6 +22,10 @@ _MOST_NAME_CHARS: Final = 40
 _MOST_ENTRY_CHARS: Final = 160
 _MOST_SHOWN: Final = 32
 _SEPT_VE_DISABLE: Final = 28
+_RUNNER_LINES: Final = (
+    "runner         runs programs of others; a grant says which programs, for which callers, and where they may send",
+    "               the node holds it to this code; programs, callers and hosts are held by this code alone",
+)
 _ATTRIBUTE_BITS: Final = {
     0: "DEBUG",
     16: "ICSSD",
@@ -75,6 +79,7 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "url": seen.url,
         "did": seen.did,
         "name": seen.published.statement.manifest.name,
+        "isRunner": seen.is_runner,
         "composeHash": None if evidence.compose_hash is None else evidence.compose_hash.hex(),
         "appId": None if evidence.app_id is None else evidence.app_id.hex(),
         "keyProvider": evidence.key_provider,
@@ -113,6 +118,7 @@ def _facts(seen: Seen) -> list[str]:
         f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)} {_quoted(stated.manifest.app_id)}",
         f"did            {seen.did}",
         f"asks to read   {_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
+        *(_RUNNER_LINES if seen.is_runner else ()),
         f"compose hash   {compose}",
         f"app id         {'none' if evidence.app_id is None else evidence.app_id.hex()}",
         f"key provider   {evidence.key_provider or 'none'}",

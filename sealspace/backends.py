@@ -31,7 +31,7 @@ from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, GRACE_STATUSES, MAX
 from ._caller import Caller
 from ._capability import capability
 from ._refusals import refusal_of
-from ._secret_names import SECRETS_SPACE, VAULT_PREFIX, parse_secret_name
+from ._secret_names import SECRETS_SPACE, SecretName, secret_at
 from .delegations import DELEGATION_TTL_S, Delegations
 from .errors import (
     BackendAnswerInvalid,
@@ -63,6 +63,9 @@ Pin = Literal["compose", "instance"]
 
 Leniency = Literal["tcb-status", "advisories", "attributes"]
 """What the strict terms refuse and an owner may accept, each by name."""
+
+RUNNER_APP_ID: Final = "sealspace.runner"
+"""What the manifest of a runner calls it."""
 
 _KV: Final = "tinycloud.kv"
 _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
@@ -154,12 +157,17 @@ class Seen:
         return Measurements(mrtd=seen.mrtd, rtmr0=seen.rtmr0, rtmr1=seen.rtmr1, rtmr2=seen.rtmr2, rtmr3=seen.rtmr3)
 
     @property
+    def is_runner(self) -> bool:
+        """Whether it says that it executes programs of others; a grant then names those: see `Client.runners`."""
+        return self.published.statement.manifest.app_id == RUNNER_APP_ID
+
+    @property
     def wanted(self) -> tuple[WantedSecret, ...]:
         """The secrets that it asks to read."""
         return tuple(
-            WantedSecret(_label(one.path), one.path)
+            WantedSecret(secret.label, secret.path)
             for one in resolve_manifest(self.published.statement.manifest)
-            if one.service == _KV and one.space == SECRETS_SPACE and _is_secret(one.path) and KV_GET in one.actions
+            if KV_GET in one.actions and (secret := _secret_of(one)) is not None
         )
 
     @property
@@ -529,22 +537,14 @@ def _mrtd(seen: Seen) -> str:
 
 def _beyond_reading(one: ResourceRequest) -> tuple[str, ...]:
     """Return what a resource asks for, but for reading one secret."""
-    if one.space == SECRETS_SPACE and one.service == _KV and _is_secret(one.path):
+    if _secret_of(one) is not None:
         return tuple(action for action in one.actions if action != KV_GET)
     return one.actions
 
 
-def _is_secret(path: str) -> bool:
-    """Whether a path is that of one secret: a grant to a folder would reach all below it."""
-    scope, _, name = _label(path).rpartition("/")
-    try:
-        return parse_secret_name(name, scope=scope or None).path == path
-    except InvalidInput:
-        return False
-
-
-def _label(path: str) -> str:
-    return path.removeprefix(f"{VAULT_PREFIX}secrets/").removeprefix("scoped/")
+def _secret_of(one: ResourceRequest) -> SecretName | None:
+    """Return the secret that a manifest asks for; None for all else: a grant to a folder would reach all below it."""
+    return secret_at(one.path) if one.service == _KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:

@@ -88,7 +88,7 @@ class Client:
         self._delegations = Delegations(self._caller)
         self._attestation = Attestation(self._caller)
         self._backends = Backends(self._caller, self._delegations)
-        self._runners = Runners(self._caller, self._backends, self._delegations)
+        self._runners = Runners(self._caller, self._backends, self._delegations, self._encryption)
         self._receipts = Receipts(self._caller)
         self._withdrawals = Withdrawals(self._caller)
 

@@ -37,7 +37,7 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 
-from ._secret_names import SCOPED_PREFIX, SECRETS_SPACE, VAULT_PREFIX, SecretName, is_scope, is_secret_name
+from ._secret_names import PROTECTED_NETWORK, SECRETS_SPACE, SecretName, is_protected, secret_at
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .errors import InvalidInput, InvalidPortableDelegation
 from .project_names import ProjectId, checked_sha256, parse_project
@@ -236,18 +236,7 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     Does not check:
         Time, and whether it was revoked: the node does, in the reads of each run. What the policy approves: the node.
     """
-    try:
-        unverified = parse_delegation(header)
-        delegation = verify_delegation(unverified)
-    except CapabilityError as exc:
-        raise InvalidPortableDelegation("the run grant cannot be read, or its signature does not hold") from exc
-    if delegation.parents or delegation.audience != runner:  # RN41
-        raise InvalidPortableDelegation(
-            "a run grant is signed by the owner itself, rests on no other delegation, and is for this runner's DID",
-            hint=f"the owner signs it with wallet or key, to {runner}",
-        )
-    if delegation.expires_at is None:
-        raise InvalidPortableDelegation("a run grant has an end")
+    unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _granted(delegation)
     statement = _statement_of(unverified)
     try:
@@ -263,8 +252,34 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
         network=network,
         statement=statement,
         policies=policies,
-        expires_at=delegation.expires_at,
+        expires_at=expires_at,
     )
+
+
+def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
+    """Verify what an owner itself granted to a runner: about its own, without parents, and with an end (RN41).
+
+    Returns:
+        The delegation before and after its verification, and its end, epoch seconds.
+    Raises:
+        InvalidPortableDelegation: it is something else.
+    """
+    try:
+        unverified = parse_delegation(header)
+        delegation = verify_delegation(unverified)
+    except CapabilityError as exc:
+        raise InvalidPortableDelegation("the grant cannot be read, or its signature does not hold") from exc
+    if delegation.parents or delegation.audience != runner:  # RN41
+        raise InvalidPortableDelegation(
+            "a run grant is signed by the owner itself, rests on no other delegation, and is for this runner's DID",
+            hint=f"the owner signs it with wallet or key, to {runner}",
+        )
+    if delegation.expires_at is None:
+        raise InvalidPortableDelegation("a run grant has an end")
+    own = (same_principal(root_of(one.resource) or "", delegation.delegator) for one in delegation.capabilities)
+    if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
+        raise InvalidPortableDelegation("a run grant is about what its signer owns, without conditions of paths")
+    return unverified, delegation, delegation.expires_at
 
 
 def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
@@ -272,30 +287,33 @@ def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
-        if not same_principal(root_of(one.resource) or "", delegation.delegator) or one.caveats:
-            raise InvalidPortableDelegation("a run grant is about what its signer owns, without conditions of paths")
         network = network_of(one.resource)
         if one.ability == KV_GET and isinstance(one.resource, SpaceResource):
-            secrets.append(_secret_of(one.resource))
+            secrets.append(listed_secret(one.resource))
         elif one.ability == DECRYPT and network is not None:
             networks.append(network)
         else:
             raise InvalidPortableDelegation(f"a run grant holds {KV_GET} on secrets and {DECRYPT}, not {one.ability}")
     if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
         raise InvalidPortableDelegation(f"a run grant names 1 to {MAX_SECRETS} secrets, and one network")
+    # RN146: on another network whoever may open the owner's other secrets would open these too.
+    if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
+        raise InvalidPortableDelegation(
+            f"the network {PROTECTED_NETWORK} is for PROTECTED_ secrets, and for no others",
+            hint="grant them apart from others",
+        )
     return tuple(secrets), networks[0]
 
 
-def _secret_of(resource: SpaceResource) -> SecretName:
-    """Return the secret at a resource: a grant on a folder would reach names that are added later."""
-    path = resource.path or ""
-    scope, _, name = path.removeprefix(SCOPED_PREFIX).rpartition("/")
-    if not path.startswith(SCOPED_PREFIX):
-        scope, name = "", path.removeprefix(f"{VAULT_PREFIX}secrets/")
-    is_named = is_secret_name(name) and (is_scope(scope) if path.startswith(SCOPED_PREFIX) else True)
-    secret = SecretName(name, scope or None)
-    is_whole = resource.text == f"{resource.space.text}/kv/{secret.path}"  # without query and fragment
-    if resource.space.name != SECRETS_SPACE or not is_named or not is_whole:
+def listed_secret(resource: SpaceResource) -> SecretName:
+    """Return the secret at a resource: a grant on a folder would reach names that are added later.
+
+    Raises:
+        InvalidPortableDelegation: it is that of no one secret.
+    """
+    secret = secret_at(resource.path or "")
+    is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"  # without query
+    if secret is None or resource.space.name != SECRETS_SPACE or not is_whole:
         raise InvalidPortableDelegation("a run grant lists secrets one by one: vault/secrets/NAME")
     return secret
 

@@ -12,26 +12,50 @@ Example:
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json, parse_json
+from capabilities.tokens import Capability
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.policy import Policy
 
 from ._caller import Caller
 from ._capability import capability
-from ._secret_names import SECRETS_SPACE, parse_secret_label
+from ._secret_names import (
+    PROTECTED_NETWORK,
+    SECRETS_SPACE,
+    SecretName,
+    canonical_scope,
+    is_protected,
+    is_secret_name,
+    parse_secret_label,
+)
 from .api_keys import KEY_HEADER, Credential, new_api_key, parse_credential
-from .backends import LOOK_TTL_S, Backends, Leniency, Pin, Seen, ask_backend, policy_for
+from .backends import LOOK_TTL_S, Backends, Leniency, Pin, Seen, ask_backend, hand_over, policy_for
 from .delegations import DELEGATION_TTL_S, Delegations
-from .errors import BackendAnswerInvalid, BackendNotAcceptable, CallRefused, InvalidInput
+from .encryption import Encryption
+from .errors import (
+    BackendAnswerInvalid,
+    BackendNotAcceptable,
+    CallRefused,
+    InvalidInput,
+    NetworkNotFound,
+    NotGranted,
+)
+from .generated_secrets import GENERATE, generation_body, read_generation_grant
 from .portable import PortableDelegation
+from .printable import printable
+from .program_grants import project_resource, read_program_grant
 from .project_names import ProjectId
-from .run_calls import call_headers
+from .run_calls import call_headers, call_right
 from .run_grants import MAX_SECRETS, RunStatement, read_run_grant
-from .session import Session, network_of_owner, space_of
+from .session import DEFAULT_NETWORK, Session, network_of_owner, space_of
 from .transport import Answer, Request, TransportSettings
 from .wallets import AnyWallet, wallet_of
 
@@ -41,13 +65,39 @@ CALL_TIMEOUT_S: Final = 300.0
 KEY_TTL_S: Final = 30 * 86_400.0
 
 
+GENERATION_GRANT_TTL_S: Final = 600.0
+"""How long a runner may write the secrets that it is to make."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a runner answers of secrets that it was to make, untrusted; made by `Runners.generate`.
+
+    Attributes:
+        generated: names of those that it made.
+        existing: names of those that were there, and are as they were.
+        statement: signed with its receipt key; None where it refused.
+        authorization: the token of the request, which the statement names.
+        code: why it failed or refused; None: it did neither.
+        message: what it says about that.
+    """
+
+    generated: tuple[str, ...]
+    existing: tuple[str, ...]
+    statement: bytes | None = field(repr=False)
+    authorization: str = field(repr=False)
+    code: str | None
+    message: str
+
+
 class Runners:
     """Granting to runners; made by `Client.runners`."""
 
-    def __init__(self, caller: Caller, backends: Backends, delegations: Delegations) -> None:
+    def __init__(self, caller: Caller, backends: Backends, delegations: Delegations, encryption: Encryption) -> None:
         self._caller = caller
         self._backends = backends
         self._delegations = delegations
+        self._encryption = encryption
 
     async def grant(
         self,
@@ -64,7 +114,8 @@ class Runners:
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a new grant.
+            secrets: labels, `NAME` or `scope/NAME`, at most 32; a name that is added later needs a new grant. Generated
+                ones, `PROTECTED_…`, are granted apart from others: they are of another network.
             run: programs, callers, hosts and limits; the runner enforces them, the node does not.
             ttl_s: lifetime in seconds.
             accept: what may deviate from the strict terms; see `policy_for`.
@@ -78,24 +129,133 @@ class Runners:
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
-        if not same_principal(session.did if wallet is None else wallet_of(wallet).did, session.owner):
-            raise InvalidInput("a run grant is signed by the owner itself", hint="pass the owner's wallet")
-        if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
-            raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
-        paths = [parse_secret_label(label).path for label in dict.fromkeys(secrets)]
-        if not 1 <= len(paths) <= MAX_SECRETS:
+        self._require_grantable(seen, wallet)
+        named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
+        if not 1 <= len(named) <= MAX_SECRETS:
             raise InvalidInput(f"a run grant names 1 to {MAX_SECRETS} secrets")
-        space = space_of(session.owner, SECRETS_SPACE)
-        resources = [f"{space.text}/kv/{path}" for path in paths]
+        network = network_of_owner(session.owner, network_name(named))
+        resources = _resources(session, named)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
         wanted = [capability(resource, KV_GET) for resource in resources]
-        wanted.append(capability(network_of_owner(session.owner).text, DECRYPT))
+        wanted.append(capability(network.text, DECRYPT))
         portable = await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, policy=policy, run=run, wallet=wallet
         )
         read_run_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
         return portable
+
+    async def generate(
+        self,
+        seen: Seen,
+        wanted: Mapping[str, str],
+        *,
+        scope: str | None = None,
+        accept: Sequence[Leniency] = (),
+        pin: Pin = "compose",
+        wallet: AnyWallet | None = None,
+    ) -> Generation:
+        """Have secrets made by the runner that was seen: nobody sees their values, and the owner may grant them.
+
+        The owner's network `protected` is made where it is missing, with a policy by which nobody opens anything in
+        person. The runner gets a grant for ten minutes to write exactly these secrets, and writes none that is there.
+
+        Args:
+            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            wanted: name to type, 1 to 16; see `generated_secrets.checked_generation_type`.
+            scope: None for global secrets.
+            accept: what may deviate from the strict terms; see `policy_for`.
+            pin: see `policy_for`.
+            wallet: the owner's; None: the session's key is the owner itself.
+        Returns:
+            What the runner states. Where it failed on the way, some were made.
+        Raises:
+            InvalidInput: a name, a type, their number, or the signer is not the owner itself; or the network
+                `protected` is one that people may open secrets of.
+            BackendNotAcceptable: the node would refuse what was seen, or it was seen too long ago.
+            GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `hand_over`.
+            NodeRefused, TransportError: as each says.
+        Does not check:
+            Which code answered: `tee_backend.runner.generated_secrets.verify_generated` does, by the statement.
+        """
+        session = self._caller.session
+        canonical = None if scope is None else canonical_scope(scope)
+        body = generation_body(session.owner, canonical, wanted)  # before anything is asked
+        self._require_grantable(seen, wallet)
+        policy_for(seen, accept=accept, pin=pin, ttl_s=GENERATION_GRANT_TTL_S)  # no other code than is acceptable
+        await self._ensure_protected(wallet)
+        named = [SecretName(name, canonical) for name in wanted]
+        granted = [capability(resource, KV_PUT) for resource in _resources(session, named)]
+        portable = await self._delegations.delegate(seen.did, granted, ttl_s=GENERATION_GRANT_TTL_S, wallet=wallet)
+        read_generation_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
+        await hand_over(seen.url, portable)
+        space = session.space or space_of(session.owner, "default")
+        await self._ensure_rights(wallet, [call_right(space.text)])
+        data = json.dumps(body).encode()
+        now, entropy = self._caller.clock.now(), self._caller.entropy
+        headers = call_headers(
+            self._caller.session, runner=seen.did, program=GENERATE, body=data, now=now, entropy=entropy
+        )
+        answer = await _posted(seen.url, "/secrets/generate", headers, data)
+        return _generation(answer, authorization=headers["Authorization"])
+
+    async def share_project(
+        self, seen: Seen, name: str, *, ttl_s: float = DELEGATION_TTL_S, wallet: AnyWallet | None = None
+    ) -> PortableDelegation:
+        """Let the runner that was seen read a private project of the owner's (RN152).
+
+        Args:
+            seen: from `Backends.look`, at most LOOK_TTL_S ago.
+            name: of the project, in the space `projects`.
+            ttl_s: lifetime in seconds.
+            wallet: the owner's; None: the session's key is the owner itself.
+        Returns:
+            The grant, registered at the node; `backends.hand_over` takes it to the runner.
+        Raises:
+            InvalidInput, BackendNotAcceptable, NodeRefused, TransportError: as `grant`.
+        Does not check:
+            Which code reads: the node holds reads of values to a DID, and not to code.
+        """
+        self._require_grantable(seen, wallet)
+        wanted = [capability(project_resource(self._caller.session.owner, name), KV_GET)]
+        portable = await self._delegations.delegate(seen.did, wanted, ttl_s=ttl_s, wallet=wallet)
+        read_program_grant(portable.header, runner=seen.did)  # what a runner would refuse is not handed on
+        return portable
+
+    def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
+        """Refuse signers that no runner believes (RN41), and what was seen too long ago."""
+        session = self._caller.session
+        if not same_principal(session.did if wallet is None else wallet_of(wallet).did, session.owner):
+            raise InvalidInput("a run grant is signed by the owner itself", hint="pass the owner's wallet")
+        if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
+            raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
+
+    async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
+        """Have the owner's network for generated secrets, which nobody opens in person (RN144)."""
+        network = self._encryption.network(PROTECTED_NETWORK)
+        try:
+            await self._encryption.descriptor(network)
+        except NetworkNotFound:
+            await self._ensure_rights(wallet, [capability(network.text, NETWORK_CREATE)])
+        await self._encryption.ensure_network(PROTECTED_NETWORK)  # a revoked one is refused
+        await self._ensure_rights(wallet, [capability(network.text, SET_POLICY)])
+        stated = await self._encryption.policy(network)
+        if stated is None:
+            await self._encryption.set_policy(network, Policy(in_person=False))
+        elif stated.in_person:
+            raise InvalidInput(
+                f"the policy of your network {PROTECTED_NETWORK} lets people open its secrets",
+                hint=f'state "inPerson": false in it: sealspace network policy {PROTECTED_NETWORK} --set FILE',
+            )
+
+    async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:
+        """Have the wallet give the session rights that it does not hold, for an hour."""
+        try:
+            self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
+        except NotGranted:
+            if wallet is None:
+                raise
+            await self._delegations.add_right(wallet, wanted)
 
     async def create_key(
         self,
@@ -165,6 +325,51 @@ class Runners:
         return await ask_backend(url, Request(method, path, headers=headers))
 
 
+def network_name(named: Sequence[SecretName]) -> str:
+    """Return the name of the network of secrets that are granted together (RN146).
+
+    Raises:
+        InvalidInput: they are of two.
+    """
+    kinds = {is_protected(one.name) for one in named}
+    if len(kinds) > 1:
+        raise InvalidInput(
+            "PROTECTED_ secrets are of another network than others: one grant is not for both",
+            hint="grant them apart, to the same program: a run has the secrets of all its grants",
+        )
+    return PROTECTED_NETWORK if kinds == {True} else DEFAULT_NETWORK
+
+
+def _resources(session: Session, named: Sequence[SecretName]) -> list[str]:
+    space = space_of(session.owner, SECRETS_SPACE)
+    return [f"{space.text}/kv/{one.path}" for one in named]
+
+
+def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation:
+    error = answer.get("error")
+    try:
+        statement = canonical_bytes(answer["statement"]) if "statement" in answer else None
+    except InvalidCanonicalJson as exc:
+        raise BackendAnswerInvalid("the runner's statement is not what a runner writes") from exc
+    shown = error if isinstance(error, dict) else {}
+    said = " ".join(str(shown.get(one, "")) for one in ("message", "detail")).strip()
+    return Generation(
+        generated=_names(answer, "generated"),
+        existing=_names(answer, "existing"),
+        statement=statement,
+        authorization=authorization,
+        code=None if error is None else printable(str(shown.get("code"))),
+        message=printable(said),
+    )
+
+
+def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
+    names = answer.get(member)
+    if not isinstance(names, list) or not all(isinstance(one, str) and is_secret_name(one) for one in names):
+        raise BackendAnswerInvalid("the runner's answer names no secrets")
+    return tuple(map(str, names))
+
+
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
     """Have a runner run a program, in the name of a session's owner.
 
@@ -189,8 +394,12 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
     data = json.dumps(dict(body)).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     headers = call_headers(session, runner=runner, program=program, body=data, now=now, entropy=entropy)
-    headers["Content-Type"] = "application/json"
-    request = Request("POST", "/run", headers=headers, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
+    return await _posted(url, "/run", headers, data)
+
+
+async def _posted(url: str, path: str, headers: Mapping[str, str], data: bytes) -> dict[str, Json]:
+    stated = {**headers, "Content-Type": "application/json"}
+    request = Request("POST", path, headers=stated, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
     answer = await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))
     return _object(answer.body)
 

@@ -28,8 +28,8 @@ from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
-from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import parse_json
+from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
+from capabilities.strict_json import Json, parse_json
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 
@@ -37,19 +37,25 @@ from ._caller import Caller
 from ._capability import capability, space_capability
 from ._minting import iso_time
 from ._secret_names import (
+    PROTECTED_NETWORK,
+    PROTECTED_PREFIX,
     SCOPED_PREFIX,
     SECRETS_SPACE,
     VAULT_PREFIX,
     SecretName,
     canonical_scope,
+    is_protected,
     is_scope,
     is_secret_name,
     list_prefix,
+    parse_secret_label,
     parse_secret_name,
+    secret_at,
 )
 from .encryption import Encryption, ReceiverKey, envelope_bytes
 from .errors import (
     InvalidEnvelope,
+    InvalidSecretName,
     InvalidSecretPayload,
     InvalidSecretValue,
     NotFound,
@@ -61,15 +67,21 @@ from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, network_of_owner
 
 __all__ = [
+    "PROTECTED_NETWORK",
+    "PROTECTED_PREFIX",
     "SECRETS_SPACE",
     "VAULT_PREFIX",
+    "Generated",
     "Secret",
     "SecretName",
     "Secrets",
     "canonical_scope",
+    "is_protected",
     "is_secret_name",
     "list_prefix",
+    "parse_secret_label",
     "parse_secret_name",
+    "secret_at",
 ]
 
 MAX_SECRET_BYTES: Final = 1024 * 1024
@@ -90,6 +102,21 @@ _VAULT_METADATA: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """What the plaintext of a generated secret says beside its value (EN26); only its runner can judge the tag.
+
+    Attributes:
+        type: what was drawn: `hex32`, `password:64`.
+        at: RFC 3339 text.
+        tag: of 32 bytes.
+    """
+
+    type: str
+    at: str
+    tag: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Secret:
     """An opened secret.
 
@@ -98,12 +125,14 @@ class Secret:
         created_at: RFC 3339 text as the writer stated it; writers do not keep it over a second put.
         updated_at: RFC 3339 text as the writer stated it.
         etag: version of the stored envelope: what `if_match` of `Secrets.put` takes.
+        generated: what a runner that made it says; None: nothing, or nothing that can be read.
     """
 
     value: str | bytes = field(repr=False)
     created_at: str
     updated_at: str
     etag: str
+    generated: Generated | None = None
 
 
 class Secrets:
@@ -162,12 +191,30 @@ class Secrets:
                 `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
-        secret = parse_secret_name(name, scope=scope)
+        secret = _by_hand(name, scope)
         payload = self._payload(value)
         with self._about(secret):
             sealed = await self._sealed(secret, payload)
             # Stored without a content type of JSON's: other clients write the envelope as a plain text.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
+
+    async def put_generated(self, name: str, value: str, generated: Generated, *, scope: str | None = None) -> str:
+        """Seal and store a secret that a runner made, only if there is none of its name now (RN145).
+
+        Args:
+            name: begins with `PROTECTED_`.
+            value: a text.
+            generated: what is said of it; a tag that does not hold makes a secret that no runner delivers.
+            scope: None for a global secret.
+        Returns:
+            The version of the stored envelope.
+        Raises:
+            SealspaceError: as `put`.
+        """
+        secret = parse_secret_name(name, scope=scope)
+        payload = self._payload(value, generated)
+        with self._about(secret):
+            return await self._kv.put(secret.path, await self._sealed(secret, payload), if_absent=True)
 
     async def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
         """Seal and store several secrets of one scope, up to 250 in one commit: all of those or none.
@@ -176,7 +223,7 @@ class Secrets:
             As `put`: of one of them, before anything is sent; or nothing was written.
             BatchIncomplete: some commits were done, and then one failed; it says which paths are written.
         """
-        payloads = {parse_secret_name(name, scope=scope): self._payload(value) for name, value in values.items()}
+        payloads = {_by_hand(name, scope): self._payload(value) for name, value in values.items()}
         await self._kv.put_many({secret.path: await self._sealed(secret, body) for secret, body in payloads.items()})
 
     async def get(self, name: str, *, scope: str | None = None, receiver: ReceiverKey | None = None) -> str | bytes:
@@ -358,15 +405,19 @@ class Secrets:
     def _label(self, secret: SecretName) -> bytes:
         return f"tinycloud.vault:{self._space.text}:{secret.vault_key}".encode()
 
-    def _payload(self, value: object) -> bytes:
+    def _payload(self, value: object, generated: Generated | None = None) -> bytes:
         """Return the plaintext (EN26); nothing of what is refused is in the InvalidSecretValue."""
         now = iso_time(self._caller.clock.now())
+        payload: dict[str, Json]
         if isinstance(value, str):
             payload = {"value": value, "createdAt": now, "updatedAt": now}
         elif isinstance(value, bytes | bytearray | memoryview):
             payload = {"value": encode_standard(bytes(value)), "encoding": _BASE64, "createdAt": now, "updatedAt": now}
         else:
             raise InvalidSecretValue(f"a value of type {type(value).__name__} is no secret; nothing was sent")
+        if generated is not None:
+            stated: dict[str, Json] = {"type": generated.type, "at": generated.at, "tag": encode_url(generated.tag)}
+            payload["generated"] = stated
         try:
             encoded = msgspec.json.encode(payload)
         except ValueError:
@@ -377,6 +428,17 @@ class Secrets:
                 hint="keep a key in the secret, and the data as a value",
             )
         return encoded
+
+
+def _by_hand(name: str, scope: str | None) -> SecretName:
+    """Return the name of a secret that a person or a program gives a value; a runner alone makes the others (RN140)."""
+    secret = parse_secret_name(name, scope=scope)
+    if is_protected(secret.name):
+        raise InvalidSecretName(
+            f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner makes such secrets",
+            hint="have one made: sealspace runner generate URL NAME; or choose another name",
+        )
+    return secret
 
 
 def read_payload(plaintext: bytes, etag: str) -> Secret:
@@ -390,8 +452,17 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
     if not (isinstance(value, str) and isinstance(created_at, str) and isinstance(updated_at, str)):
         raise InvalidSecretPayload("the secret's plaintext lacks a member")
     if "encoding" not in payload:
-        return Secret(value, created_at, updated_at, etag)
+        return Secret(value, created_at, updated_at, etag, _generated(payload.get("generated")))
     data = decode_standard(value) if payload["encoding"] == _BASE64 else None
     if data is None:  # to give the text out instead would pass changed bytes for a value
         raise InvalidSecretPayload("the secret's bytes are in an encoding that this client does not know, or damaged")
     return Secret(data, created_at, updated_at, etag)
+
+
+def _generated(value: Json) -> Generated | None:
+    if not isinstance(value, dict):
+        return None
+    kind, at, tag = value.get("type"), value.get("at"), decode_url(value.get("tag"))
+    if not isinstance(kind, str) or not isinstance(at, str) or tag is None:
+        return None
+    return Generated(kind, at, tag)

@@ -48,7 +48,7 @@ from typing import Final, Self
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
-from capabilities.resources import NetworkId, parse_network_id
+from capabilities.resources import NetworkId, network_of, parse_network_id
 from capabilities.tokens import Capability
 from sealspace.attestation import Attested
 from sealspace.client import Client
@@ -64,6 +64,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.portable import PortableDelegation
+from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
 from sealspace.session import Grant, key_session
 from tee_backend.attestation.report_data import report_data
 from tee_backend.backend_key import backend_seed
@@ -220,7 +221,26 @@ class Backend:
         if not portables:
             raise InvalidPortableDelegation("there is no grant to take up", hint="pass at least one")
         new = [self._client.delegations.read(one) for one in portables]
-        networks = [self._network_of(one.owner) for one in portables]
+        networks = [self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)]
+        await self._take_up(portables, new, networks)
+        standing = self._attestation
+        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
+            return standing
+        return await self.attest(networks[0])
+
+    async def hold(self, *portables: PortableDelegation) -> None:
+        """Use grants that release no key from now on, as to write values: nothing is attested for them.
+
+        Args:
+            portables: all or none is held.
+        Raises:
+            InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as `take_up`.
+        """
+        await self._take_up(portables, [self._client.delegations.read(one) for one in portables], ())
+
+    async def _take_up(
+        self, portables: Sequence[PortableDelegation], new: Sequence[Grant], networks: Sequence[NetworkId]
+    ) -> None:
         async with self._taking_up:  # what fails is taken back, and nothing of another call's with it
             self._require_usable(new, networks)  # before the request to the node: AT54
             before = self._client.session.grants
@@ -232,10 +252,6 @@ class Backend:
             except BaseException:
                 self._take_back(new, before)
                 raise
-        standing = self._attestation
-        if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
-            return standing
-        return await self.attest(networks[0])
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
         """Refuse grants for another DID, above the bound, or that do not confirm the owners stated beside them."""
@@ -324,7 +340,11 @@ class Backend:
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
     ) -> str | bytes:
-        """Read and open a secret that an owner granted to this backend.
+        """Read and open a secret that an owner granted to this backend; as `open_secret`, its value alone."""
+        return (await self.open_secret(owner, name, scope=scope, by=by)).value
+
+    async def open_secret(self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None) -> Secret:
+        """Read and open a secret that an owner granted to this backend, with what is said of it.
 
         Evidence that is about to end is renewed first, and once where the node lost it or finds it too old. After a
         restart with kept grants there is none, and the backend attests. A backend without a folder that did not attest
@@ -345,20 +365,21 @@ class Backend:
         client = self._client if by is None else self._citing(by)
         secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
-        decrypt = allow(self._network_of(owner).text, DECRYPT)
-        standing, is_new = await self._evidence_for(owner, refused=None), False
+        network = self._network_of(owner) if by is None else self._network_in(by, owner)
+        decrypt = allow(network.text, DECRYPT)
+        standing, is_new = await self._evidence_for(network, refused=None), False
         passed: set[str] = set()
         while True:
             by_get, by_decrypt = (self._cited(client, one) for one in (get, decrypt))
             try:
                 receiver = None if standing is None else standing.receiver
-                value = await secrets.get(name, scope=scope, receiver=receiver)
+                secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
                 # Another read may have attested while this one was on its way, with the receiver key from before.
                 is_outdated = standing is not self._attestation
                 if standing is not None and not is_new and (is_outdated or _wants_new_evidence(refusal)):
-                    standing, is_new = await self._evidence_for(owner, refused=standing), True
+                    standing, is_new = await self._evidence_for(network, refused=standing), True
                 elif not await self._passes_on(decrypt, by_decrypt, refusal, passed) or by is not None:
                     if isinstance(refusal, DelegationRevoked):
                         raise refusal from denial
@@ -367,12 +388,59 @@ class Backend:
                 if not await self._passes_on(get, by_get, refusal, passed) or by is not None:
                     raise
             else:
-                for pin in client.session.pins:
-                    self._client.use(self._client.session.with_pin(pin))
+                self._pin_as(client)
                 await self._note_read((*by_get, *by_decrypt))
-                return value
+                return secret
 
-    async def _evidence_for(self, owner: str, *, refused: Attestation | None) -> Attestation | None:
+    async def put_generated(
+        self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
+    ) -> str:
+        """Seal a secret that was made here to the owner's network `protected`, and write it where nothing is.
+
+        Args:
+            owner: the owner's DID.
+            secret: where it is written.
+            value: a text.
+            generated: what is said of it.
+            by: the only grant to cite.
+        Returns:
+            The version of what was written.
+        Raises:
+            SealspaceError: as `Secrets.put_generated`.
+        """
+        client = self._citing(by)
+        secrets = client.secrets(owner, network=PROTECTED_NETWORK)
+        version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
+        self._pin_as(client)
+        return version
+
+    async def read_value(self, space: str, key: str, *, by: Grant, max_bytes: int) -> bytes:
+        """Read a value that somebody granted to this backend.
+
+        Args:
+            space: full id.
+            key: of the value.
+            by: the only grant to cite.
+            max_bytes: a longer one is refused.
+        Raises:
+            SealspaceError: as `Kv.get`.
+        """
+        client = self._citing(by)
+        try:
+            value = await client.kv(space).get(key, max_bytes=max_bytes)
+        except DelegationRevoked:
+            self._held.was_revoked((by.cid,))
+            await self._store_marks()
+            raise
+        await self._note_read((by.cid,))
+        return value.body
+
+    def _pin_as(self, client: Client) -> None:
+        """Pin the keys of networks that another client of this backend has met."""
+        for pin in client.session.pins:
+            self._client.use(self._client.session.with_pin(pin))
+
+    async def _evidence_for(self, network: NetworkId, *, refused: Attestation | None) -> Attestation | None:
         """Return evidence to read with; readers side by side need it together, and one of them attests for all.
 
         `refused` is evidence that the node refuses for want of newer one; None: the current one may serve.
@@ -381,14 +449,20 @@ class Backend:
             standing = self._attestation
             try:
                 if standing is None:
-                    return None if self._folder is None else await self._attest_by_any(self._network_of(owner))
+                    return None if self._folder is None else await self._attest_by_any(network)
                 is_ending = standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S
-                return await self._renew(standing, owner) if is_ending or standing is refused else standing
+                return await self._renew(standing, network) if is_ending or standing is refused else standing
             except Unauthorized:
                 return standing  # no grant lets it attest any more: the answer to the read says why
 
     def _network_of(self, owner: str) -> NetworkId:
         return self._client.encryption.network(owner=owner)
+
+    def _network_in(self, grant: Grant, owner: str) -> NetworkId:
+        """Return the owner's network that a grant opens; the default one where it opens none."""
+        opened = (network_of(one.resource) for one in grant.capabilities if one.ability == DECRYPT)
+        own = (one for one in opened if one is not None and same_principal(one.owner, owner))
+        return next(own, None) or self._network_of(owner)
 
     async def _note_read(self, cids: Sequence[str]) -> None:
         """Note what served: it gives way to no other grant, after a restart either."""
@@ -435,12 +509,12 @@ class Backend:
             await self._store_marks()
         return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
 
-    async def _renew(self, standing: Attestation, owner: str) -> Attestation:
+    async def _renew(self, standing: Attestation, network: NetworkId) -> Attestation:
         """Attest anew under a grant of the secret's owner: the last grant taken up may have been revoked (AT54)."""
         try:
-            return await self._attest_by_any(self._network_of(owner))
+            return await self._attest_by_any(network)
         except NotGranted:
-            if same_principal(standing.network.owner, owner):
+            if same_principal(standing.network.owner, network.owner):
                 raise
             return await self.attest(standing.network)
 

@@ -132,6 +132,7 @@ backend = LazyGroup(
 _PROJECT: Final[Table] = {
     "publish": Row("node.cli.owner.project", "publish", "Publish a program, and have runners run it."),
     "activate": Row("node.cli.owner.project", "activate", "Have runners run another version."),
+    "share": Row("node.cli.owner.project_share", "share", "Let a runner read a private program.", "verify"),
     "list": Row("node.cli.owner.project", "list_", "Print the projects of a developer."),
     "show": Row("node.cli.owner.project", "show", "Show the versions of a project, and what it wants."),
 }
@@ -148,6 +149,9 @@ _RUNNER: Final[Table] = {
     ),
     "grant": Row(
         "node.cli.owner.runner_grant", "grant", "Grant secrets to a runner, for named programs and callers.", "verify"
+    ),
+    "generate": Row(
+        "node.cli.owner.runner_generate", "generate", "Have a runner make secrets whose values nobody sees.", "verify"
     ),
     "list": Row("node.cli.owner.runner_list", "list_", "Show the run grants that were made from here."),
     "revoke": Row("node.cli.owner.backend_end", "revoke", "End the grants to a runner; it may be granted to again."),

@@ -14,7 +14,7 @@ from capabilities.strict_json import Json
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput
 from sealspace.portable import GrantedResource, PortableDelegation, described
-from sealspace.secrets import SECRETS_SPACE
+from sealspace.secrets import SECRETS_SPACE, secret_at
 
 _SECRETS: Final = "vault/secrets/"
 _WORDS: Final = {"del": "delete", "metadata": "head"}  # as the commands are called
@@ -64,22 +64,22 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     if right.service == "space":
         return f"spaces{whose}"
     if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
-        label = secret_label(right.path)
-        return f"the secret {label}{whose}" if label else f"every secret below {right.path}{whose}"
+        secret = secret_at(right.path)
+        return f"the secret {secret.label}{whose}" if secret is not None else f"every secret below {right.path}{whose}"
     where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
     service = "" if right.service == "kv" else f" ({right.service})"
     return f"{where} in the space {space.name}{whose}{service}"
 
 
-def secret_label(path: str) -> str | None:
-    """Return `NAME` or `scope/NAME` for the path of one secret; None for any other path."""
-    label = path.removeprefix(_SECRETS).removeprefix("scoped/")
-    return label if path.startswith(_SECRETS) and label and not label.endswith("/") else None
-
-
 def granted_labels(portable: PortableDelegation) -> list[str]:
     """Return the labels of the secrets that a grant names, and the paths of other values."""
-    return [secret_label(one.path) or one.path for one in portable.resources if one.service == "kv"]
+    return [label_at(one.path) for one in portable.resources if one.service == "kv"]
+
+
+def label_at(path: str) -> str:
+    """Return the label of the secret at a path, `NAME` or `scope/NAME`; any other path as it is."""
+    secret = secret_at(path)
+    return path if secret is None else secret.label
 
 
 def _whose(owner: str, by: str) -> str:

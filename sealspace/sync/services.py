@@ -67,6 +67,7 @@ class Secrets(Bridged[secrets.Secrets]):
 
     resource = passed(secrets.Secrets.resource)
     put = called(secrets.Secrets.put)
+    put_generated = called(secrets.Secrets.put_generated)
     put_many = called(secrets.Secrets.put_many)
     get = called(secrets.Secrets.get)
     get_text = called(secrets.Secrets.get_text)
@@ -157,6 +158,8 @@ class Runners(Bridged[runners.Runners]):
     """Granting to runners; made by `Client.runners`. As `sealspace.runners.Runners`."""
 
     grant = called(runners.Runners.grant)
+    generate = called(runners.Runners.generate)
+    share_project = called(runners.Runners.share_project)
     create_key = called(runners.Runners.create_key)
     keys = called(runners.Runners.keys)
     revoke_key = called(runners.Runners.revoke_key)

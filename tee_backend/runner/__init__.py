@@ -9,11 +9,14 @@ Modules:
     calls: from the door to the answer; who pays, now or later, and what a crash leaves.
     environment: the environment variables of a run, and the names that no secret may have.
     executor: running programs; where to begin. Needs the extra `runner`.
+    generate_routes: the route by which owners have secrets made.
+    generated_secrets: secrets that are made here.
     journal: what is remembered over a restart: used tokens, versions, receipts.
     kept_keys: API keys that owners made.
     ledger: accounts and jobs.
     operator_routes: what the operator asks, on a socket in the runner's folder.
     prices: what a run costs.
+    private_programs: programs that developers granted to this runner alone.
     published_programs: finding programs at the node.
     reasons: every reason for which a run fails, with its stable code.
     routes: the HTTP surface.
@@ -21,6 +24,7 @@ Modules:
     runs: what a run is asked to do, and what came of it.
     sealed_rows: rows of the journal that the host cannot edit or move.
     secret_choice: which grant each secret of a run is read by.
+    secret_tags: the tags of secrets that were made here.
     service: one runner: who calls, and from a job to its receipt.
     start: the receipt key of a runner, and the quote that names it.
 

@@ -29,6 +29,9 @@ _STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "key-in-clear": 403,
         "key-project": 403,
         "key-profile": 403,
+        "generation-not-granted": 403,
+        "secret-not-generated": 403,
+        "network-unknown": 409,
         "access-denied": 403,
         "access-unknown": 403,
         "secrets-not-granted": 403,
@@ -123,6 +126,11 @@ def refused(refusal: RunRefused, *, is_api: bool = False) -> Answer:
         else {"status": "refused", "error": _error(code, detail)}
     )
     return Answer(_STATUS.get(code, 400), json.dumps(value).encode())
+
+
+def status_of(code: str) -> int:
+    """Return the status of HTTP for a reason for which nothing ran."""
+    return _STATUS.get(code, 400)
 
 
 def _status(outcome: Outcome) -> int:

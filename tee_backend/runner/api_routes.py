@@ -58,7 +58,7 @@ async def mounted(
     limits: Limits,
     price: Price = FREE,
     workers: int = 2,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[RunnerSurface]:
     """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
 
     Args:
@@ -78,7 +78,7 @@ async def mounted(
         surface = RunnerSurface(runner, limits, calls)
         surface.mount(app)
         ApiSurface(surface, runner, calls, keys, ledger).mount(app)
-        yield
+        yield surface
 
 
 class ApiSurface:

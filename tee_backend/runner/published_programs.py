@@ -1,4 +1,6 @@
-"""Finding programs at the node: what developers published in the space `public`, as it stands now (RN53, RN54).
+"""Finding programs at the node: what developers published, as it stands now (RN53, RN54).
+
+What a developer granted to this runner alone is looked up first, then the developer's space `public` (RN153).
 
 Which version is the active one is read anew after some seconds, and never goes back: the journal remembers the highest
 sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program
@@ -35,6 +37,7 @@ from sealspace.project_names import PUBLIC_SPACE, ProjectId
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
 from .journal import Journal
+from .private_programs import PrivatePrograms
 from .reasons import RunRefused
 from .runs import Target
 
@@ -85,11 +88,20 @@ class PublishedPrograms:
     Args:
         client: to the node; no token is sent for what is public.
         journal: remembers which versions were active.
+        private: what developers granted to this runner alone; None: nothing.
         clock: how old a statement is.
     """
 
-    def __init__(self, client: Client, journal: Journal, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        *,
+        private: PrivatePrograms | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._client = client
+        self._private = private
         self._journal = journal
         self._clock = clock or SystemClock()
         self._active: OrderedDict[ProjectId, tuple[float, Active]] = OrderedDict()
@@ -155,7 +167,11 @@ class PublishedPrograms:
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:
         async def load() -> bytes:
             try:
-                code = await read_code(self._reader(version.project, MAX_PROGRAM_BYTES), version)
+                private = self._private_reader(version.project, MAX_PROGRAM_BYTES)
+                code = None if private is None else await read_code(private, version)
+                if code is not None:
+                    return code  # by its hash others would run it: it is not noted (RN153)
+                code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
             except StatementInvalid as exc:
                 raise RunRefused("program-mismatch") from exc
             except SealspaceError as exc:
@@ -173,6 +189,21 @@ class PublishedPrograms:
             _remember(self._by_hash, version.sha256, replace(version, manifest=ProgramManifest()))
 
     def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        """Return what reads the private project, and what it does not have, from the public one (RN153)."""
+        private, public = self._private_reader(project, max_bytes), self._public_reader(project, max_bytes)
+        if private is None:
+            return public
+
+        async def read(key: str) -> bytes | None:
+            value = await private(key)
+            return await public(key) if value is None else value
+
+        return read
+
+    def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader | None:
+        return None if self._private is None else self._private.reader(project, max_bytes=max_bytes)
+
+    def _public_reader(self, project: ProjectId, max_bytes: int) -> Reader:
         public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
 
         async def read(key: str) -> bytes | None:

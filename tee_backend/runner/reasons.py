@@ -69,6 +69,10 @@ _BEFORE: Final = {
     "secret-missing": "A secret that the program needs is not granted, or is not there.",
     "secret-refused": "The node does not release a secret to this runner.",
     "secret-unreadable": "A secret could not be read at the node; ask again later.",
+    "secret-not-generated": "A secret whose name begins with PROTECTED_ was not made by this runner's code, or is"
+    " not as it was made.",
+    "generation-not-granted": "The owner did not grant this runner to write exactly these secrets.",
+    "network-unknown": "The owner has no network `protected`, to which generated secrets are sealed.",
     "program-statement": "What the developer states about the program does not hold.",
     "program-older": "The active version is an older one than this runner has seen.",
     "node-unavailable": "The node did not answer; ask again later.",

@@ -246,9 +246,16 @@ async def verify_run(receipt: bytes, start: bytes, inspector: BoundVerifier) -> 
         Whether that code is to be trusted: compare the measurements in the result with those that were approved.
         Whether the time is true: it is the runner's.
     """
+    return await verify_signed(receipt, start, inspector, kind=RECEIPT_TYPE, members=_MEMBERS)
+
+
+async def verify_signed(
+    receipt: bytes, start: bytes, inspector: BoundVerifier, *, kind: str, members: frozenset[str]
+) -> VerifiedRun:
+    """Judge what a runner states with its receipt key, of whatever type; as `verify_run`."""
     read = parse_start(start)
-    stated = read_statement(receipt, RECEIPT_TYPE, signer=read.receipt_key)
-    if stated.keys() != _MEMBERS or stated["runner"] != read.statement.did:
+    stated = read_statement(receipt, kind, signer=read.receipt_key)
+    if stated.keys() != members or stated["runner"] != read.statement.did:
         raise StatementInvalid("the receipt has not its members, or is of another runner")
     if decode_url(stated["start"]) != read.sha256:
         raise StatementInvalid("the receipt is of another start of the runner")

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from capabilities.abilities import DECRYPT, KV_PUT
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
@@ -33,9 +34,13 @@ from sealspace.errors import (
     SealspaceError,
     Unauthorized,
 )
+from sealspace.generated_secrets import read_generation_grant
 from sealspace.portable import PortableDelegation
+from sealspace.program_grants import read_program_grant
 from sealspace.run_calls import read_call
 from sealspace.run_grants import RunGrant, read_run_grant
+from sealspace.secrets import is_protected, parse_secret_name
+from sealspace.session import Grant, read_grant
 from tee_backend.backend import Backend
 from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
@@ -49,6 +54,7 @@ from .reasons import RunRefused
 from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
 from .runs import Limits, RunRequest, RunResult
 from .secret_choice import Wanted, choose
+from .secret_tags import SecretTags
 
 _LIMIT_NAMES: Final = {
     "maxInstructions": "max_instructions",
@@ -134,6 +140,7 @@ class Runner:
         executor: entered.
         journal: what has to outlive a restart.
         identity: receipts are signed with.
+        tags: generated secrets have.
         most: the largest limits that this runner allows, and its default where a call names none that is smaller.
         clock: for all times.
         entropy: for ids and salts.
@@ -147,6 +154,7 @@ class Runner:
         journal: Journal,
         identity: Identity,
         *,
+        tags: SecretTags,
         most: Limits | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
@@ -159,7 +167,8 @@ class Runner:
         self._most = most or Limits()
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
-        self._read: dict[str, RunGrant] = {}
+        self._read: dict[str, RunGrant | None] = {}
+        self._tags = tags
 
     @property
     def did(self) -> Principal:
@@ -172,15 +181,28 @@ class Runner:
         return self._identity
 
     async def take_up(self, *portables: PortableDelegation) -> None:
-        """Take run grants up, all or none; as `Backend.take_up`.
+        """Take grants up, all or none: run grants, or grants that release nothing; as `Backend.take_up`.
 
         Raises:
-            InvalidPortableDelegation: one is no run grant for this runner (RN41 to RN46).
+            InvalidPortableDelegation: one is no grant for this runner (RN41 to RN46, RN143, RN152), or they are of both
+                kinds.
             As `Backend.take_up`.
         """
+        releasing = {_releases(portable) for portable in portables}
+        if releasing == {False}:
+            for portable in portables:
+                self._require_known(portable)
+            await self._backend.hold(*portables)
+            return
         for portable in portables:
             read_run_grant(portable.header, runner=self.did)
         await self._backend.take_up(*portables)
+
+    def _require_known(self, portable: PortableDelegation) -> None:
+        """Refuse a grant without decrypt that is neither to write generated secrets nor to read programs."""
+        is_writing = any(one.ability == KV_PUT for one in read_grant(portable.header).capabilities)
+        read = read_generation_grant if is_writing else read_program_grant
+        read(portable.header, runner=self.did)
 
     async def caller(self, authorization: str | None, sign_in: str | None, program: str, body: bytes) -> Principal:
         """Verify who calls, and use the token up (RN65).
@@ -292,17 +314,18 @@ class Runner:
 
         They may have been read from disk, which the host owns: each is read as one that just arrived.
         """
-        read: dict[str, RunGrant] = {}
-        for one in self._backend.grants:
-            if one.state != "live":
-                continue
-            known = self._read.get(one.grant.cid)
-            try:
-                read[one.grant.cid] = known or read_run_grant(one.grant.header, runner=self.did)
-            except InvalidPortableDelegation:
-                continue
-        self._read = read
-        return list(read.values())
+        live = [one.grant for one in self._backend.grants if one.state == "live"]
+        self._read = {grant.cid: self._known(grant) for grant in live}
+        return [one for one in self._read.values() if one is not None]
+
+    def _known(self, grant: Grant) -> RunGrant | None:
+        """Return a grant as a run grant; None where it is none, or one of another kind."""
+        if grant.cid in self._read:
+            return self._read[grant.cid]
+        try:
+            return read_run_grant(grant.header, runner=self.did)
+        except InvalidPortableDelegation:
+            return None
 
     async def _values(
         self, chosen: Mapping[str, Sequence[RunGrant]], scope: str | None
@@ -323,7 +346,7 @@ class Runner:
             if grant is None:  # it gave way meanwhile
                 continue
             try:
-                value = await self._backend.read_secret(run_grant.owner, name, scope=scope, by=grant)
+                secret = await self._backend.open_secret(run_grant.owner, name, scope=scope, by=grant)
             except DelegationRevoked:
                 continue
             except NotFound as absent:
@@ -333,9 +356,12 @@ class Runner:
             except (SealspaceError, EvidenceSourceError) as failed:
                 _log.warning("a secret could not be read: %s", getattr(failed, "code", type(failed).__name__))
                 raise RunRefused("secret-unreadable", name) from failed
-            if isinstance(value, bytes):
+            if isinstance(secret.value, bytes):
                 raise RunRefused("environment-value", name)
-            return run_grant, value
+            place = parse_secret_name(name, scope=scope)
+            if is_protected(name) and not self._tags.holds(run_grant.owner, place, secret):  # RN148
+                raise RunRefused("secret-not-generated", name)
+            return run_grant, secret.value
         raise RunRefused("secrets-not-granted")
 
     def _system(self, job: Job, limits: Limits) -> dict[str, str]:
@@ -403,6 +429,11 @@ class Runner:
         """Return the receipt of what is known of a run."""
         identity = self._identity
         return sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
+
+
+def _releases(portable: PortableDelegation) -> bool:
+    """Whether a grant holds decrypt, by its token alone."""
+    return any(one.ability == DECRYPT for one in read_grant(portable.header).capabilities)
 
 
 def _may_see_names(job: Job, refused: RunRefused) -> bool:

@@ -11,6 +11,7 @@ from capabilities.ambient import Entropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
+from sealspace.backends import RUNNER_APP_ID
 from sealspace.published import parse_statement, statement_json
 from tee_backend.attestation.report_data import runner_binding
 from tee_backend.evidence.source import EvidenceSource, take_quote
@@ -26,7 +27,7 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
         did: of the runner.
         name: what owners are shown.
     """
-    return {"app_id": "sealspace.runner", "name": name, "did": did, "defaults": False}
+    return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
 
 
 async def begin(

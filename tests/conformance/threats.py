@@ -35,6 +35,7 @@ _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
+_GENERATED = "tee_backend/runner/test_generated_secrets.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
@@ -557,6 +558,24 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _TEMPLATE + "test_fresh_children_draw_other_numbers",
         _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
     ),
+    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that nobody has seen": (
+        _GENERATED + "test_what_was_not_made_here_is_not_delivered",
+        "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
+    ),
+    "3.8 other code that has the runner's key makes a generated secret, and knows it": (
+        _GENERATED + "test_other_code_with_the_runner_s_key",
+        "node/cli/owner/test_runner_commands.py::test_secrets_that_other_code_made",
+    ),
+    "3.8 a grant to write generated secrets is used to overwrite others": (
+        _GENERATED + "test_exactly_what_was_granted",
+        _GENERATED + "test_what_is_there_is_not_replaced",
+    ),
+    "3.8 the owner opens a generated secret in person": (
+        _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
+    ),
+    "3.8 a private program runs on for those who know its hash, after its share was revoked": (
+        "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
+    ),
     "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
         _API_KEYS + "test_rows_that_the_host_edits_or_moves",
         "tee_backend/runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
@@ -592,6 +611,8 @@ UNHELD_THREATS: dict[str, str] = {
     "3.8 the operator puts an older journal back, or turns the clock back": "nothing prevents it, as the row says",
     "3.8 the developer of a followed project publishes a version that gives the secret away": "nothing prevents it, as "
     "the row says; that it is said before granting is held by a test of the command",
+    "3.8 other code with the runner's DID reads a program that was shared with it": "nothing prevents it, as the "
+    "row says",
     "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
     "3.8 calls for projects that do not exist use up what the node answers to one address": "nothing prevents it, as "
     "the row says",

@@ -45,7 +45,7 @@ _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|BK|[PUXARECSTKVDIHMWQJ])"
 _ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])")
-_RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,2}})(?: to |–|-)(?:\1)?(\d{{1,2}})(?!\w)")
+_RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,3}})(?: to |–|-)(?:\1)?(\d{{1,3}})(?!\w)")
 _NAMED = re.compile(rf"(?<=_)({_LETTERS}\d{{1,2}}a?)(?=_|$)")
 _NUMBER = r"\d+(?:\.\d+)*"
 _PAGE_NAME = "|".join(("wire", "enc", *PAGES))

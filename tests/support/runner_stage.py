@@ -22,7 +22,7 @@ from aiohttp import web
 from backend_site import Documents, Domain, serving
 from believing import believing
 
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import PublicSpaces
@@ -46,12 +46,16 @@ from tee_backend.inspection import Inspector
 from tee_backend.publishing import BackendSurface
 from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.generate_routes import GenerateSurface
+from tee_backend.runner.generated_secrets import SecretMaker
 from tee_backend.runner.journal import Journal
 from tee_backend.runner.operator_routes import ask_operator
 from tee_backend.runner.prices import FREE, Price
+from tee_backend.runner.private_programs import PrivatePrograms
 from tee_backend.runner.published_programs import PublishedPrograms
 from tee_backend.runner.runs import Limits
 from tee_backend.runner.sealed_rows import row_key
+from tee_backend.runner.secret_tags import SecretTags
 from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
@@ -115,10 +119,18 @@ class RunnerStage:
         return str(self.wallet.did)
 
     async def another(
-        self, stack: AsyncExitStack, folder: Path, *, image: str = "runner", price: Price = FREE
+        self,
+        stack: AsyncExitStack,
+        folder: Path,
+        *,
+        image: str = "runner",
+        price: Price = FREE,
+        entropy: Entropy | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID in a folder of its own, or of one that has ended."""
-        runner, url = await _started(stack, self.node.url, self.platform, folder, self.seed, image=image, price=price)
+        runner, url = await _started(
+            stack, self.node.url, self.platform, folder, self.seed, image=image, price=price, entropy=entropy
+        )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 
     async def client(self, session: Session | None = None) -> Client:
@@ -248,7 +260,7 @@ async def runner_stage(
         stack, node.url, platform, folder / "runner", seed, limits=limits, image=image, price=price
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
-    await owner.sign_in(wallet, SignIn(spaces=("public",)))
+    await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
     inspector = Inspector(Documents(platform, clock.now()), root=parse_trust_root(platform.root_der))
     http = await stack.enter_async_context(aiohttp.ClientSession())
     return RunnerStage(
@@ -265,6 +277,7 @@ async def _started(
     *,
     limits: Limits | None = None,
     image: str = "runner",
+    entropy: Entropy | None = None,
     price: Price = FREE,
 ) -> tuple[Runner, str]:
     """Start a runner; the stack ends it."""
@@ -279,12 +292,14 @@ async def _started(
     manifest = manifest_of(backend.did, "Runner")
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=SystemEntropy())
     limits = limits or Limits()
-    runner = Runner(backend, PublishedPrograms(client, journal), executor, journal, identity, most=limits)
+    tags = SecretTags(sha256(b"tags" + seed).digest())  # as of one key service: the same for one application
+    programs = PublishedPrograms(client, journal, private=PrivatePrograms(backend))
+    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits, entropy=entropy)
     app = web.Application()
-    await stack.enter_async_context(
+    surface = await stack.enter_async_context(
         mounted(app, runner, journal, folder=folder, row_key=row_key(seed), limits=limits, price=price)
     )
-    surface = BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up)
-    surface.mount(app)
+    GenerateSurface(surface, SecretMaker(runner, backend, tags, entropy=entropy)).mount(app)
+    BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
     url = await stack.enter_async_context(serving(app))
     return runner, url

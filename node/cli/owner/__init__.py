@@ -26,6 +26,7 @@ Modules:
     portable_files: grants as files.
     program_check: compiling a program before it is published.
     project: `sealspace project`.
+    project_share: `sealspace project share`.
     receipts: `sealspace receipts list`.
     receipts_verify: `sealspace receipts verify`.
     run: `sealspace run`.
@@ -35,9 +36,10 @@ Modules:
     run_terminal: the caller's terminal meanwhile.
     runner_call: `sealspace runner call`.
     runner_credit: `sealspace runner credit`.
+    runner_generate: `sealspace runner generate`.
     runner_grant: `sealspace runner grant`.
     runner_keys: `sealspace runner keys`.
-    runner_list: `sealspace runner list`, and run grants in words.
+    runner_list: `sealspace runner list`.
     runner_serve: `sealspace runner serve`.
     runner_verify: `sealspace runner verify`.
     secret: `sealspace secret`, one at a time.

@@ -11,6 +11,7 @@ from sealspace.backend_words import as_json, in_plain_words
 from sealspace.backends import Seen
 from sealspace.client import Client
 from sealspace.errors import InvalidInput
+from sealspace.secrets import parse_secret_label
 
 from ..shared import shared
 from ..terminal import print_json, print_lines, time_text, watched, words
@@ -89,18 +90,13 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
         labels: `NAME` or `scope/NAME`.
     """
     stored: dict[str | None, set[str]] = {}
-    for scope, name in map(label_parts, labels):
+    for secret in map(parse_secret_label, labels):
+        scope, name = secret.scope, secret.name
         if scope not in stored:
             stored[scope] = set(await client.secrets().list(scope=scope))
         if name not in stored[scope]:
             option = "" if scope is None else f" --scope {scope}"
             raise InvalidInput(f"there is no secret {name}{option}", hint=f"sealspace secret put {name}{option} < FILE")
-
-
-def label_parts(label: str) -> tuple[str | None, str]:
-    """Return scope and name of a secret's label."""
-    scope, _, name = label.rpartition("/")
-    return scope or None, name
 
 
 def confirm_seen() -> None:

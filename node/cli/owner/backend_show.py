@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import parse_json
+from capabilities.strict_json import Json, parse_json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
 from sealspace.backend_words import as_json, in_plain_words
@@ -28,12 +28,14 @@ from sealspace.backends import (
     require_like,
 )
 from sealspace.errors import BackendNotAcceptable
+from sealspace.run_grants import RunGrant, run_statement_json
+from sealspace.run_words import run_grant_of, run_sentence
 from tee_backend.inspection import CollateralFolder, FetchedCollateral, Inspector
 
 from ...errors import ConfigurationError, NotSignedIn
 from ...term_files import read_trust_root
 from ..paths import FILE, FOLDER, read_named
-from ..terminal import print_found, words
+from ..terminal import print_found, time_text, words
 from .owner_profile import owner_home
 
 LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
@@ -192,8 +194,26 @@ def show(url: str, looking: Looking) -> None:
         # It is shown all the same, so that a person can read what is wrong.
         print_found(as_json(seen), in_plain_words(seen))
         raise refusal from None
-    print_found(as_json(seen, policy), in_plain_words(seen, policy))
-    words(f"to grant to exactly this: sealspace backend grant {url}")
+    granted = _granted_to(seen)
+    shown: list[Json] = [{"cid": cid, "run": run_statement_json(one.statement)} for cid, one in granted]
+    lines = [f"you granted    {_grant_words(one)}" for _, one in granted]
+    print_found(
+        as_json(seen, policy) | ({"runGrants": shown} if seen.is_runner else {}),
+        (*in_plain_words(seen, policy), *lines),
+    )
+    more = " --secret NAME --program DID/NAME" if seen.is_runner else ""
+    words(f"to grant to exactly this: sealspace {'runner' if seen.is_runner else 'backend'} grant {url}{more}")
+
+
+def _granted_to(seen: Seen) -> list[tuple[str, RunGrant]]:
+    """Return the run grants to this DID that were made from here and have not ended, by their ids."""
+    kept = [(one.portable.cid, run_grant_of(one.portable)) for one in owner_home().grants_to(seen.did)]
+    return [(cid, one) for cid, one in kept if one is not None and seen.seen_at < one.expires_at]
+
+
+def _grant_words(grant: RunGrant) -> str:
+    secrets = ", ".join(one.label for one in grant.secrets)
+    return f"{secrets} until {time_text(grant.expires_at)}, {run_sentence(grant.statement)}"
 
 
 @dataclass(frozen=True, slots=True)

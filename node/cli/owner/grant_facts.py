@@ -16,6 +16,8 @@ from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 from sealspace.errors import InvalidPortableDelegation
 from sealspace.portable import GrantedResource, PortableDelegation, grant_of, portable_of
+from sealspace.run_grants import RunStatement, run_statement_json
+from sealspace.run_words import run_grant_of, run_words
 
 from ..rights import rights_json, rights_words
 from ..terminal import time_text
@@ -34,6 +36,7 @@ class GrantFacts:
         delegate: whom it is for.
         rights: what it grants.
         policies: what code has to be; all of them at once.
+        run: for which programs and callers, of a grant to a runner; None: it is no run grant.
         parents: cids of what it rests on; only a node can judge those.
         has_conditions: whether a right is under conditions that only a node can judge.
         is_terminal: whether it may not be passed on.
@@ -46,6 +49,7 @@ class GrantFacts:
     delegate: str
     rights: tuple[GrantedResource, ...]
     policies: tuple[Policy, ...]
+    run: RunStatement | None
     parents: tuple[str, ...]
     has_conditions: bool
     is_terminal: bool
@@ -86,6 +90,7 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
         delegate=token.delegate,
         rights=portable_of(grant, owner=portable.owner, host=portable.host).resources,
         policies=policies,
+        run=None if (run := run_grant_of(portable)) is None else run.statement,
         parents=tuple(parent.echo for parent in token.parents),
         has_conditions=any(one.caveats for one in token.capabilities),
         is_terminal=token.terminal,
@@ -113,6 +118,8 @@ def grant_words(facts: GrantFacts, state: str) -> tuple[str, ...]:
         lines.append("under    conditions that only the node can judge")
     for policy in facts.policies:
         lines += [f"only     {one}" for one in policy_words(policy)]
+    if facts.run is not None:
+        lines += [f"runs     {one}" for one in run_words(facts.run)]
     if facts.not_before is not None:
         lines.append(f"from     {time_text(facts.not_before)}")
     lines.append(f"until    {ends}")
@@ -134,6 +141,7 @@ def grant_json(facts: GrantFacts, state: str) -> dict[str, Json]:
         "rights": rights_json(facts.rights),
         "hasConditions": facts.has_conditions,
         "policies": [policy_json(one) for one in facts.policies],
+        "run": None if facts.run is None else run_statement_json(facts.run),
         "parents": list(facts.parents),
         "mayBePassedOn": not facts.is_terminal,
         "issuedAt": _time(facts.issued_at),

@@ -13,7 +13,9 @@ from capabilities.strict_json import Json
 from sealspace.client import Client
 from sealspace.delegation_history import DelegationRecord, Direction
 from sealspace.errors import NotFound
-from sealspace.portable import GrantedResource
+from sealspace.portable import GrantedResource, PortableDelegation
+from sealspace.run_grants import run_statement_json
+from sealspace.run_words import run_grant_of, run_sentence
 
 from ..rights import granted_resource, rights_json, rights_words
 from ..terminal import print_found, print_rows, words
@@ -102,7 +104,11 @@ async def _list(
     kept = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     left_out = frozenset() if with_sessions else _sessions(records)
-    listed = [_of_record(one, made_here=one.cid in kept) for one in records if one.cid not in left_out]
+    listed = [
+        _with_run(*_of_record(one, made_here=one.cid in kept), kept.get(one.cid))
+        for one in records
+        if one.cid not in left_out
+    ]
     known = {one.cid for one in records}
     for cid, portable in kept.items() if direction == "granted" else ():
         if cid not in known:  # what was passed on for another owner is not in this account's list
@@ -110,6 +116,16 @@ async def _list(
             shown = grant_json(facts, await state_at_node(client, cid)) | {"madeHere": True}
             listed.append((shown, rights_words(facts.rights, by=facts.delegator)))
     return listed
+
+
+def _with_run(
+    shown: dict[str, Json], may: tuple[str, ...], portable: PortableDelegation | None
+) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Add what a run grant says, which is in its token alone: the node's list has none of it."""
+    run = None if portable is None else run_grant_of(portable)
+    if run is None:
+        return shown, may
+    return shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
 
 
 def _sessions(records: Sequence[DelegationRecord]) -> frozenset[str]:

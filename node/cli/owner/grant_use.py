@@ -14,10 +14,11 @@ from sealspace.client import Client
 from sealspace.delegations import DELEGATION_TTL_S
 from sealspace.errors import InvalidPortableDelegation, NotGranted, Unauthorized
 from sealspace.portable import PortableDelegation
+from sealspace.secrets import secret_at
 from sealspace.wallets import Wallet
 
 from ..paths import FILE
-from ..rights import rights_words, secret_label
+from ..rights import rights_words
 from ..shared import shared
 from ..terminal import confirm, print_json, watched, words
 from .grant_create import NOT_SHARED, demands_code
@@ -89,17 +90,16 @@ def _commands(facts: GrantFacts) -> list[str]:
     """Return the commands that use a grant, one for each resource that a command reads; safe to paste into a shell."""
     commands = []
     for right in facts.rights:
-        label = secret_label(right.path)
+        secret = secret_at(right.path)
         space = ("--space", right.space)
-        if right.service == "kv" and label is None and KV_LIST in right.actions:
+        if right.service == "kv" and secret is None and KV_LIST in right.actions:
             commands.append(_command("kv", "list", *space, named=right.path))
-        elif right.service == "kv" and label is None and KV_GET in right.actions:
+        elif right.service == "kv" and secret is None and KV_GET in right.actions:
             commands.append(_command("kv", "get", *space, named=right.path or "KEY"))
-        elif label is not None and KV_GET in right.actions:
-            scope, _, name = label.rpartition("/")
-            option = (f"--scope={scope}",) if scope else ()
+        elif secret is not None and KV_GET in right.actions:
+            option = () if secret.scope is None else (f"--scope={secret.scope}",)
             owner = parse_space_id(right.space).owner
-            commands.append(_command("secret", "get", *option, "--owner", owner, named=name))
+            commands.append(_command("secret", "get", *option, "--owner", owner, named=secret.name))
     return commands
 
 

@@ -1,4 +1,4 @@
-"""`sealspace project`: programs that runners execute, published in the developer's space `public`."""
+"""`sealspace project`: programs that runners execute, for everybody or for some runners."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from capabilities.errors import InvalidJson
+from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_json import Json, parse_json
 from sealspace.client import Client
@@ -26,7 +27,14 @@ from sealspace.programs import (
     read_active,
     read_version,
 )
-from sealspace.project_names import PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256, parse_project
+from sealspace.project_names import (
+    PROJECTS_SPACE,
+    PUBLIC_SPACE,
+    ProjectId,
+    checked_project_name,
+    checked_sha256,
+    parse_project,
+)
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
 from ...errors import AlreadyThere, NotThere
@@ -38,7 +46,8 @@ from .owner_profile import at_node, owner_home
 
 _MODULE, _COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
-_EVERYBODY: Final = "Everybody can read what is published; programs for some only are a later step."
+_EVERYBODY: Final = "Everybody can read what is published; with `--private` only the runners that you share it with."
+_private = click.option("--private", is_flag=True, help="Of your space `projects`, for runners that you share it with.")
 
 
 @click.command(
@@ -52,8 +61,15 @@ _EVERYBODY: Final = "Everybody can read what is published; programs for some onl
 @click.option("--source", metavar="URL", help="Where its source is, for readers.")
 @click.option("--manifest", "manifest_file", type=FILE, help="Which secrets and hosts it wants.")
 @click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
+@_private
 def publish(
-    name: str, file: Path, target: Target | None, source: str | None, manifest_file: Path | None, no_activate: bool
+    name: str,
+    file: Path,
+    target: Target | None,
+    source: str | None,
+    manifest_file: Path | None,
+    no_activate: bool,
+    private: bool,
 ) -> None:
     """Publish the WASI program in FILE as a version of the project NAME, and have runners run it from now on."""
     checked_project_name(name)
@@ -66,7 +82,9 @@ def publish(
         asyncio.run(program_check.check(wasm, target))
     else:
         words("not checked that a runner can run it: pip install 'sealspace[runner]'")
-    version = _publish(name, wasm, target, source, manifest, activate=not no_activate)
+    version = _publish(name, wasm, target, source, manifest, activate=not no_activate, private=private)
+    if private:
+        words(f"next: sealspace project share URL {name}, for each runner that shall run it")
     words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
     if shared().as_json:
         print_json(_version_json(version) | {"active": not no_activate})
@@ -75,9 +93,10 @@ def publish(
 @click.command("activate", epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.")
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")
-def activate(name: str, sha256: str) -> None:
+@_private
+def activate(name: str, sha256: str, private: bool) -> None:
     """Have runners run a version of the project NAME that is published already; within seconds."""
-    active = _activate(name, checked_sha256(sha256, what="the version"))
+    active = _activate(name, checked_sha256(sha256, what="the version"), private=private)
     words(f"active version {active.sha256}, change {active.sequence}")
     if shared().as_json:
         print_json({"sha256": active.sha256, "sequence": active.sequence})
@@ -86,7 +105,7 @@ def activate(name: str, sha256: str) -> None:
 @click.command("list")
 @click.option("--developer", metavar="DID", help="Whose; by default yours.")
 def list_(developer: str | None) -> None:
-    """Print the projects of a developer."""
+    """Print the projects of a developer: those for everybody, and your own private ones."""
     names = _names(developer)
     print_found(names, names)
     if not names:
@@ -132,28 +151,30 @@ async def _publish(
     manifest: ProgramManifest,
     *,
     activate: bool,
+    private: bool,
 ) -> Version:
     wallet = owner_home().wallet()
-    with _explained(name):
-        return await client.programs(public=True).publish(
+    with _explained(name, private=private):
+        return await client.programs(public=not private).publish(
             name, wasm, target=target, signer=wallet, source=source, manifest=manifest, activate=activate
         )
 
 
 @at_node
-async def _activate(client: Client, name: str, sha256: str) -> Active:
-    with _explained(name):
-        return await client.programs(public=True).activate(name, sha256, signer=owner_home().wallet())
+async def _activate(client: Client, name: str, sha256: str, *, private: bool) -> Active:
+    with _explained(name, private=private):
+        return await client.programs(public=not private).activate(name, sha256, signer=owner_home().wallet())
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explained(name: str, *, private: bool) -> Iterator[None]:
     """Have refusals say what to do on the command line."""
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
-        hint = "sealspace login --space public"
-        raise NotGranted("this login may not write to your space public", hint=hint) from error
+        space = PROJECTS_SPACE if private else PUBLIC_SPACE
+        hint = f"sealspace login --space {space}"
+        raise NotGranted(f"this login may not write to your space {space}", hint=hint) from error
     except NotFound:
         raise NotThere(f"there is no such version of {name}", hint=f"sealspace project show {name}") from None
     except PreconditionFailed:
@@ -165,20 +186,14 @@ def _explained(name: str) -> Iterator[None]:
 @at_node
 async def _names(client: Client, developer: str | None) -> list[str]:
     project = project_of("x" if developer is None else f"{developer}/x")
-    keys = client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list("projects/")
-    try:
-        return list(dict.fromkeys([key.split("/")[1] async for key in keys]))
-    except (NotFound, SpaceNotFound):
-        return []
+    return list(dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")]))
 
 
 @at_node
 async def _show(client: Client, text: str) -> tuple[ProjectId, Active | None, list[Version]]:
     project = project_of(text)
     read, prefix = reader(client, project), project.version_key("")
-    keys: list[str] = []
-    with suppress(NotFound, SpaceNotFound):
-        keys = [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
+    keys = await _keys(client, project, prefix)
     found = [await read_version(read, project, key.removeprefix(prefix)) for key in keys]
     versions = [one for one in found if one is not None]
     if not versions:
@@ -188,16 +203,34 @@ async def _show(client: Client, text: str) -> tuple[ProjectId, Active | None, li
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return what reads the statements of a project, as every runner reads them."""
+    """Return what reads the statements of a project as runners do: one's own private ones first (RN153)."""
     public = client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
 
     async def read(key: str) -> bytes | None:
+        if _is_own(client, project):
+            with suppress(NotFound, SpaceNotFound, NotGranted):
+                return (await client.kv(PROJECTS_SPACE).get(key, max_bytes=MAX_STATEMENT_BYTES)).body
         try:
             return (await public.get(key, max_bytes=MAX_STATEMENT_BYTES)).body
         except (NotFound, SpaceNotFound):
             return None
 
     return read
+
+
+async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
+    """Return the keys of a developer's projects, one's own private ones first."""
+    keys: list[str] = []
+    if _is_own(client, project):
+        with suppress(NotFound, SpaceNotFound, NotGranted):
+            keys = [key async for key in client.kv(PROJECTS_SPACE).list(prefix)]
+    with suppress(NotFound, SpaceNotFound):
+        keys += [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
+    return list(dict.fromkeys(keys))
+
+
+def _is_own(client: Client, project: ProjectId) -> bool:
+    return same_principal(project.developer, client.session.owner)
 
 
 def project_of(text: str) -> ProjectId:

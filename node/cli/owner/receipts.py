@@ -27,7 +27,7 @@ from spaces.errors import AuditChainBroken
 
 from ...errors import AuditRefuted
 from ..paths import NEW_FOLDER
-from ..rights import granted_labels, secret_label
+from ..rights import granted_labels, label_at
 from ..terminal import print_rows, time_text, words
 from .backend_end import dids_of
 from .durations import ttl_s_of
@@ -190,7 +190,7 @@ class _Policies:
 def _label(resource: str) -> str | None:
     parsed = parse_resource(resource)
     path = parsed.path if isinstance(parsed, SpaceResource) else None
-    return resource if path is None else secret_label(path) or path
+    return resource if path is None else label_at(path)
 
 
 def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None:

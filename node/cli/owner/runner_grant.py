@@ -29,19 +29,21 @@ from sealspace.run_grants import (
     checked_host,
     run_statement_json,
 )
+from sealspace.run_words import run_words
+from sealspace.runners import network_name
+from sealspace.secrets import parse_secret_label
 from tee_backend.runner.environment import is_reserved
 
 from ...errors import NotThere
 from ..paths import FILE, read_named
 from ..shared import shared
 from ..terminal import print_json, print_lines, time_text, words
-from .backend_grant import confirm_seen, label_parts, require_stored
+from .backend_grant import confirm_seen, require_stored
 from .backend_show import Looking, looking_options
 from .durations import ttl_s_of
 from .grant_create import hand_over_all
 from .owner_profile import KeptGrant, at_node, owner_home
 from .project import project_of, reader
-from .runner_list import run_words
 
 _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 
@@ -108,6 +110,7 @@ def grant(
     for label in secrets:
         if is_reserved(label.rpartition("/")[2]):
             raise InvalidInput(f"{label} is a name of the runner's own", hint="store the secret under another name")
+    network_name([parse_secret_label(label) for label in secrets])  # those of two networks are no one grant
     limits = GrantLimits(
         max_instructions=max_instructions, max_memory_mb=max_memory_mb, max_execution_s=max_execution_s
     )
@@ -146,7 +149,8 @@ async def _grant(
     seen = await looking.look(url)
     await require_stored(client, secrets)
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
-    paths = [client.secrets().resource(name, scope=scope) for scope, name in map(label_parts, secrets)]
+    named = map(parse_secret_label, secrets)
+    paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
     policy = looking.policy(seen, paths, ttl_s=ttl_s)
     # A confirmation is never requested for what is not shown.
     print_lines(*in_plain_words(seen, policy), *run_words(run), err=shared().as_json)

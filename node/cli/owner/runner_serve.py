@@ -20,12 +20,16 @@ from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.publishing import BackendSurface
 from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.generate_routes import GenerateSurface
+from tee_backend.runner.generated_secrets import SecretMaker
 from tee_backend.runner.journal import Journal
 from tee_backend.runner.prices import Price
+from tee_backend.runner.private_programs import PrivatePrograms
 from tee_backend.runner.published_programs import PublishedPrograms
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.runs import Limits
 from tee_backend.runner.sealed_rows import row_key
+from tee_backend.runner.secret_tags import SecretTags
 from tee_backend.runner.service import Runner
 from tee_backend.runner.start import begin, manifest_of
 
@@ -169,7 +173,8 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
     backend = Backend.open(settings.node, domain.source, folder=folder, keys=keys)  # one process has the folder
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
-    programs = PublishedPrograms(await stack.enter_async_context(Client(settings.node)), journal)
+    public = await stack.enter_async_context(Client(settings.node))
+    programs = PublishedPrograms(public, journal, private=PrivatePrograms(backend))
     spare = min(settings.children + 1, _MOST_CHILDREN)
     executor = await stack.enter_async_context(Executor(ExecutorSettings(children=settings.children, spare=spare)))
     manifest = manifest_of(backend.did, settings.name)
@@ -185,10 +190,11 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
         raise ConfigurationError(
             f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
         ) from None
-    runner = Runner(backend, programs, executor, journal, identity, most=settings.limits)
+    tags = SecretTags.of(keys)
+    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=settings.limits)
     app = web.Application()
     key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
-    await stack.enter_async_context(
+    surface = await stack.enter_async_context(
         mounted(
             app,
             runner,
@@ -200,8 +206,9 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
             workers=settings.children,
         )
     )
-    surface = BackendSurface(
+    GenerateSurface(surface, SecretMaker(runner, backend, tags)).mount(app)
+    published = BackendSurface(
         domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
     )
-    surface.mount(app)
+    published.mount(app)
     return app

@@ -54,7 +54,7 @@ def verify(
         raise click.UsageError("--input and --output are compared together")
     kept = _object(read_named(file, most_bytes=_MAX_KEPT_BYTES), file)
     run = asyncio.run(_verified(kept, start, looking.inspector))
-    seen = _seen(run)
+    seen = seen_at_start(run)
     looking.require(seen)
     is_approved = looking.knows(seen)
     is_about = None
@@ -79,7 +79,7 @@ async def _verified(kept: dict[str, Json], start: str | None, inspector: BoundVe
     return await verify_run(_canonical(kept.get("receipt", kept)), document, inspector)
 
 
-def _seen(run: VerifiedRun) -> Seen:
+def seen_at_start(run: VerifiedRun) -> Seen:
     """Return the runner as it was at its start, to be compared as one that is seen now."""
     start = run.start
     published = Published(nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log)

@@ -98,9 +98,11 @@ CALLS: Mapping[str, Call] = {
     "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
     "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),  # the login has no space public
     "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
+    "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
     "project list": HOME,
     "project show": Call("digest --home {home}", status=21),
     "runner serve": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
+    "runner generate": Call(f"{NOWHERE} PROTECTED_KEY --yes --home {{home}}"),
     "runner grant": Call(f"{NOWHERE} --secret API_KEY --program digest --yes --home {{home}}"),
     "runner list": HOME,
     "runner revoke": Call(f"{BACKEND} --home {{home}}"),

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import wasmtime
+from aiohttp import web
 from backend_desk import Desk
+from backend_site import serving
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
 from node.cli import EXIT_STATUS
+from sealspace.published import EVIDENCE_PATH
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
@@ -191,6 +194,139 @@ async def test_grants_for_others_follow_the_developer(desk: Desk, stage: RunnerS
     callers = [one["callers"] for one in runs]
     expected = [{"Whitelist": {"accounts": [SOMEBODY]}}, "AllowAll", {"Not": {"condition": {"Owner": {}}}}]
     assert all(one in callers for one in expected)
+
+
+async def test_secrets_that_the_runner_makes(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """RN140 to RN149: made by one command, granted by another, seen by the program alone; names are not put by hand."""
+    owner = await with_secret(desk)
+    approved = tmp_path / "approved.json"
+    approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
+    by = ("runner", "generate", stage.url)
+    made = await desk.run(*by, "PROTECTED_KEY", "PROTECTED_PIN:password:12", "--like", str(approved))
+    assert (made.status, made.out) == (0, "PROTECTED_KEY\nPROTECTED_PIN\n"), made
+    again = await desk.run(*by, "PROTECTED_KEY", "PROTECTED_NEW", "--like", str(approved), "--json")
+    assert again.status == EXIT_STATUS["already-there"] and "PROTECTED_KEY" in again.err
+    assert json.loads(again.out) == {"generated": ["PROTECTED_NEW"], "existing": ["PROTECTED_KEY"]}
+    opened = await desk.run("secret", "get", "PROTECTED_KEY")
+    assert opened.status != 0 and opened.out == ""
+
+    await desk.run("project", "publish", "digest", program(tmp_path))
+    grant = ("runner", "grant", stage.url, "--program", "digest", "--like", str(approved))
+    mixed = await desk.run(*grant, "--secret", "API_KEY", "--secret", "PROTECTED_PIN")
+    assert mixed.status == 2 and "another network" in mixed.err
+    assert (await desk.run(*grant, "--secret", "PROTECTED_PIN")).status == 0
+    called = await desk.run("runner", "call", stage.url, f"{owner}/digest", "--secrets", "me")
+    (pin,) = (one for one in called.out.split("\0") if one.startswith("PROTECTED_PIN="))
+    assert len(pin.removeprefix("PROTECTED_PIN=")) == 12
+
+    (tmp_path / "some.env").write_text("PROTECTED_MINE=mine\n")
+    for arguments in (
+        ("secret", "put", "PROTECTED_MINE"),
+        ("secret", "generate", "PROTECTED_MINE"),
+        ("secret", "import", str(tmp_path / "some.env"), "--yes"),
+    ):
+        refused = await desk.run(*arguments, given="mine")
+        assert refused.status == 2 and "only a runner makes such secrets" in refused.err, refused
+        assert "sealspace runner generate" in refused.next
+    assert "PROTECTED_MINE" not in (await desk.run("secret", "list")).out
+
+
+async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
+    """RN141, RN142: names and types that are none, a name twice, and nobody to ask: nothing is made."""
+    await with_secret(desk)
+    by = ("runner", "generate", stage.url)
+    for arguments, part in (
+        (("KEY", "--yes"), "begins with PROTECTED_"),
+        (("PROTECTED_KEY:base64", "--yes"), "no such type"),
+        (("PROTECTED_KEY:password:7", "--yes"), "no such type"),
+        (("PROTECTED_KEY", "PROTECTED_KEY:hex16", "--yes"), "named twice"),
+        (tuple(f"PROTECTED_{number}" for number in range(17)), "1 to 16"),
+        (("PROTECTED_KEY", "--scope", "default", "--yes"), "reserved"),
+        (("PROTECTED_KEY",), "nobody is here to confirm"),
+        (("PROTECTED_KEY", "--expect", "00" * 48), "expected measurement"),
+    ):
+        ran = await desk.run(*by, *arguments)
+        assert ran.status != 0 and part in ran.err and ran.out == "" and ran.next, (arguments, ran)
+    assert "PROTECTED" not in (await desk.run("secret", "list")).out
+    assert (await desk.run("network", "show", "protected")).status != 0
+
+
+async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """RN149: a host that shows the one runner and lets another answer is found out, and the secret has to go."""
+    await with_secret(desk)
+    async with AsyncExitStack() as stack:
+        other = await stage.another(stack, tmp_path / "runner", image="other")
+
+        async def relayed(request: web.Request) -> web.StreamResponse:
+            behind = stage.url if request.path == EVIDENCE_PATH else other.url
+            body, headers = await request.read(), {**request.headers}
+            async with stage.http.request(
+                request.method, behind + request.path_qs, data=body, headers=headers
+            ) as answer:
+                return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", relayed)
+        url = await stack.enter_async_context(serving(app))
+        ran = await desk.run("runner", "generate", url, "PROTECTED_KEY", "--yes")
+    assert ran.status == EXIT_STATUS["backend-not-expected"] and ran.out == "", ran
+    assert "what was seen did not make them: delete PROTECTED_KEY" in ran.err
+
+
+async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """RN152: published for nobody, shared with one runner, run there, listed and shown to its developer alone."""
+    await desk.log_in()
+    private = ("project", "publish", "mine", program(tmp_path, ECHO), "--private")
+    refused = await desk.run(*private)
+    assert (refused.status, refused.next) == (EXIT_STATUS["not-granted"], "sealspace login --space projects")
+    desk.home = tmp_path / "second"
+    await desk.log_in("--space", "projects", "--space", "public")
+    owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
+    share = ("project", "share", stage.url)
+    assert (await desk.run(*share, "mine", "--yes")).status == EXIT_STATUS["not-there"]
+    published = await desk.run(*private)
+    assert published.status == 0 and "sealspace project share URL mine" in published.err
+    assert (await desk.run("project", "list")).out == "mine\n"
+    assert "wasm32-wasip1" in (await desk.run("project", "show", "mine")).out
+    call = ("runner", "call", stage.url, f"{owner}/mine", "--input", "-")
+    unknown = await desk.run(*call, given="hello")
+    assert unknown.status != 0 and "program-unknown" in unknown.err
+    assert "nobody is here to confirm" in (await desk.run(*share, "mine")).err
+    shared = await desk.run(*share, "mine", "--yes", "--json")
+    assert shared.status == 0 and json.loads(shared.out)["granted"], shared
+    assert (await desk.run(*call, given="hello")).out == "hello"
+    again = await desk.run("project", "activate", "mine", "0" * 64, "--private")
+    assert again.status == EXIT_STATUS["not-there"]
+
+
+async def test_a_runner_is_shown_with_what_was_granted_to_it(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """What `backend show`, `grant list` and `grant show` say of a runner: programs, callers and hosts, in words."""
+    owner = await with_secret(desk)
+    await desk.run("project", "publish", "digest", program(tmp_path))
+    before = await desk.run("backend", "show", stage.url)
+    assert "runs programs of others" in before.out and "you granted" not in before.out
+    assert f"sealspace runner grant {stage.url} --secret NAME --program DID/NAME" in before.err
+    granted = await desk.run(
+        *("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "digest", "--follow"),
+        *("--caller", SOMEBODY, "--host", "api.example.com", "--max-memory-mb", "64", "--yes"),
+    )
+    assert granted.status == 0, granted
+    said = (
+        f"for {owner}/digest, whatever version its developer makes the active one; called by {SOMEBODY} alone; "
+        "sends to api.example.com; at most maxMemoryMb 64"
+    )
+    (line,) = (one for one in (await desk.run("backend", "show", stage.url)).out.splitlines() if "you granted" in one)
+    assert "API_KEY until" in line and said in line
+    shown = json.loads((await desk.run("backend", "show", stage.url, "--json")).out)
+    assert shown["isRunner"] is True
+    (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
+    assert [one["run"] for one in shown["runGrants"]] == [listed["run"]]
+    (row,) = (one for one in json.loads((await desk.run("grant", "list", "--json")).out) if one["cid"] == listed["cid"])
+    assert row["run"] == listed["run"] and said in (await desk.run("grant", "list")).out
+    words = (await desk.run("grant", "show", listed["cid"])).out.splitlines()
+    for part in ("callers: ", "it may send to: api.example.com", "limits of a run: maxMemoryMb 64"):
+        assert any(one.startswith("runs") and part in one for one in words), words
+    assert "api.example.com" in (await desk.run("runner", "list")).out
 
 
 async def test_a_key_from_its_making_to_its_end(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""What a run grant admits, in plain words: which programs, callers and hosts.
+
+Example:
+    print("\\n".join(run_words(grant.statement)))
+    print(run_sentence(grant.statement))  # the same in one line, for a table
+"""
+
+from typing import Final
+
+from .call_conditions import AllowAll, Condition, Logic, Not, Owner, ValidUntil, WasmHash, Whitelist
+from .errors import InvalidPortableDelegation
+from .portable import PortableDelegation
+from .run_grants import MOST, ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
+
+_MOST_CHARS: Final = 600
+
+
+def run_words(run: RunStatement) -> tuple[str, ...]:
+    """Return for which programs, callers and hosts a grant is, a fact a line; said to the owner of the secrets."""
+    return (
+        *(f"for the program {program_words(rule)}" for rule in run.programs),
+        f"callers: {caller_words(run.callers)}",
+        f"it may send to: {', '.join(run.hosts) or 'nobody'}",
+        f"limits of a run: {_limits(run) or 'those of the runner'}",
+    )
+
+
+def run_sentence(run: RunStatement) -> str:
+    """Return the same in one line, cut to a readable length."""
+    programs = " or ".join(program_words(rule) for rule in run.programs)
+    limits = _limits(run)
+    said = f"for {programs}; called by {caller_words(run.callers)}; sends to {', '.join(run.hosts) or 'nobody'}"
+    said += f"; at most {limits}" if limits else ""
+    return said if len(said) <= _MOST_CHARS else f"{said[:_MOST_CHARS]}…"
+
+
+def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
+    """Return a grant as a run grant; None where it is none."""
+    try:
+        return read_run_grant(portable.header, runner=portable.delegate_did)
+    except InvalidPortableDelegation:
+        return None
+
+
+def program_words(rule: ProgramRule) -> str:
+    """Return which program a rule names."""
+    if isinstance(rule, ByHash):
+        return rule.wasm_sha256
+    return f"{rule.project.text}, whatever version its developer makes the active one"
+
+
+def caller_words(condition: Condition) -> str:
+    """Return whom a condition admits."""
+    match condition:
+        case Owner():
+            return "you alone"
+        case Whitelist(accounts) if len(accounts) == 1:
+            return f"{accounts[0]} alone"
+        case _:
+            return _admitted(condition)
+
+
+def _admitted(condition: Condition) -> str:
+    match condition:
+        case AllowAll():
+            return "anybody"
+        case Owner():
+            return "you"
+        case Whitelist(accounts):
+            return " or ".join(accounts) or "nobody"
+        case ValidUntil(_, text):
+            return f"anybody before {text}"
+        case WasmHash(sha256):
+            return f"anybody who calls {sha256}"
+        case Logic("And", conditions):
+            return _joined(conditions, "who is also") or "anybody"
+        case Logic(_, conditions):
+            return _joined(conditions, "or") or "nobody"
+        case Not(inner):
+            return f"anybody but ({_admitted(inner)})"
+
+
+def _joined(conditions: tuple[Condition, ...], word: str) -> str:
+    if len(conditions) == 1:
+        return _admitted(conditions[0])
+    return f" {word} ".join(f"({_admitted(one)})" for one in conditions)
+
+
+def _limits(run: RunStatement) -> str:
+    stated = zip(MOST, (run.limits.max_instructions, run.limits.max_memory_mb, run.limits.max_execution_s), strict=True)
+    return ", ".join(f"{name} {most}" for name, most in stated if most is not None)

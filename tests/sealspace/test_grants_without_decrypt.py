@@ -1,0 +1,95 @@
+"""Grants by which a runner writes generated secrets, or reads programs (RN143, RN152): each rule broken by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from capability_cases import BOB, SESSION, ucan
+
+from capabilities.signatures import Ed25519Signer
+from sealspace.errors import InvalidPortableDelegation
+from sealspace.generated_secrets import read_generation_grant
+from sealspace.program_grants import read_program_grant
+
+KEY = SESSION
+RUNNER = Ed25519Signer(bytes(range(100, 132)))
+GET, PUT = "tinycloud.kv/get", "tinycloud.kv/put"
+NETWORK = f"urn:tinycloud:encryption:{KEY.did}:protected"
+UNMET = [{"unknown.condition": 1}]
+
+
+def secret(name: str, *, of: Any = KEY, folder: str = "vault/secrets/", space: str = "secrets") -> str:
+    return f"tinycloud:{of.did[4:]}:{space}/kv/{folder}{name}"
+
+
+def project(name: str, *, of: Any = KEY, space: str = "projects") -> str:
+    return f"tinycloud:{of.did[4:]}:{space}/kv/projects/{name}"
+
+
+def test_what_each_is_about() -> None:
+    """Secrets with their scopes, and projects with their developer; both end, and are for one runner."""
+    paths = {secret("PROTECTED_A"): [PUT], secret("PROTECTED_B", folder="vault/secrets/scoped/prod/"): [PUT]}
+    written = read_generation_grant(ucan(KEY, RUNNER.did, paths), runner=RUNNER.did)
+    assert sorted(one.label for one in written.secrets) == ["PROTECTED_A", "prod/PROTECTED_B"]
+    assert written.owner == KEY.did
+    read = read_program_grant(ucan(KEY, RUNNER.did, {project("a"): [GET], project("b"): [GET]}), runner=RUNNER.did)
+    assert sorted(one.text for one in read.projects) == [f"{KEY.did}/a", f"{KEY.did}/b"]
+
+
+@pytest.mark.parametrize(
+    "att",
+    [
+        {secret("PROTECTED_A"): [GET]},
+        {secret("PROTECTED_A"): [PUT, GET]},
+        {secret("PROTECTED_A"): ["tinycloud.kv/*"]},
+        {secret("PROTECTED_A"): {PUT: UNMET}},
+        {secret("PROTECTED_A", of=BOB): [PUT]},
+        {secret("PROTECTED_A", space="default"): [PUT]},
+        {secret("PROTECTED_A", folder="vault/secrets/scoped/Prod/"): [PUT]},
+        {secret("PROTECTED_A", folder="secrets/"): [PUT]},
+        {secret("PROTECTED_A") + "?x": [PUT]},
+        {secret("API_KEY"): [PUT]},
+        {secret("PROTECTED_A"): [PUT], secret("API_KEY"): [PUT]},
+        {secret(""): [PUT]},
+        {
+            secret("PROTECTED_A"): [PUT],
+            f"urn:tinycloud:encryption:{KEY.did}:protected": ["tinycloud.encryption/decrypt"],
+        },
+        {secret(f"PROTECTED_{number}"): [PUT] for number in range(17)},
+    ],
+)
+def test_what_a_grant_to_generate_may_not_hold(att: Mapping[str, Any]) -> None:
+    """RN143: another ability, a condition, a folder, another name, space or owner, or too many."""
+    with pytest.raises(InvalidPortableDelegation):
+        read_generation_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
+
+
+@pytest.mark.parametrize(
+    "att",
+    [
+        {project("a"): {GET: UNMET}},
+        {project("a", of=BOB): [GET]},
+        {project("a", space="public"): [GET]},
+        {project("a"): [GET], secret("API_KEY"): [GET]},
+        {project(f"p{number}"): [GET] for number in range(33)},
+    ],
+)
+def test_what_a_grant_of_programs_may_not_hold(att: Mapping[str, Any]) -> None:
+    """RN152: a condition, another owner or space, something else beside it, or too many."""
+    with pytest.raises(InvalidPortableDelegation):
+        read_program_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
+
+
+def test_by_whom_and_for_whom() -> None:
+    """RN41: for another runner, or resting on another delegation, neither is taken."""
+    for read, att in (
+        (read_generation_grant, {secret("PROTECTED_A"): [PUT]}),
+        (read_program_grant, {project("a"): [GET]}),
+    ):
+        for header in (
+            ucan(KEY, BOB.did, att),
+            ucan(KEY, RUNNER.did, att, prf=["bafyreib4pff766vhpbxbhjbqqnsh5emeznvujayjj4z2iu533cprgbz23m"]),
+            "no token",
+        ):
+            with pytest.raises(InvalidPortableDelegation):
+                read(header, runner=RUNNER.did)
