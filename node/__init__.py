@@ -4,6 +4,7 @@ The root contains what several folders use. A rule about tokens, keys or rows be
 
 Modules:
     cohort: cohort scheduling: requests that are ready take each step together.
+    console_files: the files of the console, and the headers that go with them.
     counts: the interface by which requests are counted.
     document_cache: documents known to be stored beside receipts.
     errors: errors that prevent a node or a command from continuing.

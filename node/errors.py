@@ -14,6 +14,7 @@ NodeError                      code
 ├── ClockWrong                 clock-wrong
 ├── NotSignedIn                not-signed-in
 ├── KeyFileUnusable            key-file-unusable
+├── NotSigned                  not-signed
 ├── NotThere                   not-there
 ├── AlreadyThere               already-there
 ├── FileUnreadable             file-unreadable
@@ -118,6 +119,12 @@ class KeyFileUnusable(NodeError):
     """The file with the owner's wallet key cannot be read or made, or is open to others."""
 
     code = "key-file-unusable"
+
+
+class NotSigned(NodeError):
+    """The owner's wallet in a browser was asked, and nobody signed."""
+
+    code = "not-signed"
 
 
 class NotThere(NodeError):

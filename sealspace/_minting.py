@@ -21,12 +21,14 @@ from capabilities.ucan import UcanPayload, encode_ucan
 
 from ._capability import attenuations
 from .errors import InvalidInput
-from .wallets import Wallet
+from .wallets import SiteWallet, Wallet
 
 INVOCATION_TTL_S: Final = 60.0
 """Lifetime of a request's token; a node accepts at most 300 s, and a lost token expires soon."""
 
-REVOCATION_TTL_S: Final = 60.0
+REVOCATION_TTL_S: Final = 600.0
+"""Lifetime of a wallet's revocation: a person takes minutes to sign, and a copy of it can do nothing else."""
+
 _NONCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _NONCE_CHARS = 17
 
@@ -85,7 +87,7 @@ def mint(signer: Ed25519Signer, claims: Claims, entropy: Entropy, *, issuer: str
 def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
     """Ask a wallet to sign, and return the CACAO as a header (J4); raises InvalidInput where no text can say it."""
     siwe = SiweMessage(
-        domain=message.domain,
+        domain=wallet.domain if isinstance(wallet, SiteWallet) else message.domain,
         address=wallet.address,
         chain_id=wallet.chain_id,
         uri=message.uri,

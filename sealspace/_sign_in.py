@@ -17,6 +17,9 @@ from capabilities.abilities import (
     KV_PUT,
     NETWORK_CREATE,
     REVOKE,
+    SPACE_CREATE,
+    SPACE_INFO,
+    SPACE_LIST,
 )
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
@@ -44,6 +47,7 @@ MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
 
 KV_ABILITIES: Final = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 DELEGATION_ABILITIES: Final = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
+SPACES_ABILITIES: Final = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
 NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE)
 _HOST_GRANT_TTL_S = 3_600.0
 
@@ -57,6 +61,7 @@ class SignIn:
         spaces: further spaces of the owner, asked for as a whole.
         request: composed manifests; their resources are asked for in place of the primary space as a whole.
         secrets: whether the owner's secrets are asked for.
+        spaces_rights: whether the rights to list and make the owner's spaces are asked for; see `Spaces.rights`.
         network_abilities: abilities on the owner's default encryption network.
         exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then only names the
             primary one; see `sealspace.escalation.sign_in_for`. None: what the members above say.
@@ -74,6 +79,7 @@ class SignIn:
     spaces: tuple[str, ...] = ()
     request: ManifestRequest | None = field(default=None, repr=False)
     secrets: bool = True
+    spaces_rights: bool = False
     network_abilities: tuple[str, ...] = NETWORK_ABILITIES
     exactly: tuple[Capability, ...] | None = field(default=None, repr=False)
     leave_out_unserved: bool = False
@@ -208,6 +214,8 @@ def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[
         wanted += _account_of(primary)
     for name in asked.spaces:
         wanted += _whole_space(space_of(owner, name))
+    if asked.spaces_rights:
+        wanted += [space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES]
     if asked.secrets:
         secrets = space_of(owner, SECRETS_SPACE)
         wanted += [space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES]

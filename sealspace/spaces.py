@@ -1,6 +1,7 @@
 """The owner's spaces: list them, make one, look at one.
 
-A sign-in does not ask for these rights; a wallet adds them with one signature, a key has them on its own spaces.
+A sign-in asks for these rights with `SignIn(spaces_rights=True)`; a wallet adds them later with one signature, a key
+has them on its own spaces.
 
 Example:
     await client.delegations.add_right(wallet, client.spaces().rights)
@@ -21,6 +22,7 @@ from capabilities.tokens import Capability
 from ._answers import decoded
 from ._caller import Caller
 from ._capability import space_capability
+from ._sign_in import SPACES_ABILITIES
 from .errors import InvalidInput, MalformedAnswer
 from .session import space_of
 from .transport import Answer
@@ -73,9 +75,7 @@ class Spaces:
     @property
     def rights(self) -> tuple[Capability, ...]:
         """What a session has to hold for everything here; see `Delegations.add_right`."""
-        return tuple(
-            space_capability(self._space, "space", None, ability) for ability in (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
-        )
+        return tuple(space_capability(self._space, "space", None, ability) for ability in SPACES_ABILITIES)
 
     async def list(self) -> tuple[SpaceEntry, ...]:
         """Return the owner's spaces, by id.

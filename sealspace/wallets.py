@@ -47,6 +47,16 @@ class Wallet(Protocol):
         ...
 
 
+@runtime_checkable
+class SiteWallet(Wallet, Protocol):
+    """A wallet that a page in a browser asks: it warns where a text names another authority than the page's."""
+
+    @property
+    def domain(self) -> str:
+        """Authority of the page; texts name it in place of what a caller says."""
+        ...
+
+
 class _Signed(Protocol):
     """What an account of eth-account returns."""
 

@@ -53,8 +53,8 @@ EXIT_STATUSES: Final = (
     ExitStatus(9, "the store is full", ("store-full",)),
     ExitStatus(
         10,
-        "nobody is logged in, the session has ended, or the key file cannot be used",
-        ("not-signed-in", "key-file-unusable", "backend-key-unusable", "session-expired"),
+        "nobody is logged in, the session has ended, the key file cannot be used, or nobody signed in the browser",
+        ("not-signed-in", "key-file-unusable", "not-signed", "backend-key-unusable", "session-expired"),
     ),
     ExitStatus(
         11,

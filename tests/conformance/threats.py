@@ -38,6 +38,8 @@ _CALLS = "tee_backend/runner/test_calls.py::"
 _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
+_WALLET_PAGE = "node/cli/owner/test_wallet_page.py::"
+_WALLET_SERVER = "node/cli/owner/test_wallet_server.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
@@ -493,6 +495,26 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 an envelope moved to another key or space": (
         "sealspace/test_client.py::test_an_envelope_that_was_moved_is_noticed",
+    ),
+    "3.5 another user of the machine answers the page of `login --browser` with an account of their own, or reads it": (
+        _WALLET_SERVER + "test_LP1_the_system_says_whose_a_connection_is",
+        _WALLET_SERVER + "test_LP1_a_closed_socket_is_nobody_s",
+        _WALLET_SERVER + "test_LP1_another_user_gets_nothing",
+    ),
+    "3.5 a page of another origin reaches that page, by a name of its own or through its visitor's browser": (
+        _WALLET_SERVER + "test_LP2_only_under_the_address_that_was_printed",
+        _WALLET_SERVER + "test_LP3_only_below_the_token",
+        _WALLET_SERVER + "test_LP4_what_changes_something_comes_from_the_page",
+        _WALLET_SERVER + "test_LP4_no_other_origin_reads",
+    ),
+    "3.5 the wallet is shown one text and signs another": (
+        _WALLET_PAGE + "test_only_the_account_that_was_named_signs",
+        _WALLET_PAGE + "test_the_page_says_what_is_signed",
+    ),
+    "3.5 a page that nobody answers keeps a command waiting": (
+        _WALLET_SERVER + "test_nobody_answers_in_time",
+        _WALLET_SERVER + "test_LP5_bodies_are_bounded_and_strict",
+        _WALLET_SERVER + "test_LP5_connections_are_bounded",
     ),
     # --- attacks that others have suffered
     "3.6 evidence of an honest machine diverted to another end of a connection (CVE-2026-33697 and the relays "

@@ -13,6 +13,7 @@ Modules:
     grant_use: `sealspace grant revoke` and `accept`.
     kv: `sealspace kv`.
     login: `sealspace login`.
+    loopback_peers: whose process connects over loopback.
     manifest: `sealspace manifest`.
     network: `sealspace network show`, `create` and `revoke`.
     network_policy: `sealspace network policy`.
@@ -45,10 +46,14 @@ Modules:
     secret: `sealspace secret`, one at a time.
     secret_files: `sealspace secret import` and `export`.
     secret_values: reading secrets for other programs.
+    signing_words: what a text gives away that a wallet signs.
     space: `sealspace space`.
     template: `sealspace template`.
     trust_domain: what `backend serve` and `runner serve` share.
+    wallet_desk: what a command asks of a wallet in a browser, and the answers.
     wallet_files: files with a wallet's key.
+    wallet_page: the wallet in a browser, and the page that a command shows for it.
+    wallet_server: the server of that page, on loopback.
     who: `sealspace logout`, `whoami` and `status`.
     yaml_values: names and values of a YAML file.
 """

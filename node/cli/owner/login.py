@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from sealspace.node_evidence import NodePolicy
 from sealspace.printable import printable
 from sealspace.session import Session
 from sealspace.transport import Transport
+from sealspace.wallets import Wallet
 
 from ...errors import KeyFileUnusable, NotSignedIn
 from ...term_files import read_node_policy
@@ -36,8 +37,9 @@ _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 
 @click.command(
     epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later `sealspace login` "
-    "signs in again. With `--require-node-evidence --node-policy approved.json` no token leaves this machine, now or "
-    "later, unless the node proves that it runs that code; `sealspace node verify URL` prints such a policy."
+    "signs in again. `sealspace login URL --browser` asks the wallet in a browser instead, and keeps no key here. With "
+    "`--require-node-evidence --node-policy approved.json` no token leaves this machine, now or later, unless the node "
+    "proves that it runs that code; `sealspace node verify URL` prints such a policy."
 )
 @click.argument("url", metavar="[URL]", required=False)
 @click.option(
@@ -52,6 +54,14 @@ _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
     help=f"A Web3 keystore of version 3 instead; its password is asked for, or is in {PASSWORD_VARIABLE}.",
 )
 @click.option("--new", "is_new", is_flag=True, help="Make the key file, with a new key; keep a copy of it.")
+@click.option(
+    "--browser",
+    "in_browser",
+    is_flag=True,
+    help="Ask the wallet in a browser, in a page on this machine whose address is printed, now and in later commands "
+    "that need its signature; no key is kept here.",
+)
+@click.option("--no-open", is_flag=True, help="Print the address of that page only; open no browser.")
 @click.option(
     "--space",
     "spaces",
@@ -72,6 +82,8 @@ def login(
     key_file: Path | None,
     keystore: Path | None,
     is_new: bool,
+    in_browser: bool,
+    no_open: bool,
     spaces: tuple[str, ...],
     days: float,
     demand: Demand,
@@ -81,47 +93,41 @@ def login(
     URL is remembered; without it, and without --node, the node of the last login is meant. The wallet signs, and the
     owner's space for secrets and encryption network are there afterwards.
     """
-    if keystore is not None and (is_new or key_file is not None):
-        raise click.UsageError("--keystore names the key: leave --new and --key-file out")
-    if key_file is not None and not is_new:
-        require_readable(key_file, hint="add --new to make one there, or name the file with your key")
+    named = _Named(key_file, keystore, is_new=is_new, in_browser=in_browser, no_open=no_open)
+    named.require_one()
     place = owner_home()
     before = _before(place)
     node = _address(url, before)
     demand, policy = _demanded(before, node, demand)
-    path, is_keystore = _key_file(place, None if is_new else before, key_file, keystore)
-    if is_new:
-        wallet, secret = _new_wallet(path, before)
-    else:
-        wallet, secret = open_keystore(path) if is_keystore else read_wallet(path), None
+    opened = _opened(place, before, node, named)
     profile = Profile(
         node=node,
-        owner=wallet.did,
-        key_file=path,
-        is_keystore=is_keystore,
+        owner=opened.wallet.did,
+        key_file=opened.path,
+        is_keystore=opened.is_keystore,
+        opens_browser=opened.opens_browser,
         trust_root=demand.trust_root,
         collateral=demand.collateral,
         node_policy=policy,
-        spaces=_remembered_spaces(before, wallet.did, spaces),
+        spaces=_remembered_spaces(before, opened.wallet.did, spaces),
     )
     try:
-        session, policy = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
+        session, policy = asyncio.run(_sign_in(profile, opened.wallet, ttl_s=days * 86_400))
     except SpacesNotHosted as refusal:
         # The operator may admit this owner: the key is kept, for another one would not be the owner that is admitted.
-        if secret is not None:
-            write_wallet(path, secret)
-        refusal.hint = f"ask the operator to admit {wallet.did}, then: sealspace login {node}"
+        opened.keep_key()
+        again = "" if opened.path is not None else " --browser"
+        refusal.hint = f"ask the operator to admit {opened.wallet.did}, then: sealspace login {node}{again}"
         raise
     profile = replace(profile, node_policy=policy)
-    if secret is not None:  # first: what fails in between leaves the key, which the next `--new` takes
-        write_wallet(path, secret)
+    opened.keep_key()  # first: what fails in between leaves the key, which the next `--new` takes
     place.keep(profile, session)
     take_up_received()
     print_found(
         _as_json(profile, session),
         (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
     )
-    _describe(profile, session, is_new=secret is not None)
+    _describe(profile, session, is_new=opened.secret is not None)
 
 
 def _address(url: str | None, before: Profile | None) -> str:
@@ -133,6 +139,75 @@ def _address(url: str | None, before: Profile | None) -> str:
     return node
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What the options say of the wallet."""
+
+    key_file: Path | None
+    keystore: Path | None
+    is_new: bool
+    in_browser: bool
+    no_open: bool
+
+    @property
+    def is_key(self) -> bool:
+        """Whether they name a key, or a new one."""
+        return self.is_new or self.key_file is not None or self.keystore is not None
+
+    def require_one(self) -> None:
+        """Refuse more than one wallet, and a file that is not there."""
+        if self.keystore is not None and (self.is_new or self.key_file is not None):
+            raise click.UsageError("--keystore names the key: leave --new and --key-file out")
+        if self.in_browser and self.is_key:
+            raise click.UsageError("--browser asks the wallet there: leave --new, --key-file and --keystore out")
+        if self.key_file is not None and not self.is_new:
+            require_readable(self.key_file, hint="add --new to make one there, or name the file with your key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A wallet; the file with its key, None in a browser; and the secret of a new one, which is not stored yet."""
+
+    wallet: Wallet
+    path: Path | None = None
+    is_keystore: bool = False
+    opens_browser: bool = True
+    secret: bytes | None = field(default=None, repr=False)
+
+    def keep_key(self) -> None:
+        """Store a new key."""
+        if self.path is not None and self.secret is not None:
+            write_wallet(self.path, self.secret)
+
+
+def _opened(place: OwnerHome, before: Profile | None, node: str, named: _Named) -> _Opened:
+    """Open the wallet that is named, else that of the last login; or make one."""
+    was_in_browser = before is not None and before.key_file is None
+    if named.in_browser or (was_in_browser and not named.is_key):
+        opens = not named.no_open and (named.in_browser or before is None or before.opens_browser)
+        return _Opened(wallet=_browser_wallet(node, before, opens=opens), opens_browser=opens)
+    if named.no_open:
+        raise click.UsageError("--no-open is about the page of --browser")
+    path, is_keystore = _key_file(place, None if named.is_new else before, named.key_file, named.keystore)
+    if named.is_new:
+        wallet, secret = _new_wallet(path, before)
+        return _Opened(wallet=wallet, path=path, secret=secret)
+    return _Opened(wallet=open_keystore(path) if is_keystore else read_wallet(path), path=path, is_keystore=is_keystore)
+
+
+def _browser_wallet(node: str, before: Profile | None, *, opens: bool) -> Wallet:
+    """Ask a wallet in a browser for its account; a node that does not answer is found out before."""
+    from .wallet_page import wallet_page  # a server of pages, for owners with such a wallet
+
+    asyncio.run(_reach(node))
+    return wallet_page(node, opens=opens).connect(before=None if before is None else before.owner)
+
+
+async def _reach(node: str) -> None:
+    async with Client(node) as client:
+        await client.info()
+
+
 def _key_file(
     place: OwnerHome, before: Profile | None, key_file: Path | None, keystore: Path | None
 ) -> tuple[Path, bool]:
@@ -140,7 +215,7 @@ def _key_file(
     named = keystore or key_file
     if named is not None:
         return named.absolute(), keystore is not None
-    if before is None:
+    if before is None or before.key_file is None:
         return place.default_key_file.absolute(), False
     if place.is_of_another_home(before.key_file):
         words(
@@ -175,7 +250,7 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
         "owner": profile.owner,
         "node": session.node_id,
         "expiresAt": None if session.expires_at is None else time_text(session.expires_at),
-        "keyFile": str(profile.key_file),
+        "keyFile": None if profile.key_file is None else str(profile.key_file),
         "nodeEvidence": profile.node_policy is not None,
     }
 
@@ -231,16 +306,16 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
     return node_judging.exact_code(facts)
 
 
-async def _sign_in(profile: Profile, wallet: WalletSigner, *, ttl_s: float) -> tuple[Session, NodePolicy | None]:
+async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, NodePolicy | None]:
     """Return the session, and what is demanded from now on, bound to this store."""
     policy = profile.node_policy
     async with (
         demanding(profile.node, policy, trust_root=profile.trust_root, collateral=profile.collateral) as requirement,
         Client(profile.node, require_node_evidence=requirement) as client,
     ):
-        asked = SignIn(ttl_s=ttl_s, network_abilities=_NETWORK_ABILITIES, spaces=profile.spaces)
+        # All in one message: a person is asked once.
+        asked = SignIn(ttl_s=ttl_s, network_abilities=_NETWORK_ABILITIES, spaces=profile.spaces, spaces_rights=True)
         await client.sign_in(wallet, asked)
-        await client.delegations.add_right(wallet, client.spaces().rights, ttl_s=ttl_s)  # for the commands `space`
         await client.encryption.ensure_network()  # the stored session pins the network's key from now on
         if policy is not None:
             policy = replace(policy, store_id=(await client.node_evidence()).statement.store_id)

@@ -52,6 +52,8 @@ def owner_checks(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
 
 
 def _key(home: OwnerHome, profile: Profile) -> Found:
+    if profile.key_file is None:
+        return f"in a browser, of {profile.owner}"
     if home.is_of_another_home(profile.key_file):
         hint = f"sealspace login {profile.node} --key-file FILE names the one that is meant"
         return Diagnosis("key", WARNING, f"in another home: {profile.key_file}", hint)

@@ -27,8 +27,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
-from capabilities.principals import same_principal
-from capabilities.signatures import WalletSigner
+from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.client import Client
@@ -37,6 +36,7 @@ from sealspace.node_evidence import NodePolicy
 from sealspace.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from sealspace.private_files import replace_file
 from sealspace.session import Session, load_session, save_session
+from sealspace.wallets import Wallet
 
 from ...errors import KeyFileUnusable, NotSignedIn
 from ..shared import FOLDER_NAME, shared
@@ -48,6 +48,7 @@ from .wallet_files import open_keystore, read_wallet
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
 _HINT: Final = "sealspace login URL"
+_IN_BROWSER: Final = "browser"
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -60,29 +61,35 @@ class Profile:
     Attributes:
         node: address of the node.
         owner: the wallet's DID.
-        key_file: file with the wallet's key.
+        key_file: file with the wallet's key; None: the wallet is in a browser.
         trust_root: root certificate that the owner trusts instead of Intel's; None: Intel's.
         collateral: folder of collateral; None: Intel's service is asked.
         node_policy: what the node has to prove about itself before each command's first token; None: nothing.
         spaces: names of spaces that the login asks for beside the default one.
         is_keystore: whether `key_file` is a Web3 keystore, which a password opens.
+        opens_browser: whether commands open the page for a wallet in a browser, where there is a display.
     """
 
     node: str
     owner: str
-    key_file: Path
+    key_file: Path | None
     trust_root: Path | None
     collateral: Path | None
     node_policy: NodePolicy | None = None
     spaces: tuple[str, ...] = ()
     is_keystore: bool = False
+    opens_browser: bool = True
 
-    def wallet(self) -> WalletSigner:
-        """Open the wallet; may ask for a password.
+    def wallet(self) -> Wallet:
+        """Open the wallet; may ask for a password. One in a browser is asked when it is to sign.
 
         Raises:
             KeyFileUnusable.
         """
+        if self.key_file is None:
+            from .wallet_page import BrowserWallet, wallet_page  # a server of pages, for owners with such a wallet
+
+            return BrowserWallet(principal_of(self.owner), wallet_page(self.node, opens=self.opens_browser))
         return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
 
 
@@ -132,7 +139,8 @@ class OwnerHome:
         except (OSError, InvalidJson):
             raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
         node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")
-        if not (isinstance(node, str) and isinstance(owner, str) and isinstance(key_file, str)):
+        is_in_browser = key_file is None and value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(str(owner)))
+        if not (isinstance(node, str) and isinstance(owner, str) and (isinstance(key_file, str) or is_in_browser)):
             raise NotSignedIn(f"{path} is not a login", hint=_HINT)
         spaces = value.get("spaces", [])
         if not (isinstance(spaces, list) and all(isinstance(one, str) for one in spaces)):
@@ -144,20 +152,25 @@ class OwnerHome:
         return Profile(
             node=node,
             owner=owner,
-            key_file=self.folder.absolute() / key_file,  # a relative path is within the folder, which may be copied
+            key_file=self.folder.absolute() / key_file
+            if isinstance(key_file, str)
+            else None,  # a relative path is within the folder, which may be copied
             trust_root=_optional_path(value.get("trustRoot")),
             collateral=_optional_path(value.get("collateral")),
             node_policy=node_policy,
             spaces=tuple(map(str, spaces)),
             is_keystore=value.get("keystore") is True,
+            opens_browser=value.get("opensBrowser") is not False,
         )
 
     def _within(self, path: Path) -> str:
         own = self.folder.absolute()
         return str(path.relative_to(own) if path.is_relative_to(own) else path)
 
-    def is_of_another_home(self, path: Path) -> bool:
+    def is_of_another_home(self, path: Path | None) -> bool:
         """Whether a file is in the folder of another login, as the key of a home that was copied by its whole path."""
+        if path is None:
+            return False
         is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
         return is_home and path.parent.resolve() != self.folder.resolve()
 
@@ -184,7 +197,9 @@ class OwnerHome:
             "v": _VERSION,
             "node": profile.node,
             "owner": profile.owner,
-            "keyFile": self._within(profile.key_file),
+            "keyFile": None if profile.key_file is None else self._within(profile.key_file),
+            "wallet": _IN_BROWSER if profile.key_file is None else "key",
+            "opensBrowser": profile.opens_browser,
             "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
             "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
@@ -243,7 +258,7 @@ class OwnerHome:
                 await client.node_evidence()  # before anything of the node is believed, not only before a token
             yield client
 
-    def wallet(self) -> WalletSigner:
+    def wallet(self) -> Wallet:
         """Return the wallet that logged in.
 
         Raises:

@@ -78,7 +78,7 @@ def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]
         "node": home.node or profile.node,
         "nodeDid": session.node_id,
         "demands": "nothing" if profile.node_policy is None else "proof of approved code",
-        "keyFile": str(profile.key_file),
+        "keyFile": None if profile.key_file is None else str(profile.key_file),
     }
 
 
