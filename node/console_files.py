@@ -17,7 +17,8 @@ TYPES: Final = {
 }
 """What is served of the folder, by suffix; everything else in it is not."""
 
-# CN1. No inline script or style, no other origin, no sink that would make script out of text.
+# CN1. No inline script or style, no other origin, no sink that would make script out of text. Values of a node's origin
+# that a browser may open have no script type and a sandbox of their own (wire 5.10), so `'self'` is these files.
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -48,7 +49,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-"""On every answer with a file of the console."""
+"""On every answer with a file of the console, over what all answers have."""
 
 
 def read_files() -> dict[str, bytes]:

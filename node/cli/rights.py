@@ -7,6 +7,7 @@ Example:
 from collections.abc import Sequence
 from typing import Final
 
+from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE, READ_RECEIPTS, SET_POLICY
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
@@ -18,6 +19,13 @@ from sealspace.secrets import SECRETS_SPACE, secret_at
 
 _SECRETS: Final = "vault/secrets/"
 _WORDS: Final = {"del": "delete", "metadata": "head"}  # as the commands are called
+_OF_NETWORK: Final = {
+    NETWORK_CREATE: "create",
+    NETWORK_REVOKE: "revoke",
+    SET_POLICY: "set the terms of",
+    READ_RECEIPTS: "read the receipts of",
+}
+_OF_GRANTS: Final = {"status": "look up"}
 
 
 def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
@@ -37,26 +45,45 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 
 
 def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:
-    """Return one line for each resource: what may be done with what.
+    """Return one line for each resource, of a network for each ability: what may be done with what.
 
     Args:
         rights: what is granted.
         by: who grants it; the owner of a space is named where it is somebody else.
         with_below: a path means what is below it too, as in a grant; else the one value, as in a request.
     """
-    return tuple(f"{_actions(one)} {_place(one, by, with_below=with_below)}" for one in rights)
+    lines: list[str] = []
+    for one in rights:
+        place = _place(one, by, with_below=with_below)
+        lines += _of_network(one, place) if one.service == "encryption" else [f"{_actions(one)} {place}"]
+    return tuple(lines)
+
+
+def _of_network(right: GrantedResource, place: str) -> list[str]:
+    return [
+        f"{_OF_NETWORK[one]} {place}" if one in _OF_NETWORK else f"{_word(one)} what is sealed to {place}"
+        for one in right.actions
+    ]
 
 
 def _actions(right: GrantedResource) -> str:
-    words = [one.rpartition("/")[2] if one.startswith("tinycloud.") else one for one in right.actions]
-    return ", ".join(_WORDS.get(one, one) for one in words)
+    if right.service == "capabilities":
+        return "see the rights"
+    if right.service == "delegation":
+        return ", ".join(_OF_GRANTS.get(_word(one), _word(one)) for one in right.actions) + " grants"
+    return ", ".join(_word(one) for one in right.actions)
+
+
+def _word(ability: str) -> str:
+    name = ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability
+    return _WORDS.get(name, name)
 
 
 def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     try:
         if right.service == "encryption":
             network = parse_network_id(right.path)
-            return f"what is sealed to the network {network.name}{_whose(network.owner, by)}"
+            return f"the network {network.name}{_whose(network.owner, by)}"
         space = parse_space_id(right.space)
     except CapabilityError:
         return right.path or right.space
@@ -65,7 +92,11 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
         return f"spaces{whose}"
     if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
         secret = secret_at(right.path)
-        return f"the secret {secret.label}{whose}" if secret is not None else f"every secret below {right.path}{whose}"
+        below = right.path.removeprefix(_SECRETS)
+        every = f"every secret{below and f' below {below}'}"
+        return f"{every if secret is None else f'the secret {secret.label}'}{whose}"
+    if right.service in ("capabilities", "delegation"):
+        return f"in the space {space.name}{whose}"
     where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
     service = "" if right.service == "kv" else f" ({right.service})"
     return f"{where} in the space {space.name}{whose}{service}"

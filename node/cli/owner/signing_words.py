@@ -22,6 +22,7 @@ _TEXT: Final = re.compile(
 )
 """Texts as `sealspace` makes them; anything else is shown as it is."""
 
+_SUB_SECONDS: Final = re.compile(r"\.[0-9]+(?=Z$)")
 _STATEMENT: Final = re.compile(r"sealspace statement ([a-z0-9./-]+)\n")
 
 
@@ -38,7 +39,7 @@ def signing_words(text: str) -> dict[str, Json]:
     if read is None:
         return _said("Sign a text", [])
     owner, uri = f"did:pkh:eip155:{read['chain']}:{read['address']}", read["uri"]
-    end = [("until", read["end"] or "without an end")]
+    end = [("until", _SUB_SECONDS.sub("", read["end"] or "without an end"))]
     *terms, recap = read["resources"].removeprefix("\nResources:").split("\n- ")
     try:
         granted = parse_recap(recap).att if recap.startswith(PREFIX) else {}

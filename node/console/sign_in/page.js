@@ -71,8 +71,7 @@ function wallets(label, work) {
     const found = await discover();
     said.textContent = "";
     fill(choices, ...found.map((info) =>
-      h("li", {}, h("button", { type: "button", class: "primary", on: { click: () => use(info) } },
-        info.icon ? h("img", { src: info.icon, alt: "" }) : icon("key"), label(info.name)))));
+      h("li", {}, h("button", { type: "button", on: { click: () => use(info) } }, icon("key"), label(info.name)))));
     if (!found.length) {
       fill(wrong, banner(TEXTS.noWallet, TEXTS.noWalletHint));
       fill(choices, h("li", {}, h("button", { type: "button", on: { click: look } }, TEXTS.lookAgain)));
@@ -113,7 +112,6 @@ function showSign({ version, command, node, owner, address = "", chainId = 1, ti
     h("div", { class: "panel" }, facts([[TEXTS.command, command], [TEXTS.node, node], [TEXTS.owner, owner], ...said])),
     rights.length > 0 && h("section", { class: "panel stack tight" }, h("h2", {}, TEXTS.rights),
       h("ul", { class: "rights" }, ...rights.map((one) => h("li", {}, one)))),
-    h("details", { open: rights.length === 0 }, h("summary", {}, TEXTS.exactText), h("pre", { tabIndex: 0 }, text)),
     wallets(TEXTS.signWith, async (info) => {
       const found = await accountOf(info);
       if (!found.signText || found.address !== address) {
@@ -124,6 +122,7 @@ function showSign({ version, command, node, owner, address = "", chainId = 1, ti
       }
       await send("answer", { version, signature: hex(await found.signText(text)) });
     }),
+    h("details", { open: rights.length === 0 }, h("summary", {}, TEXTS.exactText), h("pre", { tabIndex: 0 }, text)),
   );
 }
 

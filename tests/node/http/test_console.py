@@ -9,10 +9,11 @@ from described import described_fault
 from running_node import Reply
 from tests_support import REPOSITORY
 
+from node import console_files
 from node.config.checks import serves_console
 from node.config.tree import Http
-from node.http.routes import console
-from node.http.routes.console import HEADERS, load_console
+from node.console_files import HEADERS
+from node.http.routes.console import load_console
 
 Call = Callable[..., Awaitable[Reply]]
 
@@ -123,7 +124,7 @@ async def test_no_script_or_style_is_inline() -> None:
 
 async def test_files_are_read_once(caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request reads no file: what is served is what was there at the start."""
-    monkeypatch.setattr(console, "files", None)
+    monkeypatch.setattr(console_files, "files", None)
     assert (await caller.send("GET", "/console/")).status == 200
 
 
@@ -141,7 +142,7 @@ def test_a_change_changes_every_address(tmp_path: Path, monkeypatch: pytest.Monk
         for page in ("index.html", "missing.html"):
             (folder / page).write_text("DIGEST")
         (folder / name).write_text(content)
-        monkeypatch.setattr(console, "files", lambda _package, root=folder.parent: root)
+        monkeypatch.setattr(console_files, "files", lambda _package, root=folder.parent: root)
         digests.add(load_console().bodies["index.html"])
     assert len(digests) == 3
 

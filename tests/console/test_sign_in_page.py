@@ -1,0 +1,155 @@
+"""The page of `sealspace login --browser` in Chromium, from the command as a process to a secret that it keeps."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage, console_page
+from patience import PATIENCE_S
+from running_node import COMMAND
+
+from node.processes.embedded import EmbeddedNode
+from sealspace.session import load_session
+from sealspace.wallets import new_wallet
+
+ADDRESS = re.compile(r"^  (http://127\.0\.0\.1:[0-9]+/[A-Za-z0-9_-]{43}/)$")
+
+
+class Login:
+    """`sealspace login --browser` as a process, and the page that it serves."""
+
+    def __init__(self, process: "subprocess.Popen[str]", page: ConsolePage, home: Path, url: str) -> None:
+        self.process, self.page, self.home, self.url = process, page, home, url
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for the end of the command; return its status and what it printed since."""
+        _, said = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """No login of another test, and no display."""
+    left = ("SEALSPACE_", "DISPLAY", "WAYLAND_DISPLAY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left)}
+
+
+@contextmanager
+def _command(
+    words: Sequence[str], browser: Browser, wallet: BrowserWallet | None, home: Path, environment: dict[str, str]
+) -> Iterator[Login]:
+    """Run a command, and open the address that it prints."""
+    process = subprocess.Popen(
+        [*COMMAND, *words, "--home", str(home)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        url = next(found[1] for line in process.stderr if (found := ADDRESS.match(line.rstrip("\n"))))
+        with console_page(browser, f"http://{urlsplit(url).netloc}", wallet=wallet) as page:
+            page.run(page.tab.goto(url))
+            yield Login(process, page, home, url)
+            assert page.faults() == []
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_wallet_in_the_browser_signs_the_command_line_in(
+    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Connected, read, signed; the command goes on, the page says it can be closed, and a secret is kept and read."""
+    with _command(["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment) as login:
+        page = login.page
+        page.see("Connect your wallet")
+        page.shot("sign-in-connect")
+        page.click("Connect Test Wallet")
+        page.see("Let this command line act as you")
+        for shown in (wallet.signer.did, node.url, "sealspace login", "The exact text that is signed"):
+            page.see(shown)
+        page.run(page.tab.get_by_text("The exact text that is signed").click())
+        text = page.run(page.tab.locator("pre").text_content())
+        page.shot("sign-in-sign")
+        page.click("Sign with Test Wallet")
+        page.see("You can close this page")
+        page.shot("sign-in-done")
+        assert (login.ended()[0], wallet.asked) == (0, [text])
+        assert urlsplit(login.url).netloc == str(text).partition(" wants")[0]
+    session = load_session(tmp_path / "home" / "session.json")
+    assert session.owner == wallet.signer.did and not (tmp_path / "home" / "wallet.key").exists()
+    put = subprocess.run(
+        [*COMMAND, "secret", "put", "API_KEY", "--home", str(tmp_path / "home")], input=b"open sesame", env=environment
+    )
+    got = subprocess.run(
+        [*COMMAND, "secret", "get", "API_KEY", "--home", str(tmp_path / "home")], env=environment, capture_output=True
+    )
+    assert (put.returncode, got.stdout) == (0, b"open sesame")
+
+
+def test_what_a_wallet_may_do_wrong(
+    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """A refusal, another account, another chain and a second tab: a sentence and the next step; then it still works."""
+    owner = wallet.signer
+    with _command(["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment) as login:
+        page = login.page
+        page.see("Connect your wallet")
+        wallet.refusal = (4001, "User rejected the request.")
+        page.click("Connect Test Wallet")
+        page.see("nothing was signed; try again when you are ready")
+        page.shot("sign-in-refused")
+        wallet.refusal = None
+        page.click("Connect Test Wallet")
+        page.see("Let this command line act as you")
+        wallet.signer = new_wallet()
+        page.click("Sign with Test Wallet")
+        page.see("Choose that account in your wallet, then try again.")
+        page.shot("sign-in-account")
+        wallet.signer = type(owner)(b"\x01" * 32, 137)
+        wallet.signer.address, wallet.signer.did = owner.address, owner.did
+        page.click("Sign with Test Wallet")
+        page.see("The wallet is on chain 137; this owner is on chain 1.")
+        wallet.signer = owner
+        with console_page(browser, page.origin, wallet=wallet) as second:
+            second.run(second.tab.goto(login.url))
+            second.see("Let this command line act as you")
+            page.see("This page is open in another tab")
+            second.click("Sign with Test Wallet")
+            second.see("You can close this page")
+        assert login.ended()[0] == 0
+
+
+def test_no_wallet_and_a_command_that_is_interrupted(
+    browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The page says where to open it; Ctrl-C ends the command at once, and the page says that too."""
+    with _command(["login", node.url, "--browser"], browser, None, tmp_path / "home", environment) as login:
+        login.page.see("No wallet was found in this browser")
+        login.page.shot("sign-in-no-wallet")
+        login.process.send_signal(signal.SIGINT)
+        login.page.see("the command was ended")
+        status, said = login.ended()
+    assert (status, said.splitlines()[-2:]) == (130, ["sealspace: aborted", "next: start it again"])
+    assert not (tmp_path / "home").exists()
+
+
+def test_ctrl_c_while_the_wallet_is_to_sign(
+    browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The command waits for the person inside its event loop, which must not swallow the first Ctrl-C."""
+    with _command(["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment) as login:
+        login.page.click("Connect Test Wallet")
+        login.page.see("Let this command line act as you")
+        login.process.send_signal(signal.SIGINT)
+        login.page.see("the command was ended")
+        assert login.ended()[0] == 130
