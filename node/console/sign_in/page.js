@@ -2,10 +2,12 @@
 /** The page that a command opens on this machine: its wallet says who it is, and signs what the command made. */
 
 import { fill, h, icon } from "../elements.js";
+import { banner } from "../parts/states.js";
+import { facts } from "../parts/values.js";
+import { commandLine as words, failed } from "../texts.js";
 import { hex } from "../wire/bytes.js";
 import { ConsoleError } from "../wire/errors.js";
 import { connect, discover } from "../wire/wallets.js";
-import { TEXTS } from "./texts.js";
 
 /**
  * @typedef {import("../wire/wallets.js").WalletInfo} WalletInfo
@@ -25,7 +27,7 @@ async function send(path, said) {
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify({ tab, ...said }) });
   if (answer.ok) return;
   const refusal = answer.status === 409 ? await answer.json() : {};
-  throw new ConsoleError(refusal.code ?? "refused", refusal.text ?? TEXTS.unforeseen, { hint: refusal.hint ?? TEXTS.tryAgain });
+  throw new ConsoleError(refusal.code ?? "refused", refusal.text ?? failed.other, { hint: refusal.hint ?? words.tryAgain });
 }
 
 /** @param {string} title @param {...import("../elements.js").Child} content */
@@ -37,13 +39,18 @@ function show(title, ...content) {
 }
 
 /** @param {[string, string | null | undefined][]} named */
-const facts = (named) =>
-  h("dl", { class: "facts" }, ...named.map(([name, value]) =>
-    value ? h("div", {}, h("dt", {}, name), h("dd", { class: "mono" }, value)) : null));
+const panel = (named) =>
+  h("div", { class: "panel" }, facts(named.filter(([, value]) => value).map(([name, value]) => [name, h("span", { class: "mono" }, value)])));
 
-/** @param {string} text @param {string} hint */
-const banner = (text, hint) =>
-  h("div", { class: "banner bad", role: "alert" }, icon("warning"), h("div", {}, h("strong", {}, text), h("p", {}, hint)));
+/** @param {string} title @param {string} text */
+const alarm = (title, text) => h("div", { role: "alert" }, banner({ kind: "bad", title, text }));
+
+/** @param {any} error a ConsoleError, or anything @returns what happened and what to do, for a person */
+function failure(error) {
+  const hint = error instanceof ConsoleError && error.hint ? error.hint : words.tryAgain;
+  const title = failed.words[error?.code] ?? (error instanceof ConsoleError ? error.message : failed.other);
+  return alarm(title, hint[0].toUpperCase() + hint.slice(1));
+}
 
 /**
  * Buttons for the wallets of this browser; what one of them refuses is said above them.
@@ -54,32 +61,31 @@ function wallets(label, work) {
   /** @param {WalletInfo} info */
   const use = async (info) => {
     for (const button of choices.querySelectorAll("button")) button.disabled = true;
-    said.textContent = TEXTS.confirmInWallet;
+    said.textContent = words.confirmInWallet;
     fill(wrong);
     try {
       await work(info);
     } catch (error) {
-      const { message, hint } = error instanceof ConsoleError ? error : { message: TEXTS.unforeseen, hint: TEXTS.tryAgain };
-      fill(wrong, banner(message, hint));
+      fill(wrong, failure(error));
       for (const button of choices.querySelectorAll("button")) button.disabled = false;
     }
     said.textContent = "";
   };
   const look = async () => {
-    said.textContent = TEXTS.searching;
+    said.textContent = words.searching;
     fill(wrong);
     const found = await discover();
     said.textContent = "";
     fill(choices, ...found.map((info) =>
       h("li", {}, h("button", { type: "button", on: { click: () => use(info) } }, icon("key"), label(info.name)))));
     if (!found.length) {
-      fill(wrong, banner(TEXTS.noWallet, TEXTS.noWalletHint));
-      fill(choices, h("li", {}, h("button", { type: "button", on: { click: look } }, TEXTS.lookAgain)));
+      fill(wrong, alarm(words.noWallet, words.noWalletHint));
+      fill(choices, h("li", {}, h("button", { type: "button", on: { click: look } }, words.lookAgain)));
     }
   };
   look();
-  const cancel = () => send("cancel", {}).catch((error) => fill(wrong, banner(error.message, error.hint)));
-  const end = h("button", { type: "button", class: "plain", on: { click: cancel } }, TEXTS.cancel);
+  const cancel = () => send("cancel", {}).catch((error) => fill(wrong, failure(error)));
+  const end = h("button", { type: "button", class: "plain", on: { click: cancel } }, words.cancel);
   return [wrong, choices, said, h("div", { class: "row" }, end)];
 }
 
@@ -93,10 +99,10 @@ async function accountOf(info) {
 /** @param {View} view */
 function showConnect({ version, command, node, before }) {
   show(
-    TEXTS.connect,
-    h("p", { class: "dim" }, TEXTS.connectLead),
-    h("div", { class: "panel" }, facts([[TEXTS.command, command], [TEXTS.node, node], [TEXTS.before, before]])),
-    wallets(TEXTS.useWallet, async (info) => {
+    words.connect,
+    h("p", { class: "dim" }, words.connectLead),
+    panel([[words.command, command], [words.node, node], [words.before, before]]),
+    wallets(words.useWallet, async (info) => {
       const { address, chainId } = await accountOf(info);
       await send("answer", { version, address, chainId });
     }),
@@ -107,22 +113,22 @@ function showConnect({ version, command, node, before }) {
 function showSign({ version, command, node, owner, address = "", chainId = 1, title = "", text = "", facts: said = [], rights = [] }) {
   show(
     title,
-    h("p", { class: "dim" }, TEXTS.signLead),
-    chainId !== 1 && h("p", { class: "banner warn" }, icon("warning"), TEXTS.otherChain(chainId)),
-    h("div", { class: "panel" }, facts([[TEXTS.command, command], [TEXTS.node, node], [TEXTS.owner, owner], ...said])),
-    rights.length > 0 && h("section", { class: "panel stack tight" }, h("h2", {}, TEXTS.rights),
+    h("p", { class: "dim" }, words.signLead),
+    chainId !== 1 && banner({ kind: "warn", title: words.otherChain(chainId), text: words.otherChainMeans }),
+    panel([[words.command, command], [words.node, node], [words.owner, owner], ...said]),
+    rights.length > 0 && h("section", { class: "panel stack tight" }, h("h2", {}, words.rights),
       h("ul", { class: "rights" }, ...rights.map((one) => h("li", {}, one)))),
-    wallets(TEXTS.signWith, async (info) => {
+    wallets(words.signWith, async (info) => {
       const found = await accountOf(info);
       if (!found.signText || found.address !== address) {
-        throw new ConsoleError("wallet-account-changed", TEXTS.wrongAccount(found.address ?? "", address), { hint: TEXTS.wrongAccountHint });
+        throw new ConsoleError("wallet-account-changed", "", { hint: words.wrongAccount(address) });
       }
       if (found.chainId !== chainId) {
-        throw new ConsoleError("wallet-other-chain", TEXTS.wrongChain(found.chainId ?? 0, chainId), { hint: TEXTS.wrongChainHint });
+        throw new ConsoleError("wallet-other-chain", "", { hint: words.wrongChain(chainId) });
       }
       await send("answer", { version, signature: hex(await found.signText(text)) });
     }),
-    h("details", { open: rights.length === 0 }, h("summary", {}, TEXTS.exactText), h("pre", { tabIndex: 0 }, text)),
+    h("details", { open: rights.length === 0 }, h("summary", {}, words.exactText), h("pre", { tabIndex: 0 }, text)),
   );
 }
 
@@ -143,13 +149,13 @@ function render(view) {
       showSign(view);
       return true;
     case "done":
-      show(TEXTS.done, h("p", {}, TEXTS.doneLead));
+      show(words.done, h("p", {}, words.doneLead));
       return false;
     case "failed":
-      show(TEXTS.failed, banner(view.text ?? "", view.hint ?? ""));
+      show(words.failed, alarm(view.text ?? "", view.hint ?? ""));
       return false;
     default:
-      show(TEXTS.working, h("p", { class: "dim" }, TEXTS.workingLead));
+      show(words.working, h("p", { class: "dim" }, words.workingLead));
       return true;
   }
 }
@@ -159,9 +165,9 @@ async function follow() {
     const answer = await fetch(`next?tab=${tab}&after=${version}`, { cache: "no-store" }).catch(() => null);
     if (answer?.status === 409) {
       const { text, hint } = await answer.json();
-      return show(TEXTS.otherTab, banner(text, hint));
+      return show(words.otherTab, alarm(text, hint));
     }
-    if (!answer?.ok) return show(TEXTS.gone, h("p", {}, TEXTS.goneHint));
+    if (!answer?.ok) return show(words.gone, h("p", {}, words.goneHint));
     const view = /** @type {View} */ (await answer.json());
     const isNews = view.version !== version;
     version = view.version;
