@@ -3,6 +3,7 @@
 import asyncio
 import json
 import queue
+import re
 import webbrowser
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from capabilities.signatures import WalletSigner
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import encode_standard, encode_url
 from node.cli.owner.owner_profile import OwnerHome
+from node.cli.owner.wallet_desk import LIMIT_S
 from node.config.tree import Hosting
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
@@ -132,15 +134,20 @@ async def test_later_commands_ask_the_same_wallet(desk: OwnerDesk, run: Run, wal
 
 
 async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run: Run) -> None:
-    """A revocation by the wallet leaves a person time to sign it."""
+    """The page names the grant, and the text leaves a person time to sign it."""
     await run("login", desk.node, "--browser")
     await run("space", "create", "notes")
-    granted, _ = await run("grant", "create", new_wallet().did, "--space", "notes", "--json")
-    cid = json.loads(granted.out)["cid"]
-    wallet = OwnerHome(desk.home)
+    friend = new_wallet().did
+    granted, _ = await run("grant", "create", friend, "--space", "notes", "--json")
+    cid = OwnerHome(desk.home).grants_to(friend)[0].portable.cid
+    assert cid in granted.out
+    revoked, tab = await run("backend", "revoke", friend)
+    (view,) = [view for view in tab.views if view["kind"] == "sign"]
+    assert (revoked.status, view["title"], dict(view["facts"])["grant"]) == (0, "Revoke a grant for good", cid)
+    begun, ends = (parse_rfc3339(one) for one in re.findall(r"(?:Issued At|Expiration Time): (.*)", view["text"]))
+    assert ends - begun >= LIMIT_S
     async with desk.client() as client:
-        status = await client.delegations.status(cid)
-    assert status.word == "active" and wallet.profile().key_file is None
+        assert (await client.delegations.status(cid)).word == "revoked"
 
 
 async def test_commands_that_sign_nothing_open_no_page(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
@@ -235,10 +242,10 @@ async def test_only_the_account_that_was_named_signs(desk: OwnerDesk, run: Run, 
     assert ran.status == 0, ran
 
 
-async def test_the_owner_is_not_admitted(
+async def test_hosting_takes_a_second_signature(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wallet: WalletSigner
 ) -> None:
-    """Hosting may take a second signature, which the page asks for; a refusal says so in the page and the terminal."""
+    """Where spaces are hosted only when asked, the page asks for that too, in words of its own."""
     async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="explicit")) as desk:
         monkeypatch.setenv("DISPLAY", ":0")
         opened = queue.Queue[str]()
