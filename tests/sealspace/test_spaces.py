@@ -4,9 +4,11 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from node.config.tree import Hosting
+from sealspace.client import SignIn
 from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
 from sealspace.spaces import entries_of, entry_of
 from sealspace.transport import Answer
+from sealspace.wallets import new_wallet
 
 SEED = bytes(range(32))
 
@@ -34,6 +36,27 @@ async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
     for name in ("", "a/b", made.space.text):
         with pytest.raises(InvalidInput):
             await owner.spaces().create(name)
+
+
+async def test_a_sign_in_asks_for_it(bench) -> None:
+    """All in one message: what a wallet behind a page signs names the page's authority, whatever the caller says."""
+
+    class PageWallet:
+        domain = "127.0.0.1:4321"
+
+        def __init__(self) -> None:
+            self.signer, self.texts = new_wallet(), list[str]()
+            self.address, self.chain_id, self.did = self.signer.address, self.signer.chain_id, self.signer.did
+
+        def sign_eip191(self, text: str) -> bytes:
+            self.texts.append(text)
+            return self.signer.sign_eip191(text)
+
+    wallet, client = PageWallet(), await bench.client()
+    await client.sign_in(wallet, SignIn(spaces_rights=True, domain="elsewhere.example"))
+    assert ["default", "secrets"] == [entry.space.name for entry in await client.spaces().list()]
+    (text,) = wallet.texts
+    assert text.startswith("127.0.0.1:4321 wants you to sign in")
 
 
 async def test_a_key_has_the_right_on_its_own(bench) -> None:

@@ -9,6 +9,7 @@ Example:
 
 import os
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -117,7 +118,8 @@ class WalletPage:
                 err=True,
             )
             if self._opens and _has_display():
-                webbrowser.open(self._server.url)
+                # In a thread: the program that BROWSER names may be waited for until it ends.
+                threading.Thread(target=webbrowser.open, args=(self._server.url,), daemon=True).start()
         return self._server
 
     def ask(self, view: Mapping[str, Json], accept: Callable[[Mapping[str, Json]], T]) -> T:

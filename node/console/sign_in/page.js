@@ -43,13 +43,16 @@ const panel = (named) =>
   h("div", { class: "panel" }, facts(named.filter(([, value]) => value).map(([name, value]) => [name, h("span", { class: "mono" }, value)])));
 
 /** @param {string} title @param {string} text */
-const alarm = (title, text) => h("div", { role: "alert" }, banner({ kind: "bad", title, text }));
+const alarm = (title, text) => h("div", { role: "alert" }, banner({ kind: "bad", title: capital(title), text: capital(text) }));
+
+/** @param {string} text of the command line, which begins lower case */
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** @param {any} error a ConsoleError, or anything @returns what happened and what to do, for a person */
 function failure(error) {
   const hint = error instanceof ConsoleError && error.hint ? error.hint : words.tryAgain;
   const title = failed.words[error?.code] ?? (error instanceof ConsoleError ? error.message : failed.other);
-  return alarm(title, hint[0].toUpperCase() + hint.slice(1));
+  return alarm(title, hint);
 }
 
 /**
