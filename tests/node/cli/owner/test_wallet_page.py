@@ -150,6 +150,19 @@ async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run
         assert (await client.delegations.status(cid)).word == "revoked"
 
 
+async def test_what_was_accepted_is_taken_up_in_the_same_page(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
+    """A grant to the wallet takes a signature when it is accepted, and one more in each login after."""
+    friend, file = desk.home.parent / "friend", desk.home.parent / "grant.json"
+    assert (await desk.run("login", desk.node, "--new", "--space", "notes", home=friend)).status == 0
+    made = await desk.run("grant", "create", wallet.did, "--space", "notes", "--out", str(file), home=friend)
+    assert made.status == 0, made
+    await run("login", desk.node, "--browser")
+    accepted, tab = await run("grant", "accept", str(file))
+    assert (accepted.status, len(tab.texts)) == (0, 1), accepted
+    again, tab = await run("login")
+    assert (again.status, len(tab.texts)) == (0, 2), again
+
+
 async def test_commands_that_sign_nothing_open_no_page(desk: OwnerDesk, run: Run, wallet: WalletSigner) -> None:
     """The owner is known without the wallet."""
     await run("login", desk.node, "--browser")
