@@ -57,7 +57,7 @@ SECTIONS: Final[Mapping[str, Table]] = {
         "version": Row("node.cli.version", "version", "Print the version."),
     },
     "Who": {
-        "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet's key."),
+        "login": Row("node.cli.owner.login", "login", "Sign in to a node as an owner, with a wallet."),
         "logout": Row("node.cli.owner.who", "logout", "End the session, and remove it from this machine."),
         "whoami": Row("node.cli.owner.who", "whoami", "Print the owner, the session's key and the node."),
         "status": Row("node.cli.owner.who", "status", "Say whether the node answers and the session holds."),

@@ -1,4 +1,4 @@
-"""`sealspace login`: sign in to a node as the owner of spaces and secrets, with a wallet's key."""
+"""`sealspace login`: sign in to a node as the owner of spaces and secrets, with a wallet."""
 
 import asyncio
 from contextlib import suppress

@@ -24,10 +24,11 @@ from capabilities.signatures import recover_eip191
 from capabilities.strict_json import Json
 from sealspace.errors import SealspaceError
 
-from ...errors import NodeError
+from ...errors import NodeError, NotSigned
 from ..next_steps import next_step
 from ..terminal import print_lines
 from ..what_happened import what_happened
+from .loopback_peers import TABLES
 from .signing_words import signing_words
 from .wallet_desk import LIMIT_S, AnswerRefused, WalletDesk
 from .wallet_server import WalletServer
@@ -109,8 +110,16 @@ class WalletPage:
         self._stack.close()
 
     def served(self) -> WalletServer:
-        """Return the server of the page; at first it is started, and a person told of it."""
+        """Return the server of the page; at first it is started, and a person told of it.
+
+        Raises:
+            NotSigned: it could answer nobody.
+        """
         if self._server is None:
+            if sys.platform == "linux" and not TABLES[0].exists():  # LP1: nobody would be answered
+                raise NotSigned(
+                    "this system does not say who connects to a page", hint="sealspace login --key-file FILE"
+                )
             self._server = self._stack.enter_context(WalletServer(WalletDesk()))
             print_lines(  # not mere words: without it nobody could go on
                 f"open this in the browser with your wallet, within {LIMIT_S / 60:g} minutes:",
