@@ -186,16 +186,16 @@ class Child:
 
     async def _begin(self) -> bool:
         """Learn the id of the process, and that it is confined; False where it, or the template, ended before."""
-        told = confined = False
+        named = confined = False
         try:
             async with asyncio.timeout(_START_S):
-                while not (told and confined):
+                while not (named and confined):
                     (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
-                    told, confined = told or number > 0, confined or number < 0
+                    named, confined = named or number > 0, confined or number < 0
                     self._process = abs(number)
                     self._known.set()
         except TimeoutError:
-            if not told:
+            if not named:
                 self._template.kill()  # what it did not say by now it never will
             return False
         except (EOFError, OSError):
