@@ -38,8 +38,8 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "grants", group: "access", icon: "share", load: soon },
   { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
-  { path: "programs", group: "space", icon: "code", load: soon },
-  { path: "terminal", group: "node", icon: "terminal", load: soon },
+  { path: "programs", group: "space", icon: "code", load: () => import("./pages/programs.js") },
+  { path: "terminal", group: "node", icon: "terminal", load: () => import("./pages/terminal.js") },
   { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
 ]);
 const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }];

@@ -304,6 +304,47 @@ export const data = {
   close: "Close",
 };
 
+export const terminal = {
+  title: "Command line",
+  lead: "Everything here, and more, from a terminal.",
+  install: "Install it, in a copy of the source:",
+  signIn: "Sign in; your browser opens, and your wallet signs there:",
+  signInPhrase: "Sign in, with a key of its own:",
+  store: "Store a secret:",
+  use: "Run a program that finds your secrets in its environment:",
+  ownPage: "The page that opens belongs to the command on your machine. Its address holds for that one sign-in.",
+  ownKey: "A recovery phrase stays in the browser. The command line is another owner then, to whom you can grant what you want.",
+};
+
+export const programs = {
+  title: "Programs",
+  lead: "Code that you publish, and that a runner executes with secrets that owners granted to it.",
+  emptyTitle: "Nothing is published yet",
+  empty: "Publish a WASI program from the command line.",
+  command: "sealspace project publish NAME FILE.wasm",
+  elsewhere: "API keys, accounts and calls are at each runner:",
+  public: "for everybody",
+  private: "for those you share it with",
+  active: "active",
+  noneActive: "No version is active: a runner answers calls of this project with a refusal.",
+  open: "Open",
+  /** @param {string} sha256 */
+  openOf: (sha256) => `Open version ${sha256}`,
+  sha256: "SHA-256",
+  published: "Published",
+  size: "Size",
+  /** @param {number} n */
+  bytes: (n) => `${n.toLocaleString("en")} bytes`,
+  target: "Kind",
+  source: "Source, as stated",
+  secrets: "Secrets",
+  noSecrets: "none",
+  anySecrets: "those that are granted to it",
+  hosts: "May contact",
+  noHosts: "nobody",
+  unchecked: "Shown as it is stored. A runner checks who signed it, and that the bytes are these.",
+};
+
 export const pages = {
   soonTitle: "Not in the console yet",
   soon: "The command line has it:",
@@ -311,8 +352,6 @@ export const pages = {
   all: {
     requests: { title: "Requests", lead: "What programs ask of you.", command: "sealspace grant request --help" },
     grants: { title: "Grants", lead: "Who may use what, and until when.", command: "sealspace grant list" },
-    programs: { title: "Programs", lead: "Code that runs with your secrets.", command: "sealspace backend --help" },
-    terminal: { title: "Command line", lead: "Sign in a terminal from this browser.", command: "sealspace login" },
   },
   missingTitle: "No such page",
   missing: "The address names no page of the console.",

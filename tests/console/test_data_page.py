@@ -79,7 +79,7 @@ def test_files_go_up_and_come_down(
     data.see("bytes is stored")
     data.shot("data-upload")
     data.click("Close", within="dialog .actions")
-    data.see("128.0 KiB of 1024.0 MiB stored")
+    data.see("128.0 KiB of 1.0 GiB stored")
     data.run(chosen.set_input_files([tmp_path / "page.html"]))
     data.see("There is a value of this name.")
     data.click("Replace it")

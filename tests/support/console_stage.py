@@ -89,7 +89,8 @@ class ConsolePage:
         """Sign in with the wallet of the page."""
         self.open("connect")
         self.run(self.tab.get_by_role("button", name="Test Wallet").click())
-        self.see("Sign out")
+        # The button, not the words: a text of the page of sign-in has them too.
+        self.run(expect(self.tab.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE_S * 1000))
 
     def shot(self, name: str) -> None:
         """Show the page at three widths: nothing may be wider than it. Take screenshots if asked to."""

@@ -4,13 +4,12 @@ import { confirmByWord, openDialog } from "../parts/dialog.js";
 import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { banner, emptyState, failure, loading } from "../parts/states.js";
+import { askForRights, isHeld } from "../parts/space_rights.js";
 import { say } from "../parts/toast.js";
 import { facts, progressBar } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
-import { signedByOwner } from "../parts/wallet_choices.js";
 import { data as words } from "../texts.js";
 import * as kv from "../wire/kv.js";
-import { addRights, wholeSpace } from "../wire/session.js";
 import * as spaces from "../wire/spaces.js";
 
 export const title = words.title;
@@ -44,7 +43,6 @@ export async function render(context) {
 
   const body = h("div", { class: "stack" });
   const use = h("p", { class: "dim small" });
-  const failed = h("div", { role: "alert" });
   const chosen = h("select", { "aria-label": words.space, on: { change: () => visit("", chosen.value) } },
     all.map((one) => h("option", { value: one.name, selected: one.name === name }, one.name)));
 
@@ -78,36 +76,20 @@ export async function render(context) {
   }
 
   const create = () => edit(client, name, { key: path, body: "", etag: null }, reload);
-  const allow = async () => {
-    fill(failed);
-    try {
-      const space = all.find((one) => one.name === name);
-      if (space && await signedByOwner(client.session, words.allowText(name), (owner) => addRights(client.session, owner, wholeSpace(space.id)))) reload();
-    } catch (error) {
-      fill(failed, failure(error));
-    }
-  };
   const upload = h("input", { type: "file", multiple: true, hidden: true, "aria-label": words.upload, on: { change: async () => {
     const files = [...upload.files];
     upload.value = "";
     if (files.length) await send(client, name, path, files, reload);
   } } });
 
-  if (!all.some((one) => one.name === name)) fill(body, banner({ kind: "warn", title: words.noSpace(name), text: words.noSpaceText }));
-  else if (isCovered(client, all, name)) reload();
-  else fill(body, banner({ title: words.allowTitle(name), text: words.allowWhy, action: { label: words.allow, run: allow } }));
+  const space = all.find((one) => one.name === name);
+  if (!space) fill(body, banner({ kind: "warn", title: words.noSpace(name), text: words.noSpaceText }));
+  else if (isHeld(client, space)) reload();
+  else fill(body, askForRights(client, [space], reload));
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), h("div", { class: "row" },
       h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("plus"), words.upload), upload)),
-    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), failed, body);
-}
-
-/** @param {Client} client @param {import("../wire/spaces.js").Space[]} all @param {string} name */
-function isCovered(client, all, name) {
-  const [wanted] = wholeSpace(all.find((one) => one.name === name)?.id ?? "");
-  const { session } = client;
-  return session.kind === "phrase" || session.grants.some((grant) =>
-    grant.capabilities.some(({ resource, ability }) => resource === wanted.resource && ability === wanted.ability));
+    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), body);
 }
 
 /** @param {Client} client @param {string} space @param {string} prefix */

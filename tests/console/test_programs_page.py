@@ -1,0 +1,59 @@
+"""The pages of programs and of the command line."""
+
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage
+from playwright.async_api import expect
+
+from node.processes.embedded import EmbeddedNode
+from sealspace.client import Client, SignIn
+from sealspace.programs import ProgramManifest
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_projects_and_their_versions(
+    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """What the owner published for everybody is there, once the wallet lets the session see that space."""
+
+    async def published() -> tuple[str, str]:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer, SignIn(spaces=("public",)))
+            programs = client.programs(public=True)
+            manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.example.com",))
+            first, second = b"\0asm\1\0\0\0", b"\0asm\1\0\0\0\0\1\0"
+            one = await programs.publish("digest", first, target="wasm32-wasip1", signer=wallet.signer, source=HOSTILE)
+            two = await programs.publish(
+                "digest", second, target="wasm32-wasip1", signer=wallet.signer, manifest=manifest
+            )
+            return one.sha256, two.sha256
+
+    first, second = browser.run(published())
+    console.sign_in()
+    console.click("Programs", role="link")
+    console.click("Allow it")
+    console.click("Test Wallet example.wallet", within="dialog")
+    console.see("for everybody")
+    console.shot("programs")
+    rows = console.tab.locator(".versions li")
+    console.run(expect(rows).to_have_count(2))
+    console.run(expect(rows.filter(has_text="active")).to_have_count(1))
+    console.run(rows.filter(has_text="active").get_by_role("button").click())
+    console.see(second)
+    console.see("api.example.com")
+    console.shot("program")
+    console.click("Close", within="dialog header")
+    console.run(rows.filter(has_not_text="active").get_by_role("button").click())
+    console.see(first)
+    console.see(HOSTILE)
+
+
+def test_no_programs_and_the_command_line(console: ConsolePage, node: EmbeddedNode) -> None:
+    """Without projects the page says how to publish one; the command that signs in names this node."""
+    console.sign_in()
+    console.click("Programs", role="link")
+    console.see("Nothing is published yet")
+    console.shot("programs-empty")
+    console.click("Command line", role="link")
+    console.see(f"sealspace login {node.url} --browser")
+    console.shot("terminal")
