@@ -41,7 +41,10 @@ _Result = TypeVar("_Result")
 @click.argument("url")
 @click.argument("program", metavar="DID/NAME|SHA256")
 @click.option(
-    "--input", "source", metavar="FILE", help="What the program reads; `-` is standard input. Nothing by default."
+    "--input",
+    "source",
+    type=FILE_OR_DASH,
+    help="What the program reads; `-` is standard input. Nothing by default.",
 )
 @click.option(
     "--secrets", metavar="OWNER[/PROFILE]", help="Whose secrets it has: a DID or `me`, and which scope of them."
