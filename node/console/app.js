@@ -34,7 +34,7 @@ const soon = () => import("./pages/soon.js");
 /** Every page; the order is that of the places. */
 const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
-  { path: "requests", group: "access", icon: "inbox", load: soon },
+  { path: "requests", group: "access", icon: "inbox", load: () => import("./pages/requests.js") },
   { path: "grants", group: "access", icon: "share", load: soon },
   { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },

@@ -218,6 +218,138 @@ export const activity = {
   tooMany: (n) => `Only the ${n.toLocaleString("en")} oldest receipts are shown. The command line has all: sealspace receipts list`,
 };
 
+export const requests = {
+  title: "Requests",
+  lead: "See what an app asks for, and say yes to exactly that. What the app wrote stands in quotation marks.",
+  intakeTitle: "Open a request",
+  manifest: "What the app asks for",
+  manifestHint: "Paste the app's manifest, or what its backend publishes at /.well-known/sealspace/backend. It stays in this browser.",
+  upload: "Choose a file",
+  read: "Read it",
+  empty: "Paste the manifest, or choose its file.",
+  /** @param {number} kib */
+  tooLarge: (kib) => `It is larger than ${kib} KiB, which no request is. Ask the app's developer for its manifest.`,
+  notJson: "This is no JSON. Copy it whole, from the first { to the last }.",
+  notLink: "The link is damaged. Paste the manifest here instead.",
+  otherDid: "The manifest names another DID than the backend that publishes it. Do not grant; tell its developer.",
+  unusable: "This request cannot be used",
+  unusableNext: "Its developer corrects it. Nothing was granted. What is wrong:",
+  /** @param {number} n */
+  moreFaults: (n) => `and ${n} more`,
+  wholeFile: "the whole file",
+  change: "Another request",
+  app: "Who asks",
+  name: "It calls itself",
+  appId: "App",
+  about: "It says of itself",
+  nothingSaid: "nothing",
+  nameIsTheirs: "Anybody can write any name. The DID is what you grant to.",
+  did: "Grant to (DID)",
+  didHint: "The manifest names nobody. Type the DID that its backend shows.",
+  didBad: "A DID begins with did: and has no blanks.",
+  has: "What it has already",
+  hasNothing: "Nothing of yours.",
+  until: "until ",
+  /** @param {number} n */
+  moreGrants: (n) => `and ${n} more, on the page Grants`,
+  rights: "What it asks for",
+  choose: "Tick what it may do",
+  chooseSome: "Tick at least one right.",
+  asksNothing: "There is nothing here that you can grant. Ask its developer for another manifest.",
+  /** @param {number} n */
+  tooManyGrants: (n) => `Tick fewer: the app takes at most ${n} grants at once, one for each space and end.`,
+  /** @param {number} n */
+  tooManySecrets: (n) => `Tick at most ${n} secrets at once.`,
+  inSpace: " in your space ",
+  service: "the service ",
+  allValues: "every value",
+  below: "values below ",
+  theSecret: "the secret ",
+  secretsBelow: "the secrets below ",
+  everySecret: "all your secrets",
+  yourNetwork: "your encryption network",
+  network: "the encryption network ",
+  /** @type {Record<string, string>} */
+  verbs: { get: "read", put: "write", del: "delete", delete: "delete", list: "list", metadata: "see the metadata of", "*": "do everything with",
+    decrypt: "open what is sealed to", "network.create": "create", "network.revoke": "end for ever", read: "read", revoke: "revoke grants in", status: "see the state of grants in",
+    create: "create spaces in", info: "see the facts of", host: "have the node host" },
+  /** @param {string[]} verbs */
+  listed: (verbs) => verbs.length < 2 ? verbs.join("") : `${verbs.slice(0, -1).join(", ")} and ${verbs.at(-1)}`,
+  because: "It says why: ",
+  asDefault: "one of the usual rights of an app, which it did not ask for by name",
+  hasIt: "has it already, until ",
+  notStored: "You have no such secret yet. It can read it once you add one.",
+  /** @param {string} s */
+  ownEnd: (s) => `for ${s} at most`,
+  notServed: "This node does not offer it.",
+  otherOwner: "It belongs to another owner. Only that owner can grant it.",
+  isProtected: "Secrets that begin with PROTECTED_ open only for programs on your runner.",
+  onlyYou: "Only your own sign-ins have it.",
+  code: "Which code may open your secrets",
+  codeOff: "This node demands no proof of code. Whoever holds the app's key opens what you tick.",
+  codeLead: "The node opens a secret only for code that proves what it is. Say which.",
+  codeSeen: "The code that the node saw last",
+  codePaste: "Code that I state",
+  codeNone: "State no code",
+  /** @param {string} when */
+  seenBy: (when) => `Your node verified this quote ${when}, before it released a key to this DID. Its receipt names this record by its digest. The console itself verifies no quotes.`,
+  neverSeen: "Your node has released nothing to this DID yet, so that it knows no code of it. Have its code shown on your own machine, verified there:",
+  showCommand: "sealspace backend show https://BACKEND --json",
+  refused: "The node will refuse this platform under the strict terms:",
+  /** @type {Record<string, string>} */
+  refusals: { tcbStatus: "its status is not UpToDate", advisories: "advisories apply to it", tdAttributes: "its trust domain has unusual attributes" },
+  refusedNext: "Have the platform brought up to date, or state the code yourself with what you accept.",
+  approved: "The code, as sealspace backend show --json printed it",
+  approvedHint: "A policy alone does too.",
+  approvedMissing: "Paste what was printed, or choose another way above.",
+  /** @param {string} member */
+  approvedBad: (member) => `It does not say which code: look at ${member}. Copy what the command printed, whole.`,
+  approvedOther: "This code was seen at another DID than the one that asks.",
+  noneOpens: "No secret will open",
+  noneOpensText: "This node demands proof of approved code. Unless you approved this code for your whole network, the app gets the grant and can open nothing with it.",
+  noneSuffices: "Without your word the operator's list decides",
+  noneSufficesText: "This node opens your secrets for code that its operator approved, whatever code that is.",
+  evidence: { measurements: "Image and start", composeHashes: "Compose file (SHA-256)", appIds: "Application id", keyProviders: "Its keys come from", tdAttributes: "Trust domain attributes", platformIds: "Platforms", tcbStatuses: "Accepted platform status", tcbGraceSeconds: "Grace for outdated platforms, s", advisories: "Accepted advisories", minEvaluationNumber: "Collateral at least number", maxAgeSeconds: "Attested at most, s ago", receiver: "Keys go to", paths: "Only what is stored at", inPerson: "Owner in person", status: "Platform status", level: "Level of", foundAdvisories: "Advisories", root: "Trust root", verified: "Verified" },
+  none: "none",
+  isIntel: "Intel's",
+  isNotIntel: "Not Intel's: it proves whatever its holder wants",
+  end: "When it ends",
+  /** @param {string} span */
+  longest: (span) => `As long as possible: ${span}`,
+  /** @param {string} span */
+  after: (span) => `After ${span}`,
+  onDate: "On a date",
+  date: "Date and time of the end",
+  /** @param {string} asked */
+  endHint: (asked) => `The app asks for ${asked}.`,
+  /** @param {string} left */
+  endOfSession: (left) => ` Your session ends in ${left}, and with it what it grants; sign in anew for longer.`,
+  endBad: "Choose a time that is to come, and no later than the longest.",
+  /** @param {number} n @param {string} unit */
+  span: (n, unit) => `${n} ${unit}${n === 1 ? "" : "s"}`,
+  approve: "Approve",
+  sign: "Lets this app do what you ticked, until the end that you chose.",
+  granted: "Approved",
+  grantedText: "It is in force. The app learns of it by the text below: hand it to the app, or upload it where the app asks for it. Only the holder of its DID can use it.",
+  grants: "What was granted",
+  ends: "Ends ",
+  code_: "Code",
+  codeNamed: "only the code that you stated",
+  codeFree: "none stated",
+  portable: "For the app",
+  copyOf: "the grant",
+  download: "Download",
+  file: "grants.json",
+  toGrants: "See and end it on the page Grants.",
+  approvedSay: "Approved: the grant is ready to hand over",
+  partly: "Some of it may be in force already: look at the page Grants before you try again.",
+};
+
+export const quotedText = {
+  /** @param {number} n */
+  more: (n) => `(${n.toLocaleString("en")} more characters)`,
+};
+
 export const data = {
   title: "Data",
   lead: "What your applications store, as it is. Secrets are sealed, and have a page of their own.",
@@ -350,7 +482,6 @@ export const pages = {
   soon: "The command line has it:",
   /** @type {Record<string, { title: string, lead: string, command: string }>} */
   all: {
-    requests: { title: "Requests", lead: "What programs ask of you.", command: "sealspace grant request --help" },
     grants: { title: "Grants", lead: "Who may use what, and until when.", command: "sealspace grant list" },
   },
   missingTitle: "No such page",

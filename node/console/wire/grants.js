@@ -181,3 +181,9 @@ export async function approve(client, owner, manifest, chosen, { expiresS = Infi
   }
   return made;
 }
+
+export const MOST_BUNDLED = 32;
+
+/** @param {Granted[]} made 1 to `MOST_BUNDLED`, for one recipient @returns {string} one text for it, as other clients write it */
+export const bundle = (made) => made.length === 1 ? made[0].portable
+  : JSON.stringify({ format: "listen.delegation-bundle", version: 1, delegations: made.map(({ portable }) => portable) });

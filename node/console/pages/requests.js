@@ -1,0 +1,304 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { codeChoice } from "../parts/code_choice.js";
+import { download } from "../parts/download.js";
+import { form, textField } from "../parts/form.js";
+import { quoted } from "../parts/quoted.js";
+import { opensSecrets, rightOf, rightWords, secretOf, whyNot } from "../parts/rights.js";
+import { emptyState, loading } from "../parts/states.js";
+import { say } from "../parts/toast.js";
+import { copyButton, copyField, facts, time } from "../parts/values.js";
+import { signedByOwner } from "../parts/wallet_choices.js";
+import { requests as words } from "../texts.js";
+import * as backends from "../wire/backends.js";
+import { base64url, fromBase64url, text as textOfBytes, utf8 } from "../wire/bytes.js";
+import { strictJson } from "../wire/canonical_json.js";
+import { networkId, principalOf, spaceId } from "../wire/did.js";
+import * as grants from "../wire/grants.js";
+import { parseManifest } from "../wire/manifest.js";
+import { MOST_PATHS } from "../wire/policies.js";
+import { nowS } from "../wire/session.js";
+import * as secrets from "../wire/secrets.js";
+
+export const title = words.title;
+export const needsSession = true;
+
+const MAX_REQUEST_BYTES = 512 * 1024; // what a backend publishes, with its quote
+const MOST_FAULTS = 8;
+const MOST_HELD = 20;
+const MAX_TTL_S = 10 * 365 * 86400;
+const MARGIN_S = 60;
+const SPANS_S = [3600, 86400, 7 * 86400, 30 * 86400, 90 * 86400, 365 * 86400];
+const DID = /^did:[a-z0-9]+:[!-~]+$/;
+
+/**
+ * @typedef {import("../app.js").Context} Context
+ * @typedef {import("../wire/manifest.js").Manifest} Manifest
+ * @typedef {import("../wire/manifest.js").Resource} Resource
+ * @typedef {import("../wire/grants.js").Grant} Grant
+ * @typedef {import("../parts/form.js").Field} Field
+ * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean }} Known
+ */
+
+/** @param {Context} context */
+export function render(context) {
+  const given = context.parameters.get("manifest");
+  const body = h("div", { class: "stack" });
+  const text = given === null ? "" : given.startsWith("{") ? given : linked(given);
+  /** @type {Manifest | null} */
+  let asked = null;
+  try {
+    if (text) asked = readRequest(text);
+    if (!asked) fill(body, intake(context, "", given === null ? "" : words.notLink));
+  } catch (error) {
+    fill(body, intake(context, text, error));
+  }
+  if (asked) showRequest(context, asked, text, body);
+  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body);
+}
+
+// --- what is asked ---------------------------------------------------------------------------------------------------
+
+/** @param {string} given @returns {string} the JSON in a link; nothing where it is damaged */
+function linked(given) {
+  try {
+    return textOfBytes(/** @type {any} */ (fromBase64url(given)));
+  } catch {
+    return "";
+  }
+}
+
+/** @param {string} text a manifest, or what a backend publishes @returns {Manifest} throws a text for people, or `manifest-invalid` */
+function readRequest(text) {
+  if (text.length > MAX_REQUEST_BYTES) throw words.tooLarge(MAX_REQUEST_BYTES / 1024);
+  let value;
+  try {
+    value = /** @type {any} */ (strictJson(text));
+  } catch {
+    throw words.notJson;
+  }
+  if (value?.type !== "sealspace.backend/v1") return parseManifest(value);
+  const { did, manifest } = value.statement ?? {};
+  const read = parseManifest(manifest && typeof manifest === "object" && manifest.did === undefined ? { ...manifest, did } : manifest);
+  if (read.did === null || principalOf(read.did) !== principalOf(String(did))) throw words.otherDid;
+  return read;
+}
+
+/** Where a request is pasted or chosen. @param {Context} context @param {string} text @param {unknown} fault of the text */
+function intake(context, text, fault) {
+  const file = h("input", { type: "file", hidden: true, "aria-label": words.upload, on: { change: async () => {
+    const [chosen] = file.files;
+    file.value = "";
+    if (!chosen) return;
+    if (chosen.size > MAX_REQUEST_BYTES) return field.refuse(words.tooLarge(MAX_REQUEST_BYTES / 1024));
+    field.input.value = await chosen.text();
+    field.refuse("");
+  } } });
+  const field = textField({ name: "manifest", label: words.manifest, hint: words.manifestHint, rows: 10, mono: true, value: text,
+    check: (said) => (said.trim() ? "" : words.empty), beside: h("button", { type: "button", on: { click: () => file.click() } }, words.upload) });
+  const faults = h("div", { role: "alert" });
+  /** @param {any} error */
+  const refuse = (error) => {
+    if (typeof error === "string") field.refuse(error);
+    else fill(faults, faultList(error.details?.faults ?? [{ path: "", text: error.message }]));
+  };
+  if (fault) refuse(fault);
+  const { element } = form({ fields: [field], action: words.read, submit: async (said) => {
+    fill(faults);
+    try {
+      readRequest(said.manifest);
+    } catch (error) {
+      refuse(error);
+      field.input.focus();
+      return;
+    }
+    context.go(`requests?manifest=${base64url(utf8(said.manifest))}`);
+  } });
+  return h("section", { class: "panel stack", "aria-label": words.intakeTitle }, h("h2", {}, words.intakeTitle), element, file, faults);
+}
+
+/** @param {import("../wire/manifest.js").Fault[]} faults */
+const faultList = (faults) => h("div", { class: "banner bad" }, icon("warning"), h("div", {}, h("strong", {}, words.unusable), h("p", {}, words.unusableNext),
+  h("ul", {}, faults.slice(0, MOST_FAULTS).map(({ path, text }) => h("li", {}, path ? quoted(path, { mono: true, most: 80 }) : words.wholeFile, " ", quoted(text)))),
+  faults.length > MOST_FAULTS && h("p", {}, words.moreFaults(faults.length - MOST_FAULTS))));
+
+// --- the request -----------------------------------------------------------------------------------------------------
+
+/** @param {Context} context @param {Manifest} asked @param {string} text @param {Element} body */
+function showRequest(context, asked, text, body) {
+  const { client, node, signal } = context;
+  const change = h("button", { type: "button", on: { click: () => fill(body, intake(context, text, "")) } }, words.change);
+  const did = asked.did ? null : textField({ name: "did", label: words.did, hint: words.didHint, mono: true, check: (said) => (DID.test(said.trim()) ? "" : words.didBad) });
+  const lines = /** @type {[string, import("../elements.js").Child][]} */ ([
+    [words.name, [quoted(asked.name, { most: 60 }), h("p", { class: "small dim" }, words.nameIsTheirs)]], [words.appId, quoted(asked.appId, { most: 60 })],
+    [words.about, asked.description ? quoted(asked.description) : words.nothingSaid]]);
+  if (asked.did) lines.push([words.did, copyField(asked.did, words.did)]);
+  const app = h("section", { class: "panel stack", "aria-label": words.app }, h("div", { class: "row spread" }, h("h2", {}, words.app), change), facts(lines));
+  const rest = h("div", { class: "stack" });
+  fill(body, app, rest);
+  loading(rest, () => knownOf(context, asked), (known) => [asked.did && heldPanel(known.held, client.session.owner),
+    decision(context, asked, known, did, (made, policy) => { change.remove(); fill(rest, grantedPanel(made, policy, client.session.owner, context, asked)); })], { signal });
+}
+
+/** @param {Context} context @param {Manifest} asked @returns {Promise<Known>} what the node knows of who asks */
+async function knownOf({ client, node }, asked) {
+  /** @template T @param {Promise<T>} found @param {T} none @returns {Promise<T>} */
+  const orNone = (found, none) => found.catch((error) => {
+    if (!["not-found", "network-not-found", "space-not-found"].includes(error.code)) throw error;
+    return none;
+  });
+  const isOne = (/** @type {string} */ did) => asked.did !== null && principalOf(did) === principalOf(asked.did);
+  const [held, stored, terms, known] = await Promise.all([
+    orNone(grants.list(client, { direction: "granted", status: "active" }), []), orNone(secrets.list(client), []),
+    orNone(backends.terms(), /** @type {any} */ ({})), orNone(backends.list(client), [])]);
+  const backend = known.find((one) => isOne(one.did));
+  const seen = backend && node.attestation !== "off" ? await orNone(backends.evidenceOf(client, backend), null) : null;
+  return { held: held.filter((one) => isOne(one.delegate) && !one.isSession), stored: new Set(stored.map(({ label }) => label)), seen,
+    isSufficing: terms.nodePolicySuffices === true };
+}
+
+/** @param {Grant[]} held @param {string} owner */
+const heldPanel = (held, owner) => h("section", { class: "panel stack tight", "aria-label": words.has }, h("h2", {}, words.has), held.length
+  ? h("ul", { class: "plainlist" }, held.slice(0, MOST_HELD).flatMap((one) => one.rights.map(({ resource, abilities }) => h("li", {},
+    rightWords(rightOf(resource, abilities), owner), one.expiresAt && h("span", { class: "dim" }, ", ", words.until, time(one.expiresAt))))))
+  : h("p", { class: "dim" }, words.hasNothing), held.length > MOST_HELD && h("p", {}, words.moreGrants(held.length - MOST_HELD)));
+
+/**
+ * @param {Context} context @param {Manifest} asked @param {Known} known @param {Field | null} did typed, where the manifest names none
+ * @param {(made: import("../wire/grants.js").Granted[], policy: any) => void} done
+ */
+function decision(context, asked, known, did, done) {
+  const { client, node } = context;
+  const { session } = client;
+  const didOf = () => asked.did ?? did?.input.value.trim() ?? "";
+  const code = codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots }, didOf);
+  const rights = rightsField(asked, known, session.owner, node.features, (chosen) => { code.element.hidden = !chosen.some(opensSecrets); });
+  if (!rights) return h("section", { class: "panel" }, emptyState({ icon: "inbox", title: words.rights, text: words.asksNothing }));
+  if (!rights.canGrant) return h("section", { class: "panel stack" }, rights.field.element, h("p", {}, words.asksNothing));
+  const end = endField(asked, session);
+  const { element } = form({ fields: [...(did ? [did] : []), rights.field, code, end], action: words.approve, submit: async () => {
+    const chosen = rights.chosen();
+    const policy = confined(code.policy(), chosen, session.owner);
+    const manifest = { ...asked, did: didOf() };
+    const expiresS = end.expiresS();
+    const approve = (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => grants.approve(client, owner, manifest, chosen, { expiresS, policy });
+    const lacks = (/** @type {any} */ error) => error.code === "not-authorised" && error.details.missing && error.details.status === undefined;
+    let made = await approve(null).catch((error) => {
+      if (!lacks(error)) throw hinted(error);
+      return null;
+    });
+    if (!made) await signedByOwner(session, words.sign, async (owner) => { made = await approve(owner).catch((error) => { throw hinted(error); }); });
+    if (made) done(made, policy);
+  } });
+  return h("section", { class: "panel", "aria-label": words.rights }, element);
+}
+
+/** Part of it may be in force where a request of several failed. @param {any} error */
+function hinted(error) {
+  if (error.details?.status !== undefined || error.code === "node-unreachable") error.details.text = words.partly;
+  return error;
+}
+
+/** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Resource[]} chosen @param {string} owner */
+function confined(policy, chosen, owner) {
+  const opened = chosen.filter(opensSecrets);
+  const isExact = opened.every((one) => secretOf(one) && !one.path.endsWith("/"));
+  if (!policy || policy.paths || !isExact || !opened.length) return policy;
+  return { ...policy, paths: [...new Set(opened.map((one) => `${spaceId(owner, one.space)}/kv/${one.path}`))] };
+}
+
+// --- the rights ------------------------------------------------------------------------------------------------------
+
+/**
+ * A box for each right; what cannot be granted says why.
+ * @param {Manifest} asked @param {Known} known @param {string} owner @param {string[]} features @param {(chosen: Resource[]) => void} changed
+ */
+function rightsField(asked, known, owner, features, changed) {
+  const resources = asked.resources.filter((one) => one.origin !== "capabilities");
+  if (!resources.length) return null;
+  const rows = resources.map((resource, at) => {
+    const why = whyNot(resource, owner, features);
+    const box = h("input", { type: "checkbox", checked: !why, disabled: Boolean(why), "aria-describedby": `right-${at}`, on: { change: () => redraw() } });
+    return { resource, why, box, element: h("li", {}, h("label", { class: "tick" }, box, rightWords(resource, owner)), h("div", { id: `right-${at}`, class: "under small dim" }, notesOf(resource, why, known, owner))) };
+  });
+  const chosen = () => rows.filter(({ box }) => box.checked).map(({ resource }) => resource);
+  const wrong = h("p", { class: "wrong", role: "alert" });
+  const judge = () => {
+    const some = chosen();
+    const groups = new Set(some.map((one) => `${one.space} ${one.expiryMs}`)).size + 1;
+    const opened = some.filter((one) => secretOf(one) !== null).length;
+    wrong.textContent = !some.length ? words.chooseSome : groups > grants.MOST_BUNDLED ? words.tooManyGrants(grants.MOST_BUNDLED) : opened > MOST_PATHS ? words.tooManySecrets(MOST_PATHS) : "";
+    return wrong.textContent;
+  };
+  const redraw = () => { if (wrong.textContent) judge(); changed(chosen()); };
+  changed(chosen());
+  const element = h("fieldset", { class: "field" }, h("legend", {}, words.rights), h("p", { class: "dim" }, words.choose), h("ul", { class: "plainlist" }, rows.map((row) => row.element)), wrong);
+  const input = (rows.find(({ why }) => !why) ?? rows[0]).box;
+  return { chosen, canGrant: rows.some(({ why }) => !why), field: /** @type {Field} */ ({ name: "rights", input, element, judge, refuse: (said) => { wrong.textContent = said; } }) };
+}
+
+/** @param {Resource} resource @param {string} why @param {Known} known @param {string} owner */
+function notesOf(resource, why, known, owner) {
+  const secret = secretOf(resource);
+  const text = resource.service === "tinycloud.encryption" ? resource.path
+    : `${spaceId(owner, resource.space)}/${resource.service.replace("tinycloud.", "")}${["", "/"].includes(resource.path) ? "" : `/${resource.path}`}`;
+  const has = known.held.find(({ rights }) => rights.some((one) => one.resource === text && resource.actions.every((action) => one.abilities.includes(action))));
+  return [why && h("p", { class: "why" }, why),
+    resource.origin === "defaults" && h("p", {}, words.asDefault),
+    resource.expiryMs !== null && h("p", {}, words.ownEnd(span(resource.expiryMs / 1000))),
+    has?.expiresAt && h("p", {}, words.hasIt, time(has.expiresAt)),
+    !why && secret && !secret.endsWith("/") && opensSecrets(resource) && !known.stored.has(secret) && h("p", {}, words.notStored),
+    resource.description && h("p", {}, words.because, quoted(resource.description))];
+}
+
+// --- the end ---------------------------------------------------------------------------------------------------------
+
+/** @param {number} s */
+function span(s) {
+  const [unit, size] = /** @type {[string, number][]} */ ([["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]]).find(([, one]) => s >= one) ?? ["second", 1];
+  return words.span(Math.round(s / size), unit);
+}
+
+/** @param {Manifest} asked @param {import("../wire/session.js").Session} session @returns {Field & { expiresS: () => number }} */
+function endField(asked, session) {
+  const askedS = Math.min(asked.expiryMs / 1000, MAX_TTL_S);
+  const leftS = () => session.kind === "phrase" ? Infinity : session.expiresAt - nowS();
+  const most = () => Math.min(askedS, leftS());
+  const field = textField({ name: "date", label: words.date, check: (said) => {
+    const s = new Date(said).getTime() / 1000 - nowS();
+    return s >= MARGIN_S && s <= most() + MARGIN_S ? "" : words.endBad;
+  } });
+  field.input.type = "datetime-local";
+  field.element.hidden = true;
+  const choice = h("select", { id: "end", "aria-describedby": "end-hint", on: { change: () => { field.element.hidden = choice.value !== "date"; } } },
+    h("option", { value: "most" }, words.longest(span(most()))), SPANS_S.filter((s) => s < most()).map((s) => h("option", { value: s }, words.after(span(s)))),
+    h("option", { value: "date" }, words.onDate));
+  const isCut = leftS() < askedS;
+  const element = h("div", { class: "stack tight" }, h("div", { class: "field" }, h("label", { for: "end" }, words.end), choice,
+    h("p", { class: "hint", id: "end-hint" }, words.endHint(span(asked.expiryMs / 1000)), isCut && words.endOfSession(span(leftS())))), field.element);
+  return { ...field, element, judge: () => (choice.value === "date" ? field.judge() : ""), expiresS: () =>
+    choice.value === "date" ? Math.min(new Date(field.input.value).getTime() / 1000 - nowS(), most()) : choice.value === "most" ? askedS : Number(choice.value) };
+}
+
+// --- what was granted ------------------------------------------------------------------------------------------------
+
+/** @param {import("../wire/grants.js").Granted[]} made @param {any} policy @param {string} owner @param {Context} context @param {Manifest} asked */
+function grantedPanel(made, policy, owner, context, asked) {
+  const text = grants.bundle(made);
+  say(words.approvedSay);
+  const rows = made.map((one) => {
+    const resources = [...new Set(one.capabilities.map(({ resource }) => resource))];
+    return h("li", {}, resources.map((resource) => h("div", {}, rightWords(rightOf(resource, one.capabilities.filter((row) => row.resource === resource).map(({ ability }) => ability)), owner))),
+      h("p", { class: "small dim" }, words.ends, time(one.expiresAt)));
+  });
+  const heading = h("h2", { tabIndex: -1 }, words.granted);
+  queueMicrotask(() => heading.focus());
+  const opens = made.some(({ capabilities }) => capabilities.some(({ resource }) => resource === networkId(owner)));
+  return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText),
+    facts([[words.name, quoted(asked.name, { most: 60 })], [words.did, copyField(made[0].did, words.did)], [words.grants, h("ul", { class: "plainlist" }, rows)],
+      ...(opens ? [/** @type {[string, string]} */ ([words.code_, policy ? words.codeNamed : words.codeFree])] : [])]),
+    h("div", { class: "row spread" }, h("h3", {}, words.portable), h("div", { class: "row" }, copyButton(text, words.copyOf),
+      h("button", { type: "button", class: "primary", on: { click: () => download(utf8(text), words.file) } }, words.download))),
+    h("pre", { class: "value", tabIndex: 0, "aria-label": words.portable }, text),
+    h("div", { class: "row spread" }, h("a", { href: "#/grants" }, words.toGrants), h("button", { type: "button", on: { click: () => context.go("requests") } }, words.change)));
+}

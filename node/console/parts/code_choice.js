@@ -1,0 +1,97 @@
+// @ts-check
+// Which code may open secrets under a grant: as the node saw it, as the owner states it, or none.
+import { fill, h } from "../elements.js";
+import { requests as words } from "../texts.js";
+import { strictJson } from "../wire/canonical_json.js";
+import { principalOf } from "../wire/did.js";
+import { REGISTERS, parseApproved, policyOf } from "../wire/policies.js";
+import { textField } from "./form.js";
+import { quoted } from "./quoted.js";
+import { banner } from "./states.js";
+import { copyField, facts, time } from "./values.js";
+
+/**
+ * @typedef {import("../wire/policies.js").Policy} Policy
+ * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[] }} Known of the node:
+ *   evidence of the last release, who has to prove code, whether the operator's list may do, roots that are not Intel's
+ */
+
+const MAX_BYTES = 256 * 1024;
+
+/** A policy, a fact a row. @param {Policy} policy */
+export const policyFacts = (policy) => facts(Object.entries(policy).map(([member, value]) => [
+  /** @type {any} */ (words.evidence)[member] ?? member,
+  member === "measurements" ? value.map(registersOf) : Array.isArray(value) ? value.map((one) => h("div", {}, quoted(one, { mono: true }))) : String(value),
+]));
+
+/** @param {{[register: string]: string}} measured */
+const registersOf = (measured) => h("div", { class: "registers" }, REGISTERS.filter((name) => measured[name]).map((name) =>
+  h("div", {}, h("small", { class: "dim" }, name.toUpperCase()), copyField(measured[name], name.toUpperCase()))));
+
+/** @param {{[field: string]: any}} seen @param {Known} known */
+function seenFacts(seen, { trustRoots }) {
+  const { policy, refusals } = policyOf(seen);
+  const isOther = trustRoots.includes(seen.root_ca_sha256);
+  const when = time(seen.attested_at);
+  return h("div", { class: "stack tight" }, h("p", { class: "small dim" }, words.seenBy(when.textContent)), refusals.length > 0 && banner({ kind: "warn", title: words.refused,
+    text: `${words.listed(refusals.map((one) => words.refusals[one]))}. ${words.refusedNext}` }), policyFacts(policy), facts([
+    [words.evidence.status, h("span", { class: `chip ${seen.tcb_status === "UpToDate" ? "good" : "warn"}` }, seen.tcb_status)],
+    [words.evidence.level, time(seen.tcb_date)],
+    [words.evidence.foundAdvisories, seen.advisories.length ? seen.advisories.join(", ") : words.none],
+    [words.evidence.root, h("span", { class: `chip ${isOther ? "bad" : "good"}` }, isOther ? words.isNotIntel : words.isIntel)],
+    [words.evidence.verified, when],
+  ]));
+}
+
+/**
+ * The choice, as a field of a form.
+ * @param {Known} known @param {() => string} didOf whom the grant is for
+ * @returns {import("./form.js").Field & { policy: () => Policy | undefined }} what the grant states; none under no code
+ */
+export function codeChoice(known, didOf) {
+  const file = h("input", { type: "file", hidden: true, "aria-label": words.upload, on: { change: async () => {
+    const [chosen] = file.files;
+    if (chosen && chosen.size <= MAX_BYTES) pasted.input.value = await chosen.text();
+    file.value = "";
+    draw();
+  } } });
+  const pasted = textField({ name: "approved", label: words.approved, hint: words.approvedHint, rows: 4, mono: true, check: faultIn,
+    beside: h("button", { type: "button", on: { click: () => file.click() } }, words.upload) });
+  pasted.input.addEventListener("input", () => draw());
+  const read = h("div", {});
+
+  /** @param {string} text */
+  function faultIn(text) {
+    if (!text.trim()) return words.approvedMissing;
+    try {
+      const { did } = parseApproved(strictJson(text));
+      return did && didOf() && principalOf(did) !== principalOf(didOf()) ? words.approvedOther : "";
+    } catch (error) {
+      const member = /** @type {any} */ (error).details?.member;
+      return member ? words.approvedBad(member) : words.notJson;
+    }
+  }
+
+  const ways = /** @type {[string, string, Element][]} */ ([
+    ["paste", words.codePaste, h("div", { class: "stack tight" }, !known.seen && h("p", { class: "small dim" }, words.neverSeen), copyField(words.showCommand), pasted.element, file, read)],
+    ["none", words.codeNone, known.isSufficing ? banner({ kind: "warn", title: words.noneSuffices, text: words.noneSufficesText }) : banner({ kind: "bad", title: words.noneOpens, text: words.noneOpensText })],
+  ]);
+  if (known.seen) ways.unshift(["seen", words.codeSeen, seenFacts(known.seen, known)]);
+  const radios = ways.map(([value, label], at) => ({ value, label, input: h("input", { type: "radio", name: "code", value, checked: at === 0, on: { change: () => draw() } }) }));
+  const way = () => /** @type {string} */ (radios.find(({ input }) => input.checked)?.value);
+  const isOff = known.mode === "off";
+  const element = h("fieldset", { class: "stack tight" }, h("legend", {}, words.code), isOff ? h("p", {}, words.codeOff) : [
+    h("p", { class: "dim" }, words.codeLead),
+    radios.map(({ value, label, input }, at) => h("div", { class: "stack tight" }, h("label", { class: "tick" }, input, h("span", {}, label)), h("div", { class: "under", data: { way: value } }, ways[at][2])))]);
+  function draw() {
+    for (const one of element.querySelectorAll("[data-way]")) /** @type {HTMLElement} */ (one).hidden = /** @type {HTMLElement} */ (one).dataset.way !== way();
+    fill(read, way() === "paste" && pasted.input.value && !faultIn(pasted.input.value) && policyFacts(parseApproved(strictJson(pasted.input.value)).policy));
+  }
+  draw();
+  return { name: "code", input: pasted.input, element, refuse: pasted.refuse,
+    judge: () => (element.hidden || isOff || way() !== "paste" ? "" : pasted.judge()),
+    policy: () => {
+      if (element.hidden || isOff || way() === "none") return undefined;
+      return way() === "seen" && known.seen ? policyOf(known.seen).policy : parseApproved(strictJson(pasted.input.value)).policy;
+    } };
+}

@@ -1,0 +1,76 @@
+// @ts-check
+/** Policies of release: what code may receive keys under a grant (spec/release.md). */
+
+import { ConsoleError } from "./errors.js";
+
+/**
+ * @typedef {{[member: string]: any}} Policy as a grant states it
+ * @typedef {{ policy: Policy, did: string | null }} Approved `did`: of the backend at which the code was seen
+ */
+
+export const REGISTERS = ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"];
+export const MOST_PATHS = 32;
+const DEFAULT_TD_ATTRIBUTES = "0000001000000000";
+/** @type {{[member: string]: RegExp}} */
+const LISTS = {
+  composeHashes: /^[0-9a-f]{64}$/,
+  appIds: /^(?:[0-9a-f]{2}){1,64}$/,
+  keyProviders: /^[!-~]{1,512}$/,
+  tdAttributes: /^[0-9a-f]{16}$/,
+  platformIds: /^[0-9a-f]{64}$/,
+  tcbStatuses: /^[A-Za-z]{1,64}$/,
+  advisories: /^[A-Za-z0-9-]{1,64}$/,
+  paths: /^tinycloud:[!-~]{1,2048}$/,
+};
+const NUMBERS = ["tcbGraceSeconds", "minEvaluationNumber", "maxAgeSeconds"];
+
+/** @param {any} value @returns {value is {[name: string]: any}} */
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** @param {any} policy @returns {string} the member that is wrong; nothing where none is */
+function faultOf(policy) {
+  if (!isObject(policy)) return "policy";
+  for (const [member, value] of Object.entries(policy)) {
+    if (member === "measurements") continue;
+    if (member === "inPerson" ? typeof value === "boolean" : member === "receiver" ? ["attested", "signed"].includes(value) : NUMBERS.includes(member) ? Number.isSafeInteger(value) && value >= 0 : false) continue;
+    const isList = Object.hasOwn(LISTS, member) && Array.isArray(value) && value.length <= 256;
+    if (!isList || !value.every((one) => typeof one === "string" && LISTS[member].test(one))) return member.slice(0, 40);
+  }
+  const { measurements, composeHashes = [] } = policy;
+  const isWhole = (/** @type {any} */ one) => isObject(one) && Object.keys(one).every((name) => REGISTERS.includes(name)) &&
+    REGISTERS.every((name) => (name === "rtmr3" && composeHashes.length > 0 && one[name] === undefined) || /^[0-9a-f]{96}$/.test(one[name]));
+  return Array.isArray(measurements) && measurements.length > 0 && measurements.length <= 64 && measurements.every(isWhole) ? "" : "measurements";
+}
+
+/**
+ * Read what `sealspace backend show --json` printed, or a policy alone. The node reads it again, and refuses more.
+ * @param {unknown} value untrusted JSON @returns {Approved} one that names code
+ */
+export function parseApproved(value) {
+  const shown = isObject(value) && value.policy !== undefined;
+  const policy = shown ? value.policy : value;
+  const fault = faultOf(policy);
+  if (fault) throw new ConsoleError("invalid-input", `it does not say which code: ${fault}`, { details: { member: fault } });
+  return { policy: /** @type {Policy} */ (policy), did: shown && typeof value.did === "string" ? value.did : null };
+}
+
+/**
+ * @param {{[field: string]: any}} evidence of `backends.evidenceOf`
+ * @returns {{ policy: Policy, refusals: ("tcbStatus" | "advisories" | "tdAttributes")[] }} exactly that code under the
+ *   strict terms, and what of the platform they refuse
+ */
+export function policyOf(evidence) {
+  const { compose_hash: compose, app_id: appId, key_provider: provider } = evidence;
+  const registers = REGISTERS.filter((name) => name !== "rtmr3" || !compose);
+  /** @type {Policy} */
+  const policy = { measurements: [Object.fromEntries(registers.map((name) => [name, evidence[name]]))] };
+  if (compose) policy.composeHashes = [compose];
+  if (appId) policy.appIds = [appId];
+  if (provider) policy.keyProviders = [provider];
+  /** @type {("tcbStatus" | "advisories" | "tdAttributes")[]} */
+  const refusals = [];
+  if (evidence.tcb_status !== "UpToDate" || evidence.qe_status !== "UpToDate") refusals.push("tcbStatus");
+  if (evidence.advisories?.some((/** @type {string} */ one) => !one.startsWith("INTEL-DOC"))) refusals.push("advisories");
+  if (evidence.td_attributes !== DEFAULT_TD_ATTRIBUTES) refusals.push("tdAttributes");
+  return { policy, refusals };
+}

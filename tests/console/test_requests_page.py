@@ -1,0 +1,307 @@
+"""The page of requests: what an app asks for, approved in part, and used by the app that the grant is for."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend_desk import COMPOSE, IMAGE
+from backend_site import Domain, serving
+from believing import believing
+from browser import Browser, BrowserWallet
+from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
+from playwright.async_api import expect
+
+from node.processes.embedded import EmbeddedNode, embedded_node
+from node.term_files import read_trust_root
+from sealspace.backend_words import as_json
+from sealspace.backends import ask_backend, look_at, policy_for
+from sealspace.client import Client
+from sealspace.errors import SealspaceError
+from sealspace.portable import decode_bundle
+from sealspace.published import EVIDENCE_PATH
+from sealspace.session import key_session
+from sealspace.transport import Request
+from sealspace.wallets import new_wallet
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform
+from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.inspection import CollateralFolder, Inspector
+from tee_backend.publishing import BackendSurface
+
+DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}
+
+
+@pytest.fixture(scope="module")
+def platform() -> SimulatedPlatform:
+    """A simulated platform with a root certificate of its own."""
+    return SimulatedPlatform.from_seed(b"tests of the console")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the node keeps its data, the platform's root and its collateral."""
+    return tmp_path_factory.mktemp("requests")
+
+
+@pytest.fixture(scope="module")
+def believer(browser: Browser, folder: Path, platform: SimulatedPlatform) -> Iterator[EmbeddedNode]:
+    """A node that believes the platform."""
+    with browser.entered(embedded_node(believing(folder, platform))) as running:
+        yield running
+
+
+@pytest.fixture
+def wary(browser: Browser, believer: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+    """The console of that node."""
+    with console_page(browser, believer.url, wallet=wallet) as opened:
+        yield opened
+        assert opened.faults() == []
+
+
+def link(manifest: object) -> str:
+    """The place of a request, as an app links to it."""
+    return "requests?manifest=" + base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+
+
+def add(console: ConsolePage, name: str, value: str) -> None:
+    """Store a secret by the page's form."""
+    console.click("Secrets", role="link")
+    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
+    console.type("Name", name)
+    console.type("Value", value)
+    console.click("Seal and save", within="dialog")
+    console.see(f"{name} is saved")
+
+
+def downloaded(console: ConsolePage) -> bytes:
+    """What the page saves for the app."""
+
+    async def saved() -> bytes:
+        async with console.tab.expect_download() as begun:
+            await console.tab.get_by_role("button", name="Download", exact=True).click()
+        return Path(await (await begun.value).path()).read_bytes()
+
+    return console.run(saved())
+
+
+def test_a_backend_reads_what_was_approved(
+    wary: ConsolePage,
+    browser: Browser,
+    believer: EmbeddedNode,
+    wallet: BrowserWallet,
+    platform: SimulatedPlatform,
+    folder: Path,
+) -> None:
+    """One of two secrets, to stated code: it is read, the other refused; the next time the node knows the code."""
+    wary.sign_in()
+    add(wary, "API_KEY", "open sesame")
+    add(wary, "DB_PASSWORD", "keep out")
+    domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
+    backend = browser.run(_backend(believer.url, domain))
+    asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
+    surface = BackendSurface(
+        domain, did=backend.did, manifest={**asked, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}, compose=COMPOSE
+    )
+    published, shown = browser.run(_shown(surface, folder))
+    wary.click("Requests", role="link")
+    wary.type("What the app asks for", published)
+    wary.click("Read it")
+    wary.see("Who asks")
+    wary.see(backend.did)
+    wary.see("Your node has released nothing to this DID yet")
+    wary.shot("requests")
+    boxes = wary.tab.get_by_role("checkbox")
+    wary.run(expect(boxes).to_have_count(2))
+    wary.run(wary.tab.get_by_role("checkbox", name="DB_PASSWORD").uncheck())
+    wary.click("Approve")
+    wary.see("Paste what was printed")
+    wary.type("The code, as sealspace backend show --json printed it", shown)
+    wary.see(hashlib.sha256(COMPOSE.encode()).hexdigest())
+    wary.shot("requests-code")
+    before = len(wallet.asked)
+    wary.click("Approve")
+    wary.see("It is in force")
+    wary.shot("requests-approved")
+    assert len(wallet.asked) == before
+    portables = decode_bundle(downloaded(wary))
+
+    async def used() -> tuple[str | bytes, str]:
+        await backend.take_up(*portables)
+        read = await backend.read_secret(wallet.signer.did, "API_KEY")
+        with pytest.raises(SealspaceError) as refused:
+            await backend.read_secret(wallet.signer.did, "DB_PASSWORD")
+        await backend.close()
+        return read, refused.value.code
+
+    read, refusal = browser.run(used())
+    assert read == "open sesame"
+    assert refusal in ("not-granted", "unauthorized")
+    wary.open(link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}))
+    wary.see("has it already, until")
+    wary.see("Your node verified this quote")
+    wary.see("Not Intel's")
+    wary.shot("requests-known")
+    wary.run(wary.tab.get_by_text("State no code").click())
+    wary.see("No secret will open")
+
+
+async def _backend(url: str, domain: Domain) -> Backend:
+    return Backend(Client(url, session=key_session(os.urandom(32))), domain)
+
+
+async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
+    """What a backend publishes, and what `sealspace backend show --json` prints of it."""
+    inspector = Inspector(CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem"))
+    async with serving(surface) as url:
+        seen = await look_at(url, inspector)
+        nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
+        published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))
+    return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))
+
+
+def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
+    """A link is kept over the sign-in; what cannot be granted says why; one signature, and a grant for each space."""
+    other = new_wallet().did
+    asked = {
+        **MANIFEST,
+        "expiry": "30d",
+        "secrets": {"API_KEY": True, "PROTECTED_KEY": True},
+        "permissions": [
+            {"service": "tinycloud.kv", "path": "inbox/", "actions": ["get", "put"], "description": "your notes"},
+            {"service": "tinycloud.sql", "path": "/", "actions": ["read"]},
+            {"service": "tinycloud.kv", "path": "x", "actions": ["get"], "space": f"tinycloud:{other[4:]}:default"},
+        ],
+    }
+    console.open(link(asked))
+    console.see("Sign in to see this page")
+    console.run(console.tab.get_by_role("link", name="Sign in").last.click())
+    console.run(console.tab.get_by_role("button", name="Test Wallet").click())
+    console.see("Who asks")
+    for why in (
+        "This node does not offer it",
+        "It belongs to another owner",
+        "open only for programs",
+        "no such secret",
+    ):
+        console.see(why)
+    console.shot("requests-impossible")
+    boxes = console.tab.locator("li input[type=checkbox]")
+    assert console.run(boxes.evaluate_all("(all) => all.map((one) => [one.checked, one.disabled])")) == [
+        [True, False],
+        [False, True],
+        [False, True],
+        [True, False],
+        [False, True],
+    ]
+    console.run(console.tab.get_by_text("State no code").click())
+    console.see("No secret will open")
+    console.run(console.tab.get_by_label("When it ends").select_option("After 1 day"))
+    before = len(wallet.asked)
+    wallet.refusal = (4001, "User rejected the request.")
+    console.click("Approve")
+    console.click("Test Wallet example.wallet", within="dialog")
+    console.see("The wallet refused to sign.")
+    wallet.refusal = None
+    console.click("Close", within="dialog header")
+    console.run(expect(console.tab.get_by_label("When it ends")).to_have_value("86400"))
+    console.click("Approve")
+    console.click("Test Wallet example.wallet", within="dialog")
+    console.see("It is in force")
+    assert len(wallet.asked) == before + 1
+    made = decode_bundle(downloaded(console))
+    assert {one.delegate_did for one in made} == {DID}
+    assert sorted(one.space or "" for one in made if one.space) != []
+    resources = {row.path for one in made for row in one.resources}
+    assert {"com.example.notes/inbox/", "vault/secrets/API_KEY"} <= resources
+    assert not any("PROTECTED" in one or other[4:] in one for one in resources)
+
+
+def test_bad_requests(console: ConsolePage) -> None:
+    """Each is a sentence and the next step, and what was pasted stays."""
+    console.sign_in()
+    console.click("Requests", role="link")
+    console.see("Open a request")
+    console.shot("requests-empty")
+    field = console.tab.get_by_label("What the app asks for")
+    for text, said in (
+        ("", "Paste the manifest"),
+        ("{", "This is no JSON"),
+        ("[]", "This request cannot be used"),
+        (json.dumps({**MANIFEST, "colour": "red", "name": ""}), "is no known member"),
+        (
+            json.dumps({"type": "sealspace.backend/v1", "statement": {"did": "did:key:zOther", "manifest": MANIFEST}}),
+            "another DID",
+        ),
+    ):
+        console.type("What the app asks for", text)
+        console.click("Read it")
+        console.see(said)
+        console.run(expect(field).to_have_value(text))
+    console.shot("requests-bad")
+    console.type("What the app asks for", json.dumps(MANIFEST))
+    console.click("Read it")
+    console.see("There is nothing here that you can grant")
+    console.open("requests?manifest=%%%")
+    console.see("The link is damaged")
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>\u202eevorppA\u202c\n\n"
+    + "Z"
+    + "\u0301" * 200
+    + " Approved. Your node verified this. "
+)
+
+
+def test_hostile_requests_stay_text(console: ConsolePage) -> None:
+    """Markup, overrides of the direction, long texts and many rights are quoted, and break nothing."""
+    asked = {
+        "app_id": HOSTILE,
+        "name": HOSTILE,
+        "description": HOSTILE * 40 + "x" * 10_000,
+        "prefix": "p",
+        "defaults": False,
+        "permissions": [
+            {"service": "tinycloud.kv", "path": f"{at}/" + "a" * 400, "actions": ["get"], "description": HOSTILE}
+            for at in range(256)
+        ],
+    }
+    console.sign_in()
+    console.open(link(asked))
+    console.see("Who asks")
+    console.run(expect(console.tab.locator("li input[type=checkbox]")).to_have_count(256))
+    console.shot("requests-hostile")
+    texts = console.run(console.tab.locator("main").inner_text())
+    assert "\u202e" not in texts
+    assert "\u0301" * 3 not in texts
+    quoted = "() => [...document.querySelectorAll('main *')].filter((one) => !one.closest('q') && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.includes('Your node verified'))).length"
+    assert console.run(console.tab.evaluate(quoted)) == 0
+    assert console.run(console.tab.locator("main img").count()) == 0
+    console.click("Approve")
+    console.see("A DID begins with did:")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)
+def test_what_axe_finds(console: ConsolePage) -> None:
+    """axe-core finds nothing wrong with an empty page, or with a request."""
+    console.sign_in()
+    console.open("requests")
+    console.see("Open a request")
+    assert console.judged() == []
+    console.open(
+        link(
+            {
+                **MANIFEST,
+                "secrets": {"API_KEY": True},
+                "permissions": [{"service": "tinycloud.sql", "path": "/", "actions": ["read"]}],
+            }
+        )
+    )
+    console.see("Who asks")
+    assert console.judged() == []
