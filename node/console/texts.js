@@ -261,7 +261,8 @@ export const requests = {
   /** @param {number} n */
   tooManySecrets: (n) => `Tick at most ${n} secrets at once.`,
   inSpace: " in your space ",
-  service: "the service ",
+  inOther: " in the space ",
+  service: "with the service ",
   allValues: "every value",
   below: "values below ",
   theSecret: "the secret ",

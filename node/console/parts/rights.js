@@ -22,6 +22,9 @@ export const opensSecrets = (right) => right.service === "tinycloud.encryption"
   ? right.actions.includes("tinycloud.encryption/decrypt")
   : secretOf(right) !== null && right.actions.some((one) => one === "tinycloud.kv/get" || one === "tinycloud.kv/*");
 
+/** @param {string} space short name or id @param {string} owner DID */
+const isOwn = (space, owner) => !space.startsWith("tinycloud:") || principalOf(ownerOfSpace(space)) === principalOf(owner);
+
 /** "read and write the secret “API_KEY”". @param {Right} right @param {string} owner DID of whoever is at the console */
 export function rightWords(right, owner) {
   const { service, space, path } = right;
@@ -30,7 +33,7 @@ export function rightWords(right, owner) {
   const secret = secretOf(right);
   const isWhole = path === "" || path === "/";
   /** @type {import("../elements.js").Child[]} */
-  let place = [isWhole ? "" : quoted(path, { mono: true }), words.inSpace, quoted(space, { mono: true })];
+  let place = [isWhole ? "" : quoted(path, { mono: true }), isOwn(space, owner) ? words.inSpace : words.inOther, quoted(isOwn(space, owner) ? space.slice(space.lastIndexOf(":") + 1) : space, { mono: true })];
   if (service === "tinycloud.encryption") place = path === networkId(owner) ? [words.yourNetwork] : [words.network, quoted(path, { mono: true })];
   else if (secret === "") place = [words.everySecret];
   else if (secret !== null) place = [secret.endsWith("/") ? words.secretsBelow : words.theSecret, quoted(secret, { mono: true })];
@@ -41,9 +44,8 @@ export function rightWords(right, owner) {
 
 /** @param {Right} right @param {string} owner DID @param {string[]} features of the node @returns {string} why the owner cannot grant it; nothing where the owner can */
 export function whyNot(right, owner, features) {
-  const of = right.service === "tinycloud.encryption" ? NETWORK.exec(right.path)?.[1]
-    : right.space.startsWith("tinycloud:") ? ownerOfSpace(right.space) : owner;
-  if (!of || principalOf(of) !== principalOf(owner)) return words.otherOwner;
+  const isYours = right.service === "tinycloud.encryption" ? principalOf(NETWORK.exec(right.path)?.[1] ?? "") === principalOf(owner) : isOwn(right.space, owner);
+  if (!isYours) return words.otherOwner;
   if (!isServed(/** @type {any} */ (right), features)) return words.notServed;
   if (right.actions.every((one) => one.startsWith("tinycloud.capabilities/"))) return words.onlyYou;
   return /(?:^|\/)PROTECTED_/.test(secretOf(right) ?? "") ? words.isProtected : "";
