@@ -126,7 +126,7 @@ const faultList = (faults) => h("div", { class: "banner bad" }, icon("warning"),
 
 /** @param {Context} context @param {Manifest} asked @param {string} text @param {Element} body */
 function showRequest(context, asked, text, body) {
-  const { client, node, signal } = context;
+  const { client, signal } = context;
   const change = h("button", { type: "button", on: { click: () => fill(body, intake(context, text, "")) } }, words.change);
   const did = asked.did ? null : textField({ name: "did", label: words.did, hint: words.didHint, mono: true, check: (said) => (DID.test(said.trim()) ? "" : words.didBad) });
   const lines = /** @type {[string, import("../elements.js").Child][]} */ ([
