@@ -68,6 +68,15 @@ export const connect = {
     "A wallet is a browser extension that holds a key. sealspace only asks it to sign a text, so that you need neither coins nor an account anywhere. A recovery phrase does the same without an extension.",
   terms: "For seven days this browser can read and change your spaces, and open your secrets. Its key cannot be copied out. Sign out to end it sooner.",
   done: "Signed in",
+  passkey: "Use the passkey of this browser",
+  passkeyHint: "It opens the recovery phrase that is kept here.",
+  keep: "Keep it in this browser behind a passkey",
+  keepHint: "Sealed by a finger, a face or a PIN. Signing out does not delete it. Write the phrase down all the same.",
+  forget: "Forget the phrase kept here",
+  forgetHint: "The passkey stays in your device, and opens nothing any more.",
+  forgetText: "Without the phrase on paper nobody gets back to these secrets.",
+  forgetWord: "forget",
+  forgotten: "The phrase is no longer kept here",
 };
 
 export const secrets = {
@@ -115,13 +124,50 @@ export const secrets = {
   valueHint: "It is sealed before it leaves this browser.",
   valueMissing: "Type or paste the value.",
   generate: "Generate",
-  generated: "A random value of 32 characters is in the field.",
+  length: "Length",
+  alphabet: "Characters",
+  /** @type {Record<string, string>} */
+  alphabets: { alphanumeric: "Letters, digits", hex: "Hexadecimal", digits: "Digits", symbols: "With symbols" },
+  /** @param {string} length */
+  generated: (length) => `A random value of ${length} characters is in the field.`,
+  download: "Download",
   save: "Seal and save",
   saved: /** @param {string} name */ (name) => `${name} is saved`,
   removed: /** @param {string} name */ (name) => `${name} is deleted`,
   changed: "It was changed in the meantime. Open it again to see, or save once more to replace it.",
   updated: "Last changed",
-  version: "Version",
+  updatedLater: "Sealed with the value: known once it is revealed",
+  many: {
+    add: "Add many",
+    title: "Add many secrets",
+    file: "Names and values",
+    fileHint: "Paste or drop a .env file: one NAME=value a line, quotes where a value needs them.",
+    show: "Show text",
+    choose: "Choose a file",
+    scopeHint: "Optional: one scope for all of them.",
+    replace: "Replace those that exist",
+    replaceHint: "Otherwise they stay as they are.",
+    preview: "What will be saved",
+    becomes: "Now",
+    isNew: "new",
+    isReplaced: "replaced",
+    isKept: "stays",
+    isSaved: "saved",
+    /** @param {number} line @param {string} text */
+    line: (line, text) => `Line ${line} ${text}`,
+    /** @param {number} fresh @param {number} there */
+    count: (fresh, there) => `${fresh} new${there ? `, ${there} there already` : ""}`,
+    faulty: "Nothing is saved before these lines are right.",
+    nothing: "There is no name and value in it.",
+    nothingNew: "All of them exist. Choose to replace them, or cancel.",
+    isAnother: "Some were stored by another program meanwhile. Look at the list again, then save.",
+    notText: "This file is no text, or has line ends that a field cannot keep.",
+    tooLong: "The file is too long: 4 MiB at most.",
+    /** @param {string} name */
+    isRead: (name) => `${name} is read`,
+    /** @param {number} count */
+    saved: (count) => `${count} ${count === 1 ? "secret is" : "secrets are"} saved`,
+  },
 };
 
 export const node = {
@@ -549,6 +595,8 @@ export const failed = {
     "network-key-changed": "The network has another key than before.",
     "decrypt-refused": "The node refused to release the key.",
     "answer-untrusted": "The node's answer is not signed by it.",
+    "batch-incomplete": "Only a part was saved.",
+    "passkey-unavailable": "No passkey could be used here.",
     "phrase-invalid": "The recovery phrase is not valid.",
   },
   other: "Something unexpected happened.",
@@ -560,6 +608,10 @@ export const failed = {
     "node-failure": "Try again; if it goes on, tell the operator the request's number.",
     "rate-limited": "Wait a little, then try again.",
     "not-authorised": "Sign in anew, so that the session covers it.",
+    "batch-incomplete": "Save again: what is left is sent then.",
+    "envelope-broken": "Replace it with a value that you know, or delete it.",
+    "label-mismatch": "Replace it with a value that you know, or delete it.",
+    "payload-broken": "Replace it with a value that you know, or delete it.",
     conflict: "Look at it again before you change it.",
   },
 };

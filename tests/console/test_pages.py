@@ -138,7 +138,7 @@ def test_a_wallet_that_refuses(console: ConsolePage, wallet: BrowserWallet) -> N
     console.shot("wallet-refused")
     wallet.refusal = None
     console.click("Try again")
-    console.see("Sign out")
+    console.signed_in()
     console.click("Sign out")
     console.see("Signed out")
 
@@ -152,7 +152,7 @@ def test_a_phrase_signs_in(console: ConsolePage) -> None:
     assert len(groups) == 9
     console.shot("phrase-new")
     console.click("I have written it down")
-    console.see("Sign out")
+    console.signed_in()
     add(console, "API_KEY", "open sesame")
     console.click("Sign out")
     console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())

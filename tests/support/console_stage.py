@@ -24,7 +24,8 @@ AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
 _HEIGHT: Final = 900
 _TAKES_SHOTS: Final = "CONSOLE_SCREENSHOTS" in os.environ
 _SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-_EXCESS: Final = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_EXCESS: Final = """() => Math.max(...[document.documentElement, ...document.querySelectorAll("dialog")].map(
+  (one) => one.scrollWidth - one.clientWidth))"""
 _COUNT_VIOLATIONS: Final = """
 window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -89,8 +90,12 @@ class ConsolePage:
         """Sign in with the wallet of the page."""
         self.open("connect")
         self.run(self.tab.get_by_role("button", name="Test Wallet").click())
-        # The button, not the words: a text of the page of sign-in has them too.
-        self.run(expect(self.tab.get_by_role("button", name="Sign out")).to_be_visible(timeout=PATIENCE_S * 1000))
+        self.signed_in()
+
+    def signed_in(self) -> None:
+        """Wait until there is a session; the page of sign-in says *Sign out* too, in a sentence."""
+        button = self.tab.get_by_role("button", name="Sign out", exact=True)
+        self.run(expect(button).to_be_visible(timeout=PATIENCE_S * 1000))
 
     def shot(self, name: str) -> None:
         """Show the page at three widths: nothing may be wider than it. Take screenshots if asked to."""

@@ -1,6 +1,7 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
+import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
@@ -8,14 +9,13 @@ import { facts, secretField, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as words } from "../texts.js";
 import { base64 } from "../wire/bytes.js";
+import { ALPHABETS, generate } from "../wire/generated_values.js";
 import * as wire from "../wire/secrets.js";
 
 export const title = words.title;
 export const needsSession = true;
 
-const SCOPE = /^(?!(?:default|global)$)[a-z0-9]+(?:-[a-z0-9]+)*$/;
 const ALL = "*";
-const GENERATED = { chars: 32, alphabet: "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789" };
 
 /**
  * @typedef {import("../wire/secrets.js").SecretName} Row
@@ -36,7 +36,7 @@ export function render(context) {
 
   function content() {
     if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty,
-      actions: [h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)] }));
+      actions: [h("button", { on: { click: addMany } }, words.many.add), h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)] }));
     const scopes = [...new Set(all.map(({ scope }) => scope ?? ""))].sort();
     const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
     const scope = h("select", { "aria-label": words.scopeFilter, on: { change: () => draw() } }, h("option", { value: ALL }, words.allScopes),
@@ -64,22 +64,25 @@ export function render(context) {
   }
 
   const add = () => edit(client, all, null, reload);
+  const addMany = async () => (await import("./secrets_many.js")).addMany(client, all, reload);
   /** @param {Row} row */
   const open = (row) => openSecret(client, all, row, reload);
   reload();
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
-      h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)), body);
+      h("div", { class: "row" }, h("button", { on: { click: addMany } }, words.many.add), h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add))), body);
 }
 
 /** @param {Client} client @param {Row[]} all @param {Row} row @param {() => void} reload */
 function openSecret(client, all, row, reload) {
   return openDialog(row.label, (close) => {
-    const changed = h("span", {}, "–");
+    const changed = h("span", { class: "dim" }, words.updatedLater);
     const field = secretField(async () => {
       const opened = await wire.reveal(client, row.scope, row.name);
       fill(changed, time(opened.updatedAt));
-      return typeof opened.value === "string" ? { text: opened.value } : { text: base64(opened.value), note: words.bytes };
+      const { value } = opened;
+      return typeof value === "string" ? { text: value } : { text: base64(value), note: words.bytes,
+        action: h("button", { type: "button", on: { click: () => download(value, row.name) } }, words.download) };
     }, (error) => failure(error));
     const replace = () => { close(); edit(client, all, row, reload); };
     const remove = async () => {
@@ -100,9 +103,8 @@ function edit(client, all, row, reload) {
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
     !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
   const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
-    check: (said) => (!said.trim() || SCOPE.test(said.trim()) ? "" : words.scopeBad) });
-  const generate = h("button", { type: "button", class: "plain", on: { click: () => { value.input.value = generated(); value.judge(); say(words.generated); } } }, words.generate);
-  const value = textField({ name: "value", label: words.value, hint: words.valueHint, rows: 4, mono: true, beside: generate,
+    check: (said) => (wire.isScope(said.trim()) ? "" : words.scopeBad) });
+  const value = textField({ name: "value", label: words.value, hint: words.valueHint, rows: 4, mono: true, beside: generator((made) => { value.input.value = made; value.judge(); }),
     check: (said) => (said ? "" : words.valueMissing) });
   /** @type {ReturnType<typeof form>} */
   let made;
@@ -130,12 +132,14 @@ function edit(client, all, row, reload) {
   }, { mayClose: () => made.mayClose() });
 }
 
-function generated() {
-  const { chars, alphabet } = GENERATED;
-  const most = 256 - (256 % alphabet.length); // beyond, some characters would be likelier than others
-  let text = "";
-  while (text.length < chars) {
-    for (const byte of crypto.getRandomValues(new Uint8Array(chars))) if (byte < most && text.length < chars) text += alphabet[byte % alphabet.length];
-  }
-  return text;
+/** Length, alphabet, and a button that draws a value. @param {(value: string) => void} use */
+function generator(use) {
+  const length = h("input", { type: "number", class: "length", min: 16, max: 1024, value: "32", "aria-label": words.length });
+  const alphabet = h("select", { "aria-label": words.alphabet }, Object.keys(ALPHABETS).map((one) => h("option", { value: one }, words.alphabets[one])));
+  const draw = () => {
+    length.value = String(Math.min(1024, Math.max(16, Math.trunc(length.valueAsNumber) || 32)));
+    use(generate(Number(length.value), alphabet.value));
+    say(words.generated(length.value));
+  };
+  return h("div", { class: "row generator" }, length, alphabet, h("button", { type: "button", class: "plain", on: { click: draw } }, words.generate));
 }

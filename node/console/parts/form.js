@@ -54,6 +54,17 @@ export function textField({ name, label, hint, value = "", mono, rows, beside, s
 }
 
 /**
+ * A choice between yes and no.
+ * @param {{ name: string, label: string, hint?: string }} options @returns {Field} its input has `checked`
+ */
+export function checkField({ name, label, hint }) {
+  const id = `field-${++count}`;
+  const input = h("input", { id, name, type: "checkbox", "aria-describedby": `${id}-hint` });
+  const element = h("div", { class: "check" }, input, h("div", {}, h("label", { for: id }, label), h("p", { class: "hint", id: `${id}-hint` }, hint)));
+  return { name, input, element, judge: () => "", refuse: () => {} };
+}
+
+/**
  * A form that keeps what was typed whatever happens: after a failure it stands as it was, with the reason above its
  * buttons.
  * @param {object} options

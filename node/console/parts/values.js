@@ -48,7 +48,7 @@ const SHOWN_S = 30;
 
 /**
  * A secret's value, closed; opened it is shown for 30 s, and goes at once when the page is left or hidden.
- * @param {() => Promise<{ text: string, note?: string }>} open
+ * @param {() => Promise<{ text: string, note?: string, action?: Element }>} open `action` stands beside the value
  * @param {(error: unknown) => Element} failed what stands there when it cannot be opened
  */
 export function secretField(open, failed) {
@@ -64,12 +64,12 @@ export function secretField(open, failed) {
   const show = async () => {
     reveal.setAttribute("aria-busy", "true");
     try {
-      const { text, note } = await open();
+      const { text, note, action } = await open();
       if (!element.isConnected) return;
       const left = h("span", { class: "dim small" }, secrets.hidesIn(SHOWN_S));
       const hide = h("button", { type: "button", on: { click: () => { close(); reveal.focus(); say(secrets.hidden); } } }, secrets.hide);
       fill(element, h("output", {}, text), note && h("p", { class: "dim small" }, note),
-        h("div", { class: "row spread" }, left, h("div", { class: "row" }, copyButton(text, secrets.value), hide)));
+        h("div", { class: "row spread" }, left, h("div", { class: "row" }, action, copyButton(text, secrets.value), hide)));
       say(secrets.revealed);
       hide.focus();
       const until = Date.now() + SHOWN_S * 1000;

@@ -35,6 +35,9 @@ export function canonicalScope(scope) {
   return canonical;
 }
 
+/** @param {string} text @returns {boolean} whether it is a scope as it stands, or none */
+export const isScope = (text) => /^(?!(?:default|global)$)[a-z0-9]+(?:-[a-z0-9]+)*$/.test(text) || !text;
+
 /** @param {string | null} scope null: global @param {string} name @returns {SecretName} checked */
 export function secretName(scope, name) {
   const trimmed = name.trim();

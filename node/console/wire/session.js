@@ -287,7 +287,14 @@ export async function inStore(work) {
     opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
     const database = await settled(opening);
     try {
-      return await settled(work(database.transaction(STORE, "readwrite").objectStore(STORE)));
+      const transaction = database.transaction(STORE, "readwrite");
+      // What a request did is kept only when its transaction completes.
+      const completed = new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        transaction.onabort = () => reject(transaction.error);
+      });
+      const [value] = await Promise.all([settled(work(transaction.objectStore(STORE))), completed]);
+      return value;
     } finally {
       database.close();
     }
