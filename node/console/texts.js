@@ -61,7 +61,7 @@ export const connect = {
   make: "Make a new recovery phrase",
   makeHint: "For an owner without a wallet",
   makeTitle: "Write this down",
-  makeText: "It is the only way back to your secrets. The console shows it once and keeps nothing of it.",
+  makeText: "It is the only way back to your secrets. The console shows it once.",
   written: "I have written it down",
   noWallet: "What if I have no wallet?",
   noWalletText:

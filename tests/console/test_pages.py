@@ -3,6 +3,7 @@
 import pytest
 from browser import BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage
+from console_wire import key_names, store_secrets
 from playwright.async_api import Route, expect
 
 
@@ -32,7 +33,7 @@ def test_many_secrets(console: ConsolePage) -> None:
     """Hundreds of secrets in scopes: few rows exist at a time, a search finds one, and each can be reached."""
     console.sign_in()
     console.see("No secrets yet")
-    console.run(console.tab.evaluate(_PUT_MANY))
+    store_secrets(console, key_names(240))
     console.open("secrets")
     console.see("240 secrets")
     console.shot("secrets-many")
@@ -72,7 +73,7 @@ def test_the_end_of_a_secret(console: ConsolePage) -> None:
     add(console, "API_KEY", "first")
     console.click("Open API_KEY")
     console.click("Replace")
-    console.run(console.tab.evaluate(_PUT_MANY.replace("240", "1").replace("KEY_${at}", "API_KEY")))  # another program
+    store_secrets(console, ["API_KEY"])  # another program
     console.type("Value", "second")
     console.click("Seal and save")
     console.see("It was changed in the meantime")
@@ -269,13 +270,3 @@ def test_what_axe_finds(console: ConsolePage) -> None:
         console.open(place)
         console.see(text)
         assert console.judged() == []
-
-
-_PUT_MANY = """async () => {
-  const base = new URL(document.querySelector("script[src]").src).href.replace(/app.js$/, "wire/");
-  const [{ Client }, { restore }, { putMany }] = await Promise.all(
-    ["client.js", "session.js", "secrets.js"].map((name) => import(base + name)));
-  const scopes = [null, "mail", "staging", "production"];
-  const secrets = Array.from({ length: 240 }, (_, at) => ({ scope: scopes[at % 4], name: `KEY_${at}`, value: "x" }));
-  await putMany(Client(await restore()), secrets);
-}"""

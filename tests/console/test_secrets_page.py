@@ -1,6 +1,7 @@
 """The page of secrets: many at once, values that are drawn or are no text, and what does not open."""
 
 from pathlib import Path
+
 from browser import Browser, BrowserWallet
 from console_stage import AXE, ConsolePage, console_page
 from playwright.async_api import Route, expect

@@ -7,6 +7,7 @@ Example:
 from typing import Any
 
 from browser import Page
+from console_stage import ConsolePage
 
 SIGN_IN = """
   const at = (name) => import(`/console/wire/${name}.js`);
@@ -25,3 +26,23 @@ SIGN_IN = """
 def in_page(page: Page, script: str, argument: object = None) -> Any:
     """Run a script that has the wallets and the sessions at hand; `given` is the argument."""
     return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
+
+
+_STORE = """async (names) => {
+  const base = new URL(document.querySelector("script[src]").src).href.replace(/app.js$/, "wire/");
+  const [{ Client }, { restore }, { putMany }] = await Promise.all(
+    ["client.js", "session.js", "secrets.js"].map((name) => import(base + name)));
+  const scopes = [null, "mail", "staging", "production"];
+  const secrets = names.map((name, at) => ({ scope: scopes[at % 4], name, value: "x" }));
+  await putMany(Client(await restore()), secrets);
+}"""
+
+
+def store_secrets(console: ConsolePage, names: list[str]) -> None:
+    """Store a secret of each name with the session of a page: the first is global, the others in scopes by turns."""
+    console.run(console.tab.evaluate(_STORE, names))
+
+
+def key_names(count: int) -> list[str]:
+    """Return `KEY_0` and so on."""
+    return [f"KEY_{at}" for at in range(count)]

@@ -171,7 +171,7 @@ function textOf(bytes) {
 function edit(client, space, given, reload) {
   const isNew = given.etag === null;
   let { etag } = given;
-  const key = textField({ name: "key", label: words.key, hint: words.keyHint, mono: true, value: isNew ? kv.nameOf(given.key) : "",
+  const key = textField({ name: "key", label: words.key, hint: words.keyHint, mono: true, value: isNew && kv.keyOf(kv.nameOf(given.key)) === given.key ? kv.nameOf(given.key) : "",
     check: (said) => (said && !said.endsWith("/") && !/(^|\/)\.{1,2}(\/|$)/.test(said) ? "" : words.keyBad) });
   const body = textField({ name: "body", label: words.body, rows: 12, mono: true, value: given.body });
   const other = h("div", { role: "alert" });

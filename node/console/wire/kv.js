@@ -37,10 +37,10 @@ export function keyOf(name) {
   return name.replace(/[^A-Za-z0-9\-._~!$&'()*+,;=:@/]/gu, encodeURIComponent);
 }
 
-/** @param {string} key @returns {string} as a person reads it; the key itself where it is no UTF-8 */
+/** @param {string} key @returns {string} as a person reads it: what is invisible or turns the text round stays encoded; the key itself where it is no UTF-8 */
 export function nameOf(key) {
   try {
-    return decodeURIComponent(key);
+    return decodeURIComponent(key).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, encodeURIComponent);
   } catch {
     return key;
   }

@@ -309,11 +309,16 @@ export async function keep(session) {
   await inStore((store) => store.put(session, CURRENT));
 }
 
+/** @param {any} kept by this version or another one @returns {boolean} */
+const isWhole = ({ owner, kind, did, keys, node, space, expiresAt, grants, pins }) =>
+  [owner, kind, did, node, space].every((one) => typeof one === "string") && keys?.privateKey instanceof CryptoKey &&
+  Number.isFinite(expiresAt) && Array.isArray(pins) && Array.isArray(grants) && grants.every((one) => Array.isArray(one?.capabilities));
+
 /** @returns {Promise<Session | null>} the session that was kept, unless it has ended; whose node it is `Client` checks */
 export async function restore() {
   /** @type {Session | undefined} */
   const session = await inStore((store) => store.get(CURRENT));
-  if (session && session.expiresAt > nowS()) return session;
+  if (session && isWhole(session) && session.expiresAt > nowS()) return session;
   if (session) await signOut();
   return null;
 }

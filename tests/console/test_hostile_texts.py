@@ -1,0 +1,286 @@
+"""Texts of strangers on every page: whatever they hold, they are shown, and nothing of them runs or breaks the page."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage, console_page
+from playwright.async_api import Route, expect
+
+from node.processes.embedded import EmbeddedNode
+from sealspace.client import Client
+
+LONG: Final = "W" * 1500
+CORPUS: Final = (
+    '<img src=x onerror="canary()">',
+    '"><script>canary()</script>',
+    "' autofocus onfocus=canary() x='",
+    "</textarea></title></style><svg/onload=canary()>",
+    "javascript:canary()",
+    "{{constructor.constructor('canary()')()}}${canary()}<%=canary()%>",
+    "&lt;script&gt;canary()&#60;/script&#62;",
+    "<iframe srcdoc='<script>parent.canary()</script>'></iframe>",
+    "\u202egnp.exe\u2066\u200b\u200d\ufeff",
+    "Z" + "\u0315\u035d" * 40,
+    "__proto__",
+    "constructor",
+    LONG,
+)
+ALL: Final = " ".join(CORPUS)
+SAFE: Final = "-._~!$&'()*+,;=:@"
+PLACES: Final = ("secrets", "requests", "grants", "activity", "data", "programs", "terminal", "node", "connect")
+"""Every page there is; a new one is added here and is visited with every trick below."""
+
+
+@pytest.fixture
+def hostile(console: ConsolePage) -> Iterator[ConsolePage]:
+    """The console with a canary that whatever runs would call; at the end nobody did."""
+    console.run(console.tab.add_init_script("window.canary = () => { window.__sang = true; };"))
+    yield console
+    assert console.run(console.tab.evaluate("window.__sang")) is None
+    assert console.run(console.tab.locator("script:not([type=module]), iframe, object, embed").count()) == 0
+
+
+def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
+    """Load the first place and go to the others; each draws itself, and nothing on it is wider than the page."""
+    console.open(places[0])
+    for place in places:
+        console.run(console.tab.evaluate("(place) => { location.hash = `#/${place}`; }", place))
+        console.run(expect(console.tab.locator("h1, h2").first).to_be_visible())
+        console.run(expect(console.tab.locator(".skeleton")).to_have_count(0))
+        console.shot(f"hostile-{place.partition('?')[0].replace('/', '')[:20]}")
+
+
+def answering(console: ConsolePage, pattern: str, **changes: Any) -> None:
+    """Change members of the node's answers at some addresses."""
+
+    async def change(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json={**await answer.json(), **changes})
+
+    console.run(console.tab.route(pattern, change))
+
+
+def test_keys_values_and_types(
+    hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """Stored by another program: each is listed, opened and named in a dialog; what is invisible stays encoded."""
+
+    async def store() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            values = {quote(text, safe=SAFE): ALL for text in CORPUS}
+            values |= {f"{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}": text for text in CORPUS}
+            await client.kv().put_many(values, content_type="text/html")
+            await client.kv().put("typed", ALL, content_type='text/html;x="<img/src/onerror=canary()>"' + "W" * 500)
+
+    hostile.sign_in()
+    browser.run(store())
+    hostile.open("data")
+    hostile.see("<img src=x onerror=")
+    hostile.see("%E2%80%AEgnp.exe%E2%81%A6%E2%80%8B%E2%80%8D%EF%BB%BF")
+    hostile.shot("hostile-data")
+    for key in (CORPUS[0], LONG, "typed"):
+        hostile.click(f"Open {key}")
+        hostile.run(expect(hostile.tab.locator("pre")).to_have_text(ALL))
+        hostile.shot("hostile-value")
+        hostile.click("Delete", within="dialog")
+        hostile.see(f"Type {key}"[:40])
+        hostile.shot("hostile-delete")
+        hostile.click("Cancel")
+    hostile.open("data")
+    hostile.click(f"Show folder {LONG}/")
+    hostile.see("Open")
+    hostile.shot("hostile-folder")
+
+
+def test_secrets_and_what_is_none(
+    hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """Values, broken envelopes, and keys beside the names that secrets have."""
+
+    async def store() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.secrets().put("VALUE", ALL, scope="s" * 200)
+            kv = client.kv(f"tinycloud:{wallet.signer.did[4:]}:secrets")
+            sealed = json.loads((await kv.get(f"vault/secrets/scoped/{'s' * 200}/VALUE")).body)
+            await kv.put("vault/secrets/BROKEN", json.dumps({**sealed, "networkId": ALL, "alg": ALL}))
+            await kv.put("vault/secrets/OTHER_META", json.dumps({**sealed, "metadata": {ALL: ALL}}))
+            await kv.put(f"vault/secrets/N{'A' * 400}", ALL)
+            for text in CORPUS:
+                await kv.put(f"vault/secrets/scoped/{quote(text, safe=SAFE)}/{quote(text, safe=SAFE)}", ALL)
+
+    hostile.sign_in()
+    browser.run(store())
+    hostile.open("secrets")
+    hostile.see("4 secrets")
+    hostile.shot("hostile-secrets")
+    hostile.click(f"Open {'s' * 200}/VALUE")
+    hostile.click("Reveal")
+    hostile.run(expect(hostile.tab.locator("output")).to_have_text(ALL))
+    hostile.shot("hostile-revealed")
+    hostile.click("Close", within="dialog header")
+    for name in ("BROKEN", "OTHER_META", f"N{'A' * 400}"):
+        hostile.click(f"Open {name}")
+        hostile.click("Reveal")
+        hostile.run(expect(hostile.tab.locator("dialog .banner.bad")).to_be_visible())
+        hostile.shot("hostile-broken")
+        hostile.click("Close", within="dialog header")
+    hostile.click("Add many", within="header >> nth=-1")
+    hostile.type(
+        "Names and values", "\n".join([f"A{at}='{text}'" for at, text in enumerate(CORPUS) if "'" not in text])
+    )
+    hostile.see("A0")
+    hostile.type("Names and values", ALL)
+    hostile.see("Line 1 is not NAME=VALUE")
+    hostile.shot("hostile-file")
+
+
+def test_what_the_node_says(hostile: ConsolePage) -> None:
+    """Its version, features and terms; its refusals as text, as a problem and as HTML; evidence; on every page."""
+    hostile.sign_in()
+    words: dict[str, Any] = {"version": ALL, "features": list(CORPUS), "attestation": ALL, "trustRoots": list(CORPUS)}
+    answering(hostile, "**/info", **words)
+    answering(hostile, "**/attestation/terms", keyProviders=list(CORPUS), nodePolicy=ALL)
+    evidence = dict.fromkeys(("mode", "nonce", "quote", "compose_hash", "app_id", "secret_origin"), ALL)
+    answering(hostile, "**/attestation?*", **evidence)
+    visit(hostile)
+    for kind, body in (
+        ("application/problem+json", json.dumps(dict.fromkeys(("title", "detail", "hint", "code", "type"), ALL))),
+        ("text/plain", ALL),
+        ("text/html", f"<html><script>canary()</script>{ALL}"),
+        ("application/json", json.dumps({"results": ALL, "receipts": [dict.fromkeys(CORPUS, ALL)]})),
+    ):
+        headers = {"Content-Type": kind, "TinyCloud-Trace-Id": CORPUS[0] + LONG}
+        for pattern in ("**/invoke", "**/receipts*"):
+            status = 200 if kind == "application/json" else 403
+            answer = {"status": status, "headers": headers, "body": body}
+            hostile.run(hostile.tab.route(pattern, _fulfilling(answer)))
+        visit(hostile, ("secrets", "data", "activity"))
+
+
+def _fulfilling(answer: dict[str, Any]) -> Any:
+    async def fulfil(route: Route) -> None:
+        await route.fulfill(**answer)
+
+    return fulfil
+
+
+def test_receipts_of_a_node_that_signs_anything(hostile: ConsolePage) -> None:
+    """Every text of a receipt, as the page would get it from a node that signs what it likes."""
+
+    async def trusting(route: Route) -> None:
+        answer = await route.fetch()
+        source = await answer.text()
+        changed = source.replace("await isSignedBy(node, canonicalBytes(signed), signature)", "true")
+        assert changed != source
+        await route.fulfill(response=answer, body=changed)
+
+    async def receipts(route: Route) -> None:
+        info = await (await route.fetch(url=f"{hostile.origin}/info", method="GET")).json()
+        network = route.request.url.split("/networks/")[1].split("/")[0]
+        texts = ("owner", "invoker", "requestHash", "receiverPublicKeyHash", "mode", "signature")
+        one = {
+            **dict.fromkeys(texts, ALL),
+            "type": "sealspace.receipt/v1",
+            "verdict": "authorised",
+            "node": info["nodeId"],
+            "network": network.replace("%3A", ":"),
+            "chain": list(CORPUS),
+            "policies": list(CORPUS),
+            "evidence": None,
+        }
+        many = [{**one, "ground": text, "invocation": text, "atMicros": at} for at, text in enumerate(CORPUS)]
+        await route.fulfill(json={"receipts": many, "after": None})
+
+    hostile.run(hostile.tab.route("**/wire/receipts.js", trusting))
+    hostile.run(hostile.tab.route("**/receipts", receipts))
+    hostile.sign_in()
+    hostile.open("activity")
+    hostile.see(f"{len(CORPUS)} of {len(CORPUS)} receipts")
+    hostile.shot("hostile-activity")
+    hostile.run(hostile.tab.get_by_role("button", name="1970-01-01").first.click())
+    hostile.see("Verify")
+    hostile.shot("hostile-receipt")
+
+
+def test_wallets(browser: Browser, node: EmbeddedNode) -> None:
+    """What announces itself as a wallet: its names, pictures, answers and errors."""
+    with console_page(browser, node.url) as console:
+        console.run(
+            console.tab.add_init_script(
+                "window.canary = () => { window.__sang = true; };"
+                f"const corpus = {json.dumps(CORPUS)};"
+                """
+                addEventListener("eip6963:requestProvider", () => corpus.forEach((text, at) => {
+                  const request = async () => at % 2 ? [text] : Promise.reject({ code: text, message: text });
+                  const info = { uuid: text, name: text, rdns: text, icon: [text, "https://elsewhere.example/a.png",
+                    "data:image/svg+xml,<svg onload='canary()' xmlns='http://www.w3.org/2000/svg'/>"][at % 3] };
+                  const detail = [{ info, provider: { request } }, { info: null }, null, { info: { uuid: {} } }];
+                  detail.forEach((one) => dispatchEvent(new CustomEvent("eip6963:announceProvider", { detail: one })));
+                }));
+                """
+            )
+        )
+        console.open("connect")
+        console.see("javascript:canary()")
+        console.shot("hostile-connect")
+        choices = console.tab.locator(".choices").first.get_by_role("button")
+        assert console.run(choices.count()) == len(CORPUS)
+        for at in range(len(CORPUS)):
+            console.run(choices.nth(at).click())
+            console.run(expect(console.tab.locator(".banner.bad")).to_be_visible())
+        console.shot("hostile-wallet")
+        assert console.run(console.tab.evaluate("window.__sang")) is None
+        assert console.faults() == []
+
+
+def test_addresses(hostile: ConsolePage) -> None:
+    """What stands in an address names a place, a scope or a folder, or nothing."""
+    hostile.sign_in()
+    for text in (CORPUS[0], CORPUS[4], CORPUS[8], "//elsewhere.example/", "..%2f..%2f", "%E0%A4%A", "__proto__"):
+        said = quote(text, safe="%/")
+        visit(hostile, (said, f"secrets?scope={said}", f"data?space={said}&path={said}", f"data?path={said}"))
+    for text in ("//elsewhere.example/", "javascript:canary()"):
+        hostile.open(f"connect?to={text}")
+        hostile.run(hostile.tab.get_by_role("button", name="Test Wallet").click())
+        hostile.see("No such page")
+        assert hostile.tab.url == f"{hostile.origin}/console/#/{text}"
+
+
+_KEEP = """async (record) => {
+  localStorage.setItem("sealspace.theme", record.text);
+  const { owner = 0, ...junk } = record.session ?? {};
+  const keys = record.session && await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
+  const kept = record.session ? { owner, ...junk, ...(junk.keys === true && { keys }) } : record.text;
+  const open = indexedDB.open("sealspace-console", 1);
+  open.onupgradeneeded = () => open.result.createObjectStore("sessions");
+  const database = await new Promise((resolve) => { open.onsuccess = () => resolve(open.result); });
+  const change = database.transaction("sessions", "readwrite");
+  change.objectStore("sessions").put(kept, "current");
+  change.objectStore("sessions").put(record.text, "passkey");
+  await new Promise((resolve) => { change.oncomplete = resolve; });
+  database.close();
+}"""
+
+
+def test_what_is_kept_in_the_browser(hostile: ConsolePage) -> None:
+    """Records that no console wrote, or an older one: the page asks to sign in, or shows them as texts."""
+    whole = dict.fromkeys(("owner", "kind", "did", "node", "space"), ALL)
+    end = {"expiresAt": 4e9, "grants": [], "pins": []}
+    hostile.open("node")
+    hostile.see("Identity")
+    for session in (None, {}, {"expiresAt": 4e9}, {**whole, **end}, {**whole, **end, "keys": ALL, "grants": ALL}):
+        hostile.run(hostile.tab.evaluate(_KEEP, {"text": ALL, "session": session}))
+        hostile.open("secrets")
+        hostile.see("Sign in to see this page")
+    hostile.run(hostile.tab.evaluate(_KEEP, {"text": ALL, "session": {**whole, **end, "keys": True}}))
+    visit(hostile)
+    hostile.run(hostile.tab.evaluate("(text) => localStorage.setItem('sealspace.node', text)", ALL))
+    hostile.open("secrets")
+    hostile.see("This is another node than last time")
+    hostile.shot("hostile-node-changed")

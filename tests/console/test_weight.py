@@ -1,0 +1,72 @@
+"""What the console weighs, and how soon a page of it is there; each figure is printed (`pytest -s`)."""
+
+from browser import Browser
+from console_stage import ConsolePage, console_page
+from console_wire import key_names, store_secrets
+from playwright.async_api import Response, expect
+
+from node.http.routes.console import load_console
+from node.processes.embedded import EmbeddedNode
+
+MOST_SENT_BYTES = 150_000
+MOST_CONNECT_BYTES = 60_000
+MOST_FIRST_VIEW_MS = 1_000
+SECRETS = 1_000
+_WATCH = """
+new PerformanceObserver((list) => { window.__lcpMs = list.getEntries().at(-1).startTime; })
+  .observe({ type: "largest-contentful-paint", buffered: true });
+const watch = new MutationObserver(() => {
+  if (document.querySelector(".rows [role=row]")) { window.__rowsMs = performance.now(); watch.disconnect(); }
+});
+watch.observe(document, { childList: true, subtree: true });
+"""
+
+
+def test_what_is_sent() -> None:
+    """All files together as they are sent, and the one script of the page, which waits for no stylesheet of others."""
+    files = load_console()
+    sizes = {name: len(body) for name, body in files.packed.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    print(f"{len(sizes)} files, {sum(sizes.values())} bytes as sent, of which {largest} has {sizes[largest]}")
+    assert sum(sizes.values()) < MOST_SENT_BYTES
+    page = files.bodies["index.html"].decode()
+    assert page.count("<script") == page.count('<script type="module"') == 1  # a module never blocks
+
+
+def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
+    """What a first visit loads, and when its largest text is painted."""
+    with console_page(browser, node.url) as console:
+        answers = watched(console)
+        console.open("connect")
+        console.see("No wallet found")
+        lcp_ms = console.run(console.tab.evaluate("window.__lcpMs"))
+        sent = sum(int(one.headers.get("content-length", 0)) for one in answers)
+        print(f"connect: LCP {lcp_ms:.0f} ms, {len(answers)} answers, {sent} bytes")
+        assert 0 < lcp_ms < MOST_FIRST_VIEW_MS
+        assert 0 < sent < MOST_CONNECT_BYTES
+        assert console.faults() == []
+
+
+def test_a_thousand_secrets(console: ConsolePage) -> None:
+    """The first rows stand within a second, by one request for all names; few rows exist."""
+    console.sign_in()
+    console.see("No secrets yet")
+    store_secrets(console, key_names(SECRETS))
+    answers = watched(console)
+    console.open("secrets")
+    console.see(f"{SECRETS} secrets")
+    console.run(expect(console.tab.locator(".rows [role=row]").first).to_be_visible())
+    rows_ms, lcp_ms = console.run(console.tab.evaluate("[window.__rowsMs, window.__lcpMs]"))
+    asked = [one.url for one in answers if one.url.endswith("/invoke")]
+    print(f"secrets: {SECRETS} of them, rows after {rows_ms:.0f} ms, LCP {lcp_ms:.0f} ms, {len(asked)} request")
+    assert 0 < rows_ms < MOST_FIRST_VIEW_MS
+    assert len(asked) == 1
+    assert console.run(console.tab.locator(".rows [role=row]").count()) < 60
+
+
+def watched(console: ConsolePage) -> list[Response]:
+    """Note every answer from now on, and the figures of the next page that is loaded."""
+    answers: list[Response] = []
+    console.run(console.tab.add_init_script(_WATCH))
+    console.tab.on("response", lambda answer: answers.append(answer))
+    return answers
