@@ -7,20 +7,23 @@ import re
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
-from playwright.async_api import Request, expect
+from playwright.async_api import Error, Request, expect
 
 from node.processes.embedded import EmbeddedNode
-from sealspace.client import Client
+from sealspace.client import Client, SignIn
 
 VALUES = ("first-canary-4711", "second-canary-4712", "third-canary-4713", "fourth-canary-4714")
 TYPES = ("text/html", "image/svg+xml", "text/javascript", "application/javascript", "text/css", "application/json")
 _DUMP = """async () => {
   const shown = async (one) => {
     if (one instanceof CryptoKey) return { key: one.type, extractable: one.extractable };
-    if (ArrayBuffer.isView(one) || one instanceof ArrayBuffer) return String.fromCharCode(...new Uint8Array(one.buffer ?? one));
+    if (ArrayBuffer.isView(one) || one instanceof ArrayBuffer) {
+      return String.fromCharCode(...new Uint8Array(one.buffer ?? one));
+    }
     if (Array.isArray(one)) return Promise.all(one.map(shown));
     if (one && typeof one === "object") {
-      return Object.fromEntries(await Promise.all(Object.entries(one).map(async ([name, value]) => [name, await shown(value)])));
+      const members = Object.entries(one).map(async ([name, value]) => [name, await shown(value)]);
+      return Object.fromEntries(await Promise.all(members));
     }
     return String(one);
   };
@@ -37,9 +40,27 @@ _DUMP = """async () => {
     }
     database.close();
   }
+  const fields = [...document.querySelectorAll("input, textarea")].map((one) => one.value);
   return JSON.stringify({ local: { ...localStorage }, session: { ...sessionStorage }, kept, caches: await caches.keys(),
-    cookies: document.cookie, title: document.title, address: location.href, history: history.state, window: window.name,
-    html: document.documentElement.outerHTML, fields: [...document.querySelectorAll("input, textarea")].map((one) => one.value) });
+    cookies: document.cookie, title: document.title, address: location.href, history: history.state, fields,
+    window: window.name, html: document.documentElement.outerHTML });
+}"""
+
+_LOAD = """async (urls) => {
+  const loaded = (element) => new Promise((resolve) => {
+    element.onload = () => resolve("loaded");
+    element.onerror = () => resolve("refused");
+    document.head.append(element);
+  });
+  const script = async (url) => {
+    const element = document.createElement("script");
+    try { element.src = url; } catch { return "untrusted"; }
+    return loaded(element);
+  };
+  const style = (url) => loaded(Object.assign(document.createElement("link"), { rel: "stylesheet", href: url }));
+  const module = (url) => import(url).then(() => "loaded", () => "refused");
+  const all = (load) => Promise.all(urls.map(load));
+  return { script: await all(script), style: await all(style), module: await all(module) };
 }"""
 
 
@@ -107,8 +128,8 @@ def test_stored_values_never_run(
 
     async def store() -> list[str]:
         async with Client(node.url) as client:
-            await client.sign_in(wallet.signer, spaces=["default", "public"])
-            public = client.kv(f"tinycloud:{wallet.signer.did[4:]}:public")
+            await client.sign_in(wallet.signer, SignIn(spaces=("public",)))
+            public = client.kv("public")
             urls = []
             for at, kind in enumerate(TYPES):
                 body = bodies.get(kind, script)
@@ -127,35 +148,24 @@ def test_stored_values_never_run(
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("sandbox")
         assert answer.headers["content-type"].partition(";")[0] in ("application/octet-stream", "application/json")
-    load = """(urls) => Promise.all(urls.map((url) => new Promise((resolve) => {
-      const script = document.createElement("script");
-      script.onload = () => resolve("loaded");
-      script.onerror = () => resolve("refused");
-      try { script.src = url; } catch { return resolve("untrusted"); }
-      document.body.append(script);
-    })))"""
-    assert set(console.run(console.tab.evaluate(load, urls))) == {"untrusted"}
-    # Without Trusted Types, as in a browser that has none: the type alone refuses it, with the same script policy.
-    with_types_off = """(urls) => Promise.all(urls.map((url) => new Promise((resolve) => {
-      const link = document.createElement("link");
-      Object.assign(link, { rel: "stylesheet", href: url, onload: () => resolve("loaded"), onerror: () => resolve("refused") });
-      document.head.append(link);
-    })))"""
-    assert set(console.run(console.tab.evaluate(with_types_off, urls))) == {"refused"}
-    imported = "(urls) => Promise.all(urls.map((url) => import(url).then(() => 'loaded', () => 'refused')))"
-    assert set(console.run(console.tab.evaluate(imported, urls))) == {"refused"}
-    for url in urls:
+    outcomes = console.run(console.tab.evaluate(_LOAD, urls))
+    assert outcomes == {
+        "script": ["untrusted"] * len(urls),
+        "style": ["refused"] * len(urls),
+        "module": ["refused"] * len(urls),
+    }
 
-        async def visited(address: str = url) -> None:
+    async def visit() -> None:
+        for url in urls:
             tab = await console.context.new_page()
             try:
-                await tab.goto(address)
-                assert await tab.evaluate("globalThis.__sang") is None
-            except Exception as error:  # a download is no page
-                assert "Download is starting" in str(error) or "ERR_ABORTED" in str(error), error
+                await tab.goto(url)
+            except Error as error:  # what is no page is downloaded
+                assert "Download is starting" in error.message or "ERR_ABORTED" in error.message, url
+            assert await tab.evaluate("globalThis.__sang ?? null") is None, url
             await tab.close()
 
-        console.run(visited())
+    console.run(visit())
     assert console.run(console.tab.evaluate("[globalThis.__sang ?? null, localStorage.getItem('sang')]")) == [
         None,
         None,

@@ -156,7 +156,7 @@ def test_what_the_node_says(hostile: ConsolePage) -> None:
         ("application/json", json.dumps({"results": ALL, "receipts": [dict.fromkeys(CORPUS, ALL)]})),
     ):
         headers = {"Content-Type": kind, "TinyCloud-Trace-Id": CORPUS[0] + LONG}
-        for pattern in ("**/invoke", "**/receipts*"):
+        for pattern in ("**/invoke", "**/networks/*/receipts"):
             status = 200 if kind == "application/json" else 403
             answer = {"status": status, "headers": headers, "body": body}
             hostile.run(hostile.tab.route(pattern, _fulfilling(answer)))
