@@ -67,7 +67,7 @@ _LOAD = """async (urls) => {
 def test_nothing_is_left(
     console: ConsolePage, wallet: BrowserWallet, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Store, reveal, replace, import, sign out: the values were in fields and in memory, and nowhere else."""
+    """Store, reveal, replace, import, sign out: the values were in fields and in memory, nowhere else (CN3)."""
     caplog.set_level(logging.DEBUG)
     sent: list[str] = []
     titles: list[str] = []

@@ -242,7 +242,7 @@ def test_wallets(browser: Browser, node: EmbeddedNode) -> None:
 def test_addresses(hostile: ConsolePage) -> None:
     """What stands in an address names a place, a scope or a folder, or nothing."""
     hostile.sign_in()
-    for text in (CORPUS[0], CORPUS[4], CORPUS[8], "//elsewhere.example/", "..%2f..%2f", "%E0%A4%A", "__proto__"):
+    for text in (CORPUS[0], CORPUS[8], "..%2f..%2f", "%E0%A4%A", "__proto__"):
         said = quote(text, safe="%/")
         visit(hostile, (said, f"secrets?scope={said}", f"data?space={said}&path={said}", f"data?path={said}"))
     for text in ("//elsewhere.example/", "javascript:canary()"):

@@ -26,7 +26,7 @@ def stored(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, *names: 
 def test_a_file_of_secrets(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path
 ) -> None:
-    """What is wrong is named by its line; nothing is replaced unasked; the values are never shown."""
+    """What is wrong is named by its line; nothing is replaced unasked; no value is shown (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
     console.type("Names and values", "API_KEY=1\nlower=2\nAPI_KEY=3\n")
@@ -72,7 +72,7 @@ def test_a_file_of_secrets(
 
 
 def test_a_file_of_which_a_part_arrives(console: ConsolePage) -> None:
-    """What is left is sent by the next press, and what arrived is not sent again."""
+    """What is left is sent by the next press, and what arrived is not sent again (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
     sent: list[int] = []
