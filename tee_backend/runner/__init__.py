@@ -15,8 +15,11 @@ Modules:
     kept_keys: API keys that owners made.
     ledger: accounts and jobs.
     operator_routes: what the operator asks, on a socket in the runner's folder.
+    outbound: the requests of programs over HTTPS.
+    outbound_requests: what a program may ask for.
     prices: what a run costs.
     private_programs: programs that developers granted to this runner alone.
+    public_addresses: where a request may go.
     published_programs: finding programs at the node.
     reasons: every reason for which a run fails, with its stable code.
     routes: the HTTP surface.

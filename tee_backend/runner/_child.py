@@ -7,15 +7,16 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias
 
-from ._frames import LENGTH, PROCESS
+from ._frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
 
-_Read = TypeVar("_Read")
+Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
+"""Answers a message of a guest, untrusted, with another."""
 _START_S: Final = 60.0
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
@@ -131,6 +132,8 @@ class Child:
         self._process = 0
         self._status: int | None = None
         self._known = asyncio.Event()
+        self._exchanging: asyncio.Task[bytes] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._beginning = asyncio.create_task(self._begin())
 
     async def ready(self) -> None:
@@ -139,17 +142,26 @@ class Child:
             await self.end()
             raise ChildEnded(late=False, ended_by=max(0, -(self._status or 0)))
 
-    async def ask(self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float) -> bytes:
+    async def ask(
+        self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float, fetch: Fetch | None = None
+    ) -> bytes:
         """Send a request, with files that the child gets copies of, and return the body of the answer.
 
         Args:
             most_bytes: longest body that is read.
             within_s: seconds after which the child is killed.
+            fetch: answers what the child asks for before it answers; None: it may ask for nothing.
 
         Raises:
             ChildEnded: no answer came, and the child is gone.
         """
-        return await self._within(self._exchange(payload, files, most_bytes), within_s)
+        exchanging = self._exchanging = asyncio.create_task(self._exchange(payload, files, most_bytes, fetch))
+        _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
+        if not late:
+            with suppress(EOFError, OSError, asyncio.CancelledError):  # `end` cancels it, and nobody else
+                return exchanging.result()
+        await self.end()  # whatever goes wrong in a conversation is the end of the child
+        raise ChildEnded(bool(late), max(0, -(self._status or 0)))
 
     def hold(self, program: str, most: int) -> list[str]:
         """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""
@@ -163,17 +175,33 @@ class Child:
 
     async def end(self) -> None:
         """Kill the child and reap it: nothing of it is left when this returns."""
+        self._kill()  # at once: whoever waits for this may be late
+        if self._ending is None or self._ending.done():  # it may have failed, and there is no harm in another
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         await self._known.wait()
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # whoever waits for an answer reads its end
-        if self.is_alive():
-            os.kill(self._process, signal.SIGKILL)
+            self._connection.shutdown(socket.SHUT_RDWR)  # `_begin` reads its end
+        if self._kill():
             await _ended(self._process)
         if self._process:
             self._reaped(0)
         await self._beginning
-        await asyncio.sleep(0)
+        if self._exchanging is not None:
+            self._exchanging.cancel()
+            await asyncio.gather(self._exchanging, return_exceptions=True)
+        # Nothing waits for the connection any more. If anything did, the loop would keep it under its number, and the
+        # next connection with that number would never be heard.
         self._connection.close()
+
+    def _kill(self) -> bool:
+        """Kill the process where it is known and not reaped; return whether it is."""
+        alive = self.is_alive()
+        if alive:
+            os.kill(self._process, signal.SIGKILL)
+        return alive
 
     def _reaped(self, options: int) -> bool:
         if self._status is None:
@@ -204,27 +232,34 @@ class Child:
             self._known.set()
         return True
 
-    async def _within(self, exchange: Awaitable[_Read], within_s: float) -> _Read:
-        """Wait for a part of the conversation; whatever goes wrong in it is the end of the child."""
-        late = False
-        try:
-            async with asyncio.timeout(within_s):  # RN19
-                return await exchange
-        except TimeoutError:
-            late = True
-        except (EOFError, OSError):
-            pass
-        await self.end()
-        raise ChildEnded(late, max(0, -(self._status or 0)))
-
-    async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int) -> bytes:
+    async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None) -> bytes:
         # The child waits for this, so that so few bytes are taken at once.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
-        (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
+        while True:
+            (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
+            if not length & FETCH:
+                break
+            if fetch is None or length ^ FETCH > MAX_MESSAGE_BYTES:  # RN17, as below
+                raise EOFError
+            answer = await self._unless_ended(fetch(bytes(await self._exactly(length ^ FETCH))))
+            await asyncio.get_running_loop().sock_sendall(self._connection, LENGTH.pack(len(answer)) + answer)
         if length > most_bytes:  # RN17: before a byte of it is read
             raise EOFError
         return bytes(await self._exactly(length))
+
+    async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
+        """Wait for what the child waits for; EOFError where it ends meanwhile, or says something."""
+        worked, heard = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
+        try:
+            await asyncio.wait([worked, heard], return_when=asyncio.FIRST_COMPLETED)
+            if heard.done():
+                raise EOFError
+            return worked.result()
+        finally:
+            worked.cancel()
+            heard.cancel()
+            await asyncio.gather(worked, heard, return_exceptions=True)
 
     async def _exactly(self, length: int) -> bytearray:
         loop, data = asyncio.get_running_loop(), bytearray(length)

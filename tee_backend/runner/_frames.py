@@ -4,8 +4,16 @@
     begun      id of the child (4) by the template, its negative (4) by the child once confined      in any order
     request    length (4) ‖ length of the JSON (4) ‖ JSON ‖ input, with file descriptors     parent to child
     answer     length (4) ‖ `Answer` packed ‖ standard output ‖ standard error               child to parent
+    fetch      length (4) with `FETCH` set ‖ message: what a guest wants to send             child to parent
+    fetched    length (4) ‖ message: what was answered, or one part, an error                parent to child
     compile    length (4) ‖ target, with the descriptors of the program and of the artefact  parent to child
     compiled   length (4) ‖ index in `COMPILED` (1) ‖ detail                                 child to parent
+
+A message is a list of parts, each a length (4, little-endian as in a guest's memory) and that many bytes:
+
+    request    method, URL, name and value of each header, body
+    response   status in decimal digits, name and value of each header, body
+    error      one of `FETCH_ERRORS`
 
 The parent believes nothing of an answer: each length is compared with its bound before a byte is read. Both sides
 import this module, so it imports nothing of this project.
@@ -13,6 +21,7 @@ import this module, so it imports nothing of this project.
 
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 LENGTH: Final = struct.Struct("!I")
@@ -24,11 +33,30 @@ MAX_DETAIL_BYTES: Final = 400
 COMPILED: Final = ("", "program-invalid", "program-imports", "program-no-start", "compile-limit")
 """What a compiling child answers: nothing is wrong, or the code of the reason."""
 
+FETCH: Final = 1 << 31
+"""Bit in a length: a guest's request follows, and the run goes on."""
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Of a request or of a response, all of it."""
+FETCH_ERRORS: Final = (
+    "request-invalid",
+    "host-refused",
+    "address-refused",
+    "name-unknown",
+    "connection-failed",
+    "certificate-refused",
+    "response-invalid",
+    "response-too-large",
+    "timed-out",
+    "requests-exhausted",
+)
+"""Why a guest gets no response; a module sees -1 minus the index. `spec/runner/http.wit` says what each means."""
+
 COMPLETED, EXITED, TRAPPED, REFUSED, OVERFLOWED = range(5)
 """How a run ended. REFUSED: the program was not instantiated; OVERFLOWED: at one byte of output too many."""
 MEMORY_REFUSED, NO_FUEL = 1, 2
 """Flags of an answer."""
 
+_PART: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("!BBiQQQQI")
 
 
@@ -68,6 +96,34 @@ def unpack(body: bytes) -> tuple[Answer, bytes, bytes]:
         raise ValueError("an answer that contradicts itself")
     middle = ANSWER_BYTES + answer.output_bytes
     return answer, body[ANSWER_BYTES:middle], body[middle:]
+
+
+def pack_parts(parts: Iterable[bytes]) -> bytes:
+    """Return a message."""
+    return b"".join(_PART.pack(len(part)) + part for part in parts)
+
+
+def unpack_parts(message: bytes) -> list[bytes]:
+    """Read a message, untrusted: its parts, at least one; ValueError where it is none."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(message) or not parts:
+        if len(message) - at < _PART.size:
+            raise ValueError("a message that ends in a length")
+        (length,) = _PART.unpack_from(message, at)
+        at += _PART.size
+        if length > len(message) - at:
+            raise ValueError("a part that is longer than its message")
+        parts.append(message[at : at + length])
+        at += length
+    return parts
+
+
+def exchange(connection: socket.socket, message: bytes) -> bytes:
+    """Send a guest's request and return what came of it, the child's half; EOFError where the parent is gone."""
+    connection.sendall(LENGTH.pack(len(message) | FETCH) + message)
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    return _exactly(connection, length)
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:

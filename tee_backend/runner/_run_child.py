@@ -17,6 +17,7 @@ from wasmtime import component as components
 from . import _frames, _wasm
 from ._confinement import confine, limit, limit_cpu, limit_data
 from ._frames import Answer
+from ._guest_http import DATA_BYTES, INTERFACE, GuestHttp, wants
 from ._linear_memory import MemoryBudget
 
 _OPEN_FILES: Final = 48
@@ -39,6 +40,8 @@ _NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 class _Prepared(NamedTuple):
     program: _wasm.Program
     start: str
+    makes_requests: bool
+    fetch: components.FuncType | None
 
 
 class _Output:
@@ -92,7 +95,8 @@ class Guests:
         config = _wasm.configured()
         self._budget.serve(config)
         self._engine = Engine(config)
-        self._linkers = _wasm.linkers(self._engine)
+        self._http = GuestHttp(lambda message: _frames.exchange(self._connection, message))
+        self._linkers = _wasm.linkers(self._engine, self._http)
         self._prepared: dict[str, _Prepared] = {}
 
     def serve(self, connection: socket.socket) -> None:
@@ -113,12 +117,19 @@ class Guests:
             kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
             program = kind.deserialize_file(self._engine, f"/proc/self/fd/{file}")
             os.close(file)
-            self._prepared[request["program"]] = _Prepared(program, _wasm.start_of(self._engine, program) or "")
+            start, requests = _wasm.start_of(self._engine, program), _wasm.makes_requests(self._engine, program)
+            fetch = None
+            if requests and isinstance(program, components.Component):
+                fetch = wants(self._engine, program.type.imports(self._engine)[INTERFACE].ty)
+            self._prepared[request["program"]] = _Prepared(program, start or "", requests, fetch)
 
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
-        limit_data(request["memory_bytes"] + 3 * request["output_bytes"] + _SLACK_BYTES, _HARD_DATA_BYTES)
+        prepared = self._prepared[request["program"]]
+        slack = _SLACK_BYTES + (DATA_BYTES if prepared.makes_requests else 0)
+        limit_data(request["memory_bytes"] + 3 * request["output_bytes"] + slack, _HARD_DATA_BYTES)
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.begin(request["memory_bytes"])
+        self._http.begin(prepared.fetch)
         output = _Output(self._connection, request["output_bytes"])
         target = request["target"]
         store = Store(self._engine)
@@ -128,7 +139,7 @@ class Guests:
         store.set_wasi(_wasi(request["environment"], standard_input, output))
         begun = time.perf_counter_ns()
         run = self._module if target == _wasm.PREVIEW_1 else self._component
-        ended, exit_code = run(store, self._prepared[request["program"]])
+        ended, exit_code = run(store, prepared)
         took = time.perf_counter_ns() - begun
         left = store.get_fuel()
         flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (0 if left else _frames.NO_FUEL)
@@ -138,7 +149,7 @@ class Guests:
         store.close()  # and with it the memories
 
     def _module(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        linker = self._linkers[_wasm.PREVIEW_1]
+        linker = self._linkers[_wasm.PREVIEW_1, prepared.makes_requests]
         assert isinstance(linker, Linker) and isinstance(prepared.program, Module)
         ended = _frames.REFUSED
         try:
@@ -154,7 +165,7 @@ class Guests:
         return _frames.COMPLETED, 0
 
     def _component(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        linker, component = self._linkers[_wasm.PREVIEW_2], prepared.program
+        linker, component = self._linkers[_wasm.PREVIEW_2, prepared.makes_requests], prepared.program
         assert isinstance(linker, components.Linker) and isinstance(component, components.Component)
         ended = _frames.REFUSED
         try:

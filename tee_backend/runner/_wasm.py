@@ -6,10 +6,13 @@ from typing import Final, TypeAlias
 from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
 from wasmtime import component as components
 
+from ._guest_http import INTERFACE, GuestHttp, wants
+
 PREVIEW_1: Final = "wasm32-wasip1"
 PREVIEW_2: Final = "wasm32-wasip2"
 Program: TypeAlias = Module | components.Component
-Linkers: TypeAlias = dict[str, Linker | components.Linker]
+Linkers: TypeAlias = dict[tuple[str, bool], Linker | components.Linker]
+"""By target, and whether the program makes requests."""
 
 # What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of them is refused:
 # standard libraries import them for programs that never use one.
@@ -43,21 +46,36 @@ def configured() -> Config:
     return config
 
 
-def linkers(engine: Engine) -> Linkers:
-    """Return a linker for each target. Whatever a guest may call is linked here, and nowhere else (RN12)."""
-    preview_1 = Linker(engine)
-    preview_1.define_wasi()
-    preview_2 = components.Linker(engine)
-    preview_2.add_wasip2()  # without `add_wasi_http`, which cannot be told which hosts to refuse
-    return {PREVIEW_1: preview_1, PREVIEW_2: preview_2}
+def linkers(engine: Engine, http: GuestHttp) -> Linkers:
+    """Return the linkers. Whatever a guest may call is linked here, and nowhere else (RN12)."""
+    made: Linkers = {}
+    for with_http in (False, True):
+        preview_1 = Linker(engine)
+        preview_1.define_wasi()
+        preview_2 = components.Linker(engine)
+        preview_2.add_wasip2()  # without `add_wasi_http`, which cannot be told which hosts to refuse
+        if with_http:  # RN100: for programs that import it
+            http.define(preview_1)
+            http.define_component(preview_2)
+        made[PREVIEW_1, with_http], made[PREVIEW_2, with_http] = preview_1, preview_2
+    return made
+
+
+def makes_requests(engine: Engine, program: Program) -> bool:
+    """Tell whether a program imports `sealspace:http/client`."""
+    if isinstance(program, components.Component):
+        return INTERFACE in program.type.imports(engine)
+    return any(wanted.module == INTERFACE for wanted in program.imports)
 
 
 def missing_imports(engine: Engine, program: Program) -> list[str]:
     """Return the names of imports that nobody offers (RN13)."""
     if isinstance(program, components.Component):
-        return sorted(name for name in program.type.imports(engine) if not _is_interface(name))
+        imports = program.type.imports(engine)
+        return sorted(name for name, found in imports.items() if not _is_interface(engine, name, found.ty))
     offered = Linker(engine)
     offered.define_wasi()
+    GuestHttp(lambda _: b"").define(offered)  # it calls nothing here
     store = Store(engine)
     missing = sorted(
         f"{wanted.module}.{wanted.name}"
@@ -72,7 +90,9 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     return missing
 
 
-def _is_interface(name: str) -> bool:
+def _is_interface(engine: Engine, name: str, imported: components.ComponentItem) -> bool:
+    if name == INTERFACE:
+        return wants(engine, imported) is not None
     versioned = _VERSIONED.fullmatch(name)
     return versioned is not None and versioned[1] in _INTERFACES
 

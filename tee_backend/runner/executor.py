@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from . import _frames
@@ -23,6 +23,7 @@ from ._artefacts import Artefacts
 from ._child import ChildEnded
 from ._confinement import undump
 from ._pool import Pool
+from .outbound import Outbound, OutboundSettings, RunClient
 from .reasons import REASONS, RunRefused
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
@@ -43,6 +44,7 @@ class ExecutorSettings:
         waiting: runs that are under way or wait for a child; more are refused (`runner-busy`).
         waiting_bytes: of the inputs of these runs together; more are refused likewise.
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
+        outbound: how requests of programs are made.
     """
 
     children: int = 2
@@ -50,6 +52,7 @@ class ExecutorSettings:
     waiting: int = 1024
     waiting_bytes: int = 256 * _MEBIBYTE
     artefact_bytes: int = 256 * _MEBIBYTE
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
 
     def __post_init__(self) -> None:
         if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
@@ -68,6 +71,7 @@ class Executor:
         self._settings = settings
         self._pool = Pool(settings.spare)
         self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
+        self._outbound = Outbound(settings.outbound)
         self._slots = asyncio.Semaphore(settings.children)
         self._under_way = self._input_bytes = 0
         self._closed = False
@@ -79,12 +83,14 @@ class Executor:
         except ChildEnded as ended:
             await self._pool.close()
             raise RuntimeError("no child process starts; under root it has to be able to change its uid") from ended
+        await self._outbound.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         await self._artefacts.close()
         await self._pool.close()
+        await self._outbound.__aexit__()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
         """Compile a program if it is not compiled.
@@ -108,15 +114,17 @@ class Executor:
         """
         self._under_way += 1
         self._input_bytes += len(request.input)
+        client = self._outbound.for_run(request.hosts)
         try:
-            return await self._run(request, load)
+            result = await self._run(request, load, client)
         except RunRefused as refused:
-            return RunResult(refused.reason, refused.detail)
+            result = RunResult(refused.reason, refused.detail)
         finally:
             self._under_way -= 1
             self._input_bytes -= len(request.input)
+        return replace(result, hosts=tuple(sorted(client.contacted)))  # RN110
 
-    async def _run(self, request: RunRequest, load: Load) -> RunResult:
+    async def _run(self, request: RunRequest, load: Load, client: RunClient) -> RunResult:
         settings = self._settings
         if self._under_way > settings.waiting or self._input_bytes > settings.waiting_bytes:  # RN7
             raise RunRefused("runner-busy")
@@ -128,11 +136,11 @@ class Executor:
             # Compiled again only where others displaced it meanwhile.
             artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
             try:
-                return await self._run_compiled(request, artefact)
+                return await self._run_compiled(request, artefact, client)
             finally:
                 os.close(artefact)
 
-    async def _run_compiled(self, request: RunRequest, artefact: int) -> RunResult:
+    async def _run_compiled(self, request: RunRequest, artefact: int, client: RunClient) -> RunResult:
         """Run in a child; whatever happens, the child goes back to the pool or ends."""
         program = f"{request.target.value}:{request.wasm_sha256}"
         try:
@@ -141,10 +149,13 @@ class Executor:
             raise RunRefused("runner-failed") from ended
         files = () if program in child.held else (artefact,)
         payload = _payload(request, program, child.hold(program, _MOST_LOADED))
-        most_bytes = _frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES
+        bounds = {
+            "most_bytes": _frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
+            "within_s": request.limits.max_execution_s,
+        }
         begun, reusable = time.monotonic_ns(), False
         try:
-            body = await child.ask(payload, files, most_bytes=most_bytes, within_s=request.limits.max_execution_s)
+            body = await child.ask(payload, files, **bounds, fetch=client.answer)
             answer, output, stderr = _frames.unpack(body)
             reusable = answer.ended != _frames.OVERFLOWED and not request.secrets_delivered
         except ChildEnded as ended:

@@ -90,6 +90,7 @@ class RunRequest:
         limits: what the run may use.
         secrets_delivered: whether the environment or the input holds a secret. Such a run gets a child process that ran
             nothing before and runs nothing after it.
+        hosts: that the program may send requests to, each as `sealspace.run_grants.checked_host` takes it.
     """
 
     wasm_sha256: str
@@ -99,6 +100,7 @@ class RunRequest:
     response_format: ResponseFormat = ResponseFormat.TEXT
     limits: Limits = Limits()
     secrets_delivered: bool = False
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class RunResult:
         time_ns: wall time in the child, from instantiation to end; to the kill where it was killed.
         memory_bytes: most linear memory at one time, all memories together; 0 where the process was killed.
         secrets_delivered: as asked for, and the program was started.
+        hosts: that the program contacted, in ascending order.
     """
 
     reason: Reason | None
@@ -128,6 +131,7 @@ class RunResult:
     time_ns: int = 0
     memory_bytes: int = 0
     secrets_delivered: bool = False
+    hosts: tuple[str, ...] = ()
 
     @property
     def rounded_instructions(self) -> int:

@@ -128,6 +128,7 @@ class _Prepared:
 
     environment: Environment
     limits: Limits
+    hosts: frozenset[str]
     secrets_of: Principal | None
 
 
@@ -248,7 +249,7 @@ class Runner:
         """
         asked = job.body
         found: Found | None = None
-        prepared = _Prepared(NO_VARIABLES, self._most, None)
+        prepared = _Prepared(NO_VARIABLES, self._most, frozenset(), None)
         try:
             found = await self._programs.find(asked.project, asked.sha256)
             prepared = await self._prepared(job, found)
@@ -261,6 +262,7 @@ class Runner:
                     response_format=asked.response_format,
                     limits=prepared.limits,
                     secrets_delivered=prepared.secrets_of is not None,
+                    hosts=prepared.hosts,
                 ),
                 found.load,
             )
@@ -285,15 +287,16 @@ class Runner:
 
     async def _prepared(self, job: Job, found: Found) -> _Prepared:
         asked = job.body
-        limits = self.limits(asked)
+        limits, hosts = self.limits(asked), frozenset(found.manifest.hosts)
         if asked.secrets is None:
-            return _Prepared(environment_of(self._system(job, limits), {}), limits, None)
+            return _Prepared(environment_of(self._system(job, limits), {}), limits, hosts, None)
         call = Call(caller=job.caller, owner=asked.secrets.owner, wasm_sha256=found.sha256, now=self._clock.now())
         wanted = Wanted(call=call, scope=asked.secrets.scope, active_of=found.active_of, names=found.manifest.secrets)
         chosen = choose(self._held(), wanted)
         values = await self._values(chosen, asked.secrets.scope)
         used = [grant for grant, _ in values.values()]
         for grant in used:
+            hosts &= frozenset(grant.statement.hosts)  # RN103: each owner's decision counts for what it gave
             stated = grant.statement.limits
             limits = _smallest(
                 limits,
@@ -307,7 +310,7 @@ class Runner:
             )
         secrets = {name: value for name, (_, value) in values.items()}
         environment = environment_of(self._system(job, limits), secrets)
-        return _Prepared(environment, limits, asked.secrets.owner if secrets else None)
+        return _Prepared(environment, limits, hosts, asked.secrets.owner if secrets else None)
 
     def _held(self) -> list[RunGrant]:
         """Return the run grants that are held and were not called revoked, the newest first.
@@ -416,7 +419,7 @@ class Runner:
             output_hash=salted(salt, result.output),
             variables_hash=names_hash(tuple(name for name, _ in prepared.environment)),
             secrets="delivered" if delivered else "none",
-            hosts=(),
+            hosts=result.hosts,
             limits=prepared.limits,
             instructions=result.rounded_instructions,
             time_ms=result.rounded_time_ms,

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from capability_cases import BOB
+from guest_programs import guest
+from https_service import Service, https_service
 from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
@@ -21,27 +23,38 @@ from sealspace.backends import hand_over, policy_for
 from sealspace.call_conditions import AllowAll
 from sealspace.delegations import allow
 from sealspace.errors import BackendNotProven
-from sealspace.programs import VERSION_TYPE, ProgramManifest, version_json
+from sealspace.programs import VERSION_TYPE, ProgramManifest, Target, version_json
 from sealspace.project_names import parse_project
 from sealspace.run_calls import call_headers
 from sealspace.run_grants import ByHash, ByProject, RunStatement
 from sealspace.session import key_session
 from sealspace.signed_statements import sign_statement
 from tee_backend.runner import routes
+from tee_backend.runner.outbound import OutboundSettings
 from tee_backend.runner.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
 
 SECRET = "the canary sings at dawn"
 ANYBODY = AllowAll()
+P2: Target = "wasm32-wasip2"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service that programs send requests to, under two names."""
+    async with https_service(tmp_path_factory.mktemp("service"), "api.test", "other.test") as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each publishes programs of its own."""
+    outbound = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
-        staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+        staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
         await staged.owner.secrets().put("API_KEY", SECRET)
+        await staged.owner.secrets().put("OTHER", "another")
         yield staged
 
 
@@ -232,6 +245,100 @@ async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> Non
     assert code(await stage.call("lies")) == (400, "program-target")
     status, answer = await stage.call("bytes", secrets=stage.developer, source={"wasmSha256": version.sha256})
     assert (status, answer["secrets"]) == (200, "delivered")
+
+
+# --- requests of programs ------------------------------------------------------------------------------------------
+
+
+def another(name: str, program: str) -> bytes:
+    """A built program of other bytes that does the same: with a section that means nothing."""
+    said = bytes([len(name)]) + name.encode()
+    return guest(program).data + bytes([0, len(said)]) + said
+
+
+async def sends(stage: RunnerStage, name: str, url: str, **about: Any) -> tuple[str, list[str]]:
+    """Have a program send its key in a header; return what it says first, and whom its receipt names."""
+    status, answer = await stage.call(name, input=f"POST {url} X-Key:$API_KEY\n", **about)
+    assert (status, answer["status"]) == (200, "completed"), answer
+    return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
+
+
+BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))
+
+
+async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
+    stage: RunnerStage, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RN102, RN103: not to another host of the manifest, and not to one of another secret's grant."""
+    caplog.set_level(logging.DEBUG)
+    version = await stage.publish("sender", another("sender", "fetcher-wasip1"), manifest=BOTH_HOSTS)
+    program = ByHash(version.sha256)
+    await stage.grant(["API_KEY"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("api.test", "third.test")))
+    secrets = {"secrets": stage.developer}
+    service.seen.clear()
+    assert ("200", ["api.test"]) == await sends(stage, "sender", service.url("/a"), **secrets)
+    assert [SECRET] == [request.headers["X-Key"] for request in service.seen]
+    for host in ("other.test", "third.test"):
+        assert ("HostRefused", []) == await sends(stage, "sender", service.url(host=host), **secrets)
+    redirected = service.url(f"/redirect?to={service.url(host='other.test')}")
+    assert ("302", ["api.test"]) == await sends(stage, "sender", redirected, **secrets)
+
+    # A second secret, whose grant names the other host alone: together they go nowhere.
+    await stage.grant(["OTHER"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("other.test",)))
+    for host in ("api.test", "other.test"):
+        assert ("HostRefused", []) == await sends(stage, "sender", service.url(host=host), **secrets)
+    assert ["/a", "/redirect"] == [request.path for request in service.seen]
+    assert SECRET not in caplog.text and service.url("/a") not in caplog.text
+
+
+async def test_a_grant_without_hosts_lets_nothing_out(stage: RunnerStage, service: Service) -> None:
+    """RN103: what an owner did not name is not reached with the owner's secret, whatever the manifest says."""
+    version = await stage.publish("quiet", another("quiet", "fetcher-wasip2"), target=P2, manifest=BOTH_HOSTS)
+    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+    assert ("HostRefused", []) == await sends(stage, "quiet", service.url(), secrets=stage.developer)
+
+
+async def test_hosts_without_secrets(stage: RunnerStage, service: Service) -> None:
+    """RN103: the manifest alone decides; without one, or called by its hash, a program reaches nobody."""
+    get = f"GET {service.url()}\n"
+    version = await stage.publish("open", another("open", "fetcher-wasip1"), manifest=BOTH_HOSTS)
+    await stage.publish("silent", another("silent", "fetcher-wasip1"))
+    _, answer = await stage.call("open", input=get)
+    assert answer["output"].startswith("200\n") and answer["receipt"]["statement"]["hosts"] == ["api.test"]
+    by_hash, other = {"wasmSha256": version.sha256}, {"project": f"{stage.developer}/silent"}
+    for name, source in (("silent", other), ("open", by_hash)):
+        _, answer = await stage.call(name, source=source, input=get)
+        assert (answer["output"], answer["receipt"]["statement"]["hosts"]) == ("HostRefused", [])
+
+
+@pytest.mark.parametrize(("program", "target"), [("ask-wasip1", P1), ("ask-wasip2", P2), ("ask_c", P1)])
+async def test_the_examples_ask_with_a_secret(
+    stage: RunnerStage, service: Service, program: str, target: Target
+) -> None:
+    """`examples/program`: in each language the key is in the request, and what the service says in the answer."""
+    manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
+    version = await stage.publish(program.replace("_", "-"), guest(program).data, target=target, manifest=manifest)
+    hosts = ("api.test",)
+    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=hosts))
+    service.seen.clear()
+    _, answer = await stage.call(program.replace("_", "-"), secrets=stage.developer, input=service.url("/hello"))
+    assert answer["output"].strip() == "200", answer
+    assert [f"Bearer {SECRET}"] == [request.headers["Authorization"] for request in service.seen]
+
+
+async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(stage: RunnerStage, service: Service) -> None:
+    """RN110: a run that is ended while it waits has a receipt that names the host."""
+    version = await stage.publish("waits", another("waits", "fetcher-wasip1"), manifest=BOTH_HOSTS)
+    run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
+    await stage.grant(["API_KEY"], run)
+    answered = await stage.call(
+        "waits",
+        secrets=stage.developer,
+        input=f"POST {service.url('/slow')} X:$API_KEY\n",
+        resourceLimits={"maxExecutionSeconds": 1},
+    )
+    assert code(answered) == (200, "limit-time")
+    assert answered[1]["receipt"]["statement"]["hosts"] == ["api.test"]
 
 
 # --- receipts and traces -------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ import os
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
@@ -20,8 +23,11 @@ from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from guest_programs import Guest, asked, children, code, guest
+from https_service import https_service
 
+from tee_backend.runner._frames import pack_parts
 from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.outbound import Outbound, OutboundSettings
 from tee_backend.runner.runs import RunResult
 
 _PROGRAM = "probe-wasip1"
@@ -141,6 +147,44 @@ async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
     return statistics.median([await timed() for _ in range(calls)])
 
 
+async def _fetching(calls: int) -> dict[str, float]:
+    """Return what a request of a program adds to a run, and the same request made by aiohttp alone."""
+    program = guest("fetcher-wasip1")
+    with tempfile.TemporaryDirectory() as folder:
+        async with https_service(Path(folder), "api.test") as service:
+            outbound = OutboundSettings(loopback_ca=service.ca, most_requests=11)
+
+            async def timed(executor: Executor, times: int) -> float:
+                request = asked(program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100)
+                begun = time.perf_counter()
+                result = await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
+                assert result.output.startswith(b"200"), result
+                return time.perf_counter() - begun
+
+            async with Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)) as executor:
+                await timed(executor, 1)
+                begun = time.perf_counter()
+                request = asked(program, f"GET {service.url('/slow')}".encode(), max_execution_s=1)
+                await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
+                over = time.perf_counter() - begun - 1
+                one, eleven = [await _measured(calls, partial(timed, executor, times)) for times in (1, 11)]
+            message = pack_parts([b"GET", service.url().encode(), b""])
+            async with Outbound(replace(outbound, most_requests=calls)) as alone:
+                client = alone.for_run(frozenset({"api.test"}))
+
+                async def direct() -> float:
+                    begun = time.perf_counter()
+                    assert len(await client.answer(message)) > 20
+                    return time.perf_counter() - begun
+
+                without_child = await _measured(calls, direct)
+    return {
+        "each_ms": (eleven - one) / 10 * 1e3,
+        "without_a_child_ms": without_child * 1e3,
+        "over_the_time_limit_ms": over * 1e3,
+    }
+
+
 async def measure(calls: int, rounds: int) -> dict[str, object]:
     """Return all figures."""
     echo, compute = b"echo\nx", b"compute %d" % rounds
@@ -175,6 +219,7 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
         begun = time.perf_counter()
         assert "limit-time" == code(await _run(executor, program, b"sleep 100000", seconds=1))
         found["over_the_time_limit_ms"] = (time.perf_counter() - begun - 1) * 1e3
+    found["request_of_a_program"] = await _fetching(few)
     for count in (1, 2):
         found[f"{count}_children"] = await _throughput(count, few * 2, compute)
     return found

@@ -20,4 +20,5 @@ def test_a_few_runs() -> None:
     assert min(found["warm_call_ms"], found["bare_call_ms"], found["computing"]["ours"]) > 0
     assert {"16_callers", "128_callers", "16_callers_with_secrets", "128_callers_with_secrets"} <= found.keys()
     assert min(found["1_children"]["per_cpu_s"], found["2_children"]["per_cpu_s"]) > 0
+    assert found["request_of_a_program"]["each_ms"] > 0
     assert all(child["of_its_own"] > 0 for child in found["child_mib"])

@@ -4,6 +4,8 @@ A row is named by its section and the words of its threat, a test is `file::name
 test of this repository can hold says why. A row of the page that is in neither table fails a test.
 """
 
+from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
+
 _BACKENDS = "sealspace/test_backends.py::"
 _CALLER = "sealspace/test_addressing.py::"
 _MISUSED = "attacks/test_misused_tokens.py::"
@@ -30,17 +32,8 @@ _CONSOLE = "node/http/test_console.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
-_RUNNER = "attacks/test_runner.py::"
-_CONFINEMENT = "tee_backend/runner/test_confinement.py::"
-_TEMPLATE = "tee_backend/runner/test_template.py::"
-_API_KEYS = "attacks/test_api_keys.py::"
-_CALLS = "tee_backend/runner/test_calls.py::"
-_GENERATED = "tee_backend/runner/test_generated_secrets.py::"
-_RUN_GRANTS = "sealspace/test_run_grants.py::"
-_RUN_CALLS = "sealspace/test_run_calls.py::"
 _WALLET_PAGE = "node/cli/owner/test_wallet_page.py::"
 _WALLET_SERVER = "node/cli/owner/test_wallet_server.py::"
-_JOURNAL = "tee_backend/runner/test_journal.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- tokens and chains
@@ -543,85 +536,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/test_verify.py::test_body_of_one_and_signature_of_another",
     ),
     # --- runner
-    "3.8 a grant is used by other code that has the runner's key and folder": (
-        _RUNNER + "test_a_grant_that_is_replayed_to_other_code",
-    ),
-    "3.8 a grant without a run statement, or with another one in a parent, is put into the folder": (
-        _RUNNER + "test_grants_that_the_host_puts_into_the_folder",
-        _RUN_GRANTS + "test_parents_and_others_runners",
-    ),
-    "3.8 a call is sent again, changed, or sent to another runner": (
-        _RUNNER + "test_one_token_fifty_times_at_once_runs_once",
-        _RUNNER + "test_a_used_token_stays_used_after_a_restart",
-        _RUNNER + "test_a_body_that_was_changed_after_signing",
-    ),
-    "3.8 a wallet revokes a sign-in, and the session calls on": (_RUN_CALLS + "test_sign_ins_that_are_refused",),
-    "3.8 the node shows an older active version": (_RUNNER + "test_an_older_active_version_that_is_put_back",),
-    "3.8 many projects are published, so that the runner forgets one": (_JOURNAL + "test_it_is_bounded",),
-    "3.8 names and sizes reveal what an owner keeps": (
-        _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",
-        _CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",
-    ),
-    "3.8 whoever sees a receipt tries inputs out": (_RUNNER + "test_a_salt_does_not_reach_into_the_data",),
-    "3.8 a receipt is shown for other code, another run, other data": (_CALLS + "test_receipts_that_do_not_hold",),
-    "3.8 a quote that a client had made passes for a start": (
-        _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
-    ),
-    "3.8 hostile bodies, many at once, or slow ones": (
-        _RUNNER + "test_slow_bodies_and_too_many_calls",
-        "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
-    ),
-    "3.8 a program that broke out of its sandbox has learned the addresses of other children's memory": (
-        _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
-        _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",
-        _TEMPLATE + "test_templates_are_replaced",
-    ),
-    "3.8 one run foretells the random numbers of another": (
-        _TEMPLATE + "test_fresh_children_draw_other_numbers",
-        _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
-    ),
-    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that nobody has seen": (
-        _GENERATED + "test_what_was_not_made_here_is_not_delivered",
-        "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
-    ),
-    "3.8 other code that has the runner's key makes a generated secret, and knows it": (
-        _GENERATED + "test_other_code_with_the_runner_s_key",
-        "node/cli/owner/test_runner_commands.py::test_secrets_that_other_code_made",
-    ),
-    "3.8 a grant to write generated secrets is used to overwrite others": (
-        _GENERATED + "test_exactly_what_was_granted",
-        _GENERATED + "test_what_is_there_is_not_replaced",
-    ),
-    "3.8 the owner opens a generated secret in person": (
-        _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
-    ),
-    "3.8 a private program runs on for those who know its hash, after its share was revoked": (
-        "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
-    ),
-    "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
-        _API_KEYS + "test_rows_that_the_host_edits_or_moves",
-        "tee_backend/runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
-    ),
-    "3.8 a program, a crash or many calls at once spend more than there is, or keep a refund": (
-        _API_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",
-        _API_KEYS + "test_what_a_crash_leaves",
-        "tee_backend/runner/test_ledger.py::test_balances_add_up_over_crashes",
-    ),
-    "3.8 a key is read on the way, or by who ends TLS before the runner": (
-        "tee_backend/runner/test_api_calls.py::test_keys_are_not_taken_in_the_clear",
-    ),
-    "3.8 the holder of a key reaches more than its owner meant": (
-        "tee_backend/runner/test_api_calls.py::test_secrets_of_a_key",
-        "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
-    ),
-    "3.8 a client asks for the answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
-    "3.8 another process of the runner's user credits accounts, or asks with the operator's right": (
-        "tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",
-    ),
-    "3.8 many owners make keys until no further one is kept": (
-        "tee_backend/runner/test_api_calls.py::test_too_many_keys",
-    ),
-    "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
+    **TESTS_OF_RUNNER_THREATS,
 }
 
 UNHELD_THREATS: dict[str, str] = {
@@ -630,12 +545,5 @@ UNHELD_THREATS: dict[str, str] = {
     "3.3 files of the store replaced by older ones": "the node cannot tell; an exported audit head can",
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
-    "3.8 the operator puts an older journal back, or turns the clock back": "nothing prevents it, as the row says",
-    "3.8 the developer of a followed project publishes a version that gives the secret away": "nothing prevents it, as "
-    "the row says; that it is said before granting is held by a test of the command",
-    "3.8 other code with the runner's DID reads a program that was shared with it": "nothing prevents it, as the "
-    "row says",
-    "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
-    "3.8 calls for projects that do not exist use up what the node answers to one address": "nothing prevents it, as "
-    "the row says",
+    **UNHELD_RUNNER_THREATS,
 }

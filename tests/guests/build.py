@@ -17,8 +17,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
+EXAMPLES = [HERE.parents[1] / "examples" / "program" / name for name in ("ask.rs", "ask_c.c")]
 DIGESTS = BUILT / "digests.json"
 _RUST = ("-C", "opt-level=s", "-C", "strip=symbols", "-C", "panic=abort", "-C", "codegen-units=1", "--edition=2021")
+_INTERFACE = ("-C", "link-arg=--component-type=" + str(HERE.parents[1] / "spec/runner/http.wit"))
 _C = ("--target=wasm32-wasi", "-Oz", "-Wl,--strip-all")
 
 
@@ -44,7 +46,8 @@ def outputs(source: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of each guest of a source, and the command that builds it into the path that follows."""
     if source.suffix == ".rs":
         for target in ("wasm32-wasip1", "wasm32-wasip2"):
-            yield f"{source.stem}-{target[-6:]}", ["rustc", f"--target={target}", *_RUST, source.name, "-o"]
+            linked = _INTERFACE if target == "wasm32-wasip2" and "sealspace_http" in source.read_text("utf-8") else ()
+            yield f"{source.stem}-{target[-6:]}", ["rustc", f"--target={target}", *_RUST, *linked, source.name, "-o"]
     elif source.suffix == ".c":
         yield source.stem, ["clang", *_C, source.name, "-o"]
     else:
@@ -65,7 +68,8 @@ def build(command: list[str], source: Path) -> bytes:
 
 def sources() -> list[Path]:
     """Return every source of a guest."""
-    return sorted(path for suffix in ("wat", "rs", "c") for path in HERE.glob(f"*/*.{suffix}"))
+    found = [path for suffix in ("wat", "rs", "c") for path in HERE.glob(f"*/*.{suffix}")]
+    return sorted([*found, *EXAMPLES])
 
 
 def _run(*command: str) -> str:

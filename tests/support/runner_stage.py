@@ -50,6 +50,7 @@ from tee_backend.runner.generate_routes import GenerateSurface
 from tee_backend.runner.generated_secrets import SecretMaker
 from tee_backend.runner.journal import Journal
 from tee_backend.runner.operator_routes import ask_operator
+from tee_backend.runner.outbound import OutboundSettings
 from tee_backend.runner.prices import FREE, Price
 from tee_backend.runner.private_programs import PrivatePrograms
 from tee_backend.runner.published_programs import PublishedPrograms
@@ -248,6 +249,7 @@ async def runner_stage(
     limits: Limits | None = None,
     image: str = "runner",
     price: Price = FREE,
+    outbound: OutboundSettings | None = None,
 ) -> RunnerStage:
     """Start a node, a runner and an owner; the stack ends them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -257,7 +259,7 @@ async def runner_stage(
     )
     seed = entropy.token(32)
     runner, url = await _started(
-        stack, node.url, platform, folder / "runner", seed, limits=limits, image=image, price=price
+        stack, node.url, platform, folder / "runner", seed, limits=limits, image=image, price=price, outbound=outbound
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -279,6 +281,7 @@ async def _started(
     image: str = "runner",
     entropy: Entropy | None = None,
     price: Price = FREE,
+    outbound: OutboundSettings | None = None,
 ) -> tuple[Runner, str]:
     """Start a runner; the stack ends it."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -288,7 +291,8 @@ async def _started(
     backend = Backend(client, domain, folder=GrantFolder(folder / "grants", client.session.did))
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / "journal.sqlite"))
-    executor = await stack.enter_async_context(Executor(ExecutorSettings(children=2, spare=1)))
+    settings = ExecutorSettings(children=2, spare=1, outbound=outbound or OutboundSettings())
+    executor = await stack.enter_async_context(Executor(settings))
     manifest = manifest_of(backend.did, "Runner")
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=SystemEntropy())
     limits = limits or Limits()

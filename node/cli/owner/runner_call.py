@@ -25,6 +25,7 @@ from ..shared import shared
 from ..terminal import print_json, print_lines, print_value
 from .owner_profile import OwnerHome, owner_home
 from .project import project_of
+from .runner_list import hosts_words
 
 _RIGHT_TTL_S: Final = 12 * 3600.0
 _MAX_INPUT_BYTES: Final = 10_000_000
@@ -82,6 +83,9 @@ def call(
         replace_file(receipt_file, json.dumps(kept).encode())
     if isinstance(text := answer.get("stderr"), str):
         print_lines(*text.splitlines(), err=True)
+    receipt = answer.get("receipt")
+    if (contacted := hosts_words(receipt.get("statement") if isinstance(receipt, dict) else None)) != "nobody":
+        print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
 
 

@@ -55,3 +55,9 @@ async def _list(client: Client) -> list[tuple[dict[str, Json], tuple[str, ...]]]
         )
         listed.append((shown, cells))
     return listed
+
+
+def hosts_words(stated: Json) -> str:
+    """Return which hosts a run contacted, as the statement of its receipt says, untrusted."""
+    hosts = stated.get("hosts") if isinstance(stated, dict) else None
+    return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "nobody"

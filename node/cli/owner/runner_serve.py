@@ -17,12 +17,14 @@ from sealspace.errors import BackendAnswerInvalid
 from tee_backend.backend import Backend
 from tee_backend.backend_key import backend_seed
 from tee_backend.evidence.errors import EvidenceSourceError
+from tee_backend.evidence.simulated import SimulatedSource
 from tee_backend.publishing import BackendSurface
 from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.generate_routes import GenerateSurface
 from tee_backend.runner.generated_secrets import SecretMaker
 from tee_backend.runner.journal import Journal
+from tee_backend.runner.outbound import OutboundSettings
 from tee_backend.runner.prices import Price
 from tee_backend.runner.private_programs import PrivatePrograms
 from tee_backend.runner.published_programs import PublishedPrograms
@@ -53,6 +55,7 @@ class _Settings:
     children: int
     limits: Limits
     price: Price
+    loopback_ca: Path | None
 
 
 @click.command(
@@ -93,6 +96,12 @@ class _Settings:
 @click.option("--price-second", type=_PRICE, default=0, show_default=True, help="Micro-units for each whole second.")
 @click.option("--tls-certificate", type=FILE, help="PEM; TLS ends in the runner, which API keys from afar need.")
 @click.option("--tls-key", type=FILE, help="PEM, without a password.")
+@click.option(
+    "--loopback-ca",
+    type=FILE,
+    help="To try programs out, with --simulate alone: each host is this machine, at any port, with a certificate of "
+    "this authority.",
+)
 @domain_options
 def serve(
     folder: Path,
@@ -107,6 +116,7 @@ def serve(
     price_second: int,
     tls_certificate: Path | None,
     tls_key: Path | None,
+    loopback_ca: Path | None,
     domain: Callable[[], Domain],
     host: str,
     port: int,
@@ -120,15 +130,19 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
+    found = domain()
+    if loopback_ca is not None and not isinstance(found.source, SimulatedSource):  # RN111
+        raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
     settings = _Settings(
         node=node,
         folder=folder,
         key_kind=key_kind,
         name=name,
-        domain=domain(),
+        domain=found,
         children=children,
         limits=_limits(max_instructions, max_memory_mb, max_execution_s),
         price=Price(price_call, price_instructions, price_second),
+        loopback_ca=loopback_ca,
     )
     asyncio.run(_serve(settings, host, port, _tls(tls_certificate, tls_key)))
 
@@ -176,7 +190,15 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
     public = await stack.enter_async_context(Client(settings.node))
     programs = PublishedPrograms(public, journal, private=PrivatePrograms(backend))
     spare = min(settings.children + 1, _MOST_CHILDREN)
-    executor = await stack.enter_async_context(Executor(ExecutorSettings(children=settings.children, spare=spare)))
+    try:
+        executor = Executor(
+            ExecutorSettings(children=settings.children, spare=spare, outbound=OutboundSettings(settings.loopback_ca))
+        )
+    except OSError as error:  # of TLS too
+        raise ConfigurationError(
+            f"{settings.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
+        ) from error
+    await stack.enter_async_context(executor)
     manifest = manifest_of(backend.did, settings.name)
     try:
         identity = await begin(

@@ -22,6 +22,7 @@ from tee_backend.runner.run_receipts import SALT_BYTES, BoundVerifier, VerifiedR
 from ..paths import FILE, read_named
 from ..terminal import facts, print_found
 from .backend_show import Looking, judging_options
+from .runner_list import hosts_words
 
 _MAX_KEPT_BYTES: Final = MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES
 _MAX_DATA_BYTES: Final = 10_000_000
@@ -98,6 +99,7 @@ def _print(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) -> Non
         "project": stated["project"] or "called by its hash",
         "status": f"{stated['status']}{failed}",
         "secrets": stated["secrets"],
+        "contacted": hosts_words(stated),
         "at": stated["at"],
         "data": None if is_about is None else f"{'exactly this' if is_about else 'another'} input and output",
     }

@@ -1,6 +1,7 @@
 """`sealspace project` and `sealspace runner`: from a program in a file to a receipt that holds."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,11 +12,14 @@ import wasmtime
 from aiohttp import web
 from backend_desk import Desk
 from backend_site import serving
+from guest_programs import guest
+from https_service import Service, https_service
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
 from node.cli import EXIT_STATUS
 from sealspace.published import EVIDENCE_PATH
+from tee_backend.runner.outbound import OutboundSettings
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
@@ -25,10 +29,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service on this machine, which every host is for the runner."""
+    async with https_service(tmp_path_factory.mktemp("service"), "api.test") as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module."""
     async with AsyncExitStack() as stack:
-        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+        outbound = OutboundSettings(loopback_ca=service.ca)
+        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
 
 
 @pytest.fixture
@@ -101,6 +113,27 @@ async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerS
     refused = await desk.run(*call[:6])
     assert refused.status == 1 and refused.err.startswith("sealspace: secrets-not-granted: "), refused
     assert refused.next.startswith(f"sealspace runner grant {stage.url}")
+
+
+async def test_hosts_are_granted_and_shown(desk: Desk, stage: RunnerStage, service: Service, tmp_path: Path) -> None:
+    """RN103, RN111: `--host` lets a program send a secret there; each command says where."""
+    owner = await with_secret(desk)
+    (tmp_path / "ask.wasm").write_bytes(guest("ask-wasip1").data)
+    (tmp_path / "manifest.json").write_text('{"secrets": ["API_KEY"], "hosts": ["api.test"]}')
+    publish = ("project", "publish", "ask", str(tmp_path / "ask.wasm"), "--manifest", str(tmp_path / "manifest.json"))
+    assert (await desk.run(*publish)).status == 0
+    grant = ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "ask", "--yes", "--host", "api.test")
+    assert "it may send to: api.test" in (await desk.run(*grant)).out
+    assert "api.test" in (await desk.run("runner", "list")).out
+    kept = str(tmp_path / "receipt.json")
+    call = ("runner", "call", stage.url, f"{owner}/ask", "--secrets", "me", "--receipt", kept, "--input", "-")
+    called = await desk.run(*call, given=service.url())
+    assert (called.status, called.out.strip()) == (0, "200") and "contacted: api.test\n" in called.err, called
+    assert service.seen[-1].headers["Authorization"] == f"Bearer {SECRET}"
+    assert re.search("contacted +api.test\n", (await desk.run("runner", "verify", kept)).out)
+    refused = await desk.run(*call, given="https://other.test/")
+    assert refused.status == 1 and "HostRefused" in refused.err and "contacted" not in refused.err, refused
+    assert re.search("contacted +nobody\n", (await desk.run("runner", "verify", kept)).out)
 
 
 @pytest.mark.parametrize(

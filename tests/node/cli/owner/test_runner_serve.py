@@ -130,3 +130,16 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         status = main([*serve, *more])
         said = capsys.readouterr().err
         assert status == EXIT_STATUS["configuration-invalid"] and len(said.splitlines()) == 2 and part in said, said
+
+
+def test_loopback_is_for_a_simulated_domain_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RN111: elsewhere whoever starts a runner could answer for a host; and the file has to hold a certificate."""
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    (tmp_path / "ca.pem").write_text("none")
+    serve = ("runner", "serve", "--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"), "--key", "file")
+    more = ("--loopback-ca", str(tmp_path / "ca.pem"))
+    simulated = ("--simulate", str(tmp_path / "tee"))
+    for domain, part in ((("--evidence", "tsm"), "needs --simulate"), (simulated, "ca.pem holds no certificate")):
+        assert main([*serve, *domain, *more]) == EXIT_STATUS["configuration-invalid"]
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 2 and part in said, said

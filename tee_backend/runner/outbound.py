@@ -1,0 +1,266 @@
+"""Requests that the runner makes for guests (RN100 to RN110).
+
+    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to one of these -> answer
+
+aiohttp makes the connection to the very addresses that were checked here: it has no other resolver. Nothing is taken
+from the environment (proxies, cookies, `.netrc`, files of certificates or keys), nothing is followed or decompressed,
+and nothing is logged: a URL, a header or a body may contain a secret.
+
+Example:
+    async with Outbound(OutboundSettings()) as outbound:
+        client = outbound.for_run(frozenset({"api.example.com"}))
+        answer = await client.answer(message)
+        client.contacted
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from ._frames import MAX_MESSAGE_BYTES, pack_parts
+from .outbound_requests import HTTPS_PORT, OutboundRequest, RequestRefused, parse_request
+from .public_addresses import is_loopback, is_public
+
+_LOOKUPS: Final = 16
+"""Names that are resolved at one time. They have threads of their own: a slow name server holds up nobody else."""
+_MOST_ADDRESSES: Final = 16
+"""Of a name; further ones are not looked at, nor connected to."""
+_MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+"""Over one connection, TLS and all: a service can send for ever without any of it being a response."""
+_NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+"""Headers that aiohttp would add; a guest says itself who it is and what it takes."""
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+"""Returns the addresses of a name, untrusted; OSError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundSettings:
+    """How requests are made.
+
+    Attributes:
+        loopback_ca: a file with the certificate of an authority. Then requests go to loopback alone, at any port, to
+            services that this authority certified, and no other authority counts; for trying out. None: to public
+            addresses, by the authorities that the machine trusts.
+        resolve: asks for the addresses of a name; None: the machine's resolver, or with `loopback_ca` each name is this
+            machine's.
+        most_requests: of a run, also those that were refused.
+        request_s: seconds in which a request has to be answered as a whole.
+    """
+
+    loopback_ca: Path | None = None
+    resolve: Resolve | None = None
+    most_requests: int = 64
+    request_s: float = 30.0
+
+
+class Outbound:
+    """Makes requests for the runs of an executor; a context manager.
+
+    Raises:
+        OSError, ssl.SSLError: the file of the authority cannot be read.
+    """
+
+    def __init__(self, settings: OutboundSettings) -> None:
+        self.settings = settings
+        self._tls = _tls(settings.loopback_ca)
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
+        resolve = self._addresses if settings.loopback_ca is None else _this_machine
+        self._resolver = _CheckedResolver(settings.resolve or resolve, settings.loopback_ca is not None)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # A connection serves one request (RN107). Runs are bounded, and so are their connections: one for each.
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            use_dns_cache=False,
+            force_close=True,
+            limit=0,
+            ssl=self._tls,
+            socket_factory=lambda found: _CountedSocket(*found[:3]),
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds it
+            auto_decompress=False,  # RN109
+            skip_auto_headers=_NOT_SENT,
+            trust_env=False,  # RN108
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    def for_run(self, hosts: frozenset[str]) -> "RunClient":
+        """Return what makes the requests of one run, to these hosts alone."""
+        return RunClient(self, hosts)
+
+    async def send(self, request: OutboundRequest) -> bytes:
+        """Make one request, and return the response as a message.
+
+        Raises:
+            RequestRefused: there is none.
+        """
+        assert self._session is not None
+        try:
+            async with asyncio.timeout(self.settings.request_s):  # RN109
+                response = await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body or None,
+                    allow_redirects=False,  # RN107
+                )
+                try:
+                    return await _message(response)
+                finally:
+                    response.close()
+        except TimeoutError as late:
+            raise RequestRefused("timed-out") from late
+        except aiohttp.ClientConnectorCertificateError as refused:
+            raise RequestRefused("certificate-refused") from refused
+        except (aiohttp.ClientConnectionError, OSError) as failed:
+            raise RequestRefused("connection-failed") from failed
+        except (aiohttp.ClientError, ValueError) as invalid:
+            raise RequestRefused("response-invalid") from invalid
+
+    async def _addresses(self, host: str) -> list[str]:
+        # With a dot at its end a name is a whole one: nothing is appended to it, and no file of the machine answers.
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._lookups, lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM)
+        )
+        return [str(address[0]) for _, _, _, _, address in await look_up]
+
+
+class RunClient:
+    """Makes the requests of one run.
+
+    Attributes:
+        contacted: hosts that requests were made to; without those whose name led nowhere, or inward.
+    """
+
+    def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
+        self._outbound = outbound
+        self._hosts = hosts
+        self._left = outbound.settings.most_requests
+        self.contacted: set[str] = set()
+
+    async def answer(self, message: bytes) -> bytes:
+        """Answer a message of a guest, untrusted: with a response, or with an error of `FETCH_ERRORS`."""
+        try:
+            if not self._left:  # RN109
+                raise RequestRefused("requests-exhausted")
+            self._left -= 1
+            any_port = self._outbound.settings.loopback_ca is not None
+            request = parse_request(message, hosts=self._hosts, any_port=any_port)
+            known = request.host in self.contacted
+            self.contacted.add(request.host)  # before it is: the run may end meanwhile
+            try:
+                return await self._outbound.send(request)
+            except RequestRefused as refused:
+                if not known and refused.code in ("name-unknown", "address-refused"):
+                    self.contacted.discard(request.host)
+                raise
+        except RequestRefused as refused:
+            return pack_parts([refused.code.encode()])
+
+
+class _CheckedResolver(AbstractResolver):
+    """Returns the addresses that a connection may be made to; the connection is made to one of these (RN106)."""
+
+    def __init__(self, resolve: Resolve, loopback: bool) -> None:
+        self._resolve = resolve
+        self._is_allowed = is_loopback if loopback else is_public
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            found = list(dict.fromkeys(await self._resolve(host)))[:_MOST_ADDRESSES]
+        except (OSError, UnicodeError) as unknown:
+            raise RequestRefused("name-unknown") from unknown
+        if not found:
+            raise RequestRefused("name-unknown")
+        if not all(map(self._is_allowed, found)):  # one that is not public is a mistake, or means another
+            raise RequestRefused("address-refused")
+        return [_resolved(host, address, port) for address in found]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def _this_machine(host: str) -> list[str]:
+    return ["127.0.0.1"]
+
+
+class _CountedSocket(socket.socket):
+    """Breaks a connection over which too much arrives (RN109); the event loop reads by these two."""
+
+    left = _MOST_ARRIVING_BYTES
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = super().recv(size, flags)
+        self._count(len(data))
+        return data
+
+    def recv_into(self, buffer: "WriteableBuffer", size: int = 0, flags: int = 0) -> int:
+        count = super().recv_into(buffer, size, flags)
+        self._count(count)
+        return count
+
+    def _count(self, arrived: int) -> None:
+        self.left -= arrived
+        if self.left < 0:
+            raise ConnectionAbortedError
+
+
+def _resolved(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=numeric)
+
+
+def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
+    """Return how a service proves its name. No authority, and no file for keys, comes from the environment (RN108)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate, and one for this name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if loopback_ca is not None:
+        context.load_verify_locations(cafile=loopback_ca)
+        return context
+    paths = ssl.get_default_verify_paths()
+    for name, path in (("cafile", paths.openssl_cafile), ("capath", paths.openssl_capath)):
+        if Path(path).exists():
+            context.load_verify_locations(**{name: path})
+    return context
+
+
+async def _message(response: aiohttp.ClientResponse) -> bytes:
+    """Read a response, and return it as a message."""
+    head = [str(response.status).encode()]
+    for name, value in response.raw_headers:
+        head += [name.lower(), value]
+    body = bytearray()
+    left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > left:  # RN109: the rest is not read
+            raise RequestRefused("response-too-large")
+    if left < 0:
+        raise RequestRefused("response-too-large")
+    return pack_parts([*head, bytes(body)])

@@ -1,0 +1,120 @@
+"""Which tests hold the rows of the threat model about the runner: its section 3.8, as in `threats.py`."""
+
+_RUNNER = "attacks/test_runner.py::"
+_CONFINEMENT = "tee_backend/runner/test_confinement.py::"
+_TEMPLATE = "tee_backend/runner/test_template.py::"
+_API_KEYS = "attacks/test_api_keys.py::"
+_CALLS = "tee_backend/runner/test_calls.py::"
+_GENERATED = "tee_backend/runner/test_generated_secrets.py::"
+_RUN_GRANTS = "sealspace/test_run_grants.py::"
+_RUN_CALLS = "sealspace/test_run_calls.py::"
+_OUTBOUND = "tee_backend/runner/test_outbound.py::"
+_JOURNAL = "tee_backend/runner/test_journal.py::"
+
+TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
+    "3.8 a grant is used by other code that has the runner's key and folder": (
+        _RUNNER + "test_a_grant_that_is_replayed_to_other_code",
+    ),
+    "3.8 a grant without a run statement, or with another one in a parent, is put into the folder": (
+        _RUNNER + "test_grants_that_the_host_puts_into_the_folder",
+        _RUN_GRANTS + "test_parents_and_others_runners",
+    ),
+    "3.8 a call is sent again, changed, or sent to another runner": (
+        _RUNNER + "test_one_token_fifty_times_at_once_runs_once",
+        _RUNNER + "test_a_used_token_stays_used_after_a_restart",
+        _RUNNER + "test_a_body_that_was_changed_after_signing",
+    ),
+    "3.8 a wallet revokes a sign-in, and the session calls on": (_RUN_CALLS + "test_sign_ins_that_are_refused",),
+    "3.8 the node shows an older active version": (_RUNNER + "test_an_older_active_version_that_is_put_back",),
+    "3.8 many projects are published, so that the runner forgets one": (_JOURNAL + "test_it_is_bounded",),
+    "3.8 names and sizes reveal what an owner keeps": (
+        _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",
+        _CALLS + "test_the_owner_calls_and_sees_the_errors_of_the_program",
+    ),
+    "3.8 whoever sees a receipt tries inputs out": (_RUNNER + "test_a_salt_does_not_reach_into_the_data",),
+    "3.8 a receipt is shown for other code, another run, other data": (_CALLS + "test_receipts_that_do_not_hold",),
+    "3.8 a quote that a client had made passes for a start": (
+        _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
+    ),
+    "3.8 hostile bodies, many at once, or slow ones": (
+        _RUNNER + "test_slow_bodies_and_too_many_calls",
+        "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+    ),
+    "3.8 a program that broke out of its sandbox has learned the addresses of other children's memory": (
+        _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
+        _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",
+        _TEMPLATE + "test_templates_are_replaced",
+    ),
+    "3.8 one run foretells the random numbers of another": (
+        _TEMPLATE + "test_fresh_children_draw_other_numbers",
+        _TEMPLATE + "test_fresh_children_draw_other_insecure_numbers",
+    ),
+    "3.8 a program sends a secret somewhere else": (_RUNNER + "test_a_secret_goes_to_the_hosts_of_its_grant_alone",),
+    "3.8 a name leads into the runner's network, at once or the second time": (
+        _OUTBOUND + "test_a_name_that_leads_inward",
+        _OUTBOUND + "test_a_name_that_leads_elsewhere_the_second_time",
+        _OUTBOUND + "test_a_redirect_is_an_answer",
+    ),
+    "3.8 the operator answers in a service's name: the network, the resolver and the clock are theirs": (
+        _OUTBOUND + "test_a_certificate_for_another_name",
+        "node/cli/owner/test_runner_serve.py::test_loopback_is_for_a_simulated_domain_alone",
+    ),
+    "3.8 a service answers slowly, without end or with a bomb": (
+        _OUTBOUND + "test_bodies_are_bounded",
+        _OUTBOUND + "test_a_request_has_a_time_of_its_own",
+    ),
+    "3.8 an owner, or whoever may write its secrets, passes a value of its own for one that nobody has seen": (
+        _GENERATED + "test_what_was_not_made_here_is_not_delivered",
+        "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
+    ),
+    "3.8 other code that has the runner's key makes a generated secret, and knows it": (
+        _GENERATED + "test_other_code_with_the_runner_s_key",
+        "node/cli/owner/test_runner_commands.py::test_secrets_that_other_code_made",
+    ),
+    "3.8 a grant to write generated secrets is used to overwrite others": (
+        _GENERATED + "test_exactly_what_was_granted",
+        _GENERATED + "test_what_is_there_is_not_replaced",
+    ),
+    "3.8 the owner opens a generated secret in person": (
+        _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
+    ),
+    "3.8 a private program runs on for those who know its hash, after its share was revoked": (
+        "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
+    ),
+    "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
+        _API_KEYS + "test_rows_that_the_host_edits_or_moves",
+        "tee_backend/runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
+    ),
+    "3.8 a program, a crash or many calls at once spend more than there is, or keep a refund": (
+        _API_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",
+        _API_KEYS + "test_what_a_crash_leaves",
+        "tee_backend/runner/test_ledger.py::test_balances_add_up_over_crashes",
+    ),
+    "3.8 a key is read on the way, or by who ends TLS before the runner": (
+        "tee_backend/runner/test_api_calls.py::test_keys_are_not_taken_in_the_clear",
+    ),
+    "3.8 the holder of a key reaches more than its owner meant": (
+        "tee_backend/runner/test_api_calls.py::test_secrets_of_a_key",
+        "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
+    ),
+    "3.8 a client asks for the answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
+    "3.8 another process of the runner's user credits accounts, or asks with the operator's right": (
+        "tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",
+    ),
+    "3.8 many owners make keys until no further one is kept": (
+        "tee_backend/runner/test_api_calls.py::test_too_many_keys",
+    ),
+    "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
+}
+
+UNHELD_RUNNER_THREATS: dict[str, str] = {
+    "3.8 the operator puts an older journal back, or turns the clock back": "nothing prevents it, as the row says",
+    "3.8 the developer of a followed project publishes a version that gives the secret away": "nothing prevents it, as "
+    "the row says; that it is said before granting is held by a test of the command",
+    "3.8 other code with the runner's DID reads a program that was shared with it": "nothing prevents it, as the "
+    "row says",
+    "3.8 a program writes a secret into its answer": "nothing prevents it, as the row says",
+    "3.8 the operator sees who is contacted, when and how much": "nothing prevents it, as the row says",
+    "3.8 calls for projects that do not exist use up what the node answers to one address": "nothing prevents it, as "
+    "the row says",
+}

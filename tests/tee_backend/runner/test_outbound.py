@@ -1,0 +1,600 @@
+"""Requests that the runner makes for programs: where they go, and what they may be (RN100 to RN110)."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import wasmtime
+from guest_programs import Guest, asked, children, code, guest, ran
+from https_service import LOOPBACK, Service, https_service
+from patience import PATIENCE_S
+
+from tee_backend.runner._frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.outbound import Outbound, OutboundSettings, _tls
+from tee_backend.runner.runs import ResponseFormat, RunResult, Target
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOST, OTHER = "api.test", "other.test"
+FETCHERS = ("fetcher-wasip1", "fetcher-wasip2")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service of two names, and further names that lead elsewhere."""
+    async with https_service(tmp_path_factory.mktemp("service"), HOST, OTHER) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def runner(service: Service) -> AsyncIterator[Executor]:
+    """An executor whose programs reach loopback, and few requests each."""
+    outbound = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve, most_requests=3)
+    async with Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def fresh(service: Service) -> None:
+    """What other tests asked for is forgotten."""
+    for kept in (service.looked_up, service.seen, service.bodies, service.server_names):
+        kept.clear()
+
+
+async def fetched(
+    runner: Executor,
+    line: str,
+    body: bytes = b"",
+    *,
+    name: str = FETCHERS[0],
+    hosts: Sequence[str] = (HOST,),
+    secrets: dict[str, str] | None = None,
+    seconds: int = 30,
+    mebibytes: int = 64,
+) -> RunResult:
+    """Have a guest fetch what a line says."""
+    request = asked(
+        guest(name),
+        line.encode() + b"\n" + body,
+        secrets=secrets,
+        response_format=ResponseFormat.BYTES,
+        max_instructions=2_000_000_000,
+        max_memory_mb=mebibytes,
+        max_output_bytes=2_000_000,
+        max_execution_s=seconds,
+    )
+    return await runner.run(replace(request, hosts=frozenset(hosts)), guest(name).load)
+
+
+async def said(runner: Executor, line: str, body: bytes = b"", **about: object) -> str:
+    """Return what the guest wrote: the error, or the first line, which is the status."""
+    result = await fetched(runner, line, body, **about)  # type: ignore[arg-type]  # what `fetched` takes
+    assert "completed" == code(result), result
+    return result.output.split(b"\n")[0].decode()
+
+
+# --- a request as it should be -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_a_request_and_its_answer_are_exact(runner: Executor, service: Service, name: str) -> None:
+    """RN100: method, path, headers and body reach the service as they were written, and its answer the program."""
+    body = bytes(range(256)) * 3
+    line = f"POST {service.url('/echo%2f?a=%41&b')} X-Key:$KEY X-Twice:1 X-Twice:2"
+    result = await fetched(runner, line, body, name=name, secrets={"KEY": "open sesame"})
+    assert ("completed", (HOST,)) == (code(result), result.hosts)
+    head, _, answered = result.output.partition(b"\n\n")
+    assert body == answered and head.startswith(b"200\n")
+    (request,) = service.seen
+    assert ("POST", "/echo%2f?a=%41&b", [HOST]) == (request.method, request.raw_path, service.server_names)
+    assert {
+        "Host": [f"{HOST}:{service.port}"],
+        "X-Key": ["open sesame"],
+        "X-Twice": ["1", "2"],
+        "Content-Length": [str(len(body))],
+        "Connection": ["close"],
+    } == {name: request.headers.getall(name) for name in request.headers}
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_a_program_sees_nothing_of_a_run_before(runner: Executor, service: Service, name: str) -> None:
+    """RN100: neither cookies nor what was left of an answer go over from one run to the next."""
+    for _ in range(2):
+        result = await fetched(runner, f"GET {service.url('/packed')}", name=name)
+        head, _, body = result.output.partition(b"\n\n")
+        assert b"content-encoding: gzip" in head and b"\x1f\x8b not gzip" == body  # RN109: nothing is unpacked
+    assert not any("Cookie" in request.headers for request in service.seen)
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_a_redirect_is_an_answer(runner: Executor, service: Service, name: str) -> None:
+    """RN107: where a service points to, another host or inward, nobody goes."""
+    for to in (service.url("/echo", host=OTHER), service.url("/echo", host="localhost"), "http://169.254.169.254/"):
+        service.seen.clear()
+        assert "302" == await said(runner, f"GET {service.url('/redirect')}?to={to}", name=name)
+        assert ["/redirect"] == [request.path for request in service.seen] and OTHER not in service.looked_up
+
+
+# --- hosts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_another_host(runner: Executor, service: Service, name: str) -> None:
+    """RN102: a host that is not allowed is neither contacted nor looked up."""
+    for hosts in ((HOST,), (f"{OTHER}.example", "er.test", "test"), ()):
+        result = await fetched(runner, f"GET {service.url(host=OTHER)}", name=name, hosts=hosts)
+        assert (b"HostRefused", ()) == (result.output, result.hosts)
+    assert [] == service.looked_up == service.seen
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.test/",
+        "HTTPS://api.test/",
+        "https:api.test/",
+        "https:///api.test/",
+        "//api.test/",
+        "https://user@api.test/",
+        "https://user:word@api.test/",
+        "https://other.test@api.test/",
+        "https://api.test:0443/",
+        "https://api.test:0/",
+        "https://api.test:99999/",
+        "https://api.test:/",
+        "https://API.test/",
+        "https://äpi.test/",
+        "https://api%2etest/",
+        "https://api.test\\@other.test/",
+        "https://api.test#@other.test/",
+        "https://api.test/#there",
+        "https://api.test/?",
+        "https://api.test/%zz",
+        "https://api.test/ä",
+        "https://api.test/\t",
+        "https://api.test/\x00",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://api.test/" + "x" * 8192,
+        "",
+    ],
+)
+async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
+    """RN104: what somebody else could read as another address is refused."""
+    async with Outbound(OutboundSettings(loopback_ca=None, resolve=_never)) as outbound:
+        client = outbound.for_run(frozenset({HOST, OTHER, "user", "API.test"}))
+        answer = await client.answer(pack_parts([b"GET", url.encode(), b""]))
+    assert [b"request-invalid"] == unpack_parts(answer) and not client.contacted
+
+
+@pytest.mark.parametrize(
+    "host", ["api.test.", "127.0.0.1", "2130706433", "0x7f000001", "127.1", "xn--pi-tja.test", "."]
+)
+async def test_another_name_of_a_host_is_another_host(host: str) -> None:
+    """RN102: a dot at the end, an address, or a name of other letters is not the host that was allowed."""
+    async with Outbound(OutboundSettings(resolve=_never)) as outbound:
+        client = outbound.for_run(frozenset({HOST, "localhost"}))
+        assert [b"host-refused"] == unpack_parts(
+            await client.answer(pack_parts([b"GET", f"https://{host}/".encode(), b""]))
+        )
+
+
+async def test_another_port() -> None:
+    """RN104: only 443, which may be named."""
+    found = {}
+    for port in ("", ":443", ":444", ":80", ":8443"):
+        async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
+            client = outbound.for_run(frozenset({HOST}))
+            message = pack_parts([b"GET", f"https://{HOST}{port}/".encode(), b""])
+            (found[port],) = unpack_parts(await client.answer(message))
+    refused = dict.fromkeys((":444", ":80", ":8443"), b"request-invalid")
+    assert {"": b"address-refused", ":443": b"address-refused"} | refused == found
+
+
+async def _never(host: str) -> list[str]:
+    raise AssertionError(f"{host} was looked up")
+
+
+async def _inward(host: str) -> list[str]:
+    return [LOOPBACK]
+
+
+# --- addresses -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["10.0.0.1"],
+        ["169.254.169.254"],
+        ["100.100.100.200"],
+        ["192.168.1.1"],
+        ["::1"],
+        ["fd00:ec2::254"],
+        ["fe80::1"],
+        ["::ffff:10.0.0.1"],
+        ["64:ff9b::a00:1"],
+        ["2002:a00:1::"],
+        ["93.184.215.14", "10.0.0.1"],
+        ["fe80::1%eth0"],
+        ["localhost"],
+        ["0x7f.1"],
+        [""],
+    ],
+)
+async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
+    """RN106: one address that is not public refuses the request, and nothing is connected to."""
+
+    async def resolve(host: str) -> list[str]:
+        return addresses
+
+    async with Outbound(OutboundSettings(resolve=resolve)) as outbound:
+        client = outbound.for_run(frozenset({HOST}))
+        answer = await client.answer(pack_parts([b"GET", f"https://{HOST}/".encode(), b""]))
+    assert [b"address-refused"] == unpack_parts(answer) and not client.contacted
+
+
+async def test_a_name_that_leads_elsewhere_the_second_time(runner: Executor, service: Service) -> None:
+    """RN106: a name is resolved once for a request; what it becomes afterwards is judged anew."""
+    service.names["turns.test"] = [[LOOPBACK], ["169.254.169.254"]]
+    # The certificate is not for it, so that the first request ends when the connection is there.
+    line = f"GET {service.url(host='turns.test')}"
+    assert "CertificateRefused" == await said(runner, line, hosts=["turns.test"])
+    assert ["turns.test"] == service.looked_up
+    assert "AddressRefused" == await said(runner, line, hosts=["turns.test"])
+
+
+async def test_loopback_is_all_that_trying_out_reaches(runner: Executor, service: Service) -> None:
+    """RN106: with an authority of one's own a public address is refused as well."""
+    for address in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1"):
+        service.names["public.test"] = [[address]]
+        assert "AddressRefused" == await said(runner, f"GET {service.url(host='public.test')}", hosts=["public.test"])
+
+
+async def test_a_certificate_for_another_name(runner: Executor, service: Service) -> None:
+    """RN107: who answers at the address has to prove the name; nothing of the request is sent before."""
+    service.names["third.test"] = [[LOOPBACK]]
+    result = await fetched(runner, f"GET {service.url(host='third.test')}", hosts=["third.test"])
+    assert (b"CertificateRefused", ("third.test",)) == (result.output, result.hosts)
+    assert [] == service.seen
+
+
+async def test_nothing_comes_from_the_environment(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN108: proxies, passwords, authorities and a file for TLS keys that the environment names are not used."""
+    for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:1")
+    (tmp_path / ".netrc").write_text(f"machine {HOST} login somebody password something\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(service.ca))
+    async with Outbound(OutboundSettings(loopback_ca=service.ca)) as outbound:
+        message = pack_parts([b"GET", service.url().encode(), b""])
+        assert b"200" == unpack_parts(await outbound.for_run(frozenset({HOST})).answer(message))[0]
+    assert [{"Host": f"{HOST}:{service.port}", "Connection": "close"}] == [dict(one.headers) for one in service.seen]
+    assert not (tmp_path / "keys").exists()
+    named = str(_tls(None).get_ca_certs())
+    assert "commonName" in str(_tls(service.ca).get_ca_certs()) and "'authority'" not in named
+
+
+async def test_a_name_that_is_not_there(runner: Executor, service: Service) -> None:
+    """RN106: neither an error nor an empty answer is an address."""
+    service.names["empty.test"] = [[]]
+    for host in ("absent.test", "empty.test"):
+        result = await fetched(runner, f"GET {service.url(host=host)}", hosts=[host])
+        assert (b"NameUnknown", ()) == (result.output, result.hosts)
+    async with Outbound(OutboundSettings()) as outbound:
+        with pytest.raises(OSError):  # `localhost` is in a file of the machine, which is not asked
+            await outbound._addresses("localhost.invalid")
+
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Host:x", "connection:x", "Content-Length:3", "Transfer-Encoding:chunked", "TE:x", "Upgrade:x"),
+        *("Proxy-Connection:x", "Expect:100-continue", "X\r\nY:1", "X:1\r\nY:2", "X:1\nY:2", "X:\x00", "X:ä"),
+        *(":x", "X Y:1", "X:1 ", "X: 1"),
+    ],
+)
+async def test_headers_that_are_refused(header: str) -> None:
+    """RN105: what is about the connection is the runner's, and no line ends in a header."""
+    name, _, value = header.partition(":")
+    assert b"request-invalid" == await _alone(b"GET", b"https://api.test/", name.encode(), value.encode(), b"")
+    assert b"address-refused" == await _alone(b"GET", b"https://api.test/", b"X", b"", b"")
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "", "GET /", "X"])
+async def test_methods_that_are_refused(method: str) -> None:
+    """RN105: seven methods are known."""
+    assert b"request-invalid" == await _alone(method.encode(), b"https://api.test/", b"")
+
+
+async def test_headers_are_bounded() -> None:
+    """RN105: at most 64, of 16 KiB together."""
+    url = (b"GET", b"https://api.test/")
+    assert b"address-refused" == await _alone(*url, *[b"n", b"v"] * 64, b"")
+    assert b"request-invalid" == await _alone(*url, *[b"n", b"v"] * 65, b"")
+    assert b"address-refused" == await _alone(*url, b"n", b"v" * 16383, b"")
+    assert b"request-invalid" == await _alone(*url, b"n", b"v" * 16384, b"")
+    assert b"request-invalid" == await _alone(*url, b"n", b"")  # half of a header
+
+
+async def _alone(*parts: bytes) -> bytes:
+    """Return the error of a request whose name leads inward, which is found last."""
+    async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
+        (error,) = unpack_parts(await outbound.for_run(frozenset({HOST})).answer(pack_parts(parts)))
+    return error
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_bodies_are_bounded(runner: Executor, service: Service, name: str) -> None:
+    """RN109: a request and an answer have a megabyte each, heads included, and one byte more is refused."""
+    line = f"POST {service.url('/echo')}"
+    most = MAX_MESSAGE_BYTES - len(pack_parts([b"POST", service.url("/echo").encode(), b""]))
+    await fetched(runner, line, bytes(most), name=name)
+    assert [most] == [len(body) for body in service.bodies]
+    assert b"RequestInvalid" == (await fetched(runner, line, bytes(most + 1), name=name)).output
+    # RN24: what the host needs for it is not in the limit of a small guest.
+    fits = await fetched(runner, f"PUT {service.url('/large?size=1000000')}", bytes(1_000_000), name=name, mebibytes=12)
+    assert ("completed", bytes(1_000_000)) == (code(fits), fits.output.partition(b"\n\n")[2])
+    assert "ResponseTooLarge" == await said(runner, f"GET {service.url('/large?size=1048577')}", name=name)
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_requests_of_a_run_are_counted(runner: Executor, service: Service, name: str) -> None:
+    """RN109: the fourth of three is refused, and the next run has three again."""
+    for _ in range(2):
+        assert "200" == await said(runner, f"TIMES 3 GET {service.url('/echo')}", name=name)
+    assert "RequestsExhausted" == await said(runner, f"TIMES 4 GET {service.url('/echo')}", name=name)
+    assert 9 == len(service.seen)
+
+
+@pytest.mark.parametrize("name", FETCHERS)
+async def test_a_service_that_does_not_answer(runner: Executor, service: Service, name: str) -> None:
+    """RN19, RN110: the time of the run ends it while it waits, and the result says whom it contacted."""
+    result = await fetched(runner, f"GET {service.url('/slow')}", name=name, seconds=1)
+    assert ("limit-time", (HOST,)) == (code(result), result.hosts)
+    assert result.time_ns >= 1_000_000_000
+
+
+@pytest.mark.parametrize("ends", ["the child", "the runner"])
+async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: str) -> None:
+    """RN100: a child that ends, or is ended, takes its request along at once; nobody waits for the service."""
+    begun = asyncio.Event()
+
+    async def never(host: str) -> list[str]:
+        begun.set()
+        await asyncio.Event().wait()
+        return []
+
+    outbound = OutboundSettings(loopback_ca=service.ca, resolve=never, request_s=10 * PATIENCE_S)
+    async with AsyncExitStack() as stack:
+        runner = await stack.enter_async_context(Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)))
+        run = asyncio.create_task(fetched(runner, f"GET {service.url()}"))
+        async with asyncio.timeout(PATIENCE_S):
+            await begun.wait()
+            if ends == "the child":
+                for process in children(kind="_run_child"):
+                    os.kill(process, signal.SIGKILL)
+                assert "run-crashed" == code(await run)
+            else:
+                await stack.aclose()
+                assert "runner-closed" == code(await run)
+
+
+async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
+    """RN109: a service that takes longer than a request may is given up, and so is a name that is never answered."""
+
+    async def never(host: str) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    for resolve in (service.resolve, never):
+        settings = OutboundSettings(loopback_ca=service.ca, resolve=resolve, request_s=0.05)
+        async with Outbound(settings) as outbound:
+            answer = outbound.for_run(frozenset({HOST})).answer(
+                pack_parts([b"GET", service.url("/slow").encode(), b""])
+            )
+            assert b"timed-out" == unpack_parts(await answer)[0]
+
+
+_RAW = [
+    (b"", "connection-failed"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "response-invalid"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "response-invalid"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "response-invalid"),
+    (b"HTTP/1.1 999999 OK\r\n\r\n", "response-invalid"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", "response-invalid"),
+    (b"SSH-2.0-x\r\n", "response-invalid"),
+    (b"HTTP/1.1 200 OK\r\nA\x00: b\r\n\r\n", "response-invalid"),
+    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nabc", None),
+    (b"HTTP/1.1 200 OK\r\nX: \xff\xfe\r\n\r\nuntil the end", None),
+]
+
+
+@pytest.mark.parametrize(("sent", "expected"), _RAW)
+async def test_answers_that_are_none(tmp_path: Path, sent: bytes, expected: str | None) -> None:
+    """RN109: whatever a service sends, the program gets a response or an error, and the runner goes on."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(sent)
+            await writer.drain()
+            writer.close()
+
+    async with (
+        https_service(tmp_path, HOST, talk=talk) as service,
+        Outbound(OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)) as outbound,
+    ):
+        client = outbound.for_run(frozenset({HOST}))
+        parts = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))
+    assert (1 == len(parts)) is (expected is not None), parts
+    assert expected is None or parts[0].decode() == expected
+
+
+_ENDLESS = [
+    (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;", b"x"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    (b"", b"HTTP/1.1 103 Early Hints\r\nX: " + b"y" * 4000 + b"\r\n\r\n"),
+    (b"", b"\r\n"),
+]
+
+
+@pytest.mark.parametrize(("head", "part"), _ENDLESS)
+async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: bytes) -> None:
+    """RN109: a service that goes on sending what is no body is cut off by the number of bytes, before any time."""
+    sent, much = 0, part * (16384 // len(part))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        with contextlib.suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            while not writer.is_closing() and sent < 64 * MAX_MESSAGE_BYTES:
+                writer.write(much)
+                sent += len(much)
+                await writer.drain()
+                await asyncio.sleep(0)  # `drain` alone does not let the loop see that the other end is gone
+
+    async with (
+        https_service(tmp_path, HOST, talk=talk) as service,
+        Outbound(OutboundSettings(loopback_ca=service.ca, request_s=PATIENCE_S)) as outbound,
+    ):
+        client = outbound.for_run(frozenset({HOST}))
+        (error,) = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))
+    assert error in (b"connection-failed", b"response-invalid")
+    assert sent < 32 * MAX_MESSAGE_BYTES  # with what is in buffers
+
+
+# --- guests --------------------------------------------------------------------------------------------------------
+
+_IMPORTS = """
+(import "sealspace:http/client@0.1.0" "fetch" (func $fetch (param i32 i32) (result i32)))
+(import "sealspace:http/client@0.1.0" "read" (func $read (param i32 i32) (result i32)))
+"""
+
+
+def module(body: str, *, memory: str = '(memory (export "memory") 1)') -> Guest:
+    """A module of a test's own."""
+    text = f'(module {_IMPORTS} {memory} (func (export "_start") {body}))'
+    return Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1)
+
+
+@pytest.mark.parametrize("function", ["fetch", "read"])
+@pytest.mark.parametrize(
+    ("address", "length", "expected"),
+    [
+        (0, 65536, "completed"),
+        (65536, 0, "completed"),
+        (1, 65536, "guest-trap"),
+        (65537, 0, "guest-trap"),
+        (-1, 1, "guest-trap"),
+        (-4, 8, "guest-trap"),
+        (0, -1, "guest-trap"),
+        (-1, -1, "guest-trap"),
+        (2147483647, 2147483647, "guest-trap"),
+    ],
+)
+async def test_addresses_outside_a_memory(
+    runner: Executor, function: str, address: int, length: int, expected: str
+) -> None:
+    """RN101: a part of memory that is not all the guest's is a trap, in whatever way it is not."""
+    program = module(f"(drop (call ${function} (i32.const {address}) (i32.const {length})))")
+    assert expected == code(await ran(runner, program))
+
+
+@pytest.mark.parametrize(
+    "memory", ["", '(func (export "memory"))', '(table (export "memory") 1 funcref)', "(memory 1)"]
+)
+async def test_a_module_without_a_memory(runner: Executor, memory: str) -> None:
+    """RN101: a guest that exports no memory has no place for a message."""
+    assert "guest-trap" == code(
+        await ran(runner, module("(drop (call $fetch (i32.const 0) (i32.const 0)))", memory=memory))
+    )
+
+
+async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> None:
+    """RN101: an answer that nobody reads is dropped, and one that is read to its end has no more."""
+    message = pack_parts([b"GET", service.url("/large?size=9").encode(), b""])
+    text = "".join(f"\\{byte:02x}" for byte in message)
+    fetch = f"(call $fetch (i32.const 0) (i32.const {len(message)}))"
+    read = "(call $read (i32.const 1024) (i32.const 60000))"
+    check = f"(if (i32.ne {read} (local.get 0)) (then unreachable)) (if {read} (then unreachable))"
+    memory = f'(memory (export "memory") 1) (data (i32.const 0) "{text}")'
+    program = module(f"(local i32) (drop {fetch}) (local.set 0 {fetch}) {check}", memory=memory)
+    request = replace(asked(program), hosts=frozenset({HOST}))
+    assert "completed" == code(await runner.run(request, program.load))
+    assert 2 == len(service.seen)
+    request = replace(asked(module(f"(drop {fetch})", memory=memory)), hosts=frozenset({HOST}))
+    assert "completed" == code(await runner.run(request, module(f"(drop {fetch})", memory=memory).load))
+    left = module(f"(if {read} (then unreachable))")
+    assert "completed" == code(await ran(runner, left))  # the same process, another run
+
+
+async def test_a_guest_that_asks_for_nonsense(runner: Executor) -> None:
+    """RN101: a message that is none is answered with an error, the first of the list."""
+    memory = '(memory (export "memory") 20)'
+    for length in (0, 3, 4, 1000, MAX_MESSAGE_BYTES + 1):
+        body = f"(if (i32.ne (call $fetch (i32.const 0) (i32.const {length})) (i32.const -1)) (then unreachable))"
+        assert "completed" == code(await ran(runner, module(body, memory=memory))), length
+
+
+_OTHER_TYPES = [
+    '(import "sealspace:http/client@0.1.0" "fetch" (func (param i32) (result i32)))',
+    '(import "sealspace:http/client@0.1.0" "fetch" (func (param i64 i32) (result i32)))',
+    '(import "sealspace:http/client@0.1.0" "send" (func (param i32 i32) (result i32)))',
+    '(import "sealspace:http/client@0.2.0" "fetch" (func (param i32 i32) (result i32)))',
+    '(import "wasi:http/outgoing-handler" "handle" (func (param i32 i32) (result i32)))',
+]
+
+
+@pytest.mark.parametrize("imported", _OTHER_TYPES)
+async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
+    """RN13: another function, another version or another type is refused when the program is compiled."""
+    text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
+    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1))
+    assert "program-imports" == code(result)
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        '(export "fetch" (func (param "request" string) (result string)))',
+        '(export "fetch" (func (param "request" (list u8)) (result (list u8))))',
+        "",
+    ],
+)
+async def test_a_component_that_declares_the_interface_otherwise(runner: Executor, imported: str) -> None:
+    """RN13: the types that a component gives the interface are compared with those of the page."""
+    text = f"""(component
+      (import "sealspace:http/client@0.1.0" (instance {imported}))
+      (core module $one (func (export "run") (result i32) i32.const 0))
+      (core instance $a (instantiate $one))
+      (func $run (result (result)) (canon lift (core func $a "run")))
+      (instance $cli (export "run" (func $run)))
+      (export "wasi:cli/run@0.2.0" (instance $cli)))"""
+    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP2))
+    assert ("program-imports", "sealspace:http/client@0.1.0") == (code(result), result.detail)
+
+
+async def test_errors_have_the_numbers_of_the_interface() -> None:
+    """The list in the WIT is the list of the runner, in the same order."""
+    wit = (Path(__file__).parents[3] / "spec" / "runner" / "http.wit").read_text()
+    cases = wit.partition("enum error {")[2].partition("}")[0].splitlines()
+    assert FETCH_ERRORS == tuple(line.strip(" ,") for line in cases if line.strip() and "///" not in line)
