@@ -50,12 +50,12 @@ class GuestHttp:
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
         self._type: components.FuncType | None = None
-        self._answer = b""
+        self._answer = memoryview(b"")
         self._called = ffi.wasmtime_component_func_callback_t(self._fetch_component)  # has to live as long as linkers
 
     def begin(self, fetch: components.FuncType | None) -> None:
         """Forget the last run; `fetch` is the function that a component imports."""
-        self._type, self._answer = fetch, b""
+        self._type, self._answer = fetch, memoryview(b"")
 
     def define(self, linker: Linker) -> None:
         """Define both functions for modules."""
@@ -80,17 +80,17 @@ class GuestHttp:
         message, place = b"", _place(caller, address, length)
         if length & 0xFFFFFFFF <= MAX_MESSAGE_BYTES:  # before it is copied; an empty message is an invalid one
             message = ctypes.string_at(place, length)
-        self._answer = self._exchange(message)
-        parts = unpack_parts(self._answer)
-        if len(parts) > 1:
-            return len(self._answer)
-        self._answer = b""
+        answer = self._exchange(message)
+        parts = unpack_parts(answer)
+        self._answer = memoryview(answer if len(parts) > 1 else b"")  # a view: reading byte by byte copies nothing else
+        if self._answer:
+            return len(answer)
         return -1 - FETCH_ERRORS.index(parts[0].decode())
 
     def _read(self, caller: Caller, address: int, length: int) -> int:
         place = _place(caller, address, length)
         part = self._answer[: length & 0xFFFFFFFF]
-        ctypes.memmove(place, part, len(part))
+        ctypes.memmove(place, bytes(part), len(part))
         self._answer = self._answer[len(part) :]
         return len(part)
 

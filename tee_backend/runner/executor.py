@@ -64,7 +64,7 @@ class Executor:
 
     Entering makes this process non-dumpable, so that a child of the same uid cannot read its memory, and starts the
     spare children; RuntimeError where none starts. Leaving ends every child. To be entered in the main thread, because
-    children end with the thread that started them.
+    children end with the thread that started them, and on asyncio's own event loop (`Outbound`).
     """
 
     def __init__(self, settings: ExecutorSettings) -> None:
@@ -78,12 +78,13 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         undump()  # RN23
+        await self._outbound.__aenter__()
         try:
             await self._pool.fill()
         except ChildEnded as ended:
             await self._pool.close()
+            await self._outbound.__aexit__()
             raise RuntimeError("no child process starts; under root it has to be able to change its uid") from ended
-        await self._outbound.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -67,10 +67,11 @@ class OutboundSettings:
 
 
 class Outbound:
-    """Makes requests for the runs of an executor; a context manager.
+    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop.
 
     Raises:
         OSError, ssl.SSLError: the file of the authority cannot be read.
+        RuntimeError: it is entered on another loop.
     """
 
     def __init__(self, settings: OutboundSettings) -> None:
@@ -82,6 +83,9 @@ class Outbound:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            # RN109: `_CountedSocket` counts what this loop reads; another, uvloop say, reads past it.
+            raise RuntimeError("programs make requests on asyncio's own event loop alone")
         # A connection serves one request (RN107). Runs are bounded, and so are their connections: one for each.
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,

@@ -88,7 +88,8 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     host, port = found[1], int(found[2] or HTTPS_PORT)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:  # RN104
         raise RequestRefused("request-invalid")
-    if host not in hosts:  # RN102: before its name is resolved
+    # RN102: before its name is resolved. A number is no name: aiohttp would connect to it and ask no resolver (RN106).
+    if host not in hosts or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(method, host, port, url, headers, parts[-1])
 

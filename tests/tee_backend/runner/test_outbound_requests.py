@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from fuzz_strategies import damaged_bytes, damaged_text
+from guest_programs import children
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE_S
@@ -17,6 +18,7 @@ from yarl import URL
 
 from tee_backend.runner import _frames
 from tee_backend.runner._child import Child, ChildEnded, Template
+from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.outbound_requests import RequestRefused, parse_request
 from tee_backend.runner.public_addresses import is_loopback, is_public
 
@@ -88,6 +90,14 @@ def test_public_addresses() -> None:
     assert [] == [address for address in PUBLIC if not is_public(address)]
     assert [] == [address for address in (*NOT_PUBLIC, "", " 1.1.1.1", "1.1.1.1 ") if is_public(address)]
     assert ["127.0.0.1", "127.255.255.255", "::1"] == [one for one in NOT_PUBLIC if is_loopback(one)]
+
+
+@pytest.mark.parametrize("host", ["93.184.215.14", "127.0.0.1", "2130706433", "1.1", "."])
+def test_a_number_is_no_name(host: str) -> None:
+    """RN102, RN106: an address is refused even where it was allowed by mistake; its connection would not be judged."""
+    message = _frames.pack_parts([b"GET", f"https://{host}/".encode(), b""])
+    with pytest.raises(RequestRefused, match="host-refused"):
+        parse_request(message, hosts=frozenset({host}), any_port=False)
 
 
 @fuzzed(1)
@@ -206,3 +216,17 @@ def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
     os.dup2(left.fileno(), number)
     left.close()
     return socket.socket(fileno=number), right
+
+
+def test_another_event_loop() -> None:
+    """RN109: where the bytes that arrive would not be counted, programs make no requests, and nothing starts."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def enter() -> None:
+        async with Executor(ExecutorSettings(children=1, spare=1)):
+            raise AssertionError("it was entered")
+
+    before = children()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RuntimeError, match="event loop"):
+        runner.run(enter())
+    assert before == children()
