@@ -18,6 +18,7 @@ from ._frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
 Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 """Answers a message of a guest, untrusted, with another."""
 _START_S: Final = 60.0
+_LOOK_S: Final = 0.01
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
     "from tee_backend.runner import _template\n"
@@ -274,8 +275,15 @@ class Child:
 
 async def _ended(process: int) -> None:
     """Wait for the end of a child without holding up the loop: a large one takes its time."""
-    loop = asyncio.get_running_loop()
-    ended, watched = asyncio.Event(), os.pidfd_open(process)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        watched = os.pidfd_open(process)
+    except OSError:  # no file is free; a child that is not waited for would keep its uid
+        with suppress(ChildProcessError):
+            look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            while os.waitid(os.P_PID, process, look) is None:  # noqa: ASYNC110, ASYNC222  # it waits nowhere
+                await asyncio.sleep(_LOOK_S)
+        return
     loop.add_reader(watched, ended.set)
     try:
         await ended.wait()

@@ -35,8 +35,8 @@ class Price:
 
     @property
     def least(self) -> int:
-        """What the shortest run costs."""
-        return self.call + self.million_instructions
+        """What the smallest limits cost: a million instructions, or a second; never nothing where there is a price."""
+        return self.call + max(self.million_instructions, self.second)
 
     def cost(self, *, instructions: int, time_ms: int) -> int:
         """Return what a run costs.

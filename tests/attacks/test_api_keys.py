@@ -73,6 +73,19 @@ async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
     assert (await stage.api("echo", key))[1]["compute_cost"] == "1000"
 
 
+async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) -> None:
+    """RN94: where nothing but time costs something, a limit of nothing buys no run: it would have no bound of time."""
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner", price=Price(second=5))
+        await runner.credit(5)
+        key = await runner.key("echo")
+        for stated in ("0", "4"):
+            status, answer = await runner.api("echo", key, X_Compute_Limit=stated)
+            assert (status, answer["code"]) == (400, "compute-limit")
+        assert (await runner.api("echo", key, X_Compute_Limit="5"))[0] == 200
+        assert (await runner.api("echo", await runner.key("echo", max_per_call=0)))[1]["code"] == "compute-limit"
+
+
 # --- jobs ----------------------------------------------------------------------------------------------------------
 
 

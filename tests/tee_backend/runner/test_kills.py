@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -107,3 +108,17 @@ async def test_children_end_with_their_parent() -> None:
         assert len(started) >= 4
         parent.kill()
         assert are_gone(started)
+
+
+async def test_children_end_without_a_free_descriptor() -> None:
+    """RN137: a client that uses all descriptors up leaves neither a process nor a uid behind."""
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        (child,) = executor._pool._fresh
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            await executor._pool.ended(child)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not child.is_alive() and child not in executor._pool._alive
+        assert code(await ran(executor, guest("count"), fresh=True)) == "completed"
