@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ async def test_a_private_project_has_secrets_by_its_hash(stage: RunnerStage) -> 
     assert "API_KEY=open sesame" in answer["output"].split("\0")
     by_hash = {"wasmSha256": version.sha256}
     assert code(await stage.call("secretive", source=by_hash)) == (404, "program-unknown")
+
+
+async def test_a_private_program_is_not_another_project_s(stage: RunnerStage) -> None:
+    """RN153: a statement about the hash of a private program runs it for nobody who has not its bytes."""
+    wasm = distinct("coveted")
+    version = await published(stage, "coveted", wasm)
+    await shared(stage, "coveted")
+    assert (await stage.call("coveted", input="own"))[0] == 200
+    project, space = parse_project(f"{stage.developer}/coveting"), stage.owner.kv("public")
+    stated = version_json(replace(version, project=project))
+    await space.put(project.version_key(version.sha256), sign_statement(VERSION_TYPE, stated, stage.wallet))
+    source = {"project": project.text, "version": version.sha256}
+    assert code(await stage.call("coveting", source=source)) == (404, "program-unknown")
+    await space.put(project.code_key(version.sha256), wasm)
+    assert (await stage.call("coveting", source=source, input="has it"))[1]["output"] == "has it"
+    assert (await stage.call("coveted", input="own"))[1]["output"] == "own"
 
 
 async def test_what_is_private_comes_before_what_is_public(stage: RunnerStage) -> None:
