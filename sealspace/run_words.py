@@ -12,7 +12,7 @@ from .errors import InvalidPortableDelegation
 from .portable import PortableDelegation
 from .run_grants import MOST, ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
 
-_MOST_CHARS: Final = 600
+_MOST_CHARS: Final = 200
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:
@@ -26,12 +26,12 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
 
 def run_sentence(run: RunStatement) -> str:
-    """Return the same in one line, cut to a readable length."""
-    programs = " or ".join(program_words(rule) for rule in run.programs)
+    """Return the same in one line; each fact is cut to a readable length, so that none hides another."""
+    programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
-    said = f"for {programs}; called by {caller_words(run.callers)}; sends to {', '.join(run.hosts) or 'nobody'}"
-    said += f"; at most {limits}" if limits else ""
-    return said if len(said) <= _MOST_CHARS else f"{said[:_MOST_CHARS]}…"
+    callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "nobody"
+    said = f"for {programs}; called by {callers}; sends to {hosts}"
+    return f"{said}; at most {limits}" if limits else said
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
@@ -53,9 +53,9 @@ def caller_words(condition: Condition) -> str:
     """Return whom a condition admits."""
     match condition:
         case Owner():
-            return "you alone"
+            return "you alone, or with API keys of yours"  # a key calls in its maker's name (RN90)
         case Whitelist(accounts) if len(accounts) == 1:
-            return f"{accounts[0]} alone"
+            return f"{accounts[0]} alone, or with its API keys"
         case _:
             return _admitted(condition)
 
@@ -84,6 +84,10 @@ def _joined(conditions: tuple[Condition, ...], word: str) -> str:
     if len(conditions) == 1:
         return _admitted(conditions[0])
     return f" {word} ".join(f"({_admitted(one)})" for one in conditions)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
 
 
 def _limits(run: RunStatement) -> str:

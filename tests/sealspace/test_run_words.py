@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sealspace.call_conditions import parse_condition
+from sealspace.call_conditions import AllowAll, parse_condition
 from sealspace.project_names import parse_project
 from sealspace.run_grants import ByHash, ByProject, GrantLimits, RunStatement
 from sealspace.run_words import caller_words, run_sentence, run_words
@@ -30,8 +30,8 @@ UNTIL = {"ValidUntil": {"until": "2027-01-01T00:00:00Z"}}
     ("condition", "words"),
     [
         ("AllowAll", "anybody"),
-        (OWNER, "you alone"),
-        (listed(ALICE), f"{ALICE} alone"),
+        (OWNER, "you alone, or with API keys of yours"),
+        (listed(ALICE), f"{ALICE} alone, or with its API keys"),
         (listed(ALICE, BOB), f"{ALICE} or {BOB}"),
         (listed(), "nobody"),
         (UNTIL, "anybody before 2027-01-01T00:00:00Z"),
@@ -60,12 +60,13 @@ def test_a_whole_grant() -> None:
     assert run_words(run) == (
         f"for the program {HASH}",
         f"for the program {follows}",
-        "callers: you alone",
+        "callers: you alone, or with API keys of yours",
         "it may send to: a.example, b.example",
         "limits of a run: maxMemoryMb 64",
     )
     assert run_sentence(run) == (
-        f"for {HASH} or {follows}; called by you alone; sends to a.example, b.example; at most maxMemoryMb 64"
+        f"for {HASH} or {follows}; called by you alone, or with API keys of yours; sends to a.example, b.example;"
+        " at most maxMemoryMb 64"
     )
     assert run_words(RunStatement(programs=(ByHash(HASH),)))[2:] == (
         "it may send to: nobody",
@@ -74,6 +75,10 @@ def test_a_whole_grant() -> None:
 
 
 def test_a_long_one_is_cut_in_a_table() -> None:
-    """What others may fill at will does not fill a screen."""
-    run = RunStatement(programs=tuple(ByHash(f"{number:064x}") for number in range(64)))
-    assert len(run_sentence(run)) <= 601 and run_sentence(run).endswith("…") and len(run_words(run)) == 67
+    """What others may fill at will fills no screen, and hides neither who may call nor where it sends."""
+    programs = tuple(ByHash(f"{number:064x}") for number in range(64))
+    hosts = tuple(f"{number}.example" for number in range(64))
+    run = RunStatement(programs=programs, callers=AllowAll(), hosts=hosts, limits=GrantLimits(max_memory_mb=64))
+    said = run_sentence(run)
+    assert len(said) <= 500 and said.endswith("…; at most maxMemoryMb 64") and len(run_words(run)) == 67
+    assert "…; called by anybody; sends to 0.example, " in said

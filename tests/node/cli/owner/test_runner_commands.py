@@ -345,8 +345,8 @@ async def test_a_runner_is_shown_with_what_was_granted_to_it(desk: Desk, stage: 
     )
     assert granted.status == 0, granted
     said = (
-        f"for {owner}/digest, whatever version its developer makes the active one; called by {SOMEBODY} alone; "
-        "sends to api.example.com; at most maxMemoryMb 64"
+        f"for {owner}/digest, whatever version its developer makes the active one; called by {SOMEBODY} alone, "
+        "or with its API keys; sends to api.example.com; at most maxMemoryMb 64"
     )
     (line,) = (one for one in (await desk.run("backend", "show", stage.url)).out.splitlines() if "you granted" in one)
     assert "API_KEY until" in line and said in line
