@@ -23,6 +23,7 @@ from capabilities.principals import Principal, eip55, parse_address, parse_princ
 from capabilities.signatures import recover_eip191
 from capabilities.strict_json import Json
 from sealspace.errors import SealspaceError
+from sealspace.printable import printable_line
 
 from ...errors import NodeError, NotSigned
 from ..next_steps import next_step
@@ -192,5 +193,10 @@ def _last_view(error: BaseException | None) -> dict[str, Json]:
         case NodeError():
             return {"kind": "failed", "text": error.text, "hint": error.hint}
         case SealspaceError():
-            return {"kind": "failed", "text": what_happened(error), "hint": next_step(error)}
+            # Texts of a node: with a change of direction in one, the page would say something else than the terminal.
+            return {
+                "kind": "failed",
+                "text": printable_line(what_happened(error)),
+                "hint": printable_line(next_step(error)),
+            }
     return {"kind": "failed", "text": "the command was ended", "hint": "start it again"}

@@ -16,9 +16,11 @@ from wallet_tab import WalletTab
 
 from node.cli.owner.loopback_peers import peer_user
 from node.cli.owner.wallet_desk import AnswerRefused, WalletDesk
+from node.cli.owner.wallet_page import _last_view
 from node.cli.owner.wallet_server import MAX_BODY_BYTES, MAX_CONNECTIONS, WalletServer
 from node.console_files import HEADERS
 from node.errors import NotSigned
+from sealspace.errors import SealspaceError
 from sealspace.wallets import new_wallet
 
 A, B = "0" * 32, "1" * 32
@@ -280,3 +282,9 @@ def test_the_last_word_is_waited_for() -> None:
     desk.delivered(version)
     ending.join(PATIENCE_S)
     assert view == {"kind": "done"} and not ending.is_alive()
+
+
+def test_a_node_s_text_is_printable_in_the_page() -> None:
+    """What a node says when a command fails is shown as in a terminal: no character turns or hides what is around."""
+    view = _last_view(SealspaceError("bad \u202e\x07 text"))
+    assert view["text"] == "bad \ufffd\ufffd text"
