@@ -5,6 +5,7 @@ an anonymous file that nobody can write to any more, the parent included.
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -27,6 +28,8 @@ _MOST_ARTEFACTS: Final = 256
 _MOST_REFUSED: Final = 256
 _MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
+_SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
+"""Between one attempt to seal and the next, each of which the kernel itself gives some 150 ms."""
 _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
@@ -94,6 +97,8 @@ class Artefacts:
                 _check_target(program, target)
                 async with self._compiling:
                     file = await self._compile(program, target)
+            except OSError as exc:  # this machine's lack of descriptors or memory, and nothing about the program
+                raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
                 if refused.reason.code != "runner-failed":
                     self._refused[key] = refused
@@ -110,7 +115,7 @@ class Artefacts:
             with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
                 stream.write(program)
             await self._ask_compiler(target.value.encode(), [source, artefact])
-            fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)  # RN27
+            await seal(artefact)
         except BaseException:
             os.close(artefact)
             raise
@@ -143,6 +148,26 @@ class Artefacts:
             _key, (oldest, oldest_size) = self._files.popitem(last=False)
             os.close(oldest)
             self._bytes -= oldest_size
+
+
+async def seal(artefact: int) -> None:
+    """Take the right to write to a file in memory from everybody, this process included (RN27).
+
+    The kernel refuses while anything beside the file holds one of its pages, which on a busy machine it does itself.
+
+    Raises:
+        OSError: EBUSY, for seconds.
+    """
+    for pause_s in _SEAL_PAUSES_S:
+        try:
+            fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            await asyncio.sleep(pause_s)
+        else:
+            return
+    fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
 
 
 def _check_target(program: bytes, target: Target) -> None:

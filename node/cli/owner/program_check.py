@@ -30,4 +30,6 @@ async def check(wasm: bytes, target: Target) -> None:
 def _hint(refused: RunRefused) -> str:
     if refused.reason.code == "program-imports":
         return "a program is given WASI alone: no files, no sockets"
+    if refused.reason.code == "runner-failed":
+        return "start the command again, when less runs here"
     return "build it for wasm32-wasip1 or wasm32-wasip2, and name that with --target"

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 
@@ -9,6 +11,7 @@ import pytest
 from guest_programs import Guest, bounds_of, children, code, guest, ran
 from patience import PATIENCE_S
 
+from tee_backend.runner._artefacts import seal
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.runs import MAX_PROGRAM_BYTES, RunRequest, Target
@@ -192,7 +195,7 @@ async def test_a_compile_bomb(executor: Executor) -> None:
 
 async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor) -> None:
     """Cancelling one of two callers who wait for a compilation leaves the other its result."""
-    program = nested(3)
+    program = nested(17)
     request = RunRequest(program.sha256, program.target)
     first = asyncio.create_task(executor.run(request, program.load))
     second = asyncio.create_task(executor.run(request, program.load))
@@ -213,6 +216,39 @@ async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
         with pytest.raises(PermissionError):
             os.truncate(file, 0)
         os.close(file)
+
+
+async def test_an_artefact_whose_pages_are_held() -> None:
+    """RN27: the kernel seals no file of which anybody else holds a page; it is asked again until nobody does."""
+    file = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    reading, writing = os.pipe()
+    try:
+        os.write(file, b"x" * 4096)
+        assert 4096 == os.splice(file, writing, 4096, offset_src=0)
+        sealing = asyncio.create_task(seal(file))
+        await asyncio.sleep(0)
+        assert not sealing.done() and not fcntl.fcntl(file, fcntl.F_GET_SEALS)
+        os.read(reading, 4096)
+        await sealing
+        assert fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+    finally:
+        for one in (file, reading, writing):
+            os.close(one)
+
+
+async def test_a_compilation_without_a_free_file(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine lacks is no fault of the program: it is refused for now, and compiled the next time."""
+    program = nested(17)
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", exhausted)
+        with pytest.raises(RunRefused) as refused:
+            await executor.compile(program.sha256, program.target, program.load)
+    assert "runner-failed" == refused.value.reason.code
+    await executor.compile(program.sha256, program.target, program.load)
 
 
 def _artefacts_of(process: int) -> list[str]:
