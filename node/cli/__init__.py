@@ -6,6 +6,7 @@ command; the exit status follows from the error's code.
 Modules:
     completion: `sealspace completion`.
     demo: `sealspace demo`.
+    demo_runner: its second act, in which a runner uses the secret.
     dev: `sealspace dev`.
     diagnosis: what one check of `doctor` found.
     doctor: `sealspace doctor`.
@@ -13,6 +14,7 @@ Modules:
     groups: for each noun its verbs, and where they are.
     installation: checks of `doctor` on this machine.
     lazy: groups of commands that are imported on use.
+    narrator: the steps of `sealspace demo` as they are printed.
     next_steps: what to do about errors of the SDK.
     own_process: commands of ours as processes of their own.
     paths: kinds of paths among options and arguments.

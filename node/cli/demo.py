@@ -6,14 +6,12 @@ production. Each step is checked, and the first one that fails ends the demo wit
 """
 
 import asyncio
-import hashlib
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -30,14 +28,7 @@ from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import (
-    DecryptDenied,
-    DelegationRevoked,
-    DuplicateRequest,
-    NodeUnreachable,
-    ReleaseRefused,
-    SealspaceError,
-)
+from sealspace.errors import DelegationRevoked, DuplicateRequest, NodeUnreachable, ReleaseRefused
 from sealspace.manifests import parse_manifest, resolve_manifest
 from sealspace.portable import PortableDelegation, decode_portable, encode_portable
 from sealspace.session import Session, key_session, read_grant
@@ -48,6 +39,8 @@ from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, m
 
 from ..errors import ProcessFailed
 from .exit_status import INTERRUPTED
+from .lazy import is_installed
+from .narrator import Narrator, StepFailed, digest_of, refused, require, stop_if_asked
 from .own_process import OwnProcess
 
 SECRET: Final = "FIREFLIES_API_KEY"  # noqa: S105  # the name of a secret, not a secret
@@ -90,7 +83,12 @@ async def _run(folder: Path) -> int:
     try:
         node.prepare(platform)
         async with AsyncExitStack() as clients:
-            await Story(node, platform, narrator, clients).play()
+            story = Story(node, platform, narrator, clients)
+            await story.play()
+            if is_installed("runner"):
+                await story.play_with_a_runner(folder)
+            else:
+                click.echo("\nWithout the extra `runner` nothing is run with secrets: pip install 'sealspace[runner]'")
     except StepFailed as failed:
         narrator.failed(failed)
         node.show_log()
@@ -100,83 +98,6 @@ async def _run(folder: Path) -> int:
     stop_if_asked()
     click.echo(f"\nAll {narrator.steps} steps held.")
     return 0
-
-
-def stop_if_asked() -> None:
-    """End the story if that was requested: a wait with a time limit may mistake a cancellation for its own."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-# --- narrator -----------------------------------------------------------------------------------------------------
-
-
-class StepFailed(Exception):
-    """A step of the demo failed; the message says what was expected."""
-
-
-class Narrator:
-    """Prints the steps: number, description, tick; below it what is worth seeing. Never a secret."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self._marks = ("✓", "✗") if (sys.stdout.encoding or "").lower().startswith("utf") else ("ok", "FAILED")
-        self._notes: list[str] = []
-
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        """Number a step, and tick it when the block ends without an error."""
-        stop_if_asked()
-        self.steps += 1
-        self._notes.clear()
-        head = f"{self.steps:>3}  {what}"
-        click.echo(head, nl=False)
-        try:
-            yield
-        except StepFailed:
-            raise
-        except (SealspaceError, OSError, TimeoutError) as exc:
-            raise StepFailed(str(exc)) from exc
-        click.echo(" " * max(1, 92 - len(head)) + click.style(self._marks[0], fg="green"))
-        for note in self._notes:
-            click.echo(click.style(f"       {note}", dim=True))
-
-    def note(self, text: str) -> None:
-        """Add a line below the step."""
-        self._notes.append(text)
-
-    def failed(self, error: StepFailed) -> None:
-        """End the step that was begun."""
-        click.echo(f"  {click.style(self._marks[1], fg='red')}\n       {error}")
-
-
-def digest_of(secret: str | bytes) -> str:
-    """Return the part of a secret that may be shown: the beginning of its SHA-256."""
-    return f"sha256 {hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).hexdigest()[:16]}…"
-
-
-def require(holds: bool, otherwise: str) -> None:
-    """End the demo unless a condition holds."""
-    if not holds:
-        raise StepFailed(otherwise)
-
-
-@contextmanager
-def refused(narrator: Narrator, kind: type[SealspaceError], *, reason: str | None = None) -> Iterator[None]:
-    """Expect that the block is refused, by this kind of error and, for the release gate, with this reason."""
-    try:
-        yield
-    except DecryptDenied as exc:
-        inner = exc.refusal
-        require(isinstance(inner, kind), f"refused for another cause: {inner}")
-        if isinstance(inner, ReleaseRefused):
-            require(reason in (None, inner.reason), f"refused for another reason: {inner.reason}")
-        narrator.note(f"refused: {inner.text}")
-    except kind as exc:
-        narrator.note(f"refused: {getattr(exc, 'text', '') or exc}")
-    else:
-        raise StepFailed("it was not refused")
 
 
 # --- the node ----------------------------------------------------------------------------------------------------
@@ -271,6 +192,16 @@ class Story:
         await self._refused_replay()
         await self._revoke()
         await self._kill_and_return(wanted)
+
+    async def play_with_a_runner(self, folder: Path) -> None:
+        """Run the steps of the second act: the secret in a program of somebody else."""
+        from .demo_runner import RunnerStory  # needs the extra
+
+        click.echo("\nthe same secret in somebody else's program, on a runner in a simulated TEE\n")
+        developer = await self._client(None)
+        await RunnerStory(self._owner, self._wallet, developer, self._platform, self._narrator).play(
+            folder, self._node.url, SECRET, self._value
+        )
 
     async def _sign_in(self) -> None:
         with self._narrator.step("the owner signs in with a wallet; the rest is there without a further signature"):
