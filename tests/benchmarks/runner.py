@@ -2,6 +2,9 @@
 
 Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the same input, without
 limits of memory or time. Wall times are medians; the shares of processor time say what other work on the machine hid.
+
+`one_secret` is about whole calls by the runner's address, at a node in the same process: a warm call without secrets,
+one attested release, and a call with one secret, which should take at most the first and 1.3 × the second.
 """
 
 import argparse
@@ -14,17 +17,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
+from backend_site import Domain
 from guest_programs import Guest, asked, children, code, guest
 from https_service import https_service
+from runner_stage import COMPOSE, ECHO, runner_stage
 
+from sealspace.run_grants import ByHash, RunStatement
+from sealspace.session import key_session
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.runner._frames import pack_parts
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.outbound import Outbound, OutboundSettings
@@ -143,6 +155,46 @@ async def _computing(executor: Executor, given: bytes, calls: int) -> dict[str, 
     return {"bare_ms": plain * 1e3, "bare_with_fuel": fuelled / plain, "ours": ours / plain}
 
 
+async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
+    """Return what a call with a secret takes, one without, and a release by itself, which take turns.
+
+    Of processor time it is that of this process: runner, node and caller, without the children and the node's writer.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stage = await runner_stage(stack, folder)
+        await stage.owner.secrets().put("API_KEY", "value")
+        version = await stage.publish("echo", ECHO)
+        portable = await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),)))
+        session, owner = await stage.calling_session(), stage.owner.session.owner
+        client = await stage.client(key_session(stage.seed))
+        await client.delegations.take_up(portable)
+        log = mint_event_log(sha256(COMPOSE.encode()).digest())
+        backend = Backend(client, Domain(stage.platform, measurements_of("runner"), log))
+        await backend.attest(client.encryption.network(owner=owner))
+
+        async def called(secrets: str | None) -> None:
+            _, answer = await stage.call("echo", session=session, secrets=secrets)
+            assert "completed" == answer["status"], answer
+
+        async def released() -> None:
+            assert "value" == await backend.read_secret(owner, "API_KEY")
+
+        ways = {"warm_call": lambda: called(None), "release": released, "with_one_secret": lambda: called(owner)}
+        clocks = {"wall_ms": time.perf_counter, "cpu_ms": time.process_time}
+        took: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in clocks} for name in ways}
+        for number in range(calls + 3):
+            for name, way in ways.items():
+                begun = {clock: read() for clock, read in clocks.items()}
+                await way()
+                if number >= 3:  # the first ones connect, and compile
+                    for clock, read in clocks.items():
+                        took[name][clock].append((read() - begun[clock]) * 1e3)
+    found = {name: {clock: statistics.median(each) for clock, each in of.items()} for name, of in took.items()}
+    secret, warm, release = found["with_one_secret"], found["warm_call"], found["release"]
+    return found | {"extra_in_releases": {clock: (secret[clock] - warm[clock]) / release[clock] for clock in clocks}}
+
+
 async def _measured(calls: int, timed: Callable[[], Awaitable[float]]) -> float:
     return statistics.median([await timed() for _ in range(calls)])
 
@@ -220,6 +272,7 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
         assert "limit-time" == code(await _run(executor, program, b"sleep 100000", seconds=1))
         found["over_the_time_limit_ms"] = (time.perf_counter() - begun - 1) * 1e3
     found["request_of_a_program"] = await _fetching(few)
+    found["one_secret"] = await _one_secret(few)
     for count in (1, 2):
         found[f"{count}_children"] = await _throughput(count, few * 2, compute)
     return found

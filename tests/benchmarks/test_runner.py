@@ -21,4 +21,5 @@ def test_a_few_runs() -> None:
     assert {"16_callers", "128_callers", "16_callers_with_secrets", "128_callers_with_secrets"} <= found.keys()
     assert min(found["1_children"]["per_cpu_s"], found["2_children"]["per_cpu_s"]) > 0
     assert found["request_of_a_program"]["each_ms"] > 0
+    assert min(found["one_secret"]["release"].values()) > 0 and "extra_in_releases" in found["one_secret"]
     assert all(child["of_its_own"] > 0 for child in found["child_mib"])
