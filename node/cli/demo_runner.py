@@ -13,7 +13,6 @@ from typing import Final
 import wasmtime
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from capabilities.signatures import WalletSigner
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json
 from sealspace.api_keys import KEY_HEADER, Credential
@@ -24,7 +23,7 @@ from sealspace.run_grants import ByHash, RunStatement
 from sealspace.runners import call_runner, call_with_key, start_of
 from sealspace.session import key_session
 from sealspace.transport import Request
-from sealspace.wallets import new_wallet
+from sealspace.wallets import AnyWallet, new_wallet
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform
@@ -127,10 +126,11 @@ class RunnerStory:
     """
 
     def __init__(
-        self, owner: Client, wallet: WalletSigner, developer: Client, platform: SimulatedPlatform, narrator: Narrator
+        self, owner: Client, wallet: AnyWallet, developer: Client, platform: SimulatedPlatform, narrator: Narrator
     ) -> None:
         self._owner = owner
         self._wallet = wallet
+        self._did = owner.session.owner
         self._developer = developer
         self._platform = platform
         self._narrator = narrator
@@ -195,7 +195,7 @@ class RunnerStory:
 
     async def _make_key(self, folder: Path) -> None:
         with self._narrator.step("the owner makes an API key, which calls this project with that secret"):
-            await ask_operator(folder, {"owner": str(self._wallet.did), "amount": 0, "reference": "demo"})
+            await ask_operator(folder, {"owner": self._did, "amount": 0, "reference": "demo"})
             self._key = await self._owner.runners.create_key(
                 self._runner.url,
                 projects=[self._granted.project],
@@ -224,7 +224,7 @@ class RunnerStory:
         with self._narrator.step("another caller does not get the owner's secret used"):
             body: dict[str, Json] = {
                 "source": {"wasmSha256": self._granted.sha256},
-                "secretsRef": {"profile": "default", "owner": str(self._wallet.did)},
+                "secretsRef": {"profile": "default", "owner": self._did},
             }
             stranger = key_session(SystemEntropy().token(32))
             self._expect(await call_runner(self._runner.url, stranger, body), "access-denied")
@@ -252,7 +252,7 @@ class RunnerStory:
         return await call_with_key(self._runner.url, text, self._granted.project, self._body() | more)
 
     def _body(self) -> dict[str, Json]:
-        owner = f"0x{self._wallet.address.hex()}"
+        owner = self._did.rpartition(":")[2]
         return {"input": _INPUT, "secrets_ref": {"profile": "default", "account_id": owner}}
 
     def _expect(self, answer: dict[str, Json], code: str) -> None:

@@ -180,7 +180,11 @@ async def _one_secret(calls: int) -> dict[str, dict[str, float]]:
         async def released() -> None:
             assert "value" == await backend.read_secret(owner, "API_KEY")
 
-        ways = {"warm_call": lambda: called(None), "release": released, "with_one_secret": lambda: called(owner)}
+        ways: dict[str, Callable[[], Awaitable[None]]] = {
+            "warm_call": lambda: called(None),
+            "release": released,
+            "with_one_secret": lambda: called(owner),
+        }
         clocks = {"wall_ms": time.perf_counter, "cpu_ms": time.process_time}
         took: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in clocks} for name in ways}
         for number in range(calls + 3):

@@ -238,7 +238,7 @@ async def test_an_artefact_whose_pages_are_held() -> None:
 
 async def test_a_compilation_without_a_free_file(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine lacks is no fault of the program: it is refused for now, and compiled the next time."""
-    program = nested(17)
+    program = nested(19)
 
     def exhausted(*_: object) -> int:
         raise OSError(errno.EMFILE, "too many open files")
