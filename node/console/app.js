@@ -35,7 +35,7 @@ const soon = () => import("./pages/soon.js");
 const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
   { path: "requests", group: "access", icon: "inbox", load: () => import("./pages/requests.js") },
-  { path: "grants", group: "access", icon: "share", load: soon },
+  { path: "grants", group: "access", icon: "share", load: () => import("./pages/grants.js") },
   { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
   { path: "programs", group: "space", icon: "code", load: () => import("./pages/programs.js") },

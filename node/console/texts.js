@@ -397,6 +397,108 @@ export const quotedText = {
   more: (n) => `(${n.toLocaleString("en")} more characters)`,
 };
 
+export const grants = {
+  title: "Grants and backends",
+  lead: "Who may use what, and until when. What you revoke or withdraw here is refused from then on.",
+  // Rights in words.
+  conditioned: ", under conditions",
+  /** @param {string} owner */
+  of: (owner) => ` of ${owner}`,
+  /** @param {string} name */
+  network: (name) => `what is sealed to the network ${name}`,
+  spaces: "spaces",
+  /** @param {string} label */
+  secret: (label) => `the secret ${label}`,
+  /** @param {string} path */
+  secretsBelow: (path) => `every secret below ${path}`,
+  /** @param {string} path */
+  below: (path) => `${path} and what is below it`,
+  everything: "everything",
+  /** @param {string} where @param {string} space */
+  inSpace: (where, space) => `${where} in the space ${space}`,
+  // Grants.
+  find: "Find a receiver or a secret",
+  whose: "Show",
+  kinds: /** @type {[string, string][]} */ ([["others", "Granted to others"], ["own", "Your sign-ins"], ["received", "Granted to you"]]),
+  standing: "Standing",
+  standings: /** @type {[string, string][]} */ ([["active", "Active"], ["pending", "Not yet valid"], ["expired", "Ended"], ["revoked", "Revoked"], ["*", "All"]]),
+  /** @type {Record<string, string>} */
+  words: { active: "active", pending: "not yet valid", expired: "ended", revoked: "revoked", ancestor_revoked: "revoked above" },
+  columns: { who: "Receiver", what: "May", until: "Ends", standing: "Standing" },
+  from: "From",
+  thisBrowser: "this browser",
+  noEnd: "no end",
+  details: "Details",
+  /** @param {string} who @param {string} cid */
+  detailsOf: (who, cid) => `Details of the grant to ${who}, ${cid}`,
+  emptyTitle: "Nothing is granted",
+  empty: "As soon as you approve what a program asks for, its grant appears here.",
+  noneTitle: "Nothing matches",
+  none: "No grant fits these filters.",
+  clear: "Show all",
+  /** @param {number} shown @param {number} all */
+  count: (shown, all) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}`,
+  grantTitle: "A grant",
+  issued: "Granted",
+  revokedAt: "Revoked",
+  cid: "Identifier",
+  parents: "Rests on",
+  noParents: "the owner's own right",
+  below_: "Rest on it",
+  /** @param {number} n */
+  restOn: (n) => (n === 0 ? "no other grant" : n === 1 ? "one grant, which goes with it" : `${n} grants, which go with it`),
+  policy: "Conditions on the code that may open keys are part of a grant, but the node does not list them. The command line shows those of a grant that you kept: sealspace grant show FILE",
+  revoke: "Revoke",
+  revokeTitle: "Revoke this grant?",
+  /** @param {string} who @param {number} n */
+  revokeText: (who, n) => `${who} is refused from its next request on. ${n === 0 ? "Whatever it passes on ends too." : n === 1 ? "One grant that rests on it ends too." : `${n} grants that rest on it end too.`} What it has read already, it may keep. A revocation is final: to allow it again, grant anew.`,
+  ownText: "This is a sign-in of yours. Whoever uses it has to sign in again.",
+  thisText: "This browser uses it: you are signed out here.",
+  revoked: "Revoked",
+  /** @param {string} when */
+  stale: (when) => `Not refreshed since ${when}`,
+  // Backends.
+  backends: "Backends",
+  backendsLead: "Programs that proved their code and received keys. Their evidence is shown as the node verified it: that is the node's word. To judge it yourself: sealspace receipts verify",
+  noBackends: "No backend has received a key",
+  noBackendsText: "As soon as a program proves its code and opens a secret, it appears here.",
+  backendColumns: { who: "Backend", last: "Last key", releases: "Keys received" },
+  backendTitle: "A backend",
+  /** @param {string} did */
+  backendOf: (did) => `Details of the backend ${did}`,
+  did: "DID",
+  its: "Its grants",
+  showIts: "Show them",
+  evidence: "Evidence, as the node verified it",
+  /** @type {[string, string][]} */
+  fields: [["compose_hash", "Program (compose hash)"], ["app_id", "App id"], ["mrtd", "Image (MRTD)"], ["rtmr0", "RTMR0"], ["rtmr1", "RTMR1"], ["rtmr2", "RTMR2"], ["rtmr3", "RTMR3"],
+    ["tcb_status", "Platform status"], ["qe_status", "Quoting enclave status"], ["advisories", "Advisories"], ["key_provider", "Key provider"]],
+  none_: "none",
+  attested: "Attested",
+  root: "Trust root (SHA-256)",
+  withdraw: "Withdraw code",
+  withdrawTitle: "Withdraw code",
+  withdrawText: "What is withdrawn receives no key of yours any more, whatever grants say, also under grants that you make later. Nothing is ever removed from that list, and the node shows it to nobody: note what you withdraw.",
+  withdrawWhy: "Lets this browser withdraw code, backends and evidence from your network until the session ends.",
+  what: "What",
+  /** @type {Record<string, string>} */
+  choices: { compose_hash: "This program, wherever it runs (compose hash)", mrtd: "This image: all that boots with it (MRTD)", rtmr3: "This program as it was measured (RTMR3)", did: "This backend, whatever it runs (DID)", evidence: "This evidence alone" },
+  /** @type {Record<string, string>} */
+  kindsOf: { measurement: "Code: a measurement or a compose hash", did: "A backend: its DID", evidence: "Evidence: its SHA-256" },
+  value: "Value",
+  valueHint: "A DID, 96 or 64 hex digits of a measurement, or 64 of evidence.",
+  valueBad: "That is none: a DID that is not your own, or hex digits in small letters.",
+  word: "withdraw",
+  withdrawn: "Withdrawn. It receives no key from now on.",
+  // Who may open a secret.
+  holders: "Who may open it",
+  holdersLoading: "Loading",
+  noHolders: "You alone. Nobody else holds a grant to it.",
+  mayOpen: "may open it",
+  maySee: "may read it sealed, without the key",
+  ends: "ends",
+};
+
 export const data = {
   title: "Data",
   lead: "What your applications store, as it is. Secrets are sealed, and have a page of their own.",
@@ -529,7 +631,6 @@ export const pages = {
   soon: "The command line has it:",
   /** @type {Record<string, { title: string, lead: string, command: string }>} */
   all: {
-    grants: { title: "Grants", lead: "Who may use what, and until when.", command: "sealspace grant list" },
   },
   missingTitle: "No such page",
   missing: "The address names no page of the console.",

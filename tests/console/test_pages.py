@@ -62,9 +62,9 @@ def test_the_other_pages(console: ConsolePage) -> None:
     console.see("The node's own evidence")
     console.see("runs in no trust domain")
     console.shot("node")
-    console.open("grants")
+    console.open("programs")
     console.see("Not in the console yet")
-    console.shot("grants")
+    console.shot("programs")
 
 
 def test_the_end_of_a_secret(console: ConsolePage) -> None:
@@ -265,7 +265,7 @@ def test_what_axe_finds(console: ConsolePage) -> None:
     for place, text in (
         ("node", "runs in no trust domain"),
         ("connect", "Test Wallet"),
-        ("grants", "Not in the console yet"),
+        ("programs", "Not in the console yet"),
     ):
         console.open(place)
         console.see(text)

@@ -3,6 +3,7 @@ import { fill, h, icon } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
 import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
+import { holders } from "../parts/holders.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { facts, secretField, time } from "../parts/values.js";
@@ -94,6 +95,7 @@ function openSecret(client, all, row, reload) {
       reload();
     };
     return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
+      holders(client, row.path),
       h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), h("button", { on: { click: replace } }, words.replace)));
   });
 }

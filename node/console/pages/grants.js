@@ -1,0 +1,198 @@
+// @ts-check
+import { fill, h, icon } from "../elements.js";
+import { backendsPanel, withdrawal } from "../parts/backends.js";
+import { openDialog } from "../parts/dialog.js";
+import { form } from "../parts/form.js";
+import { isOwn } from "../parts/holders.js";
+import { rightWords } from "../parts/grant_words.js";
+import { emptyState, loading } from "../parts/states.js";
+import { say } from "../parts/toast.js";
+import { copyField, facts, shortened, time } from "../parts/values.js";
+import { virtualTable } from "../parts/virtual_table.js";
+import { grants as words } from "../texts.js";
+import * as wire from "../wire/grants.js";
+import { signOut } from "../wire/session.js";
+
+export const title = words.title;
+export const needsSession = true;
+
+const REFRESH_MS = 15_000;
+const ALL = "*";
+const CHIPS = /** @type {Record<string, string>} */ ({ active: "good", revoked: "bad", ancestor_revoked: "bad" });
+
+/**
+ * @typedef {import("../wire/client.js").Client} Client
+ * @typedef {import("../wire/grants.js").Grant} Grant
+ */
+
+/** @param {import("../app.js").Context} context */
+export function render(context) {
+  const { client, signal } = context;
+  const body = h("div", { class: "stack" });
+  loading(body, () => wire.list(client), (all) => grantsPanel(context, all), { signal });
+  return h("div", { class: "page" },
+    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
+      h("button", { class: "danger", on: { click: () => withdrawal(client) } }, words.withdraw)),
+    body, backendsPanel(context));
+}
+
+/** Which rows rest on a grant, directly or not. @param {Grant[]} all @param {Grant} grant */
+function restingOn(all, { cid }) {
+  const found = new Set([cid]);
+  for (let before = 0; before !== found.size;) {
+    before = found.size;
+    for (const one of all) if (one.parents.some((parent) => found.has(parent))) found.add(one.cid);
+  }
+  found.delete(cid);
+  return found;
+}
+
+/** @param {import("../app.js").Context} context @param {Grant[]} first */
+function grantsPanel({ client, signal, parameters }, first) {
+  const { owner, grants: held } = client.session;
+  const isHere = (/** @type {Grant} */ { cid }) => held.some((one) => one.cid === cid);
+  let all = first;
+  let refreshedAt = Date.now() / 1000;
+  /** What was seen under these filters stays, whatever becomes of it. @type {Set<string>} */
+  const seen = new Set();
+  /** @type {{ cid: string, draw: () => void } | null} */
+  let opened = null;
+  /** @type {WeakMap<Grant, string>} */
+  const texts = new WeakMap();
+  const what = (/** @type {Grant} */ one) => {
+    const known = texts.get(one) ?? one.rights.map((right) => rightWords(right, owner)).join("; ");
+    texts.set(one, known);
+    return known;
+  };
+  const otherSide = (/** @type {Grant} */ one) => (one.direction === "received" ? one.delegator : one.delegate);
+
+  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => filtered() } });
+  const options = (/** @type {[string, string][]} */ named) => named.map(([value, name]) => h("option", { value }, name));
+  const kind = h("select", { "aria-label": words.whose, on: { change: () => filtered() } }, options(words.kinds));
+  const standing = h("select", { "aria-label": words.standing, on: { change: () => filtered() } }, options(words.standings));
+  const count = h("p", { class: "dim small", "aria-live": "polite" });
+  const stale = h("p", { class: "dim small", role: "status" });
+  const chip = (/** @type {Grant} */ one) => h("span", { class: `chip ${CHIPS[one.standing] ?? ""}` }, words.words[one.standing] ?? one.standing);
+  const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
+    key: (one) => `${one.direction} ${one.cid}`, columns: [
+      { title: words.columns.who, cell: (one) => h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)) },
+      { title: words.columns.what, wide: true, cell: (one) => h("span", { title: what(one) }, h("bdi", {}, what(one))) },
+      { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
+      { title: words.columns.standing, cell: chip },
+      { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
+    ] });
+  const clear = () => { find.value = ""; standing.value = ALL; filtered(); find.focus(); };
+  const none = h("div", {});
+
+  function filtered() {
+    seen.clear();
+    draw();
+  }
+
+  function draw() {
+    const own = isOwn(all, owner);
+    const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own(one) || isHere(one) ? "own" : "others");
+    const asked = find.value.trim().toLowerCase();
+    const ofKind = all.filter((one) => kindOf(one) === kind.value);
+    const shown = ofKind.filter((one) => {
+      const stands = [ALL, one.standing.replace("ancestor_", "")].includes(standing.value) || seen.has(one.cid);
+      return stands && `${otherSide(one)} ${one.cid} ${what(one)}`.toLowerCase().includes(asked);
+    });
+    for (const { cid } of shown) seen.add(cid);
+    table.element.hidden = shown.length === 0;
+    none.hidden = shown.length > 0;
+    if (!shown.length && kind.value === "others" && !ofKind.length) fill(none, emptyState({ icon: "share", title: words.emptyTitle, text: words.empty }));
+    else if (!shown.length) fill(none, emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [h("button", { on: { click: clear } }, words.clear)] }));
+    table.show(shown);
+    const said = words.count(shown.length, ofKind.length);
+    if (count.textContent !== said) count.textContent = said;
+    opened?.draw();
+  }
+
+  /** Take over what the node says now; rows that are as they were stay the same. @param {Grant[]} now */
+  function take(now) {
+    const before = new Map(all.map((one) => [`${one.direction} ${one.cid}`, one]));
+    all = now.map((one) => {
+      const known = before.get(`${one.direction} ${one.cid}`);
+      return known?.standing === one.standing ? known : one;
+    });
+    refreshedAt = Date.now() / 1000;
+    fill(stale);
+    draw();
+  }
+
+  let isAsking = false;
+  async function refresh() {
+    if (document.hidden || isAsking) return;
+    isAsking = true;
+    try {
+      const now = await wire.list(client);
+      if (!signal.aborted) take(now);
+    } catch {
+      fill(stale, words.stale(new Date(refreshedAt * 1000).toISOString())); // the next one may succeed; what is shown stays
+    } finally {
+      isAsking = false;
+    }
+  }
+  const timer = setInterval(refresh, REFRESH_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  document.addEventListener("visibilitychange", refresh, { signal });
+
+  /** @param {string} cid */
+  async function open(cid) {
+    const grant = () => /** @type {Grant} */ (all.find((one) => one.cid === cid));
+    await openDialog(words.grantTitle, () => {
+      const now = h("div", { class: "row", "aria-live": "polite" });
+      const one = grant();
+      const button = h("button", { class: "danger", on: { click: () => revoke(grant()) } }, words.revoke);
+      const below = restingOn(all, one).size;
+      let said = "";
+      const update = () => {
+        const { standing: stands, revokedAt } = grant();
+        if (said === stands) return;
+        said = stands;
+        fill(now, chip(grant()), revokedAt && time(revokedAt));
+        button.hidden = one.direction === "received" || !["active", "pending"].includes(stands);
+      };
+      opened = { cid, draw: update };
+      update();
+      return h("div", { class: "stack" }, facts([
+        [words.columns.standing, now],
+        [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
+        [words.from, one.delegator === owner ? copyField(one.delegator, words.from) : h("code", {}, one.delegator)],
+        [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, h("bdi", {}, rightWords(right, owner)))))],
+        [words.issued, one.issuedAt ? time(one.issuedAt) : "–"],
+        [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
+        [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
+        [words.below_, words.restOn(below)],
+        [words.cid, copyField(cid, words.cid)],
+      ]), h("p", { class: "dim small" }, words.policy), h("div", { class: "actions" }, button));
+    });
+    opened = null;
+  }
+
+  /** @param {Grant} grant */
+  function revoke(grant) {
+    const below = restingOn(all, grant);
+    const isOurs = isHere(grant);
+    const text = kind.value === "own" ? words.ownText : words.revokeText(shortened(grant.delegate), below.size);
+    return openDialog(words.revokeTitle, (close) => form({ intro: h("p", {}, text, isOurs && ` ${words.thisText}`), fields: [], action: words.revoke, isDanger: true, cancel: close, submit: async () => {
+      await wire.revoke(client, grant);
+      close();
+      say(words.revoked);
+      if (isOurs) {
+        await signOut();
+        location.hash = "#/connect";
+        location.reload();
+        return;
+      }
+      const revokedAt = new Date().toISOString();
+      take(all.map((one) => (one.cid === grant.cid ? { ...one, standing: "revoked", revokedAt }
+        : below.has(one.cid) && one.standing !== "revoked" ? { ...one, standing: "ancestor_revoked" } : one)));
+    } }).element);
+  }
+
+  draw();
+  return [h("div", { class: "row" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, kind), h("div", {}, standing)),
+    h("section", { class: "panel flush", "aria-label": words.title }, table.element, none), count, stale];
+}

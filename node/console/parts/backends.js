@@ -1,0 +1,108 @@
+// @ts-check
+// Backends that received keys, their evidence, and withdrawing their code.
+import { h } from "../elements.js";
+import { grants as words, typeWord } from "../texts.js";
+import * as wire from "../wire/backends.js";
+import { addRights } from "../wire/session.js";
+import { withdraw, withdrawalRights } from "../wire/withdrawals.js";
+import { openDialog } from "./dialog.js";
+import { form, textField } from "./form.js";
+import { emptyState, loading } from "./states.js";
+import { say } from "./toast.js";
+import { copyField, facts, shortened, time } from "./values.js";
+import { virtualTable } from "./virtual_table.js";
+import { signedByOwner } from "./wallet_choices.js";
+
+/**
+ * @typedef {import("../wire/client.js").Client} Client
+ * @typedef {import("../wire/backends.js").Backend} Backend
+ * @typedef {import("../wire/withdrawals.js").Withdrawal} Withdrawal
+ * @typedef {{ label: string, entry: Withdrawal }} Choice
+ */
+
+/** @param {import("../app.js").Context} context */
+export function backendsPanel({ client, signal }) {
+  const body = h("section", { class: "panel flush", "aria-label": words.backends });
+  const load = () => wire.list(client).catch((error) => {
+    if (error.code !== "not-found" && error.code !== "network-not-found") throw error;
+    return /** @type {Backend[]} */ ([]); // an owner's network is made with the first secret
+  });
+  loading(body, load, (found) => {
+    if (!found.length) return emptyState({ icon: "node", title: words.noBackends, text: words.noBackendsText });
+    const table = virtualTable({ label: words.backends, widths: "minmax(0, 2fr) minmax(0, 1fr) minmax(0, 1fr) 5.5rem", narrowWidths: "minmax(0, 1fr) 6.5rem auto",
+      key: (one) => one.did, columns: [
+        { title: words.backendColumns.who, cell: (one) => h("span", { class: "mono", title: one.did }, shortened(one.did, 18, 6)) },
+        { title: words.backendColumns.last, cell: (one) => time(one.lastAt) },
+        { title: words.backendColumns.releases, wide: true, cell: (one) => one.releases },
+        { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.backendOf(shortened(one.did)), on: { click: () => open(client, one) } }, words.details) },
+      ] });
+    table.show(found);
+    return table.element;
+  }, { signal, lines: 3 });
+  return h("div", { class: "stack" }, h("div", {}, h("h2", {}, words.backends), h("p", { class: "dim small" }, words.backendsLead)), body);
+}
+
+/** @param {Client} client @param {Backend} backend */
+function open(client, backend) {
+  return openDialog(words.backendTitle, () => {
+    const { evidence: judged } = backend;
+    const body = h("div", {});
+    loading(body, () => wire.evidenceOf(client, backend), (evidence) => [
+      h("h3", {}, words.evidence),
+      facts([
+        ...words.fields.map(([name, label]) => /** @type {[string, Element]} */ ([label, shown(evidence?.[name], label)])),
+        [words.attested, typeof evidence?.attested_at === "number" ? time(evidence.attested_at) : "–"],
+        [words.root, shown(evidence?.root_ca_sha256, words.root)],
+      ]),
+      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: () => withdrawal(client, choicesOf(backend, evidence ?? {})) } }, words.withdraw)),
+    ]);
+    return h("div", { class: "stack" }, facts([
+      [words.did, copyField(backend.did, words.did)],
+      [words.backendColumns.last, time(backend.lastAt)],
+      [words.backendColumns.releases, backend.releases],
+      [words.its, h("a", { href: `#/grants?find=${encodeURIComponent(backend.did)}` }, words.showIts)],
+    ]), judged && body);
+  });
+}
+
+/** @param {unknown} value of evidence @param {string} label */
+function shown(value, label) {
+  const text = Array.isArray(value) ? value.join(", ") : String(value ?? "");
+  return /^[0-9a-f]{32,}$/.test(text) ? copyField(text, label) : h("bdi", {}, text || words.none_);
+}
+
+/** @param {Backend} backend @param {{[field: string]: any}} evidence @returns {Choice[]} what of it can be withdrawn, the narrowest code first */
+function choicesOf({ did, evidence: judged }, evidence) {
+  const code = ["compose_hash", "rtmr3", "mrtd"].filter((name) => typeof evidence[name] === "string" && !/^0*$/.test(evidence[name]));
+  const choices = code.map((name) => ({ label: words.choices[name], entry: /** @type {Withdrawal} */ ({ measurement: evidence[name] }) }));
+  choices.push({ label: words.choices.did, entry: { did } });
+  if (judged) choices.push({ label: words.choices.evidence, entry: { evidence: judged.record } });
+  return choices;
+}
+
+/** Have something withdrawn, after a word that is typed. @param {Client} client @param {Choice[]} [choices] none: it is typed */
+export function withdrawal(client, choices) {
+  const { session } = client;
+  const named = choices?.map(({ label }) => label) ?? Object.values(words.kindsOf);
+  const what = h("select", { id: "withdraw-what", on: { change: () => show() } }, named.map((label, at) => h("option", { value: at }, label)));
+  const value = textField({ name: "value", label: words.value, hint: choices ? "" : words.valueHint, rows: 2, mono: true, check: (said) => (said.trim() ? "" : words.valueBad) });
+  const show = () => { if (choices) value.input.value = Object.values(choices[Number(what.value)].entry)[0]; };
+  value.input.readOnly = Boolean(choices);
+  show();
+  const typed = textField({ name: "word", label: typeWord(words.word), mono: true, check: (said) => (said.trim() === words.word ? "" : typeWord(words.word)) });
+  const chosen = { name: "what", input: what, element: h("div", { class: "field" }, h("label", { for: "withdraw-what" }, words.what), what), judge: () => "", refuse: () => {} };
+  return openDialog(words.withdrawTitle, (close) => {
+    const submit = async () => {
+      const kind = Object.keys(words.kindsOf)[Number(what.value)];
+      const entry = choices ? choices[Number(what.value)].entry : /** @type {Withdrawal} */ ({ [kind]: value.input.value.trim() });
+      const rights = withdrawalRights(session.owner);
+      const isHeld = session.grants.some(({ capabilities }) => rights.every((right) => capabilities.some((one) => one.resource === right.resource && one.ability === right.ability)));
+      const isDone = isHeld || await signedByOwner(session, words.withdrawWhy, (owner) => addRights(session, owner, rights));
+      if (!isDone) return;
+      await withdraw(client, entry);
+      close();
+      say(words.withdrawn);
+    };
+    return form({ intro: h("p", {}, words.withdrawText), fields: [chosen, value, typed], action: words.withdraw, isDanger: true, cancel: close, submit }).element;
+  });
+}

@@ -1,0 +1,142 @@
+"""The page of grants and backends: who holds what, and an end to it that is in force at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from backend_site import NOTES, Domain
+from believing import believing
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage, console_page
+from playwright.async_api import expect
+
+from encryption_network.policy import Policy
+from node.processes.embedded import EmbeddedNode, embedded_node
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import SealspaceError
+from sealspace.session import key_session
+from tee_backend.backend import Backend
+from tee_backend.evidence.simulated import SimulatedPlatform
+
+GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
+
+
+@dataclass
+class Owned:
+    """An owner at a node that believes a simulated platform; what is done by the SDK runs on the browser's loop."""
+
+    browser: Browser
+    node: EmbeddedNode
+    platform: SimulatedPlatform
+    wallet: BrowserWallet
+
+    def granted(self, seed: int, *paths: str) -> str:
+        """Grant a secret, and values at paths, to a backend's DID; return the DID."""
+
+        async def grant() -> str:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.encryption.ensure_network()
+                await owner.secrets().put("API_KEY", "open sesame")
+                did = key_session(seed.to_bytes(32)).did
+                rights = [allow(owner.secrets().resource("API_KEY"), GET)]
+                rights.append(allow(owner.encryption.network().text, DECRYPT))
+                rights += [allow(f"{owner.session.space.text}/kv/{path}", GET) for path in paths]
+                policy = Policy(measurements=(NOTES,))
+                self.portable = await owner.delegations.delegate(did, rights, policy=policy)
+                return did
+
+        return self.browser.run(grant())
+
+    def read(self, seed: int) -> str:
+        """Read the secret as the backend that was granted last: what it says, or how it is refused."""
+
+        async def read() -> str:
+            async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
+                backend = Backend(client, Domain(self.platform, NOTES))
+                try:
+                    await backend.take_up(self.portable)
+                    return str(await backend.read_secret(self.wallet.signer.did, "API_KEY"))
+                except SealspaceError as refused:
+                    return f"{type(refused).__name__}: {refused}"
+
+        return self.browser.run(read())
+
+
+@pytest.fixture(scope="module")
+def platform() -> SimulatedPlatform:
+    """A platform in software, with a root certificate of its own."""
+    return SimulatedPlatform.from_seed(b"tests of the console")
+
+
+@pytest.fixture(scope="module")
+def attesting(
+    browser: Browser, platform: SimulatedPlatform, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedNode]:
+    """A node that believes it."""
+    folder = tmp_path_factory.mktemp("attesting")
+    with browser.entered(embedded_node(believing(folder, platform))) as running:
+        yield running
+
+
+@pytest.fixture
+def owned(browser: Browser, attesting: EmbeddedNode, platform: SimulatedPlatform, wallet: BrowserWallet) -> Owned:
+    """An owner whom nobody has seen."""
+    return Owned(browser, attesting, platform, wallet)
+
+
+@pytest.fixture
+def console(owned: Owned) -> Iterator[ConsolePage]:
+    """A tab at that node's console."""
+    with console_page(owned.browser, owned.node.url, wallet=owned.wallet) as opened:
+        yield opened
+        assert opened.faults() == []
+
+
+def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> None:
+    """A grant is seen and revoked, its code withdrawn: the backend is refused at once, and so is the next one of it."""
+    did = owned.granted(1)
+    assert owned.read(1) == "open sesame"
+    console.sign_in()
+    console.click("Open API_KEY")
+    console.see("may open it")
+    console.shot("secret-holders")
+    console.run(console.tab.locator("dialog .holders a").click())
+    console.run(expect(console.tab.get_by_label("Find a receiver or a secret")).to_have_value(did))
+    console.see("get the secret API_KEY; decrypt what is sealed to the network default")
+    console.see("1 of 1 grant")
+    console.shot("grants")
+    console.run(console.tab.get_by_role("button", name="Details of the grant").click())
+    console.see("Rests on")
+    console.shot("grant")
+    console.click("Revoke", within="dialog")
+    console.see("refused from its next request on")
+    console.shot("grant-revoke")
+    console.click("Revoke", within="dialog >> nth=-1")
+    chip = console.tab.locator(".rows .chip")
+    console.run(expect(chip).to_have_text("revoked"))
+    assert "revoked" in owned.read(1)
+    console.click("Close", within="dialog header")
+    console.run(console.tab.reload())
+    console.see("Nothing matches")
+    console.run(console.tab.get_by_label("Standing").select_option("revoked"))
+    console.run(expect(chip).to_have_text("revoked"))
+
+    owned.granted(2)
+    assert owned.read(2) == "open sesame"
+    console.open("grants")
+    console.run(console.tab.get_by_role("button", name="Details of the backend").first.click())
+    console.see("UpToDate")
+    console.see(NOTES.mrtd.hex())
+    console.shot("backend")
+    console.click("Withdraw code", within="dialog")
+    console.run(console.tab.get_by_label("What").select_option(label="This image: all that boots with it (MRTD)"))
+    console.type("Type withdraw to confirm", "withdraw")
+    console.shot("withdraw")
+    console.click("Withdraw code", within="dialog >> nth=-1")
+    console.run(console.tab.get_by_role("button", name="Test Wallet").click())
+    console.see("Withdrawn. It receives no key from now on.")
+    assert "withdrawn" in owned.read(2)
+    owned.granted(3)
+    assert "withdrawn" in owned.read(3)
