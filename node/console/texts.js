@@ -426,6 +426,8 @@ export const grants = {
   words: { active: "active", pending: "not yet valid", expired: "ended", revoked: "revoked", ancestor_revoked: "revoked above" },
   columns: { who: "Receiver", what: "May", until: "Ends", standing: "Standing" },
   from: "From",
+  you: "You",
+  yourSignIn: "A sign-in of yours",
   thisBrowser: "this browser",
   noEnd: "no end",
   details: "Details",

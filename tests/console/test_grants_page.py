@@ -7,8 +7,8 @@ import pytest
 from backend_site import NOTES, Domain
 from believing import believing
 from browser import Browser, BrowserWallet
-from console_stage import ConsolePage, console_page
-from playwright.async_api import expect
+from console_stage import AXE, ConsolePage, console_page
+from playwright.async_api import Route, expect
 
 from encryption_network.policy import Policy
 from node.processes.embedded import EmbeddedNode, embedded_node
@@ -19,6 +19,7 @@ from sealspace.session import key_session
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform
 
+HOSTILE = "tinycloud:<img src=x onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 
@@ -48,6 +49,28 @@ class Owned:
                 return did
 
         return self.browser.run(grant())
+
+    def grant_many(self, count: int) -> None:
+        """Grant values to as many receivers."""
+
+        async def grant() -> None:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                for at in range(count):
+                    rights = [allow(f"{owner.session.space.text}/kv/notes/{at}", GET)]
+                    await owner.delegations.delegate(key_session(at.to_bytes(32)).did, rights)
+
+        self.browser.run(grant())
+
+    def revoke(self) -> None:
+        """Revoke what was granted last."""
+
+        async def revoke() -> None:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.delegations.revoke(self.portable.cid)
+
+        self.browser.run(revoke())
 
     def read(self, seed: int) -> str:
         """Read the secret as the backend that was granted last: what it says, or how it is refused."""
@@ -140,3 +163,62 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     assert "withdrawn" in owned.read(2)
     owned.granted(3)
     assert "withdrawn" in owned.read(3)
+
+
+def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
+    """A revocation elsewhere is seen in the open dialog and in the row; focus and place stay. Sign-ins are apart."""
+    owned.granted(4)
+    console.sign_in()
+    console.open("grants")
+    details = console.tab.get_by_role("button", name="Details of the grant")
+    console.run(details.focus())
+    console.run(console.tab.keyboard.press("Enter"))
+    console.see("Rests on")
+    assert not AXE.exists() or console.judged() == []
+    owned.revoke()
+    console.run(console.tab.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))"))
+    console.run(expect(console.tab.locator("dialog .chip")).to_have_text("revoked"))
+    console.run(expect(console.tab.get_by_role("button", name="Revoke", exact=True)).to_be_hidden())
+    console.run(console.tab.keyboard.press("Escape"))
+    console.run(expect(details).to_be_focused())
+    console.run(expect(console.tab.locator(".rows .chip")).to_have_text("revoked"))
+    assert not AXE.exists() or console.judged() == []
+    console.run(console.tab.get_by_label("Show", exact=True).select_option("own"))
+    console.see("this browser")
+    console.see("3 of 3 grants")
+    console.run(console.tab.locator("[role=row]", has_text="this browser").get_by_role("button").click())
+    console.click("Revoke", within="dialog")
+    console.see("you are signed out here")
+    console.click("Revoke", within="dialog >> nth=-1")
+    console.see("Wallets in this browser")
+    console.run(expect(console.tab.get_by_role("button", name="Sign out")).to_have_count(0))
+
+
+def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> None:
+    """Few of 300 rows exist, and one is found; what a node claims about rights stays text."""
+    owned.grant_many(300)
+    console.sign_in()
+    console.open("grants")
+    console.see("300 of 300 grants")
+    assert console.run(console.tab.locator(".rows [role=row]").count()) < 60
+    console.type("Find a receiver or a secret", "notes/217 ")
+    console.see("1 of 300 grants")
+    console.type("Find a receiver or a secret", "nothing")
+    console.see("Nothing matches")
+    console.click("Show all")
+    console.see("300 of 300 grants")
+
+    async def claim(route: Route) -> None:
+        page = await (await route.fetch()).json()
+        for one in page["items"]:
+            one.update(delegateDid=HOSTILE, status=HOSTILE, parents=[HOSTILE], delegatorDid=HOSTILE, expiresAt=HOSTILE)
+            one["resources"] = [{"resource": HOSTILE, "actions": [HOSTILE, "constructor"], "caveats": [{"a": 1}]}]
+        await route.fulfill(json=page)
+
+    console.run(console.tab.route("**/delegation/query", claim))
+    console.open("grants")
+    console.run(console.tab.get_by_label("Standing").select_option("*"))
+    console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
+    console.see("under conditions")
+    assert console.run(console.tab.locator("img[src=x], b").count()) == 0
+    assert "taken" not in console.run(console.tab.title())

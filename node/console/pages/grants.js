@@ -3,7 +3,7 @@ import { fill, h, icon } from "../elements.js";
 import { backendsPanel, withdrawal } from "../parts/backends.js";
 import { openDialog } from "../parts/dialog.js";
 import { form } from "../parts/form.js";
-import { isOwn } from "../parts/holders.js";
+import { signIns } from "../parts/holders.js";
 import { rightWords } from "../parts/grant_words.js";
 import { emptyState, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
@@ -47,6 +47,9 @@ function restingOn(all, { cid }) {
   return found;
 }
 
+/** @param {Grant} grant */
+const chip = ({ standing }) => h("span", { class: `chip ${CHIPS[standing] ?? ""}` }, Object.hasOwn(words.words, standing) ? words.words[standing] : standing);
+
 /** @param {import("../app.js").Context} context @param {Grant[]} first */
 function grantsPanel({ client, signal, parameters }, first) {
   const { owner, grants: held } = client.session;
@@ -72,13 +75,19 @@ function grantsPanel({ client, signal, parameters }, first) {
   const standing = h("select", { "aria-label": words.standing, on: { change: () => filtered() } }, options(words.standings));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
   const stale = h("p", { class: "dim small", role: "status" });
-  const chip = (/** @type {Grant} */ one) => h("span", { class: `chip ${CHIPS[one.standing] ?? ""}` }, words.words[one.standing] ?? one.standing);
+  /** Changed in their place, so that nothing loses the focus. @type {WeakMap<Grant, HTMLElement>} */
+  const chips = new WeakMap();
+  const cell = (/** @type {Grant} */ one) => {
+    const element = chip(one);
+    chips.set(one, element);
+    return element;
+  };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
       { title: words.columns.who, cell: (one) => h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)) },
       { title: words.columns.what, wide: true, cell: (one) => h("span", { title: what(one) }, h("bdi", {}, what(one))) },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
-      { title: words.columns.standing, cell: chip },
+      { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
   const clear = () => { find.value = ""; standing.value = ALL; filtered(); find.focus(); };
@@ -90,8 +99,8 @@ function grantsPanel({ client, signal, parameters }, first) {
   }
 
   function draw() {
-    const own = isOwn(all, owner);
-    const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own(one) || isHere(one) ? "own" : "others");
+    const own = signIns(all, owner);
+    const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own.has(one) || isHere(one) ? "own" : "others");
     const asked = find.value.trim().toLowerCase();
     const ofKind = all.filter((one) => kindOf(one) === kind.value);
     const shown = ofKind.filter((one) => {
@@ -114,7 +123,14 @@ function grantsPanel({ client, signal, parameters }, first) {
     const before = new Map(all.map((one) => [`${one.direction} ${one.cid}`, one]));
     all = now.map((one) => {
       const known = before.get(`${one.direction} ${one.cid}`);
-      return known?.standing === one.standing ? known : one;
+      if (!known) return one;
+      if (known.standing !== one.standing) {
+        Object.assign(known, one);
+        const shown = chips.get(known);
+        const now = chip(known);
+        if (shown) shown.className = now.className, shown.textContent = now.textContent;
+      }
+      return known;
     });
     refreshedAt = Date.now() / 1000;
     fill(stale);
@@ -142,8 +158,9 @@ function grantsPanel({ client, signal, parameters }, first) {
   async function open(cid) {
     const grant = () => /** @type {Grant} */ (all.find((one) => one.cid === cid));
     await openDialog(words.grantTitle, () => {
-      const now = h("div", { class: "row", "aria-live": "polite" });
+      const now = h("div", { class: "row", "aria-live": "polite", tabIndex: -1 });
       const one = grant();
+      const mine = signIns(all, owner);
       const button = h("button", { class: "danger", on: { click: () => revoke(grant()) } }, words.revoke);
       const below = restingOn(all, one).size;
       let said = "";
@@ -152,14 +169,16 @@ function grantsPanel({ client, signal, parameters }, first) {
         if (said === stands) return;
         said = stands;
         fill(now, chip(grant()), revokedAt && time(revokedAt));
-        button.hidden = one.direction === "received" || !["active", "pending"].includes(stands);
+        if (one.direction === "granted" && ["active", "pending"].includes(stands)) return;
+        if (document.activeElement === button) now.focus();
+        button.hidden = true;
       };
       opened = { cid, draw: update };
       update();
       return h("div", { class: "stack" }, facts([
         [words.columns.standing, now],
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
-        [words.from, one.delegator === owner ? copyField(one.delegator, words.from) : h("code", {}, one.delegator)],
+        [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, h("bdi", {}, rightWords(right, owner)))))],
         [words.issued, one.issuedAt ? time(one.issuedAt) : "–"],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],

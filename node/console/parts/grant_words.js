@@ -3,7 +3,7 @@
 import { grants as words } from "../texts.js";
 import { principalOf } from "../wire/did.js";
 
-const VALUE = /^tinycloud:(.+):([^:/]+)\/([a-z]+)(?:\/(.*))?$/;
+const VALUE = /^tinycloud:([^/]+):([^:/]+)\/([a-z]+)(?:\/(.*))?$/;
 const NETWORK = /^urn:tinycloud:encryption:(.+):([^:]+)$/;
 const SECRET = /^vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
 const ACTIONS = /** @type {Record<string, string>} */ ({ del: "delete", metadata: "head" });

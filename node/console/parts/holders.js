@@ -17,12 +17,12 @@ import { shortened, time } from "./values.js";
 const GET = "tinycloud.kv/get";
 const DECRYPT = "tinycloud.encryption/decrypt";
 
-/** Whether a sign-in of the owner, in this browser or elsewhere. @param {Grant[]} all @param {string} owner @returns {(grant: Grant) => boolean} */
-export function isOwn(all, owner) {
+/** What the owner's own key signed for sessions, in this browser or elsewhere. @param {Grant[]} all @param {string} owner @returns {{ dids: Set<string>, has: (grant: Grant) => boolean }} */
+export function signIns(all, owner) {
   const signed = (/** @type {Grant} */ one) => one.direction === "granted" && one.delegator === owner;
-  // Only what the owner's own key signed makes a session; what such a session passes on is a grant like any other.
-  const sessions = new Set(all.filter((one) => one.isSession && signed(one)).map((one) => one.delegate));
-  return (one) => signed(one) && sessions.has(one.delegate);
+  // What a session passes on is a grant like any other, whatever it holds.
+  const dids = new Set(all.filter((one) => one.isSession && signed(one)).map((one) => one.delegate));
+  return { dids, has: (one) => signed(one) && dids.has(one.delegate) };
 }
 
 /** @param {Grant} grant @param {string} ability @param {string} resource */
@@ -38,8 +38,8 @@ const gives = (grant, ability, resource) => grant.rights.some((right) => {
 export async function holdersOf(client, path) {
   const { owner } = client.session;
   const all = await list(client, { status: "active" });
-  const own = isOwn(all, owner);
-  const others = all.filter((one) => one.direction === "granted" && !own(one));
+  const own = signIns(all, owner);
+  const others = all.filter((one) => one.direction === "granted" && !own.has(one));
   /** @type {Map<string, Holder>} */
   const found = new Map();
   for (const grant of others) {
