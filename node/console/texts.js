@@ -497,6 +497,10 @@ export const grants = {
   holdersLoading: "Loading",
   noHolders: "You alone. Nobody else holds a grant to it.",
   mayOpen: "may open it",
+  /** @param {string} what */
+  proved: (what) => `Proved last, as the node verified it: ${what} `,
+  program: "program",
+  image: "image",
   maySee: "may read it sealed, without the key",
   ends: "ends",
 };

@@ -124,6 +124,7 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     console.sign_in()
     console.click("Open API_KEY")
     console.see("may open it")
+    console.see("as the node verified it: image")
     console.shot("secret-holders")
     console.run(console.tab.locator("dialog .holders a").click())
     console.run(expect(console.tab.get_by_label("Find a receiver or a secret")).to_have_value(did))

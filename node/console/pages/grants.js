@@ -90,7 +90,8 @@ function grantsPanel({ client, signal, parameters }, first) {
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
-  const clear = () => { find.value = ""; standing.value = ALL; filtered(); find.focus(); };
+  const isAsked = (/** @type {Grant} */ one) => `${otherSide(one)} ${one.cid} ${what(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
+  const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; filtered(); find.focus(); };
   const none = h("div", {});
 
   function filtered() {
@@ -101,11 +102,10 @@ function grantsPanel({ client, signal, parameters }, first) {
   function draw() {
     const own = signIns(all, owner);
     const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own.has(one) || isHere(one) ? "own" : "others");
-    const asked = find.value.trim().toLowerCase();
     const ofKind = all.filter((one) => kindOf(one) === kind.value);
     const shown = ofKind.filter((one) => {
       const stands = [ALL, one.standing.replace("ancestor_", "")].includes(standing.value) || seen.has(one.cid);
-      return stands && `${otherSide(one)} ${one.cid} ${what(one)}`.toLowerCase().includes(asked);
+      return stands && isAsked(one);
     });
     for (const { cid } of shown) seen.add(cid);
     table.element.hidden = shown.length === 0;

@@ -44,7 +44,7 @@ export function backendsPanel({ client, signal }) {
 
 /** @param {Client} client @param {Backend} backend */
 function open(client, backend) {
-  return openDialog(words.backendTitle, () => {
+  return openDialog(words.backendTitle, (close) => {
     const { evidence: judged } = backend;
     const body = h("div", {});
     loading(body, () => wire.evidenceOf(client, backend), (evidence) => [
@@ -60,7 +60,7 @@ function open(client, backend) {
       [words.did, copyField(backend.did, words.did)],
       [words.backendColumns.last, time(backend.lastAt)],
       [words.backendColumns.releases, backend.releases],
-      [words.its, h("a", { href: `#/grants?find=${encodeURIComponent(backend.did)}` }, words.showIts)],
+      [words.its, h("a", { href: `#/grants?find=${encodeURIComponent(backend.did)}`, on: { click: close } }, words.showIts)],
     ]), judged && body);
   });
 }

@@ -1,7 +1,8 @@
 // @ts-check
 // Who may open a secret, by the grants that are in force.
-import { fill, h } from "../elements.js";
+import { add, fill, h } from "../elements.js";
 import { grants as words } from "../texts.js";
+import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
 import { list } from "../wire/grants.js";
 import { failure } from "./states.js";
@@ -14,6 +15,7 @@ import { shortened, time } from "./values.js";
  *   the code proves what the grant demands; else the sealed value alone
  */
 
+const MOST_PROVED = 10; // each a request
 const GET = "tinycloud.kv/get";
 const DECRYPT = "tinycloud.encryption/decrypt";
 
@@ -52,6 +54,18 @@ export async function holdersOf(client, path) {
   return [...found.values()];
 }
 
+/** Say beside each which code it proved last; who received no key has proved none that is known here. @param {Client} client @param {HTMLElement} body @param {Set<string>} dids */
+async function addCode(client, body, dids) {
+  const found = await backends.list(client).catch(() => []); // the list of grants stands without
+  const proved = found.filter(({ did }) => dids.has(did)).slice(0, MOST_PROVED);
+  await Promise.all(proved.map(async (backend) => {
+    const evidence = await backends.evidenceOf(client, backend).catch(() => null);
+    const code = evidence?.compose_hash ?? evidence?.mrtd;
+    const item = [...body.querySelectorAll("li")].find((one) => one.dataset.did === backend.did);
+    if (item && code) add(item, h("div", { class: "dim small" }, words.proved(evidence?.compose_hash ? words.program : words.image), h("code", { title: String(code) }, shortened(String(code), 12, 6))));
+  }));
+}
+
 /** Who may open a secret, as a short list with links to the grants. @param {Client} client @param {string} path */
 export function holders(client, path) {
   const body = h("div", { "aria-live": "polite" }, words.holdersLoading);
@@ -59,8 +73,9 @@ export function holders(client, path) {
     try {
       const found = await holdersOf(client, path);
       fill(body, !found.length ? h("p", { class: "dim small" }, words.noHolders) : h("ul", { class: "holders", role: "list" }, found.map(({ did, until, mayOpen }) =>
-        h("li", {}, h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
+        h("li", { data: { did } }, h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
           h("span", { class: "dim small" }, ` ${mayOpen ? words.mayOpen : words.maySee}`, until ? [", ", words.ends, " ", time(until)] : null)))));
+      if (found.length) await addCode(client, body, new Set(found.map(({ did }) => did)));
     } catch (error) {
       fill(body, failure(error, load));
     }
