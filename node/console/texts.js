@@ -453,8 +453,9 @@ export const grants = {
   revoke: "Revoke",
   revokeTitle: "Revoke this grant?",
   /** @param {string} who @param {number} n */
-  revokeText: (who, n) => `${who} is refused from its next request on. ${n === 0 ? "Whatever it passes on ends too." : n === 1 ? "One grant that rests on it ends too." : `${n} grants that rest on it end too.`} What it has read already, it may keep. A revocation is final: to allow it again, grant anew.`,
-  ownText: "This is a sign-in of yours. Whoever uses it has to sign in again.",
+  revokeText: (who, n) => `${who} is refused under this grant from its next request on. ${n === 0 ? "Whatever it passes on ends too." : n === 1 ? "One grant that rests on it ends too." : `${n} grants that rest on it end too.`} What it has read already, it may keep. A revocation is final: to allow it again, grant anew.`,
+  /** @param {number} n */
+  ownText: (n) => `This is a sign-in of yours. Whoever uses it has to sign in again. ${n === 0 ? "No grant rests on it." : n === 1 ? "A grant that was made with it ends too." : `${n} grants that were made with it end too.`}`,
   thisText: "This browser uses it: you are signed out here.",
   revoked: "Revoked",
   /** @param {string} when */

@@ -156,7 +156,8 @@ function grantsPanel({ client, signal, parameters }, first) {
 
   /** @param {string} cid */
   async function open(cid) {
-    const grant = () => /** @type {Grant} */ (all.find((one) => one.cid === cid));
+    let last = /** @type {Grant} */ (all.find((one) => one.cid === cid));
+    const grant = () => (last = all.find((one) => one.cid === cid) ?? last); // the node keeps none for ever
     await openDialog(words.grantTitle, () => {
       const now = h("div", { class: "row", "aria-live": "polite", tabIndex: -1 });
       const one = grant();
@@ -194,7 +195,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   function revoke(grant) {
     const below = restingOn(all, grant);
     const isOurs = isHere(grant);
-    const text = kind.value === "own" ? words.ownText : words.revokeText(shortened(grant.delegate), below.size);
+    const text = kind.value === "own" ? words.ownText(below.size) : words.revokeText(shortened(grant.delegate), below.size);
     return openDialog(words.revokeTitle, (close) => form({ intro: h("p", {}, text, isOurs && ` ${words.thisText}`), fields: [], action: words.revoke, isDanger: true, cancel: close, submit: async () => {
       await wire.revoke(client, grant);
       close();

@@ -3,6 +3,8 @@ import { h, icon } from "../elements.js";
 import { app, typeWord } from "../texts.js";
 import { form, textField } from "./form.js";
 
+let count = 0;
+
 /**
  * Open a dialog; the browser keeps the focus in it and gives it back afterwards.
  * @param {string} title
@@ -11,11 +13,11 @@ import { form, textField } from "./form.js";
  * @returns {Promise<void>} settled when it is closed
  */
 export function openDialog(title, content, { mayClose = () => true } = {}) {
-  const dialog = /** @type {HTMLDialogElement} */ (h("dialog", { "aria-labelledby": "dialog-title" }));
+  const dialog = /** @type {HTMLDialogElement} */ (h("dialog", { "aria-labelledby": `dialog-title-${++count}` }));
   const close = () => dialog.close();
   const leave = async () => { if (await mayClose()) close(); };
   dialog.append(h("div", {},
-    h("header", {}, h("h2", { id: "dialog-title" }, title),
+    h("header", {}, h("h2", { id: `dialog-title-${count}` }, title),
       h("button", { type: "button", class: "plain iconic", "aria-label": app.close, on: { click: leave } }, icon("close"))),
     content(close)));
   dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave(); });
