@@ -29,8 +29,6 @@ import { restore, signOut } from "./wire/session.js";
  * @property {(context: Context) => Element | Promise<Element>} render
  */
 
-const soon = () => import("./pages/soon.js");
-
 /** Every page; the order is that of the places. */
 const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },

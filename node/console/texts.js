@@ -634,11 +634,6 @@ export const programs = {
 };
 
 export const pages = {
-  soonTitle: "Not in the console yet",
-  soon: "The command line has it:",
-  /** @type {Record<string, { title: string, lead: string, command: string }>} */
-  all: {
-  },
   missingTitle: "No such page",
   missing: "The address names no page of the console.",
   toStart: "Go to your secrets",
