@@ -226,8 +226,8 @@ class RunnerStory:
                 "source": {"wasmSha256": self._granted.sha256},
                 "secretsRef": {"profile": "default", "owner": self._did},
             }
-            stranger = key_session(SystemEntropy().token(32))
-            self._expect(await call_runner(self._runner.url, stranger, body), "access-denied")
+            outsider = key_session(SystemEntropy().token(32))
+            self._expect(await call_runner(self._runner.url, outsider, body), "access-denied")
         with self._narrator.step("a key whose secret is another is none"):
             guessed = Credential(self._key.owner, self._key.nonce, secrets.token_hex(32))
             self._expect(await self._asked(guessed), "key-refused")
