@@ -2,18 +2,12 @@
 
 import json
 import logging
-import os
-import re
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
-from running_node import COMMAND, running_node
-from tests_support import REPOSITORY
+from backend_process import serving
+from running_node import running_node
 
 from node.cli import main
 from sealspace.backends import hand_over
@@ -22,28 +16,6 @@ from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.inspection import CollateralFolder, Inspector
-
-
-@contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    """Run the example backend as a process of its own until the block ends; yields its address."""
-    process = subprocess.Popen(
-        [*COMMAND, "backend", "serve", "--simulate", "tee", "--secret", "API_KEY", "--port", "0", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SEALSPACE_HOME": str(folder / "home")},
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
-        assert found, line
-        yield found[1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=120)[1]
-    assert 0 == process.returncode, said
 
 
 async def _state(url: str) -> str:

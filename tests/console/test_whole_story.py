@@ -1,0 +1,113 @@
+"""An owner who never opens a terminal stores, approves, sees who read, and revokes; the processes are real."""
+
+import base64
+import json
+import os
+import re
+from pathlib import Path
+
+import aiohttp
+import pytest
+from backend_process import serving
+from browser import Browser, BrowserWallet
+from console_stage import console_page
+from playwright.async_api import expect
+from running_node import RunningNode, running_node
+
+from node.cli import main
+from sealspace.backend_words import as_json
+from sealspace.backends import ask_backend, hand_over, look_at, policy_for
+from sealspace.portable import decode_bundle
+from sealspace.published import EVIDENCE_PATH
+from sealspace.transport import Request
+from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.evidence.simulated import SimulatedPlatform
+from tee_backend.inspection import CollateralFolder, Inspector
+
+CANARY = "canary-of-the-whole-story-4711"
+
+
+async def _published(url: str, inspector: Inspector) -> tuple[str, str]:
+    """What the backend publishes, and what `sealspace backend show --json` prints of it."""
+    seen = await look_at(url, inspector)
+    nonce = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
+    published = await ask_backend(url, Request("GET", f"{EVIDENCE_PATH}?nonce={nonce}"))
+    return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))
+
+
+async def _state(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return str((await answer.json())["API_KEY"])
+
+
+def _is_in_memory(node: RunningNode, text: bytes) -> bool:
+    """Whether a text is in the writable memory of any process of a node."""
+    for process in (node.process.pid, *node.children("worker"), *node.children("storekeeper")):
+        maps = Path(f"/proc/{process}/maps").read_text().splitlines()
+        with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
+            for first, last in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", "\n".join(maps), re.MULTILINE):
+                memory.seek(int(first, 16))
+                if text in (memory.read(int(last, 16) - int(first, 16)) or b""):
+                    return True
+    return False
+
+
+@pytest.mark.slow
+def test_from_the_first_secret_to_its_revocation(browser: Browser, wallet: BrowserWallet, tmp_path: Path) -> None:
+    """The backend reads until the grant is revoked; the value is in no address, log, file or memory of the node."""
+    assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
+    platform = SimulatedPlatform.load(tmp_path / "tee")
+    inspector = Inspector(CollateralFolder(tmp_path / "tee" / "collateral"), root=parse_trust_root(platform.root_der))
+    with (
+        running_node(tmp_path, platform=platform, workers=1) as node,
+        serving(tmp_path, "--node", node.url) as backend,
+        console_page(browser, node.url, wallet=wallet) as console,
+    ):
+        addresses: list[str] = []
+        console.tab.on("request", lambda request: addresses.append(request.url))
+        console.sign_in()
+        console.click("Add a secret", within="header >> nth=-1")
+        console.type("Name", "API_KEY")
+        console.type("Value", CANARY)
+        console.click("Seal and save", within="dialog")
+        console.see("API_KEY is saved")
+        assert browser.run(_state(backend)) == "not granted"
+
+        published, shown = browser.run(_published(backend, inspector))
+        console.click("Requests", role="link")
+        console.type("What the app asks for", published)
+        console.click("Read it")
+        console.type("The code, as sealspace backend show --json printed it", shown)
+        console.click("Approve")
+        console.see("It is in force")
+
+        async def saved() -> bytes:
+            async with console.tab.expect_download() as begun:
+                await console.tab.get_by_role("button", name="Download", exact=True).click()
+            return Path(await (await begun.value).path()).read_bytes()
+
+        browser.run(hand_over(backend, *decode_bundle(console.run(saved()))))
+        assert browser.run(_state(backend)).startswith("read, sha256 ")
+
+        console.click("Activity", role="link")
+        console.see("proved its code")
+        console.run(console.tab.get_by_role("button", name="Open the receipt of").first.click())
+        console.see("API_KEY")
+        console.click("Verify", within="dialog")
+        console.see("The receipt holds")
+        console.click("Close", within="dialog header")
+
+        console.click("Grants", role="link")
+        console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
+        console.click("Revoke", within="dialog")
+        console.click("Revoke", within="dialog >> nth=-1")
+        console.run(expect(console.tab.locator(".rows .chip").first).to_have_text("revoked"))
+        assert "refused" in browser.run(_state(backend))
+
+        assert console.faults() == []
+        assert addresses and not any(CANARY in address for address in addresses)
+        if os.geteuid() == 0:  # only root reads the memory of processes that are not dumpable
+            assert _is_in_memory(node, b"vault/secrets") and not _is_in_memory(node, CANARY.encode())
+    assert not any(CANARY in line for line in node.lines)
+    stored = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert stored and not any(CANARY.encode() in path.read_bytes() for path in stored)
