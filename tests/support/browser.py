@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from patience import PATIENCE_S
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import BrowserContext, Request, Route, async_playwright
+from playwright.async_api import BrowserContext, Request, Route, async_playwright, expect
 from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
 
@@ -28,6 +28,8 @@ from capabilities.signatures import WalletSigner
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_ABSENT = "no Chromium is installed"
 CONSOLE = REPOSITORY / "node" / "console"
+# Pictures are made by the processor alone, in the browser's own process.
+_PLAIN = ("--disable-gpu", "--disable-software-rasterizer", "--disable-extensions", "--disable-background-networking")
 _KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8", ".css": "text/css"}
 _BLANK = "<!doctype html><html><head><link rel=icon href='data:,'><title>test</title></head><body></body></html>"
 _WALLET = """
@@ -159,8 +161,14 @@ class Browser:
         finally:
             self.run(page.context.close())
 
+    async def context(self, **more: Any) -> BrowserContext:
+        """Open a profile of its own, in which nothing moves and a busy machine has time for everything."""
+        context = await self.chromium.new_context(reduced_motion="reduce", **more)
+        context.set_default_timeout(PATIENCE_S * 1000)
+        return context
+
     async def _open(self, origin: str, wallet: BrowserWallet | None) -> Page:
-        context = await self.chromium.new_context()
+        context = await self.context()
         tab = await context.new_page()
         page = Page(self, context, tab)
         tab.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
@@ -217,8 +225,9 @@ def browsing() -> Iterator[Browser]:
 
     async def drive() -> None:
         async with async_playwright() as driver:
+            expect.set_options(timeout=PATIENCE_S * 1000)
             sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-            chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+            chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=[*_PLAIN, *sandbox])
             started.append(Browser(loop, chromium))
             ready.set()
             await stop.wait()

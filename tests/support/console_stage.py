@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
 from browser import _WALLET, Browser, BrowserWallet
-from patience import PATIENCE_S
 from playwright.async_api import BrowserContext, ConsoleMessage, Request, expect
 from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
@@ -76,7 +75,7 @@ class ConsolePage:
 
     def see(self, text: str) -> None:
         """Wait until a text is to be seen."""
-        self.run(expect(self.tab.get_by_text(text).first).to_be_visible(timeout=PATIENCE_S * 1000))
+        self.run(expect(self.tab.get_by_text(text).first).to_be_visible())
 
     def click(self, name: str, *, role: Any = "button", within: str = "body") -> None:
         """Click what has this accessible name."""
@@ -95,7 +94,7 @@ class ConsolePage:
     def signed_in(self) -> None:
         """Wait until there is a session; the page of sign-in says *Sign out* too, in a sentence."""
         button = self.tab.get_by_role("button", name="Sign out", exact=True)
-        self.run(expect(button).to_be_visible(timeout=PATIENCE_S * 1000))
+        self.run(expect(button).to_be_visible())
 
     def shot(self, name: str) -> None:
         """Show the page at three widths: nothing may be wider than it. Take screenshots if asked to."""
@@ -122,7 +121,7 @@ class ConsolePage:
         """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
 
         async def judge() -> list[str]:
-            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_S * 1000)
+            await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
             found = []
@@ -140,9 +139,7 @@ def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None 
     """Open a tab at the console of a node, in a profile of its own; `open` loads it."""
 
     async def opened() -> ConsolePage:
-        context = await browser.chromium.new_context(
-            viewport={"width": WIDTHS[-1], "height": _HEIGHT}, reduced_motion="reduce"
-        )
+        context = await browser.context(viewport={"width": WIDTHS[-1], "height": _HEIGHT})
         tab = await context.new_page()
         await context.add_init_script(_COUNT_VIOLATIONS)
         if wallet is not None:
