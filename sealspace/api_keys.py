@@ -7,7 +7,9 @@ draws the secret, and nobody else sees it. A runner keeps the signed statement a
      "expires": RFC 3339, at most 90 days ahead, "runner": DID}
 
 Example:
-    statement, credential = new_api_key(wallet, runner=did, projects=[project], expires_at=now + 86400, entropy=entropy)
+    statement, credential = new_api_key(
+        wallet, runner=did, projects=[project], max_per_call=10_000, expires_at=now + 86400, entropy=entropy
+    )
     headers = {KEY_HEADER: credential.text}
 """
 

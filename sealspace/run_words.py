@@ -1,8 +1,10 @@
 """What a run grant admits, in plain words: which programs, callers and hosts.
 
 Example:
-    print("\\n".join(run_words(grant.statement)))
-    print(run_sentence(grant.statement))  # the same in one line, for a table
+    run = run_grant_of(portable)
+    if run is not None:
+        print("\\n".join(run_words(run.statement)))
+        print(run_sentence(run.statement))  # the same in one line, for a table
 """
 
 from typing import Final

@@ -278,7 +278,7 @@ async def _ended(process: int) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
         watched = os.pidfd_open(process)
-    except OSError:  # no file is free; a child that is not waited for would keep its uid
+    except OSError:  # RN137: no file is free; a child that is not waited for would keep its uid
         with suppress(ChildProcessError):
             look = os.WEXITED | os.WNOHANG | os.WNOWAIT
             while os.waitid(os.P_PID, process, look) is None:  # noqa: ASYNC110, ASYNC222  # it waits nowhere

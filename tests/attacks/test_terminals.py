@@ -325,4 +325,4 @@ def test_commands_print_through_one_module() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in printing
     }
-    assert {"demo.py", "terminal.py"} == found
+    assert {"demo.py", "narrator.py", "terminal.py"} == found

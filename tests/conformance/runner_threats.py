@@ -78,8 +78,9 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 the owner opens a generated secret in person": (
         _GENERATED + "test_the_owner_may_lift_the_policy_and_a_receipt_shows_it",
     ),
-    "3.8 a private program runs on for those who know its hash, after its share was revoked": (
+    "3.8 a private program runs for those who know its hash, or runs on after its share was revoked": (
         "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
+        "tee_backend/runner/test_private_programs.py::test_a_private_program_is_not_another_project_s",
     ),
     "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
         _API_KEYS + "test_rows_that_the_host_edits_or_moves",

@@ -75,7 +75,7 @@ def test_nothing_is_left(
     def note(request: Request) -> None:
         sent.extend((request.url, json.dumps(request.headers), (request.post_data_buffer or b"").decode("latin-1")))
 
-    console.tab.on("request", note)
+    console.listen("request", note)
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "API_KEY")

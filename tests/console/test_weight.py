@@ -73,5 +73,5 @@ def watched(console: ConsolePage) -> list[Response]:
     """Note every answer from now on, and the figures of the next page that is loaded."""
     answers: list[Response] = []
     console.run(console.tab.add_init_script(_WATCH))
-    console.tab.on("response", lambda answer: answers.append(answer))
+    console.listen("response", lambda answer: answers.append(answer))
     return answers

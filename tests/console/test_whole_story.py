@@ -64,7 +64,7 @@ def test_from_the_first_secret_to_its_revocation(browser: Browser, wallet: Brows
         console_page(browser, node.url, wallet=wallet) as console,
     ):
         addresses: list[str] = []
-        console.tab.on("request", lambda request: addresses.append(request.url))
+        console.listen("request", lambda request: addresses.append(request.url))
         console.sign_in()
         console.click("Add a secret", within="header >> nth=-1")
         console.type("Name", "API_KEY")

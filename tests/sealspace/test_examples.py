@@ -22,6 +22,7 @@ from sealspace.delegations import allow
 from sealspace.encryption import new_receiver_key
 from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest
 from sealspace.printable import printable
+from sealspace.project_names import ProjectId
 from sealspace.published import statement_json
 from sealspace.session import key_session
 from sealspace.transport import Transport, TransportSettings
@@ -161,6 +162,9 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         **manifests(backend.did),
         "grant": client.session.grants[0],
         "clock": bench.clock,
+        "now": bench.clock.now(),
+        "did": backend.did,
+        "project": ProjectId(wallet.did, "digest"),
         "evidence": seen.verified.evidence,
         "transport": await stack.enter_async_context(Transport(bench.node.url)),
         "folder": Path.cwd(),

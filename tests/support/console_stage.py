@@ -7,7 +7,7 @@ Example:
 """
 
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
@@ -63,6 +63,14 @@ class ConsolePage:
     def run(self, awaited: Coroutine[Any, Any, T]) -> T:
         """Await something on the loop of the browser."""
         return self._browser.run(awaited)
+
+    def listen(self, event: str, listener: Callable[[Any], None]) -> None:
+        """Have a function called at each event of the tab; the driver needs it to be added on its own loop."""
+
+        async def add() -> None:
+            self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals
+
+        self.run(add())
 
     def open(self, place: str = "") -> None:
         """Load the console anew at one of its places, for example `node`."""
