@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from patience import PATIENCE_S
@@ -216,6 +217,11 @@ async def _serve(route: Route) -> None:
         await route.fulfill(status=404, body="no such file")
 
 
+def _environment() -> dict[str, str | float | bool]:
+    """Return the environment without what names folders of the person who runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+
+
 @contextmanager
 def browsing() -> Iterator[Browser]:
     """Run the system's Chromium until the block ends."""
@@ -227,11 +233,14 @@ def browsing() -> Iterator[Browser]:
         async with async_playwright() as driver:
             expect.set_options(timeout=PATIENCE_S * 1000)
             sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-            chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=[*_PLAIN, *sandbox])
-            started.append(Browser(loop, chromium))
-            ready.set()
-            await stop.wait()
-            await chromium.close()
+            with TemporaryDirectory(ignore_cleanup_errors=True) as home:  # it writes settings there
+                chromium = await driver.chromium.launch(
+                    executable_path=CHROMIUM, args=[*_PLAIN, *sandbox], env={**_environment(), "HOME": home}
+                )
+                started.append(Browser(loop, chromium))
+                ready.set()
+                await stop.wait()
+                await chromium.close()
 
     def run() -> None:
         asyncio.set_event_loop(loop)
