@@ -19,10 +19,11 @@ The parent believes nothing of an answer: each length is compared with its bound
 import this module, so it imports nothing of this project.
 """
 
+import json
 import socket
 import struct
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 LENGTH: Final = struct.Struct("!I")
 PROCESS: Final = struct.Struct("!i")
@@ -58,6 +59,19 @@ MEMORY_REFUSED, NO_FUEL = 1, 2
 
 _PART: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("!BBiQQQQI")
+
+
+def pack_request(head: Mapping[str, object], standard_input: bytes) -> bytes:
+    """Return the body of a request, the parent's half."""
+    text = json.dumps(head).encode()
+    return LENGTH.pack(len(text)) + text + standard_input
+
+
+def unpack_request(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Read the body of a request, the child's half, which believes its parent: its JSON and the input."""
+    (length,) = LENGTH.unpack_from(body)
+    end = LENGTH.size + length
+    return json.loads(body[LENGTH.size : end]), body[end:]
 
 
 class Answer(NamedTuple):

@@ -1,8 +1,8 @@
 """The process that children are forked from: it has imported what they need, and it never runs a guest.
 
 Started by `_child.Template`, never imported by the parent. Whatever it holds, each of its children holds: an engine and
-linkers, and no secret, program or random state. It makes no `WasiConfig`: that seeds wasmtime's generator, from which
-then all children would draw the same numbers (RN133).
+linkers, a program of the runner's own (RN138), and no secret, other program or random state. It makes no `WasiConfig`:
+that seeds wasmtime's generator, from which then all children would draw the same numbers (RN133).
 """
 
 import ctypes

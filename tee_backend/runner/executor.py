@@ -11,7 +11,6 @@ a reason from the table. `executor.compile` does the first half alone, for a pro
 """
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -178,19 +177,17 @@ class Executor:
 def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
     """Return the request as the child reads it."""
     limits = request.limits
-    head = json.dumps(
-        {
-            "program": program,
-            "target": request.target.value,
-            "environment": request.environment,
-            "instructions": limits.max_instructions,
-            "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
-            "output_bytes": limits.max_output_bytes,
-            "seconds": limits.max_execution_s,
-            "forget": forgotten,
-        }
-    ).encode()
-    return _frames.LENGTH.pack(len(head)) + head + request.input
+    head = {
+        "program": program,
+        "target": request.target.value,
+        "environment": request.environment,
+        "instructions": limits.max_instructions,
+        "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
+        "output_bytes": limits.max_output_bytes,
+        "seconds": limits.max_execution_s,
+        "forget": forgotten,
+    }
+    return _frames.pack_request(head, request.input)
 
 
 def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:

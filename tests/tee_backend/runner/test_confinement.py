@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, guest, ran, running
+from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, ran, running
 from tests_support import REPOSITORY
 
 from tee_backend.runner.executor import Executor
@@ -26,7 +26,7 @@ def _status(process: int) -> dict[str, str]:
 async def _one_child(executor: Executor) -> int:
     """Return a process that has run a guest and waits for the next."""
     await ran(executor, guest("count"))
-    return next(process for process in children(kind="_run_child") if bounds_of(process)["Max cpu time"] != "unlimited")
+    return next(process for process in children(kind="_run_child") if cpu_bound_s(process))
 
 
 async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) -> None:
@@ -99,7 +99,7 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
     used = []
     for _ in range(2):
         task, process = await running(executor, b"sleep 100", fresh=True)
-        assert "unlimited" != bounds_of(kept)["Max cpu time"] and process != kept
+        assert cpu_bound_s(kept) and process != kept
         assert "completed" == await task
         assert are_gone([process])
         used.append(process)

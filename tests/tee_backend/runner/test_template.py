@@ -21,6 +21,10 @@ from tee_backend.runner.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+_BROKEN = (
+    "from tee_backend.runner import _run_child\n"
+    "_run_child._OWN_PROGRAM = _run_child._OWN_PROGRAM.replace('(drop', 'unreachable (drop')\n"
+)
 _SECRET = "what no template ever saw"
 
 
@@ -35,6 +39,11 @@ def templates(before: Iterable[int] = ()) -> list[int]:
 def opened(process: int) -> list[str]:
     """Return what a process has open."""
     return [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+
+
+def maps(process: int) -> str:
+    """Return what a process has in its address space."""
+    return Path(f"/proc/{process}/maps").read_text()
 
 
 async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
@@ -60,14 +69,28 @@ async def test_a_template_holds_no_secret(executor: Executor) -> None:
     result = await ran(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
     assert _SECRET.encode() in result.output
     (template,) = templates()
-    lines = Path(f"/proc/{template}/maps").read_text().splitlines()
     found = b""
     with Path(f"/proc/{template}/mem").open("rb", buffering=0) as memory:
-        for first, last in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", "\n".join(lines), re.MULTILINE):
+        for first, last in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", maps(template), re.MULTILINE):
             memory.seek(int(first, 16))
             found += memory.read(int(last, 16) - int(first, 16)) or b""
     assert b"limit_data" in found
     assert _SECRET.encode() not in found and guest(BOTH[0]).data[:200] not in found
+
+
+async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
+    """RN138: it has forgotten the runner's own program, and has neither its file nor its code."""
+    task, busy = await running(executor, b"sleep 100", fresh=True)
+    seen = maps(busy) + " ".join(opened(busy))
+    assert "memfd:artefact" in seen and "own program" not in seen
+    assert "completed" == await task
+
+
+async def test_a_child_that_cannot_run_guests_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN138: a child says that it is ready only after the runner's own program has run."""
+    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("_template.main(", _BROKEN + "_template.main("))
+    with pytest.raises(RuntimeError, match="no child process starts"):
+        await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
 
 
 async def test_children_are_the_runner_s_own(executor: Executor) -> None:
