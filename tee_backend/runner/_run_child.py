@@ -240,7 +240,7 @@ def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int
         WasiConfig().stdin_file = os.devnull
         own_program = guests.own_program()
         limit(_OPEN_FILES, file_bytes=0)
-        guests.warm_up(own_program)
+        guests.warm_up(own_program)  # RN138
         connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         guests.serve(connection)
     finally:
