@@ -9,7 +9,6 @@ Modules:
     identity: schema version, node DID and store id of a store.
     keyspace: the byte layout of every key.
     lease: one holder at a time among all workers and machines.
-    migrations: bringing an earlier version's rows up to this schema.
     object_migration: moving objects between folder and bucket.
     walks: walking through all rows of a kind in steps.
 

@@ -14,7 +14,6 @@ from capabilities.ambient import Entropy
 from ._codec import Codec
 from .errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
-from .migrations import OLDEST_SCHEMA, bring_up
 from .store.contract import ABSENT, Commit, Put, Record, Refused, Store
 
 STORE_ID_BYTES: Final = 16
@@ -44,10 +43,8 @@ _CODEC: Final = Codec(_IdentityRow)
 async def recorded_identity(store: Store) -> Identity | None:
     """Return the recorded identity; None for a new store, for which a root secret may be generated.
 
-    Does not say whether the rows were migrated to this version; code that reads or writes values opens the identity.
-
     Raises:
-        SchemaMismatch: the version that wrote it is not known here.
+        SchemaMismatch: another version wrote it.
         RecordDamaged: the rows do not decode.
     """
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
@@ -70,7 +67,7 @@ def identity_of(record: Record) -> Identity:
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Record the identity of a new store, or compare it with the recorded one and migrate an older store.
+    """Record the identity of a new store, or compare it with the recorded one.
 
     Raises:
         WrongSecret: the store belongs to another node DID.
@@ -87,7 +84,6 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
         raise StoreBusy("the store's identity could not be recorded")
     if identity.node_did != node_did:
         raise WrongSecret(recorded=identity.node_did, offered=node_did)
-    await bring_up(store)
     return identity
 
 
@@ -105,5 +101,5 @@ def _first_rows(identity: Identity) -> tuple[Put, ...]:
 
 def _check_schema(record: Record | None) -> None:
     found = int.from_bytes(record.value, "big") if record is not None and record.value is not None else 0
-    if not OLDEST_SCHEMA <= found <= SCHEMA_VERSION:
+    if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)

@@ -25,8 +25,7 @@ order.
     "P" principal16 role1 newest8 cid59                 → content32; role "f": under its signature, "t": it received
     "M" account16 member16 content16                    → content32; lets the member list the account's delegations
     "X" space16 newest8 content16                       → content32 expiry8; expiry 0xFF×8: never
-    "E" expiry8 newest8 content16                       → content32, to be swept; without newest8 where an earlier
-                                                        version wrote it
+    "E" expiry8 newest8 content16                       → content32, to be swept
     "N" network16                                       encryption network: record and policy in one value
     "A" did16 receiver32                                attestation evidence
     "C" minute4 id16                                    durable claim; its stamp is the 16 bytes that settle it

@@ -11,7 +11,6 @@ from typing import Final
 
 from .errors import BodiesElsewhere, RecordDamaged
 from .keyspace import LONG_VALUES_PREFIX, VALUES_PREFIX, says_that_paths_go_on
-from .migrations import bring_up
 from .store.contract import Range, Store, pages_of
 from .values.object_place import record_move, recorded_place
 from .values.object_records import ObjectName
@@ -55,7 +54,6 @@ async def move_bodies(
         RecordDamaged: a body is missing in the source or does not have its digest; run again once it is back.
         StoreFull, StoreUnavailable: store, source or target failed; run again to continue.
     """
-    await bring_up(store)  # so that the heads are where they are looked for
     if await recorded_place(store) not in (origin, to):
         raise BodiesElsewhere("the store has its bodies in a third place")
     seen: set[bytes] = set()

@@ -18,7 +18,7 @@ from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from spaces.documents.evidence import release_record_put
 from spaces.documents.withdrawals import ensure_withdrawals
-from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreFull, StoreMoved, WrongSecret
+from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
 from spaces.grants.delegations import DelegationCache, Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import Identity, open_identity
@@ -65,8 +65,8 @@ async def claim_store(
         tally: passed on.
 
     Raises:
-        StoreMisused: the store belongs to another root secret or another version, has no free space for the migration
-            to this one, was restored and is beside its original, or its own rows do not decode.
+        StoreMisused: the store belongs to another root secret or another version, was restored and is beside its
+            original, or its own rows do not decode.
         ReleaseLoosened: the configuration would release more than the store's record allows.
         ConfigurationError: a file that the configuration names cannot be used.
         SpaceError: the store does not answer.
@@ -104,7 +104,7 @@ async def claim_store(
 
 
 async def _open_identity(config: Config, store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Compare the store with the root secret and this version, and migrate an older store.
+    """Compare the store with the root secret and this version.
 
     Raises:
         StoreMisused: as `claim_store` says.
@@ -117,10 +117,7 @@ async def _open_identity(config: Config, store: Store, *, node_did: str, entropy
     except StoreMoved as error:
         raise moved_error(config, error) from error
     except SchemaMismatch as error:
-        raise StoreMisused(str(error), hint="start the version that wrote the store, or migrate a backup") from error
-    except StoreFull as error:
-        hint = "raise store.max_bytes or free the disk, and start again: it goes on where it was"
-        raise StoreMisused("the store has no free space to be brought up to this version", hint=hint) from error
+        raise StoreMisused(str(error), hint="start the version that wrote the store") from error
     except RecordDamaged as error:
         raise _unreadable(error) from error
 

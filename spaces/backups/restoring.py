@@ -233,7 +233,7 @@ async def make_servable(
 
     Raises:
         BackupDamaged: the rows are not those of the node that the header names.
-        SchemaMismatch: a later version wrote them.
+        SchemaMismatch: another version wrote them.
         StoreMoved, StoreUnavailable, StoreFull: the store does not open, or takes no commit.
     """
     store = open_lmdb(staging, reserve_bytes=0, clock=clock)

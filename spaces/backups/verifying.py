@@ -61,7 +61,7 @@ async def read_all(staging: Path) -> Verified:
 
     Raises:
         BackupDamaged: the store does not open, or its pages are damaged.
-        SchemaMismatch: a later version wrote it.
+        SchemaMismatch: another version wrote it.
         StoreUnavailable: the operating system refuses.
     """
     with damaged_pages():

@@ -22,11 +22,9 @@ from ..keyspace import (
     OBJECTS_PREFIX,
     ROWS_PREFIX,
     SCHEMA_KEY,
-    SCHEMA_VERSION,
     USAGE_PREFIX,
     VALUES_PREFIX,
     space_key,
-    walk_key,
 )
 from ..store.contract import Store
 from ..store.lmdb.snapshots import StoreSnapshot, parse_row, snapshot_of
@@ -131,13 +129,8 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers) -> 
                     require(read(parsed[0].value) == key, "a row lies under another key than its own")
             except RecordDamaged as exc:
                 checked.add("row", _name_of(key, snapshot), str(exc))
-        # What an earlier version wrote is not charged to all accounts until a node has migrated it.
-        is_migrated = snapshot.get(walk_key(f"schema-{SCHEMA_VERSION}")) is None
-        schema = snapshot.get(SCHEMA_KEY)
-        if checked.rows and (schema is None or snapshot.get(IDENTITY_KEY) is None):
+        if checked.rows and (snapshot.get(SCHEMA_KEY) is None or snapshot.get(IDENTITY_KEY) is None):
             checked.add("store", "data.mdb", "the rows that say whose store it is, and of which schema, are missing")
-        if schema is None or schema.value != SCHEMA_VERSION.to_bytes(4, "big") or not is_migrated:
-            return
         off = sums.execute("select account, amount from sums where amount != 0")
         for account, amount in off:
             if len(account) == 1:

@@ -47,7 +47,6 @@ from ..keyspace import (
     x16,
 )
 from ..lease import check_lease
-from ..migrations import OLDEST_SCHEMA
 from ..store.contract import Record
 
 Booking = tuple[bytes, int]
@@ -99,13 +98,10 @@ def _rows_of(found: StoredDelegation) -> dict[bytes, bytes | None]:
 
 
 def _expiry_keys(found: StoredDelegation) -> set[bytes]:
-    """Return where a delegation can be indexed by expiry: its closure's or its own, as now or by an earlier version."""
-    content = found.registered.delegation.content_key
-    keys = set()
-    for end in {found.registered.expires_at, found.registered.delegation.expires_at} - {None}:
-        for newest in (newest8(found.registered_at), b""):
-            keys.add(expiry_key(micros8(end), newest, content))
-    return keys
+    """Return where a delegation can be indexed by expiry: its closure's or its own."""
+    content, newest = found.registered.delegation.content_key, newest8(found.registered_at)
+    ends = {found.registered.expires_at, found.registered.delegation.expires_at} - {None}
+    return {expiry_key(micros8(end), newest, content) for end in ends}
 
 
 def _leads_to(row: Record | None, content: bytes) -> bool:
@@ -200,8 +196,7 @@ def _text(record: Record, get: Get) -> None:
 
 
 def _schema(record: Record, get: Get) -> None:
-    is_known = OLDEST_SCHEMA <= int.from_bytes(record.value or b"", "big") <= SCHEMA_VERSION
-    require(is_known and len(record.value or b"") == 4, "there is no such schema")
+    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "there is no such schema")
 
 
 def _has_length(length: int) -> Callable[[Record, Get], None]:

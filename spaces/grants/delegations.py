@@ -182,12 +182,6 @@ def kept_bytes_key(signer: Principal) -> bytes:
     return kept_bytes_counter(x16(signer))
 
 
-def kept_put(key: bytes, stored: StoredDelegation, record: Record) -> Put:
-    """Charge a delegation that an earlier version stored to its signer, over the exact row that was read."""
-    whole = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)[0]
-    return replace(whole, key=key, value=record.value, expect=record.stamp)
-
-
 def place_of(delegation: Delegation) -> bytes:
     """Return a delegation's place in every list of a principal: latest issued first, then by the text of its cid.
 

@@ -71,11 +71,6 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
     return Put(ticket_row_key(ticket), _CODEC.encode(said), expect=ABSENT)
 
 
-def moved_ticket(key: bytes, said: Ticket, record: Record) -> Put:
-    """Replace the contents of the ticket under a key, over the exact row that was read."""
-    return Put(key, _CODEC.encode(said), expect=record.stamp)
-
-
 def ticket_of(record: Record | None) -> Ticket | None:
     """Read the row of a ticket; None when there is none.
 

@@ -4,18 +4,10 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
-import lmdb
 import pytest
 
 from node.logs import configure_logs, describe, log_event, log_failure, log_warning
-from spaces.keyspace import SCHEMA_KEY
-from spaces.migrations import OLDEST_SCHEMA, bring_up
-from spaces.store.contract import Commit, Put
-from spaces.store.lmdb import _tombstones
-from spaces.store.lmdb._rows import encode_tombstone
-from spaces.store.lmdb.engine import open_lmdb
 
 CANARY = "canary-c2VjcmV0"
 
@@ -84,22 +76,3 @@ def test_library_lines_lose_arguments_and_messages(lines: io.StringIO, logger: s
     assert ("bad header %s", logger, "error") == (first["template"], first["logger"], first["level"])
     assert second["template"] == "message left out"
     assert CANARY not in lines.getvalue()
-
-
-async def test_what_a_first_start_takes_long_over_is_reported(
-    lines: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While an older store is brought up and nothing is served, the log says why, and when that is over."""
-    monkeypatch.setattr(_tombstones, "_ROWS_AT_ONCE", 1)
-    with lmdb.open(str(tmp_path / "former"), max_dbs=_tombstones.MAX_TABLES) as env:
-        with env.begin(write=True) as txn:
-            for key in (b"a", b"b"):
-                txn.put(key, encode_tombstone(bytes(16), 1))
-        _tombstones.make_table(env)
-    store = open_lmdb(tmp_path)
-    await store.commit(Commit(puts=(Put(SCHEMA_KEY, OLDEST_SCHEMA.to_bytes(4, "big")),)))
-    await bring_up(store)
-    await store.close()
-    reported = [json.loads(line) for line in lines.getvalue().splitlines()]
-    templates = [line["template"] for line in reported if line.get("logger", "").startswith("spaces.")]
-    assert [template.partition(" ")[0] for template in templates] == ["tombstones", "the", "all"]

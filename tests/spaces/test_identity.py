@@ -54,18 +54,19 @@ async def test_another_secret_is_refused(one_store: Store) -> None:
     assert (raised.value.recorded, raised.value.offered) == ("did:key:one", "did:key:two")
 
 
-async def test_another_schema_is_refused(one_store: Store) -> None:
-    """A store written by another version does not start."""
+@pytest.mark.parametrize("schema", [1, 9])
+async def test_another_schema_is_refused(one_store: Store, schema: int) -> None:
+    """A store written by another version, earlier or later, does not start."""
     await open_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
-    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, (9).to_bytes(4, "big")),)))
+    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, schema.to_bytes(4, "big")),)))
     with pytest.raises(SchemaMismatch) as raised:
         await recorded_identity(one_store)
-    assert (raised.value.expected, raised.value.got) == (SCHEMA_VERSION, 9)
+    assert (raised.value.expected, raised.value.got) == (SCHEMA_VERSION, schema)
 
 
 async def test_damaged_identity_is_refused(one_store: Store) -> None:
     """Half an identity is not taken for a new store."""
-    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, (1).to_bytes(4, "big")),)))
+    await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big")),)))
     with pytest.raises(RecordDamaged):
         await recorded_identity(one_store)
     await one_store.commit(Commit(puts=(Put(IDENTITY_KEY, b"\xc1"),)))

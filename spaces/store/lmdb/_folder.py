@@ -20,8 +20,8 @@ from blake3 import blake3
 
 from ...errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
-from ._format import check_format_version, write_format_version, write_moved_mark
-from ._tombstones import MAX_TABLES, make_table
+from ._format import check_format_version, give_format, write_moved_mark
+from ._tombstones import MAX_TABLES
 
 # Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same in every process, so
 # that no process ever meets a map that another one enlarged.
@@ -37,11 +37,11 @@ def environment_folder(folder: Path) -> Path:
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment, making it when it is new; in that of an earlier version tombstones are moved first.
+    """Open the durable environment, making it when it is new.
 
     Raises:
-        StoreUnavailable: it does not open, or there is no free space to move them.
-        SchemaMismatch: a later version wrote it; nothing was changed.
+        StoreUnavailable: it does not open, or there is no free space to make it.
+        SchemaMismatch: another version wrote it; nothing was changed.
         StoreMoved: it was left behind by a move; nothing was changed.
     """
     refuse_restoring(folder)
@@ -49,11 +49,10 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = _open(place, readonly=False)
     try:
-        make_table(env)
-        write_format_version(env)
+        give_format(env)
     except lmdb.Error as exc:
         env.close()
-        raise StoreUnavailable("the tombstones of the store cannot be moved") from exc
+        raise StoreUnavailable("the store cannot be made") from exc
     # LMDB syncs its file, not the folders in which the file was made.
     for made_in in (place, folder, folder.parent):
         sync_folder(made_in)
@@ -65,7 +64,7 @@ def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Enviro
 
     Raises:
         StoreUnavailable: it does not exist yet or does not open.
-        SchemaMismatch: a later version wrote it.
+        SchemaMismatch: another version wrote it.
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
     """
     return _open(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)

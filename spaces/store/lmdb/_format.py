@@ -4,13 +4,9 @@
     TABLE ‖ 0xFD    where the store was moved to, in UTF-8; missing where it was not
     TABLE ‖ 0xFE    the format version: four bytes, big-endian; its first bit set once the store was moved
 
-    version         format
-    1               tombstones are among the rows; the version is not written
-    2               they are in a table of their own (`_tombstones`)
-
-Version 2 is written once all tombstones are in that table. A store that was moved has a format version that no version
-of sealspace knows, so that none serves it; it may still be read (ST12). The meaning of the rows of a store has a
-version of its own, the schema (`identity`).
+The version is 2. An environment with rows and without a version is of version 1, which no version reads that writes 2.
+A store that was moved has a format version that no version of sealspace knows, so that none serves it; it may still be
+read (ST12). The meaning of the rows of a store has a version of its own, the schema (`identity`).
 """
 
 from typing import Final
@@ -28,23 +24,21 @@ _MOVED: Final = 1 << 31
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment of a format that only a later version knows, or whose store was moved.
+    """Refuse an environment of another version's format, or whose store was moved. A new one is empty.
 
     Raises:
-        SchemaMismatch: it has such a format.
+        SchemaMismatch: it has another format.
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
         lmdb.Error: the environment cannot be read.
     """
     with env.begin() as txn:
         stored = txn.get(_FORMAT_VERSION_KEY)
-    if stored is None:
-        return
-    version = int.from_bytes(stored[:5], "big")
-    if version & _MOVED and version ^ _MOVED <= FORMAT_VERSION:
+        is_new = txn.stat()["entries"] == 0
+    if stored == _of(FORMAT_VERSION | _MOVED):
         if not may_be_moved:
             raise StoreMoved(moved_to(env) or "another place")
-    elif stored != _of(FORMAT_VERSION):
-        raise SchemaMismatch(expected=FORMAT_VERSION, got=version)
+    elif stored != _of(FORMAT_VERSION) and not is_new:
+        raise SchemaMismatch(expected=FORMAT_VERSION, got=1 if stored is None else int.from_bytes(stored[:5], "big"))
 
 
 def write_moved_mark(env: lmdb.Environment, place: str) -> None:
@@ -54,9 +48,8 @@ def write_moved_mark(env: lmdb.Environment, place: str) -> None:
         lmdb.Error: no free space, or the environment cannot be written.
     """
     with env.begin(write=True) as txn:
-        version = int.from_bytes(txn.get(_FORMAT_VERSION_KEY) or _of(1), "big")
         txn.put(_PLACE_KEY, place.encode())
-        txn.put(_FORMAT_VERSION_KEY, _of(version | _MOVED))
+        txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
 
 
 def moved_to(env: lmdb.Environment) -> str | None:
@@ -66,8 +59,8 @@ def moved_to(env: lmdb.Environment) -> str | None:
     return None if place is None else place.decode("utf-8", "replace")
 
 
-def write_format_version(env: lmdb.Environment) -> None:
-    """Record that an environment, whose tombstones were moved, has the format of this version.
+def give_format(env: lmdb.Environment) -> None:
+    """Make the table of tombstones in a new environment and record the format version, in one transaction.
 
     Raises:
         lmdb.Error: no free space, or the environment cannot be written.
@@ -76,6 +69,7 @@ def write_format_version(env: lmdb.Environment) -> None:
         if txn.get(_FORMAT_VERSION_KEY) is not None:
             return
     with env.begin(write=True) as txn:
+        env.open_db(TABLE, txn=txn)
         txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION))
 
 

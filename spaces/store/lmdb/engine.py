@@ -82,7 +82,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
     Raises:
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
         StoreUnavailable: the folder contains no store, or one that only an earlier version has written.
-        SchemaMismatch: a later version wrote it.
+        SchemaMismatch: another version wrote it.
     """
     with ExitStack() as opened:
         env = open_for_reading(path, may_be_moved=may_be_moved)

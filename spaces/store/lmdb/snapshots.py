@@ -90,7 +90,7 @@ def snapshot_of(store: Store) -> Iterator[StoreSnapshot]:
     """Hold one moment of a store on LMDB until the block ends.
 
     Raises:
-        StoreUnavailable: the store is not on LMDB, or was written by an earlier version last.
+        StoreUnavailable: the store is not on LMDB.
     """
     env = environment_of(store)
     table = open_table(env)

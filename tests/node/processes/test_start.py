@@ -3,12 +3,8 @@
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
-from running_node import key_token, new_key
 from tests_support import CountingEntropy, FixedClock
 
-from capabilities.chain import Ancestor, Registered
-from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import ReleaseRecord
 from node.cli.terminal import time_text
@@ -19,9 +15,7 @@ from node.processes.start import claim_store, hosting_policy, report_closed_minu
 from node.release_terms import in_force, loosened, recorded_release
 from node.term_files import read_node_policy
 from spaces.documents.evidence import release_record_key
-from spaces.grants.delegations import registration_puts
-from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
-from spaces.migrations import OLDEST_SCHEMA
+from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
@@ -53,34 +47,6 @@ async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
     assert "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY" in refused.value.text
     assert "--secret-file" in refused.value.hint
     await _start(tmp_path)
-
-
-async def test_a_full_store_of_before_says_what_it_lacks(tmp_path: Path) -> None:
-    """A full store that has to be brought up does not start, says why, and starts once there is room."""
-    await _start(tmp_path)
-    signer = new_key()
-    token = key_token(signer, new_key().did, {"tinycloud:key:z6Mk:a/kv/a": ["tinycloud.kv/get"]}, facts=["f" * 6000])
-    grant = verify_delegation(parse_delegation(token))
-    own = Ancestor(grant.content_key, grant.cid)
-    rows = registration_puts(Registered(grant, (own,), None, grant.expires_at, ()), now=0.0, accounts=())
-    store = open_lmdb(tmp_path)
-    said = Put(SCHEMA_KEY, OLDEST_SCHEMA.to_bytes(4, "big"))
-    await store.commit(Commit(puts=(said, *[replace(row, weight_bytes=0, account=None) for row in rows])))
-    await store.commit(Commit(puts=tuple([Put(b"z%d" % number, bytes(60_000)) for number in range(20)])))
-    await store.close()
-    with pytest.raises(StoreMisused) as refused:
-        await _start(tmp_path, max_bytes=1 << 20)
-    assert "store.max_bytes" in refused.value.hint
-    await _start(tmp_path)
-    assert await _schema(tmp_path) == SCHEMA_VERSION
-
-
-async def _schema(folder: Path) -> int:
-    store = open_lmdb(folder)
-    (record,) = (await store.read((SCHEMA_KEY,))).records
-    await store.close()
-    assert record is not None
-    return int.from_bytes(record.value or b"", "big")
 
 
 async def test_first_start_writes_the_record(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.checks.checking import MOST_SHOWN, Checked, check_store
 from spaces.identity import open_identity
-from spaces.keyspace import BODIES_COUNTER, SCHEMA_KEY, object_key, rows_counter, space_id16, usage_counter
+from spaces.keyspace import BODIES_COUNTER, object_key, rows_counter, space_id16, usage_counter
 from spaces.store.contract import Add, Commit, Committed, Put
 from spaces.values.object_records import ObjectRecord, encode_object_record
 from spaces.values.value_heads import head_key
@@ -168,14 +168,6 @@ async def test_two_mistakes_do_not_hide_each_other(bench: Bench) -> None:
     adds = [Add(b"cD" + at.to_bytes(16, "big"), 1 if at % 2 else -1) for at in range(200)]
     await commit(bench, adds=tuple(adds))
     assert len(await found(bench)) == 200
-
-
-async def test_counters_of_a_former_schema_are_not_compared(bench: Bench) -> None:
-    """The counters of a store that no node of this version has started on are not judged."""
-    await fill(bench)
-    await bytes_counted(bench)
-    await commit(bench, Put(SCHEMA_KEY, (1).to_bytes(4, "big")))
-    assert await found(bench) == []
 
 
 def test_findings_are_bounded() -> None:

@@ -3,16 +3,14 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import lmdb
 import pytest
 from postgres_server import needs_postgres, postgres_server
 
 from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
-from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading
+from spaces.store.lmdb._folder import environment_folder, open_for_reading
 from spaces.store.lmdb._format import FORMAT_VERSION
-from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, move_some, rows_and_tombstones
+from spaces.store.lmdb._tombstones import TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from spaces.store.migration import MigrationRefused, move_from_postgres, move_to_postgres, place_of_database
 from spaces.store.postgres._schema import TABLES_VERSION
@@ -51,30 +49,6 @@ async def everything(store: Store) -> Snapshot:
 
 def ignore(_rows: int) -> None:
     """Let a move tell what it wants."""
-
-
-async def test_folder_of_an_earlier_version_is_moved(tmp_path: Path, url: str) -> None:
-    """Tombstones that lie among the rows, or partly so, are moved in their place; of the folder no row changes."""
-    place = environment_folder(tmp_path)
-    place.mkdir()
-    with lmdb.open(str(place), map_size=MAP_BYTES, max_dbs=MAX_TABLES) as env:
-        with env.begin(write=True) as txn:
-            for at in range(25_000):
-                stamp = at.to_bytes(16, "big")
-                txn.put(b"K%05d" % at, encode_row(stamp, b"v") if at % 5 else encode_tombstone(stamp, at))
-        env.open_db(TABLE)
-        move_some(env, b"")
-        kept = list(rows_and_tombstones(env, b""))
-    moved = await move_to_postgres(tmp_path, url, progress=ignore)
-    assert moved.rows == 25_000
-    returned = await move_from_postgres(url, tmp_path / "two", progress=ignore)
-    assert (returned.rows, returned.digest) == (moved.rows, moved.digest)
-    with open_for_reading(tmp_path, may_be_moved=True) as env:
-        assert list(rows_and_tombstones(env, b"")) == kept
-    with open_for_reading(tmp_path / "two") as env:
-        rows = list(rows_and_tombstones(env, b""))
-        assert [is_tombstone(row) for _, row in rows] == [at % 5 == 0 for at in range(25_000)]
-        assert rows[-5] == (b"K24995", encode_tombstone((24_995).to_bytes(16, "big"), 24_995))
 
 
 async def test_move_and_return(tmp_path: Path, url: str) -> None:

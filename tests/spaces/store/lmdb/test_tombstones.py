@@ -1,25 +1,21 @@
-"""Deleted rows lie beside the others: nothing meets them that does not ask for them, in folders of any age."""
+"""Deleted rows lie beside the others: nothing meets them that does not ask for them."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
-import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import FixedClock
 
-from spaces.errors import StoreUnavailable
 from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
-from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
+from spaces.store.lmdb._folder import environment_folder, open_for_reading, open_for_writing
 from spaces.store.lmdb._reader import Reader
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE, last_key, make_table, move_some, rows_and_tombstones
+from spaces.store.lmdb._tombstones import TABLE, last_key, open_table, rows_and_tombstones
 from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer
-from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
 DAY_MINUTES = 24 * 60
 KEYS = [b"K", b"Ka", b"Ka\xff", b"Kb", b"L", b"\xff", b"\xff\xff", b"\xff" * MAX_KEY_BYTES]
@@ -177,112 +173,20 @@ async def test_page_of_keys_ends_with_its_range(one_store: Store) -> None:
                 assert page.more is (len(wanted) > limit)
 
 
-@contextmanager
-def as_earlier_versions_did(folder: Path) -> Iterator["lmdb.Transaction[bytes]"]:
-    """Write an environment in which nothing but rows lies, tombstones among them."""
-    place = environment_folder(folder)
-    place.mkdir(parents=True)
-    with lmdb.open(str(place), map_size=MAP_BYTES) as env, env.begin(write=True) as txn:
-        yield txn
-
-
-ROWS = 50_000  # more than are looked at in two parts
-
-
-def write_old_folder(folder: Path, minute: int) -> None:
-    """Write many rows, every tenth of which was deleted."""
-    with as_earlier_versions_did(folder) as txn:
-        for at in range(ROWS):
-            stamp = at.to_bytes(16, "big")
-            row = encode_row(stamp, b"%d" % at) if at % 10 else encode_tombstone(stamp, minute)
-            txn.put(b"K%06d" % at, row)
-
-
-def open_old_folder(folder: Path) -> lmdb.Environment:
-    """Open an environment for writing and do nothing further."""
-    return lmdb.open(str(environment_folder(folder)), map_size=MAP_BYTES, max_dbs=MAX_TABLES)
-
-
-async def check_old_folder(store: Store) -> None:
-    """Compare with what was written."""
-    keys = [b"K%06d" % at for at in range(ROWS)]
-    for first in range(0, ROWS, 8000):
-        for at, record in enumerate((await store.read(keys[first : first + 8000])).records, first):
-            assert record is not None
-            assert record.stamp == at.to_bytes(16, "big")
-            assert record.value == (b"%d" % at if at % 10 else None)
-    page = (await store.read(ranges=(Range(b"K", limit=4000, keys_only=True),))).pages[0]
-    assert [key for key, _ in page.rows] == [key for at, key in enumerate(keys) if at % 10][:4000]
-
-
-async def test_folder_of_an_earlier_version_opens(
-    tmp_path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its tombstones are moved when it is opened for writing, the log tells, and rows and stamps are as they were."""
-    write_old_folder(tmp_path, int(clock.now()) // 60)
-    for _ in range(2):
-        store = open_lmdb(tmp_path, clock=clock)
-        await check_old_folder(store)
-        await store.close()
-    assert ["spaces.store.lmdb._tombstones"] == [record.name for record in caplog.records]
-    with open_for_writing(tmp_path) as env:
-        Writer(env, FreeSpace(), clock).sweep_tombstones(int(clock.now()) // 60 + 1)
-    store = open_lmdb(tmp_path, clock=clock)
-    assert (await store.read((b"K000000", b"K049990"))).records == (None, None)
-    await store.close()
-
-
-@pytest.mark.parametrize("parts", [0, 1, 2])
-async def test_moving_that_was_interrupted_goes_on(tmp_path: Path, clock: FixedClock, parts: int) -> None:
-    """A folder in which some tombstones were moved is read by nobody, and the next who writes it moves the rest."""
-    write_old_folder(tmp_path, int(clock.now()) // 60)
-    env = open_old_folder(tmp_path)
-    place = b""
-    if parts:
-        env.open_db(TABLE)
-    for _ in range(parts):
-        place = move_some(env, place)
-    assert place < TABLE
-    assert len(list(rows_and_tombstones(env, b""))) == ROWS
-    env.close()
-    with pytest.raises(StoreUnavailable):
-        connect_lmdb(tmp_path)
-    store = open_lmdb(tmp_path, clock=clock)
-    await check_old_folder(store)
-    await store.close()
-
-
-def test_moving_needs_as_many_parts_as_there_are_rows(tmp_path: Path) -> None:
-    """Each part is a transaction that looks at so many rows, and the last one says that none are left."""
-    write_old_folder(tmp_path, 1)
-    with open_old_folder(tmp_path) as env:
-        env.open_db(TABLE)
-        places = [place := move_some(env, b"")]
-        while place != TABLE:
-            places.append(place := move_some(env, place))
-        assert len(places) == 3
-        assert places == sorted(places)
-        table = env.open_db(TABLE, create=False)
-        with env.begin() as txn:
-            assert ROWS // 10 == txn.stat(table)["entries"]
-        before = env.info()["last_txnid"]
-        make_table(env)
-        assert before == env.info()["last_txnid"]
-
-
 def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> None:
     """One sweep finds the few old tombstones among any number of rows, and leaves the young ones."""
     old, young = int(clock.now()) // 60 - 10, int(clock.now()) // 60
-    with as_earlier_versions_did(tmp_path) as txn:
-        for at in range(ROWS):
-            txn.put(b"K%06d" % at, encode_row(b"s" * 16, b""))
-        for at in range(20):
-            txn.put(b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old))
     with open_for_writing(tmp_path) as env:
+        table = open_table(env)
+        with env.begin(write=True) as txn:
+            for at in range(50_000):
+                txn.put(b"K%06d" % at, encode_row(b"s" * 16, b""))
+            for at in range(20):
+                txn.put(b"L%d" % at, encode_tombstone(b"s" * 16, young if at % 2 else old), db=table)
         writer = Writer(env, FreeSpace(), clock)
         assert writer.sweep_tombstones(young) == 10
         assert writer.sweep_tombstones(young) == 0
-        assert len(list(rows_and_tombstones(env, b""))) == ROWS + 10
+        assert len(list(rows_and_tombstones(env, b""))) == 50_000 + 10
 
 
 def test_tombstone_of_a_row_that_came_back_is_hidden(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from tests_support import FixedClock
 from spaces.errors import StoreFull
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
-from spaces.store.lmdb._tombstones import make_table
+from spaces.store.lmdb._format import give_format
+from spaces.store.lmdb._tombstones import TABLE
 from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer, WriterBroken
 
 LARGE = b"v" * 100_000
@@ -37,7 +38,8 @@ def no_longer_files(most_bytes: int) -> Iterator[None]:
 def small(tmp_path: Path) -> Iterator[lmdb.Environment]:
     """An environment of a quarter of a mebibyte."""
     with lmdb.open(str(tmp_path), map_size=256 * 1024, max_dbs=2) as env:
-        make_table(env)
+        env.open_db(TABLE)
+        give_format(env)
         yield env
 
 
