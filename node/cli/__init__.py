@@ -96,20 +96,6 @@ SECTIONS: Final[Mapping[str, Table]] = {
 }
 COMMANDS: Final[Table] = {name: row for section in SECTIONS.values() for name, row in section.items()}
 HIDDEN: Final = frozenset(SECTIONS[""])
-RENAMED: Final = {
-    "attest": "receipts, and node verify",
-    "attest export": "admin receipts export",
-    "attest node": "node verify",
-    "attest receipts": "admin receipts list",
-    "attest verify": "receipts verify",
-    "audit": "admin audit",
-    "collateral": "admin collateral",
-    "migrate-objects": "admin migrate-objects",
-    "migrate-store": "admin migrate-store",
-    "release": "admin release",
-    "withdraw": "admin withdraw",
-}
-"""Former name of a command -> its name now."""
 
 
 class _Root(LazyGroup):
@@ -139,7 +125,6 @@ class _Root(LazyGroup):
 cli = _Root(
     COMMANDS,
     hidden=HIDDEN,
-    renamed=RENAMED,
     name="sealspace",
     help="sealspace: a key-value node whose secrets open only for code that proves itself. Every command accepts the "
     "options below, before its name or after it.",

@@ -81,10 +81,10 @@ Table: TypeAlias = Mapping[str, Row]
 
 
 class CalledOtherwise(click.UsageError):
-    """A command is called by a former name, or as other tools call it.
+    """A command is called as other tools call it.
 
     Attributes:
-        whole: the command that is meant, or the one whose help says which.
+        whole: the command that is meant.
     """
 
     def __init__(self, text: str, whole: str, context: click.Context) -> None:
@@ -98,7 +98,6 @@ class LazyGroup(click.Group):
     Args:
         table: its commands.
         hidden: names that help does not show.
-        renamed: former name of a command -> its name now, with that of its group.
         attributes: of click's group.
     """
 
@@ -107,12 +106,10 @@ class LazyGroup(click.Group):
         table: Table,
         *,
         hidden: frozenset[str] = frozenset(),
-        renamed: Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(**attributes)
         self.table = table
-        self.renamed = renamed or {}
         self._hidden = hidden
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -140,7 +137,7 @@ class LazyGroup(click.Group):
         """Find the command that was called.
 
         Raises:
-            CalledOtherwise: it has another name now, or other tools call it so.
+            CalledOtherwise: other tools call it so.
             click.NoSuchCommand: there is none; names those that are written alike.
         """
         if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
@@ -149,11 +146,6 @@ class LazyGroup(click.Group):
             except ExtraMissing:
                 return None, None, args
         if args[0] not in self.table and not args[0].startswith("-"):
-            for former in (" ".join(args[:2]), args[0]):
-                now = self.renamed.get(former)
-                if now is not None:
-                    whole = "sealspace" if "," in now else f"sealspace {now}"  # it may have become several
-                    raise CalledOtherwise(f"{former} is now {now}", whole, ctx)
             raise self._no_such(args[0], ctx)
         return super().resolve_command(ctx, args)
 
@@ -162,7 +154,7 @@ class LazyGroup(click.Group):
         if here in self.table:
             text = f"there is no command {name}; did you mean {here}?"
             return CalledOtherwise(text, f"{ctx.command_path} {here}", ctx)
-        return click.exceptions.NoSuchCommand(name, possibilities=[*self.list_commands(ctx), *self.renamed], ctx=ctx)
+        return click.exceptions.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command from the table, without importing any, or an option of the group."""

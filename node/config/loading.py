@@ -3,8 +3,7 @@
 Rules kept here (spec/operations/running.md):
 - A settings file is one that the user named, or `sealspace.toml` in a data folder that the user named: files in the
   folder in which a command is started have no effect.
-- An unknown setting refuses to start; the message names its path and its source, and the hint its new name if it was
-  renamed.
+- An unknown setting refuses to start; the message names its path and its source.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
   (`node.cli`). No setting is read from the environment elsewhere.
@@ -37,14 +36,6 @@ Value: TypeAlias = bool | int | float | str | Sequence[str] | None
 _Flat: TypeAlias = dict[str, object]  # dotted path -> value
 
 _HINT = "sealspace config init - shows every setting"
-# Beginning of a setting's former path -> that of its path now. The former one is refused, with the new one in the hint:
-# a bound that was set and is ignored would be no bound.
-_RENAMED: Final = {
-    "blobs.": "objects.",
-    "limits.strangers_per_minute": "limits.unauthenticated_per_minute",
-    "limits.stranger_bytes_per_signer": "limits.unhosted_bytes_per_signer",
-    "limits.stranger_bytes_per_address": "limits.unhosted_bytes_per_address",
-}
 _STANDARD_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "objects.key_id",
     "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
@@ -169,22 +160,13 @@ def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Fla
     return {path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)}
 
 
-def _hint_for(path: str) -> str:
-    """Return what to do about an unknown setting."""
-    for former, name in _RENAMED.items():
-        now = name + path.removeprefix(former)
-        if path.startswith(former) and now in setting_types():
-            return f"write {now}, as it is called now"
-    return _HINT
-
-
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
     """Return the settings as their types, or refuse by path and source what is unknown or ill typed."""
     known = setting_types()
     result: _Flat = {}
     for path, value in settings.items():
         if path not in known:
-            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_hint_for(path))
+            raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:

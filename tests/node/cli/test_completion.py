@@ -89,6 +89,5 @@ def test_an_option_imports_its_command_only() -> None:
 
 
 def test_mistakes_are_completed_in_silence() -> None:
-    """Behind a word that is no command, or a command's former name, nothing is said."""
+    """Behind a word that is no command nothing is said."""
     assert _completed("nothing", "--sc") == ([], set())
-    assert _completed("attest", "ver") == (["version"], set())

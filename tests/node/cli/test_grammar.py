@@ -1,4 +1,4 @@
-"""The grammar of the command line: options that every command accepts, former names, and errors of usage."""
+"""The grammar of the command line: options that every command accepts, and errors of usage."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import click
 import pytest
 from command_tree import command_tree, leaves
 
-from node.cli import RENAMED, cli, main
+from node.cli import cli, main
 from node.cli.exit_status import INTERRUPTED, MISSING_EXTRA
 from node.cli.lazy import EXTRAS, LazyGroup, Row
 from node.cli.shared import Shared, is_shared, share_options, shared
@@ -104,18 +104,6 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
         }
     )
     assert config == load_config(environment={})
-
-
-@pytest.mark.parametrize("former", RENAMED)
-def test_former_names(former: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A former name of a command is answered with its name now, which there is."""
-    assert main([*former.split(), "--data", "x"]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == f"sealspace: {former} is now {RENAMED[former]}"
-    if former == "attest":  # it became several
-        return
-    assert second == f"next: sealspace {RENAMED[former]} --help"
-    assert tuple(RENAMED[former].split()) in {node.words for node in command_tree()}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.config.loading import child_environment, load_config
-from node.config.tree import Config, setting_types
+from node.config.tree import Config
 from node.errors import ConfigurationError
 
 
@@ -99,22 +99,6 @@ def test_refusals_name_the_path(
     with pytest.raises(ConfigurationError) as refused:
         load_config(file=_file(tmp_path, text), environment=environment, flags=flags)
     assert reported in refused.value.text
-
-
-@pytest.mark.parametrize(
-    ("former", "name"),
-    [
-        ("limits.strangers_per_minute", "limits.unauthenticated_per_minute"),
-        ("limits.stranger_bytes_per_signer", "limits.unhosted_bytes_per_signer"),
-        ("blobs.url", "objects.url"),
-    ],
-)
-def test_a_renamed_setting_is_refused_with_its_new_name(former: str, name: str) -> None:
-    """The former name sets nothing, and the hint says what the setting is called."""
-    assert name in setting_types()
-    with pytest.raises(ConfigurationError) as refused:
-        load_config(environment={f"SEALSPACE_{former.upper().replace('.', '__')}": "1"})
-    assert (f"unknown setting {former}" in refused.value.text, name in refused.value.hint) == (True, True)
 
 
 def test_missing_file_refuses(tmp_path: Path) -> None:
