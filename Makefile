@@ -16,7 +16,7 @@ ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py t
 	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
 CONSOLE_TOOLS := .cache/console-tools
 WITHOUT_A_STORE := tests/spaces/store tests/spaces/backups tests/spaces/checks tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
-	tests/spaces/values/test_bucket_uploads.py tests/node/operations/attestation \
+	tests/node/operations/attestation \
 	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
 		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \
 	$(addprefix tests/sealspace/test_,closed_client.py demo.py every_error.py examples.py fuzz.py imports.py manifests.py \

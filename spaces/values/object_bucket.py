@@ -9,8 +9,8 @@ removes what belongs to another (`_bucket_neighbours`).
 
 A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
 taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the bucket when it gets its name, and
-removed from `incoming/`. Parts of an unfinished upload appear in no listing of objects; they are listed and aborted by
-requests of their own (`_bucket_uploads`).
+removed from `incoming/`. An upload that fails is aborted. Parts that a killed process left are in no list of objects,
+and removed by a lifecycle rule of the bucket.
 
 Reading requests ranges of a few MiB: a client that reads slowly occupies no connection to the bucket, and memory does
 not grow with a body.
@@ -36,15 +36,13 @@ from obstore.store import S3Store
 
 from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_below
-from ._bucket_uploads import INCOMING, BucketAccess, BucketPlace, Uploads
 from .object_folder import PIECE_BYTES
 from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
 
-__all__ = ["MAX_BODY_BYTES", "BucketAccess", "BucketPlace", "ObjectBucket"]
-
 # A bucket copies no larger object in one request.
 MAX_BODY_BYTES: Final = 5_000_000_000
+INCOMING: Final = "incoming"
 PART_BYTES: Final = 5 * 1024 * 1024  # the smallest size of a part other than the last
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
@@ -56,12 +54,54 @@ _RETRIES: Final = 3
 _RETRY_S: Final = 5
 # How long an aborted upload is waited for; whatever is left of it then is swept.
 _ABORT_S: Final = 5.0
-# A multipart upload shows only when it was begun, so it may last a day before it counts as abandoned.
-_LONGEST_UPLOAD_S: Final = 86_400.0
 _LISTED: Final = 1000
 _ON_ITS_WAY: Final = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
 _BODIES_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _ERRORS: Final = (BaseError, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where bodies are stored.
+
+    Attributes:
+        bucket: name of the bucket.
+        prefix: of every key, without slashes around it; may be empty. It has no segment `incoming`: a store above would
+            sweep whatever is below one as unfinished.
+    Raises:
+        ValueError: it has one (a mistake of the calling code).
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if INCOMING in self.prefix.split("/"):
+            raise ValueError("a prefix with the segment incoming")
+
+
+@dataclass(frozen=True, slots=True)
+class BucketAccess:
+    """How to reach a bucket, and with which credentials.
+
+    Attributes:
+        key_id: public part of the credentials.
+        secret_key: secret part.
+        session_token: the third part of temporary credentials.
+        region: of the bucket.
+        endpoint: address of a server other than Amazon's, without a path; None: that of the region.
+    """
+
+    key_id: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str = "us-east-1"
+    endpoint: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Address of the server."""
+        return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
 
 
 class ObjectBucket:
@@ -77,7 +117,6 @@ class ObjectBucket:
         self.max_bytes = max_bytes
         self.step_bytes = PIECE_BYTES
         self.held_bytes = 0
-        self._uploads = Uploads(place, access)
         self._store_id: bytes | None = None
         self.objects: Final = _objects(place, access)
         self._prefix = place.prefix
@@ -160,7 +199,7 @@ class ObjectBucket:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
-        """See `ObjectStore.remove_unfinished`; a multipart upload may take a day before it counts as unfinished."""
+        """See `ObjectStore.remove_unfinished`; parts of an upload that was never ended are the bucket's to remove."""
         removed = 0
         with _bucket_errors("unfinished bodies cannot be removed"):
             await self._require_own()
@@ -169,7 +208,7 @@ class ObjectBucket:
                     if _ON_ITS_WAY.fullmatch(one["path"]) and one["last_modified"].timestamp() < before:
                         await self.delete(one["path"])
                         removed += 1
-        return removed + await self._uploads.abort_older_than(before - _LONGEST_UPLOAD_S)
+        return removed
 
     async def check(self) -> None:
         """See `ObjectStore.check`: reads the marker."""
@@ -195,7 +234,6 @@ class ObjectBucket:
                 await obstore.get_range_async(self.objects, second, start=0, end=1)
             with _bucket_errors("the bucket does not list its objects"):
                 await anext(obstore.list(self.objects, f"{INCOMING}/", chunk_size=1))
-            await self._uploads.try_out()
         finally:
             with _bucket_errors("the bucket does not delete objects"):
                 await self.delete(first)

@@ -24,7 +24,7 @@ from node.config.loading import load_config
 from node.config.tree import Config, Http, Objects
 from node.errors import ConfigurationError
 from node.storage.objects import open_bucket, place_text
-from spaces.values._bucket_uploads import BucketPlace
+from spaces.values.object_bucket import BucketPlace
 
 pytestmark = pytest.mark.slow
 

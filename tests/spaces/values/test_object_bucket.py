@@ -1,32 +1,18 @@
 """Bodies in a bucket, beyond what every place does alike: whose it is, what happens when it is away, what is left."""
 
 import asyncio
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
-from tests_support import fuzzed
 from value_bench import LARGE, Bench, Write, in_pieces
 
 from spaces import object_migration as blob_migration
 from spaces.errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from spaces.object_migration import MovedBodies, move_bodies
 from spaces.store.contract import Store
-from spaces.values._bucket_uploads import (
-    BucketAccess,
-    BucketPlace,
-    UnfinishedUpload,
-    UploadsPage,
-    canonical_query,
-    parse_uploads,
-    signed_headers,
-)
-from spaces.values.object_bucket import PART_BYTES, ObjectBucket
+from spaces.values.object_bucket import PART_BYTES, BucketPlace, ObjectBucket
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_place, recorded_place
 from spaces.values.object_records import ObjectName
@@ -196,16 +182,6 @@ async def test_memory_of_waiting_bodies_is_bounded(
     assert len(server.keys(place)) == 4
 
 
-async def test_upload_that_nobody_ended_is_aborted(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
-    """Parts that a killed process left behind go a day after their upload was begun."""
-    for key in (f"{place.prefix}/incoming/x", f"{place.prefix}/incoming/y z", "elsewhere/incoming/x"):
-        server.ask("POST", f"/{place.bucket}/{key.replace(' ', '%20')}?uploads")
-    assert server.unfinished(place) == 3
-    assert await bucket.remove_unfinished(1e9) == 0
-    assert await bucket.remove_unfinished(4e9) == 2
-    assert server.unfinished(place) == 1
-
-
 async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: BucketPlace, bucket: ObjectBucket) -> None:
     """While the server is away everything about bodies is unavailable; afterwards it works without any help."""
     async with Staging(bucket) as staging:
@@ -346,92 +322,6 @@ async def test_damaged_body_is_not_moved(
     assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
     assert await recorded_place(one_store) == "s3://c/d"
     assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {"store"}
-
-
-# --- signed requests and their answers
-
-_PUBLISHED = BucketAccess(key_id="AKIAIOSFODNN7EXAMPLE", secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
-_HOST = "https://examplebucket.s3.amazonaws.com"
-
-
-@pytest.mark.parametrize(
-    ("query", "signature"),
-    [
-        ({"lifecycle": ""}, "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
-        ({"prefix": "J", "max-keys": "2"}, "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
-    ],
-)
-def test_signature_is_the_published_one(query: dict[str, str], signature: str) -> None:
-    """Requests of the service's own documentation get the signatures printed there."""
-    now = datetime(2013, 5, 24, tzinfo=UTC)
-    headers = signed_headers(_PUBLISHED, "GET", f"{_HOST}/?{canonical_query(query)}", now=now)
-    assert headers["Authorization"].rpartition("Signature=")[2] == signature
-
-
-def test_session_token_is_signed() -> None:
-    """Temporary credentials carry their token in a signed header."""
-    access = BucketAccess(key_id="k", secret_key="s", session_token="t")
-    headers = signed_headers(access, "GET", _HOST, now=datetime(2013, 5, 24, tzinfo=UTC))
-    assert headers["x-amz-security-token"] == "t"
-    assert "x-amz-security-token" in headers["Authorization"]
-
-
-_ANSWER = """<?xml version="1.0" encoding="UTF-8"?>
-<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
-  <NextKeyMarker>k &amp; k</NextKeyMarker><NextUploadIdMarker>id</NextUploadIdMarker>
-  <IsTruncated>true</IsTruncated>
-  <Upload><Key>incoming/x</Key><UploadId>one</UploadId><Owner><ID>who</ID></Owner>
-    <Initiated>2026-01-01T00:00:01.000Z</Initiated></Upload>
-</ListMultipartUploadsResult>"""
-
-
-def test_answer_about_uploads() -> None:
-    """Keys, ids, times and where the next page begins are read from the answer."""
-    upload = UnfinishedUpload("incoming/x", "one", 1_767_225_601.0)
-    assert parse_uploads(_ANSWER.encode()) == UploadsPage((upload,), "k & k", "id")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "",
-        "<Error/>",
-        _ANSWER[:-5],
-        _ANSWER.replace("2026-01-01T00:00:01.000Z", "soon"),
-        _ANSWER.replace("01.000Z", "01"),
-        _ANSWER.replace("<UploadId>one</UploadId>", ""),
-        _ANSWER.replace("<NextKeyMarker>k &amp; k</NextKeyMarker>", ""),
-        _ANSWER.replace("?>\n", '?>\n<!DOCTYPE a [<!ENTITY b "c">]>\n', 1),
-    ],
-)
-def test_other_answers_are_refused(answer: str) -> None:
-    """What is no such answer is an error of ours."""
-    with pytest.raises(StoreUnavailable):
-        parse_uploads(answer.encode())
-
-
-_ELEMENTS = (
-    "ListMultipartUploadsResult",
-    "Upload",
-    "Key",
-    "UploadId",
-    "Initiated",
-    "IsTruncated",
-    "true",
-    "<",
-    "/",
-    ">",
-)
-
-
-@fuzzed()
-@given(
-    st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(_ELEMENTS)).map(lambda parts: "".join(parts).encode()))
-)
-def test_fuzz_answers_about_uploads(answer: bytes) -> None:
-    """Any bytes give a page or an error of ours."""
-    with suppress(StoreUnavailable):
-        assert isinstance(parse_uploads(answer), UploadsPage)
 
 
 async def test_cancelling_a_reading_does_no_harm(bucket: ObjectBucket) -> None:
