@@ -1,25 +1,5 @@
 """Everything this package can raise.
 
-    EncryptionError
-    ├── RootSecretTooShort          the root secret has fewer than 32 bytes
-    ├── InvalidCanonicalJson        a value has no canonical form
-    ├── EnvelopeError               an inline envelope is malformed or does not open
-    ├── DescriptorError             a network descriptor is malformed, or the node's signature is not valid
-    ├── RecordError                 a stored row of this package cannot be read
-    ├── PolicyError                 an attestation policy is malformed
-    ├── WithdrawalError             a withdrawal is malformed, or the list is full
-    ├── ReceiptError                a receipt is malformed, or its signature is not valid
-    ├── ReleaseRefused              the gate refuses a release; `reason` is the coarse cause
-    └── RequestError                one row of the request ladders
-        ├── BodyNotJson             RequestTooLarge         BodyMalformed           CreateBodyMalformed
-        ├── InvalidNetworkId        NetworkNotFound         NetworkExists
-        ├── NetworkRevoked          NetworkNotActive        MultipleNetworks
-        ├── AudienceMismatch        TargetNodeMismatch      TypeMismatch
-        ├── NetworkMismatch         ActionNotPermitted      VersionMismatch
-        ├── NotYetValid             Expired                 InvalidBase64
-        ├── HashMismatch            NonceUsed
-        └── KeyBackendError         unwrapping or wrapping failed
-
 The texts of `RequestError` are the wire's on the dedicated `/encryption` routes. The node defines which status a
 condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has a row for each code.
 """

@@ -1,27 +1,5 @@
 """The node's own errors: what prevents it from starting, and what a command reports.
 
-NodeError                      code
-├── ConfigurationError         configuration-invalid
-├── ForeignDistribution        foreign-distribution
-├── ExtraMissing               extra-missing
-├── SecretUnusable             secret-unusable
-├── StoreMisused               store-misused
-│   └── BesideOriginal         beside-original
-├── ReleaseLoosened            release-loosened
-├── CollateralRefused          collateral-refused
-├── AuditRefuted               audit-refuted
-├── PlatformSilent             platform-silent
-├── ClockWrong                 clock-wrong
-├── NotSignedIn                not-signed-in
-├── KeyFileUnusable            key-file-unusable
-├── NotSigned                  not-signed
-├── NotThere                   not-there
-├── AlreadyThere               already-there
-├── FileUnreadable             file-unreadable
-├── CommandNotFound            command-not-found
-├── CommandNotExecutable       command-not-executable
-└── ProcessFailed              process-failed
-
 Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
 """
 

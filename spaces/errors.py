@@ -1,27 +1,5 @@
 """Everything that can be wrong with stored data.
 
-    SpaceError
-    ├── StoreError
-    │   ├── StoreUnavailable      store-unavailable    no writer, or it does not answer in time
-    │   │   └── StoreLocked       store-locked         another process writes this folder
-    │   ├── StoreFull             store-full           no free space; reads go on
-    │   ├── StoreBusy             store-busy           refused again and again, or too much in flight
-    │   │   └── IntakeFull        intake-full          too many bodies in transit
-    │   ├── CommitTooLarge        commit-too-large     beyond a bound of the contract (ST6)
-    │   ├── CommitInvalid         commit-invalid       a commit or read that contradicts itself
-    │   ├── RecordDamaged         record-damaged       stored bytes that do not decode
-    │   └── BackupDamaged         backup-damaged       a backup that was cut short or altered, or is none
-    ├── StartRefused
-    │   ├── SchemaMismatch        schema-mismatch      written by another version
-    │   ├── StoreMoved            store-moved          the store was moved; this is what remained
-    │   ├── WrongSecret           wrong-secret         the store belongs to another node DID
-    │   └── BodiesElsewhere       bodies-elsewhere     large values are not in the place that the settings name
-    ├── TooManySpaces             too-many-spaces      a delegation names more spaces than a commit holds
-    ├── TooManyDelegations        too-many-delegations a signer has the most delegations that are kept for one
-    ├── AuditChainBroken          audit-chain-broken   an exported audit chain is not what it says
-    ├── PathTooLong               path-too-long        a value's path beyond its bound
-    └── MetadataTooLarge          metadata-too-large   stored metadata beyond its bound
-
 Each class has a stable `code`; the node maps codes to statuses. No message contains a stored value.
 """
 

@@ -1,11 +1,5 @@
 """What can go wrong where a backend keeps its key and its grants; sources of quotes have errors of their own.
 
-    KeepingError            backend-keeping
-    ├── FolderUnusable      backend-folder-unusable     no folder of this program's own, in use, or not writable
-    ├── FolderDamaged       backend-folder-damaged      a file that is needed is not what this program wrote
-    ├── FolderOfAnother     backend-folder-of-another   it was made with another key
-    └── KeyUnusable         backend-key-unusable        the key file is empty, damaged, open to others, or not makeable
-
 Each says what to do next. None contains a byte of a key or a token; paths are those of the backend's own
 machine, so a backend does not send these messages to clients.
 """

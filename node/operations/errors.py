@@ -1,43 +1,5 @@
 """What a use case refuses beyond what the packages below raise themselves; statuses are in the table of refusals.
 
-    Refusal
-    ├── BadOption               a header or a combination that the call cannot have
-    ├── BadNonce                the nonce of a request for the node's statement is none
-    ├── DuplicateInvocation     the token was used before (I20)
-    │   └── ReplayUnknown     whether it was used is no longer known (ST4)
-    ├── SpaceNotFound           a mentioned space is not hosted
-    ├── KeyNotFound             no live value (error page)
-    ├── NoSuchKey               delete of a key that was never written
-    ├── NoValue                 no live value, where the answer is a text
-    ├── TicketRefused           a signed URL that is unknown, void or would be
-    ├── ScopeRefused            a token is good, but not for what its bearer requests
-    ├── NotPublic               a space that is not public
-    ├── ValueChanged            the value is not the one that a signed URL was made for
-    ├── PreconditionFailed      the value is not the one the caller named
-    ├── QuotaExceeded           the space is full
-    │   └── ValueExceedsQuota   the space would be full with this value
-    ├── ResponseTooLarge        the value exceeds the bound the caller set
-    ├── BatchTooLarge           the values of a batch read exceed what one answer holds
-    ├── BodyTooLarge            the value exceeds what the node takes
-    ├── StatusTokenRefused      a status request for a delegation whose token is not good
-    ├── StatusNotBound          the token asks about another delegation
-    ├── StatusCidInvalid        the delegation asked about is named by a text that is no cid
-    ├── QueryRefused            the caller may not list an account's delegations
-    ├── BadQuery                a filter of such a listing that is none
-    ├── BadDelegationCid        a chain is requested by a text that is no cid
-    ├── BadSpaceName            a space is to be made under a name that is none
-    ├── SpaceExists             a space that is to be made exists
-    ├── SpaceNotMade            a space that this node does not host
-    ├── NotEnabled              a service this node does not offer
-    └── HintedRefusal           of our own surface alone: the caller reads a hint
-        ├── MalformedRequest    a member is missing, of another type or too long
-        ├── SessionNotBound     the token does not say what it is for
-        ├── ChallengeUsed       the nonce was used before
-        ├── NetworkUnknown      no such network on this node
-        ├── DocumentUnknown     no receipt of this node refers to such a document
-        ├── PolicyNotInPerson   a policy is written by the owner in person
-        └── CollateralMissing   the operator has no collateral for this platform
-
 The message is the exact body on the wire where the table shows it.
 """
 

@@ -1,38 +1,5 @@
 """What can be wrong with a quote, its collateral, or the challenge it answers.
 
-    AttestationError                      attestation
-    ├── EvidenceRefused                   evidence-refused       the prover's data is bad
-    │   ├── MalformedQuote                malformed
-    │   ├── UnsupportedQuote              unsupported
-    │   ├── TrustDomainRefused            td-attributes
-    │   ├── CertificateChainRefused       certificate-chain
-    │   ├── QuoteSignatureInvalid         quote-signature
-    │   ├── QuotingEnclaveRefused         qe-binding
-    │   ├── Revoked                       revoked
-    │   ├── TcbTooOld                     tcb-too-old
-    │   ├── EvidenceInvalid               evidence-invalid
-    │   │   └── VerdictUnknown            verdict-unknown
-    │   ├── MalformedEventLog             event-log-malformed
-    │   ├── EventLogRefused               event-log
-    │   ├── KeyProviderRefused            key-provider
-    │   ├── ReportDataMismatch            report-data
-    │   ├── ChallengeInvalid              challenge-invalid
-    │   └── ChallengeExpired              challenge-expired
-    ├── CollateralUnusable                collateral             the operator's data is bad: refresh it
-    │   ├── MalformedCollateral           collateral-malformed
-    │   ├── CollateralOutsideWindow       collateral-window
-    │   ├── CollateralSignatureInvalid    collateral-signature
-    │   ├── CollateralMismatch            collateral-mismatch
-    │   ├── CollateralRootRefused         collateral-root
-    │   ├── CollateralRollback            collateral-rollback
-    │   └── CollateralServiceFailed       collateral-service     the service that documents are fetched from
-    │       ├── PlatformUnknown           platform-unknown
-    │       ├── EvaluationWithdrawn       evaluation-withdrawn
-    │       ├── ServiceUnavailable        service-unavailable
-    │       └── ServiceAnswerRefused      service-answer
-    ├── MalformedCertificate              certificate-malformed
-    └── TrustRootRefused                  untrusted-root
-
 `code` is coarse and stable: it may be shown to the sender of the quote. `detail` is for the audit record alone; `str()`
 of an error is its code, so that no detail reaches a caller by accident. Errors with `alarms` concern this installation
 rather than the caller: an operator has to be notified of each.

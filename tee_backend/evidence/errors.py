@@ -1,11 +1,5 @@
 """What can go wrong between a backend and the platform that it runs on.
 
-    EvidenceSourceError        evidence_source
-    ├── SourceUnavailable      source_unavailable      nothing there that makes quotes, or it does not answer in time
-    ├── SourceRefused          source_refused          it refuses the request
-    ├── SourceMalformed        source_malformed        its answer is none, or a quote over something else
-    └── PlatformFolderError    platform_folder         (simulated) a folder holds no simulated platform
-
 Each message ends with what to do next. `detail` may hold words of the platform's; it is for the log of the backend
 itself. The codes are not in kebab-case: a
 body of the wire ends with them (`GET /attestation`, AT44).

@@ -4,17 +4,6 @@ Clients rely on the status alone. The body is HTML, or JSON where `Accept` prefe
 
 Example:
     raise NotFound
-
-    Refusal
-    ├── NotReadable         the body's framing or JSON is broken
-    ├── Unauthenticated     there is no token
-    ├── NotFound            no such route
-    ├── WrongMethod         no such method on a path of our own surface
-    ├── TooSlow             a body that does not arrive
-    ├── TooLarge            a body that is longer than its route takes
-    ├── WrongShape          JSON of another shape
-    ├── OperatorLocked      the operator's routes, without the operator's secret
-    └── OperatorAbsent      the operator's routes of a node that has no such secret
 """
 
 from functools import cache
