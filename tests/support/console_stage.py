@@ -75,9 +75,15 @@ class ConsolePage:
     def open(self, place: str = "") -> None:
         """Load the console anew at one of its places, for example `node`."""
 
+        address = f"{self.origin}/console/#/{place}"
+
         async def load() -> None:
-            await self.tab.goto("about:blank")
-            await self.tab.goto(f"{self.origin}/console/#/{place}")
+            if not self.tab.url.startswith(f"{self.origin}/console/"):
+                await self.tab.goto(address)
+                return
+            # Loaded again in place: by way of an empty page the browser would start two more processes.
+            await self.tab.evaluate("(address) => history.replaceState(null, '', address)", address)
+            await self.tab.reload()
 
         self.run(load())
 
