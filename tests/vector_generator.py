@@ -4,9 +4,12 @@ Everything is made from fixed keys, times and random bytes, so a second run writ
 longer generated are removed; README.md is written by hand.
 """
 
+import sys
 from pathlib import Path
 
-from generate_vectors.files import all_files
+sys.path.append(str(Path(__file__).parent / "support"))
+
+from generate_vectors.files import all_files  # found on the path that is set above
 
 VECTORS = Path(__file__).resolve().parent.parent / "spec" / "vectors"
 

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,7 +37,6 @@ from tee_backend.attestation.errors import MalformedCertificate
 from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 
 from ._pki import (
-    MACHINE_ROLES,
     PCE_ID,
     PCE_SVN,
     ROLES,
@@ -56,14 +56,17 @@ DEFAULT_FMSPC = b"sealsp"
 """Platform family of simulated platforms; no real family has it."""
 
 SEPT_VE_DISABLE = 1 << 28
-DEBUG = 1 << 0
 CURRENT_TCB_SVN = bytes([5, 1, 4]) + bytes(13)
-OLD_MODULE_TCB_SVN = bytes([2, 1, 4]) + bytes(13)
-"""A module whose level is OutOfDate in the simulated TCB info."""
+EVALUATION_NUMBER = 20
+ISSUED_BEFORE_S = 3600
+VALID_FOR_S = 30 * 24 * 3600
+"""Collateral is issued an hour before it is asked for, and valid for 30 days from then."""
 
 _LEVEL_DATE = "2025-08-13T00:00:00Z"
 _OLD_MODULE_DATE = "2023-08-09T00:00:00Z"
 _QE_SIGNER = hashlib.sha256(b"simulated quoting enclave signer").digest()
+_HEADER = bytes.fromhex("040002008100000000000000") + INTEL_QE_VENDOR + bytes(20)  # of version 4
+_XFAM = 0x602E7
 _QE_ATTRIBUTES = bytes.fromhex("1500000000000000e700000000000000")
 _QE_AUTH = bytes(range(32))
 _IMAGE = "sealspace example image"
@@ -86,56 +89,6 @@ def measurements_of(code: str) -> Measurements:
     return Measurements(mrtd=mrtd, rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2, rtmr3=rtmr3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DomainOptions:
-    """How a trust domain deviates from an ordinary one.
-
-    Attributes:
-        kind: shape of the report: TD 1.0 in a quote of version 4, or TD 1.5 and its extension in version 5.
-        td_attributes: u64; add DEBUG for a debug domain.
-        xfam: u64.
-        mr_config_id: 48 bytes.
-        tee_tcb_svn: 16 bytes, module at launch.
-        tee_tcb_svn2: 16 bytes, module now (TD 1.5).
-        mr_service_td: 48 bytes (TD 1.5).
-    """
-
-    kind: BodyKind = BodyKind.TD10
-    td_attributes: int = SEPT_VE_DISABLE
-    xfam: int = 0x602E7
-    mr_config_id: bytes = bytes(48)
-    tee_tcb_svn: bytes = CURRENT_TCB_SVN
-    tee_tcb_svn2: bytes = CURRENT_TCB_SVN
-    mr_service_td: bytes = bytes(48)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollateralOptions:
-    """How the published collateral deviates from that of a platform in order.
-
-    Attributes:
-        tcb_status: status of the platform's level, in Intel's spelling.
-        qe_status: status of the quoting enclave's level.
-        advisories: advisory ids at the platform's level.
-        evaluation_number: of TCB info and QE identity.
-        issued_before_s: how long before `now` every part was issued; negative: in the future.
-        valid_for_s: how long every part is valid from its issue.
-        pce_id: PCEID that the TCB info is for, 2 bytes.
-        revoked: roles whose certificates are revoked: "pck", "platform-ca", "tcb-signing".
-        indented: the signed texts are written with line breaks.
-    """
-
-    tcb_status: str = "UpToDate"
-    qe_status: str = "UpToDate"
-    advisories: Sequence[str] = ()
-    evaluation_number: int = 20
-    issued_before_s: int = 3600
-    valid_for_s: int = 30 * 24 * 3600
-    pce_id: bytes = PCE_ID
-    revoked: Sequence[str] = ()
-    indented: bool = False
-
-
 class SimulatedPlatform:
     """One machine with its certificate authorities."""
 
@@ -145,7 +98,7 @@ class SimulatedPlatform:
         self._chain = (pki.pck_leaf(), pki.platform_ca(), self._root)
 
     @classmethod
-    def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> "SimulatedPlatform":
+    def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
         """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes.
 
         Args:
@@ -158,23 +111,8 @@ class SimulatedPlatform:
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in ROLES}, fmspc=fmspc, home_fmspc=fmspc))
 
-    def another_machine(self, seed: bytes, *, fmspc: bytes | None = None) -> "SimulatedPlatform":
-        """Return another machine under the same root and the same authorities, with keys and a PPID of its own.
-
-        Args:
-            seed: at least MIN_SEED_BYTES.
-            fmspc: platform family, 6 bytes; None: this machine's. Machines of one family share their collateral.
-        Raises:
-            ValueError: sizes out of range (a mistake of the calling code).
-        """
-        fmspc = self.fmspc if fmspc is None else fmspc
-        if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
-            raise ValueError("a machine needs a seed of at least 16 bytes and an FMSPC of 6")
-        own = {role: derive_key(seed, f"another machine's {role}") for role in MACHINE_ROLES}
-        return SimulatedPlatform(Pki(keys=self._pki.keys | own, fmspc=fmspc, home_fmspc=self._pki.home_fmspc))
-
     @classmethod
-    def load(cls, folder: Path) -> "SimulatedPlatform":
+    def load(cls, folder: Path) -> Self:
         """Load what `save` wrote.
 
         Raises:
@@ -234,23 +172,21 @@ class SimulatedPlatform:
         """Platform family, 6 bytes."""
         return self._pki.fmspc
 
-    def mint_quote(
-        self, measurements: Measurements, report_data: bytes, *, options: DomainOptions | None = None
-    ) -> bytes:
+    def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
         """Make a quote of a trust domain on this platform.
 
         Args:
             measurements: of the domain's code; without RTMR3 that register is zero.
             report_data: 64 bytes.
-            options: deviations from an ordinary domain.
         Returns:
-            A quote of version 4 or 5.
+            A quote of version 4.
         Raises:
             ValueError: a field of another size (a mistake of the calling code).
         """
-        options = options or DomainOptions()
-        body = _body(measurements, report_data, options)
-        signed = _header(options.kind) + body
+        return self.signed_quote(_HEADER + _body(measurements, report_data))
+
+    def signed_quote(self, signed: bytes) -> bytes:
+        """Make a quote of a header and a report, whatever they contain."""
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
         qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
@@ -265,22 +201,41 @@ class SimulatedPlatform:
         auth = sign_raw(attestation_key, signed) + point + _sized(6, outer)
         return signed + len(auth).to_bytes(4, "little") + auth
 
-    def collateral_json(self, now: float, *, options: CollateralOptions | None = None) -> bytes:
+    def collateral_json(self, now: float) -> bytes:
         """Publish collateral for this platform.
 
         Args:
             now: epoch seconds; whole seconds are used.
-            options: deviations from a platform in order.
         Returns:
             A QuoteCollateralV3 JSON document.
         """
-        options = options or CollateralOptions()
-        issued_at = int(now) - options.issued_before_s
-        this_update = datetime.fromtimestamp(issued_at, UTC)
-        next_update = datetime.fromtimestamp(issued_at + options.valid_for_s, UTC)
-        window = {"issueDate": _time_text(this_update), "nextUpdate": _time_text(next_update)}
-        tcb_info = _signed_text(self._tcb_info(window, options), indented=options.indented)
-        qe_identity = _signed_text(_qe_identity(window, options), indented=options.indented)
+        issued_at = int(now) - ISSUED_BEFORE_S
+        tcb_info, qe_identity = self.tcb_info(), qe_identity_document()
+        return self.signed_collateral(tcb_info, qe_identity, issued_at=issued_at, ends_at=issued_at + VALID_FOR_S)
+
+    def signed_collateral(
+        self,
+        tcb_info: Mapping[str, object],
+        qe_identity: Mapping[str, object],
+        *,
+        issued_at: int,
+        ends_at: int,
+        revoked: Sequence[str] = (),
+        indent: int | None = None,
+    ) -> bytes:
+        """Publish collateral of these documents, whatever they contain.
+
+        Args:
+            tcb_info, qe_identity: without their windows.
+            issued_at, ends_at: of every part; epoch seconds.
+            revoked: roles whose certificates are revoked: "pck", "platform-ca", "tcb-signing".
+            indent: of the signed texts; None: they are one line.
+        """
+        this_update, next_update = datetime.fromtimestamp(issued_at, UTC), datetime.fromtimestamp(ends_at, UTC)
+        window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
+        separators = (",", ":") if indent is None else None
+        dated = [{"id": one["id"], "version": one["version"], **window, **one} for one in (tcb_info, qe_identity)]
+        tcb_text, qe_text = [json.dumps(one, indent=indent, separators=separators) for one in dated]
         signer = self._pki.keys["tcb-signing"]
         signer_chain = pem_of(self._pki.tcb_signer(), self._root)
         crls = {
@@ -288,7 +243,7 @@ class SimulatedPlatform:
                 issuer,
                 this_update=this_update,
                 next_update=next_update,
-                revoked=[role for role in options.revoked if (role == "pck") is (issuer == "platform-ca")],
+                revoked=[role for role in revoked if (role == "pck") is (issuer == "platform-ca")],
             )
             for issuer in ("root", "platform-ca")
         }
@@ -297,68 +252,35 @@ class SimulatedPlatform:
             "root_ca_crl": crls["root"].hex(),
             "pck_crl": crls["platform-ca"].hex(),
             "tcb_info_issuer_chain": signer_chain,
-            "tcb_info": tcb_info,
-            "tcb_info_signature": sign_raw(signer, tcb_info.encode()).hex(),
+            "tcb_info": tcb_text,
+            "tcb_info_signature": sign_raw(signer, tcb_text.encode()).hex(),
             "qe_identity_issuer_chain": signer_chain,
-            "qe_identity": qe_identity,
-            "qe_identity_signature": sign_raw(signer, qe_identity.encode()).hex(),
+            "qe_identity": qe_text,
+            "qe_identity_signature": sign_raw(signer, qe_text.encode()).hex(),
         }
         return json.dumps(document).encode()
 
-    def evaluation_numbers_json(
-        self, now: float, recovery_events: Mapping[int, float], *, valid_for_s: int = 30 * 24 * 3600
-    ) -> tuple[bytes, str]:
-        """Publish the list of evaluation numbers.
-
-        Args:
-            now: epoch seconds; when the list is issued.
-            recovery_events: for each number the time of its recovery event, epoch seconds.
-            valid_for_s: how long the list is valid.
-        Returns:
-            The body of the service's answer, and the issuer chain, PEM.
-        """
-        listed = {
-            "id": "TDX",
-            "version": 1,
-            "issueDate": _time_text(datetime.fromtimestamp(int(now), UTC)),
-            "nextUpdate": _time_text(datetime.fromtimestamp(int(now) + valid_for_s, UTC)),
-            "tcbEvalNumbers": [
-                {
-                    "tcbEvaluationDataNumber": number,
-                    "tcbRecoveryEventDate": _time_text(datetime.fromtimestamp(event, UTC)),
-                    "tcbDate": _time_text(datetime.fromtimestamp(event + 86_400, UTC)),
-                }
-                for number, event in recovery_events.items()
-            ],
-        }
-        text = _signed_text(listed, indented=False)
-        signature = sign_raw(self._pki.keys["tcb-signing"], text.encode()).hex()
-        body = f'{{"tcbEvaluationDataNumbers":{text},"signature":"{signature}"}}'
-        return body.encode(), pem_of(self._pki.tcb_signer(), self._root)
-
-    def _tcb_info(self, window: dict[str, str], options: CollateralOptions) -> dict[str, object]:
+    def tcb_info(self) -> dict[str, object]:
+        """Return the TCB info of the platform's family without its window."""
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
         # Components 0 and 1 of a level are judged by the module's identity instead.
         tdx_components = (5, 0, 4, *(0 for _ in range(13)))
-        level: dict[str, object] = {
+        level = {
             "tcb": {
                 "sgxtcbcomponents": [{"svn": svn} for svn in SGX_COMPONENTS],
                 "pcesvn": PCE_SVN,
                 "tdxtcbcomponents": [{"svn": svn} for svn in tdx_components],
             },
             "tcbDate": _LEVEL_DATE,
-            "tcbStatus": options.tcb_status,
+            "tcbStatus": "UpToDate",
         }
-        if options.advisories:
-            level["advisoryIDs"] = list(options.advisories)
         return {
             "id": "TDX",
             "version": 3,
-            **window,
             "fmspc": self.fmspc.hex().upper(),
-            "pceId": options.pce_id.hex().upper(),
+            "pceId": PCE_ID.hex().upper(),
             "tcbType": 0,
-            "tcbEvaluationDataNumber": options.evaluation_number,
+            "tcbEvaluationDataNumber": EVALUATION_NUMBER,
             "tdxModule": module,
             "tdxModuleIdentities": [
                 {
@@ -417,38 +339,24 @@ class SimulatedSource:
         return self.measurements if self.minted is None else self.minted.run_on(self.measurements)
 
 
-def _header(kind: BodyKind) -> bytes:
-    version = 4 if kind is BodyKind.TD10 else 5
-    header = version.to_bytes(2, "little") + bytes.fromhex("02008100000000000000") + INTEL_QE_VENDOR + bytes(20)
-    if version == 4:
-        return header
-    body_type = 3 if kind is BodyKind.TD15 else 4
-    return header + body_type.to_bytes(2, "little") + kind.value.to_bytes(4, "little")
-
-
-def _body(measurements: Measurements, report_data: bytes, options: DomainOptions) -> bytes:
+def _body(measurements: Measurements, report_data: bytes) -> bytes:
     fields = [
-        options.tee_tcb_svn,
+        CURRENT_TCB_SVN,
         hashlib.sha384(b"simulated TDX module").digest(),
         bytes(48),
         bytes(8),
-        options.td_attributes.to_bytes(8, "little"),
-        options.xfam.to_bytes(8, "little"),
+        SEPT_VE_DISABLE.to_bytes(8, "little"),
+        _XFAM.to_bytes(8, "little"),
         measurements.mrtd,
-        options.mr_config_id,
-        bytes(96),
+        bytes(144),
         measurements.rtmr0,
         measurements.rtmr1,
         measurements.rtmr2,
         measurements.rtmr3 or bytes(48),
         report_data,
     ]
-    if options.kind is not BodyKind.TD10:
-        fields += [options.tee_tcb_svn2, options.mr_service_td]
-    if options.kind is BodyKind.TD15_EXTENDED:
-        fields.append(bytes(BodyKind.TD15_EXTENDED.value - BodyKind.TD15.value))
     body = b"".join(fields)
-    if len(report_data) != 64 or len(body) != options.kind.value:
+    if len(report_data) != 64 or len(body) != BodyKind.TD10.value:
         raise ValueError("a field of the report has another size than its place")
     return body
 
@@ -465,19 +373,19 @@ def _qe_report(bound: bytes) -> bytes:
     return bytes(report)
 
 
-def _qe_identity(window: dict[str, str], options: CollateralOptions) -> dict[str, object]:
+def qe_identity_document() -> dict[str, object]:
+    """Return the identity of the quoting enclave without its window."""
     return {
         "id": "TD_QE",
         "version": 2,
-        **window,
-        "tcbEvaluationDataNumber": options.evaluation_number,
+        "tcbEvaluationDataNumber": EVALUATION_NUMBER,
         "miscselect": "00000000",
         "miscselectMask": "FFFFFFFF",
         "attributes": "11000000000000000000000000000000",
         "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
         "mrsigner": _QE_SIGNER.hex().upper(),
         "isvprodid": 2,
-        "tcbLevels": [{"tcb": {"isvsvn": 4}, "tcbDate": _LEVEL_DATE, "tcbStatus": options.qe_status}],
+        "tcbLevels": [{"tcb": {"isvsvn": 4}, "tcbDate": _LEVEL_DATE, "tcbStatus": "UpToDate"}],
     }
 
 
@@ -486,11 +394,8 @@ def _sized(kind: int, content: bytes) -> bytes:
     return kind.to_bytes(2, "little") + len(content).to_bytes(4, "little") + content
 
 
-def _signed_text(signed: dict[str, object], *, indented: bool) -> str:
-    return json.dumps(signed, indent=1) if indented else json.dumps(signed, separators=(",", ":"))
-
-
-def _time_text(time: datetime) -> str:
+def time_text(time: datetime) -> str:
+    """Return a time as Intel's documents have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -20,40 +20,11 @@ from tee_backend.attestation.event_log import (
     RUNTIME_REGISTER,
     Event,
     EventLog,
-    EventVersion,
     event_digest,
-    event_preimage,
     replay,
 )
 
 SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogOptions:
-    """How a log deviates from an ordinary one.
-
-    Attributes:
-        instance_id: 20 bytes, or empty.
-        key_provider: the stated provider of the keys.
-        os_image_hash: 32 bytes; None leaves the entry out.
-        gpu_policy_hash: 32 bytes; None leaves the entry out.
-        init_script_hashes: 32 bytes each.
-        storage: text of the storage-fs entry; None leaves it out.
-        version: which digests the entries have; with version 2 each carries its preimage.
-        gives_digests: False leaves the digests empty, as newer agents do.
-        by_application: names and payloads that follow system-ready.
-    """
-
-    instance_id: bytes = bytes(range(20))
-    key_provider: KeyProvider = SIMULATED_KEY_PROVIDER
-    os_image_hash: bytes | None = None
-    gpu_policy_hash: bytes | None = None
-    init_script_hashes: Sequence[bytes] = ()
-    storage: str | None = "zfs"
-    version: EventVersion = 1
-    gives_digests: bool = True
-    by_application: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,57 +49,39 @@ class MintedLog:
         return replace(image, rtmr3=self.rtmr3)
 
 
-def mint_event_log(compose_hash: bytes, app_id: bytes | None = None, *, options: LogOptions | None = None) -> MintedLog:
-    """Write the log of an application that started in order.
+def mint_event_log(compose_hash: bytes) -> MintedLog:
+    """Write the log of an application that started in order, on a platform without a configured id.
 
     Args:
         compose_hash: 32 bytes.
-        app_id: 20 bytes; None: the first 20 of the compose hash, as on platforms without a configured id.
-        options: deviations from an ordinary log.
     """
-    options = options or LogOptions()
-    app_id = compose_hash[:APP_ID_BYTES] if app_id is None else app_id
-    return mint_log_of([*_system_entries(compose_hash, app_id, options), *options.by_application], options=options)
-
-
-def mint_log_of(entries: Sequence[tuple[str, bytes]], *, options: LogOptions | None = None) -> MintedLog:
-    """Write a log of these names and payloads, whatever their contents.
-
-    Args:
-        entries: names and payloads.
-        options: of which the form of the entries is taken.
-    """
-    options = options or LogOptions()
-    events = tuple(_event(name, payload, options) for name, payload in entries)
-    return MintedLog(EventLog(events), replay(events))
-
-
-def _system_entries(compose_hash: bytes, app_id: bytes, options: LogOptions) -> list[tuple[str, bytes]]:
-    provider = {"name": options.key_provider.name, "id": options.key_provider.id.hex()}
-    optional: list[tuple[str, bytes | None]] = [
-        ("system-preparing", b""),
-        ("app-id", app_id),
-        ("compose-hash", compose_hash),
-        *(("init-script-hash", digest) for digest in options.init_script_hashes),
-        ("gpu-policy-hash", options.gpu_policy_hash),
-        ("instance-id", options.instance_id),
-        ("boot-mr-done", b""),
-        ("os-image-hash", options.os_image_hash),
-        ("key-provider", json.dumps(provider, separators=(",", ":")).encode()),
-        ("storage-fs", None if options.storage is None else options.storage.encode()),
-        ("system-ready", b""),
-    ]
-    return [(name, payload) for name, payload in optional if payload is not None]
-
-
-def _event(name: str, payload: bytes, options: LogOptions) -> Event:
-    preimage = event_preimage(name, payload, version=options.version)
-    return Event(
-        register=RUNTIME_REGISTER,
-        event_type=RUNTIME_EVENT_TYPE,
-        name=name,
-        payload=payload,
-        supplied_digest=event_digest(name, payload, version=options.version) if options.gives_digests else b"",
-        supplied_preimage=preimage.hex() if options.version == 2 else None,
-        version=options.version,
+    provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
+    return mint_log_of(
+        [
+            ("system-preparing", b""),
+            ("app-id", compose_hash[:APP_ID_BYTES]),
+            ("compose-hash", compose_hash),
+            ("instance-id", bytes(range(20))),
+            ("boot-mr-done", b""),
+            ("key-provider", json.dumps(provider, separators=(",", ":")).encode()),
+            ("storage-fs", b"zfs"),
+            ("system-ready", b""),
+        ]
     )
+
+
+def mint_log_of(entries: Sequence[tuple[str, bytes]]) -> MintedLog:
+    """Write a log of these names and payloads, whatever their contents."""
+    events = tuple(
+        Event(
+            register=RUNTIME_REGISTER,
+            event_type=RUNTIME_EVENT_TYPE,
+            name=name,
+            payload=payload,
+            supplied_digest=event_digest(name, payload, version=1),
+            supplied_preimage=None,
+            version=1,
+        )
+        for name, payload in entries
+    )
+    return MintedLog(EventLog(events), replay(events))

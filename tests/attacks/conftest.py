@@ -10,11 +10,10 @@ import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import Stage, stage_on
 from believing import MANY_CHALLENGES, believing
+from deviating_platform import SimulatedPlatform
 from engines import database_of, is_on_postgresql
 from running_node import RunningNode, running_node
 from tests_support import FixedClock
-
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import libipld
+from deviating_platform import SimulatedPlatform
 from running_node import Grants, Reply, RunningNode, id_of, key_token, network_path, new_key, send, wallet_token
 
 from capabilities.ambient import SystemEntropy
@@ -33,7 +34,7 @@ from sealspace.encryption import ReceiverKey, new_receiver_key
 from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.report_data import report_data
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 DECRYPT = "tinycloud.encryption/decrypt"
 SET_POLICY = "sealspace.encryption/policy"

@@ -27,6 +27,7 @@ from attacks.test_hosting import (
 from attacks.test_races import meanwhile, puts_row
 from attacks.test_withdrawals import data_of
 from audit_records import audit_records
+from deviating_platform import SimulatedPlatform
 from engines import database_of, is_on_postgresql
 from running_node import RunningNode, new_key, running_node, send, wallet_token
 from tests_support import CountingEntropy
@@ -40,7 +41,6 @@ from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_put, read_admissions
 from spaces.keyspace import NETWORKS_PREFIX, SPACES_PREFIX
 from spaces.store.contract import Commit, Refused
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 PERMIT = Hosting(mode="permit")
 ENTROPY = CountingEntropy()

@@ -16,9 +16,10 @@ from attacks.parties import (
     refused,
     stage_on,
 )
+from deviating_platform import DEBUG, DomainOptions, SimulatedPlatform
 from running_node import Reply, running_node, send
 
-from tee_backend.evidence.simulated import DEBUG, SEPT_VE_DISABLE, DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 
 pytestmark = pytest.mark.slow
 

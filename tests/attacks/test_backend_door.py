@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from backend_site import Domain, serving
+from deviating_platform import SimulatedPlatform
 from patience import AT_ONCE_S
 
 from node.cli.owner.trust_domain import runner_of
@@ -16,7 +17,7 @@ from sealspace.portable import PortableDelegation
 from sealspace.published import GRANTS_PATH
 from sealspace.session import key_session
 from tee_backend import publishing
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.publishing import BackendSurface
 
 

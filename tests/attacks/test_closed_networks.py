@@ -8,6 +8,7 @@ from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, Delegate
 from attacks.test_hosting import CLOSED, default_network, hosting_stage, sign_in_token
 from attacks.test_network_claims import administer
+from deviating_platform import SimulatedPlatform
 from running_node import Reply, network_path, send, wallet_token
 
 from capabilities.abilities import NETWORK_CREATE
@@ -18,7 +19,6 @@ from node.config.tree import Hosting
 from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_key, admission_put, removal_put
 from spaces.store.contract import Commit, Committed
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 async def create(stage: HeldStage, who: Delegate, network: str) -> Reply:

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
+from deviating_platform import SimulatedPlatform
 
 from node.collateral.intake import import_collateral
 from node.errors import CollateralRefused
 from spaces.documents.collateral import collateral_row_key
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 FAMILY = b"family"
 

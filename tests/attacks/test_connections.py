@@ -7,10 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from attacks.parties import PUT, Stage, stage_on
+from deviating_platform import SimulatedPlatform
 from hoarders import Hoarder, long_heads, resident_bytes
 from running_node import new_key, running_node, send
-
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 pytestmark = pytest.mark.slow
 

@@ -32,6 +32,7 @@ from attacks.parties import (
 from attacks.test_receipts import fetch
 from attacks.test_withdrawals import withdraw
 from believing import trust_arguments
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, RunningNode, running_node, until
 
@@ -41,7 +42,7 @@ from encryption_network.receipt import encode_receipt
 from node.cli import EXIT_STATUS
 from sealspace.encryption import new_receiver_key
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.receipt_check import verify_release
 
 pytestmark = pytest.mark.slow

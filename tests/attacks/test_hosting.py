@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import GET, PUT, Delegate, stage_on
+from deviating_platform import SimulatedPlatform
 from engines import store_at
 from running_node import Reply, key_token, new_key, send, wallet_token
 from tests_support import FixedClock
@@ -19,7 +20,6 @@ from node.config.tree import Config, Hosting, Http, Limits
 from sealspace.wallets import new_wallet
 from spaces.keyspace import TOTAL_SPACES_COUNTER
 from spaces.store.contract import counter_of
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 HOST, CREATE = "tinycloud.space/host", "tinycloud.space/create"
 CREATE_NETWORK = "tinycloud.encryption/network.create"

@@ -11,6 +11,8 @@ from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for
 from attacks.test_races import is_release, meanwhile, ready
 from audit_records import audit_records
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from running_node import Reply, network_path, send
 from tests_support import altered
 
@@ -28,8 +30,6 @@ from spaces.store.contract import Commit, Put
 from tee_backend.attestation.application import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 from tee_backend.receipt_check import VerifiedRelease, judge_with, verify_release
 
 

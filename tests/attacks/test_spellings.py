@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from deviating_platform import SimulatedPlatform
 from running_node import fresh_nonce, new_key
 from wire_replay import token_id
 
@@ -24,7 +25,6 @@ from node.housekeeping.retention import sweep_aliases
 from node.housekeeping.sweep_delegations import sweep_delegations
 from spaces.keyspace import ALIASES_PREFIX, client_bytes_counter, x16
 from spaces.store.contract import Range, counter_of
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 pytestmark = pytest.mark.slow
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from backend_site import Domain, Program, serving
 from believing import MANY_CHALLENGES, believing
+from deviating_platform import SimulatedPlatform
 from multidict import CIMultiDict
 from tests_support import REPOSITORY, Input, altered
 from yarl import URL
@@ -33,7 +34,7 @@ from sealspace.published import encode_published, statement_json
 from sealspace.session import key_session
 from tee_backend.attestation.report_data import published_report_data
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.publishing import BackendSurface
 

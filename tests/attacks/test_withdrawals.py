@@ -395,7 +395,7 @@ def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
     """Collateral of today, under which the platform has some advisories."""
     import time
 
-    from tee_backend.evidence.simulated import CollateralOptions
+    from deviating_platform import CollateralOptions
 
     return stage.platform.collateral_json(time.time(), options=CollateralOptions(advisories=advisories))
 

@@ -8,6 +8,7 @@ from backend_site import NOTES, Domain
 from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, ConsolePage, console_page
+from deviating_platform import SimulatedPlatform
 from playwright.async_api import Route, expect
 
 from encryption_network.policy import Policy
@@ -17,7 +18,6 @@ from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
 from sealspace.session import key_session
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 HOSTILE = "tinycloud:<img src=x onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"

@@ -14,6 +14,7 @@ from backend_site import Domain, serving
 from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
+from deviating_platform import SimulatedPlatform
 from playwright.async_api import expect
 
 from node.processes.embedded import EmbeddedNode, embedded_node
@@ -28,7 +29,6 @@ from sealspace.session import key_session
 from sealspace.transport import Request
 from sealspace.wallets import new_wallet
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.inspection import CollateralFolder, Inspector
 from tee_backend.publishing import BackendSurface

@@ -11,6 +11,7 @@ import pytest
 from backend_process import serving
 from browser import Browser, BrowserWallet
 from console_stage import console_page
+from deviating_platform import SimulatedPlatform
 from playwright.async_api import expect
 from running_node import RunningNode, running_node
 
@@ -21,7 +22,6 @@ from sealspace.portable import decode_bundle
 from sealspace.published import EVIDENCE_PATH
 from sealspace.transport import Request
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.inspection import CollateralFolder, Inspector
 
 CANARY = "canary-of-the-whole-story-4711"

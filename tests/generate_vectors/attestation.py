@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from deviating_platform import CollateralOptions, DomainOptions, SimulatedPlatform
+
 from encryption_network.policy import Measurements
-from tee_backend.evidence.simulated import CollateralOptions, DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 from .cases import Case, Documents
 from .minting import NOW, Key

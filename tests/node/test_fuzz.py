@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from described import described_fault
+from deviating_platform import SimulatedPlatform
 from fuzz_strategies import NUMBERS, changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
 from node.term_files import read_node_policy, read_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0
 OWNER = Ed25519Signer(b"\x21" * 32)

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Owner, Stage, opens, policy_for, refused, stage_on
 from believing import trust_files
+from deviating_platform import SimulatedPlatform
 from engines import needs_folder
 from patience import AT_ONCE_S
 from running_node import Grants, Reply, key_token, new_key, running_node, send
@@ -32,7 +33,6 @@ from tests_support import REPOSITORY
 from node.cli import main
 from node.http.routes.table import ROUTES as ALL_ROUTES
 from node.logs import configure_logs
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 CANARY = "canaryZ0tEc2VjcmV0"
 METADATA = "tinycloud.kv/metadata"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage, policy_for, stage_on
 from believing import believing
+from deviating_platform import SimulatedPlatform
 from engines import no_housekeeping
 from postgres_relay import Relay, relayed
 from postgres_server import needs_postgres, postgres_server
@@ -19,7 +20,6 @@ from wire_replay import token_id
 from node.config.tree import Limits, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.grants.delegations import DelegationCache
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 pytestmark = needs_postgres()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from believing import believing
+from deviating_platform import SimulatedPlatform
 from owner_desk import OwnerDesk, owner_desk
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
@@ -26,7 +27,6 @@ from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.inspection import CollateralFolder, Inspector
 
 EXAMPLES = REPOSITORY / "examples"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from believing import believing
+from deviating_platform import SimulatedPlatform
 from either_client import KINDS, NewClient, new_client
 from engines import is_on_postgresql
 from patience import PATIENCE_S
@@ -19,7 +20,6 @@ from sealspace.client import Client, SignIn
 from sealspace.session import Session
 from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 

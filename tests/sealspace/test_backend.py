@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
@@ -32,7 +33,7 @@ from sealspace.transport import TransportSettings
 from sealspace.wallets import Wallet
 from tee_backend.attestation.report_data import report_data
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 APPROVED = measurements_of("approved")
 OTHER = measurements_of("other")

@@ -14,6 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from backend_site import Documents, Domain, Handler, Program, serving
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import DEBUG, CollateralOptions, DomainOptions
 from patience import PATIENCE_S
 
 from capabilities.strict_base64 import encode_url
@@ -42,8 +44,7 @@ from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.evidence.errors import SourceUnavailable
-from tee_backend.evidence.simulated import DEBUG, SEPT_VE_DISABLE, CollateralOptions, DomainOptions, measurements_of
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 from tee_backend.inspection import CollateralFolder, Inspector
 from tee_backend.publishing import BackendSurface
 

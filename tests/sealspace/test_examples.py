@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from backend_site import Documents, Domain, Program, serving
+from deviating_platform import CollateralOptions
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
@@ -29,7 +30,7 @@ from sealspace.transport import Transport, TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import CollateralOptions, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.inspection import Inspector
 from tee_backend.publishing import BackendSurface
 

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import DEBUG, DomainOptions, SimulatedPlatform
 from either_client import NewClient
 from fuzz_strategies import changed_objects, json_values
 from hypothesis import given
@@ -40,8 +42,8 @@ from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.errors import CollateralUnusable, PlatformUnknown
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
-from tee_backend.evidence.simulated import DEBUG, DomainOptions, SimulatedPlatform, measurements_of
-from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, LogOptions, mint_event_log
+from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER
 from tee_backend.node_verifier import TdxNodeVerifier
 
 

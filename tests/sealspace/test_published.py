@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from fuzz_strategies import changed_objects, damaged_bytes, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 NONCE = bytes(range(32))
 DID = key_session(bytes(32)).did

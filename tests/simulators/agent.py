@@ -16,9 +16,9 @@ from typing import Any, Literal
 from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from deviating_platform import DomainOptions, SimulatedPlatform
 
 from encryption_network.policy import Measurements
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform
 from tee_backend.evidence.simulated_log import MintedLog
 
 Fault = Literal[

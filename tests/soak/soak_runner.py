@@ -22,6 +22,7 @@ from typing import Any
 
 import aiohttp
 import wasmtime
+from deviating_platform import SimulatedPlatform
 from runner_stage import ECHO
 from running_node import COMMAND, RunningNode, is_alive, running_node, until
 from tests_support import REPOSITORY
@@ -31,7 +32,6 @@ from node.cli import main
 from sealspace.api_keys import new_api_key
 from sealspace.client import Client, SignIn
 from sealspace.wallets import new_wallet
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.runner.operator_routes import ask_operator
 from tee_backend.runner.prices import Price
 from tee_backend.runner.reasons import REASONS

@@ -10,6 +10,7 @@ import libipld
 import pytest
 from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
 from audit_records import audit_records
+from deviating_platform import SimulatedPlatform
 from engines import store_at
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
@@ -26,7 +27,6 @@ from node.config.tree import Config, Http, Limits
 from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.delegations import allow
 from sealspace.transport import path_segment
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 CHALLENGES = 3
 GET = "tinycloud.kv/get"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from attacks.parties import Delegate, Owner, Stage, stage_on
 from believing import MANY_CHALLENGES, believing
+from deviating_platform import SimulatedPlatform
 from running_node import Reply
 from tests_support import FixedClock
 
@@ -20,7 +21,7 @@ from encryption_network.policy import Policy
 from node.config.tree import Collateral, Store
 from node.processes.embedded import embedded_node
 from node.services import Services
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import MintedLog
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from backend_site import Domain, Program, serving
+from deviating_platform import SimulatedPlatform
 from owner_desk import Ran
 from tests_support import Input
 
@@ -23,7 +24,7 @@ from node.cli import main
 from sealspace.client import Client
 from sealspace.session import key_session
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, mint_event_log
 from tee_backend.publishing import BackendSurface
 

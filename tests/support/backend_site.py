@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from deviating_platform import CollateralOptions, DomainOptions, SimulatedPlatform
 
 from capabilities.abilities import READ_RECEIPTS, SET_POLICY
 from encryption_network.policy import Measurements, Policy
@@ -22,7 +23,7 @@ from sealspace.wallets import new_wallet
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import CollateralOptions, DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import MintedLog
 from tee_backend.evidence.source import Quoted
 from tee_backend.publishing import BackendSurface

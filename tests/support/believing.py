@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from deviating_platform import SimulatedPlatform
 from engines import store_at
 
 from node.config.tree import Config, Http, Limits, Release
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 MANY_CHALLENGES = Limits(challenges_per_minute=1_000_000)
 """Of a node whose tests all come from one address."""

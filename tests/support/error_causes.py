@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from backend_site import Documents, Domain, Program, owner_of, serving
 from believing import believing
+from deviating_platform import CollateralOptions
 from msgspec import structs
 from patience import PATIENCE_S
 from relay import Answer, relay_before
@@ -41,7 +42,7 @@ from sealspace.transport import Request, Transport, TransportSettings
 from sealspace.wallets import wallet_from_keystore
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import CollateralOptions, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.held_grants import HeldGrants
 from tee_backend.inspection import CollateralFolder, Inspector
 from tee_backend.publishing import BackendSurface

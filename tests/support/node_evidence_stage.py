@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp import web
+from deviating_platform import SimulatedPlatform
 from either_client import NewClient
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
@@ -31,7 +32,7 @@ from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.node_verifier import TdxNodeVerifier
 

@@ -21,6 +21,7 @@ import wasmtime
 from aiohttp import web
 from backend_site import Documents, Domain, serving
 from believing import believing
+from deviating_platform import SimulatedPlatform
 
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
@@ -39,7 +40,7 @@ from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.inspection import Inspector

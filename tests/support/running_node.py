@@ -28,6 +28,7 @@ from urllib.parse import quote as percent_encoded
 import aiohttp
 import libipld
 from believing import trust_arguments
+from deviating_platform import SimulatedPlatform
 from engines import store_arguments
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
@@ -42,7 +43,6 @@ from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Measurements, Policy, policy_json
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())")
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""

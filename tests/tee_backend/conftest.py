@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from deviating_platform import SimulatedPlatform
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0
 

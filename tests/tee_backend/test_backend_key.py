@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy
 
@@ -15,7 +16,7 @@ from tee_backend.backend_key import KEY_PATH, KeyFile, backend_seed
 from tee_backend.errors import KeyUnusable
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import SourceMalformed, SourceUnavailable
-from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, measurements_of
+from tee_backend.evidence.simulated import SimulatedSource, measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.evidence.source import KeySource
 

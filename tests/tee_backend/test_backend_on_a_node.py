@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from believing import believing
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
@@ -24,8 +26,7 @@ from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.backend import Backend
 from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.source import EvidenceSource
 from tee_backend.evidence.tsm import TsmSource
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from engines import store_at
 from patience import PATIENCE_S
 from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
@@ -22,7 +23,7 @@ from sealspace.session import key_session
 from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 APPROVED = measurements_of("approved")
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, backoff_s=0)  # as many tries as programs make

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from tee_backend.attestation.certificates import (
     parse_platform,
 )
 from tee_backend.attestation.errors import MalformedCertificate
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 PEM = SimulatedPlatform.from_seed(b"the platform of the tests").pck_chain_pem.encode()
 LEAF, AUTHORITY, ROOT = parse_pem_chain(PEM, most=3)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from deviating_platform import DomainOptions, SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from tee_backend.attestation.claims import check_same_reading, parse_claims
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError, EvidenceInvalid
 from tee_backend.attestation.quote import BodyKind, parse_quote
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")
 TIME = 1_795_000_000

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from tee_backend.attestation.collateral import (
     parse_collateral,
 )
 from tee_backend.attestation.errors import AttestationError, CollateralMismatch, CollateralRollback, MalformedCollateral
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 DOCUMENT = json.loads(SimulatedPlatform.from_seed(b"the platform of the tests").collateral_json(1_795_000_000))
 TCB_INFO = json.loads(DOCUMENT["tcb_info"])

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -29,7 +30,6 @@ from tee_backend.attestation.errors import (
 )
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 from tee_backend.attestation.verify import verify_quote
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 OTHER = SimulatedPlatform.from_seed(b"a platform under another root")
 

@@ -8,6 +8,8 @@ from typing import get_args
 
 import aiohttp
 import pytest
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.agent import AgentSimulator, Fault, agent_on
@@ -17,8 +19,6 @@ from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.evidence.dstack import DstackSource, Generation
 from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
-from tee_backend.evidence.simulated import SimulatedPlatform
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 from tee_backend.evidence.source import KeySource, LoggingEvidenceSource, Quoted, take_quote
 
 DATA = bytes(range(64))

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import shared_vectors
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -27,7 +28,6 @@ from tee_backend.attestation.evaluation_numbers import (
 )
 from tee_backend.attestation.signed_body import cut_signed_body
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 DAY_S = 86_400.0
 

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from deviating_log import LogOptions, mint_event_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from tee_backend.attestation.event_log import (
     replay,
     runtime_entries,
 )
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 
 COMPOSE = bytes(range(32))
 RUNTIME: dict[str, Json] = {"imr": 3, "event_type": 134217729, "digest": "", "event": "app-id", "event_payload": "00"}

@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
+from deviating_log import LogOptions, mint_event_log, mint_log_of
+from deviating_platform import DomainOptions, SimulatedPlatform
 
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES
 from encryption_network.policy import Measurements
@@ -17,14 +19,7 @@ from tee_backend.attestation.errors import EventLogRefused, KeyProviderRefused
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.attestation.event_log_claims import SEQUENCE, verify_event_log
 from tee_backend.attestation.quote import TdReport, parse_quote
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform
-from tee_backend.evidence.simulated_log import (
-    SIMULATED_KEY_PROVIDER,
-    LogOptions,
-    MintedLog,
-    mint_event_log,
-    mint_log_of,
-)
+from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, MintedLog
 
 COMPOSE = bytes(range(32))
 APP = b"app" * 6 + b"id"

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import fields
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from capabilities.principals import parse_principal
 from encryption_network.judgement import judge
@@ -13,7 +14,7 @@ from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.examine import EVIDENCE_TTL_S, BoundQuote, bind_quote, examine
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import TrustRoot
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from deviating_platform import SimulatedPlatform
 from running_node import running_node
 from simulators.agent import AgentSimulator, agent_on
 from tests_support import REPOSITORY
@@ -23,7 +24,7 @@ from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.inspection import CollateralFolder, Inspector
 

@@ -5,6 +5,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from deviating_log import mint_event_log
+from deviating_platform import DomainOptions, SimulatedPlatform
 from fuzz_strategies import changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,8 +35,7 @@ from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.attestation.verify import verify_quote
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform, measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0
 MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from sealspace.errors import CollateralNeeded
 from tee_backend.attestation.errors import MalformedCollateral
 from tee_backend.attestation.held_collateral import HeldCollateral
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 from tee_backend.inspection import CollateralFolder
 
 

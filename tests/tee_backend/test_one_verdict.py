@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from attestation_stage import staying
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import DEBUG, CollateralOptions, DomainOptions, SimulatedPlatform
 from tests_support import altered
 
 from capabilities.principals import parse_principal
@@ -43,15 +45,7 @@ from tee_backend.attestation.report_data import (
     session_binding,
 )
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
-from tee_backend.evidence.simulated import (
-    DEBUG,
-    SEPT_VE_DISABLE,
-    CollateralOptions,
-    DomainOptions,
-    SimulatedPlatform,
-    measurements_of,
-)
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
+from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 from tee_backend.inspection import CollateralFolder, Inspector
 from tee_backend.node_verifier import TdxNodeVerifier
 from tee_backend.receipt_check import verify_release

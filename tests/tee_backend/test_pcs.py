@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators.pcs import (
@@ -40,7 +41,6 @@ from tee_backend.attestation.errors import (
 )
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, CollateralService, ServiceSettings
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 DAY_S = 86_400.0
 EVERY_PATH = (TCB, IDENTITY, PCK_CRL, CERTIFICATES)

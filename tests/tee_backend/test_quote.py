@@ -1,13 +1,14 @@
 """The parser of quotes: total, strict, and lossless."""
 
 import pytest
+from deviating_platform import DomainOptions, SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.errors import AttestationError, MalformedQuote, UnsupportedQuote
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, BodyKind, parse_quote
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 QUOTE = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(measurements_of("backend"), bytes(64))
 QUOTE_V5 = SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.refresh import DAY_S, Holding, RefreshRules, alarms_of, due_at
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 NOW = 1_795_000_000.0
 COLLATERAL = parse_collateral(

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import SHARED_VECTORS, shared_vectors
@@ -25,7 +26,7 @@ from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import Quote, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.attestation.verify import verify_quote
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 BEYOND_SIGNATURES = {"tcb-too-old", "td-attributes", "collateral-mismatch", "revoked"}
 """Why the product may refuse what the second verifier accepts: levels, attributes, another platform."""

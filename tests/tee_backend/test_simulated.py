@@ -4,20 +4,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import CollateralMismatch, Revoked
-from tee_backend.attestation.quote import BodyKind, parse_quote
+from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.attestation.verify import verify_quote
-from tee_backend.evidence.simulated import (
-    CollateralOptions,
-    DomainOptions,
-    PlatformFolderError,
-    SimulatedPlatform,
-    measurements_of,
-)
+from tee_backend.evidence.simulated import PlatformFolderError, measurements_of
 
 
 def test_a_seed_is_a_platform(machine: SimulatedPlatform, code: Measurements, quote: bytes, document: bytes) -> None:
@@ -108,8 +103,6 @@ def test_mistakes_of_the_calling_code(machine: SimulatedPlatform, code: Measurem
         lambda: SimulatedPlatform.from_seed(b"short"),
         lambda: SimulatedPlatform.from_seed(b"the platform of the tests", fmspc=b"\x00"),
         lambda: machine.mint_quote(code, bytes(63)),
-        lambda: machine.mint_quote(code, bytes(64), options=DomainOptions(mr_config_id=bytes(47))),
-        lambda: machine.mint_quote(code, bytes(64), options=DomainOptions(kind=BodyKind.TD15, mr_service_td=bytes(49))),
     ):
         with pytest.raises(ValueError, match=r"size|FMSPC"):
             make()

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from backend_site import Domain, serving
+from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
@@ -27,7 +28,7 @@ from sealspace.session import key_session, read_grant
 from tee_backend import publishing
 from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.errors import SourceRefused
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 
 SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))

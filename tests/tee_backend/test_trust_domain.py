@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from deviating_platform import DomainOptions, SimulatedPlatform
 
 from tee_backend.attestation.errors import TrustDomainRefused
 from tee_backend.attestation.quote import BodyKind, TdReport, parse_quote
 from tee_backend.attestation.trust_domain import POLICY_BITS, SEPT_VE_DISABLE, check_trust_domain
-from tee_backend.evidence.simulated import DomainOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 REPORT = parse_quote(
     SimulatedPlatform.from_seed(b"the platform of the tests").mint_quote(

@@ -3,12 +3,12 @@
 import hashlib
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tee_backend.attestation.errors import TrustRootRefused
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256, TrustRoot, intel_root, parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 def test_intel_root() -> None:

@@ -4,13 +4,13 @@ import errno
 from pathlib import Path
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
 from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.evidence.source import LoggingEvidenceSource, take_quote
 from tee_backend.evidence.tsm import TsmSource
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from deviating_platform import DEBUG, OLD_MODULE_TCB_SVN, CollateralOptions, DomainOptions, SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import altered
@@ -27,15 +28,7 @@ from tee_backend.attestation.pck_chain import check_pck_roles
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 from tee_backend.attestation.verify import verify_quote
-from tee_backend.evidence.simulated import (
-    DEBUG,
-    OLD_MODULE_TCB_SVN,
-    SEPT_VE_DISABLE,
-    CollateralOptions,
-    DomainOptions,
-    SimulatedPlatform,
-    measurements_of,
-)
+from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 
 MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")
 TIME = 1_795_000_000.0

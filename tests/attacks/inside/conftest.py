@@ -9,11 +9,11 @@ import pytest
 from attacks.inside_stage import InsideStage, OpenStage
 from attacks.parties import Stage
 from believing import MANY_CHALLENGES, believing
+from deviating_platform import SimulatedPlatform
 
 from capabilities.ambient import Clock
 from node.config.tree import Hosting
 from node.processes.embedded import embedded_node
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 @pytest.fixture

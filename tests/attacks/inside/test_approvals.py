@@ -7,6 +7,7 @@ import dag_cbor
 import libipld
 from attacks.inside_stage import inside
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for, refused
+from deviating_platform import CollateralOptions
 from running_node import fresh_nonce, key_token, send, time_text
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
@@ -19,7 +20,6 @@ from encryption_network.policy import Policy, policy_json
 from node.collateral.intake import import_collateral
 from spaces.documents.evidence import evidence_row_key
 from spaces.grants.delegations import DelegationCache
-from tee_backend.evidence.simulated import CollateralOptions
 
 
 async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[str, str]:

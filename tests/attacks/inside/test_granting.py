@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from backend_site import Documents, Domain, Program, owner_of, serving
 from believing import believing
+from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
@@ -38,7 +39,7 @@ from sealspace.session import Session, key_session, read_grant
 from sealspace.transport import TransportSettings
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE
 from tee_backend.held_grants import MOST_OF_AN_OWNER
 from tee_backend.inspection import Inspector

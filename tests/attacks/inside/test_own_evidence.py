@@ -13,6 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from deviating_log import LogOptions, mint_event_log
+from deviating_platform import SimulatedPlatform
 from node_evidence_stage import COMPOSE, IMAGE, CountingWallet, Relay, Stage, evidence_stage
 from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
@@ -29,8 +31,6 @@ from sealspace.transport import TransportSettings
 from tee_backend.attestation.application import KeyProvider
 from tee_backend.evidence.dstack import MAX_ANSWER_BYTES, DstackSource
 from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.simulated import SimulatedPlatform
-from tee_backend.evidence.simulated_log import LogOptions, mint_event_log
 
 CANARY = "canary-of-the-agent"
 BY_COMPOSE_HASH = Policy(measurements=(replace(IMAGE, rtmr3=None),), compose_hashes=(COMPOSE,))

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from command_tree import command_tree
+from deviating_platform import SimulatedPlatform
 
 from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
@@ -19,7 +20,6 @@ from node.errors import NodeError
 from node.processes.embedded import embedded_node
 from sealspace.errors import SealspaceError
 from spaces.errors import SpaceError
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 async def _started(folder: Path, **release: str) -> None:

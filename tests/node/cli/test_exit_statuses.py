@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from backend_site import Domain, serving
 from believing import trust_files
+from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
@@ -23,7 +24,7 @@ from node.processes import clock_check
 from node.processes.embedded import embedded_node
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.publishing import BackendSurface
 
 NOBODY = "http://127.0.0.1:1"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from running_node import RunningNode
 from simulators.agent import AgentSimulator, agent_on
 
@@ -17,7 +18,7 @@ from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 
 COMPOSE = bytes(range(32))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from deviating_platform import SimulatedPlatform
 from tests_support import FixedClock
 
 from node.collateral.intake import import_collateral, import_folder
@@ -11,7 +12,6 @@ from spaces.documents.collateral import collateral_row_key
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 NOW = FixedClock().now()
 DAY_S = 86_400.0

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from deviating_platform import SimulatedPlatform
 
 from capabilities.principals import parse_principal
 from encryption_network.policy import Evidence
@@ -13,7 +14,7 @@ from tee_backend.attestation.examine import BoundQuote
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0
 HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")

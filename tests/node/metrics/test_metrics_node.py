@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from attacks.parties import DELETE, GET, LIST, PUT, ROUTES, Delegate, Stage, opens, policy_for, stage_on
+from deviating_platform import SimulatedPlatform
 from durability.load import Writer, new_session, side_by_side
 from engines import is_on_postgresql, needs_folder
 from patience import PATIENCE_S
@@ -23,7 +24,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from running_node import RunningNode, id_of, key_token, new_key, running_node, send, until
 
 from node.cli import EXIT_STATUS
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 pytestmark = pytest.mark.slow
 

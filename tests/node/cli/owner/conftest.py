@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from backend_desk import Desk
 from believing import believing
+from deviating_platform import SimulatedPlatform
 
 from node.processes.embedded import embedded_node
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 
 @pytest.fixture

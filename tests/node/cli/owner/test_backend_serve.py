@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from backend_process import serving
+from deviating_platform import SimulatedPlatform
 from running_node import running_node
 
 from node.cli import main
@@ -14,7 +15,6 @@ from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import SimulatedPlatform
 from tee_backend.inspection import CollateralFolder, Inspector
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from backend_desk import COMPOSE_HASH, EVIL, IMAGE, PROVIDER, SECRET, Desk
 from believing import believing
+from deviating_platform import CollateralOptions
 
 from capabilities.strict_base64 import encode_standard
 from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.portable import decode_portable
 from sealspace.session import load_session
-from tee_backend.evidence.simulated import CollateralOptions
 
 
 async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from deviating_platform import SimulatedPlatform
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
@@ -31,7 +32,6 @@ from sealspace.errors import BackendUnreachable
 from sealspace.runners import call_runner
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 CALLER = key_session(sha256(b"caller").digest())
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from attestation_stage import Stay
 from attestation_stage import staying as stay_on
-
-from tee_backend.evidence.simulated import SimulatedPlatform
+from deviating_platform import SimulatedPlatform
 
 
 @pytest.fixture

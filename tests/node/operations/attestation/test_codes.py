@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from attacks.parties import DECRYPT, base64_of, policy_for
 from attestation_stage import Stay
+from deviating_platform import SimulatedPlatform
 from running_node import key_token, send
 from tests_support import REPOSITORY
 
@@ -23,7 +24,7 @@ from node.operations.errors import HintedRefusal
 from tee_backend.attestation import errors
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES
-from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 PAGE = REPOSITORY / "spec" / "attestation.md"
 # Errors of the other routes of the same surface; and those that no route raises, which would be a fault of ours.

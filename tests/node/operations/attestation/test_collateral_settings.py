@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from attestation_stage import Stay
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import FixedClock
 
 from node.cli import main
@@ -20,7 +21,6 @@ from spaces.store.contract import Commit, Put
 from tee_backend.attestation.pcs import INTEL_SERVICE_URL
 from tee_backend.attestation.refresh import RefreshRules
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 
 def test_no_service_by_default() -> None:

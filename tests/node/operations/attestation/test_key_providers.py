@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from attacks.parties import DECRYPT, ROUTES, SET_POLICY, Delegate, Owner, opens, policy_for, put_policy, refused
 from attestation_stage import Here, Stay
+from deviating_log import LogOptions, mint_event_log
 from running_node import Reply
 
 from encryption_network.policy import Policy
@@ -23,7 +24,7 @@ from tee_backend.attestation.application import (
 )
 from tee_backend.attestation.errors import KeyProviderRefused
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import LogOptions, MintedLog, mint_event_log
+from tee_backend.evidence.simulated_log import MintedLog
 
 COMPOSE = b"\xc0" * 32
 IMAGE = replace(measurements_of("approved"), rtmr3=None)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from audit_records import audit_records
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from postgres_server import needs_postgres, postgres_server
 from simulators.pcs import CERTIFICATES, IDENTITY, NUMBERS, PCK_CRL, TCB, PcsSimulator, pcs_on_loopback
 from tests_support import CountingEntropy, FixedClock, shared_vectors
@@ -27,7 +28,6 @@ from spaces.store.contract import Commit
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.evaluation_numbers import YEAR_S
 from tee_backend.attestation.pcs import MAX_BODY_BYTES
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform
 
 DAY_S = 86_400.0
 HOUR_S = 3600.0

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from attestation_stage import Here, staying
 from believing import believing
+from deviating_platform import SimulatedPlatform
 from running_node import Reply, send
 
 from node.config.tree import Collateral, Limits
 from node.processes.embedded import embedded_node
-from tee_backend.evidence.simulated import SimulatedPlatform
 
 DAY_S = 86_400.0
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from attacks.parties import Delegate, Owner, opens, policy_for
 from attestation_stage import Here, Stay
+from deviating_platform import CollateralOptions, SimulatedPlatform
 from running_node import Reply, send
 from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
 
@@ -21,7 +22,7 @@ from tee_backend.attestation.errors import CertificateChainRefused, TrustRootRef
 from tee_backend.attestation.pck_chain import verify_pck_chain
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import CollateralOptions, SimulatedPlatform, measurements_of
+from tee_backend.evidence.simulated import measurements_of
 
 DAY_S = 86_400
 
