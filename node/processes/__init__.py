@@ -3,7 +3,6 @@
 Modules:
     child: one process that the supervisor starts and restarts.
     clock_check: whether the machine's clock is plausible.
-    embedded: a whole node inside a program.
     event_loop: uvloop where it is installed, else asyncio's.
     launch: messages between the supervisor and its processes.
     ownership: whether the six package names are ours.

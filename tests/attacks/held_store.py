@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from attacks.parties import Stage
+from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
 from tests_support import FixedClock
 
@@ -26,7 +27,6 @@ from node.http.app import build_app
 from node.http.listener import start_listener
 from node.listening_socket import bind_socket, url_of
 from node.platform.root_secret import load_root_secret
-from node.processes.embedded import EmbeddedNode
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
 from node.storage.stores import embedded_store

@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from attacks.parties import Stage
-
-from node.processes.embedded import EmbeddedNode
+from embedded_node import EmbeddedNode
 
 
 @dataclass

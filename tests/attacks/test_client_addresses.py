@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from embedded_node import embedded_node
 from engines import store_at
 from running_node import send
 from tests_support import FixedClock
 
 from capabilities.ambient import SystemClock
 from node.config.tree import Config, Http, Limits
-from node.processes.embedded import embedded_node
 
 
 def _has_both() -> bool:

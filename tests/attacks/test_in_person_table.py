@@ -9,10 +9,10 @@ from attacks.in_person_table import MODES, OPENS, POLICIES, TABLE, Mode, Row, St
 from attacks.parties import DECRYPT, ROUTES, SET_POLICY, VALUE, Delegate, Owner, Stage, opens, policy_for, refused
 from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from running_node import new_key
 
 from encryption_network.policy import Policy
-from node.processes.embedded import embedded_node
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet
 

@@ -120,7 +120,7 @@ import asyncio, json, os, resource, sys
 from pathlib import Path
 from capabilities.ambient import SystemClock
 from node.config.loading import load_config
-from node.processes.embedded import embedded_node
+from embedded_node import embedded_node
 from node.housekeeping.rounds import Housekeeper
 
 class Clock(SystemClock):

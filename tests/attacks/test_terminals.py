@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestServer
 from backend_site import Domain, Program, serving
 from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from multidict import CIMultiDict
 from tests_support import REPOSITORY, Input, altered
 from yarl import URL
@@ -28,7 +29,6 @@ from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
 from node.cli import main
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.published import encode_published, statement_json
 from sealspace.session import key_session

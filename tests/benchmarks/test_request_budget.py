@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from embedded_node import embedded_node
 from loads import LOADS
 from places import Place, set_up
 from tests_support import REPOSITORY
@@ -25,7 +26,6 @@ from tests_support import REPOSITORY
 from capabilities.signatures import Ed25519Signer, recover_public_key, verify_ed25519
 from node.config.tree import Config, Http, Limits, Release, Store
 from node.logs import configure_logs
-from node.processes.embedded import embedded_node
 from spaces.store.contract import check_commit, check_read
 
 PROFILE: Final = REPOSITORY / "spec" / "operations" / "profile.md"

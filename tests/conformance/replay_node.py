@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
 from described import described_fault, is_described_code
+from embedded_node import embedded_node
 from engines import no_housekeeping, store_at
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
 from node.config.tree import Admin, AttestationMode, Config, Hosting, HostingMode, Http, Limits, Log, Release, Secret
 from node.logs import configure_logs
-from node.processes.embedded import embedded_node
 
 # A store in memory, where the machine has such a folder: hundreds of cases wait for their commits.
 _MEMORY_FOLDER = Path("/dev/shm")

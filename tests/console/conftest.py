@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from browser import CHROMIUM, CHROMIUM_ABSENT, Browser, BrowserWallet, Page, browsing
 from console_stage import ConsolePage, console_page
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Http
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.wallets import new_wallet
 
 

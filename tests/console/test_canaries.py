@@ -7,9 +7,9 @@ import re
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
+from embedded_node import EmbeddedNode
 from playwright.async_api import Error, Request, expect
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client, SignIn
 
 VALUES = ("first-canary-4711", "second-canary-4712", "third-canary-4713", "fourth-canary-4714")

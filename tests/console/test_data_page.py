@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
+from embedded_node import EmbeddedNode
 from playwright.async_api import expect
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
 PAGE = b"<script>document.title = 'taken'</script>"

@@ -9,10 +9,10 @@ from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, ConsolePage, console_page
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from playwright.async_api import Route, expect
 
 from encryption_network.policy import Policy
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
+from embedded_node import EmbeddedNode
 from playwright.async_api import Route, expect
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
 LONG: Final = "W" * 1500

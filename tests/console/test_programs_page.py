@@ -2,9 +2,9 @@
 
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
+from embedded_node import EmbeddedNode
 from playwright.async_api import expect
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client, SignIn
 from sealspace.programs import ProgramManifest
 

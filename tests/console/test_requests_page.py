@@ -15,9 +15,9 @@ from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from playwright.async_api import expect
 
-from node.processes.embedded import EmbeddedNode, embedded_node
 from node.term_files import read_trust_root
 from sealspace.backend_words import as_json
 from sealspace.backends import ask_backend, look_at, policy_for

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from browser import Browser, BrowserWallet
 from console_stage import AXE, ConsolePage, console_page
+from embedded_node import EmbeddedNode
 from playwright.async_api import Route, expect
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
 FILE = "# of the mailer\nAPI_KEY='open sesame'\nexport SMTP_URL=smtp://mail\nDB_PASSWORD=\"a\\nb\"\n"

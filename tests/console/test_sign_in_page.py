@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import AXE, ConsolePage, console_page
+from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
 from running_node import COMMAND
 
-from node.processes.embedded import EmbeddedNode
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
 

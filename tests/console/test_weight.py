@@ -3,10 +3,10 @@
 from browser import Browser
 from console_stage import ConsolePage, console_page
 from console_wire import key_names, store_secrets
+from embedded_node import EmbeddedNode
 from playwright.async_api import Response, expect
 
 from node.http.routes.console import load_console
-from node.processes.embedded import EmbeddedNode
 
 MOST_SENT_BYTES = 150_000
 MOST_CONNECT_BYTES = 60_000

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from blake3 import blake3
 from browser import Browser, BrowserWallet, Page
+from embedded_node import EmbeddedNode
 from tests_support import REPOSITORY, CountingEntropy
 
 from capabilities import _dag_cbor
@@ -21,7 +22,6 @@ from capabilities.strict_base64 import decode_standard, decode_url
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan, parse_ucan
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from node.processes.embedded import EmbeddedNode
 
 VECTORS = REPOSITORY / "spec" / "vectors"
 ENTROPY = CountingEntropy(b"forms")

@@ -9,6 +9,7 @@ from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from embedded_node import EmbeddedNode
 from tests_support import REPOSITORY
 
 from capabilities.facts import ATTESTATION_FACT
@@ -18,7 +19,6 @@ from capabilities.tokens import parse_delegation
 from encryption_network.evidence_record import _SIZES, encode_evidence
 from encryption_network.policy import Evidence
 from node.cli.owner.dotenv import BrokenEntry, parse_dotenv
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 from sealspace.portable import decode_portable
 

@@ -4,11 +4,11 @@ import json
 
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
+from embedded_node import EmbeddedNode
 
 from capabilities.ucan import parse_ucan
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.requests import decrypt_fact
-from node.processes.embedded import EmbeddedNode
 from sealspace.client import Client
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from browser import Browser, Page
 from console_wire import in_page
+from embedded_node import EmbeddedNode
 from tests_support import REPOSITORY, json_lines, shared_vectors
 
 from capabilities.cacao import parse_cacao
-from node.processes.embedded import EmbeddedNode
 
 VECTORS = REPOSITORY / "spec" / "vectors" / "encryption_network"
 

@@ -23,13 +23,13 @@ import aiohttp
 from attacks.parties import DECRYPT, DELETE, GET, PUT, Delegate, Owner, Stage, policy_for, stage_on
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from history.checker import Call, Did, Said, faults
 from postgres_relay import Loss, Relay, relayed
 from running_node import Reply, exchange, key_token, network_path, new_key, wallet_token
 from wire_replay import token_id
 
 from node.config.tree import Hosting, Limits, Secret, Store
-from node.processes.embedded import embedded_node
 
 LIMIT_BYTES = 2000
 SPACES_OF_AN_OWNER = 12

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from conformance.raw_http import RawConnection
+from embedded_node import embedded_node
 from engines import store_at
 from model.traces import Comparison
 from tests_support import FixedClock
 
 from node.config.tree import Config, Http, Limits
-from node.processes.embedded import embedded_node
 
 _SEED_VARIABLE = "MODEL_SEED"
 _TRACES, _LENGTH = 12, 200

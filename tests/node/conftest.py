@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 from patience import AT_ONCE_S
 from running_node import Reply
@@ -16,7 +17,6 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http
 from node.logs import configure_logs
-from node.processes.embedded import EmbeddedNode, embedded_node
 
 
 class Caller:

@@ -307,7 +307,7 @@ _SEARCHED = """
 import asyncio, gc, json, os, sys
 from pathlib import Path
 from node.config.loading import load_config
-from node.processes.embedded import embedded_node
+from embedded_node import embedded_node
 
 def fields_of(one):
     names = getattr(type(one), "__struct_fields__", ())  # of msgspec; the collector is not told of all of them
@@ -361,7 +361,7 @@ def _searched(folder: Path, platform: SimulatedPlatform) -> Iterator["subprocess
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests' / 'support'}"},
     )
     try:
         yield process

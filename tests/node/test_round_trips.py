@@ -11,6 +11,7 @@ import pytest
 from attacks.parties import DECRYPT, DELETE, GET, LIST, PUT, REVOKE, Delegate, Owner, Stage, policy_for, stage_on
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from engines import no_housekeeping
 from postgres_relay import Relay, relayed
 from postgres_server import needs_postgres, postgres_server
@@ -18,7 +19,6 @@ from running_node import Reply, exchange, key_token, new_key, wallet_token
 from wire_replay import token_id
 
 from node.config.tree import Limits, Store
-from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.grants.delegations import DelegationCache
 
 pytestmark = needs_postgres()

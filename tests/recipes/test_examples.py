@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from owner_desk import OwnerDesk, owner_desk
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
-from node.processes.embedded import embedded_node
 from sealspace.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet

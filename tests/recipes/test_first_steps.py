@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from embedded_node import embedded_node
 
 from node.config.tree import Config, Http, Store
-from node.processes.embedded import embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, NotFound, SealspaceError

@@ -10,12 +10,12 @@ import pytest
 from believing import believing
 from deviating_platform import SimulatedPlatform
 from either_client import KINDS, NewClient, new_client
+from embedded_node import EmbeddedNode, embedded_node
 from engines import is_on_postgresql
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Hosting
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client, SignIn
 from sealspace.session import Session
 from sealspace.transport import TransportSettings

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
+from embedded_node import embedded_node
 from engines import store_at
 from running_node import send
 
 from capabilities.cacao import header_bytes, parse_cacao
 from node.config.tree import Config, Http
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 

@@ -11,6 +11,7 @@ import pytest
 from attacks.parties import Delegate, Owner, Stage, put_policy, refused, stage_on
 from audit_records import audit_records
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 from running_node import Grants, Reply, id_of, key_token, new_key, send
 
@@ -24,7 +25,6 @@ from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
 from node.config.tree import Config, Http, Limits
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.delegations import allow
 from sealspace.transport import path_segment
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from embedded_node import embedded_node
 from engines import store_at
 from generate_vectors.minting import HOUR_LATER, NO_RECAP, NOW, Jwt, Key, SignIn, Token, Wallet, plain
 from tests_support import FixedClock
 
 from node.config.tree import Config, Hosting, HostingMode, Http
-from node.processes.embedded import embedded_node
 
 ALICE = Wallet(0x11)
 SESSION, BOB, MALLORY, NODE = (Key(fill) for fill in (0x21, 0x31, 0x51, 0x71))

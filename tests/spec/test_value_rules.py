@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from embedded_node import embedded_node
 from engines import needs_folder, store_at
 from running_node import key_token, new_key, running_node, send, wallet_token
 
 from node.config.tree import Config, Hosting, Http
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from attacks.parties import Delegate, Owner, Stage, stage_on
 from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from running_node import Reply
 from tests_support import FixedClock
 
 from encryption_network.policy import Policy
 from node.config.tree import Collateral, Store
-from node.processes.embedded import embedded_node
 from node.services import Services
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import MintedLog

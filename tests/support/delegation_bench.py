@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 from conformance.minting import Grants
+from embedded_node import EmbeddedNode
 from libipld import decode_multibase, encode_multibase
 from running_node import Reply
 from space_grants import iso
@@ -19,7 +20,6 @@ from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.processes.embedded import EmbeddedNode
 
 ALICE, BOB = (WalletSigner(bytes([fill]) * 32) for fill in (0x41, 0x42))
 SESSION, SECOND, CAROL, MALLORY = (Ed25519Signer(bytes([fill]) * 32) for fill in (0x51, 0x52, 0x53, 0x54))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 from blake3 import blake3
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 from running_node import Reply
 from tests_support import FixedClock
@@ -19,7 +20,6 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from node.config.tree import Config, Hosting, Http
-from node.processes.embedded import EmbeddedNode, embedded_node
 from spaces.values.quota import usage_key, usage_of
 
 _COUNT = itertools.count()

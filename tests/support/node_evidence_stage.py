@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from deviating_platform import SimulatedPlatform
 from either_client import NewClient
+from embedded_node import EmbeddedNode, embedded_node
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy, FixedClock
@@ -25,7 +26,6 @@ from yarl import URL
 from capabilities.ambient import SystemEntropy
 from encryption_network.policy import Policy
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.node_evidence import NodePolicy, NodeRequirement
 from sealspace.transport import TransportSettings

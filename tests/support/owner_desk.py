@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from embedded_node import EmbeddedNode, embedded_node
 from tests_support import Input
 
 from node.cli import main
 from node.config.tree import Config, Hosting, Http, Store
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.session import load_session
 

@@ -22,12 +22,12 @@ from aiohttp import web
 from backend_site import Documents, Domain, serving
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import PublicSpaces
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.api_keys import new_api_key
 from sealspace.backends import Seen, hand_over, look_at
 from sealspace.client import Client, SignIn

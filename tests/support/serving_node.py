@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 from conformance.minting import Grants, key_token
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 from patience import PATIENCE_S
 from running_node import Reply
@@ -18,7 +19,6 @@ from yarl import URL
 
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Config, Http
-from node.processes.embedded import EmbeddedNode, embedded_node
 
 _COUNT = itertools.count()
 

@@ -9,13 +9,13 @@ import pytest
 from believing import believing
 from deviating_log import LogOptions, mint_event_log
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.policy import Policy
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, DecryptDenied, ReleaseRefused

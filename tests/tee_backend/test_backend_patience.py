@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
 from patience import PATIENCE_S
 from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
@@ -15,7 +16,6 @@ from tests_support import CountingEntropy, FixedClock
 from encryption_network.policy import Policy
 from node.config.tree import Collateral, Config, Http, Release
 from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, NodeFailure

@@ -10,10 +10,10 @@ from attacks.inside_stage import InsideStage, OpenStage
 from attacks.parties import Stage
 from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 
 from capabilities.ambient import Clock
 from node.config.tree import Hosting
-from node.processes.embedded import embedded_node
 
 
 @pytest.fixture

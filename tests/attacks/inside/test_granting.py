@@ -18,6 +18,7 @@ import pytest
 from backend_site import Documents, Domain, Program, owner_of, serving
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
@@ -25,7 +26,6 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.cli import fail, main
 from node.config.tree import Limits
-from node.processes.embedded import embedded_node
 from sealspace._minting import Claims, mint
 from sealspace.backend_words import as_json, in_plain_words
 from sealspace.backends import Seen, hand_over, look_at, policy_for

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from base_install import Ended, Environment, environment, requirements_of, stated_extras, top_level
 from command_tree import leaves
+from embedded_node import embedded_node
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
 
@@ -19,7 +20,6 @@ from node.cli import EXIT_STATUS
 from node.cli.lazy import EXTRAS, LazyGroup, Row
 from node.cli.owner.owner_profile import OwnerHome, Profile
 from node.config.tree import Config, Http, Store
-from node.processes.embedded import embedded_node
 from sealspace.node_evidence import NodePolicy
 from sealspace.session import key_session
 from tee_backend.evidence.simulated import measurements_of

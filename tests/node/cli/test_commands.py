@@ -10,6 +10,7 @@ import click
 import pytest
 from command_tree import command_tree
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 
 from node import __version__
 from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
@@ -17,7 +18,6 @@ from node.cli.exit_status import EXIT_STATUSES
 from node.cli.shared import is_shared
 from node.config.tree import Config, Release, Store
 from node.errors import NodeError
-from node.processes.embedded import embedded_node
 from sealspace.errors import SealspaceError
 from spaces.errors import SpaceError
 

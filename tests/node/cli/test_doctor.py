@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from backend_site import serving
+from embedded_node import EmbeddedNode, embedded_node
 from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode
 from tests_support import REPOSITORY
@@ -24,7 +25,6 @@ from node.cli.installation import python
 from node.cli.owner import owner_checks
 from node.config.tree import Config, Http, Store
 from node.errors import ConfigurationError
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.session import load_session
 from spaces.store.lmdb._folder import FolderLock
 

@@ -12,6 +12,7 @@ import pytest
 from backend_site import Domain, serving
 from believing import trust_files
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
@@ -21,7 +22,6 @@ from node.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from node.cli.lazy import EXTRAS
 from node.config.tree import Config, Http, Release, Store
 from node.processes import clock_check
-from node.processes.embedded import embedded_node
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.evidence.simulated import measurements_of

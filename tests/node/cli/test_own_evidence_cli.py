@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from running_node import RunningNode
 from simulators.agent import AgentSimulator, agent_on
 
 from encryption_network.policy import Policy, policy_json
 from node.cli import main
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
-from node.processes.embedded import EmbeddedNode, embedded_node
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.simulated import measurements_of

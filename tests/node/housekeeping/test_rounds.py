@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from embedded_node import embedded_node
 from patience import until
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import JOBS, LEASE_S, TURN_S, Housekeeper, Job
-from node.processes.embedded import embedded_node
 from node.services import Services
 from spaces.errors import StoreUnavailable
 from spaces.lease import Lease

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from conformance.minting import key_token
+from embedded_node import embedded_node
 from engines import store_at
 from patience import PATIENCE_S
 from serving_node import Serve, Serving
@@ -21,7 +22,6 @@ from node.config.tree import Config, Http, Log, PublicSpaces, RequestLines
 from node.errors import ConfigurationError
 from node.http.routes.table import ROUTES, SERVED
 from node.logs import configure_logs
-from node.processes.embedded import embedded_node
 
 CANARIES = {
     kind: f"canary{kind}Zm9v" for kind in ("path", "query", "header", "token", "body", "form", "method", "proxy")

@@ -466,7 +466,7 @@ def test_nothing_is_loaded_where_nobody_asks() -> None:
     """Without `metrics.listen` no process loads what counts."""
     program = (
         "import sys, node.processes.supervisor, node.processes.worker\n"
-        "import node.processes.storekeeper, node.processes.embedded\n"
+        "import node.processes.storekeeper\n"
         "print([name for name in sys.modules if name.startswith(('node.metrics', 'prometheus'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY, capture_output=True, text=True)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from embedded_node import embedded_node
 from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
@@ -20,7 +21,6 @@ from node.metrics.series import (
 )
 from node.metrics.survey import keep_surveying, survey
 from node.metrics.table import Table
-from node.processes.embedded import embedded_node
 from node.services import Services
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.collateral import CollateralState, state_put

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from deviating_platform import SimulatedPlatform
+from embedded_node import EmbeddedNode, embedded_node
 from hypothesis import given
 from hypothesis import strategies as st
 from running_node import Reply
@@ -28,7 +29,6 @@ from node.operations.errors import BadNonce
 from node.platform.own_platform import quote_source
 from node.platform.own_quotes import OwnQuoteFailed, OwnQuotes, OwnQuotesBusy
 from node.platform.root_secret import load_root_secret, secret_origin
-from node.processes.embedded import EmbeddedNode, embedded_node
 from sealspace.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
 from tee_backend.attestation.event_log import parse_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log

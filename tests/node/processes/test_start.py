@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from embedded_node import embedded_node
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.keyring import Keyring
@@ -10,7 +11,6 @@ from encryption_network.release_record import ReleaseRecord
 from node.cli.terminal import time_text
 from node.config.tree import Config, Hosting, Http, Release, Store
 from node.errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from node.processes.embedded import embedded_node
 from node.processes.start import claim_store, hosting_policy, report_closed_minutes
 from node.release_terms import in_force, loosened, recorded_release
 from node.term_files import read_node_policy

@@ -6,6 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from conformance.minting import key_token
+from embedded_node import EmbeddedNode, embedded_node
 from engines import needs_folder
 from msgspec.structs import replace
 from s3_server import KEY_ID, SECRET_KEY, s3_server
@@ -16,7 +17,6 @@ from encryption_network.keyring import Keyring
 from node.config.tree import Config, Http, Objects, Store
 from node.errors import StoreMisused
 from node.housekeeping.rounds import JOBS
-from node.processes.embedded import EmbeddedNode, embedded_node
 from node.storage.objects import stored_objects
 from node.storage.stores import longest_life_s, refuse_beside_original
 from sealspace.client import Client

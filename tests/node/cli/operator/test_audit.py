@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embedded_node import embedded_node
 from tests_support import FixedClock
 
 from node.cli import main
 from node.config.tree import Config, Http, Retention, Store
 from node.housekeeping.retention import prune_audit
 from node.housekeeping.seal_audit import seal_audit
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
 

@@ -8,8 +8,7 @@ import pytest
 from backend_desk import Desk
 from believing import believing
 from deviating_platform import SimulatedPlatform
-
-from node.processes.embedded import embedded_node
+from embedded_node import embedded_node
 
 
 @pytest.fixture

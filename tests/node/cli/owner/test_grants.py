@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from backend_desk import Desk
 from believing import believing
+from embedded_node import embedded_node
 
 from capabilities.cids import Digest, cid_text
 from capabilities.strict_base64 import encode_url
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.portable import encode_portable

@@ -13,9 +13,9 @@ import pytest
 from backend_desk import COMPOSE_HASH, EVIL, IMAGE, PROVIDER, SECRET, Desk
 from believing import believing
 from deviating_platform import CollateralOptions
+from embedded_node import embedded_node
 
 from capabilities.strict_base64 import encode_standard
-from node.processes.embedded import embedded_node
 from sealspace.client import Client
 from sealspace.portable import decode_portable
 from sealspace.session import load_session

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from audit_records import audit_records
 from deviating_platform import CollateralOptions, SimulatedPlatform
+from embedded_node import embedded_node
 from postgres_server import needs_postgres, postgres_server
 from simulators.pcs import CERTIFICATES, IDENTITY, NUMBERS, PCK_CRL, TCB, PcsSimulator, pcs_on_loopback
 from tests_support import CountingEntropy, FixedClock, shared_vectors
@@ -21,7 +22,6 @@ from node.collateral.source import refresh_rules
 from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.rounds import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, report_alarms
-from node.processes.embedded import embedded_node
 from node.services import Services
 from spaces.documents.collateral import CollateralState, collateral_row_key, state_of, state_put, state_row_key
 from spaces.store.contract import Commit

@@ -7,10 +7,10 @@ import pytest
 from attestation_stage import Here, staying
 from believing import believing
 from deviating_platform import SimulatedPlatform
+from embedded_node import embedded_node
 from running_node import Reply, send
 
 from node.config.tree import Collateral, Limits
-from node.processes.embedded import embedded_node
 
 DAY_S = 86_400.0
 

@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 from delegation_bench import Delegating
+from embedded_node import embedded_node
 from engines import store_at
 from tests_support import FixedClock
 
 from node.config.tree import Config, Http
-from node.processes.embedded import embedded_node
 
 Meet = Callable[..., AbstractAsyncContextManager[Delegating]]
 

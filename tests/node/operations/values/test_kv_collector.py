@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from attacks.held_store import HeldStore, held_node
+from embedded_node import EmbeddedNode
 from kv_client import Owner
 from patience import PATIENCE_S, until
 from running_node import Reply, running_node
@@ -18,7 +19,6 @@ from tests_support import FixedClock
 
 from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import LEASE_S, Housekeeper
-from node.processes.embedded import EmbeddedNode
 from spaces.store.contract import Commit, Committed, Refused
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, sweep_unfinished
 from spaces.values.object_folder import ObjectFolder

@@ -1,8 +1,4 @@
-"""A whole node in this process, on a real socket of loopback: for tests and for programs that embed one.
-
-One process, the store's writer in a thread. For traffic use `supervisor.serve`: a writer thread starves beside a busy
-event loop.
-"""
+"""A whole node in the process of the tests, on a real socket of loopback; the store's writer is a thread."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,16 +7,15 @@ from dataclasses import dataclass
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-
-from ..config.tree import Config
-from ..housekeeping.rounds import housekeeping
-from ..http.app import build_app
-from ..http.listener import start_listener
-from ..listening_socket import bind_socket, url_of
-from ..platform.root_secret import load_root_secret
-from ..services import Services
-from ..storage.stores import embedded_store
-from .start import claim_store, load_collateral
+from node.config.tree import Config
+from node.housekeeping.rounds import housekeeping
+from node.http.app import build_app
+from node.http.listener import start_listener
+from node.listening_socket import bind_socket, url_of
+from node.platform.root_secret import load_root_secret
+from node.processes.start import claim_store, load_collateral
+from node.services import Services
+from node.storage.stores import embedded_store
 
 
 @dataclass(frozen=True, slots=True)
