@@ -4,7 +4,6 @@ The node DID names the store, not the machine: every worker and machine on one s
 store under another secret, or another store under this one, must not start.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -19,8 +18,7 @@ from .store.contract import ABSENT, Commit, Put, Record, Refused, Store
 STORE_ID_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True, array_like=True):
     """The identity that a store records.
 
     Attributes:
@@ -32,12 +30,7 @@ class Identity:
     store_id: bytes
 
 
-class _IdentityRow(msgspec.Struct, frozen=True, array_like=True):
-    node_did: str
-    store_id: bytes
-
-
-_CODEC: Final = Codec(_IdentityRow)
+_CODEC: Final = Codec(Identity)
 
 
 async def recorded_identity(store: Store) -> Identity | None:
@@ -62,8 +55,7 @@ def identity_of(record: Record) -> Identity:
     Raises:
         RecordDamaged: it does not decode.
     """
-    row = _CODEC.decode(record.value or b"")
-    return Identity(node_did=row.node_did, store_id=row.store_id)
+    return _CODEC.decode(record.value or b"")
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
@@ -89,7 +81,7 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
 
 def identity_row(identity: Identity) -> bytes:
     """Encode the row of an identity."""
-    return _CODEC.encode(_IdentityRow(node_did=identity.node_did, store_id=identity.store_id))
+    return _CODEC.encode(identity)
 
 
 def _first_rows(identity: Identity) -> tuple[Put, ...]:

@@ -5,7 +5,6 @@ names it under `checks`, so that a removal acknowledged before that commit wins,
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -20,8 +19,7 @@ from ..store.contract import ABSENT, Check, Put, Range, Record, Store, pages_of
 _PAGE_ROWS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, array_like=True):
     """An admitted owner.
 
     Attributes:
@@ -33,12 +31,7 @@ class Admission:
     admitted_at: float
 
 
-class _Row(msgspec.Struct, frozen=True, array_like=True):
-    owner: str
-    admitted_at: float
-
-
-_CODEC: Final = Codec(_Row)
+_CODEC: Final = Codec(Admission)
 
 
 def admission_key(owner: Principal) -> bytes:
@@ -64,7 +57,7 @@ def admission_check(owner: Principal, record: Record | None) -> Check:
 
 def admission_put(owner: Principal, *, now: float) -> Put:
     """Admit an owner who is not admitted yet."""
-    return Put(admission_key(owner), _CODEC.encode(_Row(owner, now)), expect=ABSENT)
+    return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), expect=ABSENT)
 
 
 def removal_put(owner: Principal, record: Record) -> Put:
@@ -78,8 +71,7 @@ def admission_of(record: Record) -> Admission:
     Raises:
         RecordDamaged: it does not decode.
     """
-    row = _CODEC.decode(record.value or b"")
-    return Admission(Principal(row.owner), row.admitted_at)
+    return _CODEC.decode(record.value or b"")
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
