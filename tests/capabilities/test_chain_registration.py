@@ -26,7 +26,6 @@ from capabilities.tokens import parse_delegation, restore_delegation, verify_del
 GET = ["tinycloud.kv/get"]
 UNKNOWN = "bafkr4ieuinpc2jtz3qh3qhox7klp6paecq6kibj35rxn7xf6nwczhmm54y"
 TERMINAL = {"xyz.tinycloud.policy/delegationMode": "terminal"}
-EARLY = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from capabilities.tokens import (
 from capabilities.ucan import UcanPayload, encode_ucan
 
 NOW = 1_795_000_000.0
-NO_CAVEAT: list[dict[str, Any]] = [{}]
 
 OWNER = WalletSigner(bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"))
 SESSION = Ed25519Signer(bytes(range(32)))

@@ -133,7 +133,6 @@ async def test_delegated_listing_in_pages(owner: Owner) -> None:
 
 NOT_POSITIVE = "{} must be a positive integer"
 NOT_ONE_KIND = "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
-NO_VERSION = "x-tinycloud-expected-version is not a production precondition; use If-Match"
 NEITHER = "If-None-Match only supports * for KV create"
 NOT_A_CREATE = "If-None-Match: * requires exactly one non-multipart KV put"
 NOT_A_REPLACE = "If-Match requires exactly one non-multipart KV put or delete"

@@ -17,7 +17,6 @@ from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store.lmdb._tombstones import TABLE, last_key, open_table, rows_and_tombstones
 from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer
 
-DAY_MINUTES = 24 * 60
 KEYS = [b"K", b"Ka", b"Ka\xff", b"Kb", b"L", b"\xff", b"\xff\xff", b"\xff" * MAX_KEY_BYTES]
 PREFIXES = [b"K", b"Ka", b"L", b"\xff", b"\xff\xff", b"M"]
 
