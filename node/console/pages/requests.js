@@ -202,7 +202,7 @@ function hinted(error) {
 /** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Resource[]} chosen @param {string} owner */
 function confined(policy, chosen, owner) {
   const opened = chosen.filter(opensSecrets);
-  const isExact = opened.every((one) => secretOf(one) && !one.path.endsWith("/"));
+  const isExact = opened.every((one) => secretOf(one) && !secretOf(one)?.endsWith("/"));
   if (!policy || policy.paths || !isExact || !opened.length) return policy;
   return { ...policy, paths: [...new Set(opened.map((one) => `${spaceId(owner, one.space)}/kv/${one.path}`))] };
 }

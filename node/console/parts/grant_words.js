@@ -2,10 +2,10 @@
 // What may be done with what, in words.
 import { grants as words } from "../texts.js";
 import { principalOf } from "../wire/did.js";
+import { secretAt } from "../wire/secrets.js";
 
 const VALUE = /^tinycloud:([^/]+):([^:/]+)\/([a-z]+)(?:\/(.*))?$/;
 const NETWORK = /^urn:tinycloud:encryption:(.+):([^:]+)$/;
-const SECRET = /^vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
 const ACTIONS = /** @type {Record<string, string>} */ ({ del: "delete", metadata: "head" });
 
 /**
@@ -28,8 +28,8 @@ function place(resource, by) {
   if (owner === undefined) return resource;
   const theirs = whose(`did:${owner}`);
   if (service === "space") return words.spaces + theirs;
-  const secret = service === "kv" && space === "secrets" ? SECRET.exec(path) : null;
-  if (secret) return words.secret(secret[1]) + theirs;
+  const secret = service === "kv" && space === "secrets" ? secretAt(path) : null;
+  if (secret) return words.secret(secret.label) + theirs;
   if (service === "kv" && space === "secrets" && path.startsWith("vault/secrets/")) return words.secretsBelow(path) + theirs;
   const where = path ? words.below(path) : words.everything;
   return words.inSpace(where, space) + theirs + (service === "kv" ? "" : ` (${service})`);

@@ -4,6 +4,7 @@ import { h } from "../elements.js";
 import { requests as words } from "../texts.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
 import { isServed } from "../wire/manifest.js";
+import { secretAt } from "../wire/secrets.js";
 import { quoted } from "./quoted.js";
 
 /** @typedef {{ service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full */
@@ -13,8 +14,11 @@ const SECRETS = "vault/secrets/";
 
 /** @param {Right} right @returns {string | null} `NAME` or `scope/NAME`, a folder of them, "" for all; null where it is about no secrets */
 export function secretOf({ service, space, path }) {
-  const isThere = service === KV && (space === "secrets" || space.endsWith(":secrets")) && path.startsWith(SECRETS);
-  return isThere ? path.slice(SECRETS.length).replace(/^scoped\//, "") : null;
+  if (service !== KV || !(space === "secrets" || space.endsWith(":secrets"))) return null;
+  // A right to `vault`, or to the whole space, is one to what lies below.
+  if (["", "/"].includes(path) || SECRETS.startsWith(path.replace(/\/?$/, "/"))) return "";
+  if (!path.startsWith(SECRETS)) return null;
+  return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/\/?$/, "/").replace(/^scoped\//, "");
 }
 
 /** @param {Right} right */
@@ -28,8 +32,11 @@ const isOwn = (space, owner) => !space.startsWith("tinycloud:") || principalOf(o
 /** "read and write the secret “API_KEY”". @param {Right} right @param {string} owner DID of whoever is at the console */
 export function rightWords(right, owner) {
   const { service, space, path } = right;
-  const verbs = right.actions.map((one) => words.verbs[one.slice(one.indexOf("/") + 1)]);
-  const said = verbs.some((one) => one === undefined) ? quoted(right.actions.join(" "), { mono: true }) : words.listed([...new Set(verbs)]);
+  const verbs = right.actions.map((one) => {
+    const name = one.slice(service.length + 1);
+    return one.startsWith(`${service}/`) && Object.hasOwn(words.verbs, name) ? words.verbs[name] : undefined; // else as it is written
+  });
+  const said = verbs.some((one) => one === undefined) ? quoted(right.actions.join(" "), { mono: true }) : words.listed([...new Set(/** @type {string[]} */ (verbs))]);
   const secret = secretOf(right);
   const isWhole = path === "" || path === "/";
   /** @type {import("../elements.js").Child[]} */

@@ -37,7 +37,7 @@ export function recapSentence(att) {
   let [sentence, number] = [INTRODUCTION, 0];
   for (const resource of Object.keys(att).sort(byCodePoint)) {
     /** @type {{[namespace: string]: string[]}} */
-    const named = {};
+    const named = Object.create(null); // a namespace may be called `constructor`
     for (const ability of Object.keys(att[resource]).sort(byCodePoint)) {
       const slash = ability.indexOf("/");
       (named[ability.slice(0, slash)] ??= []).push(`'${ability.slice(slash + 1)}'`);

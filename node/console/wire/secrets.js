@@ -50,6 +50,12 @@ export function secretName(scope, name) {
   return { scope: canonical, name: trimmed, label: canonical === null ? trimmed : `${canonical}/${trimmed}`, path };
 }
 
+/** @param {string} path @returns {SecretName | null} the one secret that is kept there; null: none, or several */
+export function secretAt(path) {
+  const [, scope = null, name] = /^vault\/secrets\/(?:scoped\/([a-z0-9-]+)\/)?([A-Z][A-Z0-9_]*)$/.exec(path) ?? [];
+  return name === undefined ? null : { scope, name, label: scope === null ? name : `${scope}/${name}`, path };
+}
+
 /** @param {Client} client @returns {string} id of the owner's space of secrets */
 const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
 
@@ -58,12 +64,7 @@ const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:$
 
 /** @param {Client} client @returns {Promise<SecretName[]>} every secret, global ones first; one request for a thousand */
 export async function list(client) {
-  /** @type {SecretName[]} */
-  const found = [];
-  for (const path of await kv.list(client, spaceOf(client), ALL)) {
-    const [, scope = null, name] = /^vault\/secrets\/(?:scoped\/([a-z0-9-]+)\/)?([A-Z][A-Z0-9_]*)$/.exec(path) ?? [];
-    if (name !== undefined) found.push({ scope, name, label: scope === null ? name : `${scope}/${name}`, path });
-  }
+  const found = (await kv.list(client, spaceOf(client), ALL)).flatMap((path) => secretAt(path) ?? []);
   return found.sort((one, other) => Number(one.scope !== null) - Number(other.scope !== null));
 }
 
