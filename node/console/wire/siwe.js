@@ -48,8 +48,8 @@ export function siweText(message) {
     ...(message.expirationTime === undefined ? [] : [`Expiration Time: ${message.expirationTime}`]),
     ...(message.resources?.length ? ["Resources:", ...message.resources.map((one) => `- ${one}`)] : []),
   ];
-  // A field with a line break could forge another line.
-  if (lines.some((line) => /[\p{Cc}\p{Zl}\p{Zp}\p{Surrogate}]/u.test(line))) {
+  // A line break could forge another line; what is invisible or turns the text round shows another one than is signed.
+  if (lines.some((line) => /[\p{C}\p{Zl}\p{Zp}]/u.test(line))) {
     throw new ConsoleError("invalid-input", "a sign-in text holds printable characters only");
   }
   return lines.join("\n");

@@ -1,7 +1,7 @@
 // @ts-check
 /** The owner's spaces. */
 
-import { spaceId } from "./did.js";
+import { ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { rows } from "./session.js";
 import { jsonOf, malformed } from "./transport.js";
 
@@ -11,9 +11,12 @@ import { jsonOf, malformed } from "./transport.js";
  *     the last two null where `get` did not ask; a limit also where there is none
  */
 
-/** @param {any} entry @param {string} asked @returns {Space} */
-function spaceOf(entry, asked) {
-  if (typeof entry?.id !== "string" || !entry.id.startsWith("tinycloud:")) throw malformed(asked, "it names no space");
+const ID = /^tinycloud:[a-z0-9]+:[!-~]+:[A-Za-z0-9\-._~]+$/;
+
+/** @param {Client} client @param {any} entry @param {string} asked @returns {Space} of the owner: its id is what a wallet may be asked to sign */
+function spaceOf({ session }, entry, asked) {
+  const isOwn = typeof entry?.id === "string" && ID.test(entry.id) && principalOf(ownerOfSpace(entry.id)) === principalOf(session.owner);
+  if (!isOwn) throw malformed(asked, "it names no space of the owner");
   const createdAt = typeof entry.createdAt === "string" ? entry.createdAt : null;
   const [usageBytes, limitBytes] = [entry.usageBytes, entry.limitBytes].map((one) => (Number.isSafeInteger(one) ? one : null));
   return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt, usageBytes, limitBytes };
@@ -28,17 +31,17 @@ export async function list(client) {
   const answer = await invoke(client, "", "list", true);
   const entries = jsonOf(answer);
   if (!Array.isArray(entries)) throw malformed(answer.asked, "it is no list");
-  return entries.map((entry) => spaceOf(entry, answer.asked));
+  return entries.map((entry) => spaceOf(client, entry, answer.asked));
 }
 
 /** @param {Client} client @param {string} name letters, digits, `-` and `_` @returns {Promise<Space>} hosted from now on; to use it: `addRights(session, owner, wholeSpace(space.id))` */
 export async function create(client, name) {
   const answer = await invoke(client, name, "create", false);
-  return spaceOf(jsonOf(answer), answer.asked);
+  return spaceOf(client, jsonOf(answer), answer.asked);
 }
 
 /** @param {Client} client @param {string} name @returns {Promise<Space>} */
 export async function get(client, name) {
   const answer = await invoke(client, spaceId(client.session.owner, name), "info", true);
-  return spaceOf(jsonOf(answer), answer.asked);
+  return spaceOf(client, jsonOf(answer), answer.asked);
 }
