@@ -9,7 +9,7 @@ import { knownNode, stopped } from "./parts/known_node.js";
 import { app, nav, pages, session as words, state } from "./texts.js";
 import { Client } from "./wire/client.js";
 import { info } from "./wire/node.js";
-import { restore, signOut } from "./wire/session.js";
+import { onOtherTab, restore, signOut } from "./wire/session.js";
 
 /**
  * What a page gets.
@@ -206,6 +206,7 @@ async function start() {
   addEventListener("online", check);
   addEventListener("offline", check);
   setInterval(showSession, 15_000);
+  onOtherTab((did) => { if (session && session.did !== did) location.reload(); }); // nothing of that session stays here
   if (await check()) await route();
 }
 

@@ -17,7 +17,7 @@ const PHRASE_CHARS = 36;
 export function render(context) {
   /** @param {import("../wire/wallets.js").Owner} owner */
   const enter = async (owner) => {
-    context.signedIn(await signIn(owner));
+    context.signedIn(await signIn(owner, { nodeId: context.node.nodeId }));
     say(words.done);
     context.go(context.parameters.get("to") || "secrets");
   };

@@ -25,10 +25,16 @@ const MAX_BYTES = 64 * 1024;
 export const networkPath = (network, leaf) =>
   `/encryption/networks/${pathSegment(network)}${leaf === undefined ? "" : `/${leaf}`}`;
 
-/** @param {string} did of a node @param {Bytes} signed @param {unknown} signature base64 @returns {Promise<boolean>} */
-export async function isSignedBy(did, signed, signature) {
+/** @param {string} did of a node @param {import("./canonical_json.js").Json} said untrusted @param {unknown} signature base64, over its canonical text @returns {Promise<boolean>} */
+export async function isSignedBy(did, said, signature) {
   const [key, bytes] = [ed25519Key(did), fromBase64(signature)];
   if (!key || bytes?.length !== 64) return false;
+  let signed;
+  try {
+    signed = canonicalBytes(said);
+  } catch {
+    return false; // of what has no canonical text nobody signs one
+  }
   const verifier = await crypto.subtle.importKey("raw", key, "Ed25519", false, ["verify"]);
   return crypto.subtle.verify("Ed25519", verifier, bytes, signed);
 }
@@ -55,20 +61,21 @@ export async function descriptor(client, network) {
   if (nodeSignature === undefined) throw new ConsoleError("descriptor-unsigned", "the node did not sign the network's key");
   const type = "sealspace.encryption.descriptor/v1";
   const signed = { type, node: session.node, network, publicEncryptionKey, alg, keyVersion, state, nonce };
-  if (!(await isSignedBy(session.node, canonicalBytes(signed), nodeSignature))) {
+  if (!(await isSignedBy(session.node, signed, nodeSignature))) {
     throw new ConsoleError("answer-untrusted", "the node's signature over the network's key does not hold");
   }
-  const pin = session.pins.find((one) => one.network === network);
-  if (pin && (pin.publicEncryptionKey !== publicEncryptionKey || pin.keyVersion !== keyVersion)) {
+  const pinned = () => session.pins.find((one) => one.network === network);
+  if (!pinned()) {
+    session.pins.push({ network, publicEncryptionKey, keyVersion });
+    await keep(session); // the pin of another tab stays, if it was faster
+  }
+  const pin = /** @type {import("./session.js").Pin} */ (pinned());
+  if (pin.publicEncryptionKey !== publicEncryptionKey || pin.keyVersion !== keyVersion) {
     const hint = "seal nothing until the node's operator has said why the key changed; if it is right, sign in anew";
     throw new ConsoleError("network-key-changed", `the key of ${network} changed`, {
       hint,
       details: { pinned: await fingerprint(fromBase64(pin.publicEncryptionKey)), offered: await fingerprint(key) },
     });
-  }
-  if (!pin) {
-    session.pins.push({ network, publicEncryptionKey, keyVersion });
-    await keep(session);
   }
   if (state !== "active" && state !== "rotating") {
     throw new ConsoleError("network-not-active", `the network is not active (state: ${state})`, { details: { state } });
@@ -174,7 +181,7 @@ async function verifiedKey(answer, asked, invocationCid, bodyHash) {
     if (answer[member] !== value) throw untrusted(`its ${member} belongs to another request`);
   }
   const { nodeSignature, ...signed } = answer;
-  if (!(await isSignedBy(asked.targetNode, canonicalBytes(signed), nodeSignature))) throw untrusted("its signature does not hold");
+  if (!(await isSignedBy(asked.targetNode, signed, nodeSignature))) throw untrusted("its signature does not hold");
   const wrapped = fromBase64(answer.wrappedKey);
   if (!wrapped) throw untrusted("it holds no key");
   return wrapped;

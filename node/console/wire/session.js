@@ -5,7 +5,7 @@ import { encodeCacao } from "./cacao.js";
 import { tokenCid } from "./cid.js";
 import { didKey, didUrl, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
-import { info } from "./node.js";
+import { info, requireNode } from "./node.js";
 import { attenuations, distinctCapabilities } from "./recap.js";
 import { isoTime, newNonce, siweText, withRecap } from "./siwe.js";
 import { exchange, jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
@@ -37,6 +37,7 @@ export const KV_ABILITIES = ["get", "put", "del", "list", "metadata"].map((one) 
 const HOST_GRANT_TTL_S = 3600;
 const INVOCATION_TTL_S = 60;
 const [DATABASE, STORE, CURRENT] = ["sealspace-console", "sessions", "current"];
+const tabs = new BroadcastChannel(DATABASE);
 
 /** @returns {number} epoch seconds */
 export const nowS = () => Date.now() / 1000;
@@ -168,15 +169,16 @@ const newKeys = () =>
 /**
  * Sign in: one signature of a wallet, and a second one where the node hosts no spaces by itself. The session is kept.
  * @param {Owner} owner
- * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, statement?: string }} [asked]
- *   names of spaces (a primary one and further ones), or exactly these capabilities in place of them
+ * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, statement?: string, nodeId?: string }} [asked]
+ *   names of spaces (a primary one and further ones), or exactly these capabilities in place of them; DID of the node
+ *   that is meant: another one gets nothing to read and the wallet nothing to sign
  * @returns {Promise<Session>}
  */
-export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, statement } = {}) {
+export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, statement, nodeId } = {}) {
   if (!(expiresS > 0 && expiresS <= MAX_SESSION_TTL_S)) {
     throw new ConsoleError("invalid-input", "a session lasts more than 0 s and at most 30 days");
   }
-  const node = (await info()).nodeId;
+  const node = (await (nodeId === undefined ? info() : requireNode(nodeId))).nodeId;
   const wanted = capabilities ?? consoleCapabilities(owner.did, space, spaces);
   const { kind } = owner;
   const base = { owner: owner.did, kind, node, space: spaceId(owner.did, space), pins: [] };
@@ -198,7 +200,8 @@ export async function signIn(owner, { space = "default", spaces = [], capabiliti
     const own = wanted.filter(({ resource }) => resource.startsWith("tinycloud:"));
     await registered((aud, rows_, ttlS) => sessionToken(session, { aud, capabilities: rows_, ttlS }), owner.did, own, HOST_GRANT_TTL_S);
   }
-  await keep(session);
+  await inStore((store) => store.put(session, CURRENT));
+  tabs.postMessage(session.did);
   return session;
 }
 
@@ -260,6 +263,7 @@ export function proofsFor(session, wanted) {
 export async function addRights(session, owner, capabilities) {
   if (session.kind === "phrase") return;
   if (owner.did !== session.owner) throw new ConsoleError("wallet-account-changed", "this is not the owner of the session");
+  await requireNode(session.node);
   const ttlS = Math.max(1, session.expiresAt - nowS());
   const grant = await registered(
     (uri, rows_, life) => walletToken(owner, { uri, capabilities: rows_, ttlS: life }),
@@ -280,7 +284,12 @@ const settled = (request) =>
     request.onerror = () => reject(request.error);
   });
 
-/** @template T @param {(store: IDBObjectStore) => IDBRequest<T>} work on what this origin keeps @returns {Promise<T>} */
+/**
+ * @template T
+ * @param {(store: IDBObjectStore) => IDBRequest<T>} work on what this origin keeps; what it asks for when the request
+ *   has succeeded is of the same transaction
+ * @returns {Promise<T>}
+ */
 export async function inStore(work) {
   try {
     const opening = indexedDB.open(DATABASE, 1);
@@ -304,9 +313,25 @@ export async function inStore(work) {
   }
 }
 
-/** @param {Session} session @returns {Promise<void>} */
+/**
+ * Keep what a session got, beside what it got in other tabs; not where it was signed out or replaced there.
+ * @param {Session} session @returns {Promise<void>}
+ */
 export async function keep(session) {
-  await inStore((store) => store.put(session, CURRENT));
+  let isKept = false;
+  await inStore((store) => {
+    const reading = store.get(CURRENT);
+    reading.addEventListener("success", () => {
+      const kept = reading.result;
+      if (!kept || !isWhole(kept) || kept.did !== session.did) return;
+      const grants = [...new Map([...kept.grants, ...session.grants].map((one) => [one.cid, one])).values()];
+      const pins = [...new Map([...session.pins, ...kept.pins].map((one) => [one.network, one])).values()];
+      isKept = true;
+      store.put(Object.assign(session, { grants, pins }), CURRENT);
+    });
+    return reading;
+  });
+  if (!isKept) throw new ConsoleError("session-expired", "it was signed out in another tab", { hint: "sign in again" });
 }
 
 /** @param {any} kept by this version or another one @returns {boolean} */
@@ -319,11 +344,17 @@ export async function restore() {
   /** @type {Session | undefined} */
   const session = await inStore((store) => store.get(CURRENT));
   if (session && isWhole(session) && session.expiresAt > nowS()) return session;
-  if (session) await signOut();
+  if (session) await forget();
   return null;
 }
 
-/** @returns {Promise<void>} forgets the session and its key */
+const forget = () => inStore((store) => store.delete(CURRENT));
+
+/** @returns {Promise<void>} forgets the session and its key, in every tab */
 export async function signOut() {
-  await inStore((store) => store.delete(CURRENT));
+  await forget();
+  tabs.postMessage(null);
 }
+
+/** @param {(did: string | null) => void} listener called with the key that another tab signed in with; null: it signed out */
+export const onOtherTab = (listener) => tabs.addEventListener("message", ({ data }) => listener(data));
