@@ -94,7 +94,7 @@ export function addMany(client, all, reload) {
       const before = read(file.input.value);
       known = new Set((await wire.list(client)).map(({ path }) => path));
       const entries = read(file.input.value);
-      const isAnother = entries.some((one, at) => one.isThere && !before[at].isThere && !one.isSaved);
+      const isAnother = entries.some((one, at) => one.isThere && !before[at]?.isThere && !one.isSaved);
       draw();
       if (isAnother) return file.refuse(words.isAnother);
       const chosen = entries.filter((one) => !one.isSaved && (!one.isThere || replace.input.checked));

@@ -23,13 +23,24 @@ import { jsonOf, malformed } from "./transport.js";
 const MARGIN_S = 60;
 const MAX_PAGES = 1000;
 
+/** @param {unknown} one */
+const isText = (one) => typeof one === "string";
+
+/** @param {any} one */
+const isRight = (one) => isText(one?.resource) && Array.isArray(one.actions) && one.actions.every(isText) &&
+  Array.isArray(one.caveats) && one.caveats.every((/** @type {unknown} */ caveat) => caveat !== null && typeof caveat === "object");
+
 /** @param {any} one @param {string} asked @returns {Grant} */
 function grantOf(one, asked) {
-  const isSound = [one?.cid, one?.delegatorDid, one?.delegateDid, one?.status].every((text) => typeof text === "string");
-  if (!isSound || !Array.isArray(one.resources) || !Array.isArray(one.parents)) throw malformed(asked, "it is no delegation");
+  const texts = [one?.cid, one?.delegatorDid, one?.delegateDid, one?.status];
+  const times = [one?.issuedAt, one?.expiresAt, one?.revokedAt].filter((time) => time !== undefined && time !== null);
+  const lists = [one?.resources, one?.parents].every(Array.isArray);
+  if (![...texts, ...times].every(isText) || !lists || !one.resources.every(isRight) || !one.parents.every(isText)) {
+    throw malformed(asked, "it is no delegation");
+  }
   const rights = one.resources.map((/** @type {any} */ { resource, actions, caveats }) => ({
-    resource: String(resource),
-    abilities: actions.map(String),
+    resource,
+    abilities: actions,
     isConditioned: caveats.some((/** @type {object} */ caveat) => Object.keys(caveat).length > 0),
   }));
   const isSession = rights.some((/** @type {{ abilities: string[] }} */ right) => right.abilities.includes("tinycloud.capabilities/read"));

@@ -67,6 +67,15 @@ function valueOf(headers, body, asked) {
   return { body, etag, contentType: headers.get("Content-Type") };
 }
 
+/** @param {any} said untrusted @param {string} asked */
+function headersOf(said, asked) {
+  try {
+    return new Headers(said);
+  } catch {
+    throw malformed(asked, "it has no headers");
+  }
+}
+
 /** @param {Value} value @returns {string} ConsoleError `not-text` where it is no UTF-8 */
 export function textOf({ body }) {
   try {
@@ -198,10 +207,11 @@ export async function getMany(client, space, keys, { maxBytes = MAX_VALUE_BYTES 
     const results = jsonOf(answer)?.results;
     const asked = new Set(pack);
     if (!Array.isArray(results) || results.length !== pack.length) throw malformed(answer.asked, "it is about other keys");
-    for (const { key, ok, dataBase64, headers: said, error } of results) {
+    for (const one of results) {
+      const { key, ok, dataBase64, headers: said, error } = one ?? {};
       if (!asked.delete(key)) throw malformed(answer.asked, "it is about other keys");
       const body = ok ? fromBase64(dataBase64) : null;
-      if (body) found.set(key, valueOf(new Headers(said), body, key));
+      if (body) found.set(key, valueOf(headersOf(said, answer.asked), body, key));
       else if (ok || error?.code !== "KV_NOT_FOUND") throw malformed(answer.asked, `it says nothing usable about ${key}`);
     }
   }

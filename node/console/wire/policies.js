@@ -57,7 +57,7 @@ export function parseApproved(value) {
 /**
  * @param {{[field: string]: any}} evidence of `backends.evidenceOf`
  * @returns {{ policy: Policy, refusals: ("tcbStatus" | "advisories" | "tdAttributes")[] }} exactly that code under the
- *   strict terms, and what of the platform they refuse
+ *   strict terms, and what of the platform they refuse; ConsoleError `malformed-answer` where it does not say which code
  */
 export function policyOf(evidence) {
   const { compose_hash: compose, app_id: appId, key_provider: provider } = evidence;
@@ -67,6 +67,8 @@ export function policyOf(evidence) {
   if (compose) policy.composeHashes = [compose];
   if (appId) policy.appIds = [appId];
   if (provider) policy.keyProviders = [provider];
+  // With a register left out, a token would state a policy that is met by more code.
+  if (faultOf(policy)) throw new ConsoleError("malformed-answer", `the evidence does not say which code: ${faultOf(policy)}`);
   /** @type {("tcbStatus" | "advisories" | "tdAttributes")[]} */
   const refusals = [];
   if (evidence.tcb_status !== "UpToDate" || evidence.qe_status !== "UpToDate") refusals.push("tcbStatus");

@@ -2,7 +2,6 @@
 /** Receipts of the releases from a network, each verified here, and the documents that they name. */
 
 import { hex, sha256 } from "./bytes.js";
-import { canonicalBytes } from "./canonical_json.js";
 import { networkId } from "./did.js";
 import { isSignedBy, networkPath } from "./encryption.js";
 import { ConsoleError } from "./errors.js";
@@ -38,7 +37,7 @@ export async function verify(receipt, node, network) {
   const { signature, ...signed } = receipt;
   if (receipt.node !== node) throw invalid(`it is signed by ${receipt.node}`);
   if (receipt.network !== network) throw invalid("it is about another network");
-  if (!(await isSignedBy(node, canonicalBytes(signed), signature))) throw invalid("its signature does not hold");
+  if (!(await isSignedBy(node, signed, signature))) throw invalid("its signature does not hold");
   return receipt;
 }
 

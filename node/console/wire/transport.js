@@ -85,6 +85,11 @@ function uploaded(request, headers) {
       sending.responseType = "arraybuffer";
       for (const [name, value] of Object.entries(headers)) sending.setRequestHeader(name, value);
       sending.upload.onprogress = ({ loaded, total }) => request.onProgress?.(loaded, total);
+      sending.onprogress = ({ loaded }) => {
+        if (loaded <= (request.maxBytes ?? MAX_ANSWER_BYTES)) return;
+        reject(new ConsoleError("too-large", `${request.asked}: the answer is too long`));
+        sending.abort();
+      };
       const abort = () => sending.abort();
       request.signal?.addEventListener("abort", abort);
       sending.onloadend = () => request.signal?.removeEventListener("abort", abort);

@@ -1,0 +1,269 @@
+"""What others tell the console's modules: a node any JSON, an app its wishes, another tab that the session is over."""
+
+from collections.abc import Iterator
+
+import pytest
+from browser import Browser, BrowserWallet, Page
+from console_wire import in_page
+
+from capabilities.tokens import Capability
+from node.processes.embedded import EmbeddedNode
+from sealspace._capability import capability, covers
+from sealspace.wallets import new_wallet
+
+_TWISTED = """
+  const JUNK = [null, true, 1.5, "\\ud800", "constructor", [null], { a: 1.5 }, [[["x"]]]];
+  const twisted = function* (value, at = "") {
+    for (const [index, junk] of JUNK.entries()) yield [`${at} is junk ${index}`, junk];
+    if (value === null || typeof value !== "object") return;
+    if (!Array.isArray(value)) yield [`${at} has more`, { ...value, more: 1.5 }];
+    for (const name of Object.keys(value).slice(0, Array.isArray(value) ? 1 : 40)) {
+      for (const [where, one] of twisted(value[name], `${at}.${name}`)) {
+        const changed = (old, index) => (String(index) === name ? one : old);
+        yield [where, Array.isArray(value) ? value.map(changed) : { ...value, [name]: one }];
+      }
+      if (Array.isArray(value)) continue;
+      const { [name]: _, ...rest } = value;
+      yield [`${at}.${name} is absent`, rest];
+    }
+  };
+"""
+
+
+@pytest.fixture(scope="module")
+def wallet() -> BrowserWallet:
+    """A wallet for all tests here."""
+    return BrowserWallet(new_wallet())
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[Page]:
+    """One page for all tests here; each signs in anew."""
+    with browser.page(node.url, wallet=wallet) as opened:
+        yield opened
+
+
+def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
+    """Each member of its answers in turn is left out, or something else: a value, or a failure of the modules' own."""
+    said = in_page(
+        page,
+        _TWISTED
+        + """
+        const [kv, grants, spaces, receipts, backends, encryption, secrets, node] = await Promise.all(
+          ["kv", "grants", "spaces", "receipts", "backends", "encryption", "secrets", "node"].map(at));
+        const { Client } = await at("client"), { networkId } = await at("did");
+        const { held } = await signedIn();
+        const client = Client(held), network = networkId(held.owner);
+        const two = [{ scope: null, name: "ONE", value: "1" }, { scope: "mail", name: "TWO", value: "2" }];
+        await secrets.putMany(client, two);
+        await secrets.reveal(client, null, "ONE");
+        const stored = (await kv.get(client, "secrets", "vault/secrets/ONE")).body;
+        const right = [{ resource: `${held.space}/kv/a`, ability: "tinycloud.kv/get" }];
+        const made = await grants.grant(client, "did:key:z6Mk", right);
+        const works = {
+          info: () => node.info(),
+          grants: () => grants.list(client),
+          spaces: () => spaces.list(client),
+          space: () => spaces.get(client, "default"),
+          keys: () => kv.list(client, "secrets", "vault/secrets/"),
+          values: () => kv.getMany(client, "secrets", ["vault/secrets/ONE", "vault/secrets/scoped/mail/TWO"]),
+          receipts: () => receipts.list(client),
+          backends: () => backends.list(client),
+          descriptor: () => encryption.descriptor({ ...client, cache: new Map() }, network),
+          decrypt: () => encryption.decrypt(client, stored),
+          revoke: () => grants.revoke(client, { cid: made.cid, delegator: held.did }),
+          terms: () => backends.terms(),
+        };
+        const real = window.fetch, wrong = [], counts = {};
+        for (const [name, work] of Object.entries(works)) {
+          let last;
+          window.fetch = async (...asked) => (last = await real(...asked)).clone();
+          await work();
+          const { headers } = last, answered = await last.json();
+          counts[name] = 0;
+          for (const [where, lie] of twisted(answered)) {
+            window.fetch = async () => new Response(JSON.stringify(lie), { headers });
+            const failed = await work().then(() => null, (error) => error);
+            const code = failed && (failed.name === "ConsoleError" ? failed.code : `${failed}`);
+            if (code) counts[name]++;
+            if (code && !/^[a-z-]+$/.test(code)) wrong.push(`${name}${where}: ${code}`);
+          }
+          window.fetch = real;
+        }
+        return { wrong, counts };
+        """,
+    )
+    assert said["wrong"] == []
+    assert set(said["counts"]) > {"grants", "values", "receipts", "decrypt"}
+    assert all(said["counts"].values())
+
+
+def test_a_wallet_signs_nothing_that_a_node_chose(page: Page, wallet: BrowserWallet) -> None:
+    """Ids of spaces are those of the owner; no text is invisible; of another node than was meant it signs nothing."""
+    said = in_page(
+        page,
+        r"""
+        const spaces = await at("spaces"), { Client } = await at("client"), { siweText } = await at("siwe");
+        const { owner, held } = await signedIn();
+        const client = Client(held), real = window.fetch;
+        await client.checkNode();
+        const other = "tinycloud:pkh:eip155:1:0x0000000000000000000000000000000000000001:secrets";
+        const added = ["\u202e", "/kv", "\u200b", "\uff53", "%", ""];
+        const ids = [other, ...added.map((one) => held.space + one)];
+        const read = [];
+        for (const id of ids) {
+          window.fetch = async () => Response.json([{ id, owner: held.owner }]);
+          read.push((await caught(() => spaces.list(client))).code ?? id);
+        }
+        window.fetch = real;
+        const bare = { address: owner.address, domain: "d", chainId: 1, uri: "u", nonce: "n", issuedAt: "t" };
+        const signs = ["\u202e", "\u200b", "\n", "\u2028", "\ue000", "\u00ad"];
+        const texts = signs.map((sign) => ({ ...bare, statement: `a${sign}b` }));
+        const refused = await Promise.all(texts.map((text) => caught(async () => siweText(text))));
+        return { read, space: held.space, refused: refused.map(({ code }) => code) };
+        """,
+    )
+    assert said["read"] == [*["malformed-answer"] * 6, said["space"]]
+    assert said["refused"] == ["invalid-input"] * 6
+    asked = len(wallet.asked)
+    assert asked
+    codes = in_page(
+        page,
+        """
+        const [info] = await (await at("wallets")).discover(), owner = await (await at("wallets")).connect(info);
+        const held = await session.restore(), real = window.fetch;
+        const said = await (await real("/info")).json(), posted = [];
+        window.fetch = async (path, more) => {
+          if (more.method !== "GET") posted.push(path);
+          return path === "/info" ? Response.json({ ...said, nodeId: held.did }) : real(path, more);
+        };
+        const rights = session.wholeSpace(held.space);
+        const codes = [await caught(() => session.signIn(owner, { nodeId: held.node })),
+          await caught(() => session.addRights(held, owner, rights))].map((one) => one?.code);
+        window.fetch = real;
+        return [codes, posted];
+        """,
+    )
+    assert codes == [["node-changed", "node-changed"], []]
+    assert len(wallet.asked) == asked
+
+
+def test_a_session_that_another_tab_ended(page: Page) -> None:
+    """It is not kept again (CN3); what two tabs got is kept together, and of two keys of a network the first."""
+    said = in_page(
+        page,
+        """
+        const secrets = await at("secrets"), { Client } = await at("client"), { networkId } = await at("did");
+        const { descriptor } = await at("encryption"), { withdrawalRights } = await at("withdrawals");
+        const { owner, held } = await signedIn();
+        await session.signOut();
+        const late = await caught(() => secrets.put(Client(held), null, "KEY", "v"));
+        const back = await session.restore();
+        const first = (await signedIn()).held;
+        const second = (await signedIn()).held;
+        const early = await caught(() => secrets.put(Client(first), null, "KEY", "v"));
+        const stays = (await session.restore()).did === second.did;
+        const other = await session.restore();
+        await session.addRights(other, owner, withdrawalRights(owner.did));
+        await secrets.put(Client(second), null, "KEY", "v");
+        const kept = await session.restore();
+        const lied = { ...kept, pins: [{ ...kept.pins[0], publicEncryptionKey: "AAAA" }] };
+        const changed = await caught(() => descriptor(Client(lied), networkId(owner.did)));
+        return { late: late.code, back, early: early.code, stays, changed: changed.code,
+          kept: [kept.grants.length, kept.pins.length, second.grants.length] };
+        """,
+    )
+    assert (said["late"], said["back"]) == ("session-expired", None)
+    assert (said["early"], said["stays"]) == ("session-expired", True)
+    assert said["kept"] == [2, 1, 2]
+    assert said["changed"] == "network-key-changed"
+
+
+def test_which_grant_is_cited(page: Page) -> None:
+    """None that ended, is narrower, or is of another owner: by the node's own rule of what covers what."""
+    space, other = "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A", "tinycloud:key:z6Mk"
+    places = [f"{space}:a", f"{space}:ab", f"{other}:a"]
+    paths = ["/kv", "/kv/a", "/kv/a/", "/kv/a/b", "/kv/ab", "/kv/a%2Fb", "/kvx/a", "/sql/a"]
+    network = "urn:tinycloud:encryption:did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+    resources = [f"{place}{path}" for place in places for path in paths] + [f"{network}:{name}" for name in ("a", "ab")]
+    held, wanted = _capabilities(resources, "tinycloud.kv/get"), _capabilities(resources, "tinycloud.kv/get")
+    wanted += _capabilities(resources[:3], "tinycloud.kv/put")
+    said = in_page(
+        page,
+        """
+        const [held, wanted] = given, now = Date.now() / 1000;
+        const grants = held.map((one, at) => ({ cid: `${at}`, capabilities: [one], expiresAt: now + 60 }));
+        const cited = (some, one, more) => { try {
+          return session.proofsFor({ did: "did:key:z", expiresAt: now + 60, grants: some, ...more }, one).proofs;
+        } catch (error) { return error.code; } };
+        const pairs = grants.map((grant) => wanted.map((one) => cited([grant], [one]) !== "not-authorised"));
+        const [one, other] = [grants[0], { ...grants[0], cid: "other" }];
+        const both = { ...grants[0], cid: "both", capabilities: [held[0], held[8]] };
+        const ended = cited([{ ...one, expiresAt: now - 1 }, other], [held[0]]);
+        const none = cited([{ ...one, expiresAt: now - 1 }], [held[0]]);
+        return { pairs, ended, none, over: cited(grants, [held[0]], { expiresAt: now - 1 }),
+          fewest: cited([one, both], [held[0], held[8]]) };
+        """,
+        [[_row(one) for one in held], [_row(one) for one in wanted]],
+    )
+    assert said["pairs"] == [[covers(one, asked) for asked in wanted] for one in held]
+    assert sum(map(sum, said["pairs"])) > len(held)
+    assert (said["ended"], said["none"], said["over"]) == (["other"], "not-authorised", "session-expired")
+    assert said["fewest"] == ["both"]
+
+
+def _capabilities(resources: list[str], ability: str) -> list[Capability]:
+    return [capability(one, ability) for one in resources]
+
+
+def _row(one: Capability) -> dict[str, str]:
+    return {"resource": one.resource.text, "ability": one.ability}
+
+
+def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
+    """A folder of secrets is no secret, what covers secrets opens them, another service's actions stand as written."""
+    said = in_page(
+        page,
+        """
+        const { opensSecrets, rightWords } = await import("/console/parts/rights.js");
+        const { rightWords: heldWords } = await import("/console/parts/grant_words.js");
+        const did = "did:key:z6Mk", { parseManifest } = await at("manifest");
+        const { attenuations, recapSentence } = await at("recap");
+        const read = (path, actions) => {
+          const asked = { service: "tinycloud.kv", space: "secrets", skipPrefix: true, path, actions };
+          return parseManifest({ app_id: "a", name: "a", did, defaults: false, permissions: [asked] }).resources[0];
+        };
+        const words = (path) => {
+          const one = read(path, ["get"]), resource = `tinycloud:key:z6Mk:secrets/kv/${path}`;
+          return [rightWords(one, did).textContent, opensSecrets(one),
+            heldWords({ resource, abilities: one.actions, isConditioned: false }, did)];
+        };
+        const [paths, actions] = given;
+        const shown = actions.map((some) => rightWords(read("notes/", some), did).textContent);
+        return { paths: paths.map(words), actions: shown,
+          sentence: recapSentence(attenuations([{ resource: "r", ability: "constructor/x" }])) };
+        """,
+        [
+            ["vault/secrets/scoped/mail", "vault/secrets/A", "vault/secrets/scoped/mail/A", "vault", "", "vaults"],
+            [["get", "put"], ["get", "tinycloud.sql/read"], ["x/constructor"]],
+        ],
+    )
+    assert [one[:2] for one in said["paths"]] == [
+        ["read the secrets below mail/", True],
+        ["read the secret A", True],
+        ["read the secret mail/A", True],
+        ["read all your secrets", True],
+        ["read all your secrets", True],
+        ["read vaults in your space secrets", False],
+    ]
+    assert [one[2] for one in said["paths"][:3]] == [
+        "get every secret below vault/secrets/scoped/mail",
+        "get the secret A",
+        "get the secret mail/A",
+    ]
+    assert said["actions"] == [
+        "read and write values below notes/ in your space secrets",
+        "tinycloud.kv/get tinycloud.sql/read values below notes/ in your space secrets",
+        "x/constructor values below notes/ in your space secrets",
+    ]
+    assert said["sentence"].endswith("(1) 'constructor': 'x' for 'r'.")
