@@ -3,13 +3,17 @@
 import json
 import logging
 import re
+from collections.abc import Iterator
 
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
-from embedded_node import EmbeddedNode
+from embedded_node import EmbeddedNode, embedded_node
+from engines import store_at
 from playwright.async_api import Error, Request, expect
+from playwright.async_api import Page as Tab
 
+from node.config.tree import Config, Http, Log
 from sealspace.client import Client, SignIn
 
 VALUES = ("first-canary-4711", "second-canary-4712", "third-canary-4713", "fourth-canary-4714")
@@ -64,6 +68,15 @@ _LOAD = """async (urls) => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
+    """A node that writes a line for each request, in which paths and addresses stand as they are."""
+    store = store_at(tmp_path_factory.mktemp("canaries") / "data")
+    config = Config(http=Http(port=0, drain_s=0), store=store, log=Log(requests="plain"))
+    with browser.entered(embedded_node(config)) as running:
+        yield running
+
+
 def test_nothing_is_left(
     console: ConsolePage, wallet: BrowserWallet, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,12 +109,18 @@ def test_nothing_is_left(
     open_session = console.run(console.tab.evaluate(_DUMP))
     assert wallet.signer.did in open_session
     assert '"extractable":false' in open_session
+    other = console.run(_other_tab(console))
     console.click("Sign out")
     console.see("Signed out")
+    console.run(expect(other.get_by_text("Sign in to see this page")).to_be_visible())
     closed = console.run(console.tab.evaluate(_DUMP))
+    elsewhere = console.run(other.evaluate(_DUMP))
     printed = capfd.readouterr()
+    logged = [json.loads(line) for line in printed.err.splitlines() if line.startswith('{"event"')]
+    assert {"/info", "/delegate", "/invoke"} <= {one["route"] for one in logged if one["event"] == "request"}
     said = [record.getMessage() + json.dumps(vars(record), default=str) for record in caplog.records]
-    places = {"requests": sent, "titles": titles, "open": [open_session], "closed": [closed], "log": [*said, *printed]}
+    places = {"requests": sent, "titles": titles, "open": [open_session], "closed": [closed], "other": [elsewhere]}
+    places["log"] = [*said, *printed]
     for place, texts in places.items():
         assert texts
         for value in VALUES:
@@ -112,8 +131,16 @@ def test_nothing_is_left(
     assert set(re.findall(r"did:\w+:[\w:]+", json.dumps([kept["local"], kept["session"], kept["kept"]]))) == {
         kept["local"]["sealspace.node"]
     }
-    assert wallet.signer.did not in closed
+    assert wallet.signer.did not in closed + elsewhere
     assert wallet.signer.did.rpartition(":")[2] not in closed
+
+
+async def _other_tab(console: ConsolePage) -> Tab:
+    """Open a second tab of the profile, in which the session is too."""
+    tab = await console.context.new_page()
+    await tab.goto(f"{console.origin}/console/#/secrets")
+    await expect(tab.get_by_text("3 secrets")).to_be_visible()
+    return tab
 
 
 def test_stored_values_never_run(

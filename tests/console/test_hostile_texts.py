@@ -1,16 +1,22 @@
 """Texts of strangers on every page: whatever they hold, they are shown, and nothing of them runs or breaks the page."""
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
 import pytest
-from browser import Browser, BrowserWallet
+from browser import CONSOLE, Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from embedded_node import EmbeddedNode
 from playwright.async_api import Route, expect
 
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
 from sealspace.client import Client
 
 LONG: Final = "W" * 1500
@@ -52,6 +58,11 @@ def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
         console.run(expect(console.tab.locator("h1, h2").first).to_be_visible())
         console.run(expect(console.tab.locator(".skeleton")).to_have_count(0))
         console.shot(f"hostile-{place.partition('?')[0].replace('/', '')[:20]}")
+
+
+def test_every_page_is_visited() -> None:
+    """The list above has each place of the console."""
+    assert set(re.findall(r'\{ path: "(\w+)"', (CONSOLE / "app.js").read_text("utf-8"))) == set(PLACES)
 
 
 def answering(console: ConsolePage, pattern: str, **changes: Any) -> None:
@@ -170,42 +181,81 @@ def _fulfilling(answer: dict[str, Any]) -> Any:
     return fulfil
 
 
-def test_receipts_of_a_node_that_signs_anything(hostile: ConsolePage) -> None:
-    """Every text of a receipt, as the page would get it from a node that signs what it likes."""
+INVOKER: Final = "did:x:<img/src=x/onerror=canary()>'&quot;{{canary()}}"
+MEASURED: Final = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
+EVIDENCE: Final[dict[str, Json]] = {
+    **MEASURED,
+    **dict.fromkeys(("tcb_status", "qe_status", "td_attributes", "root_ca_sha256"), ALL),
+    "advisories": list(CORPUS),
+    "key_provider": "<img/src=x/onerror=canary()>",
+    "attested_at": ALL,
+    "tcb_date": ALL,
+}
+DOCUMENTS: Final = {
+    hashlib.sha256(document).hexdigest(): document
+    for document in (
+        msgspec.msgpack.encode([1, EVIDENCE]),
+        msgspec.json.encode({"paths": [*CORPUS, f"tinycloud:x/kv/vault/secrets/{CORPUS[0]}"]}),
+    )
+}
 
-    async def trusting(route: Route) -> None:
-        answer = await route.fetch()
-        source = await answer.text()
-        changed = source.replace("await isSignedBy(node, canonicalBytes(signed), signature)", "true")
-        assert changed != source
-        await route.fulfill(response=answer, body=changed)
 
-    async def receipts(route: Route) -> None:
-        info = await (await route.fetch(url=f"{hostile.origin}/info", method="GET")).json()
-        network = route.request.url.split("/networks/")[1].split("/")[0]
-        texts = ("owner", "invoker", "requestHash", "receiverPublicKeyHash", "mode", "signature")
-        one = {
-            **dict.fromkeys(texts, ALL),
+def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
+    """Receipts with its signature, and the evidence and the policies that they name: it may sign what it likes."""
+    record, policy = DOCUMENTS
+    signer = node.services.keyring.node_signer
+
+    def receipt(network: str, at: int) -> Json:
+        text = CORPUS[at % len(CORPUS)]
+        judged = {"record": record, "collateral": record, "quote": None, "eventLog": None, "nonce": None}
+        one: dict[str, Json] = {
             "type": "sealspace.receipt/v1",
             "verdict": "authorised",
-            "node": info["nodeId"],
-            "network": network.replace("%3A", ":"),
+            "node": signer.did,
+            "network": network,
+            "owner": text,
+            "invocation": f"{at}{text}",
             "chain": list(CORPUS),
-            "policies": list(CORPUS),
-            "evidence": None,
+            "policies": [policy],
+            "atMicros": at,
+            "requestHash": "0" * 64,
+            "receiverPublicKeyHash": "0" * 64,
+            "ground": "attested",
+            "mode": "delegates",
+            "invoker": text if at < len(CORPUS) else INVOKER,
+            "evidence": None if at < len(CORPUS) else judged,
         }
-        many = [{**one, "ground": text, "invocation": text, "atMicros": at} for at, text in enumerate(CORPUS)]
-        await route.fulfill(json={"receipts": many, "after": None})
+        return {**one, "signature": base64.b64encode(signer.sign(canonical_bytes(one))).decode()}
 
-    hostile.run(hostile.tab.route("**/wire/receipts.js", trusting))
-    hostile.run(hostile.tab.route("**/receipts", receipts))
+    async def answer(route: Route) -> None:
+        network, _, place = route.request.url.split("/networks/")[1].partition("/")
+        digest = place.removeprefix("receipts").removeprefix("/")
+        if digest:
+            await route.fulfill(body=DOCUMENTS[digest])
+        else:
+            signed = [receipt(network.replace("%3A", ":"), at) for at in range(len(CORPUS) + 1)]
+            await route.fulfill(json={"receipts": signed, "after": None})
+
+    hostile.run(hostile.tab.route(re.compile("/networks/[^/]+/receipts"), answer))
     hostile.sign_in()
     hostile.open("activity")
-    hostile.see(f"{len(CORPUS)} of {len(CORPUS)} receipts")
+    hostile.see(f"{len(CORPUS) + 1} of {len(CORPUS) + 1} receipts")
     hostile.shot("hostile-activity")
     hostile.run(hostile.tab.get_by_role("button", name="1970-01-01").first.click())
-    hostile.see("Verify")
+    hostile.click("Verify", within="dialog")
+    hostile.see("The receipt holds")
     hostile.shot("hostile-receipt")
+    hostile.open("grants")
+    hostile.run(hostile.tab.get_by_role("button", name="Details of the backend").click())
+    hostile.see("Platform status")
+    hostile.run(expect(hostile.tab.locator("dialog bdi").filter(has_text=CORPUS[0]).first).to_be_visible())
+    hostile.shot("hostile-evidence")
+    manifest = {"app_id": "a", "name": ALL, "did": INVOKER, "defaults": False, "secrets": {"API_KEY": True}}
+    asked = base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+    hostile.open(f"requests?manifest={asked}")
+    hostile.see("The code that the node saw last")
+    hostile.run(expect(hostile.tab.get_by_text(CORPUS[0]).last).to_be_visible())
+    hostile.shot("hostile-request")
 
 
 def test_wallets(browser: Browser, node: EmbeddedNode) -> None:

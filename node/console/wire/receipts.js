@@ -18,7 +18,33 @@ import { jsonOf, malformed, pathSegment } from "./transport.js";
  */
 
 const MEMBERS = "type node network owner invoker invocation requestHash receiverPublicKeyHash chain policies verdict ground mode atMicros evidence signature";
+const JUDGED = "record quote eventLog collateral nonce";
+const [GROUNDS, MODES] = [["owner", "owner_session", "attested", "off"], ["delegates", "everyone", "off"]];
+const [MOST_LINKS, MOST_POLICIES, MAX_TEXT_CHARS] = [64, 512, 8192];
 const MAX_DOCUMENT_BYTES = 512 * 1024;
+
+/** @param {any} one @param {string} names @returns {boolean} whether it is an object with exactly these members */
+const has = (one, names) => one !== null && typeof one === "object" && Object.keys(one).sort().join(" ") === names.split(" ").sort().join(" ");
+
+/** @param {unknown} one */
+const isText = (one) => typeof one === "string" && one.length > 0 && one.length <= MAX_TEXT_CHARS;
+
+/** @param {unknown} one */
+const isDigest = (one) => typeof one === "string" && /^[0-9a-f]{64}$/.test(one);
+
+/** @param {unknown} list @param {number} most @param {(one: unknown) => boolean} isOne */
+const isList = (list, most, isOne) => Array.isArray(list) && list.length <= most && list.every(isOne);
+
+/** @param {any} one */
+const isJudged = (one) => one === null || (has(one, JUDGED) && [one.record, one.collateral].every(isDigest) &&
+  [one.quote, one.eventLog, one.nonce].every((digest) => digest === null || isDigest(digest)));
+
+/** @param {any} one @returns {boolean} whether each member is of the kind that the SDK reads */
+const isReceipt = (one) => has(one, MEMBERS) && one.type === "sealspace.receipt/v1" && one.verdict === "authorised" &&
+  [one.node, one.network, one.owner, one.invoker, one.invocation].every(isText) &&
+  [one.requestHash, one.receiverPublicKeyHash].every(isDigest) && GROUNDS.includes(one.ground) && MODES.includes(one.mode) &&
+  isList(one.chain, MOST_LINKS, isText) && isList(one.policies, MOST_POLICIES, isDigest) && isJudged(one.evidence) &&
+  Number.isSafeInteger(one.atMicros) && one.atMicros >= 0;
 
 /** @param {string} why */
 const invalid = (why) => new ConsoleError("receipt-invalid", `a receipt does not hold: ${why}`, { hint: "trust nothing that it says" });
@@ -28,12 +54,7 @@ const invalid = (why) => new ConsoleError("receipt-invalid", `a receipt does not
  * @param {any} receipt untrusted @param {string} node DID @param {string} network id @returns {Promise<Receipt>}
  */
 export async function verify(receipt, node, network) {
-  const names = Object.keys(receipt ?? {}).sort().join();
-  const lists = [receipt?.chain, receipt?.policies];
-  if (names !== MEMBERS.split(" ").sort().join() || receipt.type !== "sealspace.receipt/v1" || receipt.verdict !== "authorised") {
-    throw invalid("it has not the members of a receipt");
-  }
-  if (!Number.isSafeInteger(receipt.atMicros) || !lists.every((one) => Array.isArray(one) && one.length <= 512)) throw invalid("a member is of another type");
+  if (!isReceipt(receipt)) throw invalid("it has not the members of a receipt");
   const { signature, ...signed } = receipt;
   if (receipt.node !== node) throw invalid(`it is signed by ${receipt.node}`);
   if (receipt.network !== network) throw invalid("it is about another network");
