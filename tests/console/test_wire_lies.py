@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
+from embedded_node import EmbeddedNode
 
 from capabilities.tokens import Capability
-from node.processes.embedded import EmbeddedNode
 from sealspace._capability import capability, covers
 from sealspace.wallets import new_wallet
 
