@@ -1,6 +1,8 @@
 """`make soak`: calls with keys against a runner whose children, whose own process and whose node are killed at random.
 
-Afterwards each job that was reported has one answer, accounts add up to the micro-unit, and no child is left.
+Some programs send a request: one that is answered, one to a host that is not theirs, one that hangs. Afterwards each
+job that was reported has one answer, accounts add up to the micro-unit, no request was sent twice, and no child is
+left.
 
 SOAK_CALLS=10000 asks for another number of calls, SOAK_SEED=7 for other draws, SOAK_IN_FLIGHT for more at one time.
 """
@@ -23,6 +25,7 @@ from typing import Any
 import aiohttp
 import wasmtime
 from deviating_platform import SimulatedPlatform
+from https_service import Service, https_service
 from runner_stage import ECHO
 from running_node import COMMAND, RunningNode, is_alive, running_node, until
 from tests_support import REPOSITORY
@@ -31,7 +34,9 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from node.cli import main
 from sealspace.api_keys import new_api_key
 from sealspace.client import Client, SignIn
+from sealspace.programs import ProgramManifest
 from sealspace.wallets import new_wallet
+from tee_backend.runner._frames import FETCH_ERRORS, pack_parts
 from tee_backend.runner.operator_routes import ask_operator
 from tee_backend.runner.prices import Price
 from tee_backend.runner.reasons import REASONS
@@ -47,12 +52,39 @@ SLOW = ECHO.replace(
     (local.set $left (i32.const 10000000))
     (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))""",
 )
+HOST, OTHER = "api.test", "other.test"
+# What programs do, how many of a hundred calls ask for it, and what they write where it is fixed.
+SHARES = {
+    "echo": (87, None),
+    "answered": (6, 0),
+    "refused": (3, 1 + FETCH_ERRORS.index("host-refused")),
+    "hanging": (4, None),
+}
 KEYS = 8  # each has ten calls under way at most
 PRICE = Price(call=1000, million_instructions=1, second=1)
 BUDGET = 10_000
 CREDIT = 10**12
 _POLL_S = 0.05
 _GONE = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+def sender(url: str) -> str:
+    """Return a program that sends one request, and writes 0 or the number of the error."""
+    message = pack_parts([b"GET", url.encode(), b""])
+    written = "".join(f"\\{byte:02x}" for byte in message)
+    return f"""
+(module
+  (import "sealspace:http/client@0.1.0" "fetch" (func $fetch (param i32 i32) (result i32)))
+  (import "sealspace:http/client@0.1.0" "read" (func $read (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) "{written}")
+  (data (i32.const 0) "\\10\\00\\00\\00\\01\\00\\00\\00")
+  (func (export "_start") (local $said i32)
+    (local.set $said (call $fetch (i32.const 1024) (i32.const {len(message)})))
+    (i32.store8 (i32.const 16) (i32.sub (i32.const 48)
+      (select (local.get $said) (i32.const 0) (i32.lt_s (local.get $said) (i32.const 0)))))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))))"""
 
 
 def free_port() -> int:
@@ -72,6 +104,7 @@ class Runner:
 
     folder: Path
     node: str
+    loopback_ca: Path
     port: int = field(default_factory=free_port)
     children: set[int] = field(default_factory=set)
     process: subprocess.Popen[bytes] | None = None
@@ -83,7 +116,16 @@ class Runner:
     async def start(self) -> None:
         prices = ("--price-call", PRICE.call, "--price-instructions", PRICE.million_instructions)
         places = ("--data", "runner", "--key", "file", "--port", self.port, "--children", 2, "--node", self.node)
-        arguments = (*places, *prices, "--price-second", PRICE.second, "--simulate", "tee")
+        arguments = (
+            *places,
+            *prices,
+            "--price-second",
+            PRICE.second,
+            "--simulate",
+            "tee",
+            "--loopback-ca",
+            self.loopback_ca,
+        )
         with (self.folder / "runner.err").open("ab") as said:
             self.process = subprocess.Popen(
                 [*COMMAND, "runner", "serve", *map(str, arguments)],
@@ -122,7 +164,8 @@ class Load:
 
     runner: Runner
     http: aiohttp.ClientSession
-    project: str
+    service: Service
+    developer: str
     keys: list[str]
     chance: random.Random
     left: int
@@ -134,9 +177,12 @@ class Load:
         key = self.keys[number % len(self.keys)]
         while self.left > 0:
             self.left -= 1
-            body = {"input": {"call": self.left}, "async": self.chance.random() < 0.5}
+            (program,) = self.chance.choices(list(SHARES), [share for share, _ in SHARES.values()])
+            body: dict[str, Any] = {"input": {"call": self.left}, "async": self.chance.random() < 0.5}
+            if program == "hanging":
+                body["resource_limits"] = {"max_execution_seconds": 1}
             try:
-                answer = await self._asked("POST", f"/call/{self.project}", key, body)
+                answer = await self._asked("POST", f"/call/{self.developer}/{program}", key, body)
             except aiohttp.ClientConnectorError:  # it was not even sent
                 self.left += 1
                 await asyncio.sleep(_POLL_S)
@@ -151,8 +197,10 @@ class Load:
             if answer["status"] == "pending":
                 answer = await self.final(answer["call_id"], key)
             self.reported[answer["call_id"]] = key if body["async"] else "", answer
-            self.answered[str(answer["code"] or answer["status"])] += 1
-            assert answer["status"] == "failed" or answer["output"] == body["input"], answer
+            self.answered[f"{program} {answer['code'] or answer['status']}"] += 1
+            expected = body["input"] if program == "echo" else SHARES[program][1]
+            assert answer["status"] == "failed" or answer["output"] == expected, (program, answer)
+            assert program != "hanging" or answer["status"] == "failed", answer
 
     async def final(self, job: str, key: str) -> dict[str, Any]:
         """Return the answer of an asynchronous call; one that was reported is never lost."""
@@ -179,6 +227,7 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
     platform, port = SimulatedPlatform.load(folder / "tee"), str(free_port())
     public = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "1000000"}
     async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(https_service(folder, HOST, OTHER))
         node = stack.enter_context(
             running_node(folder / "node", "--port", port, platform=platform, workers=1, environment=public)
         )
@@ -187,10 +236,13 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
         wallet = new_wallet()
         async with Client(node.url) as developer:
             await developer.sign_in(wallet, SignIn(spaces=("public",)))
-            wasm = bytes(wasmtime.wat2wasm(SLOW))
-            programs = developer.programs(public=True)
-            version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
-        runner = Runner(folder, node.url)
+            programs, manifest = developer.programs(public=True), ProgramManifest(hosts=(HOST,))
+            urls = {"answered": service.url("/echo"), "refused": service.url("/echo", host=OTHER)}
+            texts = {name: sender(url) for name, url in {**urls, "hanging": service.url("/slow")}.items()}
+            for name, text in ({"echo": SLOW} | texts).items():
+                made: dict[str, Any] = {"target": "wasm32-wasip1", "signer": wallet, "manifest": manifest}
+                await programs.publish(name, bytes(wasmtime.wat2wasm(text)), **made)
+        runner = Runner(folder, node.url, service.ca)
         await runner.start()
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         async with http.get(f"{runner.url}/info") as answer:
@@ -198,12 +250,12 @@ async def staged(folder: Path, *, calls: int, chance: random.Random) -> AsyncIte
         await ask_operator(folder / "runner", {"owner": str(wallet.did), "amount": CREDIT, "reference": "soak"})
         keys, until_s = [], SystemClock().now() + 86_400
         for _ in range(KEYS):
-            made: dict[str, Any] = {"runner": did, "projects": None, "max_per_call": BUDGET, "expires_at": until_s}
-            statement, credential = new_api_key(wallet, **made, entropy=SystemEntropy())
+            stated: dict[str, Any] = {"runner": did, "projects": None, "max_per_call": BUDGET, "expires_at": until_s}
+            statement, credential = new_api_key(wallet, **stated, entropy=SystemEntropy())
             async with http.post(f"{runner.url}/keys", data=statement) as answer:
                 assert answer.status == 201
             keys.append(credential.text)
-        yield Load(runner, http, version.project.text, keys, chance, calls), nodes
+        yield Load(runner, http, service, str(wallet.did), keys, chance, calls), nodes
 
 
 async def kill_at_random(load: Load, nodes: list[RunningNode], kills: Counter[str]) -> None:
@@ -245,16 +297,19 @@ async def test_soak_of_calls(tmp_path: Path) -> None:
                 assert await load.final(job, key) == answer
         load.runner.end(signal.SIGTERM)
         print(f"{calls} calls, kills: {dict(kills)}, answers: {dict(load.answered)}")
-        assert load.answered["completed"] > 0
+        assert all(load.answered[f"{program} completed"] for program in ("echo", "answered", "refused"))
+        assert load.answered["hanging limit-time"] > 0
         judge(tmp_path / "runner" / "journal.sqlite", load)
 
 
 def judge(journal: Path, load: Load) -> None:
-    """Compare the journal of a runner that has ended with what was answered, and its accounts with its receipts."""
+    """Compare the journal of a runner that has ended with what was answered, its accounts with its receipts, and these
+    with the requests that arrived."""
     connection = sqlite3.connect(journal)
     assert connection.execute("SELECT count(*) FROM jobs WHERE state != 'done'").fetchone() == (0,)
     ((balance, reserved, charged),) = connection.execute("SELECT balance, reserved, charged FROM accounts").fetchall()
     costs: dict[str, int] = {}
+    began: Counter[str] = Counter()
     for (receipt,) in connection.execute("SELECT receipt FROM receipts"):
         stated = json.loads(receipt)["statement"]
         code = stated["code"]
@@ -262,7 +317,14 @@ def judge(journal: Path, load: Load) -> None:
         cost = PRICE.cost(instructions=stated["instructions"], time_ms=stated["timeMs"]) if ran else 0
         assert stated["job"] not in costs
         costs[stated["job"]] = min(cost, BUDGET)
+        program = stated["project"].rpartition("/")[2]
+        began[program] += code is None or REASONS[code].ran
+        assert set(stated["hosts"]) <= (set() if program in ("echo", "refused") else {HOST}), stated
     connection.close()
+    sent = Counter(request.path for request in load.service.seen)
+    assert {f"{HOST}:{load.service.port}"} == {request.host for request in load.service.seen}
+    assert load.answered["answered completed"] <= sent["/echo"] <= began["answered"]
+    assert load.answered["hanging limit-time"] <= sent["/slow"] <= began["hanging"]
     assert (balance + charged, reserved) == (CREDIT, 0)
     assert charged == sum(costs.values())
     for job, (_, answer) in load.reported.items():
