@@ -18,7 +18,7 @@ from capabilities.strict_json import Json
 from sealspace.api_keys import KEY_HEADER, Credential
 from sealspace.backends import Seen, ask_backend, hand_over, look_at
 from sealspace.client import Client, SignIn
-from sealspace.programs import Version
+from sealspace.programs import ProgramManifest, Version
 from sealspace.run_grants import ByHash, RunStatement
 from sealspace.runners import call_runner, call_with_key, start_of
 from sealspace.session import key_session
@@ -37,6 +37,7 @@ from .own_process import OwnProcess
 from .owner.runner_verify import seen_at_start
 
 _NAME: Final = "sign"
+_HOST: Final = "api.example.com"
 _INPUT: Final[Json] = {"meeting": 42}
 _MAX_PER_CALL: Final = 1000
 
@@ -105,6 +106,22 @@ _PRINT: Final = """
 """
 """Writes the secret itself."""
 
+_ELSEWHERE: Final = "collector.example.com"
+_ASK: Final = r"""
+(module
+  (import "sealspace:http/client@0.1.0" "fetch" (func $fetch (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "\03\00\00\00GET\1e\00\00\00https://collector.example.com/\00\00\00\00")
+  (data (i32.const 128) "\"host-refused\"\"another answer\"")
+  (func (export "_start") (local $other i32)
+    (local.set $other (i32.ne (call $fetch (i32.const 64) (i32.const 45)) (i32.const -2)))
+    (i32.store (i32.const 0) (select (i32.const 142) (i32.const 128) (local.get $other)))
+    (i32.store (i32.const 4) (select (i32.const 16) (i32.const 14) (local.get $other)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))
+"""
+"""Sends a request to a host of its developer's, and writes whether it was told `host-refused`."""
+
 
 def checksum(data: bytes) -> str:
     """Return what the program writes about its variable and its input (FNV-1a)."""
@@ -140,6 +157,7 @@ class RunnerStory:
         self._runner: OwnProcess
         self._granted: Version
         self._other: Version
+        self._asking: Version
         self._seen: Seen
         self._key: Credential
 
@@ -161,6 +179,7 @@ class RunnerStory:
             answer = await self._call(secret, value)
             await self._refuse_another_program()
             await self._refuse_another_caller()
+            await self._refuse_another_host()
             await self._verify(answer)
 
     async def _start(self, folder: Path, node: str) -> None:
@@ -178,20 +197,26 @@ class RunnerStory:
             wallet = new_wallet()
             await self._developer.sign_in(wallet, SignIn(spaces=("public",)))
             programs = self._developer.programs(public=True)
-            self._other, self._granted = [
-                await programs.publish(_NAME, bytes(wasmtime.wat2wasm(text)), target="wasm32-wasip1", signer=wallet)
-                for text in (_PRINT, _SIGN)
+            manifest = ProgramManifest(hosts=(_ELSEWHERE,))
+            self._other, self._asking, self._granted = [
+                await programs.publish(
+                    _NAME, bytes(wasmtime.wat2wasm(text)), target="wasm32-wasip1", signer=wallet, manifest=manifest
+                )
+                for text in (_PRINT, _ASK, _SIGN)
             ]
             self._narrator.note(f"{_NAME}: writes a checksum of the key and its input; {_version(self._granted)}")
-            self._narrator.note(f"{_NAME}, before: writes the key itself; {_version(self._other)}")
+            self._narrator.note(f"{_NAME}, before: asks {_ELSEWHERE}; {_version(self._asking)}")
+            self._narrator.note(f"{_NAME}, first: writes the key itself; {_version(self._other)}")
 
     async def _grant(self, secret: str) -> None:
         with self._narrator.step("the owner verifies the runner's quote, and grants it the secret for that program"):
             self._seen = await look_at(self._runner.url, self._inspector)
-            run = RunStatement(programs=(ByHash(self._granted.sha256),))
+            programs = tuple(ByHash(one.sha256) for one in (self._granted, self._asking))
+            run = RunStatement(programs=programs, hosts=(_HOST,))
             portable = await self._owner.runners.grant(self._seen, [secret], run, wallet=self._wallet)
             await hand_over(self._runner.url, portable)
-            self._narrator.note(f"{secret}, for {_version(self._granted)}, for calls in the owner's name; hosts: none")
+            self._narrator.note(f"{secret}, for calls in the owner's name; host: {_HOST}")
+            self._narrator.note(f"for {_version(self._granted)} and {_version(self._asking)}")
 
     async def _make_key(self, folder: Path) -> None:
         with self._narrator.step("the owner makes an API key, which calls this project with that secret"):
@@ -232,9 +257,19 @@ class RunnerStory:
             guessed = Credential(self._key.owner, self._key.nonce, secrets.token_hex(32))
             self._expect(await self._asked(guessed), "key-refused")
 
+    async def _refuse_another_host(self) -> None:
+        with self._narrator.step("a program that has the secret reaches no host but those of the grant"):
+            answer = await self._asked(version_key=self._asking.sha256)
+            require(answer.get("output") == "host-refused", f"it was not refused: {answer.get('error')}")
+            require(answer.get("secrets") == "delivered", "it had no secret")
+            hosts = json.loads(await self._receipt(answer))["statement"]["hosts"]
+            require(hosts == [], "its receipt names a host that it contacted")
+            self._narrator.note(f"refused: {_ELSEWHERE} is not among the hosts of the grant (host-refused)")
+            self._narrator.note("its receipt: no host was contacted")
+
     async def _verify(self, answer: dict[str, Json]) -> None:
         with self._narrator.step("the runner ends; its receipt proves offline which code ran, on which input"):
-            receipt = (await ask_backend(self._runner.url, Request("GET", f"/receipts/{answer['job_id']}"))).body
+            receipt = await self._receipt(answer)
             start, salt = await start_of(self._runner.url), decode_url(answer["salt"]) or b""
             await self._runner.stop()
             run = await verify_run(receipt, start, self._inspector)
@@ -250,6 +285,9 @@ class RunnerStory:
     async def _asked(self, key: Credential | None = None, **more: Json) -> dict[str, Json]:
         text = (key or self._key).text
         return await call_with_key(self._runner.url, text, self._granted.project, self._body() | more)
+
+    async def _receipt(self, answer: dict[str, Json]) -> bytes:
+        return (await ask_backend(self._runner.url, Request("GET", f"/receipts/{answer['job_id']}"))).body
 
     def _body(self) -> dict[str, Json]:
         owner = self._did.rpartition(":")[2]
