@@ -47,16 +47,16 @@ class Artefacts:
         self._loading = asyncio.Semaphore(_MOST_LOADING)
         self._compiling = asyncio.Semaphore(1)
 
-    async def open(self, wasm_sha256: str, target: Target, load: Load) -> int:
+    async def open(self, wasm_sha256: str, target: Target, load: Load, origin: str = "") -> int:
         """Return a descriptor of the artefact, which the caller closes; compile it if it is not there.
 
-        Several callers who want one program wait for one compilation, and `load` of the first is awaited: all of them
-        get what it raises.
+        Several callers who want one program of one origin wait for one compilation, and `load` of the first is awaited:
+        all of them get what it raises.
 
         Raises:
-            RunRefused: a `program-…` reason, or `compile-limit`.
+            RunRefused: a `program-…` reason, `compile-limit`, or `runner-failed`.
         """
-        key = f"{target.value}:{wasm_sha256}"
+        key = f"{target.value}:{wasm_sha256}:{origin}"
         while key not in self._files:
             if known := self._refused.get(key):
                 raise RunRefused(known.reason.code, known.detail)
@@ -70,7 +70,10 @@ class Artefacts:
                     raise RunRefused("runner-closed") from None
                 raise
         self._files.move_to_end(key)
-        return os.dup(self._files[key][0])
+        try:
+            return os.dup(self._files[key][0])
+        except OSError as exc:  # no file is free
+            raise RunRefused("runner-failed") from exc
 
     async def close(self) -> None:
         """Forget everything."""

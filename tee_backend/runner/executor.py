@@ -92,19 +92,20 @@ class Executor:
         await self._pool.close()
         await self._outbound.__aexit__()
 
-    async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
+    async def compile(self, wasm_sha256: str, target: Target, load: Load, *, origin: str = "") -> None:
         """Compile a program if it is not compiled.
 
         Args:
             wasm_sha256: 64 lower-case hex digits.
             target: as declared.
+            origin: as in `RunRequest`.
             load: returns the bytes, untrusted; raises RunRefused where there are none.
 
         Raises:
             RunRefused: a `program-…` reason, or `compile-limit`.
         """
         self._refuse_closed()
-        os.close(await self._artefacts.open(wasm_sha256, target, load))
+        os.close(await self._artefacts.open(wasm_sha256, target, load, origin))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once.
@@ -130,11 +131,12 @@ class Executor:
             raise RunRefused("runner-busy")
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        await self.compile(request.wasm_sha256, request.target, load)  # others run meanwhile
+        program = request.wasm_sha256, request.target, load
+        await self.compile(*program, origin=request.origin)  # others run meanwhile
         async with self._slots:
             self._refuse_closed()
             # Compiled again only where others displaced it meanwhile.
-            artefact = await self._artefacts.open(request.wasm_sha256, request.target, load)
+            artefact = await self._artefacts.open(*program, request.origin)
             try:
                 return await self._run_compiled(request, artefact, client)
             finally:

@@ -107,8 +107,6 @@ class PublishedPrograms:
         self._active: OrderedDict[ProjectId, tuple[float, Active]] = OrderedDict()
         self._versions: OrderedDict[tuple[ProjectId, str], tuple[float, Version]] = OrderedDict()
         self._by_hash: OrderedDict[str, Version] = OrderedDict()
-        # Hashes of programs that nobody but these projects was seen to have.
-        self._withheld: OrderedDict[str, frozenset[ProjectId]] = OrderedDict()
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
@@ -121,13 +119,6 @@ class PublishedPrograms:
             RunRefused: `program-unknown`, `program-statement`, `program-mismatch`, `program-older` or
                 `node-unavailable`.
         """
-        found = await self._stated(project, sha256)
-        if found.version.project not in self._withheld.get(found.sha256, {found.version.project}):
-            # Compiled already, it would run for whoever states its hash (RN153).
-            await found.load()
-        return found
-
-    async def _stated(self, project: ProjectId | None, sha256: str | None) -> Found:
         if project is None:
             version = self._by_hash.get(sha256 or "")
             if version is None:
@@ -180,8 +171,6 @@ class PublishedPrograms:
                 private = self._private_reader(version.project, MAX_PROGRAM_BYTES)
                 code = None if private is None else await read_code(private, version)
                 if code is not None:  # by its hash others would run it: it is not noted (RN153)
-                    projects = self._withheld.get(version.sha256, frozenset()) | {version.project}
-                    _remember(self._withheld, version.sha256, projects)
                     return code
                 code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
             except StatementInvalid as exc:
@@ -190,7 +179,6 @@ class PublishedPrograms:
                 raise _unavailable(exc) from exc
             if code is None:
                 raise RunRefused("program-unknown")
-            self._withheld.pop(version.sha256, None)
             self._note_hash(version, code)
             return code
 

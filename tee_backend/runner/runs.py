@@ -91,6 +91,7 @@ class RunRequest:
         secrets_delivered: whether the environment or the input holds a secret. Such a run gets a child process that ran
             nothing before and runs nothing after it.
         hosts: that the program may send requests to, each as `sealspace.run_grants.checked_host` takes it.
+        origin: whose program it is. What was compiled for one origin runs for no other, which may not have the bytes.
     """
 
     wasm_sha256: str
@@ -101,6 +102,7 @@ class RunRequest:
     limits: Limits = Limits()
     secrets_delivered: bool = False
     hosts: frozenset[str] = frozenset()
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

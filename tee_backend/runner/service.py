@@ -263,6 +263,7 @@ class Runner:
                     limits=prepared.limits,
                     secrets_delivered=prepared.secrets_of is not None,
                     hosts=prepared.hosts,
+                    origin=found.version.project.text,  # RN153
                 ),
                 found.load,
             )

@@ -134,6 +134,25 @@ async def test_a_program_is_loaded_once(executor: Executor) -> None:
     assert [program] == loaded
 
 
+async def test_what_was_compiled_for_one_origin_runs_for_no_other(executor: Executor) -> None:
+    """RN153: neither while it is compiled nor afterwards does it run for an origin that has not the bytes."""
+    program, asked_for = nested(23), asyncio.Event()
+
+    async def load() -> bytes:
+        asked_for.set()
+        return program.data
+
+    async def absent() -> bytes:
+        await asked_for.wait()
+        raise RunRefused("program-unknown")
+
+    own, other = (RunRequest(program.sha256, program.target, origin=origin) for origin in ("own", "other"))
+    results = await asyncio.gather(executor.run(own, load), executor.run(other, absent))
+    assert ["completed", "program-unknown"] == list(map(code, results))
+    assert "program-unknown" == code(await executor.run(other, absent))
+    assert ["completed"] * 2 == [code(await executor.run(own, absent)), code(await executor.run(other, load))]
+
+
 async def test_artefacts_are_bounded() -> None:
     """A program that was displaced by others is compiled again, and all run."""
     loads = []
@@ -249,6 +268,20 @@ async def test_a_compilation_without_a_free_file(executor: Executor, monkeypatch
             await executor.compile(program.sha256, program.target, program.load)
     assert "runner-failed" == refused.value.reason.code
     await executor.compile(program.sha256, program.target, program.load)
+
+
+async def test_a_run_without_a_free_file(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled program that cannot be handed over is refused for now, and nothing is charged."""
+    assert "completed" == code(await ran(executor, guest("count")))
+
+    def exhausted(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", exhausted)
+        result = await ran(executor, guest("count"))
+    assert "runner-failed" == code(result) and result.reason is not None and not result.reason.ran
+    assert "completed" == code(await ran(executor, guest("count")))
 
 
 def _artefacts_of(process: int) -> list[str]:
