@@ -124,7 +124,7 @@ class ApiSurface:
             if request.headers.get(name, "0") != "0":
                 raise RunRefused("request-invalid", name)
         stated, named = request.headers.get(LIMIT_HEADER), request.match_info
-        async with self._surface.body(request) as body:
+        async with self._surface.body(request, owner=key.owner) as body:
             return respond(await self._calls.call(key, named["owner"], named["project"], stated, body))
 
     async def _answer(self, request: web.Request) -> web.Response:

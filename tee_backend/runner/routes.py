@@ -17,6 +17,7 @@ Example:
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
@@ -24,6 +25,7 @@ from typing import Final, TypeAlias
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
+from capabilities.principals import Principal
 from sealspace.run_calls import SIGN_IN_HEADER
 from tee_backend.errors import KeepingError
 
@@ -34,12 +36,13 @@ from .reasons import RunRefused
 from .runs import Limits
 from .service import Runner
 
-BODY_S: Final = 60.0
-"""Seconds in which a body has to arrive."""
+BODY_S: Final = 10.0
+"""Seconds in which a body has to arrive, and one more for each `BODY_BYTES` of it that did."""
+BODY_BYTES: Final = 128 * 1024
 MOST_CALLS: Final = 256
-"""Calls under way; beyond that they are answered 503."""
-MOST_BODY_BYTES: Final = 256 * 1024 * 1024
-"""Bodies of all calls under way together; beyond that they are answered 503."""
+"""Calls under way of those who showed a key, and as many of the others; beyond that they are answered 503."""
+MOST_BODY_BYTES: Final = 128 * 1024 * 1024
+"""Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have half of both."""
 
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
@@ -59,7 +62,8 @@ class RunnerSurface:
         self._runner = runner
         self._limits = limits
         self._calls = calls
-        self._under_way = self._body_bytes = 0
+        self._under_way: Counter[str] = Counter()
+        self._body_bytes: Counter[str] = Counter()
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
@@ -77,36 +81,47 @@ class RunnerSurface:
             return respond(await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body))
 
     @asynccontextmanager
-    async def body(self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES) -> AsyncIterator[bytes]:
+    async def body(
+        self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES, owner: Principal | None = None
+    ) -> AsyncIterator[bytes]:
         """Read the body of a call, which is under way until the block ends (RN67).
 
+        Args:
+            request: whose body was not read.
+            most_bytes: of the body.
+            owner: of the key that was shown; None: nobody knows yet who calls.
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
-        if self._under_way >= MOST_CALLS:
+        # Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all of them.
+        shares = {"others": 1} if owner is None else {"keys": 1, owner: 2}
+        if any(self._under_way[share] >= MOST_CALLS // part for share, part in shares.items()):
             raise RunRefused("runner-busy")
-        self._under_way += 1
+        self._under_way.update(shares.keys())
         body = bytearray()
         try:
-            await self._read(request, body, most_bytes)
+            await self._read(request, body, most_bytes, shares)
             yield bytes(body)
         finally:
-            self._under_way -= 1
-            self._body_bytes -= len(body)
+            self._under_way.subtract(shares.keys())
+            self._body_bytes.subtract(dict.fromkeys(shares, len(body)))
+            self._under_way, self._body_bytes = +self._under_way, +self._body_bytes  # without those at zero
 
-    async def _read(self, request: web.Request, body: bytearray, most_bytes: int) -> None:
-        """Read a body within its bound, and within that of all bodies together."""
+    async def _read(self, request: web.Request, body: bytearray, most_bytes: int, shares: Mapping[str, int]) -> None:
+        """Read a body within its bound and time, and within the bounds of all bodies together."""
         if (request.content_length or 0) > most_bytes:
             raise RunRefused("input-too-large")
+        begun_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(BODY_S) as late:
                 async for piece in request.content.iter_any():
                     body += piece
-                    self._body_bytes += len(piece)
+                    self._body_bytes.update(dict.fromkeys(shares, len(piece)))
                     if len(body) > most_bytes:
                         raise RunRefused("input-too-large")
-                    if self._body_bytes > MOST_BODY_BYTES:
+                    if any(self._body_bytes[share] > MOST_BODY_BYTES // part for share, part in shares.items()):
                         raise RunRefused("runner-busy")
+                    late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
         except TimeoutError as slow:
             raise RunRefused("request-slow") from slow
         except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ import pytest_asyncio
 from capability_cases import BOB
 from guest_programs import guest
 from https_service import Service, https_service
+from patience import PATIENCE_S
 from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
+from sealspace.api_keys import KEY_HEADER
 from sealspace.backends import hand_over, policy_for
 from sealspace.call_conditions import AllowAll
 from sealspace.delegations import allow
@@ -124,22 +127,47 @@ async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage
 
 
 async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code and a sentence."""
+    """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code and a sentence.
+
+    Neither strangers nor the keys of one owner take the places of those who show keys.
+    """
     monkeypatch.setattr(routes, "MOST_CALLS", 2)
     monkeypatch.setattr(routes, "BODY_S", 1.0)
+    await stage.publish("echo", ECHO)
+    key, other = await stage.key("echo"), await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
+    left = asyncio.Event()
 
-    async def never() -> AsyncIterator[bytes]:
-        yield b"{"
-        await asyncio.Event().wait()
+    async def never(begin: bytes) -> AsyncIterator[bytes]:
+        yield begin
+        await left.wait()
 
-    async def slow() -> tuple[int, str]:
-        async with stage.http.post(f"{stage.url}/run", data=never()) as answer:
+    async def slow(path: str, headers: Mapping[str, str], begin: bytes = b"{") -> tuple[int, str]:
+        async with stage.http.post(stage.url + path, data=never(begin), headers=headers) as answer:
             said = await answer.json()
-            assert said["error"]["message"]
-            return code((answer.status, said))
+            return answer.status, said["code"] if "code" in said else said["error"]["code"]
 
-    answers = Counter(await asyncio.gather(*(slow() for _ in range(3))))
+    answers = Counter(await asyncio.gather(*(slow("/run", {}) for _ in range(3))))
     assert answers == {(503, "runner-busy"): 1, (408, "request-slow"): 2}
+    monkeypatch.setattr(routes, "BODY_BYTES", 1 / PATIENCE_S)  # what began has time
+    call = f"/call/{stage.developer}/echo"
+
+    async def holding(path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+        while (answered := await slow(path, headers)) == (503, "runner-busy"):  # one of the calls below was there
+            pass
+        return answered
+
+    doors: list[tuple[str, dict[str, str]]] = [("/run", {}), ("/run", {}), (call, {KEY_HEADER: key})]
+    held = [asyncio.create_task(holding(*door)) for door in doors]
+    async with asyncio.timeout(PATIENCE_S):
+        while code(await stage.post(b"{}", {})) != (503, "runner-busy"):
+            pass
+        while (await stage.api("echo", key))[1]["code"] != "runner-busy":
+            pass
+        assert (await stage.api("echo", other))[0] == 200
+        assert await slow(call, {KEY_HEADER: other}, b"") == (408, "request-slow")
+        left.set()
+        assert Counter(await asyncio.gather(*held)) == {(400, "request-invalid"): 3}
+    monkeypatch.setattr(routes, "BODY_S", 1.0)
     monkeypatch.setattr(routes, "MOST_BODY_BYTES", 10)
     assert code(await stage.post(b" " * 100, {})) == (503, "runner-busy")
     monkeypatch.undo()
