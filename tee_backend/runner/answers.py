@@ -26,6 +26,7 @@ _STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "request-slow": 408,
         "call-repeated": 409,
         "key-known": 409,
+        "owner-unknown": 403,
         "key-in-clear": 403,
         "key-project": 403,
         "key-profile": 403,

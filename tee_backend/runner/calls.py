@@ -148,17 +148,20 @@ class Calls:
         return await self._take(job, key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
-        """Keep a key that its owner signed; where runs cost something, of an owner who has an account (RN91).
+        """Keep a key that its owner signed; of an owner who has an account, or, where runs are free, a grant (RN91).
 
         Raises:
-            RunRefused: `balance-too-low`, and as `KeptKeys.add`.
+            RunRefused: `balance-too-low`, `owner-unknown`, and as `KeptKeys.add`.
         """
         try:
             owner = signer_of(statement)
         except StatementInvalid as invalid:
             raise RunRefused("key-statement", invalid.message) from invalid
-        if not self.price.is_free and await self._ledger.account(owner) is None:
-            raise RunRefused("balance-too-low")
+        if await self._ledger.account(owner) is None:
+            if not self.price.is_free:
+                raise RunRefused("balance-too-low")
+            if not self._runner.has_grant_of(owner):
+                raise RunRefused("owner-unknown")
         return await self._keys.add(statement, now=self._clock.now())
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:

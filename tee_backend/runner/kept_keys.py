@@ -25,7 +25,11 @@ from .sealed_rows import RowSealer
 
 MOST_OF_AN_OWNER: Final = 64
 MOST: Final = 100_000
-"""Keys that are kept; further ones are refused."""
+"""Keys that are kept; further ones are refused, those of owners without an account from the half on."""
+
+_COUNTS: Final = """
+SELECT count(*), count(*) FILTER (WHERE owner = ?), EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
+"""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -73,11 +77,9 @@ class KeptKeys:
                 if known[0] != _Kept(statement, False):
                     raise RunRefused("key-known")
                 return
-            counts = "SELECT count(*) FROM api_keys", "SELECT count(*) FROM api_keys WHERE owner = ?"
-            if (
-                connection.execute(counts[0]).fetchone()[0] >= MOST
-                or connection.execute(counts[1], (key.owner,)).fetchone()[0] >= MOST_OF_AN_OWNER
-            ):
+            ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
+            # Grants come and go, and whoever made many of them leaves half the places to those who have accounts.
+            if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
                 raise RunRefused("keys-full")
             sealed = self._sealer.seal(_named(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False)))
             row = (key.owner, key.nonce, key.expires_at, sealed)

@@ -228,6 +228,10 @@ class Runner:
             raise RunRefused("call-repeated")
         return call.caller
 
+    def has_grant_of(self, owner: Principal) -> bool:
+        """Tell whether a grant of an owner is held that has not ended."""
+        return any(same_principal(one, owner) for one in self._backend.owners)
+
     def job(self, body: CallBody, caller: Principal, *, in_person: bool = True) -> Job:
         """Return a job with an id of its own."""
         token = self._entropy.token

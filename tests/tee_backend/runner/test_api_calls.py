@@ -261,6 +261,34 @@ async def test_too_many_keys(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
         await stage.key(None, signer=Ed25519Signer(bytes(range(1, 33))))
 
 
+async def test_keys_of_owners_who_are_not_known_here(
+    stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN91: where runs are free, an owner needs a grant here or an account; without one half the places are theirs."""
+    async with AsyncExitStack() as stack:
+        free = await stage.another(stack, tmp_path / "runner")
+        assert await added(free) == (403, "owner-unknown")
+        version = await stage.publish("granted", ECHO)
+        await stage.owner.secrets().put("API_KEY", "open sesame")
+        await free.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),)))
+        assert await added(free) == (201, "")
+        monkeypatch.setattr(kept_keys, "MOST", 2)
+        assert await added(free) == (503, "keys-full")
+        await free.credit(0)
+        assert await added(free) == (201, "")
+
+
+async def added(stage: RunnerStage) -> tuple[int, str]:
+    """Add a key of the owner's, and return the status and the code of a refusal."""
+    until_s, runner, entropy = SystemClock().now() + 60, stage.runner.did, SystemEntropy()
+    statement, _ = new_api_key(
+        stage.wallet, runner=runner, projects=None, max_per_call=1, expires_at=until_s, entropy=entropy
+    )
+    async with stage.http.post(f"{stage.url}/keys", data=statement) as answer:
+        said = await answer.json()
+        return answer.status, said["error"]["code"] if "error" in said else ""
+
+
 async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
     """RN98: `POST /run` answers later too; the caller alone asks for it, signed."""
     session = await stage.calling_session()

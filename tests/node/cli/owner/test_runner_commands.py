@@ -367,14 +367,15 @@ async def test_a_key_from_its_making_to_its_end(desk: Desk, stage: RunnerStage, 
     owner = await with_secret(desk)
     await desk.run("project", "publish", "echo", program(tmp_path, ECHO))
     create = ("runner", "keys", "create", stage.url)
+    assert "ask its operator for an account" in (await desk.run(*create, "--project", "echo")).err
+    credit = ("runner", "credit", owner, "2000", "--data", str(stage.runner_folder), "--reference", "first")
+    for _ in range(2):  # once for each reference
+        assert json.loads((await desk.run(*credit, "--json")).out)["balance"] == "2000"
     made = await desk.run(*create, "--project", "echo", "--expires", "1d")
     assert made.status == 0, made
     (tmp_path / "key").write_text(made.out)
     owner_text, nonce, secret = made.out.strip().rsplit(":", 2)
     assert owner_text == owner and secret not in made.err
-    credit = ("runner", "credit", owner, "2000", "--data", str(stage.runner_folder), "--reference", "first")
-    for _ in range(2):  # once for each reference
-        assert json.loads((await desk.run(*credit, "--json")).out)["balance"] == "2000"
     call = ("runner", "call", stage.url, "echo", "--key", str(tmp_path / "key"), "--input", "-")
     assert (await desk.run(*call, given='{"a": 1}')).out.strip() == '{"a": 1}'
     listed = await desk.run("runner", "keys", "list", stage.url)
