@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -297,6 +300,38 @@ async def test_a_name_that_is_not_there(runner: Executor, service: Service) -> N
     async with Outbound(OutboundSettings()) as outbound:
         with pytest.raises(OSError):  # `localhost` is in a file of the machine, which is not asked
             await outbound._addresses("localhost.invalid")
+
+
+async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN109: look-ups that nobody waits for any more hold up no other run."""
+    answered, asked_for, look_up = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
+
+    def resolve(host: str, *arguments: Any, **more: Any) -> Any:
+        if not host.startswith("slow"):
+            return look_up("127.0.0.1", *arguments, **more)
+        asked_for.release()
+        answered.wait(PATIENCE_S)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    settings = OutboundSettings(request_s=PATIENCE_S)
+    async with Outbound(settings) as outbound:
+        slow = [asyncio.create_task(_asked_of(outbound, f"slow{number}.test")) for number in range(100)]
+        try:
+            for _ in slow:
+                assert await asyncio.to_thread(asked_for.acquire, timeout=PATIENCE_S)
+            for one in slow:  # as where runs end
+                one.cancel()
+            assert [b"address-refused"] == await _asked_of(outbound, HOST)
+        finally:
+            answered.set()
+            await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def _asked_of(outbound: Outbound, host: str) -> list[bytes]:
+    """Send a request to a host, and return what is answered."""
+    message = pack_parts([b"GET", f"https://{host}/".encode(), b""])
+    return unpack_parts(await outbound.for_run(frozenset({host})).answer(message))
 
 
 # --- requests ------------------------------------------------------------------------------------------------------
