@@ -117,11 +117,13 @@ def pack_parts(parts: Iterable[bytes]) -> bytes:
     return b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
-def unpack_parts(message: bytes) -> list[bytes]:
-    """Read a message, untrusted: its parts, at least one; ValueError where it is none."""
+def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
+    """Read a message, untrusted: its parts, at least one; ValueError where it is none, or has more than `most`."""
     parts: list[bytes] = []
     at = 0
     while at < len(message) or not parts:
+        if len(parts) == most:  # a megabyte of empty ones would take the parent a tenth of a second
+            raise ValueError("a message of too many parts")
         if len(message) - at < _PART.size:
             raise ValueError("a message that ends in a length")
         (length,) = _PART.unpack_from(message, at)

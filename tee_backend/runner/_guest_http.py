@@ -36,6 +36,7 @@ _BODY: Final = 3, 2  # where it is among the members of a request and of a respo
 _VALUE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_component_val_t)
 _BYTE_OFFSET: Final = ffi.wasmtime_component_val_t.of.offset
 _NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+_EXHAUSTED: Final = pack_parts([b"requests-exhausted"])
 DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 """What requests may take of the host's memory: a component's body is a list of values, of which there are copies."""
 
@@ -51,11 +52,12 @@ class GuestHttp:
         self._exchange = exchange
         self._type: components.FuncType | None = None
         self._answer = memoryview(b"")
+        self._exhausted = False
         self._called = ffi.wasmtime_component_func_callback_t(self._fetch_component)  # has to live as long as linkers
 
     def begin(self, fetch: components.FuncType | None) -> None:
         """Forget the last run; `fetch` is the function that a component imports."""
-        self._type, self._answer = fetch, memoryview(b"")
+        self._type, self._answer, self._exhausted = fetch, memoryview(b""), False
 
     def define(self, linker: Linker) -> None:
         """Define both functions for modules."""
@@ -80,7 +82,7 @@ class GuestHttp:
         message, place = b"", _place(caller, address, length)
         if length & 0xFFFFFFFF <= MAX_MESSAGE_BYTES:  # before it is copied; an empty message is an invalid one
             message = ctypes.string_at(place, length)
-        answer = self._exchange(message)
+        answer = self._asked(message)
         parts = unpack_parts(answer)
         self._answer = memoryview(answer if len(parts) > 1 else b"")  # a view: reading byte by byte copies nothing else
         if self._answer:
@@ -94,6 +96,12 @@ class GuestHttp:
         self._answer = self._answer[len(part) :]
         return len(part)
 
+    def _asked(self, message: bytes) -> bytes:
+        """Return the parent's answer; a guest whose requests are used up costs the parent nothing more (RN109)."""
+        answer = _EXHAUSTED if self._exhausted else self._exchange(message)
+        self._exhausted = answer == _EXHAUSTED
+        return answer
+
     def _fetch_component(
         self, _env: None, context: Any, _type: object, args: Any, _n: int, results: Any, _m: int
     ) -> int:
@@ -106,7 +114,7 @@ class GuestHttp:
         headers = [text for pair in request.headers for text in pair]
         texts = [text.encode() for text in (request.method, request.url, *headers)]
         message = pack_parts([*texts, body])
-        first, *rest = unpack_parts(self._exchange(message if len(message) <= MAX_MESSAGE_BYTES else b""))
+        first, *rest = unpack_parts(self._asked(message if len(message) <= MAX_MESSAGE_BYTES else b""))
         if not rest:
             self._type.result.convert_to_c(store, first.decode(), results)
             return 0

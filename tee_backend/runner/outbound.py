@@ -41,6 +41,8 @@ _MOST_ADDRESSES: Final = 16
 """Of a name; further ones are not looked at, nor connected to."""
 _MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 """Over one connection, TLS and all: a service can send for ever without any of it being a response."""
+_READ_BYTES: Final = 16 * 1024
+"""At one time: of a quarter of a megabyte, which the loop would read, tiny chunks are a tenth of a second's work."""
 _NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """Headers that aiohttp would add; a guest says itself who it is and what it takes."""
 
@@ -170,11 +172,17 @@ class RunClient:
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
-        """Answer a message of a guest, untrusted: with a response, or with an error of `FETCH_ERRORS`."""
+        """Answer a message of a guest, untrusted: with a response, or with an error of `FETCH_ERRORS`.
+
+        Raises:
+            EOFError: the child was told that there are no requests left, and asks again (RN109).
+        """
+        self._left -= 1
+        if self._left < -1:
+            raise EOFError
         try:
-            if not self._left:  # RN109
+            if self._left < 0:  # RN109
                 raise RequestRefused("requests-exhausted")
-            self._left -= 1
             any_port = self._outbound.settings.loopback_ca is not None
             request = parse_request(message, hosts=self._hosts, any_port=any_port)
             known = request.host in self.contacted
@@ -218,17 +226,17 @@ async def _this_machine(host: str) -> list[str]:
 
 
 class _CountedSocket(socket.socket):
-    """Breaks a connection over which too much arrives (RN109); the event loop reads by these two."""
+    """Breaks a connection over which too much arrives (RN109), read in small parts; the loop reads by these two."""
 
     left = _MOST_ARRIVING_BYTES
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        data = super().recv(size, flags)
+        data = super().recv(min(size, _READ_BYTES), flags)
         self._count(len(data))
         return data
 
     def recv_into(self, buffer: "WriteableBuffer", size: int = 0, flags: int = 0) -> int:
-        count = super().recv_into(buffer, size, flags)
+        count = super().recv_into(buffer, min(size or memoryview(buffer).nbytes, _READ_BYTES), flags)
         self._count(count)
         return count
 

@@ -75,12 +75,12 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
         RequestRefused: `request-invalid` or `host-refused`.
     """
     try:
-        parts = unpack_parts(message)
+        parts = unpack_parts(message, most=2 * MAX_HEADERS + 3)
         method, url, *texts = [part.decode("ascii") for part in parts[:-1]]
     except ValueError as exc:  # UnicodeDecodeError too
         raise RequestRefused("request-invalid") from exc
     found = _URL.fullmatch(url) if len(url) <= MAX_URL_CHARS else None
-    if method not in _METHODS or found is None or len(texts) % 2 or len(texts) > 2 * MAX_HEADERS:
+    if method not in _METHODS or found is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
     headers = tuple(zip(texts[::2], texts[1::2], strict=True))
     if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(_is_header(name, value) for name, value in headers):

@@ -21,7 +21,7 @@ from patience import PATIENCE_S
 
 from tee_backend.runner._frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.outbound import Outbound, OutboundSettings, _tls
+from tee_backend.runner.outbound import Outbound, OutboundSettings, _CountedSocket, _tls
 from tee_backend.runner.runs import ResponseFormat, RunResult, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -396,6 +396,13 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
         assert "200" == await said(runner, f"TIMES 3 GET {service.url('/echo')}", name=name)
     assert "RequestsExhausted" == await said(runner, f"TIMES 4 GET {service.url('/echo')}", name=name)
     assert 9 == len(service.seen)
+    # A guest that goes on asks its own process; a process that asks the runner again is ended.
+    assert "RequestsExhausted" == await said(runner, f"TIMES 9 GET {service.url('/echo')}", name=name)
+    async with Outbound(OutboundSettings(resolve=_never, most_requests=0)) as outbound:
+        client = outbound.for_run(frozenset())
+        assert [b"requests-exhausted"] == unpack_parts(await client.answer(b""))
+        with pytest.raises(EOFError):
+            await client.answer(b"")
 
 
 @pytest.mark.parametrize("name", FETCHERS)
@@ -515,6 +522,15 @@ async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: by
         (error,) = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))
     assert error in (b"connection-failed", b"response-invalid")
     assert sent < 32 * MAX_MESSAGE_BYTES  # with what is in buffers
+
+
+async def test_what_arrives_is_read_in_small_parts() -> None:
+    """RN109: whatever a service sends at once, others of the runner have their turn in between."""
+    sending, receiving = socket.socketpair()
+    with sending, receiving, _CountedSocket(fileno=os.dup(receiving.fileno())) as counted:
+        sending.sendall(bytes(100_000))
+        assert [16384] * 2 == [len(counted.recv(262_144)), counted.recv_into(bytearray(262_144))]
+        assert [7, 9] == [len(counted.recv(7)), counted.recv_into(bytearray(99), 9)]
 
 
 # --- guests --------------------------------------------------------------------------------------------------------

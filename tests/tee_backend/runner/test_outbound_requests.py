@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+import time
 
 import pytest
 from fuzz_strategies import damaged_bytes, damaged_text
@@ -42,6 +43,14 @@ def test_fuzz_messages(message: bytes) -> None:
     except ValueError:
         return
     assert parts and message == _frames.pack_parts(parts)
+
+
+def test_a_megabyte_of_empty_parts_costs_little() -> None:
+    """RN105: a message of more parts than a request has is read no further."""
+    begun = time.process_time()
+    with pytest.raises(RequestRefused, match="request-invalid"):
+        parse_request(bytes(_frames.MAX_MESSAGE_BYTES), hosts=HOSTS, any_port=False)
+    assert time.process_time() - begun < 0.05
 
 
 @fuzzed(2)
