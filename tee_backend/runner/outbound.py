@@ -33,9 +33,9 @@ from .public_addresses import is_loopback, is_public
 _LOOKUPS: Final = 512
 """Names that are resolved at one time, in threads of their own; made when they are needed.
 
-A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the machine's resolver gives up,
-30 s by default. A run waits for one at a time, and lasts a second at least where its limit ends it. So sixteen children
-leave at most some 500 behind, and no slow name server holds up other runs.
+A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the machine's resolver gives
+up, 30 s by default. A run waits for one at a time, and lasts a second at least where its limit ends it. So sixteen
+children leave at most some 500 behind, and no slow name server holds up other runs.
 """
 _MOST_ADDRESSES: Final = 16
 """Of a name; further ones are not looked at, nor connected to."""

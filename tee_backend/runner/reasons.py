@@ -57,7 +57,8 @@ _BEFORE: Final = {
     "key-profile": "The API key is not for secrets of this profile.",
     "key-statement": "What is signed about the API key does not hold for this runner; the detail says why.",
     "key-known": "There is another API key of this nonce, or it was revoked.",
-    "owner-unknown": "This runner has no account and no grant of this owner; grant a secret, or ask its operator for an account.",
+    "owner-unknown": "This runner has no account and no grant of this owner; grant a secret, or ask its operator for an"
+    " account.",
     "keys-full": "This runner keeps no further API key of this owner, or none at all.",
     "key-per-call": "The compute limit is over what the API key allows a call; the detail has both.",
     "compute-limit": "The compute limit is below what the shortest run costs; the detail has both.",

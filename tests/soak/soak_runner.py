@@ -27,7 +27,7 @@ import wasmtime
 from deviating_platform import SimulatedPlatform
 from https_service import Service, https_service
 from runner_stage import ECHO
-from running_node import COMMAND, RunningNode, is_alive, running_node, until
+from running_node import COMMAND, RunningNode, running_node, until
 from tests_support import REPOSITORY
 
 from capabilities.ambient import SystemClock, SystemEntropy
@@ -93,9 +93,19 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def children_of(pid: int) -> set[int]:
+def started_at(pid: int) -> str:
+    """Return when a process was started, which tells it from a later one of its id; empty where it has ended."""
+    try:
+        state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else more[18]
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """Return the children of a process, and when each was started."""
     found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return {int(one) for numbers in found for one in numbers}
+    return {int(one): started_at(int(one)) for numbers in found for one in numbers}
 
 
 @dataclass
@@ -106,7 +116,7 @@ class Runner:
     node: str
     loopback_ca: Path
     port: int = field(default_factory=free_port)
-    children: set[int] = field(default_factory=set)
+    children: dict[int, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -148,14 +158,15 @@ class Runner:
         self.children |= children_of(self.process.pid)
         self.process.send_signal(number)
         self.process.wait(60)
-        until(lambda: not any(is_alive(pid) for pid in self.children))
+        until(lambda: not any(since and started_at(pid) == since for pid, since in self.children.items()))
+        self.children.clear()
 
     def kill_a_child(self, chance: random.Random) -> None:
         assert self.process is not None
-        if children := sorted(children_of(self.process.pid)):
-            self.children |= set(children)
+        if children := children_of(self.process.pid):
+            self.children |= children
             with suppress(ProcessLookupError):
-                os.kill(chance.choice(children), signal.SIGKILL)
+                os.kill(chance.choice(sorted(children)), signal.SIGKILL)
 
 
 @dataclass
@@ -291,12 +302,14 @@ async def test_soak_of_calls(tmp_path: Path) -> None:
     chance, kills = random.Random(int(os.environ.get("SOAK_SEED", SEED))), Counter[str]()
     async with staged(tmp_path, calls=calls, chance=chance) as (load, nodes):
         killer = asyncio.create_task(kill_at_random(load, nodes, kills))
-        await asyncio.gather(*(load.work(number) for number in range(in_flight)), killer)
+        try:
+            await asyncio.gather(*(load.work(number) for number in range(in_flight)), killer)
+        finally:
+            print(f"{calls - load.left} calls, kills: {dict(kills)}, answers: {dict(load.answered)}")
         for job, (key, answer) in load.reported.items():
             if key:  # what was answered once is answered so for ever
                 assert await load.final(job, key) == answer
         load.runner.end(signal.SIGTERM)
-        print(f"{calls} calls, kills: {dict(kills)}, answers: {dict(load.answered)}")
         assert all(load.answered[f"{program} completed"] for program in ("echo", "answered", "refused"))
         assert load.answered["hanging limit-time"] > 0
         judge(tmp_path / "runner" / "journal.sqlite", load)
