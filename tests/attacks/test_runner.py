@@ -355,18 +355,29 @@ async def test_the_examples_ask_with_a_secret(
 
 
 async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(stage: RunnerStage, service: Service) -> None:
-    """RN110: a run that is ended while it waits has a receipt that names the host."""
+    """RN110: a run that is ended while it waits has a receipt that names the host.
+
+    A revocation meanwhile holds from the next run on.
+    """
     version = await stage.publish("waits", another("waits", "fetcher-wasip1"), manifest=BOTH_HOSTS)
     run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
-    await stage.grant(["API_KEY"], run)
-    answered = await stage.call(
+    portable = await stage.grant(["API_KEY"], run)
+    service.seen.clear()
+    call = stage.call(
         "waits",
         secrets=stage.developer,
         input=f"POST {service.url('/slow')} X:$API_KEY\n",
         resourceLimits={"maxExecutionSeconds": 1},
     )
-    assert code(answered) == (200, "limit-time")
+    running = asyncio.create_task(call)
+    async with asyncio.timeout(PATIENCE_S):
+        while not service.seen:
+            await asyncio.sleep(0)
+    await stage.owner.delegations.revoke_by_wallet(portable, stage.wallet)
+    answered = await running
+    assert code(answered) == (200, "limit-time") and answered[1]["secrets"] == "delivered"
     assert answered[1]["receipt"]["statement"]["hosts"] == ["api.test"]
+    assert code(await stage.call("waits", secrets=stage.developer)) == (403, "secrets-not-granted")
 
 
 # --- receipts and traces -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pages import (
     openapi_page,
     package_tables,
     refusals_page,
+    runner_cases_page,
     runner_page,
     settings_page,
 )
@@ -34,6 +35,7 @@ GENERATED: Final = (
     Generated(refusals_page.PAGE, refusals_page.page),
     Generated(openapi_page.PAGE, openapi_page.page),
     Generated(runner_page.PAGE, runner_page.page),
+    Generated(runner_cases_page.PAGE, runner_cases_page.page),
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),

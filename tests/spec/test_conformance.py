@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
+from conformance.runner_cases import ATTACKS, CASES
 from conformance.test_probes import GROUPS
 from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
 from pages import conformance_page
@@ -44,6 +45,14 @@ def test_every_threat_is_held_or_says_why_not() -> None:
 def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
     """A test that is said to hold something is there."""
     held = {held_of(one) for listed in table.values() for one in listed}
+    assert sorted(one for one in held if not _exists(one)) == []
+
+
+def test_tests_of_a_runner_s_cases_exist() -> None:
+    """Each case of a runner names tests that are there, or a reason."""
+    rows = [row for rows in (*CASES.values(), ATTACKS) for row in rows]
+    assert all(held for _, held in rows) and len(rows) == len({what for what, _ in rows}) > 90
+    held = {held_of(one) for _, listed in rows if not isinstance(listed, str) for one in listed}
     assert sorted(one for one in held if not _exists(one)) == []
 
 
