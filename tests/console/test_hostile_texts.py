@@ -207,7 +207,7 @@ def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
 
     def receipt(network: str, at: int) -> Json:
         text = CORPUS[at % len(CORPUS)]
-        judged = {"record": record, "collateral": record, "quote": None, "eventLog": None, "nonce": None}
+        judged: Json = {"record": record, "collateral": record, "quote": None, "eventLog": None, "nonce": None}
         one: dict[str, Json] = {
             "type": "sealspace.receipt/v1",
             "verdict": "authorised",
