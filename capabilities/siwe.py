@@ -6,6 +6,7 @@ hold a control character; code that reads fields from outside checks that (see `
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 from .errors import InvalidIdentifier
@@ -16,8 +17,11 @@ _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[\x00-\x7f]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAY_S: Final = 86_400
+_CYCLE_YEARS: Final = 400
+_CYCLE_DAYS: Final = 146_097
+"""After so many years the calendar repeats."""
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _YEAR_0_S: Final = -62_167_219_200
 
 YEAR_10000_S: Final = 253_402_300_800
@@ -114,7 +118,7 @@ def parse_rfc3339(text: str) -> float:
         raise InvalidIdentifier("invalid time")
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     offset_s = _offset_s(match[8], match[9], match[10])
-    if not 1 <= month <= 12 or not 1 <= day <= _days_in(year, month) or hour > 23 or minute > 59 or second > 60:
+    if hour > 23 or minute > 59 or second > 60:
         raise InvalidIdentifier("invalid time")
     whole_s = _days_from_epoch(year, month, day) * _DAY_S + hour * 3600 + minute * 60 + second - offset_s
     if second == 60 and not _ends_month(whole_s):
@@ -133,36 +137,16 @@ def _offset_s(sign: str | None, hours: str | None, minutes: str | None) -> int:
     return -seconds if sign == "-" else seconds
 
 
-def _is_leap(year: int) -> bool:
-    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-
-
-def _days_in(year: int, month: int) -> int:
-    return 29 if month == 2 and _is_leap(year) else _MONTH_DAYS[month - 1]
-
-
 def _days_from_epoch(year: int, month: int, day: int) -> int:
-    """Count days from 1970-01-01 in the proleptic calendar; the standard library has no year 0."""
-    past = year + 399  # at least one full cycle of 400 years, so that the divisions below see no negative number
-    days = 365 * past + past // 4 - past // 100 + past // 400
-    days += sum(_days_in(year, earlier) for earlier in range(1, month)) + day - 1
-    return days - _DAYS_BEFORE_1970
-
-
-_DAYS_BEFORE_1970: Final = 365 * 2369 + 2369 // 4 - 2369 // 100 + 2369 // 400
+    """Count days from 1970-01-01, counted in the cycle from 2000: the standard library has no year 0."""
+    cycle, place = divmod(year - 2000, _CYCLE_YEARS)
+    try:
+        return date(2000 + place, month, day).toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
+    except ValueError:
+        raise InvalidIdentifier("invalid time") from None
 
 
 def _ends_month(moment_s: int) -> bool:
     """Return whether the moment is a midnight that begins a month."""
     days, rest = divmod(moment_s, _DAY_S)
-    return rest == 0 and _begins_month(days)
-
-
-def _begins_month(days: int) -> bool:
-    year = 1970 + days * 400 // 146_097
-    return any(
-        _days_from_epoch(near, month, 1) == days
-        for near in (year - 1, year, year + 1)
-        if near >= 0
-        for month in range(1, 13)
-    )
+    return rest == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1
