@@ -1,13 +1,14 @@
 """GET /console: the console, a page for owners, as static files (spec/operations/console.md).
 
-The files are read once, when the application is made. Each is served below a digest of all of them: relative imports
-between modules fit together, whatever a cache keeps, and a change of one file changes every address. Nothing in them
-depends on this node.
+The files are read and packed once in a process, when the first application is made. Each is served below a digest of
+all of them: relative imports between modules fit together, whatever a cache keeps, and a change of one file changes
+every address. Nothing in them depends on this node.
 """
 
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from aiohttp import web
@@ -48,6 +49,7 @@ CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
 """Set where the node serves the console."""
 
 
+@cache
 def load_console() -> ConsoleFiles:
     """Read the files of the console out of the distribution."""
     bodies = read_files()
