@@ -16,12 +16,15 @@ ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py t
 	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
 CONSOLE_TOOLS := .cache/console-tools
 WITHOUT_A_STORE := tests/spaces/store tests/spaces/backups tests/spaces/checks tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
-	tests/node/operations/attestation \
+	tests/tee_backend/test_backend_key.py \
+	$(addprefix tests/conformance/,test_normaliser.py test_sign_ins.py) \
+	$(addprefix tests/node/operations/,attestation delegations/test_report_fuzz.py values/test_conditions.py) \
 	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
 		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \
-	$(addprefix tests/sealspace/test_,closed_client.py demo.py every_error.py examples.py fuzz.py imports.py manifests.py \
-		node_evidence.py portable.py published.py recorded_exchanges.py refusals.py secret_names.py session.py \
-		sync.py sync_threads.py transport.py wallets.py)
+	$(addprefix tests/sealspace/test_,api_keys.py call_conditions.py closed_client.py demo.py every_error.py examples.py fuzz.py \
+		grants_without_decrypt.py imports.py manifests.py node_evidence.py own_packages.py portable.py published.py \
+		recorded_exchanges.py refusals.py run_calls.py run_grants.py run_words.py secret_names.py session.py \
+		signed_statements.py sync.py sync_threads.py transport.py wallets.py)
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -8,12 +8,13 @@ Tests with `fuzz` in their name throw bytes at parsers: a short run in the suite
 variable FUZZ_EXAMPLES says how many examples the quickest tests draw (`make fuzz`).
 """
 
+import gc
 import io
 import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -137,6 +138,16 @@ class Input:
         if line == "y\n" and self.before_yes is not None:
             self.before_yes()
         return line
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage: all that is made meanwhile stays, and is much."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
