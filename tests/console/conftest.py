@@ -13,6 +13,12 @@ from node.config.tree import Config, Http
 from sealspace.wallets import new_wallet
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whatever needs the browser takes seconds."""
+    if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
+        item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
