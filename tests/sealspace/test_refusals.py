@@ -1,6 +1,7 @@
 """From a node's error answer to the exception that says what it means."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,14 @@ def test_what_is_missing_is_read_out_of_the_text() -> None:
     assert isinstance(refusal, ActionNotAuthorized)
     assert (refusal.resource, refusal.action) == ("tinycloud:key:z6Mk:default/kv/a / b", "tinycloud.kv/get")
     assert refusal.hint
+
+
+def test_no_text_of_a_node_takes_long_to_read() -> None:
+    """Blanks in a refusal cost no more than letters: a client that waits for one answers nobody meanwhile."""
+    began_s = time.process_time()
+    for text in ("Unauthorized Action:" + " " * 1900 + "x", "Unauthorized Action:" + "/ tinycloud.a" * 140 + " x"):
+        assert type(refusal_of(401, TEXT, text.encode())) is Unauthorized
+    assert time.process_time() - began_s < 1
 
 
 def test_the_revoked_delegation_is_named() -> None:
