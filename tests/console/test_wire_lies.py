@@ -1,6 +1,8 @@
 """What others tell the console's modules: a node any JSON, an app its wishes, another tab that the session is over."""
 
+import json
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from browser import Browser, BrowserWallet, Page
@@ -11,8 +13,19 @@ from capabilities.tokens import Capability
 from sealspace._capability import capability, covers
 from sealspace.wallets import new_wallet
 
+SOUND: Final = ('{"a":{"a":1},"b":["a","a"]}', r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}', "[1] ")
+UNSOUND: Final = (
+    *(
+        '{"a":1,"a":1}',
+        r'{"a":1,"\u0061":2}',
+        r'{"a":"\"","a":"\\"}',
+        '{"__proto__":1,"__proto__":2}',
+        '{"1":"a","1":"b"}',
+    ),
+    *(r'["\ud800"]', r'["\\\udfff"]', r'{"\udc00":1}', "[1] 2", "{'a':1}", ""),
+)
 _TWISTED = """
-  const JUNK = [null, true, 1.5, "\\ud800", "constructor", [null], { a: 1.5 }, [[["x"]]]];
+  const JUNK = [null, 1.5, "\\ud800", "constructor", [null], { a: 1.5 }];
   const twisted = function* (value, at = "") {
     for (const [index, junk] of JUNK.entries()) yield [`${at} is junk ${index}`, junk];
     if (value === null || typeof value !== "object") return;
@@ -44,13 +57,13 @@ def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterato
 
 
 def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
-    """Each member of its answers in turn is left out, or something else: a value, or a failure of the modules' own."""
+    """Each member of its answers in turn is left out, or something else: it is read, or fails as modules do (CN5)."""
     said = in_page(
         page,
         _TWISTED
         + """
-        const [kv, grants, spaces, receipts, backends, encryption, secrets, node] = await Promise.all(
-          ["kv", "grants", "spaces", "receipts", "backends", "encryption", "secrets", "node"].map(at));
+        const [kv, grants, spaces, receipts, encryption, secrets, node] = await Promise.all(
+          ["kv", "grants", "spaces", "receipts", "encryption", "secrets", "node"].map(at));
         const { Client } = await at("client"), { networkId } = await at("did");
         const { held } = await signedIn();
         const client = Client(held), network = networkId(held.owner);
@@ -68,11 +81,9 @@ def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
           keys: () => kv.list(client, "secrets", "vault/secrets/"),
           values: () => kv.getMany(client, "secrets", ["vault/secrets/ONE", "vault/secrets/scoped/mail/TWO"]),
           receipts: () => receipts.list(client),
-          backends: () => backends.list(client),
           descriptor: () => encryption.descriptor({ ...client, cache: new Map() }, network),
           decrypt: () => encryption.decrypt(client, stored),
           revoke: () => grants.revoke(client, { cid: made.cid, delegator: held.did }),
-          terms: () => backends.terms(),
         };
         const real = window.fetch, wrong = [], counts = {};
         for (const [name, work] of Object.entries(works)) {
@@ -98,8 +109,34 @@ def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
     assert all(said["counts"].values())
 
 
+def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
+    """JSON says one thing, however it is spelt; no text keeps the page busy, or is too long for it."""
+    said = in_page(
+        page,
+        r"""
+        const { strictJson } = await at("canonical_json"), { refusalOf } = await at("errors");
+        const { parseEnv } = await at("env_text");
+        const read = await Promise.all(given.map((one) => caught(async () => JSON.stringify(strictJson(one)))));
+        const began = performance.now();
+        const long = strictJson(JSON.stringify(["A".repeat(24e6), '"\"'.repeat(1000)]))[0].length;
+        const texts = ["Unauthorized Action:" + " ".repeat(1900) + "x", "Unauthorized Action: a/b / tinycloud.kv/get "];
+        const [blank, action] = texts.map((one) => refusalOf(401, new Headers(), one, "x").details.missing?.[0]);
+        const value = parseEnv("A= x" + " ".repeat(20000) + "y \t\n").get("A").length;
+        const ms = performance.now() - began;
+        return { read: read.map((one) => one.code ? null : one), long, blank, action, value, ms };
+        """,
+        [*SOUND, *UNSOUND],
+    )
+    assert [json.loads(one) for one in said["read"][: len(SOUND)]] == [json.loads(one) for one in SOUND]
+    assert said["read"][len(SOUND) :] == [None] * len(UNSOUND)
+    assert said["long"] == 24_000_000
+    assert (said.get("blank"), said["action"]) == (None, {"resource": "a/b", "ability": "tinycloud.kv/get"})
+    assert said["value"] == 20002
+    assert said["ms"] < 4000
+
+
 def test_a_wallet_signs_nothing_that_a_node_chose(page: Page, wallet: BrowserWallet) -> None:
-    """Ids of spaces are those of the owner; no text is invisible; of another node than was meant it signs nothing."""
+    """Ids of spaces are those of the owner; no text is invisible; for a node that was not meant, nothing (CN5)."""
     said = in_page(
         page,
         r"""

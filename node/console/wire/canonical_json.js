@@ -35,7 +35,7 @@ export const canonicalBytes = (value) => utf8(canonicalText(value));
 /** @param {Json} value @returns {Promise<string>} hex SHA-256 of the canonical text */
 export const canonicalHash = async (value) => hex(await sha256(canonicalBytes(value)));
 
-/** @param {string} text untrusted @returns {Json} throws SyntaxError, also where an object repeats a member or a text is no Unicode, RangeError where it is nested too deeply */
+/** @param {string} text untrusted @returns {Json} throws SyntaxError, also where an object repeats a member or a text is no Unicode */
 export function strictJson(text) {
   const value = JSON.parse(text);
   const read = JSON.stringify(value);

@@ -40,7 +40,7 @@ function valueAt(text, at) {
   if (line.startsWith("#") && text[at - 1] === "=") return "has a value that begins with #: put it into single quotes";
   const whole = text[at - 1] + line;
   const comment = whole.search(/[ \t]#/);
-  return [(comment < 0 ? line : line.slice(0, comment)).replace(/^[ \t]+|[ \t]+$/g, ""), following];
+  return [(comment < 0 ? line : line.slice(0, comment)).replace(/^[ \t]+|(?<![ \t])[ \t]+$/g, ""), following];
 }
 
 /** @param {string} file @returns {Map<string, string>} in the order of the file; ConsoleError `invalid-input` has `details.faults`, each with its line */

@@ -39,8 +39,9 @@ const BY_STATUS = {
 
 /** @param {string} text of a 401 or 403 @returns {[string, Details]} */
 function unauthorised(text) {
-  const action = /^Unauthorized Action:\s*(.*?)\s*\/\s*((?:tinycloud|sealspace)\.\S+)\s*$/m.exec(text);
-  if (action) return ["not-authorised", { missing: [{ resource: action[1], ability: action[2] }] }];
+  // Up to the last `/` before an ability; blanks are taken off afterwards, so that long runs of them cost nothing.
+  const action = /^Unauthorized Action:(.*)\/\s*((?:tinycloud|sealspace)\.\S+)\s*$/m.exec(text);
+  if (action) return ["not-authorised", { missing: [{ resource: action[1].trim(), ability: action[2] }] }];
   const revoked = /^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(\w+)/.exec(text);
   if (revoked) return ["revoked", { cid: revoked[1] }];
   const release = /^release refused: ([\w-]+)/.exec(text);
