@@ -13,11 +13,11 @@ import pytest
 from browser import CONSOLE, Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from embedded_node import EmbeddedNode
-from playwright.async_api import Route, expect
+from playwright.async_api import FilePayload, Route, expect
 
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
-from sealspace.client import Client
+from sealspace.client import Client, SignIn
 
 LONG: Final = "W" * 1500
 CORPUS: Final = (
@@ -106,6 +106,37 @@ def test_keys_values_and_types(
     hostile.click(f"Show folder {LONG}/")
     hostile.see("Open")
     hostile.shot("hostile-folder")
+
+
+def test_programs_and_names_of_files(
+    hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """What is stated about a program, by whoever wrote it there; a file is named as its maker likes."""
+    sha256 = "ab" * 32
+    stated: dict[str, Any] = dict.fromkeys(("bytes", "target", "publishedAt", "source"), ALL)
+    lists = {"secrets": list(CORPUS), "hosts": list(CORPUS)}
+    value = json.dumps({"statement": {**stated, "sha256": sha256, "manifest": lists}})
+
+    async def store() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer, SignIn(spaces=("public",)))
+            await client.kv("public").put(f"projects/x/versions/{sha256}", value)
+
+    browser.run(store())
+    hostile.sign_in()
+    hostile.open("programs")
+    hostile.click("Allow it")
+    hostile.click("Test Wallet example.wallet", within="dialog")
+    hostile.run(hostile.tab.get_by_role("button", name=re.compile("abab")).click())
+    hostile.run(expect(hostile.tab.locator("dialog").get_by_text(CORPUS[0]).first).to_be_visible())
+    hostile.shot("hostile-program")
+    hostile.click("Close", within="dialog header")
+    hostile.open("data")
+    names = [f"{at}{text.replace('/', '|')[:200]}" for at, text in enumerate(CORPUS[:9])]
+    files: list[FilePayload] = [{"name": name, "mimeType": ALL[:100], "buffer": b"x"} for name in names]
+    hostile.run(hostile.tab.get_by_label("Upload", exact=True).set_input_files(files))
+    hostile.run(expect(hostile.tab.locator("dialog .chip.good")).to_have_count(len(files)))
+    hostile.shot("hostile-files")
 
 
 def test_secrets_and_what_is_none(
