@@ -122,8 +122,11 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
         const texts = ["Unauthorized Action:" + " ".repeat(1900) + "x", "Unauthorized Action: a/b / tinycloud.kv/get "];
         const [blank, action] = texts.map((one) => refusalOf(401, new Headers(), one, "x").details.missing?.[0]);
         const value = parseEnv("A= x" + " ".repeat(20000) + "y \t\n").get("A").length;
-        const ms = performance.now() - began;
-        return { read: read.map((one) => one.code ? null : one), long, blank, action, value, ms };
+        const ms = performance.now() - began, { exchange } = await at("transport"), { policyOf } = await at("policies");
+        const asked = { path: "/info", method: "GET", onProgress: () => {}, maxBytes: 10, asked: "x" };
+        const code = await caught(async () => policyOf({ mrtd: "ab".repeat(48) }));
+        const codes = [await caught(() => exchange(asked)), code].map((one) => one.code);
+        return { codes, read: read.map((one) => one.code ? null : one), long, blank, action, value, ms };
         """,
         [*SOUND, *UNSOUND],
     )
@@ -133,6 +136,7 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
     assert (said.get("blank"), said["action"]) == (None, {"resource": "a/b", "ability": "tinycloud.kv/get"})
     assert said["value"] == 20002
     assert said["ms"] < 4000
+    assert said["codes"] == ["too-large", "malformed-answer"]
 
 
 def test_a_wallet_signs_nothing_that_a_node_chose(page: Page, wallet: BrowserWallet) -> None:
