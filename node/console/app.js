@@ -196,7 +196,14 @@ function show(element, title) {
   isFirst = false;
 }
 
+/** An app asks for rights at `/console/grant#manifest=…`: that is the page of requests. */
+function adoptRequest() {
+  const [, query] = /^#(manifest=.*)$/.exec(location.hash) ?? [];
+  if (query || /\/grant\/?$/.test(location.pathname)) history.replaceState(null, "", `/console/#/requests${query ? `?${query}` : ""}`);
+}
+
 async function start() {
+  adoptRequest();
   const theme = localStorage.getItem(THEME);
   if (theme) document.documentElement.dataset.theme = theme;
   build();

@@ -306,22 +306,6 @@ export const requests = {
   tooManyGrants: (n) => `Tick fewer: the app takes at most ${n} grants at once, one for each space and end.`,
   /** @param {number} n */
   tooManySecrets: (n) => `Tick at most ${n} secrets at once.`,
-  inSpace: " in your space ",
-  inOther: " in the space ",
-  service: "with the service ",
-  allValues: "every value",
-  below: "values below ",
-  theSecret: "the secret ",
-  secretsBelow: "the secrets below ",
-  everySecret: "all your secrets",
-  yourNetwork: "your encryption network",
-  network: "the encryption network ",
-  /** @type {Record<string, string>} */
-  verbs: { get: "read", put: "write", del: "delete", delete: "delete", list: "list", metadata: "see the metadata of", "*": "do everything with",
-    decrypt: "open what is sealed to", "network.create": "create", "network.revoke": "end for ever", read: "read", revoke: "revoke grants in", status: "see the state of grants in",
-    create: "create spaces in", info: "see the facts of", host: "have the node host" },
-  /** @param {string[]} verbs */
-  listed: (verbs) => verbs.length < 2 ? verbs.join("") : `${verbs.slice(0, -1).join(", ")} and ${verbs.at(-1)}`,
   because: "It says why: ",
   asDefault: "one of the usual rights of an app, which it did not ask for by name",
   hasIt: "has it already, until ",
@@ -392,6 +376,32 @@ export const requests = {
   partly: "Some of it may be in force already: look at the page Grants before you try again.",
 };
 
+/** What a right allows. */
+export const rights = {
+  /** What is done with what follows. @type {Record<string, string>} */
+  verbs: { "kv/get": "read", "kv/put": "write", "kv/del": "delete", "kv/delete": "delete", "kv/list": "list", "kv/metadata": "see the size of", "kv/*": "do everything with",
+    "encryption/decrypt": "open what is sealed to", "encryption/network.create": "create", "encryption/network.revoke": "end for ever",
+    "sealspace.encryption/policy": "set conditions on", "sealspace.encryption/receipts": "read the receipts of" },
+  /** What is done, whole. @type {Record<string, string>} */
+  deeds: { "capabilities/read": "see what it may do", "delegation/list": "list grants", "delegation/status": "see the state of grants", "delegation/revoke": "revoke grants",
+    "space/list": "list spaces", "space/create": "create spaces", "space/info": "see the facts of spaces", "space/host": "have a space hosted" },
+  /** @param {string[]} verbs */
+  listed: (verbs) => verbs.length < 2 ? verbs.join("") : `${verbs.slice(0, -1).join(", ")} and ${verbs.at(-1)}`,
+  inSpace: "in your space ",
+  inOther: "in the space ",
+  service: "with the service ",
+  allValues: "every value",
+  below: "values below ",
+  andBelow: " and what is below it",
+  theSecret: "the secret ",
+  secretsBelow: "the secrets below ",
+  yourSecrets: "all your secrets",
+  everySecret: "all secrets",
+  of: " of ",
+  yourNetwork: "your encryption network",
+  network: "the encryption network ",
+};
+
 export const quotedText = {
   /** @param {number} n */
   more: (n) => `(${n.toLocaleString("en")} more characters)`,
@@ -400,22 +410,7 @@ export const quotedText = {
 export const grants = {
   title: "Grants and backends",
   lead: "Who may use what, and until when. What you revoke or withdraw here is refused from then on.",
-  // Rights in words.
   conditioned: ", under conditions",
-  /** @param {string} owner */
-  of: (owner) => ` of ${owner}`,
-  /** @param {string} name */
-  network: (name) => `what is sealed to the network ${name}`,
-  spaces: "spaces",
-  /** @param {string} label */
-  secret: (label) => `the secret ${label}`,
-  /** @param {string} path */
-  secretsBelow: (path) => `every secret below ${path}`,
-  /** @param {string} path */
-  below: (path) => `${path} and what is below it`,
-  everything: "everything",
-  /** @param {string} where @param {string} space */
-  inSpace: (where, space) => `${where} in the space ${space}`,
   // Grants.
   find: "Find a receiver or a secret",
   whose: "Show",

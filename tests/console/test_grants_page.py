@@ -20,6 +20,7 @@ from sealspace.session import key_session
 from tee_backend.backend import Backend
 
 HOSTILE = "tinycloud:<img src=x onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"
+MAY = "read the secret API_KEY; open what is sealed to your encryption network"
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 
@@ -128,7 +129,7 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     console.shot("secret-holders")
     console.run(console.tab.locator("dialog .holders a").click())
     console.run(expect(console.tab.get_by_label("Find a receiver or a secret")).to_have_value(did))
-    console.see("get the secret API_KEY; decrypt what is sealed to the network default")
+    console.run(expect(console.tab.locator(".rows [role=cell]").nth(1)).to_have_text(MAY))
     console.see("1 of 1 grant")
     console.shot("grants")
     console.run(console.tab.get_by_role("button", name="Details of the grant").click())
@@ -203,7 +204,7 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
     console.open("grants")
     console.see("300 of 300 grants")
     assert console.run(console.tab.locator(".rows [role=row]").count()) < 60
-    console.type("Find a receiver or a secret", "notes/217 ")
+    console.type("Find a receiver or a secret", "notes/217 and")
     console.see("1 of 300 grants")
     console.type("Find a receiver or a secret", "nothing")
     console.see("Nothing matches")

@@ -35,6 +35,7 @@ from tee_backend.publishing import BackendSurface
 
 DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
 MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}
+SCOPE = "vault/secrets/scoped/mail"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str]:
 
 
 def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """A link is kept over the sign-in; what cannot be granted says why; one signature, and a grant for each space."""
+    """An app's link is kept over the sign-in, a path is all below it; one signature, and a grant for each space."""
     other = new_wallet().did
     asked = {
         **MANIFEST,
@@ -176,9 +177,11 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
             {"service": "tinycloud.kv", "path": "inbox/", "actions": ["get", "put"], "description": "your notes"},
             {"service": "tinycloud.sql", "path": "/", "actions": ["read"]},
             {"service": "tinycloud.kv", "path": "x", "actions": ["get"], "space": f"tinycloud:{other[4:]}:default"},
+            {"service": "tinycloud.kv", "path": SCOPE, "actions": ["get"], "space": "secrets", "skipPrefix": True},
         ],
     }
-    console.open(link(asked))
+    address = link(asked).replace("requests?", f"{console.origin}/console/grant#")
+    console.run(console.tab.goto(address))
     console.see("Sign in to see this page")
     console.run(console.tab.get_by_role("link", name="Sign in").last.click())
     console.run(console.tab.get_by_role("button", name="Test Wallet").click())
@@ -188,6 +191,7 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
         "It belongs to another owner",
         "open only for programs",
         "no such secret",
+        "read the secrets below",
     ):
         console.see(why)
     console.shot("requests-impossible")
@@ -196,6 +200,7 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
         [True, False],
         [False, True],
         [False, True],
+        [True, False],
         [True, False],
         [False, True],
     ]

@@ -3,8 +3,8 @@ import { fill, h, icon } from "../elements.js";
 import { backendsPanel, withdrawal } from "../parts/backends.js";
 import { openDialog } from "../parts/dialog.js";
 import { form } from "../parts/form.js";
-import { rightWords } from "../parts/grant_words.js";
 import { signIns } from "../parts/holders.js";
+import { rightOf, rightWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
@@ -62,8 +62,10 @@ function grantsPanel({ client, signal, parameters }, first) {
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const what = (/** @type {Grant} */ one) => {
-    const known = texts.get(one) ?? one.rights.map((right) => rightWords(right, owner)).join("; ");
+  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(rightOf(resource, abilities), owner), isConditioned && words.conditioned];
+  const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]));
+  const textOf = (/** @type {Grant} */ one) => {
+    const known = texts.get(one) ?? what(one).textContent;
     texts.set(one, known);
     return known;
   };
@@ -85,12 +87,12 @@ function grantsPanel({ client, signal, parameters }, first) {
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
       { title: words.columns.who, cell: (one) => h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)) },
-      { title: words.columns.what, wide: true, cell: (one) => h("span", { title: what(one) }, h("bdi", {}, what(one))) },
+      { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
-  const isAsked = (/** @type {Grant} */ one) => `${otherSide(one)} ${one.cid} ${what(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
+  const isAsked = (/** @type {Grant} */ one) => `${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
   const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; filtered(); find.focus(); };
   const none = h("div", {});
 
@@ -180,7 +182,7 @@ function grantsPanel({ client, signal, parameters }, first) {
         [words.columns.standing, now],
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
-        [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, h("bdi", {}, rightWords(right, owner)))))],
+        [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
         [words.issued, one.issuedAt ? time(one.issuedAt) : "–"],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],

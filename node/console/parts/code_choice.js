@@ -1,7 +1,7 @@
 // @ts-check
 // Which code may open secrets under a grant: as the node saw it, as the owner states it, or none.
 import { fill, h } from "../elements.js";
-import { requests as words } from "../texts.js";
+import { requests as words, rights } from "../texts.js";
 import { strictJson } from "../wire/canonical_json.js";
 import { principalOf } from "../wire/did.js";
 import { REGISTERS, parseApproved, policyOf } from "../wire/policies.js";
@@ -34,7 +34,7 @@ function seenFacts(seen, { trustRoots }) {
   const isOther = trustRoots.includes(seen.root_ca_sha256);
   const when = time(seen.attested_at);
   return h("div", { class: "stack tight" }, h("p", { class: "small dim" }, words.seenBy(when.textContent)), refusals.length > 0 && banner({ kind: "warn", title: words.refused,
-    text: `${words.listed(refusals.map((one) => words.refusals[one]))}. ${words.refusedNext}` }), policyFacts(policy), facts([
+    text: `${rights.listed(refusals.map((one) => words.refusals[one]))}. ${words.refusedNext}` }), policyFacts(policy), facts([
     [words.evidence.status, h("span", { class: `chip ${seen.tcb_status === "UpToDate" ? "good" : "warn"}` }, seen.tcb_status)],
     [words.evidence.level, time(seen.tcb_date)],
     [words.evidence.foundAdvisories, seen.advisories.length ? seen.advisories.join(", ") : words.none],

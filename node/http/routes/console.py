@@ -64,7 +64,7 @@ def load_console() -> ConsoleFiles:
 
 
 async def get_console(request: web.Request) -> web.Response:
-    """GET /console: the page that loads the console."""
+    """GET /console, and the address of requests in it: the page that loads the console."""
     console = _served(request)
     headers = {"ETag": console.etag, **_REVALIDATED}
     if matches_weakly(request.headers.get("If-None-Match"), console.etag):

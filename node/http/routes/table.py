@@ -326,6 +326,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _own(
         "GET",
+        "/console/grant",
+        console.get_console,
+        cors=False,
+        headers=("If-None-Match",),
+        gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
+        refuses=frozenset({"not-found"}),
+    ),
+    _own(
+        "GET",
         "/console/{path:.*}",
         console.get_console_file,
         cors=False,

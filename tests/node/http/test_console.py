@@ -32,7 +32,8 @@ async def test_what_is_served(caller) -> None:
     """The page names its files below a digest; they and all that lies beside them are immutable; HEAD has no body."""
     index = await caller.send("GET", "/console/")
     assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert index.body == (await caller.send("GET", "/console")).body
+    same = [(await caller.send("GET", path)).body for path in ("/console", "/console/grant")]
+    assert same == [index.body] * 2
     assert index.headers["cache-control"] == "no-cache"
     base = _addresses(index.text)[0].rpartition("/")[0]
     for path in [path for path in FOLDER.rglob("*.*") if path.suffix in (".js", ".css", ".svg")]:
@@ -74,6 +75,7 @@ async def test_what_is_not_there(caller) -> None:
     for path in (
         *(f"/console/{'0' * 32}/app.js", "/console/app.js", f"{base}/", base, f"{base}/parts", f"{base}/parts/"),
         *(f"{base}/README.md", f"{base}/index.html", f"{base}/..%2f__init__.py", f"{base}/%2e%2e/__init__.py"),
+        *("/console/grants", "/console/grant/app.js"),
         *(f"{base}//app.js", f"{base}/app.js%00", f"{base}/app.js/", "/console/%0A"),
     ):
         reply = await caller.send("GET", path)
