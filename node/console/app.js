@@ -148,7 +148,8 @@ async function check() {
 async function route() {
   if (!node) return;
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || START));
+  const isLive = session && session.expiresAt * 1000 > Date.now();
+  const place = [...PLACES, ...HIDDEN_PLACES].find((one) => one.path === (path || (isLive ? START : "connect")));
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
@@ -167,7 +168,6 @@ async function route() {
   }
   if (signal.aborted) return;
   const title = page.title || /** @type {any} */ (nav)[place.path];
-  const isLive = session && session.expiresAt * 1000 > Date.now();
   if (page.needsSession && !isLive) return show(emptyState({ icon: "key", title: words.neededTitle, text: words.needed,
     actions: [h("a", { class: "button primary", href: `#/connect?to=${encodeURIComponent(location.hash.slice(2))}` }, words.signIn)] }), title);
   /** @type {Context} */
@@ -189,10 +189,8 @@ function show(element, title) {
   document.title = `${title} – ${app.name}`;
   scrollTo(0, 0);
   const heading = /** @type {HTMLElement | null} */ (main.querySelector("h1, h2"));
-  if (heading && !isFirst) { // so that a screen reader says where one is
-    heading.tabIndex = -1;
-    heading.focus();
-  }
+  if (heading) heading.tabIndex = -1;
+  if (!isFirst) heading?.focus(); // so that a screen reader says where one is
   isFirst = false;
 }
 

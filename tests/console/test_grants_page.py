@@ -145,7 +145,7 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     console.click("Close", within="dialog header")
     console.run(console.tab.reload())
     console.see("Nothing matches")
-    console.run(console.tab.get_by_label("Standing").select_option("revoked"))
+    console.run(console.tab.get_by_label("Status").select_option("revoked"))
     console.run(expect(chip).to_have_text("revoked"))
 
     owned.granted(2)
@@ -193,7 +193,7 @@ def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
     console.see("No grant rests on it.")
     console.see("you are signed out here")
     console.click("Revoke", within="dialog >> nth=-1")
-    console.see("Wallets in this browser")
+    console.see("With a wallet")
     console.run(expect(console.tab.get_by_role("button", name="Sign out")).to_have_count(0))
 
 
@@ -220,8 +220,8 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
 
     console.run(console.tab.route("**/delegation/query", claim))
     console.open("grants")
-    console.run(console.tab.get_by_label("Standing").select_option("*"))
+    console.run(console.tab.get_by_label("Status").select_option("*"))
     console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
-    console.see("under conditions")
+    console.run(expect(console.tab.locator("dialog .rights")).to_contain_text("under conditions"))
     assert console.run(console.tab.locator("img[src=x], b").count()) == 0
     assert "taken" not in console.run(console.tab.title())

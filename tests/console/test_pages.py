@@ -91,10 +91,10 @@ def test_nothing_typed_is_lost(console: ConsolePage) -> None:
     """A failure leaves the form as it was; Escape asks; a wrong name is named where it is; the focus returns."""
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
-    console.type("Name", "api-key")
+    console.type("Name", "1st key")
     console.type("Value", "typed with care")
     console.click("Seal and save")
-    console.see("Begin with a capital letter")
+    console.see("Begin with a letter")
     focused = "() => document.activeElement.name ?? document.activeElement.textContent"
     assert console.run(console.tab.evaluate(focused)) == "name"
     console.type("Name", "API_KEY")

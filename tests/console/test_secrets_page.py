@@ -133,7 +133,7 @@ def test_values_that_are_no_text_or_do_not_open(
     browser.run(store())
     console.open("secrets")
     console.click("Open BYTES")
-    console.see("known once it is revealed")
+    console.see("Shown with the value")
     console.click("Reveal")
     console.see("AP88c2NyaXB0Pg==")
     console.see("shown in base64")

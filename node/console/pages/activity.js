@@ -93,15 +93,16 @@ function content(client, rows, isAll) {
   const since = h("select", { "aria-label": words.since, on: { change: () => draw() } },
     words.periods.map(([name, s]) => h("option", { value: s }, name)));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
-  const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "6.5rem minmax(0, 1fr) auto",
+  const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "7.6rem minmax(0, 1fr) auto",
     key: ({ receipt }) => receipt.invocation, columns: [
       { title: words.columns.time, cell: ({ receipt }) => time(receipt.atMicros / 1e6) },
       { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground) },
-      { title: words.columns.secret, cell: (row) => h("span", { title: whatFor(row) }, whatFor(row)) },
+      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, toWhom(row))] },
       { title: words.columns.to, wide: true, cell: (row) => h("span", { class: "mono", title: row.receipt.invoker }, toWhom(row)) },
-      { title: "", cell: (row) => h("button", { "aria-label": words.openOf(new Date(row.receipt.atMicros / 1000).toISOString()), on: { click: () => open(client, row) } }, words.open) },
+      { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(new Date(row.receipt.atMicros / 1000).toISOString()), on: { click: () => open(client, row) } }, words.open) },
     ] });
-  const none = emptyState({ icon: "search", title: words.noneTitle, text: words.none });
+  const clear = h("button", { on: { click: () => { find.value = ""; who.value = "all"; since.value = "0"; draw(); find.focus(); } } }, words.clear);
+  const none = emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [clear] });
   const draw = () => {
     const asked = find.value.trim().toLowerCase();
     const earliest = since.value === "0" ? 0 : Date.now() / 1000 - Number(since.value);
@@ -137,7 +138,7 @@ function open(client, row) {
     return h("div", { class: "stack" }, facts([
       [words.columns.time, time(receipt.atMicros / 1e6)],
       [words.columns.why, words.groundTexts[receipt.ground] ?? receipt.ground],
-      [words.columns.secret, whatFor(row)],
+      [words.columns.secret, isOthers(receipt) && !row.secrets.length ? words.notNamedText : whatFor(row)],
       [words.columns.to, isOthers(receipt) ? copyField(receipt.invoker, words.columns.to) : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
     ]), verdict, h("div", { class: "actions" },
@@ -155,5 +156,5 @@ async function verified(client, receipt) {
   const named = [...receipt.policies, record, quote, eventLog, collateral].filter((one) => typeof one === "string");
   for (const digest of new Set(named)) await wire.readDocument(client, /** @type {string} */ (digest));
   return h("div", { class: "banner" }, icon("key"), h("div", {}, h("strong", {}, words.holds),
-    h("p", {}, words.proves), h("p", { class: "dim" }, words.provesNot), h("code", {}, words.command(await digestOf(receipt), receipt.node))));
+    h("p", {}, words.proves), h("p", { class: "dim" }, words.provesNot), copyField(words.command(await digestOf(receipt), receipt.node))));
 }

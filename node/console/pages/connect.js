@@ -26,10 +26,11 @@ export function render(context) {
   if (hasPasskeys) showKept(kept, enter, context.signal);
   return h("div", { class: "page welcome" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
-    h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), walletChoices(enter, context.signal), h("p", { class: "small dim" }, words.terms)),
-    h("section", { class: "panel", "aria-label": words.phrase }, kept, h("ul", { class: "choices", role: "list" },
+    h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), walletChoices(enter, context.signal)),
+    h("section", { class: "panel stack", "aria-label": words.phrases }, h("h2", {}, words.phrases), kept, h("ul", { class: "choices", role: "list" },
       choice("inbox", words.phrase, words.phraseHint, () => askPhrase(enter)),
       choice("plus", words.make, words.makeHint, () => showPhrase(enter)))),
+    h("p", { class: "small dim" }, words.terms),
     h("details", {}, h("summary", {}, words.noWallet), h("p", { class: "dim" }, words.noWalletText)));
 }
 
@@ -80,7 +81,7 @@ async function enterWith(enter, phrase, [keep]) {
 /** @param {Enter} enter */
 function askPhrase(enter) {
   const phrase = textField({ name: "phrase", label: words.phraseLabel, hint: words.phraseHint, rows: 3, mono: true,
-    check: (value) => (value.replace(/[\s-]/g, "").length === PHRASE_CHARS ? "" : words.phraseBad) });
+    check: (value) => { const { length } = value.replace(/[\s-]/g, ""); return length === PHRASE_CHARS ? "" : words.phraseBad(length); } });
   const keep = keepFields();
   /** @type {ReturnType<typeof form>} */
   let made;
@@ -98,7 +99,7 @@ async function showPhrase(enter) {
   const phrase = await (await phrases()).makePhrase();
   const keep = keepFields();
   return openDialog(words.makeTitle, (close) => form({
-    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((/** @type {string} */ word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel))],
+    intro: [h("p", {}, words.makeText), h("ol", { class: "phrase" }, phrase.split(" ").map((/** @type {string} */ word) => h("li", {}, word))), h("div", { class: "row" }, copyButton(phrase, words.phraseLabel, true))],
     fields: keep, action: words.written, cancel: close,
     submit: async () => { await enterWith(enter, phrase, keep); close(); },
   }).element);

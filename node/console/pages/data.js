@@ -57,22 +57,27 @@ export async function render(context) {
     fill(use, said, limitBytes !== null && h("meter", { min: 0, max: limitBytes, high: limitBytes * 0.9, value: usageBytes, "aria-label": said }));
   }
 
+  /** @type {Row[]} */
+  let rows = [];
+  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
+  const count = h("p", { class: "dim small" });
+  const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) 7rem", narrowWidths: "minmax(0, 1fr) auto", key: (row) => row.key, columns: [
+    { title: words.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
+    { title: words.open, quiet: true, cell: (row) => row.isFolder
+      ? h("button", { "aria-label": words.openFolderOf(row.name), on: { click: () => visit(row.key) } }, words.openFolder)
+      : h("button", { "aria-label": words.openOf(row.name), on: { click: () => openValue(client, name, row.key, reload) } }, words.open) },
+  ] });
+  const listed = h("div", { class: "stack" }, h("div", { class: "searching" }, icon("search"), find), h("section", { class: "panel flush" }, table.element), count);
+  const draw = () => table.show(rows.filter((row) => row.name.toLowerCase().includes(find.value.trim().toLowerCase())));
+
   /** @param {{ keys: string[], isAll: boolean }} found */
   function content({ keys, isAll }) {
-    if (!keys.length) return h("section", { class: "panel" }, emptyState({ icon: "data", title: words.emptyTitle, text: words.empty,
-      actions: [h("button", { on: { click: create } }, words.create)] }));
-    const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
-    const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) 7rem", narrowWidths: "minmax(0, 1fr) auto", key: (row) => row.key, columns: [
-      { title: words.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
-      { title: "", cell: (row) => row.isFolder
-        ? h("button", { "aria-label": words.openFolderOf(row.name), on: { click: () => visit(row.key) } }, words.openFolder)
-        : h("button", { "aria-label": words.openOf(row.name), on: { click: () => openValue(client, name, row.key, reload) } }, words.open) },
-    ] });
-    const rows = rowsOf(keys, path);
-    const draw = () => table.show(rows.filter((row) => row.name.toLowerCase().includes(find.value.trim().toLowerCase())));
+    const known = new Map(rows.map((one) => [one.key, one]));
+    rows = rowsOf(keys, path).map((one) => known.get(one.key) ?? one);
+    if (!rows.length) return h("section", { class: "panel" }, emptyState({ icon: "data", title: words.emptyTitle, text: words.empty }));
     draw();
-    return [h("div", { class: "searching" }, icon("search"), find), h("section", { class: "panel flush" }, table.element),
-      h("p", { class: "dim small" }, isAll ? words.count(rows.length) : words.tooMany(MOST_KEYS))];
+    count.textContent = isAll ? words.count(rows.length) : words.tooMany(MOST_KEYS);
+    return listed;
   }
 
   const create = () => edit(client, name, { key: path, body: "", etag: null }, reload);
@@ -193,7 +198,8 @@ function edit(client, space, given, reload) {
       say(words.saved(kv.nameOf(target)));
       reload();
     } });
-    return h("div", { class: "stack" }, made.element, other);
+    made.element.querySelector(".actions")?.before(other);
+    return made.element;
   }, { mayClose: () => made.mayClose() });
 
   /** @param {string} target */

@@ -1,6 +1,6 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
-import { backendsPanel, withdrawal } from "../parts/backends.js";
+import { backendsPanel } from "../parts/backends.js";
 import { openDialog } from "../parts/dialog.js";
 import { form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
@@ -31,8 +31,7 @@ export function render(context) {
   const body = h("div", { class: "stack" });
   loading(body, () => wire.list(client), (all) => grantsPanel(context, all), { signal });
   return h("div", { class: "page" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
-      h("button", { class: "danger", on: { click: () => withdrawal(client) } }, words.withdraw)),
+    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
     body, backendsPanel(context));
 }
 
@@ -86,7 +85,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)) },
+      { title: words.columns.who, cell: (one) => [h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)), h("span", { class: "narrow" }, textOf(one))] },
       { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
@@ -112,7 +111,7 @@ function grantsPanel({ client, signal, parameters }, first) {
     for (const { cid } of shown) seen.add(cid);
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
-    if (!shown.length && kind.value === "others" && !ofKind.length) fill(none, emptyState({ icon: "share", title: words.emptyTitle, text: words.empty }));
+    if (!shown.length && kind.value === "others" && !ofKind.length) fill(none, emptyState({ icon: "share", title: words.emptyTitle, text: words.empty, actions: [h("a", { class: "button", href: "#/requests" }, words.toRequests)] }));
     else if (!shown.length) fill(none, emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [h("button", { on: { click: clear } }, words.clear)] }));
     table.show(shown);
     const said = words.count(shown.length, ofKind.length);
@@ -183,7 +182,7 @@ function grantsPanel({ client, signal, parameters }, first) {
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
-        [words.issued, one.issuedAt ? time(one.issuedAt) : "–"],
+        ...(one.issuedAt ? [/** @type {[string, Element]} */ ([words.issued, time(one.issuedAt)])] : []),
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
         [words.below_, words.restOn(below)],

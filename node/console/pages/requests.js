@@ -295,7 +295,7 @@ function grantedPanel(made, policy, owner, context, asked) {
   queueMicrotask(() => heading.focus());
   const opens = made.some(({ capabilities }) => capabilities.some(({ resource }) => resource === networkId(owner)));
   return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText),
-    facts([[words.name, quoted(asked.name, { most: 60 })], [words.did, copyField(made[0].did, words.did)], [words.grants, h("ul", { class: "plainlist" }, rows)],
+    facts([...(asked.did ? [] : [/** @type {[string, Element]} */ ([words.did, copyField(made[0].did, words.did)])]), [words.grants, h("ul", { class: "plainlist" }, rows)],
       ...(opens ? [/** @type {[string, string]} */ ([words.code_, policy ? words.codeNamed : words.codeFree])] : [])]),
     h("div", { class: "row spread" }, h("h3", {}, words.portable), h("div", { class: "row" }, copyButton(text, words.copyOf),
       h("button", { type: "button", class: "primary", on: { click: () => download(utf8(text), words.file) } }, words.download))),

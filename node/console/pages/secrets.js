@@ -33,35 +33,41 @@ export function render(context) {
   /** @type {Row[]} */
   let all = [];
   const body = h("div", { class: "stack" });
-  const reload = () => loading(body, () => wire.list(client), (rows) => { all = rows.sort(byScope); return content(); }, { signal });
+  const reload = () => loading(body, () => wire.list(client), content, { signal });
 
-  function content() {
-    if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty,
-      actions: [h("button", { on: { click: addMany } }, words.many.add), h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add)] }));
-    const scopes = [...new Set(all.map(({ scope }) => scope ?? ""))].sort();
-    const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
-    const scope = h("select", { "aria-label": words.scopeFilter, on: { change: () => draw() } }, h("option", { value: ALL }, words.allScopes),
-      scopes.map((one) => h("option", { value: one, selected: parameters.get("scope") === one }, one || words.global)));
-    const count = h("p", { class: "dim small", "aria-live": "polite" });
-    const table = virtualTable({ label: words.title, widths: "minmax(0, 3fr) minmax(0, 1.2fr) 5.5rem", narrowWidths: "minmax(0, 1fr) auto",
-      key: (row) => row.label, columns: [
-        { title: words.columns.name, cell: (row) => h("span", { class: "mono", title: row.name }, row.name) },
-        { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
-        { title: words.columns.actions, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(row.label), on: { click: () => open(row) } }, words.open) },
-      ] });
-    const none = emptyState({ icon: "search", title: words.noneFound, text: words.noneFoundText, actions: [
-      h("button", { on: { click: () => { find.value = ""; scope.value = ALL; draw(); find.focus(); } } }, words.clear)] });
-    const draw = () => {
-      const asked = find.value.trim().toUpperCase();
-      const rows = all.filter((row) => row.name.includes(asked) && (scope.value === ALL || (row.scope ?? "") === scope.value));
-      table.element.hidden = rows.length === 0;
-      none.hidden = rows.length > 0;
-      table.show(rows);
-      count.textContent = words.count(rows.length, all.length);
-    };
+  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
+  const scope = h("select", { "aria-label": words.scopeFilter, on: { change: () => draw() } });
+  const count = h("p", { class: "dim small", "aria-live": "polite" });
+  const table = virtualTable({ label: words.title, widths: "minmax(0, 3fr) minmax(0, 1.2fr) 5.5rem", narrowWidths: "minmax(0, 1fr) auto",
+    key: (row) => row.label, columns: [
+      { title: words.columns.name, cell: (row) => [h("span", { class: "mono", title: row.name }, row.name), h("span", { class: "narrow" }, row.scope ?? words.global)] },
+      { title: words.columns.scope, wide: true, cell: (row) => h("span", { class: "chip" }, row.scope ?? words.global) },
+      { title: words.columns.actions, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(row.label), on: { click: () => open(row) } }, words.open) },
+    ] });
+  const none = emptyState({ icon: "search", title: words.noneFound, text: words.noneFoundText, actions: [
+    h("button", { on: { click: () => { find.value = ""; scope.value = ALL; draw(); find.focus(); } } }, words.clear)] });
+  const listed = h("div", { class: "stack" }, h("div", { class: "row spread" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, scope)),
+    h("section", { class: "panel flush" }, table.element, none), count);
+
+  function draw() {
+    const asked = find.value.trim().toUpperCase();
+    const rows = all.filter((row) => row.name.includes(asked) && (scope.value === ALL || (row.scope ?? "") === scope.value));
+    table.element.hidden = rows.length === 0;
+    none.hidden = rows.length > 0;
+    table.show(rows);
+    count.textContent = words.count(rows.length, all.length);
+  }
+
+  /** The list, with what was searched and chosen before. @param {Row[]} rows */
+  function content(rows) {
+    const known = new Map(all.map((one) => [one.path, one]));
+    all = rows.map((one) => known.get(one.path) ?? one).sort(byScope);
+    if (!all.length) return h("section", { class: "panel" }, emptyState({ icon: "key", title: words.emptyTitle, text: words.empty }));
+    const scopes = [...new Set(all.map((one) => one.scope ?? ""))].sort();
+    const before = known.size ? scope.value : parameters.get("scope") ?? ALL;
+    fill(scope, h("option", { value: ALL }, words.allScopes), scopes.map((one) => h("option", { value: one, selected: before === one }, one || words.global)));
     draw();
-    return [h("div", { class: "row spread" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, scope)),
-      h("section", { class: "panel flush" }, table.element, none), count];
+    return listed;
   }
 
   const add = () => edit(client, all, null, reload);
@@ -103,9 +109,18 @@ function openSecret(client, all, row, reload) {
 /** Add a secret, or replace the value of one. @param {Client} client @param {Row[]} all @param {Row | null} row @param {() => void} reload */
 function edit(client, all, row, reload) {
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
-    !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
+    !said.trim() ? words.nameMissing : !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
   const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
     check: (said) => (wire.isScope(said.trim()) ? "" : words.scopeBad) });
+  // What has only to be written otherwise is: `stripe key` is STRIPE_KEY, `Mail` the scope mail.
+  /** @param {HTMLInputElement} input @param {(said: string) => string} written as long as what was said */
+  const spelled = (input, written) => input.addEventListener("input", () => {
+    const { selectionStart: at } = input;
+    input.value = written(input.value);
+    input.setSelectionRange(at, at);
+  }, { capture: true });
+  spelled(name.input, (said) => said.replace(/[a-z]/g, (one) => one.toUpperCase()).replace(/[ -]/g, "_"));
+  spelled(scope.input, (said) => said.replace(/[A-Z]/g, (one) => one.toLowerCase()).replace(/[ _]/g, "-"));
   const value = textField({ name: "value", label: words.value, hint: words.valueHint, rows: 4, mono: true, beside: generator((made) => { value.input.value = made; value.judge(); }),
     check: (said) => (said ? "" : words.valueMissing) });
   /** @type {ReturnType<typeof form>} */
@@ -143,5 +158,5 @@ function generator(use) {
     use(generate(Number(length.value), alphabet.value));
     say(words.generated(length.value));
   };
-  return h("div", { class: "row generator" }, length, alphabet, h("button", { type: "button", class: "plain", on: { click: draw } }, words.generate));
+  return h("div", { class: "row generator" }, length, alphabet, h("button", { type: "button", on: { click: draw } }, words.generate));
 }

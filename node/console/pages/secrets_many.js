@@ -23,11 +23,11 @@ export function addMany(client, all, reload) {
   let faults = [];
 
   const picked = h("input", { type: "file", hidden: true, "aria-label": words.choose, on: { change: () => { take(picked.files[0]); picked.value = ""; } } });
-  const show = h("button", { type: "button", class: "plain", "aria-pressed": "false", on: { click: () => {
+  const show = h("button", { type: "button", "aria-pressed": "false", on: { click: () => {
     show.setAttribute("aria-pressed", String(!file.input.classList.toggle("masked")));
   } } }, words.show);
   const file = textField({ name: "file", label: words.file, hint: words.fileHint, rows: 7, mono: true,
-    beside: h("div", { class: "row" }, show, h("button", { type: "button", class: "plain", on: { click: () => picked.click() } }, words.choose), picked),
+    beside: h("div", { class: "row" }, show, h("button", { type: "button", on: { click: () => picked.click() } }, words.choose), picked),
     check: (said) => { const entries = read(said); return faults.length ? words.faulty : entries.length ? "" : words.nothing; } });
   file.input.classList.add("masked");
   const scope = textField({ name: "scope", label: texts.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
@@ -42,7 +42,8 @@ export function addMany(client, all, reload) {
     } },
   ] });
   const count = h("p", { class: "dim small", "aria-live": "polite" });
-  const preview = h("div", { class: "stack tight" }, wrong, h("section", { class: "panel flush" }, table.element), count);
+  const list = h("section", { class: "panel flush" }, table.element);
+  const preview = h("div", { class: "stack tight" }, wrong, list, count);
 
   /** @param {string} said @returns {Entry[]} none where a line or the scope is wrong */
   function read(said) {
@@ -64,7 +65,7 @@ export function addMany(client, all, reload) {
     const entries = read(file.input.value);
     const there = entries.filter((one) => one.isThere && !one.isSaved).length;
     fill(wrong, faults.map(({ line, text }) => h("li", {}, line ? words.line(line, text) : text)));
-    table.element.hidden = entries.length === 0;
+    list.hidden = entries.length === 0;
     replace.element.hidden = there === 0;
     table.show(entries);
     count.textContent = entries.length ? words.count(entries.filter((one) => !one.isThere).length, there) : "";

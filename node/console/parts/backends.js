@@ -39,7 +39,8 @@ export function backendsPanel({ client, signal }) {
     table.show(found);
     return table.element;
   }, { signal, lines: 3 });
-  return h("div", { class: "stack" }, h("div", {}, h("h2", {}, words.backends), h("p", { class: "dim small" }, words.backendsLead)), body);
+  const withdrawOther = h("button", { class: "danger", on: { click: () => withdrawal(client) } }, words.withdraw);
+  return h("div", { class: "stack" }, h("div", {}, h("div", { class: "row spread" }, h("h2", {}, words.backends), withdrawOther), h("p", { class: "dim small" }, words.backendsLead)), body);
 }
 
 /** @param {Client} client @param {Backend} backend */

@@ -25,7 +25,7 @@ export function openDialog(title, content, { mayClose = () => true } = {}) {
   dialog.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.preventDefault(); leave(); } });
   document.body.append(dialog);
   dialog.showModal();
-  /** @type {HTMLElement | null} */ (dialog.querySelector("[autofocus], input, textarea, select"))?.focus();
+  /** @type {HTMLElement | null} */ (dialog.querySelector(".field > input, .field > textarea, .field > select, .check > input"))?.focus();
   const navigated = () => close();
   addEventListener("hashchange", navigated);
   return new Promise((resolve) => dialog.addEventListener("close", () => {

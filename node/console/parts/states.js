@@ -42,7 +42,8 @@ export function failure(error, retry) {
 }
 
 /**
- * Fill an element with what takes time: first a skeleton, then it, or why not with a button to try again.
+ * Fill an element with what takes time: first a skeleton, then it, or why not with a button to try again. What is loaded
+ * again stays until there is news, and so does the focus; an element that `render` returns anew is left where it is.
  * @template T
  * @param {Element} element
  * @param {() => Promise<T>} load
@@ -51,13 +52,17 @@ export function failure(error, retry) {
  */
 export async function loading(element, load, render, { signal, lines } = {}) {
   element.setAttribute("aria-busy", "true");
-  fill(element, skeleton(lines));
+  if (!element.childElementCount) fill(element, skeleton(lines));
   try {
     const value = await load();
-    if (!signal?.aborted) fill(element, render(value));
+    if (signal?.aborted) return;
+    const hadFocus = element.contains(document.activeElement);
+    const shown = render(value);
+    if (!(shown instanceof Element) || shown.parentElement !== element) fill(element, shown);
+    if (hadFocus && !element.contains(document.activeElement)) /** @type {HTMLElement | null} */ (document.querySelector("main h1"))?.focus();
   } catch (error) {
     if (signal?.aborted) return;
-    fill(element, h("div", { role: "alert" }, failure(error, () => loading(element, load, render, { signal, lines }))));
+    fill(element, h("div", { role: "alert" }, failure(error, () => { fill(element); loading(element, load, render, { signal, lines }); })));
   } finally {
     element.setAttribute("aria-busy", "false");
   }

@@ -25,8 +25,8 @@ export function time(when) {
 /** A long identifier, its middle left out. @param {string} text */
 export const shortened = (text, head = 16, tail = 6) => (text.length > head + tail + 2 ? `${text.slice(0, head)}…${text.slice(-tail)}` : text);
 
-/** @param {string} text @param {string} [label] what it is, for screen readers */
-export function copyButton(text, label = "") {
+/** @param {string} text @param {string} [label] what it is, for screen readers @param {boolean} [isNamed] says *Copy* to eyes too */
+export function copyButton(text, label = "", isNamed) {
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -35,7 +35,7 @@ export function copyButton(text, label = "") {
       say(app.copyFailed);
     }
   };
-  return h("button", { type: "button", class: "plain iconic", "aria-label": `${app.copy} ${label}`.trim(), title: app.copy, on: { click: copy } }, icon("copy"));
+  return h("button", { type: "button", class: isNamed ? null : "plain iconic", "aria-label": `${app.copy} ${label}`.trim(), title: app.copy, on: { click: copy } }, icon("copy"), isNamed && app.copy);
 }
 
 /** A text with a button that copies it. @param {string} text @param {string} [label] */
@@ -69,7 +69,7 @@ export function secretField(open, failed) {
       const left = h("span", { class: "dim small" }, secrets.hidesIn(SHOWN_S));
       const hide = h("button", { type: "button", on: { click: () => { close(); reveal.focus(); say(secrets.hidden); } } }, secrets.hide);
       fill(element, h("output", {}, text), note && h("p", { class: "dim small" }, note),
-        h("div", { class: "row spread" }, left, h("div", { class: "row" }, action, copyButton(text, secrets.value), hide)));
+        h("div", { class: "row spread" }, left, h("div", { class: "row" }, action, copyButton(text, secrets.value, true), hide)));
       say(secrets.revealed);
       hide.focus();
       const until = Date.now() + SHOWN_S * 1000;

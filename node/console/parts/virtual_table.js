@@ -33,10 +33,17 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
     const line = h("div", { role: "row", "aria-rowindex": index + 2 }, columns.map(({ cell, wide }) =>
       h("div", { role: "cell", class: wide ? "wide" : null }, cell(row))));
     line.style.height = `${rowHeightPx}px`;
+    line.addEventListener("click", (/** @type {any} */ { target }) => { // the whole row is its button, for a mouse
+      const button = line.querySelector("button");
+      if (!button || target.closest("a, button, summary") || String(getSelection())) return;
+      button.focus();
+      button.click();
+    });
     return line;
   }
 
   function draw() {
+    const hadFocus = body.contains(document.activeElement);
     const first = Math.max(0, Math.floor(element.scrollTop / rowHeightPx) - OVERSCAN);
     const count = Math.ceil((element.clientHeight || 600) / rowHeightPx) + 2 * OVERSCAN;
     /** @type {Map<string, { row: T, element: HTMLElement }>} */
@@ -53,6 +60,7 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
     const inOrder = [...next.values()].map((one) => one.element);
     if (inOrder.some((line, at) => body.children[at] !== line)) fill(body, inOrder);
     shown = next;
+    if (hadFocus && !body.contains(document.activeElement)) element.focus({ preventScroll: true });
   }
 
   return {

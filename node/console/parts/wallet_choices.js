@@ -43,8 +43,8 @@ export function walletChoices(enter, signal) {
     fill(list, h("li", {}, skeleton(2)));
     const found = await discover();
     if (signal?.aborted) return;
-    const again = h("button", { type: "button", on: { click: search } }, icon("search"), h("span", {}, words.again, h("small", {}, words.noneText)));
-    fill(list, found.length ? found.map(walletButton) : h("li", {}, h("p", { class: "dim" }, words.none), again));
+    const again = h("button", { type: "button", on: { click: search } }, icon("search"), words.again);
+    fill(list, found.length ? found.map(walletButton) : [h("li", {}, h("strong", {}, words.none), h("p", { class: "small dim" }, words.noneText)), h("li", {}, again)]);
   }
   search();
   return h("div", { class: "stack" }, list, failed);
