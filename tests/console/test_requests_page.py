@@ -144,7 +144,7 @@ def test_a_backend_reads_what_was_approved(
     assert read == "open sesame"
     assert refusal in ("not-granted", "unauthorized")
     wary.open(link({**MANIFEST, "did": backend.did, "secrets": {"API_KEY": True, "DB_PASSWORD": True}}))
-    wary.see("has it already, until")
+    wary.see("has it already, ends")
     wary.see("Your node verified this quote")
     wary.see("Not Intel's")
     wary.shot("requests-known")

@@ -53,7 +53,7 @@ def test_a_file_of_secrets(
     console.type("Names and values", "API_KEY=second\nNEW=1\n")
     console.type("Scope", "mail")
     console.see("1 new, 1 there already")
-    console.shot("secrets-many")
+    console.shot("secrets-many-dialog")
     if AXE.exists():
         assert console.judged() == []
     console.click("Seal and save")

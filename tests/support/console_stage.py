@@ -17,7 +17,7 @@ from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
 
 SHOTS: Final = REPOSITORY / ".cache" / "console"
-WIDTHS: Final = (360, 820, 1280)
+WIDTHS: Final = (360, 768, 1280)
 AXE: Final = REPOSITORY / ".cache" / "console-tools" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_ABSENT: Final = "axe-core is not installed: `make check` does, where npm is"
 _HEIGHT: Final = 900

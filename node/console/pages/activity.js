@@ -93,7 +93,7 @@ function content(client, rows, isAll) {
   const since = h("select", { "aria-label": words.since, on: { change: () => draw() } },
     words.periods.map(([name, s]) => h("option", { value: s }, name)));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
-  const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "7.6rem minmax(0, 1fr) auto",
+  const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "8.2rem minmax(0, 1fr) auto",
     key: ({ receipt }) => receipt.invocation, columns: [
       { title: words.columns.time, cell: ({ receipt }) => time(receipt.atMicros / 1e6) },
       { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground) },

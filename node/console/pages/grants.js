@@ -85,7 +85,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   };
   const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 14, 6)), h("span", { class: "narrow" }, textOf(one))] },
+      { title: words.columns.who, cell: (one) => [h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 10, 4)), h("span", { class: "narrow" }, textOf(one))] },
       { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },

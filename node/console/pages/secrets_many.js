@@ -34,7 +34,7 @@ export function addMany(client, all, reload) {
     check: (said) => (wire.isScope(said.trim()) ? "" : texts.scopeBad) });
   const replace = checkField({ name: "replace", label: words.replace, hint: words.replaceHint });
   const wrong = h("ul", { class: "wrong", "aria-live": "polite" });
-  const table = virtualTable({ label: words.preview, widths: "minmax(0, 1fr) 6rem", narrowWidths: "minmax(0, 1fr) auto", rowHeightPx: 34, key: (/** @type {Entry} */ row) => row.path, columns: [
+  const table = virtualTable({ label: words.preview, widths: "minmax(0, 1fr) 8rem", narrowWidths: "minmax(0, 1fr) auto", rowHeightPx: 34, key: (/** @type {Entry} */ row) => row.path, columns: [
     { title: texts.name, cell: (row) => h("span", { class: "mono", title: row.label }, row.label) },
     { title: words.becomes, cell: (row) => {
       const [kind, text] = row.isSaved ? ["good", words.isSaved] : !row.isThere ? ["", words.isNew] : replace.input.checked ? ["warn", words.isReplaced] : ["", words.isKept];

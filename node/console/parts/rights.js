@@ -58,8 +58,9 @@ function placeOf(right, owner, isDeed) {
   const isWhole = ["", "/"].includes(path);
   const where = [isYours ? words.inSpace : words.inOther, named(isYours ? space.slice(space.lastIndexOf(":") + 1) : space)];
   const what = isWhole ? words.allValues : path.endsWith("/") ? [words.below, named(path)] : [named(path), words.andBelow];
-  if (service === KV || (isDeed && !isWhole)) return [what, " ", where];
-  return isDeed ? where : [words.service, named(service.replace("tinycloud.", "")), " ", !isWhole && [what, " "], where];
+  if (service === KV) return [what, " ", where];
+  if (isDeed) return [!isWhole && [words.at, named(path), " "], where];
+  return [words.service, named(service.replace("tinycloud.", "")), " ", !isWhole && [what, " "], where];
 }
 
 /** @param {Right} right @param {string} owner DID @param {string[]} features of the node @returns {string} why the owner cannot grant it; nothing where the owner can */
