@@ -251,7 +251,7 @@ export const activity = {
   open: "Open",
   /** @param {string} when */
   openOf: (when) => `Open the receipt of ${when}`,
-  release: "A release",
+  release: "A receipt",
   grants: "By these grants",
   ownRight: "none: your own right",
   download: "Download",

@@ -12,7 +12,7 @@ import pytest
 from backend_desk import COMPOSE, IMAGE
 from backend_site import Domain, serving
 from believing import believing
-from browser import Browser, BrowserWallet
+from browser import Browser, BrowserWallet, Page
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
@@ -225,6 +225,32 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
     resources = {row.path for one in made for row in one.resources}
     assert {"com.example.notes/inbox/", "vault/secrets/API_KEY"} <= resources
     assert not any("PROTECTED" in one or other[4:] in one for one in resources)
+
+
+PATHS = {
+    **dict.fromkeys(("", "/", "vault", "vault/", "vault/secrets", "vault/secrets/"), ""),
+    "vault/secrets/API_KEY": "API_KEY",
+    "vault/secrets/scoped/mail/API_KEY": "mail/API_KEY",
+    **dict.fromkeys(("vault/secrets/scoped", "vault/secrets/scoped/"), "scoped/"),
+    **dict.fromkeys((SCOPE, f"{SCOPE}/"), "mail/"),
+    "vault/secrets/scoped/API_KEY": "API_KEY/",
+    "vault/secrets/API_KEY/": "API_KEY/",
+    "vault/secrets/a/b/C": "a/b/C/",
+    "vaults": None,
+    "notes": None,
+}
+"""Which secrets a path contains (X6): one, a folder with a slash at its end, all, or none."""
+
+
+def test_which_secrets_a_path_contains(page: Page) -> None:
+    """Only the whole name of a secret is said to be one; every way to all of them is known to open them."""
+    script = """async (paths) => {
+      const { secretOf, opensSecrets } = await import("/console/parts/rights.js");
+      const right = { service: "tinycloud.kv", space: "secrets", actions: ["tinycloud.kv/get"] };
+      const rights = paths.map((path) => ({ ...right, path }));
+      return rights.map((right) => [secretOf(right), opensSecrets(right)]);
+    }"""
+    assert page.evaluate(script, list(PATHS)) == [[label, label is not None] for label in PATHS.values()]
 
 
 def test_bad_requests(console: ConsolePage) -> None:

@@ -50,6 +50,7 @@ def test_a_file_of_secrets(
     assert stored(browser, node, wallet, "API_KEY", "DB_PASSWORD") == ["open sesame", "a\nb"]
 
     console.click("Add many", within="header >> nth=-1")
+    console.run(expect(field).to_be_focused())
     console.type("Names and values", "API_KEY=second\nNEW=1\n")
     console.type("Scope", "mail")
     console.see("1 new, 1 there already")
