@@ -4,7 +4,7 @@ import { h } from "../elements.js";
 import { requests, rights as words } from "../texts.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
 import { isServed } from "../wire/manifest.js";
-import { NAME_PATTERN } from "../wire/secrets.js";
+import { secretAt } from "../wire/secrets.js";
 import { quoted } from "./quoted.js";
 
 /** @typedef {{ service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full */
@@ -18,11 +18,10 @@ const SECRETS = "vault/secrets/";
  */
 export function secretOf({ service, space, path }) {
   if (service !== KV || !(space === "secrets" || space.endsWith(":secrets"))) return null;
-  if (SECRETS.startsWith(path.replace(/\/*$/, "/")) || path === "" || path === "/") return "";
+  // A right to `vault`, or to the whole space, is one to what lies below.
+  if (["", "/"].includes(path) || SECRETS.startsWith(path.replace(/\/*$/, "/"))) return "";
   if (!path.startsWith(SECRETS)) return null;
-  const label = path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "");
-  const isOne = path.startsWith(`${SECRETS}scoped/`) ? /^[^/]+\/[^/]+$/.test(label) : !label.includes("/");
-  return isOne && NAME_PATTERN.test(label.slice(label.indexOf("/") + 1)) ? label : label.replace(/\/*$/, "/");
+  return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "").replace(/\/*$/, "/");
 }
 
 /** @param {Right} right */
@@ -41,7 +40,8 @@ export function rightWords(right, owner) {
   const actions = right.actions.map((one) => one.replace(/^tinycloud\./, ""));
   const isDeed = actions.every((one) => Object.hasOwn(words.deeds, one));
   const known = isDeed ? words.deeds : words.verbs;
-  const said = actions.every((one) => Object.hasOwn(known, one)) ? words.listed([...new Set(actions.map((one) => known[one]))]) : named(right.actions.join(" "));
+  const isSaid = right.actions.every((one, at) => one.startsWith(`${right.service}/`) && Object.hasOwn(known, actions[at])); // else as it is written
+  const said = isSaid ? words.listed([...new Set(actions.map((one) => known[one]))]) : named(right.actions.join(" "));
   return h("span", {}, said, " ", placeOf(right, owner, isDeed));
 }
 
