@@ -266,8 +266,7 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
     said = in_page(
         page,
         """
-        const { opensSecrets, rightWords } = await import("/console/parts/rights.js");
-        const { rightWords: heldWords } = await import("/console/parts/grant_words.js");
+        const { opensSecrets, rightOf, rightWords } = await import("/console/parts/rights.js");
         const did = "did:key:z6Mk", { parseManifest } = await at("manifest");
         const { attenuations, recapSentence } = await at("recap");
         const read = (path, actions) => {
@@ -275,9 +274,8 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
           return parseManifest({ app_id: "a", name: "a", did, defaults: false, permissions: [asked] }).resources[0];
         };
         const words = (path) => {
-          const one = read(path, ["get"]), resource = `tinycloud:key:z6Mk:secrets/kv/${path}`;
-          return [rightWords(one, did).textContent, opensSecrets(one),
-            heldWords({ resource, abilities: one.actions, isConditioned: false }, did)];
+          const one = read(path, ["get"]), held = rightOf(`tinycloud:key:z6Mk:secrets/kv/${path}`, one.actions);
+          return [rightWords(one, did).textContent, opensSecrets(one), rightWords(held, did).textContent];
         };
         const [paths, actions] = given;
         const shown = actions.map((some) => rightWords(read("notes/", some), did).textContent);
@@ -289,18 +287,16 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
             [["get", "put"], ["get", "tinycloud.sql/read"], ["x/constructor"]],
         ],
     )
-    assert [one[:2] for one in said["paths"]] == [
-        ["read the secrets below mail/", True],
-        ["read the secret A", True],
-        ["read the secret mail/A", True],
-        ["read all your secrets", True],
-        ["read all your secrets", True],
-        ["read vaults in your space secrets", False],
-    ]
-    assert [one[2] for one in said["paths"][:3]] == [
-        "get every secret below vault/secrets/scoped/mail",
-        "get the secret A",
-        "get the secret mail/A",
+    assert said["paths"] == [
+        [words, opens, words]
+        for words, opens in (
+            ("read the secrets below “mail/”", True),
+            ("read the secret “A”", True),
+            ("read the secret “mail/A”", True),
+            ("read all your secrets", True),
+            ("read all your secrets", True),
+            ("read “vaults” and what is below it in your space “secrets”", False),
+        )
     ]
     assert said["actions"] == [
         "read and write values below notes/ in your space secrets",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, Page
-from console_wire import in_page
+from console_wire import WRITTEN_AGAIN, in_page, members
 from embedded_node import EmbeddedNode
 from tests_support import REPOSITORY, json_lines, shared_vectors
 
@@ -87,15 +87,17 @@ def test_recorded_messages_are_written_again(page: Page) -> None:
         recap = message.resources[-1].removeprefix("urn:recap:") if message.resources else ""
         if recap:
             stated = json.loads(base64.urlsafe_b64decode(recap + "=" * (-len(recap) % 4)))
-            messages.append([list(data), stated["att"], stated["prf"], message.resources[-1], message.statement])
+            messages.append(
+                [members(data), data.hex(), stated["att"], stated["prf"], message.resources[-1], message.statement]
+            )
     assert len(messages) > 5
     same = in_page(
         page,
-        """
-        const { decodeCbor, encodeCbor } = await at("cbor"), { equal } = await at("bytes");
+        WRITTEN_AGAIN
+        + """
         const { encodeRecap, recapSentence } = await at("recap");
-        return given.map(([data, att, prf, resource, statement]) => [
-          equal(encodeCbor(decodeCbor(Uint8Array.from(data))), Uint8Array.from(data)),
+        return given.map(([text, hexed, att, prf, resource, statement]) => [
+          written(text) === hexed,
           encodeRecap(att, prf) === resource, statement.endsWith(recapSentence(att))]);
         """,
         messages,

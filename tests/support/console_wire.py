@@ -4,8 +4,10 @@ Example:
     owner = in_page(page, "return (await signedIn()).owner.did")
 """
 
+import json
 from typing import Any
 
+import libipld
 from browser import Page
 from console_stage import ConsolePage
 
@@ -26,6 +28,18 @@ SIGN_IN = """
 def in_page(page: Page, script: str, argument: object = None) -> Any:
     """Run a script that has the wallets and the sessions at hand; `given` is the argument."""
     return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
+
+
+WRITTEN_AGAIN = """
+  const { encodeCbor } = await import("/console/wire/cbor.js"), { hex } = await import("/console/wire/bytes.js");
+  const revived = (_, one) => one?.bytes ? Uint8Array.from(one.bytes) : one;
+  const written = (text) => hex(encodeCbor(JSON.parse(text, revived)));
+"""
+
+
+def members(data: bytes) -> str:
+    """Return the members of a CACAO as JSON, byte strings as `{"bytes": […]}`: what `written` encodes again."""
+    return json.dumps(libipld.decode_dag_cbor(data), default=lambda one: {"bytes": list(one)})
 
 
 _STORE = """async (names) => {

@@ -1,5 +1,5 @@
 // @ts-check
-/** Base58 in Bitcoin's alphabet: keys in a did:key, and parents in a ReCap. */
+/** Base58 in Bitcoin's alphabet: keys in a did:key. */
 
 const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 

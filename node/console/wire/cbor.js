@@ -1,7 +1,7 @@
 // @ts-check
 /** Canonical DAG-CBOR of the values in a CACAO: maps, arrays, texts, byte strings, small numbers, null; no tags. */
 
-import { concat, equal, text, utf8 } from "./bytes.js";
+import { concat, utf8 } from "./bytes.js";
 
 /** @typedef {any} CborValue null, integer, text, Uint8Array, array or object of such; JSDoc knows no recursive alias */
 
@@ -30,32 +30,4 @@ export function encodeCbor(value) {
   const members = Object.keys(value).map((key) => ({ key: encodeCbor(key), member: encodeCbor(value[key]) }));
   members.sort((one, other) => byKey(one.key, other.key));
   return concat(head(0xa0, members.length), ...members.flatMap(({ key, member }) => [key, member]));
-}
-
-/** @param {Uint8Array} bytes @returns {CborValue} throws RangeError for anything that `encodeCbor` does not write. */
-export function decodeCbor(bytes) {
-  let at = 0;
-  /** @param {number} size */
-  const taken = (size) => {
-    if (at + size > bytes.length) throw new RangeError("cut short");
-    return bytes.slice(at, (at += size));
-  };
-  /** @param {number} depth @returns {CborValue} */
-  const read = (depth) => {
-    const [first] = taken(1);
-    if (first === 0xf6) return null;
-    const [major, short] = [first >> 5, first & 31];
-    const size = short < 24 ? 0 : { 24: 1, 25: 2, 26: 4 }[short];
-    if (size === undefined || depth > 8) throw new RangeError("another kind of value");
-    const number = size ? taken(size).reduce((sum, byte) => sum * 256 + byte, 0) : short;
-    if (major === 0) return number;
-    if (major === 2) return taken(number);
-    if (major === 3) return text(taken(number));
-    if ((major !== 4 && major !== 5) || number > bytes.length) throw new RangeError("another kind of value");
-    if (major === 4) return Array.from({ length: number }, () => read(depth + 1));
-    return Object.fromEntries(Array.from({ length: number }, () => [String(read(depth + 1)), read(depth + 1)]));
-  };
-  const value = read(0);
-  if (at !== bytes.length || !equal(encodeCbor(value), bytes)) throw new RangeError("not canonical");
-  return value;
 }

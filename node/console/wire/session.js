@@ -109,11 +109,10 @@ async function hostDid(space) {
 /**
  * Ask a wallet for one signature.
  * @param {Owner} owner a wallet
- * @param {{ uri: string, capabilities: Capability[], parents?: string[], ttlS: number, statement?: string,
- *   resources?: string[] }} message `capabilities` none: it grants nothing
+ * @param {{ uri: string, capabilities: Capability[], ttlS: number }} message
  * @returns {Promise<{ token: string, expiresAt: number }>}
  */
-export async function walletToken(owner, { uri, capabilities, parents = [], ttlS, statement, resources }) {
+export async function walletToken(owner, { uri, capabilities, ttlS }) {
   if (!owner.signText || !owner.address || !owner.chainId) {
     throw new ConsoleError("wallet-absent", "this owner has no wallet");
   }
@@ -127,10 +126,8 @@ export async function walletToken(owner, { uri, capabilities, parents = [], ttlS
     nonce: newNonce(),
     issuedAt: isoTime(issued),
     expirationTime: isoTime(expiresAt),
-    statement,
-    resources,
   };
-  const message = capabilities.length ? withRecap(bare, capabilities, parents) : bare;
+  const message = withRecap(bare, capabilities);
   return { token: encodeCacao(message, await owner.signText(siweText(message))), expiresAt };
 }
 
@@ -169,12 +166,12 @@ const newKeys = () =>
 /**
  * Sign in: one signature of a wallet, and a second one where the node hosts no spaces by itself. The session is kept.
  * @param {Owner} owner
- * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, statement?: string, nodeId?: string }} [asked]
+ * @param {{ space?: string, spaces?: string[], capabilities?: Capability[], expiresS?: number, nodeId?: string }} [asked]
  *   names of spaces (a primary one and further ones), or exactly these capabilities in place of them; DID of the node
  *   that is meant: another one gets nothing to read and the wallet nothing to sign
  * @returns {Promise<Session>}
  */
-export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, statement, nodeId } = {}) {
+export async function signIn(owner, { space = "default", spaces = [], capabilities, expiresS = SESSION_TTL_S, nodeId } = {}) {
   if (!(expiresS > 0 && expiresS <= MAX_SESSION_TTL_S)) {
     throw new ConsoleError("invalid-input", "a session lasts more than 0 s and at most 30 days");
   }
@@ -188,7 +185,7 @@ export async function signIn(owner, { space = "default", spaces = [], capabiliti
     const keys = await newKeys();
     const did = didKey(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
     const grant = await registered(
-      (uri, rows_, ttlS) => walletToken(owner, { uri, capabilities: rows_, ttlS, statement }),
+      (uri, rows_, ttlS) => walletToken(owner, { uri, capabilities: rows_, ttlS }),
       didUrl(did),
       wanted,
       expiresS,

@@ -1,7 +1,6 @@
 // @ts-check
 /** The EIP-4361 text that a wallet signs. */
 
-import { base58Cid } from "./cid.js";
 import { attenuations, encodeRecap, recapSentence } from "./recap.js";
 import { checksummed } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -57,19 +56,13 @@ export function siweText(message) {
 
 /**
  * @param {SiweMessage} message @param {import("./recap.js").Capability[]} capabilities
- * @param {string[]} [parents] ids of delegations that it rests on
  * @returns {SiweMessage} with the ReCap as its last resource, and the sentence at the end of its statement
  */
-export function withRecap(message, capabilities, parents = []) {
+export function withRecap(message, capabilities) {
   const att = attenuations(capabilities);
-  const cited = parents.map((cid) => {
-    const spelt = base58Cid(cid);
-    if (spelt === null) throw new ConsoleError("invalid-input", "not the id of a delegation");
-    return spelt;
-  });
   return {
     ...message,
     statement: [message.statement, recapSentence(att)].filter((one) => one !== undefined).join(" "),
-    resources: [...(message.resources ?? []), encodeRecap(att, cited)],
+    resources: [...(message.resources ?? []), encodeRecap(att)],
   };
 }
