@@ -290,12 +290,12 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
     assert said["paths"] == [
         [words, opens, words]
         for words, opens in (
-            ("read the secrets below “mail/”", True),
-            ("read the secret “A”", True),
-            ("read the secret “mail/A”", True),
+            ("read the secrets below mail/", True),
+            ("read the secret A", True),
+            ("read the secret mail/A", True),
             ("read all your secrets", True),
             ("read all your secrets", True),
-            ("read “vaults” and what is below it in your space “secrets”", False),
+            ("read vaults and what is below it in your space secrets", False),
         )
     ]
     assert said["actions"] == [
