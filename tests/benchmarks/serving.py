@@ -33,6 +33,7 @@ async def main():
 asyncio.run(main())
 """
 _LISTENING = "listening on "
+_START_LIMIT_S = 120.0  # on a busy machine a node has taken a minute
 _STOP_LIMIT_S = 20.0
 
 
@@ -98,7 +99,7 @@ def _server(command: list[str], *, cwd: Path | None, **variables: str) -> Iterat
     reader = threading.Thread(target=listen, daemon=True)
     reader.start()
     try:
-        listening.wait(_STOP_LIMIT_S)
+        listening.wait(_START_LIMIT_S)
         url = next((line.removeprefix(_LISTENING) for line in said if line.startswith(_LISTENING)), None)
         if url is None:
             raise NotServing("\n".join(said[-5:]) or "it said nothing")

@@ -64,7 +64,8 @@ def run(desk: OwnerDesk, wallet: WalletSigner, monkeypatch: pytest.MonkeyPatch) 
             tab.send("cancel")  # the command would wait for minutes
             raise
         ran = await command
-        assert opened.get_nowait() is None and url in ran.err
+        # A task that is done may not have called back yet.
+        assert await asyncio.to_thread(opened.get) is None and url in ran.err
         return ran, tab
 
     return running
