@@ -19,13 +19,14 @@ TYPES: Final = {
 
 # CN1. No inline script or style, no other origin, no sink that would make script out of text. Values of a node's origin
 # that a browser may open have no script type and a sandbox of their own (wire 5.10), so `'self'` is these files.
+_CONNECT: Final = "connect-src 'self'"
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
-        "connect-src 'self'",
+        _CONNECT,
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -50,6 +51,18 @@ HEADERS: Final[Mapping[str, str]] = {
     "X-Frame-Options": "DENY",
 }
 """On every answer with a file of the console, over what all answers have."""
+
+
+def headers_with(runner: str | None) -> Mapping[str, str]:
+    """Return the same headers where the console may call a runner too.
+
+    Args:
+        runner: an origin that `config.checks` has let through; None: there is none.
+    """
+    if runner is None:
+        return HEADERS
+    policy = _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}")  # CN6: requests alone, no script, style or picture
+    return {**HEADERS, "Content-Security-Policy": policy}
 
 
 def read_files() -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Settings that contradict each other, or that would open the node to more than the settings say."""
 
+import re
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
@@ -8,6 +9,15 @@ from ..errors import ConfigurationError
 from .tree import Config, Http, Metrics, Retention
 
 _LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
+
+_MAX_ORIGIN_CHARS: Final = 253
+_MAX_PORT: Final = 65535
+# CN6. A source of a policy: each character is one that separates nothing there. Browsers match no IPv6 address, and of
+# IPv4 none but this one; a name ends with a letter's label, so that it is no address.
+_LABEL: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_RUNNER: Final = re.compile(
+    rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::([1-9][0-9]{{0,4}}))?"
+)
 
 
 def refuse_contradictions(config: Config) -> None:
@@ -42,6 +52,7 @@ def refuse_contradictions(config: Config) -> None:
         raise ConfigurationError("admin.secret and admin.secret_file are both set", hint="unset one of them")
     for name in ("service_url", "root_crl_url"):
         _refuse_bad_service(f"collateral.{name}", getattr(config.collateral, name))
+    _refuse_bad_runner(config.http.console_runner)
     for network in config.http.trusted_proxies:
         _refuse_bad_network(network)
     _refuse_short_memory(config.retention)
@@ -107,6 +118,18 @@ def _is_plain_address(url: str) -> bool:
     except ValueError:
         return False
     return is_address and "@" not in parts.netloc and not parts.query and not parts.fragment
+
+
+def _refuse_bad_runner(origin: str | None) -> None:
+    """Refuse anything but an origin in its one spelling: it becomes a part of the console's policy (CN6)."""
+    if origin is None:
+        return
+    found = _RUNNER.fullmatch(origin)
+    if found is None or len(origin) > _MAX_ORIGIN_CHARS or int(found[1] or 1) > _MAX_PORT:
+        raise ConfigurationError(
+            "http.console_runner is not an origin that the console may call",
+            hint="write it like https://runner.example or http://127.0.0.1:8700, in small letters, without a path",
+        )
 
 
 def _refuse_bad_network(network: str) -> None:

@@ -56,7 +56,7 @@ def build_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
     if serves_console(services.config.http):
-        app[CONSOLE] = load_console()
+        app[CONSOLE] = load_console(services.config.http.console_runner)
     guard = UnauthenticatedGuard(services.unauthenticated_rates, services.config.http, services.clock)
     log = request_log(services.config, services.keyring)
     if log is not None:

@@ -33,6 +33,7 @@ from .calls import Calls
 from .journal import Journal
 from .kept_keys import KeptKeys
 from .ledger import Account, Ledger
+from .open_routes import open_to_pages
 from .operator_routes import OperatorSurface
 from .prices import FREE, Price
 from .reasons import RunRefused
@@ -78,6 +79,7 @@ async def mounted(
         surface = RunnerSurface(runner, limits, calls)
         surface.mount(app)
         ApiSurface(surface, runner, calls, keys, ledger).mount(app)
+        open_to_pages(app)
         yield surface
 
 

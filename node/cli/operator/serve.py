@@ -30,6 +30,12 @@ _HOSTING = (
     default=None,
     help="Serve the console, a page for owners; by default where the node listens on loopback and trusts no proxy.",
 )
+@click.option(
+    "--console-runner",
+    "http__console_runner",
+    metavar="URL",
+    help="Runner at which the console manages API keys and has secrets generated.",
+)
 @click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
 @click.option(
     "--attestation",

@@ -2,10 +2,12 @@
 
 The files are read and packed once in a process, when the first application is made. Each is served below a digest of
 all of them: relative imports between modules fit together, whatever a cache keeps, and a change of one file changes
-every address. Nothing in them depends on this node.
+every address. Nothing in them depends on this node, but for the origin of its runner in `index.html`, which is
+revalidated (CN6).
 """
 
 import gzip
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +16,13 @@ from typing import Final
 from aiohttp import web
 from blake3 import blake3
 
-from ...console_files import HEADERS, TYPES, read_files, suffix
+from ...console_files import TYPES, headers_with, read_files, suffix
 from ..messages.answers import PageAnswer
 from ..messages.pages import NotFound
 from ..messages.partial import matches_weakly
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
+_RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it
 
 _REVALIDATED: Final = {"Cache-Control": "no-cache"}
 _IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
@@ -33,16 +36,15 @@ class ConsoleFiles:
         digest: BLAKE3 of all names and contents, 32 hexadecimal digits.
         bodies: contents by path, `index.html` and `missing.html` among them.
         packed: the same as gzip, of what is sent under an address of its own.
+        etag: of `index.html`.
+        headers: of each file.
     """
 
     digest: str
     bodies: Mapping[str, bytes]
     packed: Mapping[str, bytes]
-
-    @property
-    def etag(self) -> str:
-        """The entity tag of `index.html`."""
-        return f'"blake3-{self.digest}"'
+    etag: str
+    headers: Mapping[str, str]
 
 
 CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
@@ -50,8 +52,12 @@ CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
 
 
 @cache
-def load_console() -> ConsoleFiles:
-    """Read the files of the console out of the distribution."""
+def load_console(runner: str | None = None) -> ConsoleFiles:
+    """Read the files of the console out of the distribution.
+
+    Args:
+        runner: origin of the runner that the page may call; None: there is none.
+    """
     bodies = read_files()
     over_all = blake3()
     for name, body in bodies.items():
@@ -59,8 +65,12 @@ def load_console() -> ConsoleFiles:
     digest = over_all.hexdigest(16)
     for name in ("index.html", "missing.html"):
         bodies[name] = bodies[name].replace(_DIGEST_PLACE, digest.encode())
+    if runner is not None:
+        told = f' data-runner="{html.escape(runner)}"'.encode()
+        bodies["index.html"] = bodies["index.html"].replace(_RUNNER_PLACE, _RUNNER_PLACE + told, 1)
+        over_all.update(told)
     packed = {name: gzip.compress(body, mtime=0) for name, body in bodies.items() if suffix(name) != "html"}
-    return ConsoleFiles(digest, bodies, packed)
+    return ConsoleFiles(digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner))
 
 
 async def get_console(request: web.Request) -> web.Response:
@@ -68,7 +78,7 @@ async def get_console(request: web.Request) -> web.Response:
     console = _served(request)
     headers = {"ETag": console.etag, **_REVALIDATED}
     if matches_weakly(request.headers.get("If-None-Match"), console.etag):
-        return PageAnswer(b"", {**HEADERS, **headers}, 304)
+        return PageAnswer(b"", {**console.headers, **headers}, 304)
     return _file(console, "index.html", headers)
 
 
@@ -89,11 +99,12 @@ def _served(request: web.Request) -> ConsoleFiles:
 
 
 def _file(console: ConsoleFiles, name: str, headers: Mapping[str, str], *, status: int = 200) -> web.Response:
-    return PageAnswer(console.bodies[name], {**HEADERS, **headers, "Content-Type": TYPES[suffix(name)]}, status)
+    headers = {**console.headers, **headers, "Content-Type": TYPES[suffix(name)]}
+    return PageAnswer(console.bodies[name], headers, status)
 
 
 def _packed_file(console: ConsoleFiles, name: str) -> web.Response:
-    headers = {**HEADERS, **_IMMUTABLE, "Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
+    headers = {**console.headers, **_IMMUTABLE, "Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
     return PageAnswer(console.packed[name], headers)
 
 

@@ -6,6 +6,15 @@ from node.config.checks import is_loopback
 from node.config.loading import load_config
 from node.errors import ConfigurationError
 
+NO_RUNNERS = """
+| |runner.example|http://runner.example|ftp://runner.example|https://|https://*|https://runner.example/|https://a/x
+|https://a?x|https://a#b|https://user@runner.example|https://Runner.example|https://a:|https://a:0|https://a:65536
+|https://a:080|https://a b|https://a; script-src *|https://*.example|https://a,https://b|https://a https://b
+|https://'self'|https://a"x|https://10.0.0.7|https://[::1]:1|http://127.0.0.2|http://127.0.0.1.example|https://a..b
+|https://-a.example|https://a-|https://bücher.example| https://a|https://a |https://a:٣|http://localhost.example
+""".replace("\n", "").split("|")
+NO_RUNNERS += ["https://a\n", f"https://{'a.' * 130}b"]
+
 
 @pytest.mark.parametrize(
     "flags",
@@ -25,6 +34,7 @@ from node.errors import ConfigurationError
         {"collateral.service_url": "ftp://pccs.example"},
         {"collateral.root_crl_url": "file:///etc/passwd"},
         {"collateral.root_crl_url": "https://[pccs"},
+        *({"http.console_runner": origin} for origin in NO_RUNNERS),
         {"metrics.listen": "0.0.0.0:9464"},
         {"metrics.listen": "[::]:9464"},
         {"metrics.listen": "node.example:9464"},
@@ -43,6 +53,18 @@ def test_contradictions_refuse(flags: dict[str, str]) -> None:
     """Settings that contradict each other or open plain text to the network refuse to start."""
     with pytest.raises(ConfigurationError):
         load_config(environment={}, flags=flags)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://runner.example", "https://runner.example:8443", "https://runner", "https://a-b.1c.example"),
+        *("http://127.0.0.1:8700", "http://localhost:8700", "http://localhost", "https://127.0.0.1:65535"),
+    ],
+)
+def test_a_runner_of_the_console(origin: str) -> None:
+    """An https origin, or one of this machine, in its one spelling (CN6)."""
+    assert load_config(environment={}, flags={"http.console_runner": origin}).http.console_runner == origin
 
 
 @pytest.mark.parametrize("also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}])

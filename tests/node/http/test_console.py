@@ -106,6 +106,21 @@ async def test_headers_of_every_file(caller) -> None:
             assert headers["server"] == "sealspace"
 
 
+async def test_a_runner_is_called_too(call_with: Call) -> None:
+    """Where a runner is named, requests may go there too, and the page names it; nothing else differs (CN6)."""
+    runner, plain = "https://runner.example:8443", load_console()
+    index = await call_with("GET", "/console/", console_runner=runner)
+    body = plain.bodies["index.html"]
+    assert index.body == body.replace(b'<html lang="en"', f'<html lang="en" data-runner="{runner}"'.encode()) != body
+    assert index.headers["etag"] != plain.etag == f'"blake3-{plain.digest}"'
+    policy = HEADERS["Content-Security-Policy"].replace("connect-src 'self'", f"connect-src 'self' {runner}")
+    for reply in (index, await call_with("GET", "/console/nothing", console_runner=runner)):
+        assert reply.headers["content-security-policy"] == policy != HEADERS["Content-Security-Policy"]
+    named = load_console(runner)
+    assert (named.packed, named.headers["Content-Security-Policy"]) == (plain.packed, policy)
+    assert load_console("https://other.example").etag not in (named.etag, plain.etag)
+
+
 async def test_no_page_of_another_origin_reads_it(caller) -> None:
     """No answer with a file lets another origin read it, though CORS is on (CN1)."""
     index = await caller.send("GET", "/console/", headers={"Origin": "https://page.example"})

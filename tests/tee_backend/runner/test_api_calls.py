@@ -20,6 +20,7 @@ from capabilities.signatures import Ed25519Signer
 from sealspace.api_keys import new_api_key
 from sealspace.errors import InvalidInput
 from sealspace.programs import ProgramManifest
+from sealspace.published import EVIDENCE_PATH, GRANTS_PATH
 from sealspace.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.errors import FolderUnusable
@@ -375,3 +376,35 @@ async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None
     assert stat.S_IMODE(stage.runner_folder.stat().st_mode) == 0o700
     async with stage.http.post(f"{stage.url}/credits", json=credit) as answer:
         assert answer.status == 404
+
+
+async def test_what_pages_may_call(stage: RunnerStage) -> None:
+    """RN154: keys, what is said of the runner, generation and grants, refusals too; calls and answers are closed."""
+
+    async def asked(method: str, path: str, **headers: str) -> tuple[int, Any]:
+        async with stage.http.request(method, stage.url + path, headers={"Origin": "null", **headers}) as answer:
+            return answer.status, answer.headers
+
+    for path, method in (
+        ("/info", "GET"),
+        ("/keys", "POST"),
+        ("/keys/7", "DELETE"),
+        ("/secrets/generate", "POST"),
+        (GRANTS_PATH, "POST"),
+    ):
+        headers = {"Access-Control-Request-Method": method, "Authorization": "ignored"}
+        status, said = await asked("OPTIONS", path, **headers)
+        assert (status, said["Access-Control-Allow-Origin"]) == (204, "*"), path
+        assert method in said["Access-Control-Allow-Methods"].split(", ")
+        assert said["Access-Control-Allow-Headers"] == "Authorization, Content-Type, Sealspace-Sign-In"
+        status, answered = await asked(method, path)
+        assert status == 200 if path == "/info" else 400 <= status < 500
+        assert answered["Access-Control-Allow-Origin"] == "*"
+        assert "Access-Control-Allow-Credentials" not in {**said, **answered}
+    call = f"/call/{stage.developer}/echo"
+    closed = [("POST", call), ("GET", "/calls/7"), ("POST", "/run"), ("GET", "/receipts/7"), ("GET", "/start")]
+    for method, path in [*closed, ("GET", "/nothing"), ("GET", EVIDENCE_PATH), ("GET", f"{GRANTS_PATH}/x")]:
+        for tried in (method, "OPTIONS"):
+            status, said = await asked(tried, path)
+            assert not [name for name in said if name.lower().startswith("access-control-")], path
+            assert tried == method or status in (404, 405)
