@@ -120,6 +120,8 @@ export const secrets = {
   nameHint: "Such as API_KEY.",
   nameMissing: "Type a name.",
   nameBad: "Begin with a letter; then letters, digits and underscores.",
+  isProtected: "A runner made it, and nobody opens it in person.",
+  nameProtected: "Secrets that begin with PROTECTED_ are made by a runner, never typed.",
   nameTaken: "There is a secret of this name in this scope. Open it to replace its value.",
   scopeHint: "Optional: a program or an environment, such as mail or staging. Empty for a global secret.",
   scopeBad: "Letters, digits and single dashes between them; default and global are taken.",
@@ -131,6 +133,7 @@ export const secrets = {
   alphabet: "Characters",
   /** @type {Record<string, string>} */
   alphabets: { alphanumeric: "Letters, digits", hex: "Hexadecimal", digits: "Digits", symbols: "With symbols" },
+  inRunner: "In the runner (PROTECTED_)",
   /** @param {string} length */
   generated: (length) => `A random value of ${length} characters is in the field.`,
   download: "Download",

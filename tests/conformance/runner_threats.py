@@ -40,6 +40,12 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
     ),
+    "3.8 a page of another origin calls the runner through its visitor's browser": (
+        "tee_backend/runner/test_api_calls.py::test_what_pages_may_call",
+    ),
+    "3.8 another party answers at the address of the runner that the console calls": (
+        "console/test_runner_page.py::test_another_runner_than_last_time",
+    ),
     "3.8 a program that broke out of its sandbox has learned the addresses of other children's memory": (
         _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
         _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",

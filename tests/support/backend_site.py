@@ -8,6 +8,7 @@ Example:
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from socket import socket
 from typing import Any
 
 from aiohttp import web
@@ -87,8 +88,15 @@ class Program:
 
 
 @asynccontextmanager
-async def serving(site: BackendSurface | Handler | web.Application) -> AsyncIterator[str]:
-    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields its address."""
+async def serving(
+    site: BackendSurface | Handler | web.Application, *, bound: socket | None = None
+) -> AsyncIterator[str]:
+    """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields its address.
+
+    Args:
+        site: what answers.
+        bound: a socket of IPv4 whose address somebody had to know before; None: any free port.
+    """
     app = site if isinstance(site, web.Application) else web.Application()
     if isinstance(site, web.Application):
         pass
@@ -99,7 +107,7 @@ async def serving(site: BackendSurface | Handler | web.Application) -> AsyncIter
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        where = web.TCPSite(runner, "127.0.0.1", 0)
+        where = web.TCPSite(runner, "127.0.0.1", 0) if bound is None else web.SockSite(runner, bound)
         await where.start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:

@@ -41,18 +41,20 @@ class ConsolePage:
         tab: of Playwright; what is awaited of it goes through `run`.
         foreign: addresses of requests to other origins.
         errors: errors of the page's scripts, and what the browser's console reports as one.
+        others: beginnings of addresses elsewhere that it may call.
     """
 
     def __init__(self, browser: Browser, context: BrowserContext, tab: Tab, origin: str) -> None:
         self._browser, self.context, self.tab, self.origin = browser, context, tab, origin
         self.foreign: list[str] = []
         self.errors: list[str] = []
+        self.others: tuple[str, ...] = ()
         tab.on("request", self._sent)
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
         tab.on("console", self._said)
 
     def _sent(self, request: Request) -> None:
-        if not request.url.startswith((f"{self.origin}/", "data:")):
+        if not request.url.startswith((f"{self.origin}/", "data:", *self.others)):
             self.foreign.append(request.url)
 
     def _said(self, said: ConsoleMessage) -> None:

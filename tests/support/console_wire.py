@@ -30,6 +30,13 @@ def in_page(page: Page, script: str, argument: object = None) -> Any:
     return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
 
 
+def in_console(console: ConsolePage, script: str, argument: object = None) -> Any:
+    """Run such a script in a page of the console itself, with its modules and under its policy."""
+    source = 'new URL("wire/", document.querySelector("script[src]").src).href'
+    ready = SIGN_IN.replace("`/console/wire/${name}.js`", f"`${{{source}}}${{name}}.js`")
+    return console.run(console.tab.evaluate(f"async (given) => {{ {ready} {script} }}", argument))
+
+
 WRITTEN_AGAIN = """
   const { encodeCbor } = await import("/console/wire/cbor.js"), { hex } = await import("/console/wire/bytes.js");
   const revived = (_, one) => one?.bytes ? Uint8Array.from(one.bytes) : one;

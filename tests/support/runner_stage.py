@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from socket import create_server, socket
 from typing import Any
 
 import aiohttp
@@ -27,7 +28,7 @@ from embedded_node import EmbeddedNode, embedded_node
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
-from node.config.tree import PublicSpaces
+from node.config.tree import Http, PublicSpaces
 from sealspace.api_keys import new_api_key
 from sealspace.backends import Seen, hand_over, look_at
 from sealspace.client import Client, SignIn
@@ -252,15 +253,24 @@ async def runner_stage(
     price: Price = FREE,
     outbound: OutboundSettings | None = None,
 ) -> RunnerStage:
-    """Start a node, a runner and an owner; the stack ends them."""
+    """Start a node, whose console calls the runner, the runner and an owner; the stack ends them."""
     clock, entropy = SystemClock(), SystemEntropy()
     platform = SimulatedPlatform.from_seed(entropy.token(32))
-    node = await stack.enter_async_context(
-        embedded_node(believing(folder / "node", platform, public_spaces=MANY_READS))
-    )
-    seed = entropy.token(32)
+    bound = stack.enter_context(create_server(("127.0.0.1", 0)))
+    listener = Http(port=0, drain_s=0, console_runner=f"http://127.0.0.1:{bound.getsockname()[1]}")
+    settings = believing(folder / "node", platform, public_spaces=MANY_READS, http=listener)
+    node, seed = await stack.enter_async_context(embedded_node(settings)), entropy.token(32)
     runner, url = await _started(
-        stack, node.url, platform, folder / "runner", seed, limits=limits, image=image, price=price, outbound=outbound
+        stack,
+        node.url,
+        platform,
+        folder / "runner",
+        seed,
+        limits=limits,
+        image=image,
+        price=price,
+        outbound=outbound,
+        bound=bound,
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -283,6 +293,7 @@ async def _started(
     entropy: Entropy | None = None,
     price: Price = FREE,
     outbound: OutboundSettings | None = None,
+    bound: socket | None = None,
 ) -> tuple[Runner, str]:
     """Start a runner; the stack ends it."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -306,5 +317,5 @@ async def _started(
     )
     GenerateSurface(surface, SecretMaker(runner, backend, tags, entropy=entropy)).mount(app)
     BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
-    url = await stack.enter_async_context(serving(app))
+    url = await stack.enter_async_context(serving(app, bound=bound))
     return runner, url

@@ -1,6 +1,8 @@
 // @ts-check
 import { h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
+import { runnerPanel } from "../parts/runner.js";
+import { runnerUrl } from "../parts/runner_url.js";
 import { askForRights, isHeld } from "../parts/space_rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
@@ -24,7 +26,8 @@ const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
  */
 
 /** @param {import("../app.js").Context} context */
-export function render({ client, signal }) {
+export function render(context) {
+  const { client, signal } = context;
   const body = h("div", { class: "stack" });
   const reload = () => loading(body, () => spaces.list(client).then((all) => content(all.filter(({ name }) => SPACES.includes(name)))), (shown) => shown, { signal });
 
@@ -39,7 +42,7 @@ export function render({ client, signal }) {
 
   reload();
   return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body,
-    h("p", { class: "dim small" }, words.elsewhere, " ", h("code", {}, "sealspace runner keys list"), " · ", h("code", {}, "sealspace runner list")));
+    runnerUrl ? runnerPanel(context) : h("p", { class: "dim small" }, words.elsewhere, " ", h("code", {}, "sealspace runner keys list"), " · ", h("code", {}, "sealspace runner list")));
 }
 
 /** What is stated about the projects of a space; a statement that cannot be read is left out. @param {Client} client @param {string} space @returns {Promise<Project[]>} */

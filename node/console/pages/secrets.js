@@ -4,6 +4,7 @@ import { confirmByWord, openDialog } from "../parts/dialog.js";
 import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { holders } from "../parts/holders.js";
+import { runnerUrl } from "../parts/runner_url.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { facts, secretField, time } from "../parts/values.js";
@@ -100,16 +101,17 @@ function openSecret(client, all, row, reload) {
       say(words.removed(row.label));
       reload();
     };
-    return h("div", { class: "stack" }, field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
+    const isProtected = row.name.startsWith(wire.PROTECTED);
+    return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
       holders(client, row.path),
-      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), h("button", { on: { click: replace } }, words.replace)));
+      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && h("button", { on: { click: replace } }, words.replace)));
   });
 }
 
 /** Add a secret, or replace the value of one. @param {Client} client @param {Row[]} all @param {Row | null} row @param {() => void} reload */
 function edit(client, all, row, reload) {
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
-    !said.trim() ? words.nameMissing : !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
+    !said.trim() ? words.nameMissing : !wire.NAME_PATTERN.test(said.trim()) ? words.nameBad : said.trim().startsWith(wire.PROTECTED) ? words.nameProtected : all.some((one) => one.name === said.trim() && (one.scope ?? "") === scope.input.value.trim()) ? words.nameTaken : "" });
   const scope = textField({ name: "scope", label: words.scope, hint: words.scopeHint, mono: true, suggestions: [...new Set(all.flatMap((one) => one.scope ?? []))],
     check: (said) => (wire.isScope(said.trim()) ? "" : words.scopeBad) });
   // What has only to be written otherwise is: `stripe key` is STRIPE_KEY, `Mail` the scope mail.
@@ -145,6 +147,13 @@ function edit(client, all, row, reload) {
       say(words.saved(target.label));
       reload();
     } });
+    const inRunner = async () => {
+      const typed = { name: name.input.value, scope: scope.input.value };
+      const { generateInRunner } = await import("../parts/runner.js");
+      close();
+      generateInRunner(client, typed, reload);
+    };
+    if (!row && runnerUrl) made.element.querySelector(".generator")?.append(h("button", { type: "button", class: "plain", on: { click: inRunner } }, words.inRunner));
     return made.element;
   }, { mayClose: () => made.mayClose() });
 }

@@ -9,12 +9,12 @@ const KEY = "sealspace.node";
 /** @typedef {{ before: string, now: string }} Change of the node behind this address */
 
 /**
- * Remember the node behind this address the first time.
- * @param {string} did @returns {Change | null} where it is another one than last time
+ * Remember the node behind this address the first time, or its runner.
+ * @param {string} did @param {string} [key] @returns {Change | null} where it is another one than last time
  */
-export function knownNode(did) {
-  const before = localStorage.getItem(KEY);
-  if (before === null) localStorage.setItem(KEY, did);
+export function knownNode(did, key = KEY) {
+  const before = localStorage.getItem(key);
+  if (before === null) localStorage.setItem(key, did);
   return before === null || before === did ? null : { before, now: did };
 }
 

@@ -8,7 +8,8 @@
  * wallet-account-changed, session-expired, spaces-not-hosted, node-unreachable, node-changed, node-failure,
  * malformed-answer, not-found, space-not-found, not-authorised, revoked, conflict, duplicate, too-large,
  * quota-exceeded, rate-limited, aborted, transfer-broken, batch-incomplete, not-text, envelope-broken, label-mismatch,
- * payload-broken, network-not-found, network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
+ * runner-unreachable, runner-unusable, runner-refused, runner-changed, payload-broken, network-not-found,
+ * network-not-active, network-key-changed, descriptor-unsigned, decrypt-refused,
  * answer-untrusted, receipt-invalid, manifest-invalid, phrase-invalid, passkey-unavailable, browser-too-old,
  * storage-unavailable, invalid-input, refused.
  */

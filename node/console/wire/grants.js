@@ -127,7 +127,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
 }
 
 /** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} as other clients write it */
-function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
+export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
   const resources = [...new Set(capabilities.map(({ resource }) => resource))].map((resource) => {
     const actions = capabilities.filter((one) => one.resource === resource).map(({ ability }) => ability);
     const [, service, path = ""] = /^[^/]+\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];

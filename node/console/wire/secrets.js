@@ -24,6 +24,7 @@ const METADATA = {
   "x-vault-content-type": "application/json",
 };
 export const NAME_PATTERN = /^[A-Z][A-Z0-9_]*$/;
+export const PROTECTED = "PROTECTED_";
 export const MAX_SECRET_BYTES = 1024 * 1024;
 
 /** @param {string} scope @returns {string} in lower case, dashes for all else */
@@ -84,6 +85,9 @@ function payloadOf(value) {
 
 /** @param {Client} client @param {SecretName} secret @param {string | Uint8Array<ArrayBuffer>} value */
 async function sealed(client, secret, value) {
+  if (secret.name.startsWith(PROTECTED)) { // RN140
+    throw new ConsoleError("invalid-input", `${secret.label} begins with ${PROTECTED}: only a runner makes such secrets`);
+  }
   const payload = payloadOf(value);
   await ensureNetwork(client);
   return encrypt(client, networkId(client.session.owner), payload, { label: labelOf(client, secret), metadata: METADATA });

@@ -14,7 +14,8 @@ import { mintUcan } from "./ucan.js";
 /**
  * @typedef {import("./recap.js").Capability} Capability
  * @typedef {import("./wallets.js").Owner} Owner
- * @typedef {{ cid: string, capabilities: Capability[], expiresAt: number }} Grant `expiresAt` in epoch seconds
+ * @typedef {{ cid: string, token?: string, capabilities: Capability[], expiresAt: number }} Grant `expiresAt` in epoch
+ *   seconds; `token` as it was signed
  * @typedef {{ network: string, publicEncryptionKey: string, keyVersion: number }} Pin
  */
 /**
@@ -153,7 +154,7 @@ async function registered(sign, did, capabilities, ttlS) {
     skipped = await register(token, capabilities);
   }
   requireHosted(skipped);
-  return { cid: tokenCid(token), capabilities, expiresAt };
+  return { cid: tokenCid(token), token, capabilities, expiresAt };
 }
 
 /** @returns {Promise<CryptoKeyPair>} Ed25519; the private key cannot be exported */
@@ -255,13 +256,14 @@ export function proofsFor(session, wanted) {
 /**
  * Have the wallet give the session further rights of the owner; one signature, and one more to have a space hosted.
  * @param {Session} session @param {Owner} owner the same as signed in @param {Capability[]} capabilities
+ * @param {number} [mostS] for how long at most
  * @returns {Promise<void>} a phrase's session holds everything already
  */
-export async function addRights(session, owner, capabilities) {
+export async function addRights(session, owner, capabilities, mostS = Infinity) {
   if (session.kind === "phrase") return;
   if (owner.did !== session.owner) throw new ConsoleError("wallet-account-changed", "this is not the owner of the session");
   await requireNode(session.node);
-  const ttlS = Math.max(1, session.expiresAt - nowS());
+  const ttlS = Math.max(1, Math.min(mostS, session.expiresAt - nowS()));
   const grant = await registered(
     (uri, rows_, life) => walletToken(owner, { uri, capabilities: rows_, ttlS: life }),
     didUrl(session.did),

@@ -1,5 +1,5 @@
 // @ts-check
-/** Requests to the page's own node: bounded, a fresh token for each try, failures as ConsoleError. */
+/** Requests to the page's own node, and to a runner: bounded, a fresh token for each try, failures as ConsoleError. */
 
 import { text } from "./bytes.js";
 import { strictJson } from "./canonical_json.js";
@@ -7,11 +7,12 @@ import { ConsoleError, refusalOf } from "./errors.js";
 
 /**
  * @typedef {object} Request
- * @property {"GET" | "POST" | "PUT"} [method] GET unless there is something to send
+ * @property {"GET" | "POST" | "PUT" | "DELETE"} [method] GET unless there is something to send
  * @property {string} path percent-encoded, with its query
  * @property {() => Promise<string>} [mint] makes the token of one try
  * @property {{[name: string]: string}} [headers]
  * @property {Uint8Array<ArrayBuffer> | string | Blob} [body]
+ * @property {number} [tries] 3
  * @property {boolean} [repeatable] whether a try whose fate is unknown may be followed by another one
  * @property {number} [maxBytes] longest answer; 16 MiB
  * @property {string} asked what is asked for, in words, for failures
@@ -112,7 +113,7 @@ function uploaded(request, headers) {
  * @param {Request} request @returns {Promise<Answer>} a refusal included
  */
 export async function exchange(request) {
-  for (let left = TRIES - 1; ; left--) {
+  for (let left = (request.tries ?? TRIES) - 1; ; left--) {
     const headers = { ...request.headers };
     if (request.mint) headers.Authorization = await request.mint();
     try {

@@ -66,9 +66,9 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
     for name in ("index.html", "missing.html"):
         bodies[name] = bodies[name].replace(_DIGEST_PLACE, digest.encode())
     if runner is not None:
-        told = f' data-runner="{html.escape(runner)}"'.encode()
-        bodies["index.html"] = bodies["index.html"].replace(_RUNNER_PLACE, _RUNNER_PLACE + told, 1)
-        over_all.update(told)
+        attribute = f' data-runner="{html.escape(runner)}"'.encode()
+        bodies["index.html"] = bodies["index.html"].replace(_RUNNER_PLACE, _RUNNER_PLACE + attribute, 1)
+        over_all.update(attribute)
     packed = {name: gzip.compress(body, mtime=0) for name, body in bodies.items() if suffix(name) != "html"}
     return ConsoleFiles(digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner))
 

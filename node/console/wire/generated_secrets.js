@@ -1,0 +1,85 @@
+// @ts-check
+/** Secrets that a runner makes, and that are sealed to a network which nobody opens in person. */
+
+import { tokenCid } from "./cid.js";
+import { networkId, spaceId } from "./did.js";
+import { ensureNetwork, networkPath } from "./encryption.js";
+import { canonicalHash } from "./canonical_json.js";
+import { ConsoleError } from "./errors.js";
+import { grant, portableText } from "./grants.js";
+import { allowCalls, askSigned, send, unusable } from "./runner.js";
+import { PROTECTED, secretName } from "./secrets.js";
+import { addRights, proofsFor, register, rows, SECRETS_SPACE, walletToken } from "./session.js";
+import { jsonOf } from "./transport.js";
+
+/** @typedef {import("./client.js").Client} Client */
+
+const NETWORK = "protected";
+const GRANTS_PATH = "/.well-known/sealspace/backend/grants";
+const [GRANT_S, RIGHTS_S] = [600, 3600];
+const MAX_NAME_CHARS = 128;
+const POLICY = "sealspace.encryption/policy";
+/** Types of values; `password:N` has N characters, 8 to 256. */
+export const TYPES = ["hex32", "hex16", "hex64", "ed25519", "ed25519_seed", "password"];
+
+/** @param {string} name @returns {boolean} whether a runner may make a secret of this name */
+export const isGeneratedName = (name) => name.startsWith(PROTECTED) && name.length > PROTECTED.length && name.length <= MAX_NAME_CHARS && /^[A-Z0-9_]*$/.test(name);
+
+/** @param {Client} client @param {import("./wallets.js").Owner} owner */
+async function ensureProtected(client, owner) {
+  const { session } = client;
+  const network = networkId(session.owner, NETWORK);
+  const rights = rows(network, ["tinycloud.encryption/network.create", POLICY]);
+  try {
+    proofsFor(session, rights);
+  } catch {
+    await addRights(session, owner, rights, RIGHTS_S);
+  }
+  await ensureNetwork(client, NETWORK);
+  const [path, wanted] = [networkPath(network, "policy"), rows(network, [POLICY])];
+  const { policy } = jsonOf(await client.invoke(wanted, { method: "GET", path, repeatable: true })) ?? {};
+  if (policy === null) {
+    const closed = { inPerson: false };
+    const fact = { type: "sealspace.encryption.policy/v1", targetNode: session.node, networkId: network, bodyHash: await canonicalHash(closed) };
+    await client.sendJson(wanted, "PUT", path, closed, { facts: [fact] });
+  } else if (policy?.inPerson !== false) {
+    const hint = `state "inPerson": false in it: sealspace network policy ${NETWORK} --set FILE`;
+    throw new ConsoleError("invalid-input", `the policy of your network ${NETWORK} lets people open its secrets`, { hint });
+  }
+}
+
+/**
+ * Grant a runner, for ten minutes, to write one secret and nothing else: signed by the owner itself.
+ * @param {Client} client @param {import("./wallets.js").Owner} owner @param {string} did @param {string} path @returns {Promise<string>} for the runner
+ */
+async function granted(client, owner, did, path) {
+  const { session } = client;
+  const capabilities = rows(`${spaceId(session.owner, SECRETS_SPACE)}/kv/${path}`, ["tinycloud.kv/put"]);
+  if (owner.kind === "phrase") return (await grant(client, did, capabilities, { expiresS: GRANT_S })).portable;
+  const { token, expiresAt } = await walletToken(owner, { uri: did, capabilities, ttlS: GRANT_S });
+  const skipped = await register(token, capabilities);
+  if (skipped.length) throw new ConsoleError("spaces-not-hosted", "the node does not host your secrets", { details: { spaces: skipped } });
+  return portableText({ cid: tokenCid(token), did, capabilities, expiresAt }, token, session.owner);
+}
+
+/**
+ * Have a runner make a secret. The owner's network `protected` is made when missing, with the policy that nobody opens
+ * anything in person. A wallet signs once, and up to twice more for what the session lacks.
+ * @param {Client} client @param {import("./wallets.js").Owner} owner @param {import("./runner.js").Runner} runner
+ * @param {{ scope: string | null, name: string, type: string }} wanted
+ * @returns {Promise<boolean>} whether it was made; else it was there, and is as it was. Which code made it is not verified
+ */
+export async function generateAt(client, owner, runner, { scope, name, type }) {
+  const secret = secretName(scope, name);
+  if (!isGeneratedName(secret.name)) throw new ConsoleError("invalid-input", `the name of a generated secret begins with ${PROTECTED}`);
+  const { session } = client;
+  await client.checkNode();
+  await allowCalls(session, owner);
+  await ensureProtected(client, owner);
+  await send(runner, GRANTS_PATH, await granted(client, owner, runner.did, secret.path));
+  const json = { owner: session.owner, profile: secret.scope ?? "default", new_secrets: [{ name: secret.name, generation_type: type }] };
+  const said = await askSigned(session, runner, "secrets/generate", { method: "POST", path: "/secrets/generate", json });
+  const [made, there] = [said?.generated, said?.existing].map((some) => Array.isArray(some) && some.length === 1 && some[0] === secret.name);
+  if (made === there) throw unusable("it names other secrets");
+  return made;
+}

@@ -1,0 +1,106 @@
+// @ts-check
+/** Requests to a runner, which is another origin than the node: each is signed for its DID, program and body. */
+
+import { base64url, sha256, utf8 } from "./bytes.js";
+import { ed25519Key } from "./did.js";
+import { ConsoleError } from "./errors.js";
+import { addRights, proofsFor, rows, sessionToken } from "./session.js";
+import { exchange, jsonOf } from "./transport.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./bytes.js").Bytes} Bytes
+ * @typedef {{ url: string, did: string }} Runner `did` as it states it: whoever takes it up compares it with what is known
+ */
+
+const CALL = "sealspace.run/call";
+const CALL_FACT = "sealspace.run.call/v1";
+const SIGN_IN_HEADER = "Sealspace-Sign-In";
+const SIGN_IN_S = 86_400; // a runner takes none that is older
+const TIMEOUT_MS = 30_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
+const MAX_TEXT_CHARS = 300;
+/** Of failures on the way, which the transport words as the node's. @type {{[code: string]: string}} */
+const ON_THE_WAY = { "node-unreachable": "runner-unreachable", aborted: "runner-unreachable", "too-large": "runner-unusable", "malformed-answer": "runner-unusable" };
+
+/** @param {unknown} text of the runner @returns {string} short, without what is invisible */
+const shown = (text) => (typeof text === "string" ? text.slice(0, MAX_TEXT_CHARS).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd") : "");
+
+/**
+ * @param {string} url origin of the runner
+ * @param {Partial<import("./transport.js").Request> & { path: string }} request
+ * @returns {Promise<any>} the JSON of a success, untrusted; ConsoleError `runner-unreachable`, `runner-unusable`, or
+ *   `runner-refused` with `details.reason` and `text`
+ */
+async function ask(url, { path, ...request }) {
+  try {
+    const asked = "asking the runner";
+    const answer = await exchange({ maxBytes: MAX_ANSWER_BYTES, signal: AbortSignal.timeout(TIMEOUT_MS), asked, ...request, path: url + path });
+    if (answer.status >= 200 && answer.status < 300) return answer.status === 204 ? null : jsonOf(answer);
+    const said = jsonOf(answer);
+    const { code, message, detail } = said?.error ?? { code: said?.code, message: said?.detail };
+    const text = [message, detail].map(shown).filter(Boolean).join(" ");
+    throw new ConsoleError("runner-refused", `the runner refuses: ${text}`, { details: { status: answer.status, problem: shown(code), text } });
+  } catch (error) {
+    const code = error instanceof ConsoleError ? ON_THE_WAY[error.code] : undefined;
+    if (code === undefined) throw error;
+    throw new ConsoleError(code, `asking the runner: ${code}`, { cause: error });
+  }
+}
+
+/** @param {string} url origin of the runner @returns {Promise<Runner>} */
+export async function look(url) {
+  const { runner: did } = (await ask(url, { path: "/info", repeatable: true })) ?? {};
+  if (typeof did === "string" && ed25519Key(did)) return { url, did };
+  throw unusable("it names no runner");
+}
+
+/** @param {string} why */
+export const unusable = (why) => new ConsoleError("runner-unusable", `the runner's answer cannot be used: ${why}`);
+
+// --- in the owner's name ---------------------------------------------------------------------------------------------
+
+/** @param {Session} session @returns {import("./recap.js").Capability[]} what a wallet's session has to hold */
+const callRights = (session) => rows(`${session.space}/run`, [CALL]);
+
+/** @param {Session} session @returns {boolean} whether it may call in its owner's name now */
+export function mayCall(session) {
+  try {
+    return proofsFor(session, callRights(session)) !== null;
+  } catch {
+    return false;
+  }
+}
+
+/** Have the wallet let the session call; one signature. @param {Session} session @param {import("./wallets.js").Owner} owner @returns {Promise<void>} */
+export async function allowCalls(session, owner) {
+  if (!mayCall(session)) await addRights(session, owner, callRights(session), SIGN_IN_S);
+}
+
+/**
+ * @param {Session} session @param {Runner} runner @param {string} program that is called, or what stands in its place
+ * @param {Bytes} body @returns {Promise<{[name: string]: string}>} headers of one request: the token is used up by it
+ */
+export async function callHeaders(session, runner, program, body) {
+  const wanted = rows(`${session.space}/run/${program}`, [CALL]);
+  const { proofs } = proofsFor(session, wanted);
+  const fact = { type: CALL_FACT, program, bodySha256: base64url(await sha256(body)), runner: runner.did };
+  const { token } = await sessionToken(session, { aud: runner.did, capabilities: wanted, proofs, facts: [fact] });
+  const signIn = session.grants.find(({ cid }) => cid === proofs[0])?.token; // a runner keeps none
+  return { Authorization: token, ...(signIn === undefined ? {} : { [SIGN_IN_HEADER]: signIn }) };
+}
+
+/**
+ * Ask for something of the owner's; tried once, since what a try did is not known.
+ * @param {Session} session @param {Runner} runner @param {string} program as `callHeaders`
+ * @param {{ method: "GET" | "POST" | "DELETE", path: string, json?: import("./canonical_json.js").Json }} request
+ * @returns {Promise<any>} as `ask`
+ */
+export async function askSigned(session, runner, program, { json, ...request }) {
+  const body = json === undefined ? undefined : utf8(JSON.stringify(json));
+  const headers = await callHeaders(session, runner, program, body ?? new Uint8Array(0));
+  return ask(runner.url, { ...request, headers: { ...headers, ...(body && { "Content-Type": "application/json" }) }, body, tries: 1 });
+}
+
+/** Send what its owner signed, which may be sent again. @param {Runner} runner @param {string} path @param {Bytes | string} body @returns {Promise<any>} as `ask` */
+export const send = (runner, path, body) => ask(runner.url, { path, body, headers: { "Content-Type": "application/json" }, repeatable: true });
