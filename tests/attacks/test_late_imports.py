@@ -39,7 +39,7 @@ class Notes:
         self._folder.mkdir(parents=True)
         (folder / "sitecustomize.py").write_text(_NOTING)
         self.environment: Mapping[str, str] = {
-            "PYTHONPATH": os.pathsep.join((str(folder), str(REPOSITORY))),
+            "PYTHONPATH": os.pathsep.join(map(str, (folder, REPOSITORY, REPOSITORY / "tests" / "support"))),
             "IMPORTS_NOTED_IN": str(self._folder),
         }
 

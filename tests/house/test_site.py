@@ -113,6 +113,6 @@ def test_the_readme_is_short() -> None:
 def test_the_readme_quotes_the_recording() -> None:
     """The recording plays, and each line of the demo in the README is one of its lines."""
     recorded = lines_of(CAST.read_text("utf-8"))
-    assert recorded[-1] == "All 24 steps held."
+    assert recorded[-1] == "All 25 steps held."
     (excerpt,) = re.findall(r"^```text\n((?: +\d+  .*\n| {7}.*\n)+)```$", README, re.MULTILINE)
     assert [line for line in excerpt.splitlines() if line not in recorded] == []
