@@ -200,7 +200,8 @@ def _holder(node: RunningNode, client_port: int, node_port: int) -> int:
     """Return the worker that holds the node's end of a connection, by the kernel's table of sockets."""
     ends = f":{node_port:04X}", f":{client_port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
+    # The table is read in pieces, while connections come and go: a row may be in two of them.
+    (inode,) = {row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends}
     for pid in node.children("worker"):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed since it was listed
