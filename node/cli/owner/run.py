@@ -1,17 +1,22 @@
 """`sealspace run`: a command with secrets as environment variables, and their values masked in its output."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
+from textwrap import shorten
+from typing import Final
 
 import click
 
 from ...errors import NotThere
 from ..terminal import words
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
-from .run_environment import child_environment
+from .run_environment import child_environment, directs_programs
 from .run_masker import patterns_of
 from .secret import scope_option
 from .secret_values import Value, read_values
+
+_OF_SECRETS: Final = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATABASE|REDIS)_URL")
 
 
 @click.command(
@@ -21,7 +26,7 @@ from .secret_values import Value, read_values
     "`sealspace run --scope ci -- env`.",
 )
 @scope_option
-@click.option("--only", metavar="A,B", help="Only these secrets; by default all of the scope.")
+@click.option("--only", metavar="A,B", help="Only these secrets; by default those named as secrets.")
 @click.option(
     "--allow-override",
     metavar="A,B",
@@ -43,20 +48,34 @@ def run(
     Its output shows `***` where a secret's value would be, also JSON-escaped, percent-encoded or in base64; values of
     under four bytes are not masked. Signals and the exit status are passed on. Nothing is written to a file.
 
+    Without `--only` it gets the secrets of the scope whose names end in _KEY, _TOKEN, _SECRET, _PASSWORD, _DSN or
+    _CREDENTIALS, and DATABASE_URL and REDIS_URL; a line on standard error names the others.
+
     Where standard input, output and error are a terminal, the command has one too; else its outputs are pipes. A
     secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
     """
     keep_out_of_core_dumps()
-    values = read_values(None if only is None else _names(only), scope=scope)
+    allowed = _names(allow_override or "")
+    values = read_values(_names(only) if only is not None else lambda names: _chosen(names, allowed), scope=scope)
     if not values and not allow_empty:  # of a wrong wallet or scope: the command would run without its keys
         raise NotThere(
             "there are no secrets to hand over, so the command was not started",
             hint="sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or add --allow-empty",
         )
-    environment = child_environment(os.environb, values, allowed=_names(allow_override or ""))
+    environment = child_environment(os.environb, values, allowed=allowed)
     if no_mask:
         replace_process(command, environment)
     return run_masked(command, environment, _patterns(values))
+
+
+def _chosen(names: Sequence[str], allowed: Collection[str]) -> Sequence[str]:
+    """Return the names that are handed over where the caller named none, and print the others."""
+    # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS, RSYNC_RSH, PS0.
+    chosen = [name for name in names if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))]
+    others = shorten(" ".join(sorted({*names} - {*chosen})), 300, placeholder=" …")
+    if others:
+        words(f"not handed over: {others}; name the secrets you need: --only A,B")
+    return chosen
 
 
 def _patterns(values: Mapping[str, Value]) -> frozenset[bytes]:

@@ -5,7 +5,7 @@ Example:
     values["API_KEY"].text
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from capabilities.strict_base64 import encode_standard
@@ -37,15 +37,20 @@ class Value:
 
 
 @at_node
-async def read_values(client: Client, names: Sequence[str] | None, *, scope: str | None) -> dict[str, Value]:
-    """Read secrets by their names; without names, all of the scope.
+async def read_values(
+    client: Client, names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]], *, scope: str | None
+) -> dict[str, Value]:
+    """Read secrets by their names.
 
+    Args:
+        names: which secrets; or a function that chooses among the names of the scope.
+        scope: None: the secrets without a scope.
     Raises:
         NotThere: there is no such secret.
         NotSignedIn, SealspaceError: see `OwnerHome.client` and `Secrets.get_many`.
     """
     secrets = client.secrets()
-    wanted = await secrets.list(scope=scope) if names is None else names
+    wanted = names(await secrets.list(scope=scope)) if callable(names) else names
     found = await secrets.get_many(wanted, scope=scope)
     for name in wanted:
         if name not in found:

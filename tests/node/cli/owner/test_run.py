@@ -105,31 +105,32 @@ def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
 
 async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
     """All secrets of the owner are in the environment, beside what was there; their values are not in the output."""
-    await owner.keeps(API_KEY=CANARY, OTHER="4711", SHORT="x")
-    script = 'echo "$API_KEY $OTHER $SHORT $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
+    await owner.keeps(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
+    script = 'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
     ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
     assert (ran.stdout, ran.returncode) == (b"*** *** x kept\n", 42)
-    assert ran.stderr == b"SHORT is too short to be masked in the output\n"
+    assert ran.stderr == b"SHORT_KEY is too short to be masked in the output\n"
 
 
 async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
     """Bytes are handed over as clients of other languages see them, and are masked in both forms."""
     value = bytes(range(128, 160))
-    await owner.keeps(KEY=value)
-    ran = await owner.ran("run", "--", "sh", "-c", 'echo "$KEY"; printf %s "$KEY" | base64 -d; test ${#KEY} = 44')
+    await owner.keeps(A_KEY=value)
+    script = 'echo "$A_KEY"; printf %s "$A_KEY" | base64 -d; test ${#A_KEY} = 44'
+    ran = await owner.ran("run", "--", "sh", "-c", script)
     assert (ran.stdout, ran.returncode) == (b"***\n***", 0)
 
 
 @pytest.mark.slow
 async def test_only_and_scope(owner: Owner) -> None:
     """`--only` and `--scope` choose; what is missing is named, and nothing is started."""
-    await owner.keeps(A="first of all", B="second of all")
-    await owner.keeps("ci", A="scoped to it", C="third of it")
-    names = ("sh", "-c", "env | grep -o '^[ABC]=' | sort | tr -d '\\n'")
-    assert (await owner.ran("run", *names)).stdout == b"A=B="
-    assert (await owner.ran("run", "--only", "B", "--", *names)).stdout == b"B="
-    assert (await owner.ran("run", "--scope", "ci", "--", *names)).stdout == b"A=C="
-    ran = await owner.ran("run", "--only", "A,GONE", "--", "touch", "started")
+    await owner.keeps(A_KEY="first of all", B_KEY="second of all")
+    await owner.keeps("ci", A_KEY="scoped to it", C_KEY="third of it")
+    names = ("sh", "-c", "env | grep -o '^[ABC]_KEY=' | sort | tr -d '\\n'")
+    assert (await owner.ran("run", *names)).stdout == b"A_KEY=B_KEY="
+    assert (await owner.ran("run", "--only", "B_KEY", "--", *names)).stdout == b"B_KEY="
+    assert (await owner.ran("run", "--scope", "ci", "--", *names)).stdout == b"A_KEY=C_KEY="
+    ran = await owner.ran("run", "--only", "A_KEY,GONE", "--", "touch", "started")
     assert (ran.returncode, said(ran)[0]) == (21, "there is no secret GONE")
     ran = await owner.ran("run", "--only", "lower", "--", "touch", "started")
     assert (ran.returncode, "lower" in said(ran)[0]) == (2, True)
@@ -172,19 +173,48 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
         assert (refused.returncode, said(refused)[0]) == (126, "cannot run ./text: permission denied")
 
 
+SECRETS = ("A_KEY", "A_TOKEN", "A_SECRET", "A_PASSWORD", "A_DSN", "A_CREDENTIALS", "DATABASE_URL", "REDIS_URL")
+OTHERS = ("TAR_OPTIONS", "PS0", "CFLAGS", "RSYNC_RSH", "KEY", "A_KEY_", "X_REDIS_URL", "LD_TOKEN", "GIT_SSH_KEY")
+
+
+async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -> None:
+    """CL1: without `--only`, a secret whose name is not that of a secret does not reach the command; it is listed."""
+    await owner.keeps(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
+    ran = await owner.ran("run", "--", "env")
+    assert sorted(SECRETS) == sorted(line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***"))
+    listed = " ".join(sorted(OTHERS))
+    assert ran.stderr.decode() == f"not handed over: {listed}; name the secrets you need: --only A,B\n"
+    asked = await owner.ran("run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"')
+    assert (asked.stdout, asked.stderr) == (b"*** ***\n", b"")
+
+
+async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
+    """CL1: one line of bounded length lists the others; where there are no other secrets, nothing is started."""
+    await owner.keeps(**{f"OTHER_{number}": CANARY for number in range(60)})
+    ran = await owner.ran("run", "--", "touch", "started")
+    listed, happened, _ = ran.stderr.decode().splitlines()
+    assert (ran.returncode, len(listed) < 400, listed.startswith("not handed over: OTHER_0 OTHER_1 ")) == (
+        21,
+        True,
+        True,
+    )
+    assert "there are no secrets to hand over" in happened and not list(owner.here.iterdir())
+
+
 async def test_names_that_direct_programs(owner: Owner) -> None:
     """A secret named like a variable that decides what code runs is handed over only if it is named for that."""
     await owner.keeps(LD_PRELOAD="/nowhere/evil.so", API_KEY=CANARY)
-    ran = await owner.ran("run", "--", "touch", "started")
+    ran = await owner.ran("run", "--only", "API_KEY,LD_PRELOAD", "--", "touch", "started")
     assert (ran.returncode, "LD_PRELOAD" in said(ran)[0], "--allow-override LD_PRELOAD" in said(ran)[1]) == (
         2,
         True,
         True,
     )
     assert not (owner.here / "started").exists()
-    assert (await owner.ran("run", "--only", "API_KEY", "--", "true")).returncode == 0
-    ran = await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", 'test -n "$LD_PRELOAD"')
+    ran = await owner.ran("run", "--", "sh", "-c", 'test -n "$API_KEY$LD_PRELOAD" && test -z "$LD_PRELOAD"')
     assert ran.returncode == 0
+    script = 'test -n "$LD_PRELOAD" && test -n "$API_KEY"'
+    assert (await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", script)).returncode == 0
 
 
 @pytest.mark.parametrize(
