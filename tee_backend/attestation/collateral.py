@@ -58,9 +58,9 @@ MAX_COLLATERAL_BYTES = 256 * 1024
 MAX_DOCUMENT_BYTES = 64 * 1024
 """Bound of each signed text and of each revocation list."""
 
-_REMEMBERED: Final = 8
-"""Documents that are kept parsed, by their bytes: a node judges the quotes of few platform families, with one document
-each until it is renewed. Its validity is checked at each use all the same."""
+_REMEMBERED: Final = 64
+"""Documents that are kept parsed, by their bytes, 35 KiB each: a quote is judged with the lists of all that are held,
+of a few dozen families. Their validity is checked at each use all the same."""
 
 _MEMBERS = frozenset(
     {
@@ -100,12 +100,14 @@ class RevocationList:
 
     Attributes:
         der: the list as received.
+        signed: the part of it that is signed, DER.
         issuer: name of the issuing authority, DER.
         issuer_name: its CN.
         window: thisUpdate to nextUpdate.
     """
 
     der: bytes
+    signed: bytes
     issuer: bytes
     issuer_name: str
     window: Window
@@ -126,6 +128,7 @@ class Collateral:
             on it: the list is verified with the authority in the quote's own chain.
         ca: which of the two PCK authorities the list is by.
         pck_chain: certificates of one quote that the document may carry, DER; None when absent.
+        beside: documents of all families that are held with this one; their revocation lists may be newer (AT19).
     """
 
     raw: bytes
@@ -137,6 +140,7 @@ class Collateral:
     pck_crl_issuer_chain: IssuerChain
     ca: PlatformCa
     pck_chain: tuple[bytes, ...] | None
+    beside: tuple["Collateral", ...] = ()
 
     @property
     def fmspc(self) -> bytes:
@@ -206,14 +210,8 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     for number, known in numbers:
         if number < known:
             raise CollateralRollback(f"evaluation number {number} below {known}")
-    pairs = [
-        ("TCB info", new.window, old.window),
-        ("QE identity", offered.qe_identity.window, held.qe_identity.window),
-        ("root CRL", offered.root_crl.window, held.root_crl.window),
-    ]
-    if with_pck_crl:
-        pairs.append(("PCK CRL", offered.pck_crl.window, held.pck_crl.window))
-    for name, newer, older in pairs:
+    dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
+    for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
         if newer.starts_at < older.starts_at:
             raise CollateralRollback(f"{name} is older than the one held")
 
@@ -299,7 +297,13 @@ def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
             raise MalformedCollateral(f"{name} has no nextUpdate")
         window = window_of(loaded.last_update_utc.timestamp(), ends_at.timestamp())
         issuer = loaded.issuer
-        return RevocationList(der=der, issuer=issuer.public_bytes(), issuer_name=common_name_of(issuer), window=window)
+        return RevocationList(
+            der=der,
+            signed=loaded.tbs_certlist_bytes,
+            issuer=issuer.public_bytes(),
+            issuer_name=common_name_of(issuer),
+            window=window,
+        )
     except MalformedCertificate as exc:
         raise MalformedCollateral(f"{name}: {exc.detail}") from exc
     except READER_ERRORS as exc:

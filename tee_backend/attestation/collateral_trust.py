@@ -7,6 +7,10 @@ signatures, with a reader and a crypto library of its own: it is for importing a
 Source: Intel PCS API v4; RFC 5280.
 """
 
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ._members import SignedDocument
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
-from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList, check_not_older
+from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList, check_not_older, parse_collateral
 from .errors import (
     CollateralMismatch,
     CollateralOutsideWindow,
@@ -23,6 +27,7 @@ from .errors import (
     MalformedCertificate,
     Revoked,
 )
+from .quote import Quote
 from .trust_root import TrustRoot
 
 _CRYPTO_ERRORS = (InvalidSignature, MalformedCertificate, *READER_ERRORS)
@@ -129,8 +134,45 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
         if held.carries_authority:
             _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
         else:
-            is_forged = not _is_signed(held.pck_crl, issuer=offered.pck_crl_issuer_chain.signer)
+            is_forged = not _is_signed(held.pck_crl, offered.pck_crl_issuer_chain.signer)
     check_not_older(offered, held, with_pck_crl=not is_forged)
+
+
+def with_newest_lists(collateral: Collateral, held: Sequence[Collateral], quote: Quote, root: TrustRoot) -> Collateral:
+    """Return collateral with the newest held revocation lists of the quote's PCK authority and of the root.
+
+    Args:
+        collateral: of the quote's platform family; untrusted.
+        held: every document that is held, of all families; untrusted.
+        quote: untrusted. Of the PCK lists only those count that the key of its PCK authority signed: not those of the
+            other authority, and not an unsigned one, which a document without its authority can bring (AT55).
+        root: the configured anchor.
+    Returns:
+        The collateral itself if its lists are the newest; else a copy that differs only in the lists.
+    Raises:
+        CollateralMismatch: two lists of one issuer and one time differ: it is unknown which one is in force.
+        MalformedCollateral: the copy would be too large.
+    Does not check:
+        Windows. `check_windows` has to check what is returned: the newest list may have ended.
+    Source: RFC 5280, 5.1.2.4. The CRL number of all of Intel's lists is 1, so only thisUpdate orders them.
+    """
+    # AT19
+    root_crl = _newest([one.root_crl for one in held], root.certificate, collateral.root_crl)
+    pck_crl = _newest([one.pck_crl for one in held], quote.pck_chain[1], collateral.pck_crl)
+    if (root_crl, pck_crl) == (collateral.root_crl, collateral.pck_crl):
+        return collateral
+    lists = {"root_ca_crl": root_crl.der.hex(), "pck_crl": pck_crl.der.hex()}
+    return parse_collateral(json.dumps(json.loads(collateral.raw) | lists).encode())
+
+
+def _newest(lists: Sequence[RevocationList], issuer: Certificate, own: RevocationList) -> RevocationList:
+    """Return the newest list that an issuer signed; a document's own list where it signed none."""
+    signed = [one for one in lists if _is_signed(one, issuer)]
+    newest = max(signed, key=lambda one: one.window.starts_at, default=own)
+    # AT60: signatures are random, so lists are compared without them.
+    if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
+        raise CollateralMismatch("two revocation lists of one authority and one time differ")
+    return newest
 
 
 def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: RevocationList, now: float) -> None:
@@ -193,20 +235,16 @@ def _check_not_revoked(signer: Certificate, crl: RevocationList) -> None:
 
 
 def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
-    try:
-        holds = load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
-    except _CRYPTO_ERRORS as exc:
-        raise CollateralSignatureInvalid("revocation list cannot be verified") from exc
-    if not holds:
+    if not _is_signed(crl, issuer):
         raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
 
 
-def _is_signed(crl: RevocationList, *, issuer: Certificate) -> bool:
+@lru_cache(64)  # the few lists that are held are compared for each quote
+def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
     try:
-        _check_crl_signature(crl, issuer=issuer)
-    except CollateralSignatureInvalid:
+        return load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
+    except _CRYPTO_ERRORS:
         return False
-    return True
 
 
 def _check_text_signature(document: SignedDocument) -> None:

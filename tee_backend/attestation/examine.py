@@ -26,6 +26,7 @@ from encryption_network.policy import Evidence
 from .application import EventLogClaims, check_key_provider
 from .certificates import PlatformCa
 from .collateral import Collateral, CollateralProvider
+from .collateral_trust import with_newest_lists
 from .event_log import parse_event_log, read_event_log
 from .event_log_claims import verify_event_log
 from .quote import Quote, parse_quote
@@ -107,11 +108,13 @@ async def examine_with(
     """Examine a quote with the collateral that a provider returns for its platform family; off the event loop.
 
     Returns:
-        The evidence, and the collateral that it was examined with.
+        The evidence, and the collateral that it was examined with: its revocation lists are the newest that the
+        provider holds.
     Raises:
         AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
     """
-    collateral = await provider.collateral(*bound.family)
+    found = await provider.collateral(*bound.family)
+    collateral = with_newest_lists(found, found.beside, bound.quote, root)  # AT19
     return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral
 
 

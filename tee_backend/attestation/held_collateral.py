@@ -6,6 +6,7 @@ Example:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .certificates import PlatformCa
 from .collateral import Collateral, parse_collateral
@@ -24,30 +25,22 @@ class HeldCollateral:
     """
 
     def __init__(self, documents: Sequence[bytes]) -> None:
-        self._held: dict[tuple[bytes, PlatformCa], Collateral] = {}
-        for offered in map(parse_collateral, documents):
-            family = (offered.fmspc, offered.ca)
-            held = self._held.get(family)
-            if held is None or _edition(offered) > _edition(held):
-                self._held[family] = offered
+        self._held = tuple(map(parse_collateral, documents))
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the document of one platform family and authority.
+        """Return the document of one platform family and authority, with all documents beside it.
 
         Raises:
-            PlatformUnknown: none is held.
+            PlatformUnknown: no document of the family is held.
         """
-        found = self._held.get((fmspc, ca))
-        if found is None:
+        of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
+        if not of_family:
             raise PlatformUnknown(f"no collateral is held for platform family {fmspc.hex()} ({ca})")
-        return found
+        # AT19: a document that is not the newest of its family may have the newest list.
+        return replace(max(of_family, key=_edition), beside=self._held)
 
 
 def _edition(document: Collateral) -> tuple[float, ...]:
-    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year.
-
-    Revocation lists come before the dates of the other parts: an older list would hide a revocation.
-    """
-    dated = (document.root_crl, document.pck_crl, document.tcb_info, document.qe_identity)
-    numbers = (document.tcb_info.evaluation_number, document.qe_identity.evaluation_number)
-    return (*numbers, *[part.window.starts_at for part in dated])
+    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
+    dated = (document.tcb_info, document.qe_identity)
+    return (*[part.evaluation_number for part in dated], *[part.window.starts_at for part in dated])

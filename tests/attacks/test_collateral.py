@@ -1,21 +1,26 @@
-"""Collateral by whoever speaks in a mirror's place: revocation lists that the PCK authority never signed."""
+"""Collateral from an untrusted mirror: revocation lists that the PCK authority never signed, and older lists."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from attacks.held_store import HeldStage
-from attacks.parties import Delegate, opens, policy_for
+from attacks.parties import Delegate, Owner, opens, policy_for
+from attacks.test_receipts import kept as kept_release
+from attacks.test_receipts import reader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
-from deviating_platform import SimulatedPlatform
+from deviating_platform import CollateralOptions, SimulatedPlatform
+from running_node import Reply
 
 from node.collateral.intake import import_collateral
 from node.errors import CollateralRefused
 from spaces.documents.collateral import collateral_row_key
+from spaces.store.contract import Commit, Put, Refused
 
 FAMILY = b"family"
 
@@ -46,6 +51,13 @@ async def bring(held: HeldStage, document: bytes) -> None:
     """Have a document taken in, as an import or a fetch does."""
     services = held.services
     await import_collateral(services.store, document, root=services.trust_root, clock=held.clock, source="a.json")
+
+
+async def stored(held: HeldStage, document: bytes) -> None:
+    """Have a document stored that an import refuses, as its own root list revokes one of its signers."""
+    fmspc = bytes.fromhex(json.loads(json.loads(document)["tcb_info"])["fmspc"])
+    put = Put(collateral_row_key(fmspc, "platform"), document)
+    assert not isinstance(await held.store.commit(Commit(puts=(put,))), Refused)
 
 
 async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
@@ -97,3 +109,104 @@ async def test_an_older_list_by_the_authority_is_still_older(held: HeldStage) ->
     with pytest.raises(CollateralRefused, match="older than the one held"):
         await bring(held, json.dumps(mixed).encode())
     assert await kept(held, machine) == newer
+
+
+# --- lists of one authority that come with several families (AT19) -------------------------------------------------
+
+
+def listing(
+    machine: SimulatedPlatform, now: float, *, age_s: int, revoked: SimulatedPlatform | None = None, role: str = "pck"
+) -> bytes:
+    """A family's document of an hour ago whose lists have another age, and may revoke a certificate of any machine."""
+    options = CollateralOptions(issued_before_s=age_s, revoked=() if revoked is None else (role,))
+    members = json.loads((revoked or machine).collateral_json(now, options=options))
+    taken = {name: members[name] for name in ("root_ca_crl", "pck_crl", "pck_crl_issuer_chain")}
+    return json.dumps(json.loads(machine.collateral_json(now)) | taken).encode()
+
+
+async def attesting(held: HeldStage, owner: Owner, delegate: Delegate, machine: SimulatedPlatform) -> Reply:
+    """Have a program on a machine attest."""
+    stage = replace(held, platform=machine)
+    nonce = await stage.nonce(delegate.did)
+    quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
+    return await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+
+
+async def admitted(held: HeldStage) -> tuple[Owner, Delegate]:
+    """An owner, and a delegate whose program may have the key once it attests."""
+    owner, delegate = await held.owner(), Delegate()
+    delegate.proofs = [await held.register(owner.grant_decrypt(delegate.did, policy=policy_for("approved")))]
+    return owner, delegate
+
+
+@pytest.mark.parametrize("role", ["pck", "platform-ca", "tcb-signing"])
+async def test_AT19_a_revoked_machine_hides_behind_no_older_list(held: HeldStage, role: str) -> None:
+    """AT19: a node that holds a newer list with another family uses it; the machine's own family has an older one."""
+    owner, delegate = await admitted(held)
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+    now = held.clock.now()
+    other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
+    # Intel revokes the machine; the service brings the list with the other family first.
+    await bring(held, listing(other, now, age_s=60))
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+    third = held.platform.another_machine(b"of a third family", fmspc=b"third.")
+    await (bring if role == "pck" else stored)(held, listing(third, now, age_s=30, revoked=held.platform, role=role))
+    refused = await attesting(held, owner, delegate, held.platform)
+    assert (refused.status, refused.value["code"]) == (403, "revoked")
+    assert await kept(held, held.platform) != await kept(held, third)  # documents are kept as they came
+    # An older list, handed in later with a family that was unknown so far, does not bring the machine back.
+    fourth = held.platform.another_machine(b"of a fourth family", fmspc=b"fourth")
+    await bring(held, listing(fourth, now, age_s=7200))
+    assert (await attesting(held, owner, delegate, held.platform)).value["code"] == "revoked"
+
+
+async def test_AT19_the_list_of_the_first_family_judges_the_second(held: HeldStage) -> None:
+    """AT19: it is the same the other way round: a family that is new here comes with an older list than is held."""
+    owner, delegate = await admitted(held)
+    now = held.clock.now()
+    other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
+    await bring(held, listing(held.platform, now, age_s=60, revoked=other))
+    await bring(held, listing(other, now, age_s=7200))
+    refused = await attesting(held, owner, delegate, other)
+    assert (refused.status, refused.value["code"]) == (403, "revoked")
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+
+
+async def test_AT60_a_forged_list_of_another_family_has_no_effect(held: HeldStage) -> None:
+    """AT60: a list that the authority never signed, kept with a document without the authority, judges no quote."""
+    owner, delegate = await admitted(held)
+    other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
+    forged = with_forged_list(other.collateral_json(held.clock.now()), now=held.clock.now())
+    await bring(held, without_authority(forged))
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+
+
+async def test_AT60_two_lists_of_one_time_stop_sessions(held: HeldStage) -> None:
+    """AT60: where two different lists have one time the node judges no quote; the next list ends that."""
+    owner, delegate = await admitted(held)
+    now = held.clock.now()
+    other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
+    await bring(held, listing(held.platform, now, age_s=60, revoked=held.platform))
+    await bring(held, listing(other, now, age_s=60))
+    refused = await attesting(held, owner, delegate, held.platform)
+    assert (refused.status, refused.value["code"]) == (503, "collateral-mismatch")
+    await bring(held, listing(other, now, age_s=30))
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+
+
+async def test_AT19_the_receipt_names_the_lists_that_were_used(held: HeldStage) -> None:
+    """AT19: what a release's receipt names as collateral has the lists that the quote was judged with."""
+    owner, delegate = await admitted(held)
+    await reader(held, owner)
+    other = held.platform.another_machine(b"of another family", fmspc=FAMILY)
+    newest = listing(other, held.clock.now(), age_s=60)
+    await bring(held, newest)
+    assert (await attesting(held, owner, delegate, held.platform)).status == 200
+    assert opens(await held.ask(delegate, owner), delegate, owner)
+    release = await kept_release(held, owner)
+    release.verify()
+    judged = release.receipt.evidence
+    assert judged is not None
+    shown = json.loads(release.documents[judged.collateral])
+    own = json.loads(await kept(held, held.platform) or b"")
+    assert shown == own | {name: json.loads(newest)[name] for name in ("root_ca_crl", "pck_crl")}

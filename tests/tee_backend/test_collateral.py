@@ -203,4 +203,4 @@ def test_documents_are_kept_by_bytes_alone(document: bytes, machine: SimulatedPl
     for _ in range(2):
         with pytest.raises(MalformedCollateral):
             parse_collateral(document[:-1])
-    assert parse_collateral.cache_info().maxsize == 8
+    assert parse_collateral.cache_info().maxsize == 64

@@ -2,9 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from textwrap import shorten
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -16,7 +14,7 @@ from .run_masker import patterns_of
 from .secret import scope_option
 from .secret_values import Value, read_values
 
-_OF_SECRETS: Final = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATABASE|REDIS)_URL")
+_OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATABASE|REDIS)_URL")
 
 
 @click.command(
@@ -68,13 +66,13 @@ def run(
     return run_masked(command, environment, _patterns(values))
 
 
-def _chosen(names: Sequence[str], allowed: Collection[str]) -> Sequence[str]:
+def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     """Return the names that are handed over where the caller named none, and print the others."""
     # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS, RSYNC_RSH, PS0.
     chosen = [name for name in names if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))]
-    others = shorten(" ".join(sorted({*names} - {*chosen})), 300, placeholder=" …")
+    others = [name for name in names if name not in chosen]
     if others:
-        words(f"not handed over: {others}; name the secrets you need: --only A,B")
+        words(f"not handed over ({len(others)}): {', '.join(others):.300}; name the secrets you need: --only A,B")
     return chosen
 
 

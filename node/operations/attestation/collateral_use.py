@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from spaces.documents.collateral import collateral_row_key, state_of, state_row_key
+from spaces.documents.collateral import collateral_documents, collateral_row_key, state_of, state_row_key
 from spaces.store.contract import Check
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.collateral_trust import check_age
+from tee_backend.attestation.collateral_trust import check_age, with_newest_lists
 from tee_backend.attestation.quote import Quote
 
 from ...services import Services
@@ -18,7 +18,7 @@ class UsableCollateral:
     """A document that may judge now.
 
     Attributes:
-        collateral: the document.
+        collateral: the document, with the newest revocation lists that the store has.
         relied: its row, a condition of keeping what it judged.
         stale_at: from when on it is too old to judge, whatever its windows say; epoch seconds.
     """
@@ -46,6 +46,9 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
     collateral, settings = parse_collateral(row.value), services.config.collateral
     max_age_s = settings.stale_s + settings.grace_s
     check_age(collateral, max_age_s=max_age_s, now=services.clock.now())
+    # AT19: an older list that came with this family would hide a revocation that came with another.
+    held = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
+    collateral = with_newest_lists(collateral, held, quote, services.trust_root)
     issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
     return UsableCollateral(collateral, Check(key, row.stamp), issued_at + max_age_s)
 

@@ -182,8 +182,8 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     await owner.keeps(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
     ran = await owner.ran("run", "--", "env")
     assert sorted(SECRETS) == sorted(line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***"))
-    listed = " ".join(sorted(OTHERS))
-    assert ran.stderr.decode() == f"not handed over: {listed}; name the secrets you need: --only A,B\n"
+    listed = ", ".join(sorted(OTHERS))
+    assert ran.stderr.decode() == f"not handed over ({len(OTHERS)}): {listed}; name the secrets you need: --only A,B\n"
     asked = await owner.ran("run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"')
     assert (asked.stdout, asked.stderr) == (b"*** ***\n", b"")
 
@@ -193,7 +193,7 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     await owner.keeps(**{f"OTHER_{number}": CANARY for number in range(60)})
     ran = await owner.ran("run", "--", "touch", "started")
     listed, happened, _ = ran.stderr.decode().splitlines()
-    assert (ran.returncode, len(listed) < 400, listed.startswith("not handed over: OTHER_0 OTHER_1 ")) == (
+    assert (ran.returncode, len(listed) < 400, listed.startswith("not handed over (60): OTHER_0, OTHER_1, ")) == (
         21,
         True,
         True,
