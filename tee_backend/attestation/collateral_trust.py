@@ -239,7 +239,7 @@ def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
         raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
 
 
-@lru_cache(64)  # the few lists that are held are compared for each quote
+@lru_cache(256)  # two lists for each held document are compared for each quote
 def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
     try:
         return load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
