@@ -225,7 +225,7 @@ async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, st
 
 def _code(answer: _frames.Answer) -> str | None:
     """Return why a run failed, from how it ended and from flags, never from a text (RN28)."""
-    if answer.flags & _frames.NO_FUEL:  # RN175: also where it came to its end, or the outcome would tell more than metrics
+    if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
         return "limit-instructions"
     if answer.ended == _frames.COMPLETED:
         return None

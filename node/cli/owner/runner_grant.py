@@ -178,7 +178,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     if follows:
         return ByProject(project)
     words(f"{project.text} is {active.sha256} now; a later version needs a new grant")
-    return ByHash(active.sha256)
+    return ByHash(active.sha256, project)
 
 
 def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) -> Condition:
