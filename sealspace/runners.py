@@ -428,8 +428,7 @@ async def _ask_signed(
         entropy: for its nonce.
     """
 
-    async def asked() -> tuple[Answer, str]:
-        found = await runner_at(url)
+    async def asked(found: RunnerAt) -> tuple[Answer, str]:
         runner = RunnerAt(did or found.did, found.start)
         headers = call_headers(session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy)
         token, settings = headers["Authorization"], None
@@ -439,10 +438,14 @@ async def _ask_signed(
         request = Request(method, path, headers=headers, body=body or None, max_answer_bytes=MAX_ANSWER_BYTES)
         return await ask_backend(url, request, settings=settings), token
 
-    answer, token = await asked()
+    found = await runner_at(url)
+    answer, token = await asked(found)
     error = _object(answer.body).get("error") if answer.status == 409 else None
-    is_restarted = isinstance(error, dict) and error.get("code") == "call-start"
-    return await asked() if is_restarted else (answer, token)
+    if isinstance(error, dict) and error.get("code") == "call-start":
+        again = await runner_at(url)
+        if again.start != found.start:  # else the refusal is a lie, and a second token could be a second run
+            return await asked(again)
+    return answer, token
 
 
 async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[str, Json]) -> dict[str, Json]:

@@ -280,7 +280,7 @@ def test_tokens_and_statements_are_those_of_the_sdk(browser: Browser, stage: Run
     payload = json.loads(decode_url(made["headers"]["Authorization"].split(".")[1]) or b"")
     drawn = _Drawn(UUID(payload["nnc"].removeprefix("urn:uuid:")).bytes)
     expected = call_headers(
-        mine, runner=stage.runner.did, program="keys/7/revoke", body=b"body", now=payload["exp"] - 60, entropy=drawn
+        mine, runner=stage.at, program="keys/7/revoke", body=b"body", now=payload["exp"] - 60, entropy=drawn
     )
     assert made["headers"] == expected
     signers: tuple[StatementSigner, StatementSigner] = (mine.signer, wallet)
