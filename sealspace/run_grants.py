@@ -187,14 +187,11 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
     """Write a run statement; the opposite of `parse_run_statement`."""
-    value: dict[str, Json] = {
-        "programs": [
-            ({"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {})
-            | ({"project": rule.project.text} if rule.project else {})
-            for rule in statement.programs
-        ],
-        "callers": condition_json(statement.callers),
-    }
+    programs: list[Json] = []
+    for rule in statement.programs:
+        named: dict[str, Json] = {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
+        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
+    value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
     stated = (statement.limits.max_instructions, statement.limits.max_memory_mb, statement.limits.max_execution_s)

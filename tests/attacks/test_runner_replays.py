@@ -222,7 +222,7 @@ async def test_an_older_statement_about_the_active_version(stage: RunnerStage, s
 async def test_an_active_version_of_a_former_release(stage: RunnerStage) -> None:
     """RN177: without the hash of a statement nothing runs, until the developer activates the version again."""
     version = await stage.publish("unstated", ECHO)
-    stated = {"project": version.project.text, "sha256": version.sha256, "sequence": 5}
+    stated: dict[str, Json] = {"project": version.project.text, "sha256": version.sha256, "sequence": 5}
     former = sign_statement(ACTIVE_TYPE, stated, stage.wallet)
     await stage.owner.kv("public").put(version.project.active_key, former)
     assert code(await stage.call("unstated")) == (409, "program-statement")

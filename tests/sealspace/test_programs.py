@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
 from sealspace.client import Client, SignIn
 from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from sealspace.programs import (
@@ -210,13 +211,13 @@ def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
 
 def active_statement(version: bytes) -> bytes:
     """A statement that the version of these bytes is the active one."""
-    stated = {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}
+    stated: dict[str, Json] = {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}
     return sign_statement(ACTIVE_TYPE, stated | {"statementSha256": hashlib.sha256(version).hexdigest()}, KEY)
 
 
 async def test_another_statement_about_the_active_version_is_refused() -> None:
     """RN177: an older statement about the same bytes is refused, and so is an `active` that names no statement."""
-    manifest = {"hosts": ["other.example"]}
+    manifest: Json = {"hosts": ["other.example"]}
     narrow, wide = (sign_statement(VERSION_TYPE, STATED | more, KEY) for more in ({}, {"manifest": manifest}))
     unnamed = sign_statement(ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY)
     stored = {PROJECT.version_key(SHA256): narrow, PROJECT.code_key(SHA256): OLD}
@@ -237,7 +238,7 @@ async def test_an_active_version_of_a_former_release_is_activated_again(bench) -
     """RN177: what was stated without a hash is counted on from."""
     client, wallet = await bench.owner(PROJECTS)
     version = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
-    stated = {"project": version.project.text, "sha256": version.sha256, "sequence": 7}
+    stated: dict[str, Json] = {"project": version.project.text, "sha256": version.sha256, "sequence": 7}
     former = sign_statement(ACTIVE_TYPE, stated, wallet)
     await client.kv("projects").put(version.project.active_key, former)
     with pytest.raises(StatementInvalid, match="sealspace project activate"):

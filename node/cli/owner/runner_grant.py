@@ -63,8 +63,8 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
     metavar="SHA256|DID/NAME",
     multiple=True,
     required=True,
-    help="The program that gets them: the version of a project that is active now, whose manifest then counts, or a hash, "
-    "which has no manifest and sends nothing; repeatable.",
+    help="The program that gets them: the active version of a project, whose manifest then counts, or a hash, which "
+    "has no manifest and sends nothing; repeatable.",
 )
 @click.option(
     "--follow", "follows", is_flag=True, help="Whatever version of the project is active: its developer decides."
