@@ -491,10 +491,8 @@ async def runner_at(url: str) -> RunnerAt:
     """
     stated = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
     did, start = stated.get("runner"), stated.get("start")
-    if not isinstance(did, str):
-        raise BackendAnswerInvalid(f"there is no runner at {url}")
-    if not isinstance(start, str):
-        raise BackendAnswerInvalid(f"the runner at {url} does not say which start it is", hint="it has to be updated")
+    if not isinstance(did, str) or not isinstance(start, str):
+        raise BackendAnswerInvalid(f"there is no runner at {url}, or one of an older version")
     return RunnerAt(did, start)
 
 
