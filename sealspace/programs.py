@@ -8,7 +8,8 @@ by everybody.
 Example:
     wasm = Path("mail-digest.wasm").read_bytes()
     version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
-    assert await client.programs().active("mail-digest") == Active(version.sha256, 1)
+    active = await client.programs().active("mail-digest")
+    assert active == Active(version.sha256, 1, version.statement_sha256)
 """
 
 import hashlib

@@ -11,7 +11,7 @@ A did:key calls by its own right. A session of a wallet cites the sign-in that h
 
 Example:
     project, body = f"{session.owner}/mail-digest", b"{}"
-    runner = await runner_at(url)
+    runner = RunnerAt(backend_did, start)  # as `runners.runner_at` returns it
     headers = call_headers(friend.session, runner=runner, program=project, body=body, now=clock.now(), entropy=entropy)
     call = read_call(headers["Authorization"], None, program=project, body=body, runner=runner.did, now=clock.now())
     assert (call.caller, call.start) == (friend.session.owner, runner.start)

@@ -168,8 +168,8 @@ class Guests:
         output = _Output(self._connection, request["output_bytes"])
         target = request["target"]
         store = Store(self._engine)
-        # RN175: wasmtime checks before it is used up, and not at a function's end. One more than the limit is left over
-        # exactly where the program used no more than its limit.
+        # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a function. With one
+        # unit more than the limit, fuel is left exactly if the program used no more than its limit.
         fuel = request["instructions"] + 1
         store.set_fuel(fuel)  # RN10
         instances, tables, memories = _MOST[target]

@@ -61,8 +61,8 @@ def choose(held: Iterable[RunGrant], wanted: Wanted) -> Mapping[str, Sequence[Ru
         verdicts[judge_call(grant.statement.callers, wanted.call)].append(grant)
     if not verdicts[True]:  # RN81: only True lets a call pass
         raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
-    # RN176: anybody may publish the same bytes under a project of their own, with other hosts. What the owner of a
-    # former grant meant by hosts without a project was bounded by the manifest of a project that the caller chose.
+    # RN176: any client may publish the same bytes under a project of its own, with other hosts. Hosts that were granted
+    # without a project would be bounded by the manifest of whichever project the caller chooses.
     usable = [grant for grant in verdicts[True] if _names_project(grant, wanted) or not grant.statement.hosts]
     if not usable:
         raise RunRefused("grant-no-project")

@@ -479,8 +479,8 @@ def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Lim
         for name, limit in one.items():
             member = _LIMIT_NAMES[name]
             values[member] = values[member] if limit is None else min(values[member], limit)
-    # RN1: exact limits are a scale on which a caller weighs a secret. By bisection over them a comparison that ends at
-    # the first wrong byte gave away 16 characters in 493 calls. The limits of several grants would be such a scale too.
+    # RN1: with exact limits a caller measures what a program spends on a secret. By bisection, 493 calls read 16
+    # characters from a program that compares byte by byte. A caller may also choose among grants: theirs are rounded.
     most = values["max_instructions"]
     values["max_instructions"] = most // MILLION * MILLION or most
     return Limits(**values, max_output_bytes=limits.max_output_bytes)
