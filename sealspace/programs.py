@@ -8,7 +8,8 @@ by everybody.
 Example:
     wasm = Path("mail-digest.wasm").read_bytes()
     version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
-    assert await client.programs().active("mail-digest") == Active(version.sha256, 1)
+    active = await client.programs().active("mail-digest")
+    assert active == Active(version.sha256, 1, version.statement_sha256)
 """
 
 import hashlib
@@ -70,6 +71,7 @@ class Version:
         published_at: RFC 3339, as stated.
         source: where the source is, as stated; nothing checks it.
         manifest: what the program wants.
+        statement_sha256: of the signed statement, 64 lowercase hex digits; empty before it is signed.
     """
 
     project: ProjectId
@@ -79,14 +81,22 @@ class Version:
     published_at: str
     source: str | None = None
     manifest: ProgramManifest = ProgramManifest()
+    statement_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """Which version of a project runs; `sequence` counts up with each change."""
+    """The version of a project that runs.
+
+    Attributes:
+        sha256: of its bytes.
+        sequence: counts up with each change.
+        statement_sha256: of its signed statement (RN177); None: signed by a release that did not state it.
+    """
 
     sha256: str
     sequence: int
+    statement_sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,8 @@ class Programs:
             manifest: what it wants.
             activate: False leaves the active version as it is.
         Returns:
-            What was stated. Publishing the same bytes again states them anew.
+            What was stated. Publishing the same bytes again states them anew. If they are the active version, runners
+            refuse it until it is activated again (RN177).
         Raises:
             InvalidInput: a name, the size, or a part of the manifest; or the signer is not the owner of the space.
             PreconditionFailed: another version became active meanwhile.
@@ -160,7 +171,7 @@ class Programs:
         await self._kv.put(project.version_key(version.sha256), statement, content_type="application/json")
         if activate:
             await self.activate(name, version.sha256, signer=signer)
-        return version
+        return parse_version(statement, project, version.sha256)
 
     async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
         """Have a published version run from now on.
@@ -176,10 +187,10 @@ class Programs:
         try:
             former = await self._kv.get(project.active_key)
         except NotFound:
-            active, etag = Active(version.sha256, 1), None
+            sequence, etag = 1, None
         else:
-            active = Active(version.sha256, parse_active(former.body, project).sequence + 1)
-            etag = former.etag
+            sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
+        active = Active(version.sha256, sequence, version.statement_sha256)
         statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
         try:
             await self._kv.put(
@@ -261,7 +272,7 @@ async def read_program(read: Reader, project: ProjectId, *, sha256: str | None =
         StatementInvalid: a statement does not hold, or the bytes are others than it names.
     """
     active = None if sha256 is not None else await read_active(read, project)
-    wanted = sha256 if active is None else active.sha256
+    wanted = sha256 if active is None else active
     version = None if wanted is None else await read_version(read, project, wanted)
     code = None if version is None else await read_code(read, version)
     return None if version is None or code is None else Program(version, code, active)
@@ -279,14 +290,26 @@ async def read_active(read: Reader, project: ProjectId) -> Active | None:
     return None if data is None else parse_active(data, project)
 
 
-async def read_version(read: Reader, project: ProjectId, sha256: str) -> Version | None:
+async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -> Version | None:
     """Read what a developer states about a version; None where there is none.
 
+    Args:
+        read: from the developer's space.
+        project: whose.
+        wanted: the SHA-256 of the version, or the active version as its developer states it.
     Raises:
-        StatementInvalid: the statement does not hold (RN52).
+        StatementInvalid: the statement does not hold (RN52), or `active` names another statement (RN177).
     """
+    sha256 = wanted if isinstance(wanted, str) else wanted.sha256
     data = await read(project.version_key(sha256))
-    return None if data is None else parse_version(data, project, sha256)
+    version = None if data is None else parse_version(data, project, sha256)
+    # RN177: an older statement about the same bytes, with a wider manifest, keeps its signature for ever.
+    if version and isinstance(wanted, Active) and wanted.statement_sha256 != version.statement_sha256:
+        raise StatementInvalid(
+            f"the active version of {project.name} does not name the statement that is stored about it; next: its"
+            f" developer runs `sealspace project activate {project.name} {sha256}`"
+        )
+    return version
 
 
 async def read_code(read: Reader, version: Version) -> bytes | None:
@@ -345,28 +368,34 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
         published_at=published_at,
         source=source,
         manifest=_stated_manifest(value.get("manifest", {})),
+        statement_sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
     """Write what is stated about the active version."""
-    return {"project": project.text, "sha256": active.sha256, "sequence": active.sequence}
+    value: dict[str, Json] = {"project": project.text, "sha256": active.sha256, "sequence": active.sequence}
+    return value | ({} if active.statement_sha256 is None else {"statementSha256": active.statement_sha256})
 
 
 def parse_active(data: bytes, project: ProjectId) -> Active:
     """Read which version is the active one, untrusted (RN53).
 
+    A statement without `statementSha256` is read, so that the next one can count on from it. No version runs by it.
+
     Raises:
         StatementInvalid: not the developer's, about another project, or of another shape.
     """
     value = read_statement(data, ACTIVE_TYPE, signer=project.developer)
-    sequence = value.get("sequence")
-    if value.keys() != {"project", "sha256", "sequence"} or value["project"] != project.text:
+    sequence, stated = value.get("sequence"), value.keys() - {"statementSha256"}
+    if stated != {"project", "sha256", "sequence"} or value["project"] != project.text:
         raise StatementInvalid(f"the statement is about something else than the active version of {project.text}")
     if not isinstance(sequence, int) or isinstance(sequence, bool) or not 1 <= sequence <= MAX_SEQUENCE:
         raise StatementInvalid("the sequence of the active version is no number from 1 on")
     try:
-        return Active(checked_sha256(value["sha256"], what="the active version"), sequence)
+        what, named = "the active version", value.get("statementSha256")
+        statement_sha256 = checked_sha256(named, what=what) if "statementSha256" in value else None
+        return Active(checked_sha256(value["sha256"], what=what), sequence, statement_sha256)
     except InvalidInput as exc:
         raise StatementInvalid(exc.message) from exc
 

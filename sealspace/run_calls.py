@@ -3,18 +3,18 @@
 The token is an invocation of `sealspace.run/call` on the caller's own resource `<a space of the caller>/run/<program>`,
 addressed to the runner, with one fact:
 
-    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url, "runner": DID}
+    {"type": "sealspace.run.call/v1", "program": "<did>/<name>" | sha256, "bodySha256": base64url, "runner": DID,
+     "start": base64url of the SHA-256 of the runner's start document}
 
 A did:key calls by its own right. A session of a wallet cites the sign-in that holds `sealspace.run/call` on
 `<space>/run`, and sends it along in the header `Sealspace-Sign-In`: a runner keeps no tokens of callers.
 
 Example:
     project, body = f"{session.owner}/mail-digest", b"{}"
-    headers = call_headers(
-        friend.session, runner=backend_did, program=project, body=body, now=clock.now(), entropy=entropy
-    )
-    call = read_call(headers["Authorization"], None, program=project, body=body, runner=backend_did, now=clock.now())
-    assert call.caller == friend.session.owner
+    runner = RunnerAt(backend_did, start)  # as `runners.runner_at` returns it
+    headers = call_headers(friend.session, runner=runner, program=project, body=body, now=clock.now(), entropy=entropy)
+    call = read_call(headers["Authorization"], None, program=project, body=body, runner=runner.did, now=clock.now())
+    assert (call.caller, call.start) == (friend.session.owner, runner.start)
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from capabilities.errors import CapabilityError
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, root_of
 from capabilities.strict_base64 import encode_url
+from capabilities.strict_json import Json
 from capabilities.tokens import (
     Capability,
     Delegation,
@@ -55,6 +56,19 @@ _CLOCKS_APART_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerAt:
+    """A runner as it names itself, untrusted.
+
+    Attributes:
+        did: that grants and calls are addressed to.
+        start: base64url of the SHA-256 of its start document.
+    """
+
+    did: str
+    start: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Who calls; made by `read_call`.
 
@@ -62,11 +76,13 @@ class Call:
         caller: the root of what was shown.
         token: name of what was signed, whatever its spelling; good for one call.
         expires_at: when the token ends, epoch seconds; until then the runner remembers it.
+        start: of the runner, for which the call is signed.
     """
 
     caller: Principal
     token: ContentKey
     expires_at: float
+    start: str
 
 
 def call_right(space: str) -> Capability:
@@ -79,13 +95,13 @@ def call_right(space: str) -> Capability:
 
 
 def call_headers(
-    session: Session, *, runner: str, program: str, body: bytes, now: float, entropy: Entropy
+    session: Session, *, runner: RunnerAt, program: str, body: bytes, now: float, entropy: Entropy
 ) -> dict[str, str]:
     """Return the headers of a call.
 
     Args:
         session: of the caller.
-        runner: its DID.
+        runner: as it names itself. A wrong `start` makes the call one that no other start runs either.
         program: `<did>/<name>`, or a SHA-256 as 64 hex digits.
         body: all of it.
         now: epoch seconds.
@@ -99,18 +115,11 @@ def call_headers(
     cited = session.proofs_for([wanted], now=now)
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
     claims = Claims(
-        audience=runner,
+        audience=runner.did,
         capabilities=[wanted],
         proofs=cited,
         expires_at=now + INVOCATION_TTL_S,
-        facts=[
-            {
-                "type": CALL_FACT,
-                "program": program,
-                "bodySha256": encode_url(hashlib.sha256(body).digest()),
-                "runner": runner,
-            }
-        ],
+        facts=[_fact(program, body, runner)],
     )
     headers = {"Authorization": mint(session.signer, claims, entropy)}
     if len(sign_ins) > 1:
@@ -133,6 +142,7 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
     Does not check:
         Whether the token was used before: the caller of this function remembers `Call.token`.
         Whether the sign-in was revoked: it is at most a day old.
+        Whether `Call.start` is the start of this runner: the caller of this function compares it (RN178).
     """
     if len(authorization) > MAX_TOKEN_CHARS or (sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS):
         raise CallRefused(f"a token of a call has at most {MAX_TOKEN_CHARS} characters")
@@ -142,19 +152,17 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
         if invocation.audience != runner:  # RN60
             raise CallRefused("the call is addressed to another runner")
         wanted = _wanted(invocation.capabilities, program)
-        expected = {
-            "type": CALL_FACT,
-            "program": program,
-            "bodySha256": encode_url(hashlib.sha256(body).digest()),
-            "runner": runner,
-        }
-        if list(invocation.facts) != [expected]:  # RN62
+        fact = invocation.facts[0] if invocation.facts else None
+        start = fact.get("start") if isinstance(fact, dict) else None
+        if not isinstance(start, str):  # RN178
+            raise CallRefused("the call names no start of the runner", hint="update the client, and sign anew")
+        if list(invocation.facts) != [_fact(program, body, RunnerAt(runner, start))]:  # RN62
             raise CallRefused("the call is signed for another program, body or runner")
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
         if not verified.parents and sign_in is None:
             judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
-            return Call(verified.invoker, verified.content_key, verified.expires_at)
+            return Call(verified.invoker, verified.content_key, verified.expires_at, start)
         held = _held(sign_in, now)
         if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
             raise CallRefused("the call cites another sign-in than it brings")
@@ -163,7 +171,14 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
         raise CallRefused(f"the call's authority does not hold: {exc.text}") from exc
     if root_of(wanted.resource) != held.delegation.delegator:
         raise CallRefused("the call is about a space of somebody else")
-    return Call(held.delegation.delegator, verified.content_key, verified.expires_at)
+    return Call(held.delegation.delegator, verified.content_key, verified.expires_at, start)
+
+
+def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
+    """Return the fact of a call (RN62, RN178)."""
+    digest = encode_url(hashlib.sha256(body).digest())
+    about: dict[str, Json] = {"type": CALL_FACT, "program": program, "bodySha256": digest}
+    return about | {"runner": runner.did, "start": runner.start}
 
 
 def _wanted(capabilities: tuple[Capability, ...], program: str) -> Capability:

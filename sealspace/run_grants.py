@@ -3,7 +3,7 @@
 A run grant is a delegation to a runner's DID that the owner itself signed, without parents. It holds `tinycloud.kv/get`
 on listed secrets, decrypt on one network of the owner, a policy on the runner's code, and exactly one run statement:
 
-    {"programs": [{"wasmSha256": …} | {"project": "<did>/<name>"}],     1 to 64
+    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],     1 to 64
      "callers":  a condition, see `call_conditions`                     absent: the owner alone
      "hosts":    ["api.example.com", …]                                 at most 64; absent: none
      "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional}
@@ -66,9 +66,16 @@ _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 @dataclass(frozen=True, slots=True)
 class ByHash:
-    """The program of exactly these bytes; 64 lowercase hex digits of their SHA-256."""
+    """The program of exactly these bytes.
+
+    Attributes:
+        wasm_sha256: 64 lowercase hex digits.
+        project: as a version of which it has to be called, and whose manifest counts. None: it is called as any
+            project's version or by its hash, and no manifest counts (RN176).
+    """
 
     wasm_sha256: str
+    project: ProjectId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,8 @@ class RunStatement:
     Attributes:
         programs: at least one.
         callers: who may call.
-        hosts: where a program may send anything while it has these secrets; lower case, no address literals.
+        hosts: where a program may send anything while it has these secrets; lower case, no address literals. They count
+            for programs of named projects alone (RN176).
         limits: of a run.
     """
 
@@ -106,18 +114,25 @@ class RunStatement:
     hosts: tuple[str, ...] = ()
     limits: GrantLimits = field(default_factory=GrantLimits)
 
-    def names(self, *, wasm_sha256: str, active_of: ProjectId | None) -> bool:
-        """Return whether a program is among those named (RN45).
+    def rules_for(
+        self, *, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
+    ) -> list[ProgramRule]:
+        """Return the rules that name a program (RN45, RN176).
 
         Args:
             wasm_sha256: of the bytes that are compiled.
-            active_of: the project of which these bytes are the active version; None: they are called by their hash, or
-                are another version.
+            project: as a version of which they are called; None: they are called by their hash.
+            active_of: the same project where they are its active version and called as that; else None.
         """
-        return any(
-            rule.wasm_sha256 == wasm_sha256 if isinstance(rule, ByHash) else rule.project == active_of
+        return [
+            rule
             for rule in self.programs
-        )
+            if (
+                rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
+                if isinstance(rule, ByHash)
+                else rule.project == active_of
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +187,11 @@ def parse_run_statement(value: Json) -> RunStatement:
 
 def run_statement_json(statement: RunStatement) -> dict[str, Json]:
     """Write a run statement; the opposite of `parse_run_statement`."""
-    value: dict[str, Json] = {
-        "programs": [
-            {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {"project": rule.project.text}
-            for rule in statement.programs
-        ],
-        "callers": condition_json(statement.callers),
-    }
+    programs: list[Json] = []
+    for rule in statement.programs:
+        named: dict[str, Json] = {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
+        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
+    value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
     stated = (statement.limits.max_instructions, statement.limits.max_memory_mb, statement.limits.max_execution_s)
@@ -205,11 +218,14 @@ def checked_host(value: Json) -> str:
 
 
 def _program(value: Json) -> ProgramRule:
-    if isinstance(value, dict) and value.keys() == {"wasmSha256"}:
-        return ByHash(checked_sha256(value["wasmSha256"], what='"wasmSha256" of a run statement'))
-    if isinstance(value, dict) and value.keys() == {"project"} and isinstance(value["project"], str):
-        return ByProject(parse_project(value["project"]))
-    raise InvalidInput('a program is named by "wasmSha256" or by "project", and by nothing beside')
+    if isinstance(value, dict) and value and value.keys() <= {"wasmSha256", "project"}:
+        named = value.get("project")
+        project = parse_project(named) if isinstance(named, str) else None
+        if "wasmSha256" in value and (project or "project" not in value):
+            return ByHash(checked_sha256(value["wasmSha256"], what='"wasmSha256" of a run statement'), project)
+        if project and "wasmSha256" not in value:
+            return ByProject(project)
+    raise InvalidInput('a program is named by "wasmSha256", by "project" or by both, and by nothing beside')
 
 
 def _limits(value: Json) -> GrantLimits:

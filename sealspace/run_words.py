@@ -47,7 +47,7 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 def program_words(rule: ProgramRule) -> str:
     """Return which program a rule names."""
     if isinstance(rule, ByHash):
-        return rule.wasm_sha256
+        return f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
     return f"{rule.project.text}, whatever version its developer makes the active one"
 
 

@@ -13,10 +13,10 @@ Example:
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
-from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json, parse_json
@@ -53,10 +53,10 @@ from .portable import PortableDelegation
 from .printable import printable
 from .program_grants import project_resource, read_program_grant
 from .project_names import ProjectId
-from .run_calls import call_headers, call_right
+from .run_calls import RunnerAt, call_headers, call_right
 from .run_grants import MAX_SECRETS, RunStatement, read_run_grant
 from .session import DEFAULT_NETWORK, Session, network_of_owner, space_of
-from .transport import Answer, Request, TransportSettings
+from .transport import Answer, Method, Request, TransportSettings
 from .wallets import AnyWallet, wallet_of
 
 MAX_ANSWER_BYTES: Final = 80_000_000
@@ -124,12 +124,17 @@ class Runners:
         Returns:
             The grant, registered at the node; `backends.hand_over` takes it to the runner.
         Raises:
-            InvalidInput: a name, the number of names, or the signer is not the owner itself: a runner takes no grant
-                that rests on another delegation (RN41).
+            InvalidInput: a name, the number of names, hosts for a program whose project is not named, or the signer is
+                not the owner itself: a runner takes no grant that rests on another delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
         self._require_grantable(seen, wallet)
+        if run.hosts and not all(rule.project for rule in run.programs):  # RN176
+            raise InvalidInput(
+                "hosts are granted to programs of named projects: the project's manifest says where they may send",
+                hint="name the program as DID/NAME",
+            )
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
         if not 1 <= len(named) <= MAX_SECRETS:
             raise InvalidInput(f"a run grant names 1 to {MAX_SECRETS} secrets")
@@ -191,13 +196,10 @@ class Runners:
         await hand_over(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
-        data = json.dumps(body).encode()
-        now, entropy = self._caller.clock.now(), self._caller.entropy
-        headers = call_headers(
-            self._caller.session, runner=seen.did, program=GENERATE, body=data, now=now, entropy=entropy
+        answer, authorization = await self._signed(
+            seen.url, "POST", "/secrets/generate", GENERATE, body=json.dumps(body).encode(), did=seen.did
         )
-        answer = await _posted(seen.url, "/secrets/generate", headers, data)
-        return _generation(answer, authorization=headers["Authorization"])
+        return _generation(_object(answer.body), authorization=authorization)
 
     async def share_project(
         self, seen: Seen, name: str, *, ttl_s: float = DELEGATION_TTL_S, wallet: AnyWallet | None = None
@@ -289,7 +291,7 @@ class Runners:
             raise InvalidInput("an API key is signed by the owner itself", hint="pass the owner's wallet")
         statement, credential = new_api_key(
             signer if wallet is None else wallet,
-            runner=await _runner_at(url),
+            runner=(await runner_at(url)).did,
             projects=projects,
             profiles=profiles,
             max_per_call=max_per_call,
@@ -306,7 +308,7 @@ class Runners:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
             CallRefused, BackendUnreachable, BackendAnswerInvalid: as `create_key`.
         """
-        return _accepted(await self._signed(url, "GET", "/keys", "keys"))
+        return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
         """Revoke one of the owner's API keys at a runner, from now on.
@@ -315,14 +317,15 @@ class Runners:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
             CallRefused: as `keys`, and where there is no such key.
         """
-        _accepted(await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))
+        _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
-    async def _signed(self, url: str, method: Literal["GET", "DELETE"], path: str, about: str) -> Answer:
-        caller, runner = self._caller, await _runner_at(url)
-        headers = call_headers(
-            caller.session, runner=runner, program=about, body=b"", now=caller.clock.now(), entropy=caller.entropy
+    async def _signed(
+        self, url: str, method: Method, path: str, about: str, *, body: bytes = b"", did: str | None = None
+    ) -> tuple[Answer, str]:
+        caller = self._caller
+        return await _ask_signed(
+            url, caller.session, method, path, about, body=body, did=did, clock=caller.clock, entropy=caller.entropy
         )
-        return await ask_backend(url, Request(method, path, headers=headers))
 
 
 def network_name(named: Sequence[SecretName]) -> str:
@@ -390,18 +393,59 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
     program = (source.get("project") or source.get("wasmSha256")) if isinstance(source, dict) else None
     if not isinstance(program, str):
         raise InvalidInput("a call names a program", hint='{"source": {"project": "<did>/<name>"}}')
-    runner = await _runner_at(url)
     data = json.dumps(dict(body)).encode()
-    now, entropy = SystemClock().now(), SystemEntropy()
-    headers = call_headers(session, runner=runner, program=program, body=data, now=now, entropy=entropy)
-    return await _posted(url, "/run", headers, data)
-
-
-async def _posted(url: str, path: str, headers: Mapping[str, str], data: bytes) -> dict[str, Json]:
-    stated = {**headers, "Content-Type": "application/json"}
-    request = Request("POST", path, headers=stated, body=data, max_answer_bytes=MAX_ANSWER_BYTES)
-    answer = await ask_backend(url, request, settings=TransportSettings(timeout_s=CALL_TIMEOUT_S))
+    clock, entropy = SystemClock(), SystemEntropy()
+    answer, _ = await _ask_signed(url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy)
     return _object(answer.body)
+
+
+async def _ask_signed(
+    url: str,
+    session: Session,
+    method: Method,
+    path: str,
+    program: str,
+    *,
+    body: bytes,
+    did: str | None = None,
+    clock: Clock,
+    entropy: Entropy,
+) -> tuple[Answer, str]:
+    """Send a request that the caller signs; return the answer, and the token that it answers.
+
+    If the runner was started anew between its `/info` and the request, nothing happened, and the request is signed and
+    sent once more (RN178).
+
+    Args:
+        url: address of the runner.
+        session: of the caller.
+        method: of HTTP.
+        path: of the route.
+        program: that is called, or what is in its place.
+        body: empty: none is sent.
+        did: of the runner that was seen; None: of the one that answers.
+        clock: for the token.
+        entropy: for its nonce.
+    """
+
+    async def asked(found: RunnerAt) -> tuple[Answer, str]:
+        runner = RunnerAt(did or found.did, found.start)
+        headers = call_headers(session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy)
+        token, settings = headers["Authorization"], None
+        if body:
+            headers["Content-Type"] = "application/json"
+            settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)
+        request = Request(method, path, headers=headers, body=body or None, max_answer_bytes=MAX_ANSWER_BYTES)
+        return await ask_backend(url, request, settings=settings), token
+
+    found = await runner_at(url)
+    answer, token = await asked(found)
+    error = _object(answer.body).get("error") if answer.status == 409 else None
+    if isinstance(error, dict) and error.get("code") == "call-start":
+        again = await runner_at(url)
+        if again.start != found.start:  # else the refusal is a lie, and a second token could be a second run
+            return await asked(again)
+    return answer, token
 
 
 async def call_with_key(url: str, key: str, project: ProjectId, body: Mapping[str, Json]) -> dict[str, Json]:
@@ -437,12 +481,19 @@ async def start_of(url: str) -> bytes:
     return answer.body
 
 
-async def _runner_at(url: str) -> str:
-    """Return the DID of the runner at an address, untrusted."""
-    runner = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body).get("runner")
-    if not isinstance(runner, str):
-        raise BackendAnswerInvalid(f"there is no runner at {url}")
-    return runner
+async def runner_at(url: str) -> RunnerAt:
+    """Return which runner an address states to be, and which start of it, untrusted.
+
+    Whatever it states, a call that is signed for it is run by at most one start: the one that it names (RN178).
+
+    Raises:
+        InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
+    """
+    stated = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
+    did, start = stated.get("runner"), stated.get("start")
+    if not isinstance(did, str) or not isinstance(start, str):
+        raise BackendAnswerInvalid(f"there is no runner at {url}, or one of an older version")
+    return RunnerAt(did, start)
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:

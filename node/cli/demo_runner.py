@@ -211,7 +211,7 @@ class RunnerStory:
     async def _grant(self, secret: str) -> None:
         with self._narrator.step("the owner verifies the runner's quote, and grants it the secret for that program"):
             self._seen = await look_at(self._runner.url, self._inspector)
-            programs = tuple(ByHash(one.sha256) for one in (self._granted, self._asking))
+            programs = tuple(ByHash(one.sha256, one.project) for one in (self._granted, self._asking))
             run = RunStatement(programs=programs, hosts=(_HOST,))
             portable = await self._owner.runners.grant(self._seen, [secret], run, wallet=self._wallet)
             await hand_over(self._runner.url, portable)

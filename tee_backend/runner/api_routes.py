@@ -138,7 +138,9 @@ class ApiSurface:
                 answer = await self._calls.answer_of(job, key.owner, key.nonce)
             else:
                 answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
-        except RunRefused:
+        except RunRefused as refusal:
+            if refusal.reason.code == "call-start":  # it says nothing about the job, and what to do
+                raise
             answer = None
         return not_found("There is no such call, or it is not yours.") if answer is None else respond(answer)
 

@@ -28,7 +28,7 @@ from sealspace.errors import InvalidInput
 from sealspace.project_names import ProjectId, checked_sha256, parse_project
 
 from .reasons import RunRefused
-from .runs import MAX_INPUT_BYTES, ResponseFormat
+from .runs import MAX_INPUT_BYTES, MILLION, ResponseFormat
 
 MAX_BODY_BYTES: Final = 2 * MAX_INPUT_BYTES
 """Longest body: an input in base64, or in JSON with escapes, is longer than itself."""
@@ -187,14 +187,15 @@ def format_of(value: Json, *, name: str) -> ResponseFormat:
 
 
 def limits_of(value: Json, *, name: str) -> dict[str, int]:
-    """Read limits of a run."""
+    """Read limits of a run; a caller's limit of instructions is at least a million (RN1)."""
     if not isinstance(value, dict) or not value.keys() <= set(_LIMITS):
         raise RunRefused("request-invalid", name)
     limits: dict[str, int] = {}
     for limit_name, limit in value.items():
         if not isinstance(limit, int) or isinstance(limit, bool):
             raise RunRefused("request-invalid", name)
-        limits[limit_name] = limit
+        is_counted = limit_name == "maxInstructions" and limit >= 1
+        limits[limit_name] = max(limit, MILLION) if is_counted else limit  # RN1
     return limits
 
 

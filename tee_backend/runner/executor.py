@@ -225,10 +225,10 @@ async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, st
 
 def _code(answer: _frames.Answer) -> str | None:
     """Return why a run failed, from how it ended and from flags, never from a text (RN28)."""
+    if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
+        return "limit-instructions"
     if answer.ended == _frames.COMPLETED:
         return None
-    if answer.flags & _frames.NO_FUEL:
-        return "limit-instructions"
     if answer.flags & _frames.MEMORY_REFUSED:
         return "limit-memory"
     return {_frames.EXITED: "guest-exit", _frames.REFUSED: "program-start"}.get(answer.ended, "guest-trap")

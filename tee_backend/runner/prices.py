@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .runs import Limits
-
-_MILLION: Final = 1_000_000
+from .runs import MILLION, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,12 @@ class Price:
             instructions: rounded up to a million.
             time_ms: of the run.
         """
-        return self.call + instructions // _MILLION * self.million_instructions + time_ms // 1000 * self.second
+        return self.call + instructions // MILLION * self.million_instructions + time_ms // 1000 * self.second
 
     def most(self, limits: Limits) -> int:
         """Return what a run costs that uses its limits up."""
-        millions = -(-limits.max_instructions // _MILLION)
-        return self.cost(instructions=millions * _MILLION, time_ms=limits.max_execution_s * 1000)
+        millions = -(-limits.max_instructions // MILLION)
+        return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
 
     def affordable(self, budget: int) -> dict[str, int]:
         """Return the limits of a run that a budget pays for: neither instructions nor time alone costs more.
@@ -60,7 +58,7 @@ class Price:
         """
         left, limits = budget - self.call, {}
         if self.million_instructions:
-            limits["maxInstructions"] = max(left // self.million_instructions, 1) * _MILLION
+            limits["maxInstructions"] = max(left // self.million_instructions, 1) * MILLION
         if self.second:
             limits["maxExecutionSeconds"] = max(left // self.second, 1)
         return limits

@@ -138,31 +138,33 @@ class PublishedPrograms:
 
     def _fresh_active(self, project: ProjectId) -> str | None:
         at, active = self._active.get(project, (0.0, None))
-        return active.sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
+        return active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
 
-    def _fresh_version(self, project: ProjectId, sha256: str) -> Version | None:
-        at, version = self._versions.get((project, sha256), (0.0, None))
+    def _fresh_version(self, project: ProjectId, name: str) -> Version | None:
+        """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""
+        at, version = self._versions.get((project, name), (0.0, None))
         return version if 0 <= self._clock.now() - at < VERSION_FRESH_S else None
 
     async def _find(self, project: ProjectId, sha256: str | None) -> Found:
         read = self._reader(project, MAX_STATEMENT_BYTES)
         try:
             active = None if sha256 is not None else await read_active(read, project)
-            if active is None and sha256 is None:
+            wanted = sha256 or active
+            if wanted is None:
                 raise RunRefused("program-unknown")
-            wanted = (sha256 if active is None else active.sha256) or ""
-            version = self._fresh_version(project, wanted) or await read_version(read, project, wanted)
+            name = wanted if isinstance(wanted, str) else wanted.statement_sha256 or ""
+            version = self._fresh_version(project, name) or await read_version(read, project, wanted)
         except StatementInvalid as exc:
-            raise RunRefused("program-statement") from exc
+            raise RunRefused("program-statement", exc.message) from exc
         except SealspaceError as exc:
             raise _unavailable(exc) from exc
         if version is None:
             raise RunRefused("program-unknown")
         if active is not None:
-            if not await self._journal.follow(project.text, active.sequence, active.sha256):  # RN54
+            if not await self._journal.follow(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
             _remember(self._active, project, (self._clock.now(), active))
-        _remember(self._versions, (project, version.sha256), (self._clock.now(), version))
+        _remember(self._versions, (project, name), (self._clock.now(), version))
         return self._found(version, None if active is None else project)
 
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:

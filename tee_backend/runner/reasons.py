@@ -50,6 +50,7 @@ _BEFORE: Final = {
     "request-slow": "The body of the request did not arrive in time.",
     "call-refused": "The caller did not show who it is, or not for this runner, program and body.",
     "call-repeated": "The token of this call was used before; sign a new one.",
+    "call-start": "The call is signed for another start of this runner; ask `GET /info` for `start`, and sign anew.",
     "key-malformed": "The API key is not `<owner>:<nonce>:<secret>`.",
     "key-in-clear": "API keys are taken over TLS that ends in the runner, or from its own machine, and nowhere else.",
     "key-refused": "The API key is not one that this runner knows, or it has ended.",
@@ -68,6 +69,8 @@ _BEFORE: Final = {
     "access-denied": "The owner of the secrets does not let this caller run this program with them.",
     "access-unknown": "Whether the caller may use the secrets could not be judged.",
     "secrets-not-granted": "The owner granted no secrets of this profile to this runner for this program.",
+    "grant-no-project": "The grant states hosts, and not the project whose manifest counts; its owner grants again with"
+    " `sealspace runner grant --program DID/NAME`.",
     "secret-missing": "A secret that the program needs is not granted, or is not there.",
     "secret-refused": "The node does not release a secret to this runner.",
     "secret-unreadable": "A secret could not be read at the node; ask again later.",

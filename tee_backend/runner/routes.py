@@ -3,7 +3,7 @@
     POST /run               a call: see `call_bodies`; `Authorization` and `Sealspace-Sign-In` say who calls
     GET  /receipts/{job}    the receipt of a run, also under /attestations/{job}
     GET  /start             the start document: what receipts are verified with
-    GET  /info              DID, limits, version
+    GET  /info              DID, start, limits, prices
     GET  /healthz, /readyz
     …    /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
 
@@ -26,6 +26,7 @@ from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
 from capabilities.principals import Principal
+from capabilities.strict_base64 import encode_url
 from sealspace.run_calls import SIGN_IN_HEADER
 from tee_backend.errors import KeepingError
 
@@ -145,7 +146,8 @@ class RunnerSurface:
         }
         price = self._calls.price
         prices = {"call": price.call, "millionInstructions": price.million_instructions, "second": price.second}
-        return to_json({"runner": self._runner.did, "limits": limits, "price": prices}, 200)
+        start = encode_url(self._runner.identity.start_sha256)
+        return to_json({"runner": self._runner.did, "start": start, "limits": limits, "price": prices}, 200)
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return to_json({"ready": True}, 200)

@@ -24,6 +24,8 @@ MAX_OUTPUT_BYTES: Final = 10_000_000
 MAX_STDERR_BYTES: Final = 64 * 1024
 """What is kept of standard error; the rest is counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
+MILLION: Final = 1_000_000
+"""Instructions are counted in whole millions, in answers and in the limits of callers (RN1, RN2)."""
 
 Load: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the bytes of a program, untrusted; raises RunRefused where there are none."""
@@ -138,7 +140,7 @@ class RunResult:
     @property
     def rounded_instructions(self) -> int:
         """Instructions rounded up to a million: exact ones would tell a caller about secrets (RN2)."""
-        return -(-self.instructions // 1_000_000) * 1_000_000
+        return -(-self.instructions // MILLION) * MILLION
 
     @property
     def rounded_time_ms(self) -> int:

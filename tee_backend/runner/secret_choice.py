@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from capabilities.principals import same_principal
 from sealspace.call_conditions import Call, Verdict, judge_call
 from sealspace.project_names import ProjectId
-from sealspace.run_grants import RunGrant
+from sealspace.run_grants import ProgramRule, RunGrant
 
 from .reasons import RunRefused
 
@@ -26,12 +26,14 @@ class Wanted:
     Attributes:
         call: who calls, whose secrets, which program, when.
         scope: of the secrets; None: the global ones.
+        project: as a version of which the program is called; None: it is called by its hash.
         active_of: the project whose active version the program is; None: it is called by its hash, or is another one.
         names: that the program's manifest lists; None: all that is granted.
     """
 
     call: Call
     scope: str | None
+    project: ProjectId | None
     active_of: ProjectId | None
     names: tuple[str, ...] | None
 
@@ -47,7 +49,8 @@ def choose(held: Iterable[RunGrant], wanted: Wanted) -> Mapping[str, Sequence[Ru
     Raises:
         RunRefused: `secrets-not-granted`: none of the profile is granted to this runner for this program, and the owner
             calls; `access-denied`, `access-unknown`: the conditions on callers do not hold, or cannot be judged;
-            `secret-missing`: the manifest names a secret that is not granted.
+            `grant-no-project`: each grant states hosts and names no project; `secret-missing`: the manifest names a
+            secret that is not granted.
     """
     fitting = [grant for grant in held if _fits(grant, wanted)]
     if not fitting:  # others than the owner do not learn what was granted
@@ -58,12 +61,18 @@ def choose(held: Iterable[RunGrant], wanted: Wanted) -> Mapping[str, Sequence[Ru
         verdicts[judge_call(grant.statement.callers, wanted.call)].append(grant)
     if not verdicts[True]:  # RN81: only True lets a call pass
         raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
+    # RN176: any client may publish the same bytes under a project of its own, with other hosts. Hosts that were granted
+    # without a project would be bounded by the manifest of whichever project the caller chooses.
+    usable = [grant for grant in verdicts[True] if _names_project(grant, wanted) or not grant.statement.hosts]
+    if not usable:
+        raise RunRefused("grant-no-project")
     candidates: dict[str, list[RunGrant]] = {}
-    for grant in verdicts[True]:
+    for grant in usable:
         for secret in grant.secrets:
             if secret.scope == wanted.scope:
                 candidates.setdefault(secret.name, []).append(grant)
-    if wanted.names is not None:  # RN82: those that the program names, and no others
+    # RN82: those that the program names, and no others, where a grant says whose manifest counts (RN176)
+    if wanted.names is not None and any(_names_project(grant, wanted) for grant in usable):
         if missing := [name for name in wanted.names if name not in candidates]:
             raise RunRefused("secret-missing", missing[0])
         candidates = {name: candidates[name] for name in wanted.names}
@@ -76,5 +85,16 @@ def _fits(grant: RunGrant, wanted: Wanted) -> bool:
         same_principal(grant.owner, wanted.call.owner)
         and wanted.call.now < grant.expires_at
         and any(secret.scope == wanted.scope for secret in grant.secrets)
-        and grant.statement.names(wasm_sha256=wanted.call.wasm_sha256, active_of=wanted.active_of)
+        and bool(_rules(grant, wanted))
     )
+
+
+def _names_project(grant: RunGrant, wanted: Wanted) -> bool:
+    """Return whether the grant says whose manifest counts for the program (RN176)."""
+    return any(rule.project for rule in _rules(grant, wanted))
+
+
+def _rules(grant: RunGrant, wanted: Wanted) -> list[ProgramRule]:
+    """Return the rules of a grant that name the program."""
+    about = {"project": wanted.project, "active_of": wanted.active_of}
+    return grant.statement.rules_for(wasm_sha256=wanted.call.wasm_sha256, **about)

@@ -78,7 +78,7 @@ def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[s
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     session = key_session(bytes(32))
-    return body, call_headers(session, runner=stage.runner.did, program=program, body=body, now=now, entropy=entropy)
+    return body, call_headers(session, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
 
 
 # --- callers -------------------------------------------------------------------------------------------------------
@@ -94,13 +94,16 @@ async def test_one_token_fifty_times_at_once_runs_once(stage: RunnerStage) -> No
 
 
 async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN65: what was called before a runner ended is not called again at the one that took its place."""
+    """RN65, RN178: what was called before a runner ended is not called again at the one that took its place."""
     await stage.publish("echo", ECHO)
-    body, headers = signed(stage, "echo")
-    for expected in (200, 409):
-        async with AsyncExitStack() as stack:
-            runner = await stage.another(stack, tmp_path / "runner")
-            assert (await runner.post(body, headers))[0] == expected
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        body, headers = signed(runner, "echo")
+        assert (await runner.post(body, headers))[0] == 200
+        assert code(await runner.post(body, headers)) == (409, "call-repeated")
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "runner")
+        assert code(await runner.post(body, headers)) == (409, "call-start")
 
 
 async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None:
@@ -300,7 +303,7 @@ async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
     """RN102, RN103: not to another host of the manifest, and not to one of another secret's grant."""
     caplog.set_level(logging.DEBUG)
     version = await stage.publish("sender", another("sender", "fetcher-wasip1"), manifest=BOTH_HOSTS)
-    program = ByHash(version.sha256)
+    program = ByHash(version.sha256, version.project)
     await stage.grant(["API_KEY"], RunStatement(programs=(program,), callers=ANYBODY, hosts=("api.test", "third.test")))
     secrets = {"secrets": stage.developer}
     service.seen.clear()
@@ -347,7 +350,8 @@ async def test_the_examples_ask_with_a_secret(
     manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.test",))
     version = await stage.publish(program.replace("_", "-"), guest(program).data, target=target, manifest=manifest)
     hosts = ("api.test",)
-    await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=hosts))
+    granted = ByHash(version.sha256, version.project)
+    await stage.grant(["API_KEY"], RunStatement(programs=(granted,), callers=ANYBODY, hosts=hosts))
     service.seen.clear()
     _, answer = await stage.call(program.replace("_", "-"), secrets=stage.developer, input=service.url("/hello"))
     assert answer["output"].strip() == "200", answer
@@ -360,7 +364,8 @@ async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(stage: Run
     A revocation meanwhile holds from the next run on.
     """
     version = await stage.publish("waits", another("waits", "fetcher-wasip1"), manifest=BOTH_HOSTS)
-    run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY, hosts=("api.test",))
+    program = ByHash(version.sha256, version.project)
+    run = RunStatement(programs=(program,), callers=ANYBODY, hosts=("api.test",))
     portable = await stage.grant(["API_KEY"], run)
     service.seen.clear()
     call = stage.call(
@@ -421,7 +426,8 @@ async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCa
         ("json", ENVIRONMENT, None),
     ):
         version = await stage.publish(name, distinct(name, program), manifest=wanted)
-        await stage.grant(["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+        granted = ByHash(version.sha256, version.project)
+        await stage.grant(["API_KEY"], RunStatement(programs=(granted,), callers=ANYBODY))
         shape = "Json" if name == "json" else "Text"
         answers.append((await stage.call(name, secrets=stage.developer, responseFormat=shape))[1])
     assert SECRET in answers[0].pop("output")

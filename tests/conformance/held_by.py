@@ -280,10 +280,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "RN42": (_RUN_GRANTS + "test_what_a_run_grant_may_not_hold",),
     "RN43": (_RUN_GRANTS + "test_statement_and_policy", _RUN_GRANTS + "test_statements_in_a_sign_in_text"),
     "RN44": (_RUN_GRANTS + "test_statements_that_are_refused", _RUN_GRANTS + "test_statements_round_trip"),
-    "RN45": (
-        _RUN_GRANTS + "test_which_programs_a_statement_names",
-        _CALLS + "test_a_grant_that_follows_a_project_is_for_its_active_version_alone",
-    ),
+    "RN45": (_CALLS + "test_a_grant_that_follows_a_project_is_for_its_active_version_alone",),
     "RN46": (_RUN_GRANTS + "test_statement_and_policy", _CALLS + "test_grants_that_a_runner_does_not_take"),
     "RN50": (_PROGRAMS + "test_publish_show_and_go_back", _PROGRAMS + "test_a_public_program_is_read_by_everybody"),
     "RN51": (_STATEMENTS + "test_round_trip", _STATEMENTS + "test_what_does_not_hold_is_refused"),

@@ -1,6 +1,8 @@
 """Which tests hold the rows of the threat model about the runner: its section 3.8, as in `threats.py`."""
 
 _RUNNER = "attacks/test_runner.py::"
+_REPLAYS = "attacks/test_runner_replays.py::"
+_FUEL = "tee_backend/runner/test_exact_fuel.py::"
 _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
@@ -23,9 +25,22 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_one_token_fifty_times_at_once_runs_once",
         _RUNNER + "test_a_used_token_stays_used_after_a_restart",
         _RUNNER + "test_a_body_that_was_changed_after_signing",
+        _REPLAYS + "test_one_token_at_two_runners_of_one_identity",
+        _REPLAYS + "test_requests_of_owners_at_two_runners_of_one_identity",
     ),
     "3.8 a wallet revokes a sign-in, and the session calls on": (_RUN_CALLS + "test_sign_ins_that_are_refused",),
-    "3.8 the node shows an older active version": (_RUNNER + "test_an_older_active_version_that_is_put_back",),
+    "3.8 the node shows an older active version": (
+        _RUNNER + "test_an_older_active_version_that_is_put_back",
+        _REPLAYS + "test_an_older_statement_about_the_active_version",
+    ),
+    "3.8 the bytes of a granted program are published under another project, with other hosts": (
+        _REPLAYS + "test_a_stranger_s_manifest_for_the_bytes_of_a_grant",
+        _REPLAYS + "test_a_former_grant_of_hosts_without_a_project",
+    ),
+    "3.8 a caller learns a secret from how many instructions a program spends on it": (
+        _FUEL + "test_twenty_thousand_calls_tell_what_metrics_tell",
+        _FUEL + "test_bisection_does_not_recover_a_secret",
+    ),
     "3.8 many projects are published, so that the runner forgets one": (_JOURNAL + "test_it_is_bounded",),
     "3.8 names and sizes reveal what an owner keeps": (
         _RUNNER + "test_names_of_secrets_are_told_to_their_owner_alone",

@@ -48,6 +48,33 @@ def test_projects_and_their_versions(
     console.see(HOSTILE)
 
 
+def test_an_older_statement_is_not_that_of_the_active_version(
+    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """RN177: a version is shown as active only if its stored statement is the one that `active` names."""
+
+    async def put_back() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer, SignIn(spaces=("public",)))
+            programs, wasm = client.programs(public=True), b"\0asm\1\0\0\0"
+            manifest = ProgramManifest(hosts=("api.example.com",))
+            version = await programs.publish(
+                "digest", wasm, target="wasm32-wasip1", signer=wallet.signer, manifest=manifest
+            )
+            key, space = version.project.version_key(version.sha256), client.kv("public")
+            older = (await space.get(key)).body
+            await programs.publish("digest", wasm, target="wasm32-wasip1", signer=wallet.signer)
+            await space.put(key, older)
+
+    browser.run(put_back())
+    console.sign_in()
+    console.click("Programs", role="link")
+    console.click("Allow it")
+    console.click("Test Wallet example.wallet", within="dialog")
+    console.see("No version is active")
+    console.run(expect(console.tab.locator(".versions li").filter(has_text="active")).to_have_count(0))
+
+
 def test_no_programs_and_the_command_line(console: ConsolePage, node: EmbeddedNode) -> None:
     """Without projects the page says how to publish one; the command that signs in names this node."""
     console.sign_in()

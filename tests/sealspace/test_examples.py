@@ -151,6 +151,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "entropy": bench.entropy,
         "backend_url": backend_url,
         "backend_did": backend.did,
+        "start": "A" * 43,
         "inspector": inspector,
         "look_at": looking,
         "seen": seen,

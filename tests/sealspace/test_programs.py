@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
 from sealspace.client import Client, SignIn
 from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from sealspace.programs import (
@@ -54,11 +55,12 @@ async def test_publish_show_and_go_back(bench) -> None:
     old = await programs.publish("digest", OLD, target=P1, signer=wallet, source="https://example.com/digest")
     new = await programs.publish("digest", NEW, target="wasm32-wasip2", signer=wallet, manifest=manifest)
     assert await programs.versions("digest") in ((old, new), (new, old))  # published within one moment of the clock
-    assert await programs.active("digest") == Active(new.sha256, 2)
+    assert await programs.active("digest") == Active(new.sha256, 2, new.statement_sha256)
     project = parse_project(f"{wallet.did}/digest")
     found = await read_program(reader(client), project)
-    assert found is not None and found.code == NEW and found.version == new and found.active == Active(new.sha256, 2)
-    assert await programs.activate("digest", old.sha256, signer=wallet) == Active(old.sha256, 3)
+    assert found is not None and found.code == NEW and found.version == new
+    assert found.active == Active(new.sha256, 2, new.statement_sha256)
+    assert await programs.activate("digest", old.sha256, signer=wallet) == Active(old.sha256, 3, old.statement_sha256)
     back = await read_program(reader(client), project)
     assert back is not None and back.code == OLD
     named = await read_program(reader(client), project, sha256=new.sha256)
@@ -131,7 +133,7 @@ async def test_of_two_activations_at_once_one_is_refused(bench) -> None:
 
     with pytest.raises(PreconditionFailed):
         await asyncio.to_thread(asyncio.run, activate_late(client, old.sha256, Late(), bench.clock))
-    assert await client.programs().active("digest") == Active(old.sha256, 2)
+    assert await client.programs().active("digest") == Active(old.sha256, 2, None)
 
 
 async def activate_late(client: Client, sha256: str, wallet: Any, clock: Any) -> None:
@@ -198,6 +200,8 @@ def test_versions_that_are_refused(members: dict[str, Any]) -> None:
         {"project": PROJECT.text, "sha256": SHA256[:-1], "sequence": 1},
         {"project": f"{KEY.did}/other", "sha256": SHA256, "sequence": 1},
         {"project": PROJECT.text, "sha256": SHA256, "sequence": 1, "more": 1},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": 1, "statementSha256": None},
+        {"project": PROJECT.text, "sha256": SHA256, "sequence": 1, "statementSha256": SHA256[:-1]},
     ],
 )
 def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
@@ -205,12 +209,50 @@ def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
         parse_active(sign_statement(ACTIVE_TYPE, stated, KEY), PROJECT)
 
 
+def active_statement(version: bytes) -> bytes:
+    """A statement that the version of these bytes is the active one."""
+    stated: dict[str, Json] = {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}
+    return sign_statement(ACTIVE_TYPE, stated | {"statementSha256": hashlib.sha256(version).hexdigest()}, KEY)
+
+
+async def test_another_statement_about_the_active_version_is_refused() -> None:
+    """RN177: an older statement about the same bytes is refused, and so is an `active` that names no statement."""
+    manifest: Json = {"hosts": ["other.example"]}
+    narrow, wide = (sign_statement(VERSION_TYPE, STATED | more, KEY) for more in ({}, {"manifest": manifest}))
+    unnamed = sign_statement(ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY)
+    stored = {PROJECT.version_key(SHA256): narrow, PROJECT.code_key(SHA256): OLD}
+
+    async def read(key: str) -> bytes | None:
+        return stored.get(key)
+
+    for active in (active_statement(wide), unnamed):
+        stored[PROJECT.active_key] = active
+        with pytest.raises(StatementInvalid, match=f"sealspace project activate {PROJECT.name} {SHA256}"):
+            await read_program(read, PROJECT)
+        assert await read_program(read, PROJECT, sha256=SHA256) is not None
+    stored[PROJECT.active_key] = active_statement(narrow)
+    assert await read_program(read, PROJECT) is not None
+
+
+async def test_an_active_version_of_a_former_release_is_activated_again(bench) -> None:
+    """RN177: what was stated without a hash is counted on from."""
+    client, wallet = await bench.owner(PROJECTS)
+    version = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
+    stated: dict[str, Json] = {"project": version.project.text, "sha256": version.sha256, "sequence": 7}
+    former = sign_statement(ACTIVE_TYPE, stated, wallet)
+    await client.kv("projects").put(version.project.active_key, former)
+    with pytest.raises(StatementInvalid, match="sealspace project activate"):
+        await read_program(reader(client), version.project)
+    again = await client.programs().activate("digest", version.sha256, signer=wallet)
+    assert again == Active(version.sha256, 8, version.statement_sha256)
+    assert await read_program(reader(client), version.project) is not None
+
+
 async def test_bytes_that_nobody_signed_are_refused() -> None:
+    version = sign_statement(VERSION_TYPE, STATED, KEY)
     stored = {
-        PROJECT.active_key: sign_statement(
-            ACTIVE_TYPE, {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}, KEY
-        ),
-        PROJECT.version_key(SHA256): sign_statement(VERSION_TYPE, STATED, KEY),
+        PROJECT.active_key: active_statement(version),
+        PROJECT.version_key(SHA256): version,
         PROJECT.code_key(SHA256): OLD,
     }
 

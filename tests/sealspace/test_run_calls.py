@@ -17,10 +17,11 @@ from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
 from sealspace._minting import _base58_cid, iso_time
 from sealspace.errors import CallRefused, InvalidPortableDelegation
-from sealspace.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, call_headers, read_call
+from sealspace.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
 from sealspace.session import Session, key_session, read_grant
 
 RUNNER = Ed25519Signer(bytes(range(100, 132))).did
+START = encode_url(bytes(range(32)))
 PROGRAM = f"{BOB.did}/digest"
 BODY = b'{"input":"x"}'
 KEY = SESSION
@@ -34,6 +35,7 @@ def fact(**members: Any) -> dict[str, Any]:
         "program": PROGRAM,
         "bodySha256": encode_url(hashlib.sha256(BODY).digest()),
         "runner": RUNNER,
+        "start": START,
     }
     return stated | members
 
@@ -90,8 +92,11 @@ def test_the_sdk_makes_such_calls() -> None:
         (key_session(KEY), KEY.did),
         (Session(KEY, owner=read(by_wallet(sign_in()), sign_in()).caller, grants=(read_grant(sign_in()),)), OWNER.did),
     ):
-        headers = call_headers(session, runner=RUNNER, program=PROGRAM, body=BODY, now=NOW, entropy=entropy)
-        assert read(headers["Authorization"], headers.get(SIGN_IN_HEADER)).caller == caller
+        headers = call_headers(
+            session, runner=RunnerAt(RUNNER, START), program=PROGRAM, body=BODY, now=NOW, entropy=entropy
+        )
+        call = read(headers["Authorization"], headers.get(SIGN_IN_HEADER))
+        assert (call.caller, call.start) == (caller, START)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,9 @@ def test_the_sdk_makes_such_calls() -> None:
         token(facts=[fact(bodySha256=encode_url(bytes(32)))]),
         token(facts=[fact(runner=BOB.did)]),
         token(facts=[fact(more=1)]),
+        token(facts=[fact(start=7)]),  # RN178
+        token(facts=[{name: value for name, value in fact().items() if name != "start"}]),
+        token(facts=["start"]),
         token(facts=[fact(type="sealspace.run.call/v2")]),
         token({f"tinycloud:{BOB.did[4:]}:default/run/{PROGRAM}": [CALL]}),  # RN63: somebody else's space
         token(exp=NOW - 1),

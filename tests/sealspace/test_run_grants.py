@@ -19,12 +19,13 @@ from encryption_network.policy import Policy, policy_json
 from sealspace._minting import iso_time
 from sealspace._secret_names import parse_secret_label
 from sealspace.errors import InvalidInput, InvalidPortableDelegation
-from sealspace.project_names import parse_project
+from sealspace.project_names import ProjectId, parse_project
 from sealspace.run_grants import (
     RUN_FACT,
     RUN_URN,
     ByHash,
     ByProject,
+    ProgramRule,
     RunStatement,
     parse_run_statement,
     read_run_grant,
@@ -199,7 +200,11 @@ DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
         {"programs": []},
         {"programs": [SHA256]},
         {"programs": [{"wasmSha256": SHA256.upper()}]},
-        {"programs": [{"wasmSha256": SHA256, "project": f"{DID}/a"}]},
+        {"programs": [{}]},
+        {"programs": [{"wasmSha256": SHA256, "project": None}]},
+        {"programs": [{"wasmSha256": SHA256, "project": "a"}]},
+        {"programs": [{"wasmSha256": None, "project": f"{DID}/a"}]},
+        {"programs": [{"wasmSha256": SHA256, "project": f"{DID}/a", "version": SHA256}]},
         {"programs": [{"project": "a/b"}]},
         {"programs": [{"project": f"{DID}#x/a"}]},
         {"programs": [{"project": f"{DID}/A"}]},
@@ -243,30 +248,43 @@ def test_statements_that_are_refused(value: Any) -> None:
 
 def test_statements_round_trip() -> None:
     value: dict[str, Any] = {
-        "programs": [{"wasmSha256": SHA256}, {"project": f"{DID}/mail-digest"}],
+        "programs": [
+            {"wasmSha256": SHA256},
+            {"project": f"{DID}/mail-digest"},
+            {"wasmSha256": SHA256, "project": f"{DID}/mail-digest"},
+        ],
         "callers": {"Not": {"condition": {"Owner": {}}}},
         "hosts": ["api.example.com", "localhost"],
         "limits": {"maxInstructions": 500_000_000_000, "maxMemoryMb": 512, "maxExecutionSeconds": 180},
     }
     statement = parse_run_statement(value)
     assert run_statement_json(statement) == value
-    assert statement.programs == (ByHash(SHA256), ByProject(parse_project(f"{DID}/mail-digest")))
+    project = parse_project(f"{DID}/mail-digest")
+    assert statement.programs == (ByHash(SHA256), ByProject(project), ByHash(SHA256, project))
     assert run_statement_json(parse_run_statement({"programs": [{"wasmSha256": SHA256}]})) == {
         "programs": [{"wasmSha256": SHA256}],
         "callers": {"Owner": {}},
     }
 
 
-def test_which_programs_a_statement_names() -> None:  # RN45
+def test_which_programs_a_statement_names() -> None:
+    """RN45, RN176: a hash with a project is called as a version of that project alone."""
     project, other = parse_project(f"{DID}/a"), parse_project(f"{DID}/b")
-    by_hash = RunStatement(programs=(ByHash(SHA256),))
-    assert by_hash.names(wasm_sha256=SHA256, active_of=None)
-    assert by_hash.names(wasm_sha256=SHA256, active_of=project)
-    assert not by_hash.names(wasm_sha256="cd" * 32, active_of=project)
-    follows = RunStatement(programs=(ByProject(project),))
-    assert follows.names(wasm_sha256="cd" * 32, active_of=project)
-    assert not follows.names(wasm_sha256="cd" * 32, active_of=other)
-    assert not follows.names(wasm_sha256="cd" * 32, active_of=None)  # another version, or called by its hash
+
+    def named(rule: ProgramRule, sha256: str, project: ProjectId | None, *, is_active: bool = False) -> bool:
+        active_of = project if is_active else None
+        found = RunStatement(programs=(rule,)).rules_for(wasm_sha256=sha256, project=project, active_of=active_of)
+        return found == [rule]
+
+    by_hash, of_project, follows = ByHash(SHA256), ByHash(SHA256, project), ByProject(project)
+    assert all(named(by_hash, SHA256, called) for called in (None, project, other))
+    assert not named(by_hash, "cd" * 32, project)
+    assert named(of_project, SHA256, project) and named(of_project, SHA256, project, is_active=True)
+    assert not any(named(of_project, SHA256, called) for called in (None, other))
+    assert not named(of_project, "cd" * 32, project, is_active=True)
+    assert named(follows, "cd" * 32, project, is_active=True)
+    assert not named(follows, "cd" * 32, other, is_active=True)
+    assert not named(follows, "cd" * 32, project) and not named(follows, "cd" * 32, None)
 
 
 @given(st.text(max_size=300))

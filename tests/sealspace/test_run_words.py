@@ -68,6 +68,8 @@ def test_a_whole_grant() -> None:
         f"for {HASH} or {follows}; called by you alone, or with API keys of yours; sends to a.example, b.example;"
         " at most maxMemoryMb 64"
     )
+    of_project = RunStatement(programs=(ByHash(HASH, parse_project(f"{ALICE}/digest")),))
+    assert run_words(of_project)[0] == f"for the program {HASH} of {ALICE}/digest"
     assert run_words(RunStatement(programs=(ByHash(HASH),)))[2:] == (
         "it may send to: nobody",
         "limits of a run: those of the runner",

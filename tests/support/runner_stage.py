@@ -27,6 +27,7 @@ from embedded_node import EmbeddedNode, embedded_node
 
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
+from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
 from sealspace.api_keys import new_api_key
@@ -35,7 +36,7 @@ from sealspace.client import Client, SignIn
 from sealspace.portable import PortableDelegation
 from sealspace.programs import ProgramManifest, Target, Version
 from sealspace.project_names import parse_project
-from sealspace.run_calls import call_headers, call_right
+from sealspace.run_calls import RunnerAt, call_headers, call_right
 from sealspace.run_grants import RunStatement
 from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
@@ -115,6 +116,11 @@ class RunnerStage:
     inspector: Inspector
     seed: bytes
     published: dict[str, Version] = field(default_factory=dict)
+
+    @property
+    def at(self) -> RunnerAt:
+        """What calls are signed for."""
+        return RunnerAt(self.runner.did, encode_url(self.runner.identity.start_sha256))
 
     @property
     def developer(self) -> str:
@@ -211,9 +217,9 @@ class RunnerStage:
         self, method: str, path: str, about: str, session: Session | None = None
     ) -> tuple[int, dict[str, Any]]:
         """Ask for something of the owner's, or of another session's."""
-        session, did = session or await self.calling_session(), self.runner.did
+        session = session or await self.calling_session()
         now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=did, program=about, body=b"", now=now, entropy=entropy)
+        headers = call_headers(session, runner=self.at, program=about, body=b"", now=now, entropy=entropy)
         async with self.http.request(method, self.url + path, headers=headers) as answer:
             return answer.status, json.loads(await answer.read())
 
@@ -240,7 +246,7 @@ class RunnerStage:
         body = json.dumps(asked).encode()
         session = session or key_session(sha256(b"caller").digest())
         now, entropy = SystemClock().now(), SystemEntropy()
-        headers = call_headers(session, runner=self.runner.did, program=program, body=body, now=now, entropy=entropy)
+        headers = call_headers(session, runner=self.at, program=program, body=body, now=now, entropy=entropy)
         return await self.post(body, headers)
 
 

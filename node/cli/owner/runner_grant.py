@@ -63,7 +63,8 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
     metavar="SHA256|DID/NAME",
     multiple=True,
     required=True,
-    help="The program that gets them: by its hash, or the version of a project that is active now; repeatable.",
+    help="The program that gets them: the active version of a project, whose manifest then counts, or a hash, which "
+    "has no manifest and sends nothing; repeatable.",
 )
 @click.option(
     "--follow", "follows", is_flag=True, help="Whatever version of the project is active: its developer decides."
@@ -178,7 +179,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     if follows:
         return ByProject(project)
     words(f"{project.text} is {active.sha256} now; a later version needs a new grant")
-    return ByHash(active.sha256)
+    return ByHash(active.sha256, project)
 
 
 def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) -> Condition:

@@ -7,7 +7,7 @@ import { askForRights, isHeld } from "../parts/space_rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
 import { programs as words } from "../texts.js";
-import { text } from "../wire/bytes.js";
+import { hex, sha256, text } from "../wire/bytes.js";
 import { strictJson } from "../wire/canonical_json.js";
 import * as kv from "../wire/kv.js";
 import * as spaces from "../wire/spaces.js";
@@ -21,8 +21,9 @@ const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
 /**
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {{ sha256: string, bytes: number, target: string, publishedAt: string, source?: string,
- *   manifest?: { secrets?: string[], hosts?: string[] } }} Version
- * @typedef {{ name: string, space: string, active: string | null, versions: Version[] }} Project
+ *   manifest?: { secrets?: string[], hosts?: string[] }, statementSha256: string }} Version
+ * @typedef {{ name: string, space: string, active: unknown, versions: Version[] }} Project `active`: the hash of the statement
+ *   of the version that runs (RN177)
  */
 
 /** @param {import("../app.js").Context} context */
@@ -57,8 +58,11 @@ async function projectsIn(client, space) {
     const stated = statementOf(value.body);
     if (typeof stated?.sha256 !== "string") continue;
     projects.set(name, project);
-    if (place === "active") project.active = stated.sha256;
-    else if (place === `versions/${stated.sha256}`) project.versions.push(/** @type {Version} */ (/** @type {unknown} */ (stated)));
+    if (place === "active") project.active = stated.statementSha256;
+    else if (place === `versions/${stated.sha256}`) {
+      const version = /** @type {Version} */ (/** @type {unknown} */ (stated));
+      project.versions.push({ ...version, statementSha256: hex(await sha256(value.body)) });
+    }
   }
   for (const { versions } of projects.values()) versions.sort((one, other) => String(other.publishedAt).localeCompare(String(one.publishedAt)));
   return [...projects.values()].sort((one, other) => one.name.localeCompare(other.name));
@@ -78,15 +82,15 @@ function statementOf(body) {
 const projectPanel = ({ name, space, active, versions }) =>
   h("section", { class: "panel stack", "aria-label": name }, h("div", { class: "row spread" }, h("h2", {}, name), h("span", { class: "chip" }, space === "public" ? words.public : words.private)),
     h("ul", { class: "versions", role: "list" }, versions.map((version) => h("li", { class: "row spread" },
-      h("span", { class: "row" }, h("code", { title: version.sha256 }, shortened(version.sha256, 12, 6)), version.sha256 === active && h("span", { class: "chip good" }, words.active), time(String(version.publishedAt))),
+      h("span", { class: "row" }, h("code", { title: version.sha256 }, shortened(version.sha256, 12, 6)), version.statementSha256 === active && h("span", { class: "chip good" }, words.active), time(String(version.publishedAt))),
       h("button", { "aria-label": words.openOf(shortened(version.sha256, 12, 6)), on: { click: () => show(name, version) } }, words.open)))),
-    !versions.some(({ sha256 }) => sha256 === active) && h("p", { class: "dim" }, words.noneActive));
+    !versions.some(({ statementSha256 }) => statementSha256 === active) && h("p", { class: "dim" }, words.noneActive));
 
 /** @param {string} name @param {Version} version */
-function show(name, { sha256, bytes, target, publishedAt, source, manifest }) {
+function show(name, { sha256: hash, bytes, target, publishedAt, source, manifest }) {
   const listed = (/** @type {string[] | undefined} */ names, /** @type {string} */ none) => (Array.isArray(names) && names.length ? names.map(String).join(", ") : none);
   return openDialog(name, () => h("div", { class: "stack" }, facts([
-    [words.sha256, copyField(sha256, words.sha256)],
+    [words.sha256, copyField(hash, words.sha256)],
     [words.published, time(String(publishedAt))],
     [words.size, words.bytes(Number(bytes))],
     [words.target, String(target)],

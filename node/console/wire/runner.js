@@ -10,7 +10,8 @@ import { exchange, jsonOf } from "./transport.js";
 /**
  * @typedef {import("./session.js").Session} Session
  * @typedef {import("./bytes.js").Bytes} Bytes
- * @typedef {{ url: string, did: string }} Runner `did` as it states it: whoever takes it up compares it with what is known
+ * @typedef {{ url: string, did: string, start: string }} Runner `did` as it states it: the caller compares it with what is
+ *   known. `start` names one start of it: whatever it states, a call that is signed for it runs at most there (RN178)
  */
 
 const CALL = "sealspace.run/call";
@@ -50,8 +51,8 @@ async function ask(url, { path, ...request }) {
 
 /** @param {string} url origin of the runner @returns {Promise<Runner>} */
 export async function look(url) {
-  const { runner: did } = (await ask(url, { path: "/info", repeatable: true })) ?? {};
-  if (typeof did === "string" && ed25519Key(did)) return { url, did };
+  const { runner: did, start } = (await ask(url, { path: "/info", repeatable: true })) ?? {};
+  if (typeof did === "string" && ed25519Key(did) && typeof start === "string" && /^[\w-]{43}$/.test(start)) return { url, did, start };
   throw unusable("it names no runner");
 }
 
@@ -84,22 +85,33 @@ export async function allowCalls(session, owner) {
 export async function callHeaders(session, runner, program, body) {
   const wanted = rows(`${session.space}/run/${program}`, [CALL]);
   const { proofs } = proofsFor(session, wanted);
-  const fact = { type: CALL_FACT, program, bodySha256: base64url(await sha256(body)), runner: runner.did };
+  const fact = { type: CALL_FACT, program, bodySha256: base64url(await sha256(body)), runner: runner.did, start: runner.start };
   const { token } = await sessionToken(session, { aud: runner.did, capabilities: wanted, proofs, facts: [fact] });
   const signIn = session.grants.find(({ cid }) => cid === proofs[0])?.token; // a runner keeps none
   return { Authorization: token, ...(signIn === undefined ? {} : { [SIGN_IN_HEADER]: signIn }) };
 }
 
 /**
- * Ask for something of the owner's; tried once, since what a try did is not known.
+ * Ask for something of the owner's; tried once, since what a try did is not known. Where the runner was started anew since
+ * it was looked at, it did nothing, and is asked once more (RN178).
  * @param {Session} session @param {Runner} runner @param {string} program as `callHeaders`
  * @param {{ method: "GET" | "POST" | "DELETE", path: string, json?: import("./canonical_json.js").Json }} request
  * @returns {Promise<any>} as `ask`
  */
 export async function askSigned(session, runner, program, { json, ...request }) {
   const body = json === undefined ? undefined : utf8(JSON.stringify(json));
-  const headers = await callHeaders(session, runner, program, body ?? new Uint8Array(0));
-  return ask(runner.url, { ...request, headers: { ...headers, ...(body && { "Content-Type": "application/json" }) }, body, tries: 1 });
+  const once = async (/** @type {Runner} */ at) => {
+    const headers = await callHeaders(session, at, program, body ?? new Uint8Array(0));
+    return ask(at.url, { ...request, headers: { ...headers, ...(body && { "Content-Type": "application/json" }) }, body, tries: 1 });
+  };
+  try {
+    return await once(runner);
+  } catch (error) {
+    if (/** @type {any} */ (error).details?.problem !== "call-start") throw error;
+    const { start } = await look(runner.url);
+    if (start === runner.start) throw error; // the refusal is a lie, and a second token could be a second run
+    return once({ ...runner, start }); // for the DID that was compared before
+  }
 }
 
 /** Send what its owner signed, which may be sent again. @param {Runner} runner @param {string} path @param {Bytes | string} body @returns {Promise<any>} as `ask` */

@@ -212,7 +212,8 @@ async def test_secrets_of_a_key(stage: RunnerStage) -> None:
     status, answer = await stage.api("echo", key, {"input": 1, "secrets_ref": wanted})
     assert (status, answer["code"]) == (403, "secrets-not-granted")
     await stage.publish("wanting", TRAP, manifest=ProgramManifest(secrets=("ABSENT",)))
-    wanting = RunStatement(programs=(ByHash(stage.published["wanting"].sha256),))
+    version = stage.published["wanting"]
+    wanting = RunStatement(programs=(ByHash(version.sha256, version.project),))
     await stage.grant(["API_KEY"], wanting)
     status, answer = await stage.api("wanting", key, {"input": 1, "secrets_ref": wanted})
     assert (status, answer["code"]) == (403, "secret-missing") and "ABSENT" not in json.dumps(answer)

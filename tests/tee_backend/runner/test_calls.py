@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,7 +173,8 @@ async def test_a_manifest_names_the_secrets_of_a_program(stage: RunnerStage) -> 
     for name, wanted in (("wants", "OTHER"), ("misses", "ABSENT")):
         manifest = ProgramManifest(secrets=(wanted,))
         version = await stage.publish(name, distinct(name), manifest=manifest)
-        await stage.grant(["API_KEY", "OTHER"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY))
+        program = ByHash(version.sha256, version.project)
+        await stage.grant(["API_KEY", "OTHER"], RunStatement(programs=(program,), callers=ANYBODY))
     seen = variables((await stage.call("wants", secrets=stage.developer))[1])
     assert seen["OTHER"] == "another" and "API_KEY" not in seen
     assert code(await stage.call("misses", secrets=stage.developer)) == (403, "secret-missing")
@@ -210,14 +212,19 @@ async def test_a_token_is_good_for_one_call_of_one_body(stage: RunnerStage) -> N
     body = json.dumps({"source": {"project": program}}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
     headers = call_headers(
-        key_session(bytes(32)), runner=stage.runner.did, program=program, body=body, now=now, entropy=entropy
+        key_session(bytes(32)), runner=stage.at, program=program, body=body, now=now, entropy=entropy
     )
     assert (await stage.post(body, headers))[0] == 200
     assert code(await stage.post(body, headers)) == (409, "call-repeated")
     assert code(await stage.post(body + b" ", headers)) == (401, "call-refused")
     assert code(await stage.post(body, {})) == (401, "call-refused")
     elsewhere = call_headers(
-        key_session(bytes(32)), runner=BOB.did, program=program, body=body, now=now, entropy=entropy
+        key_session(bytes(32)),
+        runner=replace(stage.at, did=BOB.did),
+        program=program,
+        body=body,
+        now=now,
+        entropy=entropy,
     )
     assert code(await stage.post(body, elsewhere)) == (401, "call-refused")
 

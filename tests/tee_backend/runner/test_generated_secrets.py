@@ -77,7 +77,7 @@ async def asked(
     """Send a body with a token of the owner's, or of another session's."""
     session = session or await stage.calling_session()
     now, entropy = SystemClock().now(), SystemEntropy()
-    headers = call_headers(session, runner=stage.runner.did, program=GENERATE, body=body, now=now, entropy=entropy)
+    headers = call_headers(session, runner=stage.at, program=GENERATE, body=body, now=now, entropy=entropy)
     return *(await posted(stage, body, headers)), headers
 
 
