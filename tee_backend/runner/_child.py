@@ -1,6 +1,7 @@
 """Child processes as their parent sees them: the template, and what is forked from it, asked, killed and reaped."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ._frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
+from ._system_calls import UNFILTERED
 
 Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 """Answers a message of a guest, untrusted, with another."""
+_log = logging.getLogger(__name__)
 _START_S: Final = 60.0
 _LOOK_S: Final = 0.01
 _BOOT: Final = (
@@ -110,7 +113,7 @@ class Template:
                 if self._process.poll() is None:
                     await _ended(self._process.pid)
         self.kill()
-        self._process.wait()
+        _explain(self._process.wait())
         self._connection.close()
 
 
@@ -141,6 +144,7 @@ class Child:
         """Wait until the child is confined; ChildEnded where it could not be, or nothing was forked."""
         if not await asyncio.shield(self._beginning):
             await self.end()
+            _explain(self._status)
             raise ChildEnded(late=False, ended_by=max(0, -(self._status or 0)))
 
     async def ask(
@@ -271,6 +275,15 @@ class Child:
                 raise EOFError
             left = left[count:]
         return data
+
+
+def _explain(status: int | None) -> None:
+    """Tell the operator why a process ended that could install no filter (RN183)."""
+    if status == UNFILTERED:
+        _log.error(
+            "a child process was not started: the kernel refused its seccomp filter; next: run the runner on x86-64 or "
+            "arm64 with a Linux kernel of 3.17 or later, in a container that allows the system call seccomp"
+        )
 
 
 async def _ended(process: int) -> None:

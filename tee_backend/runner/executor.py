@@ -83,7 +83,9 @@ class Executor:
         except ChildEnded as ended:
             await self._pool.close()
             await self._outbound.__aexit__()
-            raise RuntimeError("no child process starts; under root it has to be able to change its uid") from ended
+            raise RuntimeError(
+                "no child process starts: it has to be able to install a seccomp filter and, under root, to change its uid"
+            ) from ended
         return self
 
     async def __aexit__(self, *_: object) -> None:
