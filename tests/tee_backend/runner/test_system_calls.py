@@ -322,8 +322,7 @@ async def test_without_a_filter_no_child_starts(
 
 _OTHER = """
 import asyncio, sys
-from pathlib import Path
-from guest_programs import children, guest, ran
+from guest_programs import guest, ran
 from tee_backend.runner import _pool
 from tee_backend.runner.executor import Executor, ExecutorSettings
 
@@ -347,16 +346,18 @@ async def test_two_runners_share_no_uid(monkeypatch: pytest.MonkeyPatch, tmp_pat
     command = [sys.executable, "-c", _OTHER, unique]
     monkeypatch.setattr(_pool, "_BLOCK_NAME", f"\0{unique}{{}}", raising=False)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}) as other:
-        assert other.stdout is not None
-        theirs = {int(word) for word in other.stdout.readline().split()}
-        async with Executor(ExecutorSettings(children=1, spare=20)) as executor:  # more than one block
-            ours = {child.uid for child in executor._pool._alive}
-        assert len(theirs) > 8 and len(ours) > 20 and not ours & theirs
-        monkeypatch.setattr(_pool, "_BLOCKS", 1, raising=False)
-        with pytest.raises(RuntimeError, match="no child process starts"):
-            await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
-        gone = [other.pid, *children(other.pid)]
-        other.kill()
+        try:
+            assert other.stdout is not None
+            theirs = {int(word) for word in other.stdout.readline().split()}
+            async with Executor(ExecutorSettings(children=1, spare=20)) as executor:  # more than one block
+                ours = {child.uid for child in executor._pool._alive}
+            assert len(theirs) > 7 and len(ours) > 19 and not ours & theirs
+            monkeypatch.setattr(_pool, "_BLOCKS", 1, raising=False)
+            with pytest.raises(RuntimeError, match="no child process starts"):
+                await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
+            gone = [other.pid, *children(other.pid)]
+        finally:
+            other.kill()
         assert are_gone(gone)
     async with Executor(ExecutorSettings(children=1, spare=8)) as executor:
         assert "completed" == code(await ran(executor, guest("count"), fresh=True))
