@@ -152,9 +152,9 @@ class Guests:
             del self._prepared[key]
         for file in files:
             kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
+            # Memory for the copies; a program is read-only once it is loaded, and no longer counts.
             limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
-            # A loaded program is read-only, so it no longer counts. `deserialize_file` would share its pages with other
-            # children, but it opens a path (RN181).
+            # `deserialize_file` would save copies, and share pages with other children, but it opens a path (RN181).
             program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
             os.close(file)
             start, requests = _wasm.start_of(self._engine, program), _wasm.makes_requests(self._engine, program)

@@ -84,7 +84,7 @@ class Executor:
             await self._pool.close()
             await self._outbound.__aexit__()
             raise RuntimeError(
-                "no child process starts: it has to be able to install a seccomp filter and, under root, to change its uid"
+                "no child process starts; it must be able to install a seccomp filter and, under root, change its uid"
             ) from ended
         return self
 

@@ -1,6 +1,5 @@
 """System calls that children are refused, and what happens where they cannot be."""
 
-import asyncio
 import errno
 import json
 import logging
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Kind = Literal["_run_child", "_compile_child"]
 KINDS: Final[tuple[Kind, ...]] = ("_run_child", "_compile_child")
 
-_PROBE = r'''
+_PROBE = r"""
 import ctypes, json, mmap, os, socket
 from tee_backend.runner import _frames
 
@@ -81,7 +80,7 @@ def probed(connection):
     return probed(connection)
 
 _frames.receive = probed
-'''
+"""
 """Has each child answer questions about itself: what becomes of a system call that it makes."""
 
 _CALLS: Final = {
@@ -186,10 +185,11 @@ async def test_what_a_child_does_to_itself_alone(machine: str) -> None:
 async def test_other_architectures(machine: str) -> None:
     """RN182: a call under another architecture ends the process; one under a number of x32 is refused."""
     column, architecture = _MACHINES[machine]
-    for code in (program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)):
+    for filtered in (program(ALWAYS, machine), program(ONCE_READY.format(process=_OWN), machine)):
         others = {0x40000003, 0x40000028, 0, *(value for _, value in _MACHINES.values())} - {architecture}
-        assert {_KILL} == {_judged(code, other, numbers[column]) for other in others for numbers in _NEEDED.values()}
-        assert {_REFUSE} == {_judged(code, architecture, n[0] | 0x40000000) for n in (*_CALLS.values(), *_NEEDED.values())}
+        numbers = {each[column] for each in _NEEDED.values()}
+        assert {_KILL} == {_judged(filtered, other, number) for other in others for number in numbers}
+        assert {_REFUSE} == {_judged(filtered, architecture, number | 0x40000000) for number in numbers}
 
 
 _HEADERS: Final = (
@@ -303,7 +303,8 @@ async def test_every_thread_is_filtered(executor: Executor) -> None:
 
 _UNFILTERED: Final = {
     "a machine without a table": "_system_calls._MACHINES.clear()\n",
-    "a kernel that takes no filter": "_system_calls._MACHINES = {m: (a, c, 1 << 20) for m, (a, c, _) in _system_calls._MACHINES.items()}\n",
+    "a kernel that takes no filter": "for m, (a, c, _) in list(_system_calls._MACHINES.items()):\n"
+    "    _system_calls._MACHINES[m] = a, c, 1 << 20\n",
     "a child's filter that is refused": "_template.ALWAYS += 'seccomp 317 277\\n'\n",
 }
 
