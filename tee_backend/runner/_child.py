@@ -22,6 +22,10 @@ Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 _log = logging.getLogger(__name__)
 _START_S: Final = 60.0
 _LOOK_S: Final = 0.01
+_MOST_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Compiled programs that a child keeps loaded (RN185); one that is larger is kept alone."""
+_LEAST_HELD_BYTES: Final = 4 * 1024 * 1024
+"""What a small program counts as, so that a child keeps 16 at most."""
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
     "from tee_backend.runner import _template\n"
@@ -122,13 +126,13 @@ class Child:
 
     Attributes:
         uid: of the child; None where it has the parent's.
-        held: the programs that it has loaded, the least recently used first.
+        held: bytes of each program that it has loaded, the least recently used first.
         runs: how many runs it has answered.
     """
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
-        self.held: OrderedDict[str, None] = OrderedDict()
+        self.held: OrderedDict[str, int] = OrderedDict()
         self.runs = 0
         self._template = template
         self._connection = connection
@@ -168,11 +172,14 @@ class Child:
         await self.end()  # whatever goes wrong in a conversation is the end of the child
         raise ChildEnded(bool(late), max(0, -(self._status or 0)))
 
-    def hold(self, program: str, most: int) -> list[str]:
+    def hold(self, program: str, size: int) -> list[str]:
         """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""
-        self.held[program] = None
+        self.held[program] = max(size, _LEAST_HELD_BYTES)
         self.held.move_to_end(program)
-        return [self.held.popitem(last=False)[0] for _ in range(len(self.held) - most)]
+        forgotten = []
+        while sum(self.held.values()) > _MOST_HELD_BYTES and len(self.held) > 1:
+            forgotten.append(self.held.popitem(last=False)[0])
+        return forgotten
 
     def is_alive(self) -> bool:
         """Tell whether the process runs."""

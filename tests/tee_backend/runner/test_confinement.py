@@ -11,7 +11,8 @@ import pytest
 from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, opened, ran, running
 from tests_support import REPOSITORY
 
-from tee_backend.runner.executor import Executor
+from tee_backend.runner import _child
+from tee_backend.runner.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,6 +67,20 @@ async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> No
         program = f"import os; os.setuid({uid}); open('/proc/{child}/mem', 'rb')"
         spy = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
         assert b"PermissionError" in spy.stderr
+
+
+async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used the longest ago."""
+    monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 8 * 1024 * 1024)
+    programs = [guest(name) for name in ("count", "words", "insecure", "count")]
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        for program in programs:
+            assert "completed" == code(await ran(executor, program))
+        (child,) = executor._pool._used
+        assert [f"{one.target.value}:{one.sha256}" for one in programs[2:]] == list(child.held)
+        monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 1)
+        assert "completed" == code(await ran(executor, guest("words")))
+        assert 1 == len(child.held)
 
 
 @pytest.mark.parametrize("name", BOTH)
