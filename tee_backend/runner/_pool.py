@@ -17,7 +17,7 @@ from ._child import Child, ChildEnded, Template
 _FIRST_UID: Final = 60_706
 _BLOCKS: Final = 29
 _BLOCK_UIDS: Final = 16
-"""60706 to 61169: ids that neither distributions nor systemd assign to anybody."""
+"""60706 to 61169: ids that neither distributions nor systemd assign."""
 _BLOCK_NAME: Final = "\0sealspace-runner-uids-{}"
 _MOST_RUNS: Final = 1_000
 """After so many runs a child is replaced, whatever it may have leaked."""
