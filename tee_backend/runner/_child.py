@@ -177,7 +177,7 @@ class Child:
         self.held[program] = max(size, _LEAST_HELD_BYTES)
         self.held.move_to_end(program)
         forgotten = []
-        while sum(self.held.values()) > _MOST_HELD_BYTES and len(self.held) > 1:
+        while sum(self.held.values()) > _MOST_HELD_BYTES and len(self.held) > 1:  # RN185
             forgotten.append(self.held.popitem(last=False)[0])
         return forgotten
 

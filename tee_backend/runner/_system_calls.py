@@ -1,4 +1,4 @@
-"""System calls that are refused to the template and to children, by seccomp filters of our own (RN180 to RN184).
+"""System calls that are refused to the template and to children, by seccomp filters of our own (RN180 to RN183).
 
 The bindings of libseccomp that are kept up need a compiler or that library on the machine, and `pyseccomp` has had no
 release since 2021, so the filter is assembled here.
