@@ -1,6 +1,7 @@
 """Child processes as their parent sees them: the template, and what is forked from it, asked, killed and reaped."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from ._frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS
+from ._system_calls import UNFILTERED
 
 Fetch: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 """Answers a message of a guest, untrusted, with another."""
+_log = logging.getLogger(__name__)
 _START_S: Final = 60.0
 _LOOK_S: Final = 0.01
+_MOST_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Compiled programs that a child keeps loaded (RN185); one that is larger is kept alone."""
+_LEAST_HELD_BYTES: Final = 4 * 1024 * 1024
+"""What a small program counts as, so that a child keeps 16 at most."""
 _BOOT: Final = (
     "import sys, socket; sys.path[:0] = sys.argv[3:]\n"
     "from tee_backend.runner import _template\n"
@@ -110,7 +117,7 @@ class Template:
                 if self._process.poll() is None:
                     await _ended(self._process.pid)
         self.kill()
-        self._process.wait()
+        _explain(self._process.wait())
         self._connection.close()
 
 
@@ -119,13 +126,13 @@ class Child:
 
     Attributes:
         uid: of the child; None where it has the parent's.
-        held: the programs that it has loaded, the least recently used first.
+        held: bytes of each program that it has loaded, the least recently used first.
         runs: how many runs it has answered.
     """
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
-        self.held: OrderedDict[str, None] = OrderedDict()
+        self.held: OrderedDict[str, int] = OrderedDict()
         self.runs = 0
         self._template = template
         self._connection = connection
@@ -141,6 +148,7 @@ class Child:
         """Wait until the child is confined; ChildEnded where it could not be, or nothing was forked."""
         if not await asyncio.shield(self._beginning):
             await self.end()
+            _explain(self._status)
             raise ChildEnded(late=False, ended_by=max(0, -(self._status or 0)))
 
     async def ask(
@@ -164,11 +172,14 @@ class Child:
         await self.end()  # whatever goes wrong in a conversation is the end of the child
         raise ChildEnded(bool(late), max(0, -(self._status or 0)))
 
-    def hold(self, program: str, most: int) -> list[str]:
+    def hold(self, program: str, size: int) -> list[str]:
         """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""
-        self.held[program] = None
+        self.held[program] = max(size, _LEAST_HELD_BYTES)
         self.held.move_to_end(program)
-        return [self.held.popitem(last=False)[0] for _ in range(len(self.held) - most)]
+        forgotten = []
+        while sum(self.held.values()) > _MOST_HELD_BYTES and len(self.held) > 1:  # RN185
+            forgotten.append(self.held.popitem(last=False)[0])
+        return forgotten
 
     def is_alive(self) -> bool:
         """Tell whether the process runs."""
@@ -271,6 +282,15 @@ class Child:
                 raise EOFError
             left = left[count:]
         return data
+
+
+def _explain(status: int | None) -> None:
+    """Tell the operator why a process ended that could install no filter (RN183)."""
+    if status == UNFILTERED:
+        _log.error(
+            "a child process was not started: the kernel refused its seccomp filter; next: run the runner on x86-64 or "
+            "arm64 with a Linux kernel of 3.17 or later, in a container that allows the system call seccomp"
+        )
 
 
 async def _ended(process: int) -> None:

@@ -10,9 +10,9 @@ from wasmtime import Engine, Module, WasmtimeError
 from wasmtime import component as components
 
 from . import _frames, _wasm
-from ._confinement import confine, limit, limit_cpu, limit_data
+from ._confinement import confine, limit, limit_cpu, limit_data, open_statm
+from ._system_calls import ONCE_READY, refuse
 
-_OPEN_FILES = 16
 _DATA_BYTES = 1024 * 1024 * 1024
 _CPU_S = 20
 _ARTEFACT_BYTES = 256 * 1024 * 1024
@@ -23,9 +23,10 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     try:
         engine = Engine(_wasm.configured())
         confine(uid, parent)
-        limit(_OPEN_FILES, _ARTEFACT_BYTES)
-        limit_data(_DATA_BYTES, _DATA_BYTES)  # RN18
+        limit(_ARTEFACT_BYTES)
+        limit_data(open_statm(), _DATA_BYTES, _DATA_BYTES)  # RN18
         limit_cpu(_CPU_S)  # RN18
+        refuse(ONCE_READY)  # RN181
         connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         payload, (source, artefact) = _frames.receive(connection)
         code, detail = _compile(engine, payload.decode(), source, artefact)

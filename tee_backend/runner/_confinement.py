@@ -13,6 +13,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_MOST_FILES: Final = 16
+"""Open at one time: a connection, what comes over it, and what wasmtime's threads wait with."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -45,18 +47,22 @@ def undump() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def limit(files: int, file_bytes: int) -> None:
-    """Bound the files that a process opens and writes; it starts no process and no thread from here on (RN24)."""
+def limit(file_bytes: int) -> None:
+    """Bound the files that a process has and writes; it starts no process and no thread from here on (RN24)."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         resource.setrlimit(kind, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
 
-def limit_data(more_bytes: int, hard_bytes: int) -> None:
+def open_statm() -> int:
+    """Open the kernel's account of this process's memory, for `limit_data`: nothing can be opened later (RN181)."""
+    return os.open("/proc/self/statm", os.O_RDONLY)
+
+
+def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
     """Bound private writable memory to what there is now and `more_bytes`; the hard limit never rises (RN24)."""
-    with open("/proc/self/statm", "rb") as stream:  # noqa: PTH123  # one line needs no pathlib
-        now = int(stream.read().split()[5]) * resource.getpagesize()
+    now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
 
 

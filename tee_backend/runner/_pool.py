@@ -6,6 +6,7 @@ has the program loaded. The executor bounds how many run at one time.
 
 import asyncio
 import os
+import socket
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -14,8 +15,10 @@ from typing import Final, Literal
 from ._child import Child, ChildEnded, Template
 
 _FIRST_UID: Final = 60_706
-_UIDS: Final = 478
-"""60706 to 61183: ids that neither distributions nor systemd give to anybody."""
+_BLOCKS: Final = 29
+_BLOCK_UIDS: Final = 16
+"""60706 to 61169: ids that neither distributions nor systemd assign."""
+_BLOCK_NAME: Final = "\0sealspace-runner-uids-{}"
 _MOST_RUNS: Final = 1_000
 """After so many runs a child is replaced, whatever it may have leaked."""
 _MOST_FORKS: Final = 1_000
@@ -31,7 +34,8 @@ class Pool:
         self._used: list[Child] = []
         # As root each child has a uid of its own (RN20), so that it can signal and trace nobody.
         self._separate = os.geteuid() == 0
-        self._uids = deque(range(_FIRST_UID, _FIRST_UID + _UIDS))
+        self._uids: deque[int] = deque()
+        self._blocks: list[socket.socket] = []
         self._alive: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._filling = asyncio.Lock()
@@ -54,6 +58,8 @@ class Pool:
         if (template := self._template) is None or not template.is_alive():  # RN134
             template = await self._exchange(template)
         try:
+            if self._separate and not self._uids:
+                self._reserve_uids()
             uid = self._uids[0] if self._separate else None
             child = template.fork(module, uid)
         except (OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
@@ -115,6 +121,8 @@ class Pool:
             await asyncio.wait(self._tasks)
         if self._template is not None:
             await self._template.end()
+        for block in self._blocks:
+            block.close()
 
     async def _exchange(self, former: Template | None) -> Template:
         """Return a template in the place of one, unless another did so meanwhile; ChildEnded where none starts."""
@@ -137,6 +145,25 @@ class Pool:
         if former is not None:
             self._begin(former.end())
         return template
+
+    def _reserve_uids(self) -> None:
+        """Reserve a block of uids that no other runner of this machine has, if one is left.
+
+        The name of a socket reserves it until this process ends, however it ends. A lock on a file would need a folder
+        to write to, which a container with a read-only root lacks. The name belongs to a network namespace; in it any
+        process could take all names first, and the runner would then start no child.
+        """
+        for block in range(_BLOCKS):
+            reserved = socket.socket(socket.AF_UNIX)
+            try:
+                reserved.bind(_BLOCK_NAME.format(block))  # RN184
+            except OSError:  # another runner has it
+                reserved.close()
+                continue
+            self._blocks.append(reserved)
+            first = _FIRST_UID + block * _BLOCK_UIDS
+            self._uids.extend(range(first, first + _BLOCK_UIDS))
+            return
 
     async def _refill(self) -> None:
         # Where no child starts, the next run that needs one tries again, and says so.

@@ -14,13 +14,12 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
 from . import _frames, _wasm
-from ._confinement import confine, limit, limit_cpu, limit_data
+from ._confinement import confine, limit, limit_cpu, limit_data, open_statm
 from ._frames import Answer
 from ._guest_http import DATA_BYTES, INTERFACE, GuestHttp, wants
 from ._linear_memory import MemoryBudget
+from ._system_calls import ONCE_READY, refuse
 
-_OPEN_FILES: Final = 48
-"""wasmtime keeps the file of each loaded program open, of which there are 16 at most, and has a few of its own."""
 _SLACK_BYTES: Final = 64 * 1024 * 1024
 """Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the machine code."""
 _HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
@@ -96,6 +95,7 @@ class Guests:
     """Runs guests, one after the other. Made in the template, so that each child has it from its first moment."""
 
     _connection: socket.socket
+    _statm: int
 
     def __init__(self) -> None:
         self._budget = MemoryBudget()
@@ -107,25 +107,27 @@ class Guests:
         self._prepared: dict[str, _Prepared] = {}
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
 
-    def own_program(self) -> int:
-        """Return a new file with a compiled program of ours; it writes one byte."""
-        file = os.memfd_create("own program")
-        os.write(file, self._own_program)
-        return file
+    def open_files(self) -> socket.socket:
+        """Open what later runs need, and request a run of a program of ours; return where its answer will be read."""
+        # wasmtime starts its helper threads at the first use of a file; after `limit` no thread can be started.
+        WasiConfig().stdin_file = os.devnull
+        self._statm = open_statm()
+        program = os.memfd_create("own program")
+        os.write(program, self._own_program)
+        request = {"program": "", "target": _wasm.PREVIEW_1, "environment": [], "instructions": 1000, "forget": []}
+        bounds = {"memory_bytes": 1 << 16, "output_bytes": 1, "seconds": 1}
+        payload = _frames.pack_request(request | bounds, b"")
+        ours, self._connection = socket.socketpair()
+        socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
+        os.close(program)
+        return ours
 
-    def warm_up(self, program: int) -> None:
-        """Run a program of ours, as any other, and forget it; close its file (RN138).
+    def warm_up(self, ours: socket.socket) -> None:
+        """Run the program that `open_files` requested, as any other, and forget it (RN138).
 
         The first write to a page after a fork copies it, and the first run writes to 500: before anybody waits for it.
         """
-        request = {"program": "", "target": _wasm.PREVIEW_1, "environment": [], "instructions": 1000, "forget": []}
-        bounds = {"memory_bytes": 1 << 16, "output_bytes": 1, "seconds": 1}
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._connection = theirs
-            payload = _frames.pack_request(request | bounds, b"")
-            socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
-            os.close(program)
+        with ours, self._connection:
             self._answer()
             answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
         if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), b"."):
@@ -150,7 +152,10 @@ class Guests:
             del self._prepared[key]
         for file in files:
             kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
-            program = kind.deserialize_file(self._engine, f"/proc/self/fd/{file}")
+            # Memory for the copies; a program is read-only once it is loaded, and no longer counts.
+            limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
+            # `deserialize_file` would save copies, and share pages with other children, but it opens a path (RN181).
+            program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
             os.close(file)
             start, requests = _wasm.start_of(self._engine, program), _wasm.makes_requests(self._engine, program)
             fetch = None
@@ -161,7 +166,7 @@ class Guests:
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
         prepared = self._prepared[request["program"]]
         slack = _SLACK_BYTES + (DATA_BYTES if prepared.makes_requests else 0)
-        limit_data(request["memory_bytes"] + 3 * request["output_bytes"] + slack, _HARD_DATA_BYTES)
+        limit_data(self._statm, request["memory_bytes"] + 3 * request["output_bytes"] + slack, _HARD_DATA_BYTES)
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.begin(request["memory_bytes"])
         self._http.begin(prepared.fetch)
@@ -239,11 +244,10 @@ def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int
     """Become a confined process, say that it is ready, and serve; never returns."""
     try:
         confine(uid, parent)
-        # wasmtime starts its helper threads at the first use of a file; afterwards no thread can be started.
-        WasiConfig().stdin_file = os.devnull
-        own_program = guests.own_program()
-        limit(_OPEN_FILES, file_bytes=0)
-        guests.warm_up(own_program)  # RN138
+        ours = guests.open_files()
+        limit(file_bytes=0)
+        refuse(ONCE_READY)  # RN181
+        guests.warm_up(ours)  # RN138: under everything that a run of another's program is under
         connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         guests.serve(connection)
     finally:

@@ -16,6 +16,7 @@ from typing import Final
 
 from . import _compile_child, _frames, _run_child
 from ._confinement import confine, name
+from ._system_calls import ALWAYS, refuse
 
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 """Numbers of the system call; Docker's usual filter refuses the newer `clone3`."""
@@ -31,6 +32,7 @@ def main(connection: socket.socket, parent: int) -> None:
         name("_template")
         guests = _run_child.Guests()
         confine(None, parent)  # RN130; the uid is for each child to give up
+        refuse(ALWAYS)  # RN180: children inherit it
         _refuse_what_children_would_share()
         gc.collect()
         gc.freeze()  # a collection in a child would copy each page that it marks

@@ -27,8 +27,6 @@ from .reasons import REASONS, RunRefused
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
 _MEBIBYTE: Final = 1024 * 1024
-_MOST_LOADED: Final = 16
-"""Programs that a child keeps loaded."""
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
 
@@ -83,7 +81,9 @@ class Executor:
         except ChildEnded as ended:
             await self._pool.close()
             await self._outbound.__aexit__()
-            raise RuntimeError("no child process starts; under root it has to be able to change its uid") from ended
+            raise RuntimeError(
+                "no child process starts; it must be able to install a seccomp filter and, under root, change its uid"
+            ) from ended
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -150,7 +150,7 @@ class Executor:
         except ChildEnded as ended:
             raise RunRefused("runner-failed") from ended
         files = () if program in child.held else (artefact,)
-        payload = _payload(request, program, child.hold(program, _MOST_LOADED))
+        payload = _payload(request, program, child.hold(program, os.fstat(artefact).st_size))
         bounds = {
             "most_bytes": _frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
             "within_s": request.limits.max_execution_s,

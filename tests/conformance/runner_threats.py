@@ -5,6 +5,7 @@ _REPLAYS = "attacks/test_runner_replays.py::"
 _FUEL = "tee_backend/runner/test_exact_fuel.py::"
 _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
+_SYSTEM_CALLS = "tee_backend/runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
 _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
@@ -65,6 +66,14 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _CONFINEMENT + "test_each_child_has_a_uid_of_its_own",
         _CONFINEMENT + "test_memory_of_parent_and_children_is_closed",
         _TEMPLATE + "test_templates_are_replaced",
+        _SYSTEM_CALLS + "test_two_runners_share_no_uid",
+    ),
+    "3.8 a program that broke out of its sandbox connects to the node or to other services beside the runner, reads"
+    " files, or attacks the kernel": (
+        _SYSTEM_CALLS + "test_a_child_connects_to_nothing",
+        _SYSTEM_CALLS + "test_a_child_opens_nothing",
+        _SYSTEM_CALLS + "test_calls_of_a_child",
+        _SYSTEM_CALLS + "test_without_a_filter_no_child_starts",
     ),
     "3.8 one run foretells the random numbers of another": (
         _TEMPLATE + "test_fresh_children_draw_other_numbers",

@@ -98,6 +98,16 @@ def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
     return found
 
 
+def opened(process: int) -> list[str]:
+    """Return what a process has open. It goes on meanwhile: what it closes after the listing is left out."""
+    names = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it ended
+        for entry in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                names.append(os.readlink(entry))
+    return names
+
+
 def bounds_of(process: int) -> dict[str, str]:
     """Return the resource limits of a process, by the names that the kernel gives them."""
     lines = Path(f"/proc/{process}/limits").read_text().splitlines()[1:]

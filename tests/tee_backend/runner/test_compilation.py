@@ -226,8 +226,8 @@ async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor
 async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
     """RN27: what a child gets of an artefact can be written by nobody, and no artefact is in a folder."""
     await ran(executor, guest("count"))
-    artefacts = [path for process in (os.getpid(), *children()) for path in _artefacts_of(process)]
-    assert len(artefacts) > 1
+    artefacts = _artefacts_of(os.getpid())  # a child has copied it, and has closed the file
+    assert artefacts
     for path in artefacts:
         file = os.open(path, os.O_RDWR)
         with pytest.raises(PermissionError):

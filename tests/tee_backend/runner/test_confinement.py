@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, ran, running
+from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, opened, ran, running
 from tests_support import REPOSITORY
 
-from tee_backend.runner.executor import Executor
+from tee_backend.runner import _child
+from tee_backend.runner.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,13 +36,13 @@ async def test_a_child_has_given_up_what_it_does_not_need(executor: Executor) ->
     status, bounds = _status(child), bounds_of(child)
     assert "1" == status["NoNewPrivs"]
     assert {"0"} == {bounds[f"Max {what}"] for what in ("core file size", "processes", "file size", "locked memory")}
-    assert int(bounds["Max open files"]) < 64
+    assert "16" == bounds["Max open files"]
     assert int(bounds["Max data size"]) < 400 * 1024 * 1024
     assert b"" == Path(f"/proc/{child}/environ").read_bytes()
     assert "/" == os.readlink(f"/proc/{child}/cwd")
-    opened = {os.readlink(entry) for entry in Path(f"/proc/{child}/fd").iterdir()}
-    assert {"/dev/null", "socket"} <= {name.partition(":")[0] for name in opened}
-    assert [] == [name for name in opened if name.startswith("/") and name != "/dev/null" and "memfd" not in name]
+    files = set(opened(child))
+    assert {"/dev/null", "socket"} <= {name.partition(":")[0] for name in files}
+    assert {"/dev/null", f"/proc/{child}/statm"} == {name for name in files if name.startswith("/")}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a child another uid")
@@ -66,6 +67,20 @@ async def test_memory_of_parent_and_children_is_closed(executor: Executor) -> No
         program = f"import os; os.setuid({uid}); open('/proc/{child}/mem', 'rb')"
         spy = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
         assert b"PermissionError" in spy.stderr
+
+
+async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used the longest ago."""
+    monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 8 * 1024 * 1024)
+    programs = [guest(name) for name in ("count", "words", "insecure", "count")]
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        for program in programs:
+            assert "completed" == code(await ran(executor, program))
+        (child,) = executor._pool._used
+        assert [f"{one.target.value}:{one.sha256}" for one in programs[2:]] == list(child.held)
+        monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 1)
+        assert "completed" == code(await ran(executor, guest("words")))
+        assert 1 == len(child.held)
 
 
 @pytest.mark.parametrize("name", BOTH)

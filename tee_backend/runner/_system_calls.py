@@ -1,0 +1,186 @@
+"""System calls that are refused to the template and to children, by seccomp filters of our own (RN180 to RN183).
+
+The bindings of libseccomp that are kept up need a compiler or that library on the machine, and `pyseccomp` has had no
+release since 2021, so the filter is assembled here.
+
+The tables list what is refused. A list of what is allowed would be stronger, but it would depend on the C library and
+on the Python that the runner happens to have: a child would end where either begins to use another call. Calls that
+need a capability are not listed, because no child has one. Threads and processes are refused by a limit (RN24), whose
+error wasmtime copes with. Names can still be looked at (`stat`, `readlink`), but what they name cannot be opened.
+"""
+
+import ctypes
+import os
+import struct
+from typing import Final
+
+UNFILTERED: Final = 78
+"""Exit status of a process that could not install a filter."""
+
+ALWAYS: Final = """
+socket 41 198
+connect 42 203
+bind 49 200
+listen 50 201
+accept 43 202
+accept4 288 242
+io_uring_setup 425 425
+io_uring_enter 426 426
+io_uring_register 427 427
+execve 59 221
+execveat 322 281
+ptrace 101 117
+kcmp 312 272
+process_vm_readv 310 270
+process_vm_writev 311 271
+process_madvise 440 440
+process_mrelease 448 448
+pidfd_open 434 434
+pidfd_getfd 438 438
+pidfd_send_signal 424 424
+bpf 321 280
+perf_event_open 298 241
+userfaultfd 323 282
+keyctl 250 219
+add_key 248 217
+request_key 249 218
+unshare 272 97
+setns 308 268
+name_to_handle_at 303 264
+open_by_handle_at 304 265
+mount 165 40
+fsopen 430 430
+fspick 433 433
+open_tree 428 428
+shmget 29 194
+shmat 30 196
+shmctl 31 195
+semget 64 190
+semctl 66 191
+semop 65 193
+semtimedop 220 192
+msgget 68 186
+msgctl 71 187
+msgsnd 69 189
+msgrcv 70 188
+mq_open 240 180
+mq_unlink 241 181
+"""
+"""Name of a call, its number on x86-64, and on arm64. Refused from the first moment of a child on."""
+
+ONCE_READY: Final = """
+open 2 -
+openat 257 56
+openat2 437 437
+creat 85 -
+memfd_create 319 279
+memfd_secret 447 447
+socketpair 53 199
+sendmsg 46 211
+sendmmsg 307 269
+fcntl 72 25
+ioctl 16 29
+prctl 157 167
+inotify_init 253 -
+inotify_init1 294 26
+fanotify_init 300 262
+kill 62 129
+tkill 200 130
+rt_sigqueueinfo 129 138
+rt_tgsigqueueinfo 297 240
+setpriority 141 140
+ioprio_set 251 30
+sched_setaffinity 203 122
+sched_setattr 314 274
+sched_setparam 142 118
+sched_setscheduler 144 119
+migrate_pages 256 238
+move_pages 279 239
+unlink 87 -
+unlinkat 263 35
+rmdir 84 -
+rename 82 -
+renameat 264 38
+renameat2 316 276
+link 86 -
+linkat 265 37
+symlink 88 -
+symlinkat 266 36
+mkdir 83 -
+mkdirat 258 34
+mknod 133 -
+mknodat 259 33
+truncate 76 45
+chmod 90 -
+fchmodat 268 53
+fchmodat2 452 452
+chown 92 -
+lchown 94 -
+fchownat 260 54
+utime 132 -
+utimes 235 -
+futimesat 261 -
+utimensat 280 88
+setxattr 188 5
+lsetxattr 189 6
+setxattrat 463 463
+removexattr 197 14
+lremovexattr 198 15
+removexattrat 466 466
+tgkill 234 131 {process}
+prlimit64 302 261 0
+"""
+"""Refused as well once a child is ready. The last two are refused unless their first argument is the number given:
+`abort` signals its own process, and a run's limits are set for the process itself."""
+
+_MACHINES: Final = {"x86_64": (0xC000003E, 0, 317), "aarch64": (0xC00000B7, 1, 277)}
+"""Value of AUDIT_ARCH, column of the tables, and number of `seccomp`, by the name of the machine."""
+_X32: Final = 0x40000000
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+_KILL, _REFUSE, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000  # refused calls fail with EPERM
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_libc = ctypes.CDLL(None)
+_libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
+
+
+def program(calls: str, machine: str) -> bytes:
+    """Assemble the BPF program that refuses the calls of a table; KeyError where the machine is not known.
+
+    Each instruction has an operation, how many instructions to skip if a comparison holds and if not, and an operand.
+    """
+    architecture, column, _ = _MACHINES[machine]
+    code = [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_EQUAL, 1, 0, architecture),  # RN182: `int 0x80` reaches the numbers of i386 from a process of x86-64
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_AT_LEAST, 0, 1, _X32),  # RN182: the same calls under a second number
+        (_RETURN, 0, 0, _REFUSE),
+    ]
+    for line in calls.strip().splitlines():
+        _, *numbers = line.split()
+        if numbers[column] == "-":  # arm64 never had it
+            continue
+        block = [(_RETURN, 0, 0, _REFUSE)]
+        if len(numbers) > 2:
+            unless = (_LOAD, 0, 0, _FIRST_ARGUMENT_AT), (_EQUAL, 1, 0, int(numbers[2]))
+            block = [*unless, *block, (_LOAD, 0, 0, _NUMBER_AT)]
+        code += [(_EQUAL, 0, len(block), int(numbers[column])), *block]
+    return b"".join(_INSTRUCTION.pack(*each) for each in [*code, (_RETURN, 0, 0, _ALLOW)])
+
+
+def refuse(calls: str) -> None:
+    """Refuse the calls of a table to this process, all its threads and whatever it forks, until it ends.
+
+    Call it after `no_new_privs` is set. Where the filter cannot be installed the process ends (RN183).
+    """
+    machine = os.uname().machine
+    if machine not in _MACHINES:  # RN183
+        os._exit(UNFILTERED)
+    code = ctypes.create_string_buffer(program(calls.format(process=os.getpid()), machine))
+    described = struct.pack("@HP", len(code) // _INSTRUCTION.size, ctypes.addressof(code))
+    # RN183: a result above 0 names a thread that the filter could not be installed for.
+    if _libc.syscall(_MACHINES[machine][2], _SET_MODE_FILTER, _ALL_THREADS, described):
+        os._exit(UNFILTERED)
