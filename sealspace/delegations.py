@@ -23,14 +23,14 @@ from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATIO
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
-from capabilities.references import CID_URN
+from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import SpaceId, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 
-from ._answers import json_object, required_text
+from ._answers import json_object, required_text, texts_of
 from ._caller import Caller
 from ._capability import capability, space_capability
 from ._listing import read_pages
@@ -299,25 +299,28 @@ class Delegations:
         await register(self._caller, grant)
         self._caller.session = self._caller.session.with_grant(grant)
 
-    async def revoke(self, delegation: PortableDelegation | str) -> None:
-        """Revoke a delegation with the session's key; in force, for ever, when this returns (V2).
+    async def revoke(self, *delegations: PortableDelegation | str) -> None:
+        """Revoke delegations with the session's key; in force, for ever, when this returns (V2, V5).
 
-        The key that issued a grant revokes it on its own authority; otherwise it acts for the owner, by the right to
-        revoke in its sign-in.
+        The key that issued all of them revokes them on its own authority; otherwise it acts for the owner, by the right
+        to revoke in its sign-in. Up to 32 end together or not at all; more are revoked in parts of 32.
 
         Args:
-            delegation: the portable form, or a cid.
+            delegations: portable forms or cids.
         Raises:
-            Unauthorized: this session may not revoke it.
+            Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
         session = self._caller.session
-        cid = delegation if isinstance(delegation, str) else delegation.cid
-        issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
+        issued_here = all(
+            not isinstance(one, str) and read_grant(one.header).delegator == session.did for one in delegations
+        )
         proofs = () if issued_here else _right_to(REVOKE, session, now=self._caller.clock.now())
-
-        mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE)], proofs=proofs)
-        await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
+        cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
+        for at in range(0, len(cids), MAX_TARGETS):
+            part = cids[at : at + MAX_TARGETS]
+            mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in part], proofs=proofs)
+            await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *part)
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
@@ -407,9 +410,10 @@ class Delegations:
         answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
         return status_of(answer if answer.status == 404 else answer.require(), cid)
 
-    async def _post_revocation(self, request: Request, cid: str) -> None:
+    async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        if answer.get("revoked") is not True or required_text(answer, "cid") != cid:  # J10
+        named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
+        if answer.get("revoked") is not True or sorted(named) != sorted(cids):  # J10
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(

@@ -107,12 +107,16 @@ async def _revoke(client: Client, target: str, *, yes: bool) -> int:
     left = [one for one in grants if await state_at_node(client, one.cid) != "revoked"]
     if left and watched():  # a script that ends a grant in an emergency is not held up
         confirm(f"revoke {len(left)} grant{'s' if len(left) != 1 else ''} to {target} for good?", yes=yes)
-    for one in left:
-        try:
-            await client.delegations.revoke_by_wallet(one, wallet)
-        except NodeRefused as refusal:
-            refused = refusal
-            words(f"not revoked: {one.cid}")
+    # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
+    try:
+        await client.delegations.revoke(*grants)
+    except NodeRefused:
+        for one in grants:
+            try:
+                await client.delegations.revoke_by_wallet(one, wallet)
+            except NodeRefused as refusal:
+                refused = refusal
+                words(f"not revoked: {one.cid}")
     if refused is not None:
         raise refused
     return len(left)
