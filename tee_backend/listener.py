@@ -88,7 +88,7 @@ class ConnectionLimits:
     unread_answer_s: float = 15.0
     keep_alive_s: float = 75.0
     max_header_line_bytes: int = 32 * 1024
-    max_head_bytes: int = 64 * 1024
+    max_head_bytes: int = 80 * 1024
     max_idle: int = 256
     kept_descriptors: int = 128
     handshake_s: float = 10.0
@@ -253,9 +253,9 @@ class Connection(web.RequestHandler):
         """Whether no request waits for its answer, and no answer for its client."""
         return not (self._due or self.writing_paused)
 
-    def cost_of_closing(self) -> tuple[bool, float]:
-        """Return a smaller value for a connection that had no request yet, then for one that had none for longer."""
-        return self._heard > 0, self._next_keepalive_close_time
+    def cost_of_closing(self) -> float:
+        """Return 0 for a connection that never had a request, else more the later the last one was answered."""
+        return self._next_keepalive_close_time if self._heard else 0.0
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and bound what has arrived of a request's head so far."""
@@ -516,7 +516,7 @@ class _Doorway:
             return
         idle = [connection for connection in self._open if connection.is_idle]
         if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):
-            oldest = min(idle, key=Connection.cost_of_closing)
+            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
             oldest.give_back()
             self._open[oldest].cancel()
             if oldest.transport is not None:

@@ -9,6 +9,7 @@ Example:
 """
 
 import base64
+import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +22,8 @@ from .reasons import Reason, RunRefused
 
 MAX_INPUT_BYTES: Final = 10_000_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
+MAX_ANSWER_BYTES: Final = 14_000_000
+"""Of an output as JSON text: base64 of the longest output has fewer, ten megabytes of NUL as text would be sixty."""
 MAX_STDERR_BYTES: Final = 64 * 1024
 """What is kept of standard error; the rest is counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
@@ -154,14 +157,14 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
         response_format: Text gives a JSON string, Json the output itself, Bytes a string of standard base64.
 
     Raises:
-        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3).
+        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3); `limit-output`: more than `MAX_ANSWER_BYTES`
+            (RN159).
     """
     try:
         if response_format is ResponseFormat.BYTES:
-            return msgspec.json.encode(base64.b64encode(output).decode())
-        text = output.decode()
+            return b'"%b"' % base64.b64encode(output)
         if response_format is ResponseFormat.TEXT:
-            return msgspec.json.encode(text)
+            return _text(output)
         # Checked, not built: ten megabytes of `[[],[],…]` would be a gigabyte of objects.
         _JSON.decode(output)
     except (ValueError, RecursionError) as exc:
@@ -169,4 +172,16 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     return output
 
 
+def _text(output: bytes) -> bytes:
+    """Return UTF-8 as a JSON string, made piece by piece: the whole of it is not decoded first."""
+    decode, answer = _UTF_8().decode, bytearray(b'"')
+    for at in range(0, len(output) + 1, _PIECE_BYTES):
+        answer += msgspec.json.encode(decode(output[at : at + _PIECE_BYTES], at + _PIECE_BYTES > len(output)))[1:-1]
+        if len(answer) >= MAX_ANSWER_BYTES:  # RN159
+            raise RunRefused("limit-output")
+    return bytes(answer + b'"')
+
+
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)
+_UTF_8: Final = codecs.getincrementaldecoder("utf-8")
+_PIECE_BYTES: Final = 1 << 16
