@@ -6,7 +6,7 @@ Example:
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -65,7 +65,7 @@ class Answer:
 
     status: int
     body: bytes = field(default=b"", repr=False)
-    kept: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    kept: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
 
 
 def run_answer(outcome: Outcome) -> Answer:

@@ -15,7 +15,7 @@ Example:
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -219,7 +219,7 @@ class Ledger:
 
         return await self._journal.write(found)
 
-    async def answer(self, job: str, record: JobRecord) -> AsyncIterator[bytes]:
+    async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of the answer of a job that is done.
 
         Raises:

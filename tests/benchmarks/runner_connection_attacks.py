@@ -201,10 +201,11 @@ def _mib(pid: int) -> float:
     return round(resident_bytes(pid) / (1 << 20), 1)
 
 
-async def measure(folder: Path, seconds: float) -> dict[str, dict[str, Any]]:
+async def measure(folder: Path, seconds: float, names: list[str]) -> dict[str, dict[str, Any]]:
     """Return what each attack did to a runner's memory."""
     found: dict[str, dict[str, Any]] = {}
-    for name, attack in ATTACKS.items():
+    for name in names:
+        attack = ATTACKS[name]
         (folder / name).mkdir()
         async with served(folder / name) as (url, pid, developer):
             await _called(url, developer)
@@ -228,8 +229,10 @@ def main() -> int:
     """Measure, print, and judge."""
     parser = argparse.ArgumentParser(description="What clients cost a runner that read nothing, or say nothing.")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--attack", choices=ATTACKS, action="append", help="this one alone; may be repeated")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sealspace-bench-") as folder:
-        found = asyncio.run(measure(Path(folder), parser.parse_args().seconds))
+        found = asyncio.run(measure(Path(folder), arguments.seconds, arguments.attack or list(ATTACKS)))
     print(json.dumps(found, indent=2))
     grown = max(one["during"] - one["before"] for one in found.values())
     left = max(one["after"] - one["before"] for one in found.values())
