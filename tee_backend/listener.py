@@ -39,6 +39,9 @@ _KERNELS_OWN: Final = 0
 
 _NAME_ALLOWANCE_BYTES: Final = 64  # the parser counts a header's name with its value
 
+# Descriptors for everything else that a process opens: without any, accepting stops.
+_KEPT_DESCRIPTORS: Final = 128
+
 # From a client with so many unanswered requests nothing more is read before it has its answers. (Nor is its disconnect
 # noticed: that of a client with few requests ahead is.)
 _MANY_DUE: Final = 8
@@ -72,17 +75,15 @@ class ConnectionLimits:
     Attributes:
         max_connections: open at one time, fewer where the process may open few files.
         connections_per_client: of these, from one address; loopback is not counted. 0: no bound.
-        head_s: seconds in which a head that began has to arrive.
+        head_s: seconds in which a head that began has to arrive, and in which a TLS handshake has to end.
         unread_answer_s: seconds in which a client has to take something of its answer.
         keep_alive_s: seconds after which a connection without a request is closed.
         max_header_line_bytes: of the value of one header.
         max_head_bytes: of all header lines of a request together.
         max_idle: connections without a request; of more, `listening` closes the oldest.
-        kept_descriptors: left for everything else that the process opens.
-        handshake_s: seconds for a TLS handshake.
     """
 
-    max_connections: int = 768
+    max_connections: int = 640
     connections_per_client: int = 128
     head_s: float = 10.0
     unread_answer_s: float = 15.0
@@ -90,8 +91,6 @@ class ConnectionLimits:
     max_header_line_bytes: int = 32 * 1024
     max_head_bytes: int = 80 * 1024
     max_idle: int = 256
-    kept_descriptors: int = 128
-    handshake_s: float = 10.0
 
 
 def counted_address(address: str | None) -> str | None:
@@ -124,8 +123,7 @@ class ConnectionBounds:
         self.limits = limits
         self._client_of = client_of
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Without a descriptor for everything else, accepting would stop.
-        available = max(soft - limits.kept_descriptors, 1) if soft != resource.RLIM_INFINITY else 1 << 30
+        available = max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30
         self.most = min(limits.max_connections, available)
         self.open = 0
         self._by_client: dict[str, int] = {}
@@ -175,6 +173,9 @@ class Connection(web.RequestHandler):
         loop: the event loop.
         bounds: of all connections.
         arrived: called with how many more requests wait for their answers, negative where some no longer do.
+
+    Attributes:
+        ended: called with the connection when it has ended.
     """
 
     __slots__ = (
@@ -191,6 +192,7 @@ class Connection(web.RequestHandler):
         "_left_bytes",
         "_peer",
         "_unread_answer",
+        "ended",
     )
 
     def __init__(
@@ -214,6 +216,7 @@ class Connection(web.RequestHandler):
         )
         self._bounds = bounds
         self._arrived = arrived
+        self.ended: Callable[[Connection], object] = bool  # nothing happens
         self._peer: str | None = None
         self._is_taken = False  # counts as an open connection
         self._heard = 0  # requests received
@@ -310,6 +313,7 @@ class Connection(web.RequestHandler):
         for timer in (self._late_head, self._unread_answer):
             if timer is not None:
                 timer.cancel()
+        self.ended(self)
 
     def pause_writing(self) -> None:
         """Handle a client that takes its answer slower than it is sent; make sure that it takes something."""
@@ -478,7 +482,7 @@ class _Doorway:
         self._bounds = bounds
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._open: dict[_Accepted, asyncio.Task[None]] = {}
+        self._open: dict[Connection, asyncio.Task[None]] = {}
 
     async def accept(self) -> None:
         """Accept connections until this is cancelled; then handshakes end, and those that are open remain."""
@@ -498,7 +502,7 @@ class _Doorway:
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
         """Begin to serve a connection, if the bounds allow one more."""
         self._make_room()
-        connection = _Accepted(self._server, loop=self._loop, bounds=self._bounds)
+        connection = Connection(self._server, loop=self._loop, bounds=self._bounds)
         connection.logger = _QUIET
         connection.ended = self._ended
         if connection.take(peer):
@@ -506,14 +510,8 @@ class _Doorway:
         else:
             accepted.close()
 
-    def _ended(self, connection: "_Accepted") -> None:
-        connection.give_back()
-        self._open.pop(connection, None)
-
     def _make_room(self) -> None:
         """Close the oldest idle connection where there are too many, or where no place is free (RN155)."""
-        if self._bounds.open < min(self._bounds.most, self._bounds.limits.max_idle):
-            return
         idle = [connection for connection in self._open if connection.is_idle]
         if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):
             oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
@@ -522,9 +520,9 @@ class _Doorway:
             if oldest.transport is not None:
                 oldest.transport.abort()
 
-    async def _opened(self, connection: "_Accepted", accepted: socket.socket) -> None:
+    async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
         """Begin to serve a connection, after the handshake where there is TLS."""
-        within_s = None if self._tls is None else self._bounds.limits.handshake_s  # RN156
+        within_s = None if self._tls is None else self._bounds.limits.head_s  # RN156
         try:
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
@@ -537,18 +535,9 @@ class _Doorway:
             if connection.transport is None:
                 self._ended(connection)
 
-
-class _Accepted(Connection):
-    """A connection that was counted when it was accepted."""
-
-    __slots__ = ("ended",)
-
-    ended: Callable[["_Accepted"], None]
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection."""
-        super().connection_lost(exc)
-        self.ended(self)
+    def _ended(self, connection: Connection) -> None:
+        connection.give_back()
+        self._open.pop(connection, None)
 
 
 def bound_unsent(listening: socket.socket) -> None:

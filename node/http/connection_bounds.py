@@ -7,13 +7,12 @@ logged: a line for each would let an unauthenticated client fill the log.
 """
 
 from tee_backend import listener
-from tee_backend.listener import MAX_HEAD_BYTES, Bound, ConnectionLimits
+from tee_backend.listener import MAX_HEAD_BYTES, Bound, ConnectionLimits, counted_address
 
 from ..config.tree import Http
 from ..counts import RequestCounter
 from ..logs import log_warning
-from ..rates import counted_as
-from .messages.clients import is_counted
+from .messages.clients import is_proxy
 
 
 class ConnectionBounds(listener.ConnectionBounds):
@@ -35,7 +34,7 @@ class ConnectionBounds(listener.ConnectionBounds):
             max_header_line_bytes=http.max_header_line_bytes,
             max_head_bytes=MAX_HEAD_BYTES,
         )
-        super().__init__(limits, lambda peer: counted_as(peer) if peer and is_counted(peer, http) else None)
+        super().__init__(limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer))
         self._tally = tally
         self._reported_at: set[Bound] = set()
 

@@ -101,19 +101,6 @@ class Connection(listener.Connection):
         return response
 
 
-class _SharedConnection(Connection):
-    """One of those that several workers share: the acceptor is notified of its end."""
-
-    __slots__ = ("acceptor",)
-
-    acceptor: Acceptor
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the connection."""
-        super().connection_lost(exc)
-        self.acceptor.lost()
-
-
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A listening application; made by `start_listener`."""
@@ -166,8 +153,8 @@ async def start_listener(
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=BACKLOG))
 
     def make_shared() -> Connection:
-        connection = _SharedConnection(manager, loop=loop, common=common, cohort=cohort, bounds=bounds, log=log)
-        connection.acceptor = acceptor
+        connection = make()
+        connection.ended = lambda _: acceptor.lost()
         return connection
 
     acceptor = Acceptor(bound, make_shared, lambda: len(manager.connections), shares=shares, backlog=BACKLOG)

@@ -31,7 +31,7 @@ from .sealed_rows import RowSealer
 
 KEPT_S: Final = 24 * 3600.0
 """How long the answer of an asynchronous call is kept."""
-PIECE_BYTES: Final = 128 * 1024
+PIECE_BYTES: Final = 256 * 1024
 """Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which reads nothing occupies
 the memory of one."""
 MOST_DONE: Final = 10_000

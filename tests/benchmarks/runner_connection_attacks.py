@@ -3,10 +3,10 @@
     python tests/benchmarks/runner_connection_attacks.py                  60 seconds of each, 60 seconds after each
     python tests/benchmarks/runner_connection_attacks.py --seconds 5
 
-Each attack is a coroutine that another program can run beside its own load, until an event is set. The attackers sign as
-clients that nobody knows; `project` is a published program whose output is long, such as `FLOOD`. Printed is the runner's
-memory in MiB, before each attack, at most during it, and after it. Wanted: at most 150 more during an attack than before,
-and no more than 16 after it. Everything is on loopback and ends by itself.
+Each attack is a coroutine that another program can run beside its own load, until an event is set. The attackers sign
+with keys that the runner does not know. `project` is a published program whose output is long, such as `FLOOD`. Printed
+is the runner's memory in MiB: before each attack, at most during it, right after it, and later. Wanted: at most 150
+more during an attack than before, and at most 16 more later. Everything is on loopback and ends by itself.
 """
 
 import argparse
@@ -57,8 +57,9 @@ FLOOD: Final = """
       (br_if $again (i32.lt_u (local.get $times) (i32.const 10))))))
 """
 """Writes ten million bytes, the longest output."""
-FORMATS: Final = ("Bytes", "Text")  # as text most of it would be escaped, each byte by six
+FORMATS: Final = ("Bytes", "Text")  # as text each NUL would be escaped by six bytes
 
+_OPEN_FILES: Final = 1024
 _LOOK_S: Final = 0.5
 _PAUSE_S: Final = 0.05
 _MOST_GROWN_MIB: Final = 150
@@ -160,7 +161,7 @@ def _request(method: str, path: str, headers: dict[str, str], body: bytes = b"")
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
-    """Run a node and a runner as processes until the block ends; yields the runner's address and id, and a developer."""
+    """Run a node and a runner as processes; yields the runner's address and process, and the developer's DID."""
     platform = SimulatedPlatform.from_seed(secrets.token_bytes(32))
     platform.save(folder / "tee")
     with running_node(folder, platform=platform, workers=1) as node:
@@ -181,6 +182,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
             assert process.stderr is not None
             found = re.fullmatch(r"listening on (http://\S+)\n", process.stderr.readline())
             assert found
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))  # as of many services
             try:
                 yield found[1], process.pid, str(wallet.did)
             finally:

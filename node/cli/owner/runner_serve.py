@@ -19,7 +19,6 @@ from tee_backend.backend import Backend
 from tee_backend.backend_key import backend_seed
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.simulated import SimulatedSource
-from tee_backend.listener import ConnectionLimits
 from tee_backend.publishing import BackendSurface
 from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
@@ -46,8 +45,6 @@ _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 256 * 1024
-_KEPT_DESCRIPTORS: Final = 128
-_DESCRIPTORS_OF_A_CHILD: Final = 4  # of itself and its spare, and of a request that its program makes
 _PRICE: Final = click.IntRange(0, 10**9)
 
 
@@ -186,8 +183,7 @@ async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext 
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     async with AsyncExitStack() as stack:
         app = await _application(settings, stack)
-        connections = ConnectionLimits(kept_descriptors=_KEPT_DESCRIPTORS + _DESCRIPTORS_OF_A_CHILD * settings.children)
-        await serve_until(stopped, app, host, port, limits=connections, tls=tls)
+        await serve_until(stopped, app, host, port, tls=tls)
 
 
 async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:

@@ -137,17 +137,11 @@ def stopping() -> asyncio.Event:
 
 
 async def serve_until(
-    stopped: asyncio.Event,
-    app: web.Application,
-    host: str,
-    port: int,
-    *,
-    limits: ConnectionLimits | None = None,
-    tls: ssl.SSLContext | None = None,
+    stopped: asyncio.Event, app: web.Application, host: str, port: int, *, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve an application until the event is set; says where on standard error."""
     bound = bind_socket(host, port, command=click.get_current_context().command_path)
-    async with listening(app, bound, limits or ConnectionLimits(), tls=tls):
+    async with listening(app, bound, ConnectionLimits(), tls=tls):
         url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
         print_lines(f"listening on {url}", err=True)
         await stopped.wait()
