@@ -501,7 +501,7 @@ class _Doorway:
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
         """Begin to serve a connection, if the bounds allow one more."""
-        self._make_room()
+        self._displace()
         connection = Connection(self._server, loop=self._loop, bounds=self._bounds)
         connection.logger = _QUIET
         connection.ended = self._ended
@@ -510,7 +510,7 @@ class _Doorway:
         else:
             accepted.close()
 
-    def _make_room(self) -> None:
+    def _displace(self) -> None:
         """Close the oldest idle connection where there are too many, or where no place is free (RN155)."""
         idle = [connection for connection in self._open if connection.is_idle]
         if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):

@@ -70,7 +70,8 @@ async def _unread_flood(stage: RunnerStage) -> asyncio.StreamWriter:
 
 async def _kept(stage: RunnerStage) -> str:
     """Return the job of an asynchronous call whose long answer is kept."""
-    _, said = await stage.call("flood", responseFormat="Bytes", **{"async": True})
+    members: dict[str, Any] = {"responseFormat": "Bytes", "async": True}
+    _, said = await stage.call("flood", **members)
     job = str(said["job"])
     async with asyncio.timeout(PATIENCE_S):
         while (await _poll(stage, job))["status"] == "pending":
