@@ -22,8 +22,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -65,7 +66,7 @@ _PAUSE_S: Final = 0.05
 _MOST_GROWN_MIB: Final = 150
 _MOST_LEFT_MIB: Final = 16
 
-Attack = Callable[[str, asyncio.Event, str], Awaitable[None]]
+Attack = Callable[[str, asyncio.Event, str], Coroutine[Any, Any, None]]
 
 
 async def unread_answers(url: str, stop: asyncio.Event, project: str, *, connections: int = 30) -> None:
@@ -75,7 +76,7 @@ async def unread_answers(url: str, stop: asyncio.Event, project: str, *, connect
     def request(number: int) -> bytes:
         return _call(runner, project, responseFormat=FORMATS[number % len(FORMATS)])
 
-    await asyncio.gather(*(_occupy(url, stop, lambda number=n: request(number)) for n in range(connections)))
+    await asyncio.gather(*(_occupy(url, stop, partial(request, number)) for number in range(connections)))
 
 
 async def unread_polls(url: str, stop: asyncio.Event, project: str, *, connections: int = 25) -> None:
