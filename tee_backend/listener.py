@@ -529,8 +529,10 @@ class _Doorway:
             )
             # An answer is under way until the kernel has it: no byte of it waits in a buffer that nothing counts.
             transport.set_write_buffer_limits(high=0)  # RN158
-        except OSError:  # the client has disconnected, or its handshake failed
+        except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()
+            # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage collector.
+            failed.__traceback__ = None
         finally:
             if connection.transport is None:
                 self._ended(connection)
