@@ -392,9 +392,9 @@ class Connection(web.RequestHandler):
         """Note a request that reached no route."""
 
     @property
-    def takes_pieces(self) -> bool:
-        """Whether an answer may be written to the transport in one piece, head and body."""
-        return not (self.transport is None or self.transport.is_closing() or self._upgraded)
+    def is_upgraded(self) -> bool:
+        """Whether the request asks for an upgrade: what follows it is held back, and its answer is aiohttp's matter."""
+        return self._upgraded
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

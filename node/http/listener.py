@@ -66,7 +66,7 @@ class Connection(listener.Connection):
             isinstance(resp, WholeAnswer)
             and common is not None
             and transport is not None
-            and self.takes_pieces
+            and not (transport.is_closing() or self.is_upgraded)
             and (piece := resp.piece(request, common)) is not None
         ):
             if self._due:

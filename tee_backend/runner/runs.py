@@ -10,7 +10,7 @@ Example:
 
 import base64
 import codecs
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
@@ -163,8 +163,14 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     try:
         if response_format is ResponseFormat.BYTES:
             return b'"%b"' % base64.b64encode(output)
-        if response_format is ResponseFormat.TEXT:
-            return _text(output)
+        answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
+        for text in _text(output):
+            if is_text:
+                answer += msgspec.json.encode(text)[1:-1]
+            if len(answer) >= MAX_ANSWER_BYTES:  # RN159
+                raise RunRefused("limit-output")
+        if is_text:
+            return bytes(answer + b'"')
         # Checked, not built: ten megabytes of `[[],[],…]` would be a gigabyte of objects.
         _JSON.decode(output)
     except (ValueError, RecursionError) as exc:
@@ -172,16 +178,10 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     return output
 
 
-def _text(output: bytes) -> bytes:
-    """Return UTF-8 as a JSON string, made piece by piece: the whole of it is not decoded first."""
-    decode, answer = _UTF_8().decode, bytearray(b'"')
-    for at in range(0, len(output) + 1, _PIECE_BYTES):
-        answer += msgspec.json.encode(decode(output[at : at + _PIECE_BYTES], at + _PIECE_BYTES > len(output)))[1:-1]
-        if len(answer) >= MAX_ANSWER_BYTES:  # RN159
-            raise RunRefused("limit-output")
-    return bytes(answer + b'"')
+def _text(output: bytes) -> Iterator[str]:
+    """Yield UTF-8 as text piece by piece: one letter outside Latin can make the whole of it four times as large."""
+    return codecs.iterdecode((output[at : at + _PIECE_BYTES] for at in range(0, len(output), _PIECE_BYTES)), "utf-8")
 
 
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)
-_UTF_8: Final = codecs.getincrementaldecoder("utf-8")
 _PIECE_BYTES: Final = 1 << 16

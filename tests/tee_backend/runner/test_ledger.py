@@ -117,6 +117,31 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
     assert b"the answer" not in path.read_bytes() and b"the request" not in path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE contents SET sealed = (SELECT sealed FROM contents WHERE kind = 'answer.2') WHERE kind = 'answer.1'",
+        "UPDATE contents SET kind = 'answer.3' WHERE kind = 'answer.2'",
+        "DELETE FROM contents WHERE kind = 'answer.2'",
+    ],
+)
+async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> None:
+    """RN158: a long answer is read piece by piece, and none of them can be left out, or be in another's place."""
+    path, kept = tmp_path / "journal", bytes(range(256)) * (ledger_module.PIECE_BYTES // 100)
+    async with opened(path) as ledger:
+        await ledger.accept("one", record(later=True), request=b"")
+        await ledger.start("one")
+        await ledger.settle("one", charged=0, receipt=b"r", answer=kept, now=NOW)
+        found = await ledger.job("one")
+        assert found is not None
+        pieces = [piece async for piece in ledger.answer("one", found)]
+        assert (len(pieces), b"".join(pieces)) == (3, kept)
+    edit(path, statement)
+    async with opened(path) as ledger:
+        with pytest.raises(FolderDamaged):
+            [piece async for piece in ledger.answer("one", found)]
+
+
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN98: old answers are forgotten, and the oldest of too many and of too long ones."""
 
