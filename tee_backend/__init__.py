@@ -10,6 +10,7 @@ Modules:
     grant_rates: how many grants a backend takes in a minute.
     held_grants: the bounded set of grants that a backend keeps.
     inspection: verifying what a backend published, on an owner's machine.
+    listener: bounded connections, on which the node and runners serve.
     node_verifier: verifying a node's own evidence.
     publishing: a backend's HTTP routes, in aiohttp and in ASGI: evidence, and taking grants.
     receipt_check: judging a receipt again, offline.

@@ -21,7 +21,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -50,6 +49,7 @@ from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource, Quoted, take_quote
 from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
+from tee_backend.listener import counted_address
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""
@@ -161,7 +161,7 @@ class BackendSurface:
         self._quoting = asyncio.Lock()
         self._waiting = self._grants_under_way = 0
         self._rates = GrantRates()
-        self._client_of = client_of or _address_of
+        self._client_of = client_of or (lambda request: counted_address(request.address))
 
     # --- the two kinds of servers ----------------------------------------------------------------------------------
 
@@ -326,19 +326,6 @@ def _nonce_of(query: str) -> str | None:
     except ValueError:
         return None
     return next((value for name, value in pairs if name == "nonce"), None)
-
-
-def _address_of(request: SurfaceRequest) -> str | None:
-    """Return the address of a client, of IPv6 the network: one client may have all of a network."""
-    try:
-        address = ip_address((request.address or "").partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address
-    if address.is_loopback:
-        return None
-    return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
 
 
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:

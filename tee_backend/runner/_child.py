@@ -166,6 +166,7 @@ class Child:
         """
         exchanging = self._exchanging = asyncio.create_task(self._exchange(payload, files, most_bytes, fetch))
         _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
+        self._exchanging = exchanging if late else None  # ten megabytes of answer would be kept until the next run
         if not late:
             with suppress(EOFError, OSError, asyncio.CancelledError):  # `end` cancels it, and nobody else
                 return exchanging.result()

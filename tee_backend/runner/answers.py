@@ -6,7 +6,7 @@ Example:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -62,10 +62,12 @@ class Answer:
     Attributes:
         status: of HTTP.
         body: JSON text.
+        kept: yields it in the place of `body`, where the ledger has it.
     """
 
     status: int
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    kept: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
 
 
 def run_answer(outcome: Outcome) -> Answer:
@@ -83,10 +85,10 @@ def run_answer(outcome: Outcome) -> Answer:
         value["stderr"] = result.stderr.decode("utf-8", "replace")
     if result.reason is not None:
         value["error"] = _error(result.reason.code, result.detail)
-    body = json.dumps(value).encode()[:-1] + b', "receipt": ' + outcome.receipt
+    parts = [json.dumps(value).encode()[:-1], b', "receipt": ', outcome.receipt]
     if result.reason is None:
-        body += b', "output": ' + result.answer
-    return Answer(_status(outcome), body + b"}")
+        parts += [b', "output": ', result.answer]
+    return Answer(_status(outcome), b"".join((*parts, b"}")))
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
@@ -107,7 +109,7 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
         "salt": encode_url(outcome.salt),
     }
     output = b"null" if reason is not None else outcome.result.answer
-    return Answer(_status(outcome), json.dumps(value).encode()[:-1] + b', "output": ' + output + b"}")
+    return Answer(_status(outcome), b"".join((json.dumps(value).encode()[:-1], b', "output": ', output, b"}")))
 
 
 def pending(job: str, *, is_api: bool) -> Answer:

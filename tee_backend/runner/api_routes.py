@@ -29,6 +29,7 @@ from sealspace.api_keys import KEY_HEADER, ApiKey
 from sealspace.run_calls import SIGN_IN_HEADER
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
+from .answers import Answer
 from .calls import Calls
 from .journal import Journal
 from .kept_keys import KeptKeys
@@ -37,7 +38,7 @@ from .open_routes import open_to_pages
 from .operator_routes import OperatorSurface
 from .prices import FREE, Price
 from .reasons import RunRefused
-from .routes import RunnerSurface, answering, not_found, respond, to_json
+from .routes import RunnerSurface, answering, not_found, to_json
 from .runs import Limits
 from .sealed_rows import RowSealer
 from .service import Runner
@@ -120,29 +121,35 @@ class ApiSurface:
         app.router.add_get("/keys", answering(self._list_keys))
         app.router.add_delete("/keys/{nonce}", answering(self._revoke_key))
 
-    async def _call(self, request: web.Request) -> web.Response:
+    async def _call(self, request: web.Request) -> web.StreamResponse:
         key = await self._key(request)  # before a byte of the body is read
+        return await self._surface.send(request, await self._called(request, key), owner=key.owner)
+
+    async def _called(self, request: web.Request, key: ApiKey) -> Answer:
         for name in _REFUSED_HEADERS:
             if request.headers.get(name, "0") != "0":
                 raise RunRefused("request-invalid", name)
         stated, named = request.headers.get(LIMIT_HEADER), request.match_info
         async with self._surface.body(request, owner=key.owner) as body:
-            return respond(await self._calls.call(key, named["owner"], named["project"], stated, body))
+            return await self._calls.call(key, named["owner"], named["project"], stated, body)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         """Answer whoever called; a job of somebody else is one that is not there."""
-        job = request.match_info["id"][:64]
+        job, owner = request.match_info["id"][:64], None
         try:
             if KEY_HEADER in request.headers:
                 key = await self._key(request)
-                answer = await self._calls.answer_of(job, key.owner, key.nonce)
+                owner = key.owner
+                answer = await self._calls.answer_of(job, owner, key.nonce)
             else:
                 answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
         except RunRefused as refusal:
             if refusal.reason.code == "call-start":  # it says nothing about the job, and what to do
                 raise
             answer = None
-        return not_found("There is no such call, or it is not yours.") if answer is None else respond(answer)
+        if answer is None:
+            return not_found("There is no such call, or it is not yours.")
+        return await self._surface.send(request, answer, owner=owner)
 
     async def _add_key(self, request: web.Request) -> web.Response:
         async with self._surface.body(request, most_bytes=MAX_STATEMENT_BYTES) as body:

@@ -172,13 +172,14 @@ class Calls:
             holder: the caller, or the owner of the key.
             key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
         """
-        found = await self._ledger.job(job)
-        if found is None or not found[0].is_async:
+        record = await self._ledger.job(job)
+        if record is None or not record.is_async:
             return None
-        record, answer = found
         if record.caller != holder or key not in (None, record.key):
             return None
-        return pending(job, is_api=record.key is not None) if answer is None else Answer(200, answer)
+        if record.state != "done":
+            return pending(job, is_api=record.key is not None)
+        return Answer(200, kept=self._ledger.answer(job, record))
 
     # --- from a job to its answer --------------------------------------------------------------------------------
 
@@ -222,10 +223,10 @@ class Calls:
                 self._bounds.forget(job)
 
     async def _run_waiting(self, id: str) -> None:
-        found = await self._ledger.job(id)
-        if found is None:
+        record = await self._ledger.job(id)
+        if record is None:
             return
-        record, request = found[0], await self._ledger.start(id)
+        request = await self._ledger.start(id)
         try:
             body, caller = await self._body_again(record, request), Principal(record.caller)
             job = Job(id=id, body=body, caller=caller, salt=record.salt, in_person=record.key is None)

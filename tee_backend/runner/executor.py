@@ -157,8 +157,7 @@ class Executor:
         }
         begun, reusable = time.monotonic_ns(), False
         try:
-            body = await child.ask(payload, files, **bounds, fetch=client.answer)
-            answer, output, stderr = _frames.unpack(body)
+            answer, output, stderr = _frames.unpack(await child.ask(payload, files, **bounds, fetch=client.answer))
             reusable = answer.ended != _frames.OVERFLOWED and not request.secrets_delivered
         except ChildEnded as ended:
             if self._closed:

@@ -15,8 +15,9 @@ Example:
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -30,6 +31,9 @@ from .sealed_rows import RowSealer
 
 KEPT_S: Final = 24 * 3600.0
 """How long the answer of an asynchronous call is kept."""
+PIECE_BYTES: Final = 256 * 1024
+"""Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which reads nothing occupies
+the memory of one."""
 MOST_DONE: Final = 10_000
 MOST_DONE_BYTES: Final = 1 << 30
 """Answers that are kept, and their bytes; the oldest give way."""
@@ -67,6 +71,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         input_hash: salted.
         limits: instructions, MiB and seconds that were asked for.
         nonce: of the caller.
+        pieces: of its answer.
     """
 
     state: State
@@ -81,6 +86,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     input_hash: bytes
     limits: tuple[int, int, int]
     nonce: str | None
+    pieces: int = 1
 
 
 _RECORDS: Final = msgspec.json.Decoder(JobRecord)
@@ -185,9 +191,9 @@ class Ledger:
         """
 
         def settled(connection: sqlite3.Connection) -> None:
-            record = self._replace(
-                connection, job, "started", lambda known: msgspec.structs.replace(known, state="done", reserved=0)
-            )
+            starts = range(0, len(answer or b""), PIECE_BYTES)
+            done = {"state": "done", "reserved": 0, "pieces": len(starts)}
+            record = self._replace(connection, job, "started", lambda known: msgspec.structs.replace(known, **done))
             if not 0 <= charged <= record.reserved:
                 raise ValueError("a charge is at most what was reserved")
             back = record.reserved - charged
@@ -197,20 +203,33 @@ class Ledger:
             if answer is None:
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
                 return
-            self._put_content(connection, job, "answer", answer)
+            for number, start in enumerate(starts):
+                self._put_content(connection, job, _piece(number), answer[start : start + PIECE_BYTES])
             connection.execute("UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job))
             _forget_old(connection, now)
 
         await self._journal.write(settled)
 
-    async def job(self, job: str) -> tuple[JobRecord, bytes | None] | None:
-        """Return what is known of a job, and its answer where it is done; None where it is not there."""
+    async def job(self, job: str) -> JobRecord | None:
+        """Return what is known of a job; None where it is not there."""
 
-        def found(connection: sqlite3.Connection) -> tuple[JobRecord, bytes | None] | None:
+        def found(connection: sqlite3.Connection) -> JobRecord | None:
             row = _row(connection, job)
-            return None if row is None else (self._record(job, *row), self._content(connection, job, "answer"))
+            return None if row is None else self._record(job, *row)
 
         return await self._journal.write(found)
+
+    async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of the answer of a job that is done.
+
+        Raises:
+            FolderDamaged: the answer is not kept any more.
+        """
+        for number in range(record.pieces):  # sealed with the record: no piece can be left out (RN158)
+            piece = await self._journal.write(partial(self._content, job=job, kind=_piece(number)))
+            if piece is None:
+                raise FolderDamaged("an answer in the runner's journal is not there any more")
+            yield piece
 
     async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
         """Return the jobs that have not ended, in the order in which they came; None for a row that was edited."""
@@ -301,6 +320,11 @@ class Ledger:
         statement = "SELECT sealed FROM contents WHERE job = ? AND kind = ?"
         row = connection.execute(statement, (job, kind)).fetchone()
         return None if row is None else self._sealer.open((f"contents.{kind}", job, 1), row[0])
+
+
+def _piece(number: int) -> str:
+    """Return the kind of contents that a piece of an answer is; the first has the name that whole answers had."""
+    return f"answer.{number}" if number else "answer"
 
 
 def _row(connection: sqlite3.Connection, job: str) -> tuple[str, int, bytes] | None:

@@ -105,7 +105,7 @@ _DURING: Final = {
     "limit-instructions": "The program used all instructions of its limit.",
     "limit-memory": "The program failed after it was refused more memory than its limit.",
     "limit-time": "The program ran longer than its limit.",
-    "limit-output": "The program wrote more output than its limit.",
+    "limit-output": "The program wrote more output than its limit, or more than an answer may have as JSON.",
     "output-format": "The program's output is not what the response format says.",
     "guest-exit": "The program ended with another exit code than 0.",
     "guest-trap": "The program trapped.",

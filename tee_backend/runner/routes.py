@@ -18,8 +18,8 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeAlias
 
 from aiohttp import ClientError, web
@@ -33,6 +33,7 @@ from tee_backend.errors import KeepingError
 from .answers import Answer, refused
 from .call_bodies import MAX_BODY_BYTES
 from .calls import Calls
+from .ledger import PIECE_BYTES
 from .reasons import RunRefused
 from .runs import Limits
 from .service import Runner
@@ -44,9 +45,17 @@ MOST_CALLS: Final = 256
 """Calls under way of those who showed a key, and as many of the others; beyond that they are answered 503."""
 MOST_BODY_BYTES: Final = 128 * 1024 * 1024
 """Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have half of both."""
+RETRY_AFTER_S: Final = 5
+"""When a client that was refused for now may ask again."""
+ANSWER_S: Final = 30.0
+"""Seconds in which a client has to take its answer, and one more for each `ANSWER_BYTES` of it that it took."""
+ANSWER_BYTES: Final = 64 * 1024
+MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Answers on their way to those who showed a key, and as many to the others; the keys of one owner have half."""
 
+_SMALL_BYTES: Final = 64 * 1024  # of an answer that waits in the kernel, or that one connection may hold
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +74,7 @@ class RunnerSurface:
         self._calls = calls
         self._under_way: Counter[str] = Counter()
         self._body_bytes: Counter[str] = Counter()
+        self._answer_bytes: Counter[str] = Counter()
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
@@ -76,10 +86,55 @@ class RunnerSurface:
         app.router.add_get("/healthz", self._healthy)
         app.router.add_get("/readyz", self._healthy)
 
-    async def _run(self, request: web.Request) -> web.Response:
+    async def _run(self, request: web.Request) -> web.StreamResponse:
+        return await self.send(request, await self._ran(request))
+
+    async def _ran(self, request: web.Request) -> Answer:
         async with self.body(request) as body:
             headers = request.headers
-            return respond(await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body))
+            return await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body)
+
+    async def send(self, request: web.Request, answer: Answer, *, owner: Principal | None = None) -> web.StreamResponse:
+        """Send an answer piece by piece; it counts as under way until the kernel has all of it (RN158).
+
+        Args:
+            request: nothing was answered yet.
+            answer: of a call.
+            owner: of the key that was shown; None: there is none.
+        Raises:
+            RunRefused: `runner-busy`, too much is under way; nothing was sent.
+            ConnectionError: the connection has ended, or was ended here because the client is too slow.
+        """
+        size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES  # one is read while one waits
+        if size <= _SMALL_BYTES or request.method == "HEAD":
+            return respond(answer)
+        shares = _shares(owner)
+        if any(self._answer_bytes[share] + size > MOST_ANSWER_BYTES // part for share, part in shares.items()):  # RN158
+            raise RunRefused("runner-busy")
+        counted = dict.fromkeys(shares, size)
+        self._answer_bytes.update(counted)
+        response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
+        response.content_length = len(answer.body) or None  # not known of one that is kept
+        begun_s, sent = asyncio.get_running_loop().time(), 0
+        try:
+            # A client that leaves raises an exception. The request refers to it, and it refers to this frame. What is
+            # not closed and forgotten here waits for the garbage collector: for hours where few calls come.
+            pieces = answer.kept or _pieces(answer.body)
+            del answer
+            async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
+                await response.prepare(request)
+                async for piece in pieces:
+                    await response.write(piece)
+                    sent += len(piece)
+                    late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
+                await response.write_eof()
+        except (TimeoutError, KeepingError) as failed:  # another answer would be read as the rest of this one
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("an answer was not sent to its end") from failed
+        finally:
+            self._answer_bytes.subtract(counted)
+        return response
 
     @asynccontextmanager
     async def body(
@@ -94,8 +149,7 @@ class RunnerSurface:
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
-        # Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all of them.
-        shares = {"others": 1} if owner is None else {"keys": 1, owner: 2}
+        shares = _shares(owner)
         if any(self._under_way[share] >= MOST_CALLS // part for share, part in shares.items()):
             raise RunRefused("runner-busy")
         self._under_way.update(shares.keys())
@@ -153,6 +207,19 @@ class RunnerSurface:
         return to_json({"ready": True}, 200)
 
 
+def _shares(owner: Principal | None) -> Mapping[str, int]:
+    """Return what a request is counted to, each with the part of the bound that it has.
+
+    Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all of them.
+    """
+    return {"others": 1} if owner is None else {"keys": 1, owner: 2}
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
+
+
 def answering(handler: Handler, *, is_api: bool = False) -> Handler:
     """Return a handler whose refusals are answers.
 
@@ -161,7 +228,7 @@ def answering(handler: Handler, *, is_api: bool = False) -> Handler:
         is_api: whether its clients are OutLayer's.
     """
 
-    async def answered(request: web.Request) -> web.Response:
+    async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except RunRefused as refusal:
@@ -175,7 +242,9 @@ def answering(handler: Handler, *, is_api: bool = False) -> Handler:
 
 def respond(answer: Answer) -> web.Response:
     """Return the answer to a call as a response."""
-    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+    # RN158: a client that is refused for now, and is not told when to come back, comes back at once.
+    later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
+    return web.Response(status=answer.status, body=answer.body, headers=later, content_type="application/json")
 
 
 def to_json(value: Mapping[str, object], status: int) -> web.Response:

@@ -9,7 +9,8 @@ Example:
 """
 
 import base64
-from collections.abc import Awaitable, Callable
+import codecs
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
@@ -21,6 +22,8 @@ from .reasons import Reason, RunRefused
 
 MAX_INPUT_BYTES: Final = 10_000_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
+MAX_ANSWER_BYTES: Final = 14_000_000
+"""Of an output as JSON text: base64 of the longest output has fewer, ten megabytes of NUL as text would be sixty."""
 MAX_STDERR_BYTES: Final = 64 * 1024
 """What is kept of standard error; the rest is counted."""
 MAX_PROGRAM_BYTES: Final = 10_000_000
@@ -156,14 +159,20 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
         response_format: Text gives a JSON string, Json the output itself, Bytes a string of standard base64.
 
     Raises:
-        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3).
+        RunRefused: `output-format`: not UTF-8, or not one JSON text (RN3); `limit-output`: more than `MAX_ANSWER_BYTES`
+            (RN159).
     """
     try:
         if response_format is ResponseFormat.BYTES:
-            return msgspec.json.encode(base64.b64encode(output).decode())
-        text = output.decode()
-        if response_format is ResponseFormat.TEXT:
-            return msgspec.json.encode(text)
+            return b'"%b"' % base64.b64encode(output)
+        answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
+        for text in _text(output):
+            if is_text:
+                answer += msgspec.json.encode(text)[1:-1]
+            if len(answer) >= MAX_ANSWER_BYTES:  # RN159
+                raise RunRefused("limit-output")
+        if is_text:
+            return bytes(answer + b'"')
         # Checked, not built: ten megabytes of `[[],[],…]` would be a gigabyte of objects.
         _JSON.decode(output)
     except (ValueError, RecursionError) as exc:
@@ -171,4 +180,10 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     return output
 
 
+def _text(output: bytes) -> Iterator[str]:
+    """Yield UTF-8 as text piece by piece: one letter outside Latin can make the whole of it four times as large."""
+    return codecs.iterdecode((output[at : at + _PIECE_BYTES] for at in range(0, len(output), _PIECE_BYTES)), "utf-8")
+
+
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)
+_PIECE_BYTES: Final = 1 << 16

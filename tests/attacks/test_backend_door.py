@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from socket import create_server
 
 import aiohttp
 import pytest
@@ -12,12 +13,12 @@ from backend_site import Domain, serving
 from deviating_platform import SimulatedPlatform
 from patience import AT_ONCE_S
 
-from node.cli.owner.trust_domain import runner_of
 from sealspace.portable import PortableDelegation
 from sealspace.published import GRANTS_PATH
 from sealspace.session import key_session
 from tee_backend import publishing
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.publishing import BackendSurface
 
 
@@ -62,16 +63,11 @@ async def test_a_packed_grant_is_not_unpacked(platform: SimulatedPlatform) -> No
     app = web.Application()
     app.router.add_post("/", note)
     _surface(platform).mount(app)
-    runner = runner_of(app)
-    await runner.setup()
-    packed = gzip.compress(b'{"a":1}')
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(headers={"Content-Encoding": "gzip"}) as session:
-            async with session.post(url, data=packed):
-                assert sent == [packed]
-            async with session.post(url + GRANTS_PATH, data=packed) as answer:
-                assert answer.status == 400
-    finally:
-        await runner.cleanup()
+    packed, bound = gzip.compress(b'{"a":1}'), create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    packing = aiohttp.ClientSession(headers={"Content-Encoding": "gzip"})
+    async with listening(app, bound, ConnectionLimits()), packing as session:
+        async with session.post(url, data=packed):
+            assert sent == [packed]
+        async with session.post(url + GRANTS_PATH, data=packed) as answer:
+            assert answer.status == 400

@@ -56,6 +56,14 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
     ),
+    "3.8 clients of a runner that read no answer, send half a head or nothing, or begin no TLS handshake": (
+        "attacks/test_runner_connections.py::test_unread_answers_are_bounded",
+        "attacks/test_runner_connections.py::test_unread_polls_share_one_answer",
+        "tee_backend/test_listener.py::test_silent_connections_close_no_one_out",
+        "tee_backend/test_listener.py::test_half_a_head",
+        "tee_backend/test_listener.py::test_a_handshake_that_does_not_end",
+        "tee_backend/test_listener.py::test_an_answer_that_is_not_read",
+    ),
     "3.8 a page of another origin calls the runner through its visitor's browser": (
         "tee_backend/runner/test_api_calls.py::test_what_pages_may_call",
     ),

@@ -19,20 +19,21 @@ USED = {
     "node.http.app": {
         "_match_info": "a path without a pattern is looked up in a table; aiohttp's router would set the match here",
     },
-    "node.http.listener": {
+    "node.http.messages.answers": {
+        "_keep_alive": "an answer in one piece is written without aiohttp's preparation, which sets it",
+        "_status": "an answer in one piece is made without the constructor that sets it",
+    },
+    "tee_backend.listener": {
         "_buffer_paused": "reading goes on only where no buffer of aiohttp's is full",
         "_force_close": "after a refusal nothing more of the connection is parsed or answered",
         "_loop": "answers run in the connection's own task; aiohttp would start one for each",
         "_messages": "requests that were parsed and wait behind the one that is answered",
+        "_next_keepalive_close_time": "of idle connections, the one that had no request for longest is closed first",
         "_pause_transport_reading": "nothing more is read before it is awaited",
         "_reading_paused": "reading goes on only where aiohttp itself has not paused it",
         "_request_count": "tells that a head has come whole",
         "_resume_transport_reading": "overridden: aiohttp reads on by itself, where a connection is held",
         "_upgraded": "a connection that asks for an upgrade is answered by aiohttp itself",
-    },
-    "node.http.messages.answers": {
-        "_keep_alive": "an answer in one piece is written without aiohttp's preparation, which sets it",
-        "_status": "an answer in one piece is made without the constructor that sets it",
     },
 }
 

@@ -8,7 +8,7 @@ Example:
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from socket import socket
+from socket import create_server, socket
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +27,7 @@ from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import MintedLog
 from tee_backend.evidence.source import Quoted
+from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.publishing import BackendSurface
 
 NOTES = measurements_of("notes")
@@ -37,6 +38,7 @@ OWNER_ABILITIES = (
     READ_RECEIPTS,
 )
 
+LIMITS = ConnectionLimits()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -89,13 +91,17 @@ class Program:
 
 @asynccontextmanager
 async def serving(
-    site: BackendSurface | Handler | web.Application, *, bound: socket | None = None
+    site: BackendSurface | Handler | web.Application,
+    *,
+    bound: socket | None = None,
+    limits: ConnectionLimits = LIMITS,
 ) -> AsyncIterator[str]:
     """Serve a surface, an application, or one handler for whatever is asked, on loopback; yields its address.
 
     Args:
         site: what answers.
         bound: a socket of IPv4 whose address somebody had to know before; None: any free port.
+        limits: of its connections.
     """
     app = site if isinstance(site, web.Application) else web.Application()
     if isinstance(site, web.Application):
@@ -104,14 +110,9 @@ async def serving(
         site.mount(app)
     else:
         app.router.add_route("*", "/{rest:.*}", site)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        where = web.TCPSite(runner, "127.0.0.1", 0) if bound is None else web.SockSite(runner, bound)
-        await where.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    bound = bound or create_server(("127.0.0.1", 0))
+    async with listening(app, bound, limits):
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 async def owner_of(bench: Any) -> Client:

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import wasmtime
 from aiohttp import web
-from backend_site import Documents, Domain, serving
+from backend_site import LIMITS, Documents, Domain, serving
 from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
@@ -46,6 +46,7 @@ from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.simulated_log import mint_event_log
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.inspection import Inspector
+from tee_backend.listener import ConnectionLimits
 from tee_backend.publishing import BackendSurface
 from tee_backend.runner.api_routes import mounted
 from tee_backend.runner.executor import Executor, ExecutorSettings
@@ -258,6 +259,7 @@ async def runner_stage(
     image: str = "runner",
     price: Price = FREE,
     outbound: OutboundSettings | None = None,
+    connections: ConnectionLimits = LIMITS,
 ) -> RunnerStage:
     """Start a node, whose console calls the runner, the runner and an owner; the stack ends them."""
     clock, entropy = SystemClock(), SystemEntropy()
@@ -277,6 +279,7 @@ async def runner_stage(
         price=price,
         outbound=outbound,
         bound=bound,
+        connections=connections,
     )
     owner, wallet = await stack.enter_async_context(Client(node.url)), new_wallet()
     await owner.sign_in(wallet, SignIn(spaces=("public", "projects")))
@@ -300,6 +303,7 @@ async def _started(
     price: Price = FREE,
     outbound: OutboundSettings | None = None,
     bound: socket | None = None,
+    connections: ConnectionLimits = LIMITS,
 ) -> tuple[Runner, str]:
     """Start a runner; the stack ends it."""
     log = mint_event_log(sha256(COMPOSE.encode()).digest())
@@ -323,5 +327,5 @@ async def _started(
     )
     GenerateSurface(surface, SecretMaker(runner, backend, tags, entropy=entropy)).mount(app)
     BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
-    url = await stack.enter_async_context(serving(app, bound=bound))
+    url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

@@ -1,9 +1,10 @@
 """`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
 
 import asyncio
+import ctypes
 import ssl
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,8 @@ from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE_BYTES: Final = 256 * 1024
 _PRICE: Final = click.IntRange(0, 10**9)
 
 
@@ -175,6 +178,9 @@ def _limits(*stated: int) -> Limits:
 
 async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stopped = stopping()
+    with suppress(AttributeError):  # another libc than glibc
+        # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     async with AsyncExitStack() as stack:
         app = await _application(settings, stack)
         await serve_until(stopped, app, host, port, tls=tls)

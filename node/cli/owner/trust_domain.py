@@ -6,7 +6,6 @@ Example:
 """
 
 import asyncio
-import logging
 import signal
 import ssl
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.simulated import PlatformFolderError, SimulatedSource
 from tee_backend.evidence.source import EvidenceSource, KeySource
 from tee_backend.evidence.tsm import TsmSource
+from tee_backend.listener import ConnectionLimits, listening
 
 from ...errors import ConfigurationError
 from ...listening_socket import bind_socket, url_of
@@ -59,8 +59,6 @@ class Domain:
         return self.source
 
 
-_QUIET: Final = logging.getLogger("sealspace.backend-server")
-_QUIET.setLevel(logging.CRITICAL)
 _OPTIONS: Final = (
     click.option(
         "--simulate",
@@ -142,21 +140,8 @@ async def serve_until(
     stopped: asyncio.Event, app: web.Application, host: str, port: int, *, tls: ssl.SSLContext | None = None
 ) -> None:
     """Serve an application until the event is set; says where on standard error."""
-    runner = runner_of(app)
-    await runner.setup()
-    try:
-        bound = bind_socket(host, port, command=click.get_current_context().command_path)
-        await web.SockSite(runner, bound, ssl_context=tls).start()
+    bound = bind_socket(host, port, command=click.get_current_context().command_path)
+    async with listening(app, bound, ConnectionLimits(), tls=tls):
         url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
         print_lines(f"listening on {url}", err=True)
         await stopped.wait()
-    finally:
-        await runner.cleanup()
-
-
-def runner_of(app: web.Application) -> web.AppRunner:
-    """Return the runner of the backend: bodies of unauthenticated clients are not decompressed.
-
-    Its server logs to a logger of its own, which is quiet: each client that breaks off would cost a traceback.
-    """
-    return web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1, auto_decompress=False)

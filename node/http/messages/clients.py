@@ -37,14 +37,9 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-def is_counted(peer: str | None, http: Http) -> bool:
-    """Whether a connection's peer is a single client: neither this machine nor a proxy, which serve many."""
-    if peer is None or _is_within(peer, http.trusted_proxies):
-        return False
-    try:
-        return not _parsed(peer).is_loopback
-    except ValueError:
-        return True
+def is_proxy(peer: str | None, http: Http) -> bool:
+    """Whether a connection's peer is a trusted proxy, which serves many clients."""
+    return peer is not None and _is_within(peer, http.trusted_proxies)
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

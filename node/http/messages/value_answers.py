@@ -14,11 +14,11 @@ from aiohttp import web
 from spaces.values.object_folder import PIECE_BYTES
 from spaces.values.object_store import OpenedBody, Piece
 from spaces.values.value_heads import Head
+from tee_backend.listener import in_large_pieces
 
 from ...logs import log_failure
 from ...operations.values.kv_batch import Found
 from ...services import Services
-from ..unsent import in_large_pieces
 from .answers import UntypedStream, bytes_answer
 from .request_ids import request_id
 

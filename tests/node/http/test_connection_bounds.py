@@ -124,7 +124,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
     loop, http = asyncio.get_running_loop(), Http(unread_answer_s=1e-6)
     server = web.Server(lambda _: asyncio.sleep(0, web.Response()))
     bounds = ConnectionBounds(http)
-    connection = Connection(server, loop=loop, http=http, common=None, cohort=Cohort(), bounds=bounds)
+    connection = Connection(server, loop=loop, common=None, cohort=Cohort(), bounds=bounds)
     connection.connection_made(peer)
     act(connection)
     try:

@@ -111,9 +111,35 @@ async def test_a_request_is_kept_until_its_job_starts(tmp_path: Path) -> None:
         await ledger.settle("one", charged=0, receipt=b"r", answer=b"the answer", now=NOW)
     async with opened(path) as ledger:
         found = await ledger.job("one")
-        assert found is not None and found[1] == b"the answer"
+        assert found is not None
+        assert [piece async for piece in ledger.answer("one", found)] == [b"the answer"]
         assert [job for job, _ in await ledger.unfinished()] == ["two"]
     assert b"the answer" not in path.read_bytes() and b"the request" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE contents SET sealed = (SELECT sealed FROM contents WHERE kind = 'answer.2') WHERE kind = 'answer.1'",
+        "UPDATE contents SET kind = 'answer.3' WHERE kind = 'answer.2'",
+        "DELETE FROM contents WHERE kind = 'answer.2'",
+    ],
+)
+async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> None:
+    """RN158: a long answer is read piece by piece, and none of them can be left out, or be in another's place."""
+    path, kept = tmp_path / "journal", bytes(range(256)) * (ledger_module.PIECE_BYTES // 100)
+    async with opened(path) as ledger:
+        await ledger.accept("one", record(later=True), request=b"")
+        await ledger.start("one")
+        await ledger.settle("one", charged=0, receipt=b"r", answer=kept, now=NOW)
+        found = await ledger.job("one")
+        assert found is not None
+        pieces = [piece async for piece in ledger.answer("one", found)]
+        assert (len(pieces), b"".join(pieces)) == (3, kept)
+    edit(path, statement)
+    async with opened(path) as ledger:
+        with pytest.raises(FolderDamaged):
+            [piece async for piece in ledger.answer("one", found)]
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +233,10 @@ async def test_requests_that_were_moved(tmp_path: Path) -> None:
         for name in ("one", "two"):
             with pytest.raises(FolderDamaged):
                 await ledger.start(name)
+        found = await ledger.job("two")
+        assert found is not None
         with pytest.raises(FolderDamaged):
-            await ledger.job("two")
+            await anext(ledger.answer("two", found))
         assert await ledger.start("three") == b"three"
 
 

@@ -1,0 +1,595 @@
+"""Connections of clients, bounded: how many, how long a head and an unread answer take, how much is sent ahead.
+
+The node and the runner both serve on these connections (H5, H8, H9; RN155 to RN158). Of the private members of aiohttp
+a connection uses those that this module names, and its subclasses use no others.
+
+Example:
+    async with listening(app, bound, ConnectionLimits(max_connections=768)):
+        ...  # requests are answered
+"""
+
+import asyncio
+import logging
+import resource
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Final, Literal, TypeVar
+
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+MAX_TARGET_BYTES: Final = 65_534
+MAX_HEADER_LINES: Final = 100
+# All header bytes of one request together: enough for one token of the longest kind and everything around it. Without
+# this bound a hundred lines of the longest kind would be kept in memory for one request.
+MAX_HEAD_BYTES: Final = 1 << 20
+BACKLOG: Final = 1024
+
+Bound = Literal["http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s"]
+
+# How much of an answer the kernel keeps unsent for each connection. By default it keeps megabytes, and requests for
+# that many small answers would be worked off for a client that reads none.
+_SMALL_BYTES: Final = 1 << 17
+_KERNELS_OWN: Final = 0
+
+_NAME_ALLOWANCE_BYTES: Final = 64  # the parser counts a header's name with its value
+
+# Descriptors for everything else that a process opens: without any, accepting stops.
+_KEPT_DESCRIPTORS: Final = 128
+
+# From a client with so many unanswered requests nothing more is read before it has its answers. (Nor is its disconnect
+# noticed: that of a client with few requests ahead is.)
+_MANY_DUE: Final = 8
+
+# How long a refused client may go on sending: closing a socket with unread bytes resets the connection, and the client
+# would not see the answer.
+_LINGER_S: Final = 2.0
+
+# What a client has not taken is dropped with the connection, instead of waiting in the kernel for a reader.
+_DISCARD: Final = struct.pack("ii", 1, 0)
+
+# How long accepting rests where the process has no descriptor left.
+_REST_S: Final = 1.0
+
+_QUIET: Final = logging.getLogger("sealspace.backend-server")
+_QUIET.setLevel(logging.CRITICAL)  # each client that disconnects early would cost a traceback
+
+_Answered = TypeVar("_Answered")
+
+_REFUSALS: Final = {
+    408: b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    414: b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Bounds of the connections of one process; the defaults are those of a runner.
+
+    Attributes:
+        max_connections: open at one time, fewer where the process may open few files.
+        connections_per_client: of these, from one address; loopback is not counted. 0: no bound.
+        head_s: seconds in which a head that began has to arrive, and in which a TLS handshake has to end.
+        unread_answer_s: seconds in which a client has to take something of its answer.
+        keep_alive_s: seconds after which a connection without a request is closed.
+        max_header_line_bytes: of the value of one header.
+        max_head_bytes: of all header lines of a request together.
+        max_idle: connections without a request; of more, `listening` closes the oldest.
+    """
+
+    max_connections: int = 640
+    connections_per_client: int = 128
+    head_s: float = 10.0
+    unread_answer_s: float = 15.0
+    keep_alive_s: float = 75.0
+    max_header_line_bytes: int = 32 * 1024
+    max_head_bytes: int = 80 * 1024
+    max_idle: int = 256
+
+
+def counted_address(address: str | None) -> str | None:
+    """Return what a client is counted as: its address, of IPv6 the network, since one client may have all of a network.
+
+    None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
+    """
+    try:
+        parsed = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    if parsed.is_loopback:
+        return None
+    return str(ip_network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed)
+
+
+class ConnectionBounds:
+    """The open connections of one process; belongs to its event loop's thread.
+
+    Args:
+        limits: the bounds.
+        client_of: returns what the client at an address is counted as; None: it is not counted by itself.
+    """
+
+    def __init__(
+        self, limits: ConnectionLimits, client_of: Callable[[str | None], str | None] = counted_address
+    ) -> None:
+        self.limits = limits
+        self._client_of = client_of
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        available = max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30
+        self.most = min(limits.max_connections, available)
+        self.open = 0
+        self._by_client: dict[str, int] = {}
+
+    def take(self, peer: str | None) -> bool:
+        """Count a new connection from an address, if the bounds allow it; a counted one has to be given back.
+
+        Args:
+            peer: the other end's address; None: it has none.
+        """
+        if self.open >= self.most:  # H9, RN155
+            self.met("http.max_connections")
+            return False
+        if (client := self._client(peer)) is not None:
+            count = self._by_client.get(client, 0)
+            if count >= self.limits.connections_per_client:  # H9, RN155
+                self.met("http.connections_per_client")
+                return False
+            self._by_client[client] = count + 1
+        self.open += 1
+        return True
+
+    def give_back(self, peer: str | None) -> None:
+        """Note that a counted connection has ended."""
+        self.open -= 1
+        if (client := self._client(peer)) is not None:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    def met(self, bound: Bound) -> None:
+        """Note a connection that was closed for the bound of a setting."""
+
+    def _client(self, peer: str | None) -> str | None:
+        return self._client_of(peer) if self.limits.connections_per_client else None
+
+
+class Connection(web.RequestHandler):
+    """One client connection; aiohttp's, with our bounds, without its error texts, and without a task per request.
+
+    It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come, as
+    much as the kernel hands over at once, no more is read until it is awaited: no client fills a worker's memory behind
+    an answer that it does not take.
+
+    Args:
+        server: aiohttp's.
+        loop: the event loop.
+        bounds: of all connections.
+        arrived: called with how many more requests wait for their answers, negative where some no longer do.
+
+    Attributes:
+        ended: called with the connection when it has ended.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_body",
+        "_bounds",
+        "_due",
+        "_has_paused",
+        "_head_bytes",
+        "_heard",
+        "_is_held",
+        "_is_taken",
+        "_late_head",
+        "_left_bytes",
+        "_peer",
+        "_unread_answer",
+        "ended",
+    )
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        bounds: ConnectionBounds,
+        arrived: Callable[[int], object] = bool,  # counts nothing
+    ) -> None:
+        limits = bounds.limits
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp reads None as "no access log"
+            auto_decompress=False,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=limits.max_header_line_bytes + _NAME_ALLOWANCE_BYTES,
+            max_headers=MAX_HEADER_LINES,
+            keepalive_timeout=limits.keep_alive_s,
+        )
+        self._bounds = bounds
+        self._arrived = arrived
+        self.ended: Callable[[Connection], object] = bool  # nothing happens
+        self._peer: str | None = None
+        self._is_taken = False  # counts as an open connection
+        self._heard = 0  # requests received
+        self._due = 0  # those that were not answered
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the request that came last
+        self._head_bytes = 0
+        self._has_paused = False
+        self._is_held = False  # nothing is read, even on request
+        self._late_head: asyncio.TimerHandle | None = None
+        self._unread_answer: asyncio.TimerHandle | None = None
+        self._left_bytes: int | None = None  # of an answer, at the last look since sending paused
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve, if the bounds allow one more; requests are answered in the connection's own task."""
+        peer = transport.get_extra_info("peername")
+        peer = peer[0] if isinstance(peer, tuple) else None
+        if not (self._is_taken or self.take(peer)):
+            self._force_close = True
+            transport.close()
+            return
+        super().connection_made(transport)
+        self._loop = _InTask(self._loop, self._messages)  # type: ignore[assignment]  # the part of a loop used from now
+
+    def take(self, peer: str | None) -> bool:
+        """Count the connection, if the bounds allow one more from this address."""
+        self._peer, self._is_taken = peer, self._bounds.take(peer)
+        return self._is_taken
+
+    def give_back(self) -> None:
+        """Count the connection no longer."""
+        if self._is_taken:
+            self._is_taken = False
+            self._bounds.give_back(self._peer)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request waits for its answer, and no answer for its client."""
+        return not (self._due or self.writing_paused)
+
+    def cost_of_closing(self) -> float:
+        """Return 0 for a connection that never had a request, else more the later the last one was answered."""
+        return self._next_keepalive_close_time if self._heard else 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, and bound what has arrived of a request's head so far."""
+        is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
+        super().data_received(data)
+        if self._request_count > self._heard:
+            self._hear()
+        elif not is_body:
+            self._head_bytes += len(data)
+        if self._due > _MANY_DUE or (data and not is_awaited):
+            self._hold()
+        elif self._head_bytes:
+            self._bound_head()
+
+    def _hear(self) -> None:
+        """Note requests whose heads are complete."""
+        arrived, self._heard = self._request_count - self._heard, self._request_count
+        self._due += arrived
+        self._arrived(arrived)
+        self._body = self._messages[-1][1]
+        self._head_bytes = 0
+        if self._late_head is not None:
+            self._late_head.cancel()
+            self._late_head = None
+
+    def _is_awaited(self) -> bool:
+        """Whether the next bytes are a head that is waited for, or belong to the request that is being answered."""
+        if self._body.is_eof():
+            return not (self._due or self.writing_paused)
+        return self._due <= 1
+
+    def _bound_head(self) -> None:
+        """Refuse a head that gets too long, or that arrives too slowly."""
+        if self._force_close:  # what follows a refusal is discarded
+            return
+        if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
+            self._refuse(431)
+        elif self._late_head is None:
+            self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
+
+    def _refuse_late_head(self) -> None:
+        if not self._force_close:  # by then it may have been refused for its length
+            self._bounds.met("http.head_s")
+            self._refuse(408)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the connection."""
+        super().connection_lost(exc)
+        self.give_back()
+        self._arrived(-self._due)
+        self._due = 0
+        for timer in (self._late_head, self._unread_answer):
+            if timer is not None:
+                timer.cancel()
+        self.ended(self)
+
+    def pause_writing(self) -> None:
+        """Handle a client that takes its answer slower than it is sent; make sure that it takes something."""
+        super().pause_writing()
+        self._left_bytes = None
+        if self._unread_answer is None:
+            self._look_again()
+
+    def resume_writing(self) -> None:
+        """Handle that it has taken nearly all."""
+        super().resume_writing()
+        self._release()  # an answer may have been written to its end before it was taken
+
+    def _judge_answer(self) -> None:
+        """Disconnect the client if it has taken nothing since the last look; a pause that is new is looked at twice."""
+        transport, self._unread_answer = self.transport, None
+        if transport is None or not self.writing_paused:
+            return
+        before, self._left_bytes = self._left_bytes, transport.get_write_buffer_size()
+        if before is None or self._left_bytes < before:
+            self._look_again()
+            return
+        self._bounds.met("http.unread_answer_s")
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        transport.abort()  # H8, RN157
+
+    def _look_again(self) -> None:
+        self._unread_answer = self._loop.call_later(self._bounds.limits.unread_answer_s, self._judge_answer)
+
+    def _hold(self) -> None:
+        """Read nothing more until it is awaited."""
+        if not self._is_held:
+            self._is_held = True
+            self._pause_transport_reading()
+
+    def _release(self) -> None:
+        """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""
+        if self._is_held and self._is_awaited():
+            self._is_held = False
+            if not (self._reading_paused or self._buffer_paused):
+                self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """Read on, as aiohttp requests when its own buffers have space."""
+        if not self._is_held:
+            super()._resume_transport_reading()
+
+    def pause_reading(self) -> None:
+        """Stop reading and parsing until what has arrived is taken."""
+        self._has_paused = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading and parsing where something may wait; every reader of a body calls it, mostly in vain.
+
+        What the parser holds back cannot be seen from here. It holds nothing where it was never paused (a pause may
+        reach it only with the next piece of a body, long after reading went on) and no request waits behind this one
+        (it stops by itself after so many).
+        """
+        if self._has_paused or self._messages or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+    def _refuse(self, status: int) -> None:
+        """Answer with an empty body, then read and discard what still arrives, for a while."""
+        self._force_close = True  # aiohttp parses and answers nothing more here
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(_REFUSALS[status])
+        self._note(status)
+        if transport.can_write_eof():  # not within TLS
+            transport.write_eof()
+        self._loop.call_later(_LINGER_S, transport.close)
+
+    def _note(self, status: int) -> None:
+        """Note a request that reached no route."""
+
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether the request asks for an upgrade: what follows it is held back, and its answer is aiohttp's matter."""
+        return self._upgraded
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; return whether the client is gone."""
+        if self._due:
+            self._due -= 1
+            self._arrived(-1)
+        resp, is_lost = await super().finish_response(request, resp, start_time)
+        if self._request_count > self._heard and self._messages:  # follows an upgrade that is not supported
+            self._hear()
+        self._release()
+        return resp, is_lost
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the answer is sent already, or no client is there to receive one
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way; the connection is given up")
+        if isinstance(exc, HttpProcessingError):
+            if (refused := _parse_status(exc)) in _REFUSALS:
+                self._refuse(refused)
+                raise ConnectionError("answered")  # ends the request without another answer
+            status, exc = 400, None
+        response = self._fault(request, status, exc)
+        self._note(response.status)
+        response.force_close()
+        return response
+
+    def _fault(self, request: web.BaseRequest, status: int, exc: BaseException | None) -> web.StreamResponse:
+        """Return the answer to a request that could not be parsed (400), or that failed outside every route."""
+        return web.Response(status=status)
+
+
+class _InTask:
+    """The event loop as a connection uses it: what it would start in a task runs in the connection's own task.
+
+    A task of its own for each request, as aiohttp makes it, costs two more iterations of the loop. Where requests wait
+    behind this one on the same connection, these iterations are made: other connections run in between. (From Python
+    3.12 on aiohttp begins such a task at once, on the loop itself, and this class is not used.)
+    """
+
+    __slots__ = ("_loop", "_waiting", "call_at", "call_later", "create_future", "time")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
+        self._loop = loop
+        self._waiting = waiting
+        self.call_at, self.call_later = loop.call_at, loop.call_later
+        self.create_future, self.time = loop.create_future, loop.time
+
+    def create_task(self, answering: Coroutine[object, object, _Answered]) -> Awaitable[_Answered]:
+        return self._loop.create_task(answering) if self._waiting else answering
+
+
+def _parse_status(error: HttpProcessingError) -> int:
+    if isinstance(error, LineTooLong):
+        return 414 if error.args[1] == MAX_TARGET_BYTES else 431
+    return 431 if "Too many headers" in error.message else 400
+
+
+class _Doorway:
+    """Accepts the connections of one application, and closes idle ones where there are too many.
+
+    A connection counts from the moment that it is accepted, so that a TLS handshake that never ends counts too.
+
+    Args:
+        server: aiohttp's.
+        bound: the listening socket.
+        bounds: of all connections.
+        tls: with the certificate; None: without TLS.
+    """
+
+    def __init__(
+        self, server: web.Server, bound: socket.socket, bounds: ConnectionBounds, tls: ssl.SSLContext | None
+    ) -> None:
+        self._server = server
+        self._bound = bound
+        self._bounds = bounds
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[Connection, asyncio.Task[None]] = {}
+
+    async def accept(self) -> None:
+        """Accept connections until this is cancelled; then handshakes end, and those that are open remain."""
+        try:
+            while True:
+                try:
+                    accepted, address = await self._loop.sock_accept(self._bound)
+                except OSError:  # no descriptors or no memory; connections wait in the queue meanwhile
+                    await asyncio.sleep(_REST_S)
+                    continue
+                self._take(accepted, address[0] if isinstance(address, tuple) else None)
+                await asyncio.sleep(0)  # one for each turn of the loop, so that requests are answered between them
+        finally:
+            for opening in self._open.values():
+                opening.cancel()
+
+    def _take(self, accepted: socket.socket, peer: str | None) -> None:
+        """Begin to serve a connection, if the bounds allow one more."""
+        self._displace()
+        connection = Connection(self._server, loop=self._loop, bounds=self._bounds)
+        connection.logger = _QUIET
+        connection.ended = self._ended
+        if connection.take(peer):
+            self._open[connection] = self._loop.create_task(self._opened(connection, accepted))
+        else:
+            accepted.close()
+
+    def _displace(self) -> None:
+        """Close the oldest idle connection where there are too many, or where no place is free (RN155)."""
+        idle = [connection for connection in self._open if connection.is_idle]
+        if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):
+            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
+            oldest.give_back()
+            self._open[oldest].cancel()
+            if oldest.transport is not None:
+                oldest.transport.abort()
+
+    async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
+        """Begin to serve a connection, after the handshake where there is TLS."""
+        within_s = None if self._tls is None else self._bounds.limits.head_s  # RN156
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
+            )
+            # An answer is under way until the kernel has it: no byte of it waits in a buffer that nothing counts.
+            transport.set_write_buffer_limits(high=0)  # RN158
+        except OSError as failed:  # the client has disconnected, or its handshake failed
+            accepted.close()
+            # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage collector.
+            failed.__traceback__ = None
+        finally:
+            if connection.transport is None:
+                self._ended(connection)
+
+    def _ended(self, connection: Connection) -> None:
+        connection.give_back()
+        self._open.pop(connection, None)
+
+
+def bound_unsent(listening: socket.socket) -> None:
+    """Bound what the kernel keeps unsent for each connection that is accepted from a socket."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
+
+
+@contextmanager
+def in_large_pieces(transport: asyncio.Transport | None) -> Iterator[None]:
+    """Lift that bound for a connection while the block runs: a large value is one answer, and smaller pieces cost."""
+    lifted = None if transport is None else transport.get_extra_info("socket")
+    _set_unsent(lifted, _KERNELS_OWN)
+    try:
+        yield
+    finally:
+        _set_unsent(lifted, _SMALL_BYTES)
+
+
+def _set_unsent(connected: socket.socket | None, size_bytes: int) -> None:
+    with suppress(OSError):  # it is closed
+        if connected is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size_bytes)
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, bound: socket.socket, limits: ConnectionLimits, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve an application on a socket until the block ends; bodies are not decompressed.
+
+    Args:
+        app: the application.
+        bound: a stream socket that is bound.
+        limits: of its connections.
+        tls: with the certificate; None: without TLS.
+    Raises:
+        OSError: another process listens at that address.
+    """
+    runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
+    await runner.setup()
+    assert runner.server is not None  # set by setup()
+    bound.setblocking(False)
+    bound_unsent(bound)  # its connections inherit it
+    bound.listen(BACKLOG)
+    accepting = asyncio.create_task(_Doorway(runner.server, bound, ConnectionBounds(limits), tls).accept())
+    try:
+        yield
+    finally:
+        accepting.cancel()
+        with suppress(asyncio.CancelledError):
+            await accepting
+        bound.close()
+        await runner.cleanup()

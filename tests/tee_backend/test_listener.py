@@ -1,0 +1,176 @@
+"""Connections of a runner: how many there may be, how long a head and an unread answer take, with TLS and without."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from socket import create_server
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from patience import AT_ONCE_S
+
+from tee_backend.listener import ConnectionBounds, ConnectionLimits, listening
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+PATIENT = ConnectionLimits(head_s=1000, unread_answer_s=1000, keep_alive_s=1000)
+LONG = bytes(32 << 20)
+
+
+@dataclass
+class Site:
+    """A site with a short answer at `/` and a long one at `/long`; connections to it end with it."""
+
+    port: int
+    tls: ssl.SSLContext | None
+    ends: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def connect(self, tls: ssl.SSLContext | None = None) -> Streams:
+        """Open a connection, by default without TLS; nothing is sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls, limit=1 << 10)
+        self.ends.append(writer)
+        return reader, writer
+
+    async def asked(self, path: str = "/", *, close: bool = True) -> tuple[bytes, Streams]:
+        """Send a request, with TLS where the site has it, and return the first line of the answer."""
+        reader, writer = await self.connect(self.tls)
+        end = "Connection: close\r\n" if close else ""
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n{end}\r\n".encode())
+        return await reader.readline(), (reader, writer)
+
+    async def asked_in_vain(self) -> bool:
+        """Send a request, and return whether the connection ended without an answer."""
+        with suppress(ConnectionError):
+            line, _ = await self.asked()
+            return line == b""
+        return True
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A certificate of 127.0.0.1: the contexts of the site and of its clients."""
+    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]), datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = built.public_bytes(Encoding.PEM)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "both.pem").write_bytes(pem + private)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "both.pem")
+    return context, ssl.create_default_context(cadata=pem.decode())
+
+
+@asynccontextmanager
+async def site(
+    limits: ConnectionLimits, certificate: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+) -> AsyncIterator[Site]:
+    """Serve both answers within limits."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=LONG if request.path == "/long" else b"here")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    bound = create_server(("127.0.0.1", 0))
+    server, client = certificate or (None, None)
+    async with listening(app, bound, limits, tls=server), asyncio.timeout(AT_ONCE_S):
+        served = Site(bound.getsockname()[1], client)
+        try:
+            yield served
+        finally:
+            for writer in served.ends:
+                writer.transport.abort()
+            await asyncio.gather(*(writer.wait_closed() for writer in served.ends), return_exceptions=True)
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_silent_connections_close_no_one_out(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
+) -> None:
+    """RN155: of too many connections without a request the oldest is closed, one in a TLS handshake too."""
+    limits = replace(PATIENT, max_idle=4)
+    async with site(limits, certificate if has_tls else None) as served:
+        silent = [await served.connect() for _ in range(12)]
+        line, _ = await served.asked()
+        assert line == b"HTTP/1.1 200 OK\r\n"
+        for reader, _ in silent[:8]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+
+
+async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> None:
+    """RN155: a client that keeps its connection loses it last; where no place is free, an idle one is closed too."""
+    async with site(replace(PATIENT, max_connections=4)) as served:
+        _, (reader, writer) = await served.asked(close=False)
+        await reader.readuntil(b"here")
+        silent = [await served.connect() for _ in range(12)]
+        for waiting, _ in silent[:8]:
+            with suppress(ConnectionResetError):
+                assert await waiting.read() == b""
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await reader.readuntil(b"here")
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_half_a_head(certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool) -> None:
+    """RN156: a head that began and does not end is answered 408, and its connection is closed."""
+    async with site(replace(PATIENT, head_s=0.2), certificate if has_tls else None) as served:
+        reader, writer = await served.connect(served.tls)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_handshake_that_does_not_end(certificate: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """RN156: a connection on which no TLS handshake comes is closed in the time of a head."""
+    async with site(replace(PATIENT, head_s=0.2), certificate) as served:
+        reader, _ = await served.connect()
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+
+async def test_a_long_head() -> None:
+    """RN156: a head without an end is refused before it fills the memory."""
+    async with site(PATIENT) as served:
+        reader, writer = await served.connect()
+        for number in range(PATIENT.max_head_bytes // 1000 + 1):
+            writer.write(b"%s%d: %s\r\n" % (b"x" if number else b"GET / HTTP/1.1\r\nx", number, b"a" * 1000))
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_an_answer_that_is_not_read(certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool) -> None:
+    """RN157: a client that takes nothing of its answer has its place for a time only; meanwhile it is not idle."""
+    limits = replace(PATIENT, max_connections=1, unread_answer_s=0.2)
+    async with site(limits, certificate if has_tls else None) as served:
+        line, _ = await served.asked("/long")
+        assert line == b"HTTP/1.1 200 OK\r\n"
+        assert await served.asked_in_vain()
+        while await served.asked_in_vain():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("addresses", "taken"),
+    [
+        (["192.0.2.7"] * 3, [True, True, False]),
+        (["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"], [True, True, False, True]),
+        (["::ffff:192.0.2.7", "192.0.2.7", "192.0.2.7"], [True, True, False]),
+        (["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.1", "127.0.0.1", "::1"], [True] * 5 + [False]),
+    ],
+)
+def test_connections_of_one_client(addresses: list[str], taken: list[bool]) -> None:
+    """RN155: one address, of IPv6 one network, has so many; loopback, where proxies are, is bounded by the whole."""
+    bounds = ConnectionBounds(ConnectionLimits(connections_per_client=2, max_connections=5))
+    take: Callable[[str], bool] = bounds.take
+    assert taken == [take(address) for address in addresses]
