@@ -49,7 +49,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 def _headers(stage: RunnerStage, program: str, body: bytes = b"") -> dict[str, str]:
     now, entropy = SystemClock().now(), SystemEntropy()
-    return call_headers(CALLER, runner=stage.runner.did, program=program, body=body, now=now, entropy=entropy)
+    return call_headers(CALLER, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
 
 
 async def _unread(stage: RunnerStage, method: str, path: str, program: str, body: bytes = b"") -> asyncio.StreamWriter:

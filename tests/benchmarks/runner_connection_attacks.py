@@ -41,7 +41,8 @@ from tests_support import REPOSITORY
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from sealspace.client import Client, SignIn
-from sealspace.run_calls import call_headers
+from sealspace.run_calls import RunnerAt, call_headers
+from sealspace.runners import runner_at
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 
@@ -71,7 +72,7 @@ Attack = Callable[[str, asyncio.Event, str], Coroutine[Any, Any, None]]
 
 async def unread_answers(url: str, stop: asyncio.Event, project: str, *, connections: int = 30) -> None:
     """Call a program on so many connections, and read no answer; a connection that the runner ends is made again."""
-    runner = await _did(url)
+    runner = await runner_at(url)
 
     def request(number: int) -> bytes:
         return _call(runner, project, responseFormat=FORMATS[number % len(FORMATS)])
@@ -81,7 +82,7 @@ async def unread_answers(url: str, stop: asyncio.Event, project: str, *, connect
 
 async def unread_polls(url: str, stop: asyncio.Event, project: str, *, connections: int = 25) -> None:
     """Ask for the kept answer of one asynchronous call on so many connections, and read no answer."""
-    runner, caller = await _did(url), secrets.token_bytes(32)
+    runner, caller = await runner_at(url), secrets.token_bytes(32)
     body = _body(project, responseFormat="Bytes", **{"async": True})
     async with aiohttp.ClientSession() as http:
         async with http.post(f"{url}/run", data=body, headers=_headers(runner, project, body, caller)) as answer:
@@ -135,21 +136,16 @@ def _is_refused(connection: socket.socket) -> bool:
     return False
 
 
-async def _did(url: str) -> str:
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/info") as answer:
-        return str((await answer.json())["runner"])
-
-
 def _body(project: str, **members: Any) -> bytes:
     return json.dumps({"source": {"project": project}, **members}).encode()
 
 
-def _headers(runner: str, program: str, body: bytes, caller: bytes) -> dict[str, str]:
+def _headers(runner: RunnerAt, program: str, body: bytes, caller: bytes) -> dict[str, str]:
     now, entropy = SystemClock().now(), SystemEntropy()
     return call_headers(key_session(caller), runner=runner, program=program, body=body, now=now, entropy=entropy)
 
 
-def _call(runner: str, project: str, **members: Any) -> bytes:
+def _call(runner: RunnerAt, project: str, **members: Any) -> bytes:
     """Return the request of a call by a key that nobody knows."""
     body = _body(project, **members)
     return _request("POST", "/run", _headers(runner, project, body, secrets.token_bytes(32)), body)
@@ -192,7 +188,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[str, int, str]]:
 
 async def _called(url: str, developer: str) -> None:
     """Make a few calls, so that what the first ones allocate is not counted as an attack's."""
-    runner, project = await _did(url), f"{developer}/echo"
+    runner, project = await runner_at(url), f"{developer}/echo"
     async with aiohttp.ClientSession() as http:
         for _ in range(20):
             body = _body(project, input="hello")
