@@ -14,6 +14,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -25,12 +26,15 @@ from ._pool import Pool
 from .outbound import Outbound, OutboundSettings, RunClient
 from .reasons import REASONS, RunRefused
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
+from .shares import Turns
 
 _MEBIBYTE: Final = 1024 * 1024
 _MOST_LOADED: Final = 16
 """Programs that a child keeps loaded."""
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
+_SHARED_CHILD_S: Final = 5
+"""Runs of strangers on the only child of a runner: a key holder waits at most this long for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,12 @@ class ExecutorSettings:
     Attributes:
         children: runs at one time, 1 to 128.
         spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
-        waiting: runs that are under way or wait for a child; more are refused (`runner-busy`).
-        waiting_bytes: of the inputs of these runs together; more are refused likewise.
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
         outbound: how requests of programs are made.
     """
 
     children: int = 2
     spare: int = 2
-    waiting: int = 1024
-    waiting_bytes: int = 256 * _MEBIBYTE
     artefact_bytes: int = 256 * _MEBIBYTE
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
 
@@ -71,9 +71,13 @@ class Executor:
         self._pool = Pool(settings.spare)
         self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
         self._outbound = Outbound(settings.outbound)
-        self._slots = asyncio.Semaphore(settings.children)
-        self._under_way = self._input_bytes = 0
+        self._turns = Turns(settings.children)
         self._closed = False
+
+    @property
+    def stranger_limits(self) -> Mapping[str, int]:
+        """Limits of runs for payers without key and account: short where there is no second child (RN162)."""
+        return {"maxExecutionSeconds": _SHARED_CHILD_S} if self._settings.children == 1 else {}
 
     async def __aenter__(self) -> Self:
         undump()  # RN23
@@ -105,7 +109,7 @@ class Executor:
             RunRefused: a `program-…` reason, or `compile-limit`.
         """
         self._refuse_closed()
-        os.close(await self._artefacts.open(wasm_sha256, target, load, origin))
+        os.close(await self._artefacts.open(RunRequest(wasm_sha256, target, origin=origin), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once.
@@ -113,30 +117,22 @@ class Executor:
         Returns:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
-        self._under_way += 1
-        self._input_bytes += len(request.input)
-        client = self._outbound.for_run(request.hosts)
+        client, compile_s = self._outbound.for_run(request.hosts), list[float]()
         try:
-            result = await self._run(request, load, client)
+            result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
             result = RunResult(refused.reason, refused.detail)
-        finally:
-            self._under_way -= 1
-            self._input_bytes -= len(request.input)
-        return replace(result, hosts=tuple(sorted(client.contacted)))  # RN110
+        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))  # RN110
 
-    async def _run(self, request: RunRequest, load: Load, client: RunClient) -> RunResult:
-        settings = self._settings
-        if self._under_way > settings.waiting or self._input_bytes > settings.waiting_bytes:  # RN7
-            raise RunRefused("runner-busy")
+    async def _run(self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]) -> RunResult:
+        self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        program = request.wasm_sha256, request.target, load
-        await self.compile(*program, origin=request.origin)  # others run meanwhile
-        async with self._slots:
+        os.close(await self._artefacts.open(request, load, compile_s))  # others run meanwhile
+        async with self._turns.place(request.payer):
             self._refuse_closed()
             # Compiled again only where others displaced it meanwhile.
-            artefact = await self._artefacts.open(*program, request.origin)
+            artefact = await self._artefacts.open(request, load, compile_s)
             try:
                 return await self._run_compiled(request, artefact, client)
             finally:

@@ -43,7 +43,8 @@ MOST_CALLS: Final = 256
 """Calls under way of those who showed a key, and as many of the others; beyond that they are answered 503."""
 MOST_BODY_BYTES: Final = 128 * 1024 * 1024
 """Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have half of both."""
-
+RETRY_AFTER_S: Final = 5
+"""When a client that was refused for now may ask again."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 _log = logging.getLogger(__name__)
@@ -173,7 +174,9 @@ def answering(handler: Handler, *, is_api: bool = False) -> Handler:
 
 def respond(answer: Answer) -> web.Response:
     """Return the answer to a call as a response."""
-    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+    # RN163: a client that is refused for now, and is not told when to come back, comes back at once.
+    later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
+    return web.Response(status=answer.status, body=answer.body, headers=later, content_type="application/json")
 
 
 def to_json(value: Mapping[str, object], status: int) -> web.Response:
