@@ -23,7 +23,7 @@ from tee_backend.errors import FolderUnusable
 from .shares import Payer, keep
 
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
-MOST_RECEIPTS: Final = 100_000
+_MOST_RECEIPTS: Final = 100_000
 _MOST_PROJECTS: Final = 100_000
 # One text for each version of the file; a file of an earlier one gets what came since.
 _SCHEMAS: Final = (
@@ -214,4 +214,4 @@ class Journal:
 def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
     """Keep a receipt, as a part of a transaction; others of its payer's share are displaced."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
-    keep(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
+    keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
