@@ -56,7 +56,7 @@ class Artefacts:
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
         self._spent = Rates[tuple[str, bool]](_HOUR_S)
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
-        self._turns = Turns(_AT_ONCE)
+        self._turns = Turns(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, asked: RunRequest, load: Load, compile_s: list[float]) -> int:

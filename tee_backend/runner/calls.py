@@ -60,7 +60,7 @@ class Calls:
         ledger: of jobs and accounts.
         keys: that owners made.
         price: of a run.
-        workers: asynchronous calls that run at one time; the executor's children: a job that is started should run.
+        workers: as the executor's children, for asynchronous calls: a job that is started should run.
         clock: for all times.
     """
 
@@ -84,7 +84,7 @@ class Calls:
             Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES),
             Bounds(MOST_QUEUED, MOST_QUEUED_BYTES),
         )
-        self._turns = Turns(workers)
+        self._turns = Turns(workers, beside=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -115,7 +115,7 @@ class Calls:
         asked = parse_body(body)
         caller = await self._runner.caller(authorization, sign_in, asked.program, body)
         payer = Payer(caller, await self._ledger.account(caller) is not None)
-        budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked, payer))
+        budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
         return await self._take(
             self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body
         )
@@ -305,7 +305,7 @@ class Calls:
         )
 
     def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
-        asked, limits = job.body, self._runner.limits(job.body, job.payer)
+        asked, limits = job.body, self._runner.limits(job.body)
         return JobRecord(
             state="waiting" if asked.is_async else "started",
             caller=job.caller,

@@ -14,7 +14,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -33,8 +32,6 @@ _MOST_LOADED: Final = 16
 """Programs that a child keeps loaded."""
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
-_SHARED_CHILD_S: Final = 5
-"""Runs of strangers on the only child of a runner: a key holder waits at most this long for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class ExecutorSettings:
     """How much an executor may take of the machine.
 
     Attributes:
-        children: runs at one time, 1 to 128.
+        children: runs at one time, 1 to 128, of payers with a key or an account; strangers have half as many beside.
         spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
         outbound: how requests of programs are made.
@@ -71,13 +68,8 @@ class Executor:
         self._pool = Pool(settings.spare)
         self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
         self._outbound = Outbound(settings.outbound)
-        self._turns = Turns(settings.children)
+        self._turns = Turns(settings.children, beside=True)
         self._closed = False
-
-    @property
-    def stranger_limits(self) -> Mapping[str, int]:
-        """Limits of runs for payers without key and account: short where there is no second child (RN162)."""
-        return {"maxExecutionSeconds": _SHARED_CHILD_S} if self._settings.children == 1 else {}
 
     async def __aenter__(self) -> Self:
         undump()  # RN23

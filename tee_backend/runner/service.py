@@ -252,13 +252,13 @@ class Runner:
         id, salt = self._entropy.token(16).hex(), self._entropy.token(SALT_BYTES)
         return Job(id=id, body=body, payer=payer, salt=salt, in_person=in_person, compile_s=compile_s)
 
-    def limits(self, body: CallBody, payer: Payer) -> Limits:
-        """Return what a run may use at most, as far as its body and its payer say.
+    def limits(self, body: CallBody) -> Limits:
+        """Return what a run may use at most, as far as its body says.
 
         Raises:
             RunRefused: `limits-invalid`.
         """
-        return _smallest(self._most, [body.limits, {} if payer.is_known else self._executor.stranger_limits])  # RN162
+        return _smallest(self._most, [body.limits])
 
     async def perform(self, job: Job) -> Outcome:
         """Run a program, and sign what came of it, also where it was refused; the caller of this keeps the receipt.
@@ -312,7 +312,7 @@ class Runner:
 
     async def _prepared(self, job: Job, found: Found) -> _Prepared:
         asked = job.body
-        limits, hosts = self.limits(asked, job.payer), frozenset(found.manifest.hosts)
+        limits, hosts = self.limits(asked), frozenset(found.manifest.hosts)
         if asked.secrets is None:
             return _Prepared(environment_of(self._system(job, limits), {}), limits, hosts, None)
         call = Call(caller=job.caller, owner=asked.secrets.owner, wasm_sha256=found.sha256, now=self._clock.now())

@@ -49,7 +49,7 @@ class Payer(NamedTuple):
 
 
 OPERATOR: Final = Payer(Principal("operator"))
-"""Pays for runs that no caller asked for, such as the check of a program before it is published; may take all places."""
+"""Pays for runs that no caller asked for, such as checking a program before it is published. It may use all places."""
 
 
 class Bounds:
@@ -164,11 +164,14 @@ class Turns:
     """Places that payers take in turns.
 
     Args:
-        places: used at one time.
+        places: used at one time by those with a key or an account; strangers use half as many, and at least one.
+        beside: whether the places of strangers are further ones.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
+        self._of_strangers = max(places // 2, 1)
+        self._total = places + (self._of_strangers if beside else 0)
         self._used: Counter[Payer] = Counter()
         # The payer at the front is next; a payer that got a place goes to the end.
         self._waiting: OrderedDict[Payer, deque[asyncio.Future[None]]] = OrderedDict()
@@ -204,12 +207,13 @@ class Turns:
 
     def _next(self) -> Payer | None:
         """Return who gets a place now; None where no place is free, or none for those who wait (RN161, RN162)."""
-        if self._used.total() >= self._places:
+        if self._used.total() >= self._total:
             return None
-        strangers = sum(count for one, count in self._used.items() if not one.is_known)
         for payer in sorted(self._waiting, key=lambda one: not one.is_known):  # the order among equals stays
-            has_place = payer.is_known or strangers < max(self._places // 2, 1)
-            if has_place and (payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)):
+            share = sum(count for one, count in self._used.items() if one.is_known is payer.is_known)
+            if share < (self._places if payer.is_known else self._of_strangers) and (
+                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
+            ):
                 return payer
         return None
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Bounds, Payer, Turns, keep
 
 PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name in "abcxyz"]
+HELD = "SELECT payer, cost FROM held WHERE payer != ''"
 _ANY = st.integers(0, 1_000_000)
 _STEPS = st.lists(
     st.tuples(st.sampled_from(["come", "come", "go", "leave"]), st.integers(0, len(PAYERS) - 1), _ANY), max_size=60
@@ -25,9 +27,10 @@ _STEPS = st.lists(
 class Crowd:
     """Calls that wait for places, hold them until they are told to go, and may leave while they wait."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self.turns = Turns(places)
+    def __init__(self, places: int, *, beside: bool) -> None:
+        self.places, self.of_strangers = places, max(places // 2, 1)
+        self.total = places + (self.of_strangers if beside else 0)
+        self.turns = Turns(places, beside=beside)
         self.waiting: dict[asyncio.Task[None], Payer] = {}
         self.running: dict[asyncio.Task[None], tuple[Payer, asyncio.Event]] = {}
         self.since: dict[Payer, Counter[Payer]] = {}  # of who waits: the turns that others had meanwhile
@@ -61,12 +64,14 @@ class Crowd:
             elif other.is_known == payer.is_known:
                 self.since[other][payer] += 1
                 assert self.since[other][payer] < 2, "a payer had two turns while another one waited"
-            else:
-                assert payer.is_known, "a stranger had a turn while a key holder waited"
+            elif other.is_known:
+                has_place = self.of(is_known=True) < self.places
+                assert not has_place, "a stranger had a turn while a key holder waited"
         self.since[payer].clear()
         self.running[task] = payer, released
-        assert len(self.running) <= self.places
-        assert self.of(is_known=False) <= max(self.places // 2, 1)
+        assert len(self.running) <= self.total
+        assert self.of(is_known=False) <= self.of_strangers
+        assert self.of(is_known=True) <= self.places
 
     async def step(self, kind: str, payer: Payer, which: int) -> None:
         if kind == "come":
@@ -87,19 +92,19 @@ class Crowd:
 
     def is_idle_for_nothing(self) -> bool:
         """Whether somebody waits who could have a place."""
-        strangers_full = self.of(is_known=False) >= max(self.places // 2, 1)
-        return len(self.running) < self.places and any(
-            (payer.is_known or not strangers_full) and not self.is_at_its_bound(payer)
+        most = {True: self.places, False: self.of_strangers}
+        return len(self.running) < self.total and any(
+            self.of(is_known=payer.is_known) < most[payer.is_known] and not self.is_at_its_bound(payer)
             for payer in self.waiting.values()
         )
 
 
-@given(places=st.integers(1, 5), steps=_STEPS)
-def test_places_are_taken_in_turns(places: int, steps: list[tuple[str, int, int]]) -> None:
+@given(places=st.integers(1, 5), beside=st.booleans(), steps=_STEPS)
+def test_places_are_taken_in_turns(places: int, beside: bool, steps: list[tuple[str, int, int]]) -> None:
     """RN161, RN162: strangers have half at most, payers of a share take turns, and no place is lost or left free."""
 
     async def played() -> None:
-        crowd = Crowd(places)
+        crowd = Crowd(places, beside=beside)
         for kind, who, which in steps:
             await crowd.step(kind, PAYERS[who], which)
             assert not crowd.is_idle_for_nothing()
@@ -112,7 +117,7 @@ def test_places_are_taken_in_turns(places: int, steps: list[tuple[str, int, int]
 
 async def test_a_turn_that_was_given_is_not_lost() -> None:
     """RN161: a call that is cancelled at the moment when it gets a place passes it on."""
-    turns, order = Turns(1), list[str]()
+    turns, order = Turns(1, beside=False), list[str]()
 
     async def call(name: str) -> None:
         async with turns.place(PAYERS[0]):
@@ -177,11 +182,7 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
         async with Journal(path) as journal:
             for number, (who, cost) in enumerate(rows):
                 payer = PAYERS[who]
-                await journal.write(
-                    lambda connection, number=number, payer=payer, cost=cost: keep(
-                        connection, "receipt", f"{number}", payer, cost=cost, most=24
-                    )
-                )
+                await journal.write(partial(keep, kind="receipt", job=f"{number}", payer=payer, cost=cost, most=24))
                 before = model | {f"{number}": (payer, cost)}
                 rest = await journal.write(lambda c: [row[0] for row in c.execute("SELECT job FROM kept")])
                 lost = [job for job in before if job not in rest]
