@@ -3,12 +3,13 @@
     python tests/benchmarks/runner_under_attack.py
     python tests/benchmarks/runner_under_attack.py --seconds 20 --only compile_bombs
 
-A node and a runner with two children run as processes on loopback. A customer calls a small program twice a second with
-an API key: 20 s undisturbed, then for so many seconds during each attack. Afterwards the runner's memory is watched until
-it is near that before the attack, for 60 s at most. An attack is a process of its own at a lower priority, because it
-would not run on the runner's machine.
+A node and a runner with two children run as processes on loopback. A customer calls a small program twice a second
+with an API key: 20 s undisturbed, then during each attack. Afterwards the runner's memory is watched until it is near
+that of the quiet time, for 60 s at most. An attack is a process of its own at a lower priority, because it would not
+run on the runner's machine.
 
-Judged: p99 at most 3 times that of the quiet time; memory at most 150 MiB over that of the quiet time, and back in 60 s.
+Judged: p99 at most 3 times that of the quiet time; memory at most 150 MiB over that of the quiet time, and back within
+60 s.
 """
 
 import argparse
@@ -25,6 +26,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,11 +49,10 @@ from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.runner.operator_routes import ask_operator
 
-try:
-    from runner_connection_attacks import ATTACKS as CONNECTION_ATTACKS
-except ImportError:
-    CONNECTION_ATTACKS = {}
-
+_ELSEWHERE: Final = "runner_connection_attacks"
+CONNECTION_ATTACKS: Final[Mapping[str, Callable[[str, asyncio.Event, str], Awaitable[None]]]] = (
+    import_module(_ELSEWHERE).ATTACKS if find_spec(_ELSEWHERE) else {}
+)
 SLEEPER: Final = """
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
@@ -100,7 +102,7 @@ def bomb(number: int) -> bytes:
     return b"\0asm\x01\0\0\0" + b"".join(sections)
 
 
-# --- attacks: each runs in a process of its own ------------------------------------------------------------------------
+# --- attacks: each runs in a process of its own ----------------------------------------------------------------------
 
 
 @dataclass
@@ -114,13 +116,11 @@ class Attacker:
     runner: str = ""
     answers: dict[str, int] = field(default_factory=dict)
 
-    async def run(
-        self, http: aiohttp.ClientSession, program: str, *, caller: bytes | None = None, **members: Any
-    ) -> None:
-        """Call as a signer; without a caller as a new one."""
+    async def run(self, http: aiohttp.ClientSession, program: str, **members: Any) -> None:
+        """Call as a signer with a new DID."""
         source = {"wasmSha256": program} if len(program) == 64 else {"project": f"{self._developer(program)}/{program}"}
         body = json.dumps({"source": source, **members}).encode()
-        session, about = key_session(caller or secrets.token_bytes(32)), source.get("project") or program
+        session, about = key_session(secrets.token_bytes(32)), source.get("project") or program
         now, entropy = SystemClock().now(), SystemEntropy()
         headers = call_headers(session, runner=self.runner, program=about, body=body, now=now, entropy=entropy)
         await self._post(http, f"{self.url}/run", body, headers)
@@ -213,7 +213,7 @@ async def attack(name: str, url: str, developers: str, key: str) -> None:
     print(json.dumps(attacker.answers))
 
 
-# --- the customer ------------------------------------------------------------------------------------------------------
+# --- the customer ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -348,7 +348,7 @@ async def measured(seconds: float, names: Sequence[str]) -> None:
                 print(f"{row}  {'good' if good else 'BAD'}  {said.strip()}", flush=True)
     for name in ELSEWHERE:
         if name not in CONNECTION_ATTACKS:
-            print(f"{name:24} skipped: there is no runner_connection_attacks.py")
+            print(f"{name:24} skipped: there is no {_ELSEWHERE}.py")
 
 
 def main() -> None:
