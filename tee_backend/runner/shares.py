@@ -84,9 +84,7 @@ class Bounds:
             yield
         finally:
             for held, more in zip(self._held, sizes, strict=True):
-                held[payer] -= more
-                if not held[payer]:
-                    del held[payer]
+                held -= Counter({payer: more})  # without those at zero
 
 
 class Recent(OrderedDict[_Key, _Value]):
@@ -145,9 +143,7 @@ class KeyBounds:
         try:
             yield
         finally:
-            self._at_once[holder] -= 1
-            if not self._at_once[holder]:
-                del self._at_once[holder]
+            self._at_once -= Counter([holder])
 
     def take(self, holder: Holder, *, now: float) -> None:
         """Count a call against the minute of its key.
@@ -190,9 +186,7 @@ class Turns:
             if turn.cancelled():
                 self._forget(payer, turn)
             else:
-                self._used[payer] -= 1
-                if not self._used[payer]:
-                    del self._used[payer]
+                self._used -= Counter([payer])
             self._hand_out()
 
     def _hand_out(self) -> None:

@@ -84,6 +84,26 @@ async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> 
     assert await first_of(outputs(stage, key), sleepers) == ["hello"] * 20
 
 
+async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> None:
+    """RN160, RN162: who signs a call and has an account here does not wait for strangers who sleep."""
+    session = await stage.calling_session()
+    await stage.credit(0)
+    assert (await stage.call("echo", session=session, input="hello"))[0] == 200
+    limits = {"maxExecutionSeconds": LONG_S}
+    sleepers = [
+        asyncio.create_task(
+            stage.call("sleeper", session=stranger(number), input="sleep 1000000", resourceLimits=limits)
+        )
+        for number in range(6)
+    ]
+    await until(lambda: sleeping() > 0)
+
+    async def called() -> list[str]:
+        return [(await stage.call("echo", session=session, input="hello"))[1]["output"] for _ in range(20)]
+
+    assert await first_of(called(), sleepers) == ["hello"] * 20
+
+
 async def test_one_key_that_sleeps_holds_up_no_other_owner(stage: RunnerStage) -> None:
     """RN162: ten sleeping calls of one key leave a child to another owner's key."""
     key, other = await stage.key(None), await stage.key("echo", signer=another_owner())
@@ -287,7 +307,7 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
 
 
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
-    """RN166: a compilation ends where the budget does, and is charged; with a larger budget the program runs."""
+    """RN166, RN167: a compilation ends where the budget does, and is charged once; a larger budget has it done."""
     async with AsyncExitStack() as stack:
         stage = await runner_stage(stack, tmp_path, price=Price(call=10, second=100))
         await stage.credit(1_000_000)
