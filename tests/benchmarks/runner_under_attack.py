@@ -86,6 +86,8 @@ NEAR_MIB: Final = 50.0
 """Memory is back when it is this near to that of the quiet time: Python's allocator keeps some of what it had."""
 ELSEWHERE: Final = ("unread_answers", "unread_polls", "silent_connections")
 _LOOK_S: Final = 0.25
+_PAUSE_S: Final = 0.05
+"""After a refusal: an attacker elsewhere sees it no earlier, and one here would use the runner's processors."""
 
 
 def bomb(number: int) -> bytes:
@@ -140,6 +142,8 @@ class Attacker:
             async with http.post(url, data=body, headers=headers) as answer:
                 await answer.read()
                 self.answers[str(answer.status)] = self.answers.get(str(answer.status), 0) + 1
+                if "Retry-After" in answer.headers:
+                    await asyncio.sleep(_PAUSE_S)
 
     async def crowd(self, clients: int, call: Callable[[aiohttp.ClientSession, int], Awaitable[None]]) -> None:
         """Have so many clients call again and again until the end."""

@@ -37,7 +37,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 a quote that a client had made passes for a start": (
         _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
     ),
-    "3.8 one payer, or many new ones, use up children, the compiler or the queue, or have results of others forgotten": (
+    "3.8 one payer, or many new ones, use up children, compiler or queue, or have results of others forgotten": (
         _SHARES + "test_strangers_who_sleep_hold_up_no_key_holder",
         _SHARES + "test_one_key_that_sleeps_holds_up_no_other_owner",
         _SHARES + "test_a_heavy_compilation_holds_up_no_small_program",

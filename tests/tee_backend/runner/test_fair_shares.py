@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -61,7 +62,18 @@ async def first_of(call: Coroutine[Any, Any, Any], others: list["asyncio.Task[An
 
 async def outputs(stage: RunnerStage, key: str) -> list[str]:
     """Return the outputs of calls with a key, one after the other: meanwhile each sleeper that can begins."""
-    return [(await stage.api("echo", key))[1]["output"] for _ in range(20)]
+    return [(await stage.api("echo", key))[1]["output"] for _ in range(100)]
+
+
+async def all_called(stage: RunnerStage, callers: int) -> None:
+    """Wait until so many signed calls were taken, and one of them sleeps."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await stage.runner._journal.write(callers_seen)) >= callers or not sleeping():
+            await asyncio.sleep(0)
+
+
+def callers_seen(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM used").fetchone()[0])
 
 
 def sleeping() -> int:
@@ -80,8 +92,8 @@ async def test_strangers_who_sleep_hold_up_no_key_holder(stage: RunnerStage) -> 
         )
         for number in range(6)
     ]
-    await until(lambda: sleeping() > 0)
-    assert await first_of(outputs(stage, key), sleepers) == ["hello"] * 20
+    await all_called(stage, 6)
+    assert await first_of(outputs(stage, key), sleepers) == ["hello"] * 100
 
 
 async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> None:
@@ -96,12 +108,12 @@ async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> No
         )
         for number in range(6)
     ]
-    await until(lambda: sleeping() > 0)
+    await all_called(stage, 7)
 
     async def called() -> list[str]:
-        return [(await stage.call("echo", session=session, input="hello"))[1]["output"] for _ in range(20)]
+        return [(await stage.call("echo", session=session, input="hello"))[1]["output"] for _ in range(100)]
 
-    assert await first_of(called(), sleepers) == ["hello"] * 20
+    assert await first_of(called(), sleepers) == ["hello"] * 100
 
 
 async def test_one_key_that_sleeps_holds_up_no_other_owner(stage: RunnerStage) -> None:
@@ -112,7 +124,7 @@ async def test_one_key_that_sleeps_holds_up_no_other_owner(stage: RunnerStage) -
     await stage.publish("asleep", SLEEPING)
     sleepers = [asyncio.create_task(stage.api("asleep", key, body)) for _ in range(10)]
     await until(lambda: sleeping() > 0)
-    assert await first_of(outputs(stage, other), sleepers) == ["hello"] * 20
+    assert await first_of(outputs(stage, other), sleepers) == ["hello"] * 100
 
 
 SLEEPING = """
