@@ -305,9 +305,8 @@ class Calls:
             nonce=record.nonce,
             at=iso_time(self._clock.now()),
         )
-        return Outcome(
-            record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False, record.has_secrets
-        )
+        is_kept = record.is_known or record.has_secrets  # RN169
+        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False, is_kept)
 
     def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
         asked, limits = job.body, self._runner.limits(job.body)

@@ -116,7 +116,7 @@ class Outcome:
         result: of the run, or why there was none.
         receipt: signed.
         is_shown: whether the caller may see standard error.
-        reached_secrets: whether secrets were read for it, or one of them was the reason to refuse it.
+        keeps_refusal: whether the receipt is kept also where the program was not started.
     """
 
     salt: bytes = field(repr=False)
@@ -124,7 +124,7 @@ class Outcome:
     result: RunResult
     receipt: bytes = field(repr=False)
     is_shown: bool
-    reached_secrets: bool
+    keeps_refusal: bool
 
     @property
     def ran(self) -> bool:
@@ -134,7 +134,7 @@ class Outcome:
     @property
     def is_kept(self) -> bool:
         """Whether the receipt is kept: refused calls cost nothing, and many of them would displace others (RN169)."""
-        return self.ran or self.reached_secrets
+        return self.ran or self.keeps_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +453,8 @@ class Runner:
         )
         code = "" if result.reason is None else result.reason.code
         reached_secrets = prepared.secrets_of is not None or code.startswith(("secret-", "environment-"))
-        return Outcome(salt, facts, result, self.sign(facts), _shows_stderr(job, prepared), reached_secrets)
+        keeps_refusal = job.payer.is_known or reached_secrets  # RN169
+        return Outcome(salt, facts, result, self.sign(facts), _shows_stderr(job, prepared), keeps_refusal)
 
     def sign(self, facts: RunFacts) -> bytes:
         """Return the receipt of what is known of a run."""
