@@ -72,10 +72,10 @@ class Bounds:
         """
         sizes = (1, size_bytes)
         for held, more, most in zip(self._held, sizes, self._most, strict=True):
-            strangers = sum(count for one, count in held.items() if not one.is_known)
+            others = sum(count for one, count in held.items() if not one.is_known)
             if is_new and held[payer] + more > most // _PARTS:  # RN163
                 raise RunRefused("too-many-calls")
-            is_full = held.total() + more > most or (not payer.is_known and strangers + more > most // 2)
+            is_full = held.total() + more > most or (not payer.is_known and others + more > most // 2)
             if is_new and is_full:  # RN163
                 raise RunRefused("runner-busy")
         for held, more in zip(self._held, sizes, strict=True):
@@ -166,8 +166,8 @@ class Turns:
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places
-        self._of_strangers = max(places // 2, 1)
-        self._total = places + (self._of_strangers if beside else 0)
+        self._of_others = max(places // 2, 1)
+        self._total = places + (self._of_others if beside else 0)
         self._used: Counter[Payer] = Counter()
         # The payer at the front is next; a payer that got a place goes to the end.
         self._waiting: OrderedDict[Payer, deque[asyncio.Future[None]]] = OrderedDict()
@@ -205,7 +205,7 @@ class Turns:
             return None
         for payer in sorted(self._waiting, key=lambda one: not one.is_known):  # the order among equals stays
             share = sum(count for one, count in self._used.items() if one.is_known is payer.is_known)
-            if share < (self._places if payer.is_known else self._of_strangers) and (
+            if share < (self._places if payer.is_known else self._of_others) and (
                 payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
             ):
                 return payer
