@@ -5,7 +5,6 @@ Modules:
     api_bodies: what the holder of an API key asks for.
     api_routes: the HTTPS API, and API keys.
     call_bodies: what a caller asks for.
-    call_bounds: how many calls may be under way.
     calls: from the door to the answer; who pays, now or later, and what a crash leaves.
     environment: the environment variables of a run, and the names that no secret may have.
     executor: running programs; where to begin. Needs the extra `runner`.
@@ -30,6 +29,7 @@ Modules:
     secret_choice: which grant each secret of a run is read by.
     secret_tags: the tags of secrets that were made here.
     service: one runner: who calls, and from a job to its receipt.
+    shares: fair shares of what the callers of a runner have in common.
     start: the receipt key of a runner, and the quote that names it.
 
 What runs in the children are the private modules `_run_child` and `_compile_child` and what those import, in processes

@@ -10,22 +10,31 @@ import fcntl
 import hashlib
 import os
 import signal
+import time
 from collections import OrderedDict
 from typing import Final
+from weakref import WeakValueDictionary
 
 from ._child import ChildEnded
 from ._frames import COMPILED, MAX_DETAIL_BYTES
 from ._pool import Pool
 from .reasons import RunRefused
-from .runs import MAX_PROGRAM_BYTES, Load, Target
+from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
+from .shares import Payer, Rates, Recent, Turns
 
 _COMPILE_S: Final = 40.0
 """By the clock, for a machine that is too busy; the child's own bound is 20 s of processor time."""
-_MOST_LOADING: Final = 4
-"""Programs whose bytes are in memory at one time."""
+_AT_ONCE: Final = 2
+"""Compilations at one time: a small program does not wait for a heavy one of another payer."""
+_DEVELOPER_S: Final = 120.0
+_HOUR_S: Final = 3600.0
+"""Compile seconds of one developer in an hour."""
+_GAVE_UP_S: Final = 600.0
+"""How long a program is refused at once after its compilation took too much time or memory."""
 _MOST_ARTEFACTS: Final = 256
 """Each is an open file of this process."""
 _MOST_REFUSED: Final = 256
+_MOST_GAVE_UP: Final = 4096
 _MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
 _SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
@@ -42,27 +51,35 @@ class Artefacts:
         self._files: OrderedDict[str, tuple[int, int]] = OrderedDict()  # descriptor and size
         self._bytes = 0
         # A program that was refused once is refused again without a child: a compile bomb costs its time once.
-        self._refused: OrderedDict[str, RunRefused] = OrderedDict()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._loading = asyncio.Semaphore(_MOST_LOADING)
-        self._compiling = asyncio.Semaphore(1)
+        self._refused = Recent[str, RunRefused](_MOST_REFUSED)
+        # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
+        self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
+        self._spent = Rates[tuple[str, bool]](_HOUR_S)
+        self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
+        self._turns = Turns(_AT_ONCE, beside=False)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def open(self, wasm_sha256: str, target: Target, load: Load, origin: str = "") -> int:
+    async def open(self, asked: RunRequest, load: Load, compile_s: list[float]) -> int:
         """Return a descriptor of the artefact, which the caller closes; compile it if it is not there.
 
-        Several callers who want one program of one origin wait for one compilation, and `load` of the first is awaited:
-        all of them get what it raises.
+        Several calls of one payer who want one program of one origin wait for one compilation, and `load` of the first
+        is awaited: all of them get what it raises. Calls of other payers wait for their own turn, so that no payer
+        waits behind what another one has compiled.
 
+        Args:
+            asked: program, payer and what may be spent.
+            load: returns the bytes, untrusted.
+            compile_s: gets the processor seconds that were spent for this call.
         Raises:
-            RunRefused: a `program-…` reason, `compile-limit`, or `runner-failed`.
+            RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or `runner-failed`.
         """
-        key = f"{target.value}:{wasm_sha256}:{origin}"
+        key = f"{asked.target.value}:{asked.wasm_sha256}:{asked.origin}"
+        wanted = (key, asked.payer, asked.compile_s)
         while key not in self._files:
-            if known := self._refused.get(key):
-                raise RunRefused(known.reason.code, known.detail)
-            if (task := self._tasks.get(key)) is None:
-                task = self._tasks[key] = asyncio.create_task(self._make(key, wasm_sha256, target, load))
-                task.add_done_callback(lambda done: self._done(key, done))
+            self._require_promising(key, asked.payer)
+            if (task := self._tasks.get(wanted)) is None:
+                task = self._tasks[wanted] = asyncio.create_task(self._make(key, asked, load, compile_s))
+                task.add_done_callback(lambda done: self._done(wanted, done))
             try:
                 await asyncio.shield(task)  # a caller who is cancelled leaves the others their compilation
             except asyncio.CancelledError:
@@ -84,40 +101,57 @@ class Artefacts:
             os.close(file)
         self._files.clear()
 
-    def _done(self, key: str, task: "asyncio.Task[None]") -> None:
-        del self._tasks[key]
+    def _done(self, wanted: tuple[str, Payer, int], task: "asyncio.Task[None]") -> None:
+        del self._tasks[wanted]
         if not task.cancelled():
             task.exception()  # seen, even where every caller was cancelled
 
-    async def _make(self, key: str, wasm_sha256: str, target: Target, load: Load) -> None:
-        async with self._loading:
-            program = await load()
+    def _require_promising(self, key: str, payer: Payer) -> None:
+        """Refuse at once what was refused before."""
+        if known := self._refused.get(key):
+            raise RunRefused(known.reason.code, known.detail)
+        # Each share by itself: strangers who slow the machine down do not have a program refused to key holders.
+        if self._gave_up.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
+            raise RunRefused("compile-limit")
+
+    async def _make(self, key: str, asked: RunRequest, load: Load, compile_s: list[float]) -> None:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with self._turns.place(asked.payer), lock:  # RN164
+            if key in self._files:  # the call of another payer had it compiled meanwhile
+                return
+            self._require_promising(key, asked.payer)
+            # Strangers spend apart: they cannot use up what key holders need of the same developer.
+            developer = (asked.developer, asked.payer.is_known)
+            if self._spent.spent(developer, most=_DEVELOPER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
+                raise RunRefused("runner-busy", "compile seconds of the developer")
+            program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
                 raise RunRefused("program-too-large")
-            if hashlib.sha256(program).hexdigest() != wasm_sha256:  # RN8
+            if hashlib.sha256(program).hexdigest() != asked.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
-                _check_target(program, target)
-                async with self._compiling:
-                    file = await self._compile(program, target)
+                _check_target(program, asked.target)
+                file = await self._compile(program, asked, compile_s)
             except OSError as exc:  # this machine's lack of descriptors or memory, and nothing about the program
                 raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
-                if refused.reason.code != "runner-failed":
-                    self._refused[key] = refused
-                    while len(self._refused) > _MOST_REFUSED:
-                        self._refused.popitem(last=False)
+                if refused.reason.code == "compile-limit":
+                    self._gave_up.put((key, asked.payer.is_known), time.monotonic() + _GAVE_UP_S)  # RN165
+                elif refused.reason.code not in ("runner-failed", "compute-limit"):
+                    self._refused.put(key, refused)
                 raise
-        self._keep(key, file)
+            finally:
+                self._spent.add(developer, sum(compile_s) - before_s, most=_DEVELOPER_S, now=time.monotonic())
+            self._keep(key, file)
 
-    async def _compile(self, program: bytes, target: Target) -> int:
+    async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
         """Compile in a child of its own, which sees this program and no other (RN18)."""
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
                 stream.write(program)
-            await self._ask_compiler(target.value.encode(), [source, artefact])
+            await self._ask_compiler(asked, [source, artefact], compile_s)
             await seal(artefact)
         except BaseException:
             os.close(artefact)
@@ -126,17 +160,21 @@ class Artefacts:
             os.close(source)
         return artefact
 
-    async def _ask_compiler(self, target: bytes, files: list[int]) -> None:
+    async def _ask_compiler(self, asked: RunRequest, files: list[int], compile_s: list[float]) -> None:
         try:
             child = await self._pool.start("_compile_child")
         except ChildEnded as ended:
             raise RunRefused("runner-failed") from ended
         try:
-            answer = await child.ask(target, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
+            request = f"{asked.target.value} {asked.compile_s}".encode()
+            answer = await child.ask(request, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
         except ChildEnded as ended:
+            if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
+                raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
             raise RunRefused(_code_of(ended)) from ended
         finally:
             await self._pool.ended(child)  # before its file is sealed
+            compile_s.append(child.cpu_s)
         if not answer or answer[0] >= len(COMPILED):
             raise RunRefused("runner-failed")
         if code := COMPILED[answer[0]]:
@@ -181,7 +219,7 @@ def _check_target(program: bytes, target: Target) -> None:
 
 
 def _code_of(ended: ChildEnded) -> str:
-    """Return what the end of a compiling child says about the program; what was killed, late or not, says nothing."""
-    if ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
+    """Return what the end of a compiling child says about the program; that another process killed it says nothing."""
+    if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
         return "compile-limit"
     return "runner-failed" if ended.signal else "program-invalid"

@@ -128,12 +128,14 @@ class Child:
         uid: of the child; None where it has the parent's.
         held: bytes of each program that it has loaded, the least recently used first.
         runs: how many runs it has answered.
+        cpu_s: processor seconds that it used; 0 until it is reaped.
     """
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid
         self.held: OrderedDict[str, int] = OrderedDict()
         self.runs = 0
+        self.cpu_s = 0.0
         self._template = template
         self._connection = connection
         # The id of a process of our own, which is nobody else's before we reap it (RN132); 0: not known yet.
@@ -219,7 +221,8 @@ class Child:
     def _reaped(self, options: int) -> bool:
         if self._status is None:
             try:
-                process, status = os.waitpid(self._process, options)
+                process, status, used = os.wait4(self._process, options)
+                self.cpu_s = used.ru_utime + used.ru_stime
             except ChildProcessError:  # this process ignores SIGCHLD, so that the kernel reaped it
                 process, status = self._process, 0
             self._status = os.waitstatus_to_exitcode(status) if process else None

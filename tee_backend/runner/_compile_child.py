@@ -29,7 +29,9 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
         refuse(ONCE_READY)  # RN181
         connection.sendall(_frames.PROCESS.pack(-os.getpid()))
         payload, (source, artefact) = _frames.receive(connection)
-        code, detail = _compile(engine, payload.decode(), source, artefact)
+        target, seconds = payload.decode().split()
+        limit_cpu(min(int(seconds), _CPU_S))  # RN166: what its payer can pay for
+        code, detail = _compile(engine, target, source, artefact)
         body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
         connection.sendall(_frames.LENGTH.pack(len(body)) + body)
     finally:

@@ -14,6 +14,7 @@ Example:
 import asyncio
 import logging
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final, Self
 
@@ -28,7 +29,6 @@ from tee_backend.errors import FolderDamaged, KeepingError
 from .answers import Answer, api_answer, pending, run_answer
 from .api_bodies import parse_api_body
 from .call_bodies import CallBody, parse_body
-from .call_bounds import CallBounds
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import FREE, Price, smallest
@@ -36,9 +36,20 @@ from .reasons import REASONS, RunRefused
 from .run_receipts import RunFacts, names_hash, salted
 from .runs import Limits, RunResult
 from .service import Job, Outcome, Runner
+from .shares import Bounds, KeyBounds, Payer, Turns
 
 DEFAULT_BUDGET: Final = 10_000
 """Micro-units that a call may cost where it does not say; less where its key allows less."""
+
+MOST_ANSWERED: Final = 256
+MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
+"""Calls under way that wait for their answers, and the bytes of their bodies."""
+MOST_QUEUED: Final = 1000
+MOST_QUEUED_BYTES: Final = 256 * 1024 * 1024
+"""Asynchronous calls under way, and the bytes of their bodies."""
+
+_AT_THE_DOOR: Final = 2
+"""Signatures that are verified, and tokens that are written to the disk, at one time: key holders wait behind these."""
 
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
@@ -52,7 +63,7 @@ class Calls:
         ledger: of jobs and accounts.
         keys: that owners made.
         price: of a run.
-        workers: asynchronous calls that run at one time; the executor's children: what is started should run.
+        workers: as the executor's children, for asynchronous calls: a job that is started should run.
         clock: for all times.
     """
 
@@ -71,21 +82,24 @@ class Calls:
         self._keys = keys
         self.price = price
         self._clock = clock or SystemClock()
-        self._bounds = CallBounds()
-        self._queue: asyncio.Queue[str] = asyncio.Queue()
-        self._worker_count = workers
-        self._workers: list[asyncio.Task[None]] = []
+        self._of_keys = KeyBounds()
+        self._answered, self._queued = (
+            Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES),
+            Bounds(MOST_QUEUED, MOST_QUEUED_BYTES),
+        )
+        self._turns = Turns(workers, beside=True)
+        self._door = asyncio.Semaphore(_AT_THE_DOOR)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self._recover()
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._worker_count)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop; what was started stays so, and is interrupted at the next start."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- the doors -----------------------------------------------------------------------------------------------
 
@@ -103,9 +117,13 @@ class Calls:
             KeepingError: the journal cannot be used; nothing ran.
         """
         asked = parse_body(body)
-        job = self._runner.job(asked, await self._runner.caller(authorization, sign_in, asked.program, body))
+        async with self._door:
+            caller = await self._runner.caller(authorization, sign_in, asked.program, body)
+            payer = Payer(caller, await self._ledger.account(caller) is not None)
         budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
-        return await self._take(job, None, budget, body)
+        return await self._take(
+            self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body
+        )
 
     async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
         """Return the key that a caller shows (RN88, RN89).
@@ -142,9 +160,10 @@ class Calls:
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-        job = self._runner.job(self._api_body(body, project, budget), key.owner, in_person=False)
+        asked, compile_s = self._api_body(body, project, budget), self.price.compile_s(budget)
+        job = self._runner.job(asked, Payer(key.owner), compile_s=compile_s, in_person=False)
         _require_profile(key, job.body)
-        self._bounds.take((key.owner, key.nonce), now=self._clock.now())
+        self._of_keys.take((key.owner, key.nonce), now=self._clock.now())
         return await self._take(job, key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
@@ -185,20 +204,18 @@ class Calls:
 
     async def _take(self, job: Job, key: int | None, budget: int, request: bytes) -> Answer:
         """Have a job run now, or later."""
-        holder = (job.caller, key)
-        if job.body.is_async:
-            self._bounds.queue(holder, job.id, len(request))
-            try:
+        with ExitStack() as counted:
+            if job.body.is_async:
+                counted.enter_context(self._queued.held(job.payer, len(request)))
                 await self._ledger.accept(job.id, self._record(job, key, budget), request=request)
-            except BaseException:
-                self._bounds.forget(job.id)
-                raise
-            self._queue.put_nowait(job.id)
-            return pending(job.id, is_api=key is not None)
-        with self._bounds.at_once(holder):
+                self._begin(job.id, job.payer, counted.pop_all())
+                return pending(job.id, is_api=key is not None)
+            if key is not None:
+                counted.enter_context(self._of_keys.at_once((job.caller, key)))
+            counted.enter_context(self._answered.held(job.payer, len(request)))
             if not budget:
                 outcome = await self._runner.perform(job)
-                await self._runner.keep(outcome)
+                await self._runner.keep(outcome, job.payer)
                 return _answer(outcome, key, 0)
             record = self._record(job, key, budget)
             await self._ledger.accept(job.id, record, request=None)
@@ -211,16 +228,20 @@ class Calls:
             await self._settle(outcome, charged, None)
             return _answer(outcome, key, charged)
 
-    async def _work(self) -> None:
-        """Run what waits, one after the other."""
-        while True:
-            job = await self._queue.get()
-            try:
-                await self._run_waiting(job)
-            except KeepingError as error:  # the job stays as the ledger has it, and the worker goes on
-                _log.error("an asynchronous call was not started or not settled: %s", error.message)
-            finally:
-                self._bounds.forget(job)
+    def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
+        """Have an asynchronous call run when it is its payer's turn."""
+
+        async def later() -> None:
+            with counted:
+                async with self._turns.place(payer):
+                    try:
+                        await self._run_waiting(job)
+                    except KeepingError as error:  # the job stays as the ledger has it
+                        _log.error("an asynchronous call was not started or not settled: %s", error.message)
+
+        task = asyncio.create_task(later())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run_waiting(self, id: str) -> None:
         record = await self._ledger.job(id)
@@ -228,8 +249,14 @@ class Calls:
             return
         request = await self._ledger.start(id)
         try:
-            body, caller = await self._body_again(record, request), Principal(record.caller)
-            job = Job(id=id, body=body, caller=caller, salt=record.salt, in_person=record.key is None)
+            job = Job(
+                id=id,
+                body=await self._body_again(record, request),
+                payer=record.payer,
+                salt=record.salt,
+                in_person=record.key is None,
+                compile_s=self.price.compile_s(record.reserved),
+            )
             outcome = await self._runner.perform(job)
         except RunRefused as refusal:
             outcome = self._unrun(id, record, refusal.reason.code)
@@ -241,7 +268,8 @@ class Calls:
 
     async def _settle(self, outcome: Outcome, charged: int, answer: Answer | None) -> None:
         body, now = None if answer is None else answer.body, self._clock.now()
-        await self._ledger.settle(outcome.facts.job, charged=charged, receipt=outcome.receipt, answer=body, now=now)
+        receipt = outcome.receipt if outcome.is_kept else None
+        await self._ledger.settle(outcome.facts.job, charged=charged, receipt=receipt, answer=body, now=now)
 
     async def _recover(self) -> None:
         """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
@@ -249,8 +277,9 @@ class Calls:
             if record is None:
                 _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
             elif record.state == "waiting":
-                self._bounds.put_back((record.caller, record.key), job)
-                self._queue.put_nowait(job)
+                counted = ExitStack()
+                counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
+                self._begin(job, record.payer, counted)
             else:
                 outcome = self._unrun(job, record, "interrupted")
                 try:
@@ -277,7 +306,8 @@ class Calls:
             nonce=record.nonce,
             at=iso_time(self._clock.now()),
         )
-        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False)
+        is_kept = record.is_known or record.has_secrets  # RN169
+        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False, is_kept)
 
     def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
         asked, limits = job.body, self._runner.limits(job.body)
@@ -294,6 +324,7 @@ class Calls:
             input_hash=salted(job.salt, asked.input),
             limits=(limits.max_instructions, limits.max_memory_mb, limits.max_execution_s),
             nonce=asked.nonce,
+            is_known=job.payer.is_known,
         )
 
     # --- money ---------------------------------------------------------------------------------------------------
@@ -313,11 +344,10 @@ class Calls:
         return budget
 
     def _charge(self, outcome: Outcome, budget: int) -> int:
-        """Return what a run costs, at most what was reserved; what never started costs nothing (RN94)."""
+        """Return what a run costs, with its compilation, at most what was reserved (RN94, RN166)."""
         facts = outcome.facts
-        if not outcome.ran:
-            return 0
-        return min(self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms), budget)
+        ran = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if outcome.ran else 0
+        return min(ran + int(outcome.result.compile_s) * self.price.second, budget)
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int) -> CallBody:
         """Read the body of `POST /call`, with limits that its budget pays for."""

@@ -25,6 +25,7 @@ from ._pool import Pool
 from .outbound import Outbound, OutboundSettings, RunClient
 from .reasons import REASONS, RunRefused
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
+from .shares import Turns
 
 _MEBIBYTE: Final = 1024 * 1024
 _INLINE_BYTES: Final = 64 * 1024
@@ -36,18 +37,14 @@ class ExecutorSettings:
     """How much an executor may take of the machine.
 
     Attributes:
-        children: runs at one time, 1 to 128.
+        children: runs at one time, 1 to 128, of payers with a key or an account; strangers have half as many beside.
         spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
-        waiting: runs that are under way or wait for a child; more are refused (`runner-busy`).
-        waiting_bytes: of the inputs of these runs together; more are refused likewise.
         artefact_bytes: compiled programs kept in memory, least recently used dropped first.
         outbound: how requests of programs are made.
     """
 
     children: int = 2
     spare: int = 2
-    waiting: int = 1024
-    waiting_bytes: int = 256 * _MEBIBYTE
     artefact_bytes: int = 256 * _MEBIBYTE
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
 
@@ -69,8 +66,7 @@ class Executor:
         self._pool = Pool(settings.spare)
         self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
         self._outbound = Outbound(settings.outbound)
-        self._slots = asyncio.Semaphore(settings.children)
-        self._under_way = self._input_bytes = 0
+        self._turns = Turns(settings.children, beside=True)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -105,7 +101,7 @@ class Executor:
             RunRefused: a `program-…` reason, or `compile-limit`.
         """
         self._refuse_closed()
-        os.close(await self._artefacts.open(wasm_sha256, target, load, origin))
+        os.close(await self._artefacts.open(RunRequest(wasm_sha256, target, origin=origin), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once.
@@ -113,30 +109,22 @@ class Executor:
         Returns:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
-        self._under_way += 1
-        self._input_bytes += len(request.input)
-        client = self._outbound.for_run(request.hosts)
+        client, compile_s = self._outbound.for_run(request.hosts), list[float]()
         try:
-            result = await self._run(request, load, client)
+            result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
             result = RunResult(refused.reason, refused.detail)
-        finally:
-            self._under_way -= 1
-            self._input_bytes -= len(request.input)
-        return replace(result, hosts=tuple(sorted(client.contacted)))  # RN110
+        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))  # RN110
 
-    async def _run(self, request: RunRequest, load: Load, client: RunClient) -> RunResult:
-        settings = self._settings
-        if self._under_way > settings.waiting or self._input_bytes > settings.waiting_bytes:  # RN7
-            raise RunRefused("runner-busy")
+    async def _run(self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]) -> RunResult:
+        self._refuse_closed()
         if len(request.input) > MAX_INPUT_BYTES:  # RN7
             raise RunRefused("input-too-large")
-        program = request.wasm_sha256, request.target, load
-        await self.compile(*program, origin=request.origin)  # others run meanwhile
-        async with self._slots:
+        os.close(await self._artefacts.open(request, load, compile_s))  # others run meanwhile
+        async with self._turns.place(request.payer):
             self._refuse_closed()
             # Compiled again only where others displaced it meanwhile.
-            artefact = await self._artefacts.open(*program, request.origin)
+            artefact = await self._artefacts.open(request, load, compile_s)
             try:
                 return await self._run_compiled(request, artefact, client)
             finally:

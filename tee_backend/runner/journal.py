@@ -20,6 +20,8 @@ from typing import Final, Self, TypeVar
 
 from tee_backend.errors import FolderUnusable
 
+from .shares import Payer, keep
+
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
 _MOST_RECEIPTS: Final = 100_000
 _MOST_PROJECTS: Final = 100_000
@@ -59,6 +61,33 @@ CREATE TABLE contents (
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, kind TEXT NOT NULL, sealed BLOB NOT NULL,
     PRIMARY KEY (job, kind)
 );
+""",
+    # What is kept for each payer (`shares.keep`). `held` has the sums, of a payer and, under '', of its whole share.
+    """
+CREATE TABLE kept (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, is_known INTEGER NOT NULL, payer TEXT NOT NULL,
+    job TEXT NOT NULL, cost INTEGER NOT NULL, UNIQUE (kind, job)
+);
+CREATE INDEX kept_of ON kept (kind, is_known, payer, number);
+CREATE TABLE held (
+    kind TEXT NOT NULL, is_known INTEGER NOT NULL, payer TEXT NOT NULL, cost INTEGER NOT NULL,
+    UNIQUE (kind, is_known, payer)
+);
+CREATE INDEX held_most ON held (kind, is_known, cost DESC);
+CREATE TRIGGER kept_more AFTER INSERT ON kept BEGIN
+    INSERT INTO held VALUES (NEW.kind, NEW.is_known, NEW.payer, NEW.cost), (NEW.kind, NEW.is_known, '', NEW.cost)
+        ON CONFLICT DO UPDATE SET cost = cost + excluded.cost;
+END;
+CREATE TRIGGER kept_less AFTER DELETE ON kept BEGIN
+    UPDATE held SET cost = cost - OLD.cost
+        WHERE kind = OLD.kind AND is_known = OLD.is_known AND payer IN (OLD.payer, '');
+    DELETE FROM held WHERE kind = OLD.kind AND is_known = OLD.is_known AND payer = OLD.payer AND cost = 0;
+    DELETE FROM receipts WHERE OLD.kind = 'receipt' AND job = OLD.job;
+    DELETE FROM jobs WHERE OLD.kind = 'answer' AND id = OLD.job;
+END;
+INSERT INTO kept (kind, is_known, payer, job, cost) SELECT 'receipt', 1, 'former', job, 1 FROM receipts ORDER BY number;
+INSERT INTO kept (kind, is_known, payer, job, cost)
+    SELECT 'answer', 1, 'former', id, max(size_bytes, 107374) FROM jobs WHERE state = 'done' ORDER BY number;
 """,
 )
 _Result = TypeVar("_Result")
@@ -122,10 +151,10 @@ class Journal:
 
         return await self._in_thread(followed)
 
-    async def keep(self, job: str, receipt: bytes) -> None:
-        """Keep a receipt; the oldest ones give way."""
+    async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
+        """Keep a receipt; others of its payer's share are displaced."""
 
-        await self.write(lambda connection: keep_receipt(connection, job, receipt))
+        await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the receipt of a job; None where there is none."""
@@ -182,7 +211,7 @@ class Journal:
         connection.executescript(f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {marks} COMMIT;")
 
 
-def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes) -> None:
-    """Keep a receipt, as a part of a transaction; the oldest ones give way."""
-    number = connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt)).lastrowid
-    connection.execute("DELETE FROM receipts WHERE number <= ?", ((number or 0) - _MOST_RECEIPTS,))
+def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer: Payer) -> None:
+    """Keep a receipt, as a part of a transaction; others of its payer's share are displaced."""
+    connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
+    keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)

@@ -22,12 +22,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from capabilities.principals import Principal
 from sealspace.api_keys import MAX_AMOUNT
 from tee_backend.errors import FolderDamaged
 
 from .journal import Journal, keep_receipt
 from .reasons import RunRefused
 from .sealed_rows import RowSealer
+from .shares import Payer, keep
 
 KEPT_S: Final = 24 * 3600.0
 """How long the answer of an asynchronous call is kept."""
@@ -36,7 +38,7 @@ PIECE_BYTES: Final = 256 * 1024
 the memory of one."""
 MOST_DONE: Final = 10_000
 MOST_DONE_BYTES: Final = 1 << 30
-"""Answers that are kept, and their bytes; the oldest give way."""
+"""Answers that are kept, and their bytes: a short answer counts as the ten thousandth part of these."""
 
 State = Literal["waiting", "started", "done"]
 
@@ -72,6 +74,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         limits: instructions, MiB and seconds that were asked for.
         nonce: of the caller.
         pieces: of its answer.
+        is_known: whether it was called with a key, or the caller had an account.
     """
 
     state: State
@@ -87,9 +90,18 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[int, int, int]
     nonce: str | None
     pieces: int = 1
+    is_known: bool = True
+
+    @property
+    def payer(self) -> Payer:
+        """Whose share the job is counted to."""
+        return Payer(Principal(self.caller), self.is_known)
 
 
 _RECORDS: Final = msgspec.json.Decoder(JobRecord)
+_FORGET_OLD: Final = (
+    "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done' AND done_at < ?)"
+)
 
 
 class Ledger:
@@ -179,13 +191,13 @@ class Ledger:
 
         return await self._journal.write(started)
 
-    async def settle(self, job: str, *, charged: int, receipt: bytes, answer: bytes | None, now: float) -> None:
+    async def settle(self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float) -> None:
         """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous one.
 
         Args:
             job: its id.
             charged: micro-units, at most what was reserved.
-            receipt: of the run.
+            receipt: of the run; None: it is not kept.
             answer: what is answered to whoever asks for it; None: the job is answered now, and forgotten.
             now: epoch seconds.
         """
@@ -199,14 +211,17 @@ class Ledger:
             back = record.reserved - charged
             if record.reserved:
                 self._move(connection, record.caller, balance=back, reserved=-record.reserved, charged=charged)
-            keep_receipt(connection, job, receipt)
+            if receipt is not None:
+                keep_receipt(connection, job, receipt, record.payer)
             if answer is None:
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
                 return
             for number, start in enumerate(starts):
                 self._put_content(connection, job, _piece(number), answer[start : start + PIECE_BYTES])
             connection.execute("UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job))
-            _forget_old(connection, now)
+            connection.execute(_FORGET_OLD, (now - KEPT_S,))
+            cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
+            keep(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
         await self._journal.write(settled)
 
@@ -330,14 +345,3 @@ def _piece(number: int) -> str:
 def _row(connection: sqlite3.Connection, job: str) -> tuple[str, int, bytes] | None:
     row = connection.execute("SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)).fetchone()
     return None if row is None else (row[0], row[1], row[2])
-
-
-def _forget_old(connection: sqlite3.Connection, now: float) -> None:
-    """Forget answers that are too old, and the oldest of too many or too long ones."""
-    connection.execute("DELETE FROM jobs WHERE state = 'done' AND done_at < ?", (now - KEPT_S,))
-    connection.execute(
-        "DELETE FROM jobs WHERE state = 'done' AND number IN (SELECT number FROM (SELECT number,"
-        " row_number() OVER newest AS place, sum(size_bytes) OVER newest AS size FROM jobs WHERE state = 'done'"
-        " WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR size > ?)",
-        (MOST_DONE, MOST_DONE_BYTES),
-    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .runs import MILLION, Limits
+from .runs import MAX_COMPILE_S, MILLION, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,10 @@ class Price:
         """Return what a run costs that uses its limits up."""
         millions = -(-limits.max_instructions // MILLION)
         return self.cost(instructions=millions * MILLION, time_ms=limits.max_execution_s * 1000)
+
+    def compile_s(self, budget: int) -> int:
+        """Return the seconds of compilation that a budget pays for, at most `MAX_COMPILE_S` (RN166)."""
+        return min((budget - self.call) // self.second, MAX_COMPILE_S) if self.second else MAX_COMPILE_S
 
     def affordable(self, budget: int) -> dict[str, int]:
         """Return the limits of a run that a budget pays for: neither instructions nor time alone costs more.

@@ -242,7 +242,7 @@ def answering(handler: Handler, *, is_api: bool = False) -> Handler:
 
 def respond(answer: Answer) -> web.Response:
     """Return the answer to a call as a response."""
-    # RN158: a client that is refused for now, and is not told when to come back, comes back at once.
+    # RN158, RN163: a client that is refused for now, and is not told when to come back, comes back at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
     return web.Response(status=answer.status, body=answer.body, headers=later, content_type="application/json")
 

@@ -19,6 +19,7 @@ import msgspec
 
 from .environment import NO_VARIABLES, Environment
 from .reasons import Reason, RunRefused
+from .shares import OPERATOR, Payer
 
 MAX_INPUT_BYTES: Final = 10_000_000
 MAX_OUTPUT_BYTES: Final = 10_000_000
@@ -29,6 +30,8 @@ MAX_STDERR_BYTES: Final = 64 * 1024
 MAX_PROGRAM_BYTES: Final = 10_000_000
 MILLION: Final = 1_000_000
 """Instructions are counted in whole millions, in answers and in the limits of callers (RN1, RN2)."""
+MAX_COMPILE_S: Final = 20
+"""Processor time of one compilation (RN18)."""
 
 Load: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the bytes of a program, untrusted; raises RunRefused where there are none."""
@@ -97,6 +100,9 @@ class RunRequest:
             nothing before and runs nothing after it.
         hosts: that the program may send requests to, each as `sealspace.run_grants.checked_host` takes it.
         origin: whose program it is. What was compiled for one origin runs for no other, which may not have the bytes.
+        payer: whose share of children and compilations the run uses.
+        developer: whose compile seconds are used where the program has to be compiled.
+        compile_s: processor seconds that a compilation may take, 1 to `MAX_COMPILE_S`.
     """
 
     wasm_sha256: str
@@ -108,6 +114,9 @@ class RunRequest:
     secrets_delivered: bool = False
     hosts: frozenset[str] = frozenset()
     origin: str = ""
+    payer: Payer = OPERATOR
+    developer: str = ""
+    compile_s: int = MAX_COMPILE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,7 @@ class RunResult:
         memory_bytes: most linear memory at one time, all memories together; 0 where the process was killed.
         secrets_delivered: as asked for, and the program was started.
         hosts: that the program contacted, in ascending order.
+        compile_s: processor seconds that were spent on compiling the program for this run, also in vain.
     """
 
     reason: Reason | None
@@ -139,6 +149,7 @@ class RunResult:
     memory_bytes: int = 0
     secrets_delivered: bool = False
     hosts: tuple[str, ...] = ()
+    compile_s: float = 0.0
 
     @property
     def rounded_instructions(self) -> int:

@@ -53,9 +53,10 @@ from .journal import Journal
 from .published_programs import Found, PublishedPrograms
 from .reasons import RunRefused
 from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
-from .runs import MILLION, Limits, RunRequest, RunResult
+from .runs import MAX_COMPILE_S, MILLION, Limits, RunRequest, RunResult
 from .secret_choice import Wanted, choose
 from .secret_tags import SecretTags
+from .shares import Payer
 
 _LIMIT_NAMES: Final = {
     "maxInstructions": "max_instructions",
@@ -87,16 +88,23 @@ class Job:
     Attributes:
         id: 32 hex digits.
         body: what is to run.
-        caller: in whose name.
+        payer: in whose name it runs, and whose share of the runner it uses.
         salt: of the hashes in its receipt.
         in_person: False: somebody calls with a key of the caller, and is shown nothing that is the caller's alone.
+        compile_s: seconds of compilation that its budget pays for.
     """
 
     id: str
     body: CallBody
-    caller: Principal
+    payer: Payer
     salt: bytes = field(repr=False)
     in_person: bool = True
+    compile_s: int = MAX_COMPILE_S
+
+    @property
+    def caller(self) -> Principal:
+        """In whose name it runs."""
+        return self.payer.did
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,7 @@ class Outcome:
         result: of the run, or why there was none.
         receipt: signed.
         is_shown: whether the caller may see standard error.
+        keeps_refusal: whether the receipt is kept also where the program was not started.
     """
 
     salt: bytes = field(repr=False)
@@ -116,11 +125,17 @@ class Outcome:
     result: RunResult
     receipt: bytes = field(repr=False)
     is_shown: bool
+    keeps_refusal: bool
 
     @property
     def ran(self) -> bool:
         """Whether the program was started."""
         return self.result.reason is None or self.result.reason.ran
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the receipt is kept: refused calls cost nothing, and many of them would displace others (RN169)."""
+        return self.ran or self.keeps_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +251,10 @@ class Runner:
         """Tell whether a grant of an owner is held that has not ended."""
         return any(same_principal(one, owner) for one in self._backend.owners)
 
-    def job(self, body: CallBody, caller: Principal, *, in_person: bool = True) -> Job:
+    def job(self, body: CallBody, payer: Payer, *, compile_s: int, in_person: bool = True) -> Job:
         """Return a job with an id of its own."""
-        token = self._entropy.token
-        return Job(id=token(16).hex(), body=body, caller=caller, salt=token(SALT_BYTES), in_person=in_person)
+        id, salt = self._entropy.token(16).hex(), self._entropy.token(SALT_BYTES)
+        return Job(id=id, body=body, payer=payer, salt=salt, in_person=in_person, compile_s=compile_s)
 
     def limits(self, body: CallBody) -> Limits:
         """Return what a run may use at most, as far as its body says.
@@ -272,6 +287,9 @@ class Runner:
                     secrets_delivered=prepared.secrets_of is not None,
                     hosts=prepared.hosts,
                     origin=found.version.project.text,  # RN153
+                    payer=job.payer,
+                    developer=job.caller if asked.project is None else asked.project.developer,
+                    compile_s=job.compile_s,
                 ),
                 found.load,
             )
@@ -279,10 +297,12 @@ class Runner:
             result = RunResult(refused.reason, refused.detail if _may_see_names(job, refused) else "")
         return self._outcome(job, found, prepared, result)
 
-    async def keep(self, outcome: Outcome) -> None:
+    async def keep(self, outcome: Outcome, payer: Payer) -> None:
         """Keep a receipt that is no part of a ledger's transaction."""
+        if not outcome.is_kept:
+            return
         try:
-            await self._journal.keep(outcome.facts.job, outcome.receipt)
+            await self._journal.keep(outcome.facts.job, outcome.receipt, payer)
         except KeepingError as error:  # the caller has it all the same
             _log.warning("a receipt is not kept: %s", error.code)
 
@@ -441,7 +461,10 @@ class Runner:
             nonce=asked.nonce,
             at=iso_time(self._clock.now()),
         )
-        return Outcome(salt, facts, result, self.sign(facts), _shows_stderr(job, prepared))
+        code = "" if result.reason is None else result.reason.code
+        reached_secrets = prepared.secrets_of is not None or code.startswith(("secret-", "environment-"))
+        keeps_refusal = job.payer.is_known or reached_secrets  # RN169
+        return Outcome(salt, facts, result, self.sign(facts), _shows_stderr(job, prepared), keeps_refusal)
 
     def sign(self, facts: RunFacts) -> bytes:
         """Return the receipt of what is known of a run."""

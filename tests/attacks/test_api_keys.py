@@ -18,7 +18,7 @@ import yarl
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
-from tee_backend.runner import call_bounds
+from tee_backend.runner import shares
 from tee_backend.runner.prices import Price
 
 PRICE = Price(call=1000)
@@ -54,7 +54,8 @@ async def test_one_key_a_hundred_times_with_balance_for_one(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN93: of calls that arrive together one is paid, and every other one is refused."""
-    monkeypatch.setattr(call_bounds, "AT_ONCE", 1000)
+    monkeypatch.setattr(shares, "AT_ONCE", 1000)
+    monkeypatch.setattr(shares, "_PARTS", 1)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(1999)
@@ -122,11 +123,11 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         key = await runner.key(None, max_per_call=1000)
         done = (await runner.api("echo", key, sent))[1]["call_id"]
         answered = await runner.polled(done, key)
-        loops = [(await runner.api("loop", key, sent))[1]["call_id"] for _ in range(2)]
+        loops = [(await runner.api("loop", key, sent))[1]["call_id"]]  # of one payer one starts (RN162)
         now = asyncio.create_task(runner.api("loop", key))  # and one that waits for its answer
         waiting = [(await runner.api("echo", key, sent))[1]["call_id"] for _ in range(3)]
         async with asyncio.timeout(30):
-            while (await runner.account())["reserved"] < 6000:
+            while (await runner.account())["reserved"] < 5000:
                 await asyncio.sleep(0)
         (tmp_path / "crashed").mkdir(mode=0o700)
         for part in ("journal.sqlite", "journal.sqlite-wal"):
@@ -159,8 +160,7 @@ async def test_a_key_that_is_revoked_while_its_call_waits(stage: RunnerStage, tm
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
         await runner.credit(100_000)
         other, key = await runner.key(None, max_per_call=1000), await runner.key(None, max_per_call=1000)
-        for _ in range(2):
-            await runner.api("loop", other, sent)
+        await runner.api("loop", other, sent)  # of one payer one starts, and the other waits (RN162)
         job = (await runner.api("echo", key, sent))[1]["call_id"]
         nonce = key.rsplit(":", 2)[1]
         assert (await runner.signed("DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0] == 200

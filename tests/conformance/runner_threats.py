@@ -12,6 +12,7 @@ _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
+_SHARES = "tee_backend/runner/test_fair_shares.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
 
 TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
@@ -51,6 +52,14 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 a receipt is shown for other code, another run, other data": (_CALLS + "test_receipts_that_do_not_hold",),
     "3.8 a quote that a client had made passes for a start": (
         _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
+    ),
+    "3.8 one payer, or many new ones, use up children, compiler or queue, or have results of others forgotten": (
+        _SHARES + "test_strangers_who_sleep_hold_up_no_key_holder",
+        _SHARES + "test_one_key_that_sleeps_holds_up_no_other_owner",
+        _SHARES + "test_a_heavy_compilation_holds_up_no_small_program",
+        _SHARES + "test_asynchronous_calls_of_strangers_leave_half_the_queue",
+        _SHARES + "test_kept_answers_of_strangers_displace_their_own",
+        _SHARES + "test_receipts_of_strangers_displace_no_key_holder_s",
     ),
     "3.8 hostile bodies, many at once, or slow ones": (
         _RUNNER + "test_slow_bodies_and_too_many_calls",

@@ -125,7 +125,7 @@ class Runner:
 
     async def start(self) -> None:
         prices = ("--price-call", PRICE.call, "--price-instructions", PRICE.million_instructions)
-        places = ("--data", "runner", "--key", "file", "--port", self.port, "--children", 2, "--node", self.node)
+        places = ("--data", "runner", "--key", "file", "--port", self.port, "--children", 3, "--node", self.node)
         arguments = (
             *places,
             *prices,

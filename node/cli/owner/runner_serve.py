@@ -87,7 +87,7 @@ class _Settings:
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
     show_default=True,
-    help="Programs that run at one time; at most one for each core is sensible.",
+    help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
 )
 @click.option("--max-instructions", type=int, default=Limits().max_instructions, show_default=True, help="Of a run.")
 @click.option("--max-memory-mb", type=int, default=Limits().max_memory_mb, show_default=True, help="Of a run.")

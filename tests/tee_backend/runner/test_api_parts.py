@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from sealspace.project_names import parse_project
-from tee_backend.runner import call_bounds
+from tee_backend.runner import shares
 from tee_backend.runner.api_bodies import parse_api_body
 from tee_backend.runner.call_bodies import CallBody
 from tee_backend.runner.prices import Price, smallest
@@ -35,17 +35,10 @@ def test_prices() -> None:
     assert Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
 
 
-def test_bounds_of_a_queue() -> None:
-    """RN97: those who sign share half of the queue, and a minute fills up again."""
-    bounds = call_bounds.CallBounds()
-    for number in range(call_bounds.MOST_QUEUED // 2):
-        bounds.queue((f"did:{number}", None), f"{number}", 1)
-    with pytest.raises(RunRefused):
-        bounds.queue(("did:new", None), "new", 1)
-    bounds.queue(("did:new", 7), "new", 1)
-    bounds.forget("0")
-    bounds.queue(("did:newer", None), "newer", 1)
-    for _ in range(call_bounds.PER_MINUTE):
+def test_the_minute_of_a_key() -> None:
+    """RN97: a minute fills up again."""
+    bounds = shares.KeyBounds()
+    for _ in range(shares.PER_MINUTE):
         bounds.take(("did:a", 1), now=100.0)
     with pytest.raises(RunRefused):
         bounds.take(("did:a", 1), now=100.0)

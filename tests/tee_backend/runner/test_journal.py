@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from capabilities.principals import Principal
 from tee_backend.errors import FolderUnusable
 from tee_backend.runner import journal as journal_module
 from tee_backend.runner.journal import Journal
+from tee_backend.runner.shares import Payer
 
+ALICE = Payer(Principal("did:key:alice"))
 NOW = 1_795_000_000.0
 ONE, TWO = "1" * 64, "2" * 64
 
@@ -20,7 +23,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     async with Journal(path) as journal:
         assert await journal.claim(b"token", expires_at=NOW + 60, now=NOW)
         assert await journal.follow("a/b", 5, ONE)
-        await journal.keep("job", b"receipt")
+        await journal.keep("job", b"receipt", ALICE)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     async with Journal(path) as journal:
         assert not await journal.claim(b"token", expires_at=NOW + 60, now=NOW + 59)
@@ -34,11 +37,11 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
 
 async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of receipts and of projects the oldest give way: whoever publishes many closes the runner to nobody."""
-    monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 3)
+    monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 6)
     monkeypatch.setattr(journal_module, "_MOST_PROJECTS", 3)
     async with Journal(tmp_path / "journal") as journal:
         for number in range(5):
-            await journal.keep(f"job{number}", b"receipt")
+            await journal.keep(f"job{number}", b"receipt", ALICE)
             assert await journal.follow(f"a/{number}", 9, ONE)
         assert [await journal.receipt(f"job{number}") is None for number in range(5)] == [True, True, *[False] * 3]
         assert [await journal.follow(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [False] * 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from capabilities.principals import Principal
 from sealspace.api_keys import MAX_AMOUNT
 from tee_backend.errors import FolderDamaged
 from tee_backend.runner import ledger as ledger_module
@@ -17,6 +18,7 @@ from tee_backend.runner.journal import Journal
 from tee_backend.runner.ledger import Account, JobRecord, Ledger
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.sealed_rows import RowSealer
+from tee_backend.runner.shares import Payer
 
 NOW = 1_795_000_000.0
 KEY = bytes(32)
@@ -143,7 +145,7 @@ async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> No
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN98: old answers are forgotten, and the oldest of too many and of too long ones."""
+    """RN98: old answers are forgotten, and the oldest of a payer that has too many or too long ones."""
 
     async def kept(*sizes: int, now: float = NOW) -> list[str]:
         names = [f"{number}" for number in range(len(sizes))]
@@ -155,8 +157,8 @@ async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.M
                 await ledger.settle(name, charged=0, receipt=b"r", answer=b"x" * size, now=moment)
             return [name for name in names if await ledger.job(name)]
 
-    monkeypatch.setattr(ledger_module, "MOST_DONE", 3)
-    monkeypatch.setattr(ledger_module, "MOST_DONE_BYTES", 100)
+    monkeypatch.setattr(ledger_module, "MOST_DONE", 6)
+    monkeypatch.setattr(ledger_module, "MOST_DONE_BYTES", 204)
     assert await kept(1, 1, 1, 1, 1) == ["2", "3", "4"]
     assert await kept(60, 60, 40) == ["1", "2"]
     assert await kept(1, 1, now=NOW + ledger_module.KEPT_S + 1) == ["1"]
@@ -254,8 +256,8 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
     """A journal without accounts gets them, and forgets nothing."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
-        await journal.keep("job", b"receipt")
-    tables = ("accounts", "credits", "api_keys", "contents", "jobs")
+        await journal.keep("job", b"receipt", Payer(Principal("alice")))
+    tables = ("accounts", "credits", "api_keys", "contents", "jobs", "kept", "held")
     edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
     async with opened(path) as ledger:
         assert (await ledger.credit("alice", 1, reference="a")).balance == 1

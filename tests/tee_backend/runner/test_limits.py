@@ -1,12 +1,11 @@
 """Each limit ends what it should, exactly where it should, and says which one it was."""
 
-import asyncio
 import time
 
 import pytest
-from guest_programs import BOTH, asked, children, code, guest, ran
+from guest_programs import BOTH, children, code, guest, ran
 
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.executor import Executor
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.runs import MAX_INPUT_BYTES, Limits
 
@@ -123,25 +122,6 @@ async def test_input_is_bounded(executor: Executor) -> None:
     more = await ran(executor, guest("probe-wasip1"), b"x" * (MAX_INPUT_BYTES + 1))
     assert "input-too-large" == code(more)
     assert more.reason is not None and not more.reason.ran
-
-
-async def test_runs_that_wait_are_bounded() -> None:
-    """RN7: beyond a number of runs under way a run is refused at once, and the others are not concerned."""
-    async with Executor(ExecutorSettings(children=1, spare=1, waiting=3)) as executor:
-        program = guest("count")
-        results = await asyncio.gather(*(executor.run(asked(program, b"a"), program.load) for _ in range(5)))
-    assert ["completed"] * 3 + ["runner-busy"] * 2 == sorted(map(code, results))
-
-
-async def test_inputs_that_wait_are_bounded() -> None:
-    """RN7: of runs that are under way the inputs have a bound together, and leave room when they are done."""
-    async with Executor(ExecutorSettings(children=1, spare=1, waiting_bytes=10)) as executor:
-        program = guest("count")
-        inputs = (b"aaaa", b"aaaa", b"aaa", b"", b"aa")  # all of which wait until the program is compiled
-        results = await asyncio.gather(*(executor.run(asked(program, one), program.load) for one in inputs))
-        assert ["completed", "completed", "runner-busy", "completed", "completed"] == list(map(code, results))
-        assert "completed" == code(await ran(executor, program, b"a" * 10))
-        assert "runner-busy" == code(await ran(executor, program, b"a" * 11))
 
 
 @pytest.mark.parametrize(

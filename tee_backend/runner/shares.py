@@ -1,0 +1,250 @@
+"""Fair shares of what the callers of a runner have in common (RN160).
+
+Five things are shared: children, the compiler, places for calls, kept answers and kept receipts. All five are divided
+by payer. Payers who show an API key or have an account come first. All others together get at most half, because
+anybody can sign as somebody new. Counts are in memory and begin anew after a restart; what is kept is in the journal.
+
+Example:
+    async with turns.place(payer): ...
+    with bounds.held(payer, len(body)): ...
+    keep(connection, "receipt", job, payer, cost=1, most=MOST_RECEIPTS)
+"""
+
+import asyncio
+import sqlite3
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from capabilities.principals import Principal
+
+from .reasons import RunRefused
+
+AT_ONCE: Final = 10
+"""Calls of one key that wait for their answers."""
+PER_MINUTE: Final = 1000
+"""Calls of one key."""
+
+_PARTS: Final = 4
+"""One payer has at most a quarter of the calls under way, and of their bytes."""
+_MOST_REMEMBERED: Final = 10_000
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+Holder: TypeAlias = tuple[str, int]
+"""An API key: its owner and its nonce."""
+
+
+class Payer(NamedTuple):
+    """The owner of the API key that a call shows, or the caller who signed it.
+
+    Attributes:
+        did: of the payer.
+        is_known: whether the call shows a key, or the payer has an account.
+    """
+
+    did: Principal
+    is_known: bool = True
+
+
+OPERATOR: Final = Payer(Principal("operator"))
+"""Pays for runs that no caller asked for, such as checking a program before it is published. It may use all places."""
+
+
+class Bounds:
+    """Calls under way and their bytes, bounded in all, for strangers together and for each payer."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = (most, most_bytes)
+        self._held: tuple[Counter[Payer], Counter[Payer]] = (Counter(), Counter())
+
+    @contextmanager
+    def held(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
+        """Count a call until the block ends.
+
+        Args:
+            payer: of the call.
+            size_bytes: of its body.
+            is_new: False: the call was accepted before a restart and is not refused.
+        Raises:
+            RunRefused: `too-many-calls` (of this payer), `runner-busy` (of strangers, or in all).
+        """
+        sizes = (1, size_bytes)
+        for held, more, most in zip(self._held, sizes, self._most, strict=True):
+            others = sum(count for one, count in held.items() if not one.is_known)
+            if is_new and held[payer] + more > most // _PARTS:  # RN163
+                raise RunRefused("too-many-calls")
+            is_full = held.total() + more > most or (not payer.is_known and others + more > most // 2)
+            if is_new and is_full:  # RN163
+                raise RunRefused("runner-busy")
+        for held, more in zip(self._held, sizes, strict=True):
+            held[payer] += more
+        try:
+            yield
+        finally:
+            for held, more in zip(self._held, sizes, strict=True):
+                held -= Counter({payer: more})  # without those at zero
+
+
+class Recent(OrderedDict[_Key, _Value]):
+    """A dictionary of the entries that were put last."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: _Key, value: _Value) -> None:
+        """Put an entry; the one that was put first is dropped where there are too many."""
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > self._most:
+            self.popitem(last=False)
+
+
+class Rates(Generic[_Key]):
+    """Amounts that were spent lately, which come back evenly within a period.
+
+    Args:
+        period_s: in which the whole amount comes back.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._spent = Recent[_Key, tuple[float, float]](_MOST_REMEMBERED)
+
+    def spent(self, key: _Key, *, most: float, now: float) -> float:
+        """Return how much is spent and has not come back."""
+        spent, at = self._spent.get(key, (0.0, now))
+        return max(spent - max(now - at, 0.0) * most / self._period_s, 0.0)
+
+    def add(self, key: _Key, amount: float, *, most: float, now: float) -> None:
+        """Spend an amount."""
+        self._spent.put(key, (self.spent(key, most=most, now=now) + amount, now))
+
+
+class KeyBounds:
+    """Calls of each API key, at one time and in a minute (RN97)."""
+
+    def __init__(self) -> None:
+        self._at_once: Counter[Holder] = Counter()
+        self._rates = Rates[Holder](60.0)
+
+    @contextmanager
+    def at_once(self, holder: Holder) -> Iterator[None]:
+        """Count a call that waits for its answer, until the block ends.
+
+        Raises:
+            RunRefused: `too-many-calls`.
+        """
+        if self._at_once[holder] >= AT_ONCE:
+            raise RunRefused("too-many-calls")
+        self._at_once[holder] += 1
+        try:
+            yield
+        finally:
+            self._at_once -= Counter([holder])
+
+    def take(self, holder: Holder, *, now: float) -> None:
+        """Count a call against the minute of its key.
+
+        Raises:
+            RunRefused: `too-many-calls`.
+        """
+        if self._rates.spent(holder, most=PER_MINUTE, now=now) > PER_MINUTE - 1:
+            raise RunRefused("too-many-calls")
+        self._rates.add(holder, 1, most=PER_MINUTE, now=now)
+
+
+class Turns:
+    """Places that payers take in turns.
+
+    Args:
+        places: used at one time by those with a key or an account; strangers use half as many, and at least one.
+        beside: whether the places of strangers are further ones.
+    """
+
+    def __init__(self, places: int, *, beside: bool) -> None:
+        self._places = places
+        self._of_others = max(places // 2, 1)
+        self._total = places + (self._of_others if beside else 0)
+        self._used: Counter[Payer] = Counter()
+        # The payer at the front is next; a payer that got a place goes to the end.
+        self._waiting: OrderedDict[Payer, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def place(self, payer: Payer) -> AsyncIterator[None]:
+        """Wait for a place, which is used until the block ends."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(payer, deque()).append(turn)
+        self._hand_out()
+        try:
+            await turn
+            yield
+        finally:
+            # A waiter that is cancelled cancels its turn, unless it had the place already.
+            if turn.cancelled():
+                self._forget(payer, turn)
+            else:
+                self._used -= Counter([payer])
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while (payer := self._next()) is not None:
+            turn = self._waiting[payer][0]
+            self._forget(payer, turn)
+            if payer in self._waiting:
+                self._waiting.move_to_end(payer)
+            if not turn.cancelled():
+                self._used[payer] += 1
+                turn.set_result(None)
+
+    def _next(self) -> Payer | None:
+        """Return who gets a place now; None where no place is free, or none for those who wait (RN161, RN162)."""
+        if self._used.total() >= self._total:
+            return None
+        for payer in sorted(self._waiting, key=lambda one: not one.is_known):  # the order among equals stays
+            share = sum(count for one, count in self._used.items() if one.is_known is payer.is_known)
+            if share < (self._places if payer.is_known else self._of_others) and (
+                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
+            ):
+                return payer
+        return None
+
+    def _forget(self, payer: Payer, turn: "asyncio.Future[None]") -> None:
+        waiting = self._waiting.get(payer, deque())
+        if turn in waiting:
+            waiting.remove(turn)
+        if not waiting:
+            self._waiting.pop(payer, None)
+
+
+_SHARE_OF: Final = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"
+_DISPLACE: Final = """
+DELETE FROM kept WHERE number = (
+    SELECT min(number) FROM kept WHERE kind = ?1 AND is_known = ?2 AND payer = (
+        SELECT payer FROM held WHERE kind = ?1 AND is_known = ?2 AND payer != '' ORDER BY cost DESC, rowid LIMIT 1
+    )
+)
+"""
+
+
+def keep(
+    connection: sqlite3.Connection, kind: Literal["answer", "receipt"], job: str, payer: Payer, *, cost: int, most: int
+) -> None:
+    """Note that something is kept for a payer; where its share is full, the payer with most of it loses its oldest.
+
+    Args:
+        connection: in a transaction; triggers of the journal delete what is displaced.
+        kind: of what is kept.
+        job: whose answer or receipt it is.
+        payer: of the job.
+        cost: how much of the bound this uses.
+        most: bound of all payers; half is for those with a key or an account, half for all others.
+    """
+    share = (kind, payer.is_known)
+    connection.execute(
+        "INSERT INTO kept (kind, is_known, payer, job, cost) VALUES (?, ?, ?, ?, ?)", (*share, payer.did, job, cost)
+    )
+    while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
+        connection.execute(_DISPLACE, share)
