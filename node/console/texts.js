@@ -310,8 +310,7 @@ export const requests = {
   choose: "Tick what it may do",
   chooseSome: "Tick at least one right.",
   asksNothing: "There is nothing here that you can grant. Ask its developer for another manifest.",
-  /** @param {number} n */
-  tooManyGrants: (n) => `Tick fewer: the app takes at most ${n} grants at once, one for each space and end.`,
+  withIt: "with it: ",
   /** @param {number} n */
   tooManySecrets: (n) => `Tick at most ${n} secrets at once.`,
   because: "It says why: ",
@@ -319,7 +318,7 @@ export const requests = {
   hasIt: "has it already, ends ",
   notStored: "You have no such secret yet. It can read it once you add one.",
   /** @param {string} s */
-  ownEnd: (s) => `for ${s} at most`,
+  ownEnd: (s) => `for ${s} at most, and with it all that you tick`,
   notServed: "This node does not offer it.",
   otherOwner: "It belongs to another owner. Only that owner can grant it.",
   isProtected: "Secrets that begin with PROTECTED_ open only for programs on your runner.",
@@ -381,7 +380,7 @@ export const requests = {
   file: "grants.json",
   toGrants: "See and end it on the page Grants.",
   approvedSay: "Approved: the grant is ready to hand over",
-  partly: "Some of it may be in force already: look at the page Grants before you try again.",
+  partly: "It may be in force already: look at the page Grants before you try again.",
 };
 
 /** What a right allows. */
@@ -406,6 +405,7 @@ export const rights = {
   secretsBelow: "the secrets below ",
   yourSecrets: "all your secrets",
   everySecret: "all secrets",
+  andProtected: ", those that begin with PROTECTED_ too",
   of: " of ",
   yourNetwork: "your encryption network",
   network: "the encryption network ",
@@ -462,6 +462,12 @@ export const grants = {
   /** @param {number} n */
   ownText: (n) => `This is a sign-in of yours. Whoever uses it has to sign in again. ${n === 0 ? "No grant rests on it." : n === 1 ? "A grant that was made with it ends too." : `${n} grants that were made with it end too.`}`,
   thisText: "This browser uses it: you are signed out here.",
+  /** @param {number} n */
+  signInText: (n) => `Another sign-in of yours made it, and only that sign-in can end it alone. So the sign-in ends, with ${n === 1 ? "one grant" : `${n} grants`}.`,
+  itsSignIn: "a sign-in of yours, and all that was granted with it",
+  /** @param {number} n */
+  also: (n) => n === 1 ? "End this one too" : `End these ${n} too`,
+  alsoHint: "They are for the same receiver. With one of them left, it may still open the copy of a secret that it kept.",
   revoked: "Revoked",
   /** @param {string} when */
   stale: (when) => `Not refreshed since ${when}`,
@@ -501,13 +507,20 @@ export const grants = {
   // Who may open a secret.
   holders: "Who may open it",
   holdersLoading: "Loading",
-  noHolders: "You alone. Nobody else holds a grant to it.",
+  noHolders: "You alone. No live grant gives anybody else the secret, or the key of the network that it is sealed to.",
+  /** @param {number} n */
+  ownToo: (n) => `You, here and with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`} of yours.`,
+  notListed: "Any of them may have passed it on, and a grant may demand certain code, callers or secrets: the node lists neither.",
+  notKnown: "Who may open it is not known now.",
+  otherNetwork: "Its network belongs to another owner, whose grants are not listed here: ",
+  noNetwork: "What is stored there names no network, so only grants on your own network are counted.",
   mayOpen: "may open it",
   /** @param {string} what */
   proved: (what) => `Proved last, as the node verified it: ${what} `,
   program: "program",
   image: "image",
   maySee: "may read it sealed, without the key",
+  mayKey: "may open a copy that it kept, or gets from elsewhere",
   ends: "ends",
 };
 

@@ -2,10 +2,11 @@
 /** Grants: who holds what until when, granting by a manifest, revoking. */
 
 import { tokenCid } from "./cid.js";
-import { addressOf, canonicalNetwork, checksummed, networkId, principalOf, spaceId } from "./did.js";
+import { addressOf, checksummed, isDid, networkId, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { distinctCapabilities } from "./recap.js";
-import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken, spaceOfResource } from "./session.js";
+import { DECRYPT, contains, finalRights, isFolder, readsSecret, rightOf, secretOf } from "./rights.js";
+import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken } from "./session.js";
 import { isoTime } from "./siwe.js";
 import { jsonOf, malformed } from "./transport.js";
 
@@ -84,18 +85,69 @@ export async function list(client, asked = {}) {
 }
 
 /**
- * Revoke a grant; in force, for ever, when this returns. What this session granted it revokes as the issuer, all else
- * for the owner of a space in it. A grant of another session on a network alone ends with that session: revoke that.
- * @param {Client} client @param {{ cid: string, delegator: string }} grant of `list` @returns {Promise<void>}
+ * Whether a grant gives an ability on a resource, a network in any spelling (X7).
+ * @param {Grant} grant @param {string} ability @param {string} resource canonical
  */
-export async function revoke(client, { cid, delegator }) {
+export const gives = (grant, ability, resource) => grant.rights.some(({ resource: held, abilities }) => {
+  const [one, other] = [rightOf(held), rightOf(resource)];
+  const isThere = one.space === other.space && one.service === other.service && contains(one.path, other.path);
+  return isThere && (abilities.includes(ability) || abilities.includes(ability.replace(/\/.*/, "/*")));
+});
+
+/** Of which networks a grant opens something or reads what is sealed: true stands for `protected`, whose secrets' names say so (RN144). @param {Grant} grant @param {string} owner @returns {Set<boolean>} */
+const opened = ({ rights }, owner) => new Set(rights.flatMap(({ resource, abilities }) => {
+  const right = rightOf(resource, abilities);
+  if (abilities.includes(DECRYPT) && rootOf(right.path) === owner) return [right.path === networkId(owner, "protected")];
+  const secret = readsSecret(right, owner) ? secretOf(right) : null;
+  return secret === null ? [] : isFolder(secret) ? [false, true] : [/(?:^|\/)PROTECTED_/.test(secret)];
+}));
+
+/** @param {Grant} grant @param {Client} client @returns {boolean} whether the owner ends it as the owner of a space in it, or as a party to it (W22) */
+const isOwners = ({ rights, ...grant }, { session: { owner } }) => [grant.delegator, grant.delegate].some((did) => principalOf(did) === owner) ||
+  rights.some(({ resource }) => resource.startsWith("tinycloud:") && rootOf(resource) === owner);
+
+/**
+ * Which grants end with one: the other live ones to its recipient that open what it opens, because a recipient that kept a sealed
+ * value needs nothing but a right to decrypt. In place of what only another sign-in could end stands that sign-in.
+ * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant itself first
+ */
+export function endingWith(client, all, grant) {
+  const { did, owner } = client.session;
+  const networks = opened(grant, owner);
+  const live = all.filter((one) => one.direction === "granted" && ["active", "pending"].includes(one.standing));
+  const theirs = live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
+    [...opened(one, owner)].some((network) => networks.has(network)));
+  return [...new Set([grant, ...theirs].flatMap((one) => {
+    const above = isOwners(one, client) || one.delegator === did ? [] : live.filter(({ cid, delegator }) => delegator === owner && one.parents.includes(cid));
+    return above.length ? above : [one];
+  }))];
+}
+
+const MOST_REVOKED = 32; // V5
+
+/**
+ * Revoke grants, up to 32 in one token: all of them or none; in force, for ever, when this returns. The session acts for its owner;
+ * as the issuer it ends what it granted on a network alone.
+ * @param {Client} client @param {Grant[]} grants of `list` @returns {Promise<void>}
+ */
+export async function revoke(client, grants) {
   const ability = "tinycloud.delegation/revoke";
-  const holds = client.session.grants.find(({ capabilities, expiresAt }) =>
+  const { session } = client;
+  const holds = session.grants.find(({ capabilities, expiresAt }) =>
     expiresAt > nowS() && capabilities.some((held) => held.ability === ability));
-  const proofs = holds && delegator !== client.session.did ? [holds.cid] : [];
-  const answer = await client.invoke([{ resource: `urn:cid:${cid}`, ability }], { path: "/revoke", proofs, repeatable: true });
-  const said = jsonOf(answer);
-  if (said?.revoked !== true || said.cid !== cid) throw malformed(answer.asked, "it does not confirm the revocation");
+  const isIssuer = grants.every(({ delegator }) => delegator === session.did);
+  const parts = isIssuer ? [grants] : [grants.filter((one) => isOwners(one, client)), grants.filter((one) => !isOwners(one, client))];
+  for (const [at, part] of parts.entries()) {
+    for (let from = 0; from < part.length; from += MOST_REVOKED) {
+      const some = part.slice(from, from + MOST_REVOKED);
+      const wanted = some.flatMap(({ cid }) => rows(`urn:cid:${cid}`, [ability]));
+      const answer = await client.invoke(wanted, { path: "/revoke", proofs: holds && !isIssuer && at === 0 ? [holds.cid] : [], repeatable: true });
+      const said = jsonOf(answer);
+      const cids = some.length === 1 ? [said?.cid] : said?.cids;
+      const isWhole = Array.isArray(cids) && cids.length === some.length && some.every(({ cid }) => cids.includes(cid));
+      if (said?.revoked !== true || !isWhole) throw malformed(answer.asked, "it does not confirm the revocation");
+    }
+  }
 }
 
 /**
@@ -110,7 +162,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   const recipient = principalOf(did);
   // Reading capabilities is what makes a session of the owner in person; it is granted to nobody else.
   const granted = distinctCapabilities(capabilities).filter(({ ability }) => !/^tinycloud\.(capabilities\/(read|\*)|\*)/.test(ability));
-  if (!granted.length || !/^did:[a-z0-9]+:[!-~]+$/.test(recipient) || !(expiresS > 0)) {
+  if (!granted.length || !isDid(recipient) || !(expiresS > 0)) {
     throw new ConsoleError("invalid-input", "a grant names a DID, at least one right, and a time");
   }
   const { proofs, expiresAt: end } = proofsFor(session, granted);
@@ -129,10 +181,8 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
 /** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} as other clients write it */
 export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
   const resources = [...new Set(capabilities.map(({ resource }) => resource))].map((resource) => {
-    const actions = capabilities.filter((one) => one.resource === resource).map(({ ability }) => ability);
-    const [, service, path = ""] = /^[^/]+\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];
-    if (!resource.startsWith("tinycloud:")) return { service: "encryption", space: "encryption", path: resource, actions };
-    return { service, space: spaceOfResource(resource), path, actions };
+    const { service, ...right } = rightOf(resource, capabilities.filter((one) => one.resource === resource).map(({ ability }) => ability));
+    return { service: service.slice("tinycloud.".length), space: right.space, path: right.path, actions: right.actions };
   });
   const space = resources.find((one) => one.space !== "encryption")?.space ?? spaceId(owner, "default");
   const address = addressOf(owner);
@@ -153,48 +203,23 @@ export function portableText({ cid, did, capabilities, expiresAt }, token, owner
 }
 
 /**
- * Grant what a manifest's DID waits for, as far as it was chosen: at most one signature of the wallet for what the
- * session lacks, then a delegation for each space, which the owner of another space cannot revoke.
+ * Grant what a manifest's DID waits for, as far as it was chosen, in one delegation (MF12): at most one signature of the wallet
+ * for what the session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner | null} owner to sign what the session lacks; null: refuse it
- * @param {import("./manifest.js").Manifest} manifest with a `did`
- * @param {import("./manifest.js").Resource[]} chosen of `manifest.resources`
- * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json }} [how] at most what the manifest asks; as `grant`
- * @returns {Promise<Granted[]>}
+ * @param {string} did of the recipient @param {import("./rights.js").Right[]} chosen of this owner alone
+ * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json }} how the shortest time asked for; as `grant`
+ * @returns {Promise<Granted>}
  */
-export async function approve(client, owner, manifest, chosen, { expiresS = Infinity, policy } = {}) {
-  if (!manifest.did) throw new ConsoleError("manifest-invalid", "the manifest names no DID to grant to", { hint: "its developer adds `did`" });
+export async function approve(client, owner, did, chosen, how) {
   const { session } = client;
-  /** @type {Map<string, { capabilities: Capability[], expiresS: number }>} */
-  const groups = new Map();
-  const reads = chosen.some((one) => one.space === "secrets" && one.actions.includes("tinycloud.kv/get"));
-  const network = { service: "tinycloud.encryption", space: "encryption", path: networkId(session.owner), actions: ["tinycloud.encryption/decrypt"], expiryMs: null };
-  for (const one of reads ? [...chosen, network] : chosen) {
-    const service = one.service.replace("tinycloud.", "");
-    const root = `${spaceId(session.owner, one.space)}/${service}`;
-    const resource = service === "encryption" ? canonicalNetwork(one.path) : ["", "/"].includes(one.path) ? root : `${root}/${one.path}`;
-    const life = Math.min(expiresS, (one.expiryMs ?? Infinity) / 1000, manifest.expiryMs / 1000);
-    const place = service === "encryption" ? rootOf(resource) : spaceOfResource(resource);
-    const group = groups.get(`${place} ${life}`) ?? { capabilities: [], expiresS: life };
-    group.capabilities.push(...rows(resource, one.actions.filter((ability) => ability !== "tinycloud.capabilities/read")));
-    if (group.capabilities.length) groups.set(`${place} ${life}`, group);
-  }
-  const wanted = [...groups.values()].flatMap(({ capabilities }) => capabilities);
-  if (!wanted.length) throw new ConsoleError("invalid-input", "nothing was chosen that can be granted");
+  const wanted = finalRights(session.owner, chosen).flatMap(({ resource, actions }) => rows(resource, actions));
+  // W22: the other owner could revoke all of it.
+  if (wanted.some(({ resource }) => rootOf(resource) !== session.owner)) throw new ConsoleError("invalid-input", "a grant names what is of one owner");
   try {
     proofsFor(session, wanted);
   } catch (error) {
     if (!(error instanceof ConsoleError) || !error.details.missing || !owner) throw error;
     await addRights(session, owner, error.details.missing);
   }
-  const made = [];
-  for (const { capabilities, expiresS: life } of groups.values()) {
-    made.push(await grant(client, manifest.did, capabilities, { expiresS: life, policy }));
-  }
-  return made;
+  return grant(client, did, wanted, how);
 }
-
-export const MOST_BUNDLED = 32;
-
-/** @param {Granted[]} made 1 to `MOST_BUNDLED`, for one recipient @returns {string} one text for it, as other clients write it */
-export const bundle = (made) => made.length === 1 ? made[0].portable
-  : JSON.stringify({ format: "listen.delegation-bundle", version: 1, delegations: made.map(({ portable }) => portable) });
