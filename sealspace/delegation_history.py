@@ -6,12 +6,19 @@ Example:
         print(one.cid, one.delegate, one.standing, one.expires_at)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import msgspec
 
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
+from capabilities.errors import InvalidIdentifier
+from capabilities.principals import principal_of, same_principal
+from capabilities.resources import OpaqueResource, Resource, extends, network_of, parse_resource, root_of
+
 from ._answers import decoded, json_object, required_text
+from ._secret_names import PROTECTED_NETWORK, kinds_of_secrets
 from .errors import MalformedAnswer
 from .transport import Answer
 
@@ -55,6 +62,14 @@ class HeldRight(msgspec.Struct, frozen=True):
         """Whether there is a condition."""
         return any(self.caveats)
 
+    @property
+    def parsed(self) -> Resource:
+        """The resource; what no node accepts as one contains nothing."""
+        try:
+            return parse_resource(self.resource)
+        except InvalidIdentifier:
+            return OpaqueResource("")
+
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none.
@@ -85,6 +100,61 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     revoked_at: str | None = None
     revoked_by: str | None = None
     revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
+
+    def gives(self, ability: str, resource: Resource) -> bool:
+        """Whether it gives an ability on a resource, under conditions or not."""
+        return any(ability in right.abilities and extends(resource, right.parsed) for right in self.rights)
+
+
+def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
+    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their keys.
+
+    What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
+    """
+    signed = [one for one in records if same_principal(one.delegator, owner)]
+    keys = {
+        principal_of(one.delegate)
+        for one in signed
+        if any(CAPABILITIES_READ in right.abilities for right in one.rights)
+    }
+    return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
+
+
+def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str) -> tuple[str, ...]:
+    """Return the cids of what has to end with a grant, its own first.
+
+    The others are live grants to the same recipient, made by any client, that open what this one opens: a recipient
+    that kept a sealed value needs nothing but a right to decrypt. A grant in which the owner has no say (W22) is
+    replaced by the owner's sign-in that made it.
+
+    Args:
+        records: what the owner's account granted.
+        grant: one of them.
+        owner: DID.
+    """
+    live = [one for one in records if one.standing in ("active", "pending")]
+    kinds = _opened(grant, owner)
+    theirs = [one for one in live if same_principal(one.delegate, grant.delegate) and kinds & _opened(one, owner)]
+    ended = dict[str, None]()
+    for one in (grant, *theirs):
+        has_say = any(same_principal(did, owner) for did in (one.delegator, one.delegate)) or any(
+            root_of(right.parsed) == owner and network_of(right.parsed) is None for right in one.rights
+        )
+        above = [up.cid for up in live if up.cid in one.parents and same_principal(up.delegator, owner)]
+        ended.update(dict.fromkeys([one.cid] if has_say or not above else above))
+    return tuple(ended)
+
+
+def _opened(record: DelegationRecord, owner: str) -> set[bool]:
+    """Return of which networks a grant opens or reads something: True for `protected`, which names tell (RN144)."""
+    found = set[bool]()
+    for right in record.rights:
+        network = network_of(right.parsed)
+        if network is not None and DECRYPT in right.abilities and root_of(right.parsed) == owner:
+            found.add(network.name == PROTECTED_NETWORK)
+        elif KV_GET in right.abilities:
+            found |= kinds_of_secrets(right.parsed, owner)
+    return found
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

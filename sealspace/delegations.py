@@ -17,9 +17,17 @@ Example:
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
-from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    DELEGATION_LIST,
+    DELEGATION_STATUS,
+    KV_GET,
+    REVOKE,
+    satisfies,
+)
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
@@ -44,6 +52,7 @@ from .delegation_history import (
     HistoryPage,
     Standing,
     page_of,
+    sign_ins,
     status_of,
 )
 from .errors import (
@@ -175,9 +184,9 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant what a manifest's DID waits for: a delegation for each space and lifetime (MF12).
+        """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
 
-        Each lasts as long as the manifest asks, or as long as the session can grant.
+        Each lasts for the shortest time that the manifest asks for, or as long as the session can grant.
         Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of the result.
 
         Args:
@@ -299,25 +308,47 @@ class Delegations:
         await register(self._caller, grant)
         self._caller.session = self._caller.session.with_grant(grant)
 
-    async def revoke(self, delegation: PortableDelegation | str) -> None:
-        """Revoke a delegation with the session's key; in force, for ever, when this returns (V2).
+    async def revoke(self, *delegations: PortableDelegation | str) -> None:
+        """Revoke delegations with the session's key, all of them or none; in force, for ever, when this returns (V2, V5).
 
-        The key that issued a grant revokes it on its own authority; otherwise it acts for the owner, by the right to
-        revoke in its sign-in.
+        The key that issued all of them revokes them on its own authority; otherwise it acts for the owner, by the right
+        to revoke in its sign-in.
 
         Args:
-            delegation: the portable form, or a cid.
+            delegations: the portable forms, or cids: 1 to 32. See `delegation_history.ending_with`.
         Raises:
-            Unauthorized: this session may not revoke it.
+            Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
         session = self._caller.session
-        cid = delegation if isinstance(delegation, str) else delegation.cid
-        issued_here = not isinstance(delegation, str) and read_grant(delegation.header).delegator == session.did
+        cids = [one if isinstance(one, str) else one.cid for one in delegations]
+        issued_here = all(
+            not isinstance(one, str) and read_grant(one.header).delegator == session.did for one in delegations
+        )
         proofs = () if issued_here else _right_to(REVOKE, session, now=self._caller.clock.now())
 
-        mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE)], proofs=proofs)
-        await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), cid)
+        mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in cids], proofs=proofs)
+        await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *cids)
+
+    async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
+        """Return the live grants by which somebody else may open or read a secret, whichever client made them.
+
+        A right to decrypt on the network is enough, with a copy of what is stored.
+
+        Args:
+            secret: its resource; see `Secrets.resource`.
+            network: id of the network that it is sealed to; see `Secrets.envelope`.
+        Raises:
+            InvalidInput: no such resource.
+            NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
+        Does not check:
+            What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
+        """
+        owner, standings = self._caller.session.owner, get_args(Standing)[:2]
+        wanted = ((KV_GET, allow(secret, KV_GET).resource), (DECRYPT, allow(network, DECRYPT).resource))
+        records = [one for word in standings async for one in self.query(direction="granted", status=word)]
+        own = sign_ins(records, owner)
+        return tuple(one for one in records if one.cid not in own and any(one.gives(*right) for right in wanted))
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
@@ -407,9 +438,11 @@ class Delegations:
         answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
         return status_of(answer if answer.status == 404 else answer.require(), cid)
 
-    async def _post_revocation(self, request: Request, cid: str) -> None:
+    async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        if answer.get("revoked") is not True or required_text(answer, "cid") != cid:  # J10
+        named = answer.get("cids") if len(cids) > 1 else [required_text(answer, "cid")]
+        is_echo = isinstance(named, list) and sorted(map(str, named)) == sorted(cids)
+        if answer.get("revoked") is not True or not is_echo:  # J10
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(

@@ -20,6 +20,7 @@ from itertools import chain
 from typing import Final, Literal
 
 from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.resources import parse_network_id
 from capabilities.tokens import Capability
 
 from ._capability import capability
@@ -36,8 +37,9 @@ from ._manifest_reading import (
     invalid,
     parse_manifest,
 )
-from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
+from ._secret_names import VAULT_PREFIX, kinds_of_secrets
 from .errors import Fault, InvalidInput
+from .session import space_of
 
 __all__ = [
     "ACCOUNT_RESOURCES",
@@ -268,8 +270,14 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         The request; the session, and each delegation target, that reads a secret may decrypt as well.
     """
 
+    owner = parse_network_id(network).owner
+
+    def reads_secret(one: ResourceRequest) -> bool:
+        asked = requested_capabilities([one], space_id=lambda name: space_of(owner, name).text)
+        return any(each.ability == KV_GET and kinds_of_secrets(each.resource, owner) for each in asked)
+
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
-        reads = any(one.space == SECRETS_SPACE and one.service == KV and KV_GET in one.actions for one in resources)
+        reads = any(map(reads_secret, resources))
         decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
         return _merge((*resources, decrypt)) if reads else resources
 
