@@ -197,7 +197,7 @@ def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX
 def judge_revocation(
     revocation: Revocation,
     proofs: Sequence[Registered | None],
-    target: Registered | None,
+    targets: Sequence[Registered | None],
     marks: Marks,
     *,
     now: float,
@@ -207,32 +207,35 @@ def judge_revocation(
     Args:
         revocation: Verified.
         proofs: The stored delegation of each cited proof, in signed order; None: not stored.
-        target: The stored target; None: not stored.
+        targets: The stored delegation of each target, in the order of the revocation; None: not stored.
         marks: The marks of all members of the proofs' closures.
         now: Epoch seconds.
 
     Returns:
-        The principal on whose behalf the target is revoked. Rules W20 to W23 hold. A target that is revoked already
-        may be revoked again (W24).
+        The principal on whose behalf the targets are revoked. Rules W20 to W23 hold for each. A target that is revoked
+        already may be revoked again (W24).
 
     Raises:
         RevocationOutsideWindow: Its own window excludes now.
         ParentNotFound: There is no such target (W20).
-        UnauthorizedRevoker: No principal that the revocation can act for has a say over the target.
+        UnauthorizedRevoker: No principal that the revocation can act for has a say over the target. Of several
+            targets, the first that fails is the one refused (V5).
 
     Does not check:
         The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
     """
     check_window(revocation, now)
-    if target is None:  # W20
-        raise ParentNotFound
     acting: Principal | None = revocation.revoker  # W23
-    if revocation.parents:  # W21: exactly one proof, and no falling back to the signer
-        question = ControlQuestion(revocation.revoker, REVOKE, revocation.target.digest, now)
-        proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
-        acting = None if proof is None else acting_principal(question, target.delegation, proof, marks)
-    if acting is None or not has_say(acting, target.delegation):  # W22
-        raise UnauthorizedRevoker
+    for cited, target in zip(revocation.targets, targets, strict=True):  # V5
+        if target is None:  # W20
+            raise ParentNotFound
+        if revocation.parents:  # W21: exactly one proof, and no falling back to the signer
+            question = ControlQuestion(revocation.revoker, REVOKE, cited.digest, now)
+            proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
+            acting = None if proof is None else acting_principal(question, target.delegation, proof, marks)
+        if acting is None or not has_say(acting, target.delegation):  # W22
+            raise UnauthorizedRevoker
+    assert acting is not None  # a revocation has a target
     return acting
 
 

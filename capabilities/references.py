@@ -1,8 +1,8 @@
-"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes (E8, V1 to V4).
+"""Delegations that a token names by CID: the proofs that it cites, and what a revocation revokes (E8, V1 to V5).
 
 Example:
     parents = cited_parents(payload.prf)
-    target = target_among(payload.att)
+    targets = targets_among(payload.att)
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,6 +22,9 @@ CID_URN: Final = "urn:cid:"
 """The prefix of a resource that is a delegation."""
 CID_AUDIENCE: Final = "ucan:"
 """The prefix of `aud` in a wallet's revocation (V3)."""
+
+MAX_TARGETS: Final = 32
+"""Most delegations that one token revokes: a mark and an audit record for each fit one commit (V5, ST6)."""
 
 _MEMOISED_PROOF_CHARS: Final = 128
 
@@ -71,18 +74,20 @@ def cited_parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
     return tuple(map(_short_cited if are_short else _cited, texts))
 
 
-def target_among(resources: Iterable[str]) -> RevocationTarget:
-    """Return the target of the first resource, in sorted order, that names a CID (V1, V2).
+def targets_among(resources: Iterable[str]) -> tuple[RevocationTarget, ...]:
+    """Return the targets of the resources that name a CID, in the order given (V1, V5).
 
     Raises:
-        MalformedToken: None does. A target is never guessed from the proofs (V4, Q8).
+        MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).
     """
-    for resource in sorted(resources):
+    found = []
+    for resource in resources:
         if resource.startswith(CID_URN):
-            text = resource.removeprefix(CID_URN)
-            with suppress(InvalidIdentifier):
-                return _target(text, parse_cid(text))
-    raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
+            with suppress(MalformedToken):
+                found.append(target_of(resource.removeprefix(CID_URN)))
+    if not found:
+        raise MalformedToken("revocation names no target")  # V4, Q8: never a proof in its place
+    return tuple(found)
 
 
 def target_of(text: str) -> RevocationTarget:
@@ -91,10 +96,7 @@ def target_of(text: str) -> RevocationTarget:
     Raises:
         MalformedToken: It is no CID.
     """
-    return _target(text, _cid(text))
-
-
-def _target(text: str, cid: Cid) -> RevocationTarget:
+    cid = _cid(text)
     return RevocationTarget(text, cid.digest32, cid.text())
 
 

@@ -44,7 +44,15 @@ from .errors import (
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
 from .recap import recap_of
-from .references import CID_AUDIENCE, CitedParent, RevocationTarget, cited_parents, target_among, target_of
+from .references import (
+    CID_AUDIENCE,
+    MAX_TARGETS,
+    CitedParent,
+    RevocationTarget,
+    cited_parents,
+    target_of,
+    targets_among,
+)
 from .resources import Resource, parse_resource
 from .siwe import parse_rfc3339
 from .strict_json import Json
@@ -199,7 +207,7 @@ class _RevocationFields(_Token, frozen=True, gc=False):
         content_key: Name of what was signed, whatever its spelling.
         revoker: Who revokes.
         addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it names the target.
-        target: What is revoked.
+        targets: What is revoked, in the order of the token's text; a CACAO has one (V3).
         parents: Cited proofs, in signed order; none in a CACAO (V3).
         expires_at: Epoch seconds; None: never.
         not_before: Epoch seconds or None.
@@ -210,7 +218,7 @@ class _RevocationFields(_Token, frozen=True, gc=False):
     content_key: ContentKey
     revoker: Principal
     addressee: Principal | None
-    target: RevocationTarget
+    targets: tuple[RevocationTarget, ...]
     parents: tuple[CitedParent, ...]
     expires_at: float | None
     not_before: float | None
@@ -443,9 +451,14 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
 def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     payload = token.payload
     capabilities = _capabilities(payload.att)
-    target = target_among(payload.att)
-    if len(capabilities) != 1 or capabilities[0].ability != REVOKE:  # V1
+    targets = targets_among(payload.att)
+    # V1, V5: a capability for each target and no other, so a further right or a key that is no CID refuses the token
+    if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
+    if len(targets) > 1:  # V5
+        is_distinct = len({one.digest for one in targets}) == len(targets)
+        if len(targets) > MAX_TARGETS or not is_distinct or any(one.caveats for one in capabilities):
+            raise WrongKind
     return UnverifiedRevocation(
         form="ucan",
         header=header,
@@ -453,7 +466,7 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
         content_key=content_key_of_ucan(token.issuer, token.signing_input),
         revoker=token.issuer,  # T5
         addressee=token.audience,
-        target=target,
+        targets=targets,
         parents=cited_parents(payload.prf),
         expires_at=payload.exp,
         not_before=payload.nbf,
@@ -475,7 +488,7 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
         content_key=content_key_of_cacao(message.iss, message.digest),
         revoker=principal_of(message.iss),
         addressee=None,
-        target=target_of(text),
+        targets=(target_of(text),),
         parents=(),
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),

@@ -109,7 +109,7 @@ def parse_manifest(value: Json) -> Manifest:
     Raises:
         ManifestInvalid: a member breaks its rule or is unknown; the message names the first one, `faults` all.
     Does not check:
-        That services and actions exist: unknown ones pass, as unknown abilities do on a node, in their full form (MF20).
+        That services and actions exist: unknown ones pass in their full form, as unknown abilities do on a node.
     """
     reading = _Reading()
     manifest = reading.manifest(value)

@@ -101,7 +101,7 @@ def is_protected(name: str) -> bool:
 
 
 def kinds_of_secrets(resource: Resource, owner: str) -> frozenset[bool]:
-    """Return which secrets of an owner a resource contains: False for ordinary ones, True for generated ones (RN140)."""
+    """Return which secrets of an owner a resource contains: False for ordinary ones, True for generated ones."""
     folder = SpaceResource(SpaceId(parse_principal(owner), SECRETS_SPACE), "kv", list_prefix(None))
     if not extends(folder, resource) and not extends(resource, folder):
         return frozenset()

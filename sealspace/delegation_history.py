@@ -112,11 +112,8 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
     """
     signed = [one for one in records if same_principal(one.delegator, owner)]
-    keys = {
-        principal_of(one.delegate)
-        for one in signed
-        if any(CAPABILITIES_READ in right.abilities for right in one.rights)
-    }
+    sessions = [one for one in signed if any(CAPABILITIES_READ in right.abilities for right in one.rights)]
+    keys = {principal_of(one.delegate) for one in sessions}
     return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
 
 

@@ -31,14 +31,14 @@ from capabilities.abilities import (
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
-from capabilities.references import CID_URN
+from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import SpaceId, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 
-from ._answers import json_object, required_text
+from ._answers import json_object, required_text, texts_of
 from ._caller import Caller
 from ._capability import capability, space_capability
 from ._listing import read_pages
@@ -309,26 +309,27 @@ class Delegations:
         self._caller.session = self._caller.session.with_grant(grant)
 
     async def revoke(self, *delegations: PortableDelegation | str) -> None:
-        """Revoke delegations with the session's key, all of them or none; in force, for ever, when this returns (V2, V5).
+        """Revoke delegations with the session's key; in force, for ever, when this returns (V2, V5).
 
         The key that issued all of them revokes them on its own authority; otherwise it acts for the owner, by the right
-        to revoke in its sign-in.
+        to revoke in its sign-in. Up to 32 end together or not at all; more are revoked in parts of 32.
 
         Args:
-            delegations: the portable forms, or cids: 1 to 32. See `delegation_history.ending_with`.
+            delegations: portable forms or cids; `delegation_history.ending_with` says which belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
         session = self._caller.session
-        cids = [one if isinstance(one, str) else one.cid for one in delegations]
         issued_here = all(
             not isinstance(one, str) and read_grant(one.header).delegator == session.did for one in delegations
         )
         proofs = () if issued_here else _right_to(REVOKE, session, now=self._caller.clock.now())
-
-        mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in cids], proofs=proofs)
-        await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *cids)
+        cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
+        for at in range(0, len(cids), MAX_TARGETS):
+            part = cids[at : at + MAX_TARGETS]
+            mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in part], proofs=proofs)
+            await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *part)
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
         """Return the live grants by which somebody else may open or read a secret, whichever client made them.
@@ -440,9 +441,8 @@ class Delegations:
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        named = answer.get("cids") if len(cids) > 1 else [required_text(answer, "cid")]
-        is_echo = isinstance(named, list) and sorted(map(str, named)) == sorted(cids)
-        if answer.get("revoked") is not True or not is_echo:  # J10
+        named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
+        if answer.get("revoked") is not True or sorted(named) != sorted(cids):  # J10
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _sign_by_session(

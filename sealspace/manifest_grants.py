@@ -1,4 +1,4 @@
-"""The grants that a manifest's DID waits for: one for the rights of each owner, with the shortest lifetime asked for (MF12).
+"""The grants that a manifest's DID waits for: one for each owner, with the shortest lifetime asked for (MF12).
 
 The owner of any space in a grant can revoke all of it (W22), so rights of different owners are granted apart. Rights of
 one owner are never split: a right to decrypt that outlived the right to read would still open a value that was kept.

@@ -19,9 +19,13 @@ Result = TypeVar("Result")
 
 
 class CommitPlan(Struct, Generic[Result], frozen=True):
-    """A commit, and what the operation answers once it is durable; without a commit nothing has to be written."""
+    """A commit, and what the operation answers once it is durable.
 
-    commit: Commit | None
+    There is always one: a row that was only read may be lost in a failover, so an answer that rests on it has a commit
+    on condition of that row (ST16).
+    """
+
+    commit: Commit
     result: Result
 
 
@@ -41,7 +45,7 @@ async def until_committed(services: Services, attempt: Callable[[bool], Awaitabl
     is_first = True
     while True:
         planned = await attempt(is_first)
-        if planned.commit is None or not isinstance(await services.store.commit(planned.commit), Refused):
+        if not isinstance(await services.store.commit(planned.commit), Refused):  # ST16
             return planned.result
         if loop.time() > deadline:
             raise StoreBusy("the rows kept changing while this was being written")

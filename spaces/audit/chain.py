@@ -31,7 +31,7 @@ from ..keyspace import (
     micros8,
     sealed_key,
 )
-from ..store.contract import ABSENT, Commit, Committed, Page, Put, Range, Record, Store, pages_of
+from ..store.contract import ABSENT, Check, Commit, Committed, Page, Put, Range, Record, Store, pages_of
 from .pruning import pruned_through
 from .records import AuditRecord, parse_audit_row
 
@@ -268,7 +268,9 @@ async def _commit(
     if is_due:
         puts.append(_signed_head(chain, number, hash_, now))
     if not puts:
-        return Sealed(0, more=False)
+        # ST16: a head that was only read may be lost in a failover, and its number signed again over other entries.
+        checks = (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
+        return Sealed(0, more=bool(checks) and not isinstance(await store.commit(Commit(checks=checks)), Committed))
     count = number - head.number
     more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)

@@ -186,6 +186,11 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
     adds: tuple[Add, ...] = ()
     claim: Claim | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes anything; one of conditions alone confirms what its caller has read (ST16)."""
+        return bool(self.puts or self.adds or self.claim)
+
 
 class Committed(Struct, frozen=True, array_like=True, gc=False):
     """The commit is durable.
@@ -228,6 +233,9 @@ class Store(Protocol):
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write everything or nothing; durable (survives SIGKILL and power loss) before it returns.
+
+        So is everything that was read before: a commit of conditions alone leaves no row, and confirms what it names
+        (ST16).
 
         Raises:
             CommitTooLarge, CommitInvalid: before anything was sent.

@@ -106,7 +106,7 @@ async def test_delegations_are_charged_by_their_size(held: HeldStage) -> None:
 
 
 async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
-    """A stranger sends revocations of one delegation, each again and again: the first is recorded (W24)."""
+    """A stranger repeats revocations of one delegation: one is recorded, the repeats confirm its mark (W24, ST16)."""
     outsider, commits = new_key(), list[Commit]()
 
     def noted(commit: Commit) -> bool:
@@ -121,5 +121,9 @@ async def test_a_repeated_revocation_writes_nothing(held: HeldStage) -> None:
     replies = [await held.post("/revoke", text) for text in texts for _ in range(3)]
     assert {reply.status for reply in replies} == {200}
     assert len({reply.body for reply in replies}) == 1
-    assert len(commits) == 1
+    recorded, *repeats = commits
+    assert recorded.writes
+    assert len(repeats) == len(replies) - 1
+    assert not any(commit.writes for commit in repeats)
+    assert {check.key for commit in repeats for check in commit.checks} == {recorded.puts[0].key}
     assert (await held.post("/delegate", grant)).said == (401, f"delegation-revoked: {id_of(grant)}")

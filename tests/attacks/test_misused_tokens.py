@@ -178,7 +178,8 @@ def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
         "an ability that means nothing": text({resource: ["x/y"]}),
         "a revocation beside another ability": text({resource: [REVOKE, STATUS]}),
         "a revocation beside another resource": text({resource: [REVOKE], **space}),
-        "two revocations": text({resource: [REVOKE], f"urn:cid:{token_id('a.b.c')}": [REVOKE]}),
+        "a revocation and a look": text({resource: [REVOKE], f"urn:cid:{token_id('a.b.c')}": [STATUS]}),
+        "a revocation beside what is no cid": text({resource: [REVOKE], "urn:cid:word": [REVOKE]}),
         "a grant of the status": text({resource: [STATUS]}, new_key().did),
         "a grant of the revocation": text({resource: [REVOKE]}, new_key().did),
         "a sign-in text with a ReCap": wallet_token(owner.wallet, f"ucan:{token_id(target)}", space, ttl_s=60),
@@ -186,7 +187,7 @@ def revoking_texts(owner: Owner, target: str) -> dict[str, str]:
 
 
 async def test_what_is_no_revocation_revokes_nothing(stage: Stage) -> None:
-    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they name (V1, V3)."""
+    """Tokens that only look, read or grant are sent to `/revoke`, by the delegator of what they name (V1, V3, V5)."""
     owner, delegate = await noted(stage), Delegate()
     grants = {f"{owner.space()}/kv/notes/one": [GET]}
     delegate.proofs = [await stage.register(owner.session.grant(delegate.did, grants, ttl_s=600))]

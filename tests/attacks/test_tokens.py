@@ -203,7 +203,7 @@ async def test_C1_a_signature_that_reads_as_a_cid(stage: Stage) -> None:
 # --- revoked grants ------------------------------------------------------------------------------------------------
 
 
-def _spellings(header: str, wallet_address: str) -> dict[str, str]:
+def spellings_of(header: str, wallet_address: str) -> dict[str, str]:
     """Other bytes with one and the same signed text."""
     cacao = libipld.decode_dag_cbor(base64.urlsafe_b64decode(header))
 
@@ -232,7 +232,7 @@ async def test_a_revoked_grant_in_another_spelling(stage: Stage) -> None:
     grants = {f"{owner.space()}/kv/a": [GET]}
     grant = await stage.register(owner.grant(delegate.did, grants))
     address = "0x" + owner.wallet.did.rpartition("0x")[2]
-    spellings = _spellings(grant, address)
+    spellings = spellings_of(grant, address)
     known = spellings.pop("null for absent")
     await stage.register(known)
     assert token_id(known) != token_id(grant)
@@ -253,7 +253,7 @@ async def test_a_grant_revoked_under_another_spelling(stage: Stage) -> None:
     owner, delegate = await stage.owner(), Delegate()
     grants = {f"{owner.space()}/kv/a": [PUT]}
     grant = await stage.register(owner.grant(delegate.did, grants))
-    spelling = _spellings(grant, "0x" + owner.wallet.did.rpartition("0x")[2])["v of 0 or 1"]
+    spelling = spellings_of(grant, "0x" + owner.wallet.did.rpartition("0x")[2])["v of 0 or 1"]
     await stage.register(spelling)
     await owner.client.delegations.revoke_by_wallet(token_id(spelling), owner.wallet)
     for proof in (grant, spelling):

@@ -1,4 +1,4 @@
-"""Judging a revocation: rules W20 to W27."""
+"""Judging a revocation: rules W20 to W27 and V5."""
 
 import pytest
 from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SPACE, World, base58, cacao, ucan
@@ -205,3 +205,37 @@ def test_W25_effects(world, root, bob):
     world.invoke(call(sibling))
     again = world.register(ucan(SESSION, BOB.did, {KV: GET}, prf=[root], nnc="again"))
     world.invoke(call(again))
+
+
+def test_V5_each_target_is_judged_and_the_first_refusal_counts(world, root, bob):
+    """Of several targets each needs W20 to W22; the refusal is that of the first one that fails, and nothing ends."""
+    other = world.register(ucan(SESSION, CAROL.did, {KV: GET}, prf=[root]))
+    foreign = world.register(cacao({}, uri=CAROL.did))
+
+    def token(*targets, signer=SESSION, prf=()):
+        return ucan(signer, signer.did, {f"urn:cid:{one}": [REVOKE] for one in targets}, prf=prf)
+
+    for targets, error in (
+        ((bob, UNKNOWN), ParentNotFound),
+        ((bob, foreign, UNKNOWN), UnauthorizedRevoker),
+        ((UNKNOWN, foreign), ParentNotFound),
+    ):
+        with pytest.raises(error):
+            world.revoke(token(*targets))
+    with pytest.raises(UnauthorizedRevoker):  # Bob received one of them only
+        world.revoke(token(bob, other, signer=BOB))
+    world.invoke(call(bob))
+    assert OWNER.did == world.revoke(token(other, bob, prf=[root]))
+    for cid, signer in ((bob, BOB), (other, CAROL)):
+        with pytest.raises(DelegationRevoked):
+            world.invoke(call(cid, signer))
+
+
+def test_V5_W21_the_proof_has_to_hold_for_each_target(world, root, bob):
+    """A proof that holds the right to revoke one delegation does not serve for two."""
+    other = world.register(ucan(SESSION, CAROL.did, {KV: GET}, prf=[root]))
+    wide = world.register(ucan(SESSION, BOB.did, {f"{SPACE}/delegation": [REVOKE]}, prf=[root]))
+    token = ucan(BOB, BOB.did, {f"urn:cid:{one}": [REVOKE] for one in (bob, other)}, prf=[wide])
+    with pytest.raises(UnauthorizedRevoker):
+        world.revoke(token)
+    world.invoke(call(bob))

@@ -1,4 +1,4 @@
-"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to V4)."""
+"""What a header says: formats, order, bounds, facts, revocation targets (E1 to E9, T2, T7, V1 to V5)."""
 
 import copy
 
@@ -9,10 +9,10 @@ from blake3 import blake3
 from capability_cases import BOB, KV, NOW, OWNER, SESSION, SPACE, base58, cacao, message, ucan
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
-from capabilities.cids import Cid, parse_cid
+from capabilities.cids import Cid, cid_text, digest_of, parse_cid
 from capabilities.errors import BadSignature, MalformedToken, RevocationOutsideWindow, WrongKind
 from capabilities.facts import ATTESTATION_URN, attestation_resource
-from capabilities.references import MAX_PARENTS
+from capabilities.references import MAX_PARENTS, MAX_TARGETS
 from capabilities.strict_json import Json
 from capabilities.tokens import (
     MAX_CAPABILITIES,
@@ -184,7 +184,8 @@ def test_policy_statement_that_is_not_understood_refuses(resource):
 def test_V1_V2_target_of_a_token():
     """The one resource of a revocation names the target, and its signer is the revoker."""
     revocation = parse_revocation(ucan(SESSION, SESSION.did, target_urn()))
-    assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(revocation.target)
+    (target,) = revocation.targets
+    assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(target)
     assert SESSION.did == revocation.revoker == revocation.addressee
 
 
@@ -194,15 +195,55 @@ def test_V1_V2_target_of_a_token():
         {f"urn:cid:{TARGET}": ["any/thing"]},
         {f"urn:cid:{TARGET}": ["tinycloud.delegation/status"]},
         {f"urn:cid:{TARGET}": ["tinycloud.delegation/revoke", "tinycloud.delegation/status"]},
-        {**target_urn(fixed.HOST_CID), **target_urn()},
         {KV: ["a/b"], **target_urn()},
         {"urn:cid:word": ["tinycloud.delegation/revoke"], **target_urn()},
     ],
 )
 def test_V1_a_revocation_does_nothing_else(att):
-    """What names a delegation for another end, or for several, is of another kind."""
+    """A token that names a delegation for another purpose, or for more than to revoke it, is of another kind."""
     with pytest.raises(WrongKind):
         parse_revocation(ucan(SESSION, SESSION.did, att))
+
+
+def several(number: int) -> dict[str, list[str]]:
+    """Return the rights to revoke so many delegations, in an order that is not the sorted one."""
+    cids = sorted((cid_text(digest_of(bytes([at]))) for at in range(number)), reverse=True)
+    return {resource: right for cid in cids for resource, right in target_urn(cid).items()}
+
+
+def test_V5_several_targets_in_the_order_of_the_text():
+    """A token names up to 32 delegations, and they keep the order of its text."""
+    for number in (2, MAX_TARGETS):
+        att = several(number)
+        assert sorted(att) != list(att)
+        revocation = parse_revocation(ucan(SESSION, SESSION.did, att))
+        assert [f"urn:cid:{target.echo}" for target in revocation.targets] == list(att)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {KV: ["tinycloud.delegation/revoke"]},
+        {"urn:cid:word": ["tinycloud.delegation/revoke"]},
+        {f"urn:cid:{TARGET}?a": ["tinycloud.delegation/revoke"]},
+        {f"urn:cid:{TARGET}": ["tinycloud.delegation/status"]},
+        {f"urn:cid:{TARGET}": ["tinycloud.delegation/revoke", "tinycloud.delegation/status"]},
+        {f"urn:cid:{TARGET}": {}},
+        {f"urn:cid:{TARGET}": {"tinycloud.delegation/revoke": [{}, {}]}},
+        {f"urn:cid:{TARGET}": {"tinycloud.delegation/revoke": [{"until": 1}]}},
+        {f"URN:cid:{TARGET}": ["tinycloud.delegation/revoke"]},
+        {f"ucan:{TARGET}": ["tinycloud.delegation/revoke"]},
+        {f"urn:cid:{spelling}": ["tinycloud.delegation/revoke"] for spelling in (TARGET, base58(TARGET))},
+        {f"urn:cid:{parse_cid(TARGET).text(codec)}": ["tinycloud.delegation/revoke"] for codec in (0x55, 0x71)},
+        several(MAX_TARGETS),
+    ],
+)
+def test_V5_one_bad_member_refuses_all(spoilt):
+    """Beside good targets, a malformed or foreign member, a repeated delegation or one too many refuses the token."""
+    good = several(MAX_TARGETS + 1) if len(spoilt) == MAX_TARGETS else several(2)
+    for att in ({**good, **spoilt}, {**spoilt, **good}):
+        with pytest.raises(WrongKind):
+            parse_revocation(ucan(SESSION, SESSION.did, att))
 
 
 def test_V3_a_wallet_revokes_without_a_recap():
@@ -215,7 +256,7 @@ def test_V3_a_wallet_revokes_without_a_recap():
 def test_V1_W27_echo_keeps_the_codec():
     """The answer prints the target in base32 with the codec asked for."""
     asked = parse_cid(TARGET).text(0x71)
-    target = parse_revocation(ucan(SESSION, SESSION.did, target_urn(base58(asked)))).target
+    (target,) = parse_revocation(ucan(SESSION, SESSION.did, target_urn(base58(asked)))).targets
     assert (base58(asked), asked) == (target.text, target.echo)
     assert parse_cid(TARGET).digest32 == target.digest
 
@@ -233,7 +274,7 @@ def test_V4_Q8_target_is_never_guessed(att):
 def test_V3_target_of_a_wallets_message():
     """The URI `ucan:<cid>` names the target; there are no proofs."""
     revocation = verify_revocation(parse_revocation(cacao(None, uri=f"ucan:{TARGET}")))
-    assert (OWNER.did, TARGET, ()) == (revocation.revoker, revocation.target.text, revocation.parents)
+    assert (OWNER.did, TARGET, ()) == (revocation.revoker, revocation.targets[0].text, revocation.parents)
     for uri in (SESSION.did, "ucan:word", "ucan:", f"UCAN:{TARGET}", TARGET.join("x:")):
         with pytest.raises(MalformedToken):
             parse_revocation(cacao(None, uri=uri))

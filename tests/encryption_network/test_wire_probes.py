@@ -164,8 +164,8 @@ class MiniNode:
     def revoke(self, header: str) -> tuple[int, Any]:
         revocation = verify_revocation(parse_revocation(header))
         proofs = [link.registered if link else None for link in self.cited(revocation.parents)]
-        target = self.cited([revocation.target])[0]
-        judge_revocation(revocation, proofs, target.registered if target else None, self.marks, now=self.now)
+        target = self.cited(revocation.targets)[0]
+        judge_revocation(revocation, proofs, [target.registered if target else None], self.marks, now=self.now)
         assert target is not None
         self.marks[target.delegation.content_key] = Mark.REVOKED
         return 200, None

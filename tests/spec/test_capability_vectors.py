@@ -153,7 +153,7 @@ def _member(token: Any, name: str) -> Any:
     if name == "parents":
         return [parent.echo for parent in token.parents]
     if name == "target":
-        return cid_text(token.target.digest)
+        return cid_text(token.targets[0].digest)
     if name == "facts":
         return list(token.facts)
     return getattr(token, name)
@@ -224,9 +224,8 @@ def _judge(case: Any, registry: _Registry) -> dict[str, Any]:
         }
     token = _read(case["kind"], CHAIN["tokens"][case["token"]])
     if case["kind"] == "revocation":
-        acting = judge_revocation(
-            token, registry.cited(token.parents), registry.found(token.target.digest), _as_marks(marks), now=now
-        )
+        targets = [registry.found(target.digest) for target in token.targets]
+        acting = judge_revocation(token, registry.cited(token.parents), targets, _as_marks(marks), now=now)
         return {"acting": acting}
     check_window(token, now)
     if "max_lifetime_s" in case:

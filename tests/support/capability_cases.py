@@ -176,13 +176,14 @@ class World:
         return judge_invocation(invocation, cited, self.marks, now=self.now)
 
     def revoke(self, header: str) -> Principal:
-        """Parse, verify and judge a revocation; mark its target."""
+        """Parse, verify and judge a revocation; mark its targets."""
         revocation = verify_revocation(parse_revocation(header))
-        target = self.find(revocation.target.digest)
+        targets = [self.find(target.digest) for target in revocation.targets]
         proofs = [self.find(parent.digest) for parent in revocation.parents]
-        acting = judge_revocation(revocation, proofs, target, self.marks, now=self.now)
-        assert target is not None
-        self.marks[target.delegation.content_key] = Mark.REVOKED
+        acting = judge_revocation(revocation, proofs, targets, self.marks, now=self.now)
+        for target in targets:
+            assert target is not None
+            self.marks[target.delegation.content_key] = Mark.REVOKED
         return acting
 
 

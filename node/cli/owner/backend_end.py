@@ -4,14 +4,13 @@ import click
 
 from capabilities.principals import same_principal
 from sealspace.client import Client
-from sealspace.errors import InvalidInput
+from sealspace.errors import InvalidInput, NodeRefused
 
 from ...errors import NotThere
 from ..rights import granted_labels
 from ..shared import shared
 from ..terminal import confirm, print_json, print_rows, time_text, watched, words
 from .grant_list import state_at_node
-from .grant_use import revoke_all
 from .owner_profile import KeptGrant, at_node, owner_home
 
 
@@ -93,17 +92,33 @@ async def _list(client: Client) -> list[tuple[KeptGrant, str, list[str], str | N
 
 @at_node
 async def _revoke(client: Client, target: str, *, yes: bool) -> int:
-    """Revoke every grant of this owner together; returns how many were revoked now."""
-    owner = client.session.owner
-    grants = [one.portable for one in known_grants(target) if same_principal(one.portable.owner, owner)]
+    """Revoke every grant of this owner; one that the node refuses to revoke does not prevent revoking the others.
+
+    Returns:
+        How many were revoked now.
+    """
+    wallet = owner_home().wallet()
+    grants = [one.portable for one in known_grants(target) if same_principal(one.portable.owner, wallet.did)]
     if not grants:
         raise InvalidInput(
             f"the grants to {target} were made by another wallet", hint="sealspace login --key-file FILE, with its key"
         )
-    left = [one.cid for one in grants if await state_at_node(client, one.cid) != "revoked"]
+    refused: NodeRefused | None = None
+    left = [one for one in grants if await state_at_node(client, one.cid) != "revoked"]
     if left and watched():  # a script that ends a grant in an emergency is not held up
         confirm(f"revoke {len(left)} grant{'s' if len(left) != 1 else ''} to {target} for good?", yes=yes)
-    await revoke_all(client, left)
+    # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
+    try:
+        await client.delegations.revoke(*grants)
+    except NodeRefused:
+        for one in grants:
+            try:
+                await client.delegations.revoke_by_wallet(one, wallet)
+            except NodeRefused as refusal:
+                refused = refusal
+                words(f"not revoked: {one.cid}")
+    if refused is not None:
+        raise refused
     return len(left)
 
 

@@ -1,6 +1,5 @@
 """`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -127,9 +126,7 @@ async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tu
     resource = client.secrets().resource(name.name, scope=name.scope)
     network = (await client.secrets().envelope(name.name, scope=name.scope)).network_text
     if network != client.encryption.network().text:
-        words(
-            f"it is sealed to {network}; grants of another owner, and of keys that nobody here signed, are not listed"
-        )
+        words(f"it is sealed to {network}; grants that another owner made are not listed here")
     words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
     return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
 

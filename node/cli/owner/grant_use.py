@@ -9,7 +9,6 @@ import click
 from capabilities.abilities import DECRYPT, KV_GET, KV_LIST
 from capabilities.ambient import SystemClock
 from capabilities.principals import same_principal
-from capabilities.references import MAX_TARGETS
 from capabilities.resources import parse_space_id
 from sealspace.client import Client
 from sealspace.delegation_history import ending_with
@@ -36,21 +35,20 @@ from .portable_files import checked_cid, read_grants
 def revoke(grant: str, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
 
-    Other grants that open the same secrets for the same recipient end with it, named before you are asked: with one of
-    them left, the recipient could still open a copy that it kept.
+    Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
+    one of them left, the recipient could still open a copy that it kept.
     """
     path = Path(grant)
     cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
     ended = _revoke(cids, yes=yes)
-    named = list(dict.fromkeys([*cids, *ended]))
-    words(*(f"revoked: {cid}" if cid in ended else f"was revoked already: {cid}" for cid in named))
+    words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     if shared().as_json:
-        print_json([{"cid": cid, "wasRevokedAlready": cid not in ended} for cid in named])
+        print_json([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @at_node
-async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> tuple[str, ...]:
-    """Revoke grants, and what else opens the same secrets for the same recipient; returns what was not revoked before."""
+async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> dict[str, bool]:
+    """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
     left = []
     for cid in cids:
         status = await client.delegations.status(cid)
@@ -59,37 +57,26 @@ async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> tuple[st
         if status.word != "revoked":
             left.append(cid)
     records = [one async for one in client.delegations.query(direction="granted")] if left else []
-    found = [ending_with(records, one, client.session.owner) for one in records if one.cid in left]
-    ended = list(dict.fromkeys([*left, *(cid for together in found for cid in together)]))
+    ended = {cid: cid not in left for cid in cids}
     for one in records:
-        if one.cid in ended[len(left) :]:
-            words(f"ends with it, because it opens the same for {one.delegate}: {one.cid}")
+        if one.cid in left:
+            together = ending_with(records, one, client.session.owner)
+            words(
+                *(f"to {one.delegate}, which could open a copy with it: {cid}" for cid in together if cid not in ended)
+            )
+            ended |= dict.fromkeys(together, False)
+            if one.cid not in together:
+                del ended[one.cid]
     if left and watched():  # a script that ends a grant in an emergency is not held up
-        confirm(f"revoke {', '.join(ended)} for good?", yes=yes)
-    await revoke_all(client, ended)
-    return tuple(ended)
-
-
-async def revoke_all(client: Client, cids: Sequence[str]) -> None:
-    """Revoke delegations, up to 32 in one token; what the session may not end, the owner's wallet ends.
-
-    Raises:
-        Unauthorized: neither may end one of them; the others are revoked.
-        NodeRefused, TransportError.
-    """
-    refused: Unauthorized | None = None
-    for at in range(0, len(cids), MAX_TARGETS):
-        try:
-            await client.delegations.revoke(*cids[at : at + MAX_TARGETS])
-        except Unauthorized:
-            for cid in cids[at : at + MAX_TARGETS]:
-                try:
-                    await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-                except Unauthorized as refusal:
-                    refused = refusal
-                    words(f"not revoked: {cid}")
-    if refused is not None:
-        raise refused
+        confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
+    try:
+        # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
+        await client.delegations.revoke(*ended)
+    except Unauthorized:
+        # What the wallet signed, the session may not always end; the wallet can.
+        for cid in ended:
+            await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
+    return ended
 
 
 @click.command(

@@ -104,12 +104,12 @@ async def _create(client: Client, name: str) -> tuple[NetworkId, bool]:
 async def _revoke(client: Client, name: str, *, yes: bool) -> bool:
     """Revoke a network; returns whether that had been done before."""
     network = client.encryption.network(name)
-    if (await client.encryption.descriptor(network)).state == "revoked":
-        return True
-    confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
+    was_revoked = (await client.encryption.descriptor(network)).state == "revoked"
+    if not was_revoked:
+        confirm(f"revoke {network.text} for ever, with everything that is sealed to it?", yes=yes)
     await right_to(client, network, NETWORK_REVOKE)
-    await client.encryption.revoke_network(network)
-    return False
+    await client.encryption.revoke_network(network)  # ST16: also where it is shown as revoked
+    return was_revoked
 
 
 # --- saying it --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""POST /revoke: revoke a delegation (wire §5.5)."""
+"""POST /revoke: revoke delegations (wire §5.5)."""
 
 import msgspec
 from aiohttp import web
@@ -9,14 +9,15 @@ from ..messages.answers import json_answer
 from ..messages.token_header import token_of
 
 
-class Revoked(msgspec.Struct):
-    """A delegation that is revoked, named as in the request."""
+class Revoked(msgspec.Struct, omit_defaults=True):
+    """Delegations that are revoked, named as in the request; `cids` only where the request names several."""
 
     revoked: bool
     cid: str
+    cids: tuple[str, ...] = ()
 
 
 async def post_revocation(request: web.Request) -> web.Response:
-    """Revoke a delegation and answer `{"revoked", "cid"}` with the cid in the codec of the request (E8, W27)."""
-    echo = await revoke(request.app[SERVICES], token_of(request))
-    return json_answer(Revoked(revoked=True, cid=echo))
+    """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's codec (E8, V5, W27)."""
+    echoes = await revoke(request.app[SERVICES], token_of(request))
+    return json_answer(Revoked(True, echoes[0], echoes if len(echoes) > 1 else ()))  # V5

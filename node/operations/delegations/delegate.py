@@ -164,10 +164,9 @@ async def _repeat(posted: _Posted, known: StoredDelegation) -> CommitPlan[_Regis
             raise _revoked(delegation, member)
     check_window(delegation, posted.now)
     added, network = _spelling(posted) if is_new_spelling else Commit(), posted.network
-    commit = None
-    if is_new_spelling or network.puts:
-        live = mark_keys((delegation.content_key,))
-        commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
+    # Even with nothing to write, this waits until what was read, the spaces among it, outlives a failover (ST16).
+    live = mark_keys((delegation.content_key,))
+    commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
     return CommitPlan(commit, _Registered(posted.answer(), is_counted=is_new_spelling))
 
 

@@ -9,8 +9,8 @@ from capabilities.ambient import Entropy
 from capabilities.principals import Principal
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import StoreBusy
-from spaces.grants.admissions import admission_key, admission_put, is_admitted, removal_put
-from spaces.store.contract import Commit, Put, Record, Refused, Store
+from spaces.grants.admissions import admission_check, admission_key, admission_put, is_admitted, removal_put
+from spaces.store.contract import Check, Commit, Put, Record, Refused, Store
 
 _TRIES: Final = 8
 
@@ -26,10 +26,9 @@ async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: En
     """
     for _ in range(_TRIES):
         record = await _read(store, owner)
-        if is_admitted(record):
-            return False
-        if await _commit(store, admission_put(owner, now=now), "owner.admitted", owner, now=now, entropy=entropy):
-            return True
+        change = admission_check(owner, record) if is_admitted(record) else admission_put(owner, now=now)
+        if await _commit(store, change, "owner.admitted", owner, now=now, entropy=entropy):
+            return isinstance(change, Put)
     raise StoreBusy("others admit and remove the same owner at the same time")
 
 
@@ -46,10 +45,11 @@ async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: E
     """
     for _ in range(_TRIES):
         record = await _read(store, owner)
-        if record is None or not is_admitted(record):
+        if record is None:
             return False
-        if await _commit(store, removal_put(owner, record), "owner.removed", owner, now=now, entropy=entropy):
-            return True
+        change = removal_put(owner, record) if is_admitted(record) else Check(admission_key(owner), record.stamp)
+        if await _commit(store, change, "owner.removed", owner, now=now, entropy=entropy):
+            return isinstance(change, Put)
     raise StoreBusy("others admit and remove the same owner at the same time")
 
 
@@ -59,14 +59,17 @@ async def _read(store: Store, owner: Principal) -> Record | None:
 
 async def _commit(
     store: Store,
-    put: Put,
+    change: Put | Check,
     action: Literal["owner.admitted", "owner.removed"],
     owner: Principal,
     *,
     now: float,
     entropy: Entropy,
 ) -> bool:
-    """Write a row and its audit record; False when another writer was faster."""
-    audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
-    outcome = await store.commit(Commit(puts=(put, audit_put(audit, entropy=entropy))))
-    return not isinstance(outcome, Refused)
+    """Write a row and its audit record, or confirm a row that is as wanted; False when another writer was faster."""
+    if isinstance(change, Check):  # ST16
+        commit = Commit(checks=(change,))
+    else:
+        audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
+        commit = Commit(puts=(change, audit_put(audit, entropy=entropy)))
+    return not isinstance(await store.commit(commit), Refused)

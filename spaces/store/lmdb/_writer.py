@@ -84,7 +84,9 @@ class Sealed(Struct, frozen=True, gc=False):
         claim = self.commit.claim
         if claim is not None:
             return claim_key(claim_minute4(claim.expires_at), claim.key[:16])
-        return None if self.settle_at is None else claim_key(claim_minute4(self.settle_at), self.settle)
+        if self.settle_at is None or not self.commit.writes:  # ST16: LMDB shows a row to readers only once it is synced
+            return None
+        return claim_key(claim_minute4(self.settle_at), self.settle)
 
 
 def _stamps() -> Iterator[bytes]:

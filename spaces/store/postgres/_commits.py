@@ -1,8 +1,11 @@
 """Commits: each one statement, judged and written by the database at one moment, or undone.
 
-Every commit leaves a row that settles it: its claim, or one of its own under the claims (ST4). When the connection
-breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The lost statement may
-still be running: whichever of the two comes second meets that row by its primary key and undoes itself.
+Every commit that writes leaves a row that settles it: its claim, or one of its own under the claims (ST4). When the
+connection breaks before the answer, the same statement is sent again; it finds that row, or it happens now. The lost
+statement may still be running: whichever of the two comes second meets that row by its primary key and undoes itself.
+
+A commit of conditions alone writes no row. The locks on the rows that it names are in the database's log all the same,
+so it waits for the standby as any other does, and so does one that finds its outcome (ST16).
 """
 
 import asyncio
@@ -229,18 +232,20 @@ class _Parameters(Struct, frozen=True, kw_only=True):
 def _parameters(
     commit: Commit, counters: Sequence[_Counter], *, outcome_key: bytes, outcome_stamp: bytes, minute: int
 ) -> _Parameters:
-    puts = commit.puts
+    settling = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
+    puts = (*commit.puts, *settling)
     stamps = os.urandom(16 * (len(puts) + 1))
     put_keys = {put.key for put in puts}
     relied = [*commit.live, *[check.key for check in commit.checks]]
+    put_stamps = [stamps[16 * at : 16 * at + 16] for at in range(len(commit.puts))]
     return _Parameters(
-        put_keys=[*[put.key for put in puts], outcome_key],
-        put_values=[*[put.value for put in puts], b""],
-        put_stamps=[*[stamps[16 * at : 16 * at + 16] for at in range(len(puts))], outcome_stamp],
-        put_weights=[*[put.weight_bytes if _is_weighed(put) else 0 for put in puts], 0],
-        put_accounts=[*[put.account if _is_weighed(put) else None for put in puts], None],
-        put_minutes=[*[minute if put.value is None else None for put in puts], None],
-        put_expectations=[*[_expectation(put) for put in puts], EXPECT_NOTHING_THERE],
+        put_keys=[put.key for put in puts],
+        put_values=[put.value for put in puts],
+        put_stamps=[*put_stamps, outcome_stamp][: len(puts)],
+        put_weights=[put.weight_bytes if _is_weighed(put) else 0 for put in puts],
+        put_accounts=[put.account if _is_weighed(put) else None for put in puts],
+        put_minutes=[minute if put.value is None else None for put in puts],
+        put_expectations=[_expectation(put) for put in puts],
         locked_keys=[key for key in dict.fromkeys(relied) if key not in put_keys],
         relied_keys=relied,
         relied_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
