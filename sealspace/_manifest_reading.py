@@ -384,11 +384,8 @@ class _Reading:
 
     def _secret_name(self, members: Mapping[str, Json], key: str, at: str) -> SecretName | None:
         scope = self._text(members, "scope", at)
-        name = self._text(members, "name", at)
         try:
-            if name is not None and not is_secret_name(name):  # MF20: blanks around it are not dropped
-                raise InvalidSecretName(f'Invalid secret name "{name}". Secret names must match {NAME_PATTERN}.')
-            return parse_secret_name(key if name is None else name, scope=scope)
+            return parse_secret_name(self._text(members, "name", at) or key, scope=scope)
         except InvalidSecretName as exc:
             self.fault(f"{at}.name", printable(exc.message))
         except InvalidSecretScope as exc:

@@ -9,9 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from capabilities.principals import parse_principal
-from capabilities.resources import Resource, SpaceId, SpaceResource, extends
-
 from .errors import InvalidSecretName, InvalidSecretScope
 
 SECRETS_SPACE = "secrets"
@@ -98,15 +95,6 @@ def secret_at(path: str) -> SecretName | None:
 def is_protected(name: str) -> bool:
     """Whether a name is one that only a runner makes secrets under (RN140)."""
     return name.startswith(PROTECTED_PREFIX)
-
-
-def kinds_of_secrets(resource: Resource, owner: str) -> frozenset[bool]:
-    """Return which secrets of an owner a resource contains: False for ordinary ones, True for generated ones."""
-    folder = SpaceResource(SpaceId(parse_principal(owner), SECRETS_SPACE), "kv", list_prefix(None))
-    if not extends(folder, resource) and not extends(resource, folder):
-        return frozenset()
-    secret = secret_at(getattr(resource, "path", None) or "")
-    return frozenset((False, True) if secret is None else (is_protected(secret.name),))
 
 
 def canonical_scope(scope: str) -> str:

@@ -13,12 +13,12 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
-from capabilities.errors import InvalidIdentifier
 from capabilities.principals import principal_of, same_principal
-from capabilities.resources import OpaqueResource, Resource, extends, network_of, parse_resource, root_of
+from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
 
 from ._answers import decoded, json_object, required_text
-from ._secret_names import PROTECTED_NETWORK, kinds_of_secrets
+from ._capability import capability
+from ._secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from .errors import MalformedAnswer
 from .transport import Answer
 
@@ -28,6 +28,9 @@ Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
 Direction = Literal["granted", "received"]
 Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation of an account, with all its ancestors."""
+
+LIVE: Final = ("active", "pending")
+"""What can be used, now or later."""
 
 MAX_PAGE_ITEMS: Final = 100
 
@@ -64,11 +67,8 @@ class HeldRight(msgspec.Struct, frozen=True):
 
     @property
     def parsed(self) -> Resource:
-        """The resource; what no node accepts as one contains nothing."""
-        try:
-            return parse_resource(self.resource)
-        except InvalidIdentifier:
-            return OpaqueResource("")
+        """The resource, a network in its canonical spelling; raises InvalidInput."""
+        return capability(self.resource, KV_GET).resource
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -101,10 +101,6 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     revoked_by: str | None = None
     revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
 
-    def gives(self, ability: str, resource: Resource) -> bool:
-        """Whether it gives an ability on a resource, under conditions or not."""
-        return any(ability in right.abilities and extends(resource, right.parsed) for right in self.rights)
-
 
 def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their keys.
@@ -129,28 +125,28 @@ def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, ow
         grant: one of them.
         owner: DID.
     """
-    live = [one for one in records if one.standing in ("active", "pending")]
-    kinds = _opened(grant, owner)
-    theirs = [one for one in live if same_principal(one.delegate, grant.delegate) and kinds & _opened(one, owner)]
-    ended = dict[str, None]()
-    for one in (grant, *theirs):
-        has_say = any(same_principal(did, owner) for did in (one.delegator, one.delegate)) or any(
-            root_of(right.parsed) == owner and network_of(right.parsed) is None for right in one.rights
-        )
-        above = [up.cid for up in live if up.cid in one.parents and same_principal(up.delegator, owner)]
-        ended.update(dict.fromkeys([one.cid] if has_say or not above else above))
-    return tuple(ended)
+    live = [one for one in records if one.standing in LIVE]
+    signed = {one.cid for one in live if same_principal(one.delegator, owner)}
+    kinds, ended = _opened(grant, owner), list[str]()
+    for one in (grant, *live):
+        if one is grant or (same_principal(one.delegate, grant.delegate) and kinds & _opened(one, owner)):
+            names_no_space = all(isinstance(right.parsed, OpaqueResource) for right in one.rights)
+            ended += (names_no_space and signed.intersection(one.parents)) or [one.cid]
+    return tuple(dict.fromkeys(ended))
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:
     """Return of which networks a grant opens or reads something: True for `protected`, which names tell (RN144)."""
     found = set[bool]()
     for right in record.rights:
-        network = network_of(right.parsed)
-        if network is not None and DECRYPT in right.abilities and root_of(right.parsed) == owner:
-            found.add(network.name == PROTECTED_NETWORK)
-        elif KV_GET in right.abilities:
-            found |= kinds_of_secrets(right.parsed, owner)
+        resource = right.parsed
+        if isinstance(resource, OpaqueResource):
+            network = network_of(resource)
+            if network is not None and network.owner == owner and DECRYPT in right.abilities:
+                found.add(network.name == PROTECTED_NETWORK)
+        elif resource.space == SpaceId(principal_of(owner), SECRETS_SPACE) and KV_GET in right.abilities:
+            secret = secret_at(resource.path or "")
+            found |= {False, True} if secret is None else {is_protected(secret.name)}
     return found
 
 

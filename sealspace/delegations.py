@@ -17,7 +17,7 @@ Example:
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -32,7 +32,7 @@ from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
-from capabilities.resources import SpaceId, root_of
+from capabilities.resources import SpaceId, extends, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
@@ -45,6 +45,7 @@ from ._listing import read_pages
 from ._minting import REVOCATION_TTL_S, Claims, Message, mint, sign_message
 from ._sign_in import pass_on, register
 from .delegation_history import (
+    LIVE,
     MAX_PAGE_ITEMS,
     DelegationRecord,
     DelegationStatus,
@@ -345,11 +346,15 @@ class Delegations:
         Does not check:
             What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
         """
-        owner, standings = self._caller.session.owner, get_args(Standing)[:2]
         wanted = ((KV_GET, allow(secret, KV_GET).resource), (DECRYPT, allow(network, DECRYPT).resource))
-        records = [one for word in standings async for one in self.query(direction="granted", status=word)]
-        own = sign_ins(records, owner)
-        return tuple(one for one in records if one.cid not in own and any(one.gives(*right) for right in wanted))
+        records = [one async for one in self.query(direction="granted")]
+        own = sign_ins(records, self._caller.session.owner)
+        return tuple(
+            one
+            for one in records
+            if one.standing in LIVE and one.cid not in own
+            if any(word in right.abilities and extends(to, right.parsed) for right in one.rights for word, to in wanted)
+        )
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"

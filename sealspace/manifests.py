@@ -37,7 +37,7 @@ from ._manifest_reading import (
     invalid,
     parse_manifest,
 )
-from ._secret_names import VAULT_PREFIX, kinds_of_secrets
+from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
 from .errors import Fault, InvalidInput
 from .session import space_of
 
@@ -270,11 +270,10 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         The request; the session, and each delegation target, that reads a secret may decrypt as well.
     """
 
-    owner = parse_network_id(network).owner
+    secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
 
     def reads_secret(one: ResourceRequest) -> bool:
-        asked = requested_capabilities([one], space_id=lambda name: space_of(owner, name).text)
-        return any(each.ability == KV_GET and kinds_of_secrets(each.resource, owner) for each in asked)
+        return one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
 
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
         reads = any(map(reads_secret, resources))

@@ -30,8 +30,6 @@ _ANCESTOR: Final = "ancestor_revoked"
 @click.option("--secret", metavar="NAME", help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.")
 def list_(received: bool, with_sessions: bool, secret: str | None) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
-    if secret and (received or with_sessions):
-        raise click.UsageError("--secret shows live grants to others: leave --received and --all out")
     other = "by" if received else "to"
     listed = _holders(secret) if secret else _list("received" if received else "granted", with_sessions=with_sessions)
     print_rows(
@@ -125,8 +123,7 @@ async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tu
     name = parse_secret_label(label)
     resource = client.secrets().resource(name.name, scope=name.scope)
     network = (await client.secrets().envelope(name.name, scope=name.scope)).network_text
-    if network != client.encryption.network().text:
-        words(f"it is sealed to {network}; grants that another owner made are not listed here")
+    words(f"rights to decrypt are those on {network}, where a secret is sealed now")
     words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
     return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
 

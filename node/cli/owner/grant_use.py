@@ -31,8 +31,9 @@ from .portable_files import checked_cid, read_grants
 
 @click.command("revoke", epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.")
 @click.argument("grant", metavar="CID|FILE")
+@click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def revoke(grant: str, yes: bool) -> None:
+def revoke(grant: str, only: bool, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
 
     Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
@@ -40,14 +41,14 @@ def revoke(grant: str, yes: bool) -> None:
     """
     path = Path(grant)
     cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
-    ended = _revoke(cids, yes=yes)
+    ended = _revoke(cids, only=only, yes=yes)
     words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     if shared().as_json:
         print_json([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @at_node
-async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> dict[str, bool]:
+async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
     """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
     left = []
     for cid in cids:
@@ -56,17 +57,13 @@ async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> dict[str
             raise unknown_grant(cid)
         if status.word != "revoked":
             left.append(cid)
-    records = [one async for one in client.delegations.query(direction="granted")] if left else []
+    records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
     ended = {cid: cid not in left for cid in cids}
-    for one in records:
-        if one.cid in left:
-            together = ending_with(records, one, client.session.owner)
-            words(
-                *(f"to {one.delegate}, which could open a copy with it: {cid}" for cid in together if cid not in ended)
-            )
-            ended |= dict.fromkeys(together, False)
-            if one.cid not in together:
-                del ended[one.cid]
+    for one in [known for known in records if known.cid in left]:
+        together = ending_with(records, one, client.session.owner)
+        words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
+        del ended[one.cid]
+        ended |= dict.fromkeys(together, False)
     if left and watched():  # a script that ends a grant in an emergency is not held up
         confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
     try:

@@ -45,8 +45,8 @@ export const isFolder = (secret) => secret === "" || secret.endsWith("/");
 /** @param {string} space id @param {string} owner DID */
 export const isOwn = (space, owner) => principalOf(ownerOfSpace(space)) === principalOf(owner);
 
-/** @param {Right} right @param {string} owner DID @returns {boolean} whether it reads a secret of the owner */
-export const readsSecret = (right, owner) => right.actions.includes(GET) && secretOf(right) !== null && isOwn(right.space, owner);
+/** @param {Right} right @param {string} owner DID @returns {boolean} whether it reads in the owner's space of secrets (MF8) */
+export const readsSecret = ({ service, space, actions }, owner) => service === "tinycloud.kv" && space === spaceId(owner, "secrets") && actions.includes(GET);
 
 /** @param {Right[]} rights @returns {Right[]} each resource once */
 export function joined(rights) {
