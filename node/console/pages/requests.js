@@ -207,7 +207,7 @@ function hinted(error) {
 /** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Right[]} chosen @param {string} owner */
 function confined(policy, chosen, owner) {
   const opened = chosen.filter((one) => readsSecret(one, owner));
-  const isExact = opened.every((one) => !isFolder(secretOf(one) ?? "")) && !chosen.some(({ actions }) => actions.includes(DECRYPT));
+  const isExact = opened.every((one) => !isFolder(secretOf(one) ?? "-")) && !chosen.some(({ actions }) => actions.includes(DECRYPT));
   return !policy || policy.paths || !isExact || !opened.length ? policy : { ...policy, paths: [...new Set(opened.map(({ resource }) => resource))] };
 }
 
