@@ -10,6 +10,7 @@
   runs two seconds later is killed. A second signal kills at once.
 """
 
+import asyncio
 import os
 import selectors
 import signal
@@ -26,9 +27,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
+from spaces.errors import StoreUnavailable
 
 from ..config.tree import Config, Secret
-from ..errors import NodeError, ProcessFailed
+from ..errors import NodeError, ProcessFailed, StoreMisused
 from ..http.connection_counts import ConnectionCounts
 from ..listening_socket import bind_socket, url_of
 from ..logs import configure_logs, log_event, log_warning
@@ -100,6 +102,7 @@ class Supervisor:
         if self._has_storekeeper:
             self._launch_storekeeper()
         else:
+            _refuse_pooling(self._config)
             self._launch_workers()
 
     def supervise(self) -> None:
@@ -233,6 +236,20 @@ def _check_clients(config: Config) -> None:
     for module, url in named.items():
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def _refuse_pooling(config: Config) -> None:
+    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at times only.
+
+    Raises:
+        StoreMisused: it is behind one.
+    """
+    from spaces.store.postgres.promises import find_pooling
+
+    assert config.store.url is not None  # called only where one is named
+    with suppress(StoreUnavailable):  # a worker tries again, and reports it
+        if (found := asyncio.run(find_pooling(config.store.url))) is not None:
+            raise StoreMisused(found.text, hint=found.next_step)
 
 
 def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":

@@ -52,7 +52,7 @@ def commits_of(held: HeldStage) -> list[Commit]:
 
 
 async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
-    """Two grants of one approval, to read and to open, end in one commit; the answer names both in the token's order."""
+    """Two grants of one approval, to read and to open, end in one commit; the answer has both in the token's order."""
     owner, program = await held.owner(), Delegate()
     read = await held.register(owner.grant(program.did, {owner.secret: [GET]}))
     opening = await held.register(owner.grant_decrypt(program.did, policy=policy_for("approved")))
@@ -74,7 +74,7 @@ async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
 
 
 async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
-    """Beside an unknown delegation, or one of another owner, nothing ends; the refusal is that of the first (W20, W22)."""
+    """Beside an unknown delegation, or one of another owner, nothing ends; the first one is refused (W20, W22)."""
     owner, other = await held.owner(), await held.owner()
     mine = await delegates(held, owner, 2)
     (foreign,) = await delegates(held, other, 1)

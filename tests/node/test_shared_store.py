@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from patience import PATIENCE_S
+from pgbouncer import needs_pgbouncer, pgbouncer
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
@@ -220,3 +221,25 @@ def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, pas
     config = load_config(environment={"SEALSPACE_STORE__URL": password})
     assert config.store.url == password
     assert "hush" not in repr(config)
+
+
+@needs_pgbouncer()
+@pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
+def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
+    tmp_path: Path, url: str, pool_mode: str
+) -> None:
+    """`serve` refuses such a proxy before it writes anything, and says what to set and not where the database is."""
+    with pgbouncer(url, pool_mode=pool_mode) as through:
+        served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0", url=through)
+    assert served.returncode == EXIT_STATUS["store-misused"] == 5, served.stderr
+    assert "a proxy between node and database hands statements of one connection to several sessions" in served.stderr
+    assert "pool_mode = session" in served.stderr
+    assert through not in served.stderr
+    assert postgres_server().run(url.partition("@/")[2].partition("?")[0], "\\dt").strip() == ""
+
+
+@needs_pgbouncer()
+def test_a_node_starts_behind_a_proxy_that_pools_by_session(tmp_path: Path, url: str) -> None:
+    """A proxy that leaves each connection its session is no reason to refuse."""
+    with pgbouncer(url, pool_mode="session") as through, running_node(tmp_path, "--store", through, workers=1) as node:
+        assert _get(f"{node.url}/readyz")["ready"] is True

@@ -215,6 +215,17 @@ async def test_a_revocation_is_over_when_the_node_says_so(scene: Scene, members:
         await scene.client.delegations.revoke_by_wallet(cid, scene.wallet)
 
 
+@pytest.mark.parametrize("cids", [None, [], "all", ["first"], ["first", "first"], ["first", "second", "third"]])
+async def test_several_revocations_are_over_when_the_node_names_them(scene: Scene, cids: Any) -> None:
+    """An answer that does not name every delegation, and no other, is not taken for a revocation of all (J10)."""
+    read = [allow(f"{scene.owner.kv().space.text}/kv/a", "tinycloud.kv/get")]
+    grants = [await scene.owner.delegations.delegate(f"did:example:{at}", read) for at in range(2)]
+    named = {"first": grants[0].cid, "second": grants[1].cid}
+    scene.lie("/revoke", cids=[named.get(one, one) for one in cids] if isinstance(cids, list) else cids)
+    with pytest.raises(MalformedAnswer):
+        await scene.client.delegations.revoke(*grants)
+
+
 @pytest.mark.parametrize("members", [{"receipts": None}, {"receipts": {}}, {"after": 1}, {"after": "a" * 40}])
 async def test_receipts_that_are_no_page_or_do_not_advance(scene: Scene, members: dict[str, Any]) -> None:
     """A list of receipts that is none, or that goes on for ever with nothing in it, ends with an error."""

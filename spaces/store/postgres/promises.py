@@ -36,8 +36,6 @@ _DURABLE_COMMIT: Final = frozenset({"on", "remote_apply"})
 _WAITED_FOR: Final = frozenset({"sync", "quorum"})
 # Errors of another session for a statement that was prepared in ours, and errors of the various proxies.
 _NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
-_PROXY_TEXT: Final = "a proxy between node and database hands statements of one connection to several sessions"
-_PROXY_NEXT: Final = "let it pool by session (pgbouncer: pool_mode = session), or name the database itself"
 
 SETTINGS: Final = (
     "select name, setting from pg_settings"
@@ -71,6 +69,30 @@ class Finding:
     next_step: str = ""
 
 
+_POOLED: Final = Finding(
+    Severity.WRONG,
+    "a proxy between node and database hands statements of one connection to several sessions",
+    "let it pool by session (pgbouncer: pool_mode = session), or name the database itself",
+)
+
+
+async def find_pooling(url: str) -> Finding | None:
+    """Look for a proxy that pools by transaction; nothing is written.
+
+    Returns:
+        What to say of such a proxy; None: each connection has a session of its own.
+
+    Raises:
+        StoreUnavailable: as `examine`.
+    """
+    try:
+        async with AsyncExitStack() as opened:
+            first = await _connection(url, opened)
+            return _POOLED if await _is_pooled(first, url, opened) else None
+    except CONNECTION_ERRORS as exc:
+        raise _not_examined(exc) from None
+
+
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
     """Examine the database at an address; nothing is written.
 
@@ -81,20 +103,25 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     Raises:
         StoreUnavailable: it cannot be reached, or does not answer. The address is not in the text.
     """
+    if (pooled := await find_pooling(url)) is not None:
+        return (pooled,)
     try:
         async with AsyncExitStack() as opened:
             first = await _connection(url, opened)
-            if await _is_pooled(first, url, opened):
-                return (Finding(Severity.WRONG, _PROXY_TEXT, _PROXY_NEXT),)
             rows = await first.fetch(SETTINGS)
             settings = {str(row["name"]): str(row["setting"]) for row in rows}
             standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
             clocks = await _clocks(first, clock or SystemClock())
     except CONNECTION_ERRORS as exc:
-        reason = getattr(exc, "sqlstate", None) or type(exc).__name__
-        raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
+        raise _not_examined(exc) from None
     own = Finding(Severity.OK, "each connection has a session of its own")
     return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
+
+
+def _not_examined(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the database cannot be examined ({getattr(error, 'sqlstate', None) or type(error).__name__})"
+    )
 
 
 async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:
@@ -131,14 +158,16 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
             other = await _connection(url, opened)
             await other.execute("begin")
             await other.fetchval(SESSION)
-            if await first.fetchval(SESSION) != session:
-                return True
+            try:
+                if await first.fetchval(SESSION) != session:
+                    return True
+            except TimeoutError:
+                await other.fetchval(SESSION)  # raises where the server answers nobody: that is no proxy
+                return True  # it has no session to spare, because those that are busy are not the first connection's
     except asyncpg.PostgresError as exc:
         if exc.sqlstate in _NOT_OURS:
             return True
         raise
-    except TimeoutError:
-        return True  # it has no session to spare, because those that are busy are not the first connection's
     return False
 
 

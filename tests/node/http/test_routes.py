@@ -158,3 +158,46 @@ def test_table_lists_a_route_once() -> None:
     """No two rows of the table answer the same method on the same path."""
     rows = [(route.method, route.path) for route in ROUTES]
     assert len(set(rows)) == len(rows)
+
+
+def _escaped(path: str) -> list[str]:
+    """Return a path with the first and the last letter of each fixed segment escaped, one at a time."""
+    spellings = []
+    for segment in path.split("/"):
+        if segment and "{" not in segment:
+            for at in {0, len(segment) - 1}:
+                escape = f"%{ord(segment[at]):02{'x' if at else 'X'}}"
+                spellings.append(path.replace(f"/{segment}", f"/{segment[:at]}{escape}{segment[at + 1 :]}", 1))
+    return spellings
+
+
+async def _sent(caller, method: str, target: str, head: str = "") -> bytes:
+    """Send a target as it is written, which the usual client would not do, with an empty object."""
+    lines = (f"{method} {target} HTTP/1.1", "Host: node", f"{head}Content-Length: 2", "Connection: close", "", "{}")
+    return bytes(await caller.raw("\r\n".join(lines).encode()))
+
+
+async def test_H10_an_escape_in_a_fixed_segment_is_another_path(caller) -> None:
+    """Every fixed segment of every route with a letter of it escaped is 404, whatever the method and the token."""
+    asked = 0
+    for route in ROUTES:
+        if route.method == "OPTIONS":
+            continue
+        for spelling in _escaped(route.path):
+            path = re.sub(r"\{[^}]*\}", "a", spelling)
+            method = "GET" if route.method == "*" else route.method
+            for head in ("", "Authorization: Bearer operator\r\n"):
+                said = await _sent(caller, method, path, f"{head}Content-Type: application/json\r\n")
+                assert said.startswith(b"HTTP/1.1 404 "), (method, path, said)
+                asked += 1
+    assert asked > 100
+
+
+async def test_H10_escapes_in_variable_segments_are_read(caller) -> None:
+    """Ids and keys may be escaped in any way, and reach the route that they reached unescaped."""
+    network = f"urn:tinycloud:encryption:{SPACE.partition(':')[2].rpartition(':')[0]}:default"
+    for spelling in (network, network.replace(":", "%3A"), "%75" + network[1:]):
+        assert (await _sent(caller, "GET", f"/encryption/networks/{spelling}")).endswith(b"network not found")
+    for key in ("a%2Fb", "%61", "%kv", "a/%2e%2e/b"):
+        said = await _sent(caller, "GET", f"/public/{SPACE.replace(':', '%3A')}/kv/{key}")
+        assert said.endswith(b"Not a public space")

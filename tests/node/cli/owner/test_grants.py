@@ -10,6 +10,7 @@ import pytest
 from backend_desk import Desk
 from believing import believing
 from embedded_node import embedded_node
+from relay import relay_before
 
 from capabilities.cids import Digest, cid_text
 from capabilities.strict_base64 import encode_url
@@ -37,6 +38,22 @@ async def put(desk: Desk, key: str, value: str) -> None:
 async def read(desk: Desk, home: Path, space: str, key: str) -> str:
     async with Client(desk.node, session=load_session(home / "session.json")) as client:
         return (await client.kv(space).get(key)).body.decode()
+
+
+async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk) -> None:
+    """Only the answer to a revocation says that it outlives a failover, so each command sends one."""
+    sent: list[str] = []
+    async with relay_before(desk.node) as relay:
+        relay.twist = lambda answer: sent.append(answer.path)
+        await desk.run("login", relay.url, "--new")
+        wanted = ("--space", "default", "--path", "todo", "--can", "get", "--out", str(desk.folder / "grant.json"))
+        made = await desk.run("grant", "create", "did:example:1", *wanted, "--json")
+        assert made.status == 0, made
+        cid = json.loads(made.out)["cid"]
+        for expected in ("revoked", "was revoked already"):
+            ended = await desk.run("grant", "revoke", cid)
+            assert (ended.status, ended.err) == (0, f"{expected}: {cid}\n"), ended
+    assert 2 == sent.count("/revoke")
 
 
 async def test_from_one_person_to_another(desk: Desk) -> None:

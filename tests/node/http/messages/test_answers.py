@@ -168,16 +168,18 @@ async def test_no_header_ends_a_line() -> None:
     assert said == b"" or said.startswith(b"HTTP/1.1 500 ")
 
 
-@pytest.mark.parametrize("target", ["/invoke", "/invoke/", "/invoke?x=1", "/%69nvoke", "http://node/invoke"])
+@pytest.mark.parametrize("target", ["/invoke", "/invoke/", "/invoke?x=1", "http://node/invoke"])
 async def test_every_spelling_of_a_path_is_found(caller, target: str) -> None:
     """A path that is looked up as it stands is still found in its other spellings, with the same answer."""
     request = f"POST {target} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     assert (await caller.raw(request.encode())).startswith(b"HTTP/1.1 401 ")
 
 
-@pytest.mark.parametrize("request_line", ["GET /invoke", "POST /INVOKE", "POST //invoke", "POST /invoke/x"])
+@pytest.mark.parametrize(
+    "request_line", ["GET /invoke", "POST /INVOKE", "POST //invoke", "POST /invoke/x", "POST /%69nvoke"]
+)
 async def test_what_is_no_such_route_stays_none(caller, request_line: str) -> None:
-    """Another method and another path are not found."""
+    """Another method and another path are not found, and neither is an escaped spelling (H10)."""
     request = f"{request_line} HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     assert (await caller.raw(request.encode())).startswith(b"HTTP/1.1 404 ")
 

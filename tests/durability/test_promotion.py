@@ -1,0 +1,243 @@
+"""A primary that restarts while its synchronous standby is away, and the standby that takes over (ST16).
+
+A commit waits for the standby. A restart of the primary ends that wait: the commit is visible there and not at the
+standby. What was acknowledged has to be at the standby all the same.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from attacks.held_store import held_node
+from embedded_node import EmbeddedNode
+from patience import PATIENCE_S
+from postgres_server import PostgresServer, needs_postgres, new_server
+from running_node import Grants, Reply, id_of, key_token, new_key, send
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.principals import Principal
+from capabilities.signatures import Ed25519Signer
+from node.config.tree import Config, Http, Limits, Store
+from node.operations.values.admission import admit_owner, remove_owner
+from spaces.audit.chain import Chain, chain_end, seal_batch
+from spaces.errors import SpaceError, StoreUnavailable
+from spaces.grants.admissions import admission_key, is_admitted
+from spaces.keyspace import AUDIT_CHAIN_KEY
+from spaces.store.contract import Store as AnyStore
+from spaces.store.postgres.engine import open_postgres
+
+pytestmark = [needs_postgres(), pytest.mark.slow]
+
+GET, PUT, REVOKE = "tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.delegation/revoke"
+ADMITTED, REMOVED = Principal("did:example:admitted"), Principal("did:example:removed")
+# The statement of a commit, not what a server or the housekeeping does of its own accord.
+_WAITING = "from pg_stat_activity where wait_event = 'SyncRep' and query like '%judged%'"
+
+
+@dataclass
+class Pair:
+    """A primary whose commits wait for a standby, with one database."""
+
+    primary: PostgresServer
+    standby: PostgresServer
+    name: str
+
+    def hold_back(self) -> None:
+        """Have the standby receive nothing more."""
+        self._follows = self.standby.run("postgres", "show primary_conninfo").strip().replace("'", "''")
+        self._follow("")
+        _until(lambda: self.standby.run("postgres", "select count(*) from pg_stat_wal_receiver").strip() == "0")
+
+    def resume(self) -> None:
+        """Have the standby receive what it lacks."""
+        self._follow(self._follows)
+
+    def _follow(self, where: str) -> None:
+        self.standby.run("postgres", f"alter system set primary_conninfo = '{where}'")
+        self.standby.run("postgres", "select pg_reload_conf()")
+
+    def waiting(self) -> int:
+        """Return how many commits wait for the standby."""
+        return int(self.primary.run("postgres", f"select count(*) {_WAITING}"))
+
+    def end_waiting(self) -> None:
+        """End the sessions of the commits that wait."""
+        self.primary.run("postgres", f"select pg_terminate_backend(pid) {_WAITING}")
+
+    def promote(self) -> str:
+        """Lose the primary, have the standby take over, and return the address of the database there."""
+        self.primary.kill()
+        assert self.standby.run("postgres", "select pg_promote()").strip() == "t"
+        return self.standby.url(self.name)
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A primary and its synchronous standby."""
+    primary = new_server()
+    primary.start()
+    standby = new_server(standby_of=primary)
+    standby.start()
+    url = primary.new_database()
+    primary.run("postgres", "alter system set synchronous_standby_names = 'standby'")
+    primary.run("postgres", "select pg_reload_conf()")
+    _until(lambda: primary.run("postgres", "select sync_state from pg_stat_replication").strip() == "sync")
+    yield Pair(primary, standby, url.partition("@/")[2].partition("?")[0])
+    primary.kill()
+    standby.kill()
+
+
+@asynccontextmanager
+async def node_on(folder: Path, url: str) -> AsyncIterator[EmbeddedNode]:
+    """Run a node that does nothing of its own accord."""
+    config = Config(
+        store=Store(data=str(folder), url=url),
+        http=Http(port=0, drain_s=0),
+        limits=Limits(unauthenticated_per_minute=0),
+    )
+    async with held_node(config, clock=SystemClock()) as (node, _):
+        yield node
+
+
+class People:
+    """An owner who keeps a value, and two keys that may be granted to read it."""
+
+    def __init__(self) -> None:
+        self.owner, self.former, self.new = new_key(), new_key(), new_key()
+        value = f"tinycloud:{self.owner.did.removeprefix('did:')}:default/kv/a"
+        self.reading: Grants = {value: [GET]}
+        self.put = self._token(self.owner, self.owner.did, {value: [PUT]})
+        self.grants = [self._token(self.owner, one.did, self.reading, ttl_s=3600) for one in (self.former, self.new)]
+
+    def _token(self, signer: Ed25519Signer, audience: str, grants: Grants, **more: object) -> str:
+        return key_token(signer, audience, grants, **more)  # type: ignore[arg-type]  # by name
+
+    def revocation(self) -> str:
+        """Return a token by which the owner ends the first grant."""
+        return self._token(self.owner, self.owner.did, {f"urn:cid:{id_of(self.grants[0])}": [REVOKE]}, ttl_s=3600)
+
+    async def read(self, url: str, at: int) -> int:
+        """Read the value under one of the grants."""
+        signer = (self.former, self.new)[at]
+        token = key_token(signer, signer.did, self.reading, proofs=[self.grants[at]])
+        return (await send(url, "POST", "/invoke", token=token)).status
+
+
+Act = Callable[[], Awaitable[object]]
+
+
+def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, Act]:
+    """Return what is done once in vain and then again; each raises StoreUnavailable where a node answers 503."""
+    clock, entropy, revocation = SystemClock(), SystemEntropy(), people.revocation()
+    keyring, store_id = node.services.keyring, node.services.store_id
+    chain = Chain(node_did=keyring.node_did, store_id=store_id, sign=keyring.node_signer.sign)
+
+    async def post(path: str, token: str) -> Reply:
+        reply = await send(node.url, "POST", path, token=token)
+        if reply.status == 503:
+            raise StoreUnavailable(reply.text)
+        assert reply.status == 200, reply.said
+        return reply
+
+    async def seal() -> None:
+        while (await seal_batch(beside, chain, now=clock.now(), is_last=True)).more:
+            pass
+
+    return {
+        "revoke": lambda: post("/revoke", revocation),
+        "register": lambda: post("/delegate", people.grants[1]),
+        "admit": lambda: admit_owner(beside, ADMITTED, now=clock.now(), entropy=entropy),
+        "remove": lambda: remove_owner(beside, REMOVED, now=clock.now(), entropy=entropy),
+        "seal": seal,
+    }
+
+
+async def started(pair: Pair, acts: dict[str, Act]) -> tuple[dict[str, "asyncio.Task[object]"], set[str]]:
+    """Begin everything; return it, and what has ended once all the rest waits for the standby."""
+
+    async def run(act: Act) -> object:
+        return await act()
+
+    tasks = {name: asyncio.create_task(run(act)) for name, act in acts.items()}
+    async with asyncio.timeout(PATIENCE_S):
+        while await asyncio.to_thread(pair.waiting) < sum(not task.done() for task in tasks.values()):
+            pass
+    return tasks, {name for name, task in tasks.items() if task.done()}
+
+
+async def survived(people: People, url: str, store: AnyStore, signed: int) -> set[str]:
+    """Return what of the acts is in force at a node and in its store."""
+    keys = (admission_key(ADMITTED), admission_key(REMOVED), AUDIT_CHAIN_KEY)
+    admitted, removed, head = (await store.read(keys)).records
+    return {
+        *(["revoke"] if await people.read(url, 0) == 401 else []),
+        *(["register"] if await people.read(url, 1) == 200 else []),
+        *(["admit"] if is_admitted(admitted) else []),
+        *([] if is_admitted(removed) else ["remove"]),
+        *(["seal"] if head is not None and chain_end(head)[2] == signed else []),
+    }
+
+
+@pytest.mark.parametrize("names", [("revoke", "register", "admit", "remove"), ("seal",)], ids=["grants", "audit"])
+async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
+    pair: Pair, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """503, a restart of the primary, the same again, a promotion: all that was acknowledged is in force afterwards."""
+    people, url = People(), pair.primary.url(pair.name)
+    async with AsyncExitStack() as opened:
+        node = await opened.enter_async_context(node_on(tmp_path, url))
+        beside = open_postgres(url)  # with connections of its own, so that each act has one to wait with
+        opened.push_async_callback(beside.close)
+        assert (await send(node.url, "POST", "/invoke", token=people.put, body=b"a")).status == 200
+        assert (await send(node.url, "POST", "/delegate", token=people.grants[0])).status == 200
+        assert await admit_owner(beside, REMOVED, now=time.time(), entropy=SystemEntropy())
+        acts = {name: act for name, act in acts_on(node, people, beside).items() if name in names}
+
+        await asyncio.to_thread(pair.hold_back)
+        tasks, ended = await started(pair, acts)
+        assert not ended
+        await asyncio.to_thread(pair.primary.kill)
+        for outcome in await asyncio.gather(*tasks.values(), return_exceptions=True):
+            assert isinstance(outcome, SpaceError), outcome  # 503
+        await asyncio.to_thread(pair.primary.start)
+        (head,) = (await beside.read((AUDIT_CHAIN_KEY,))).records
+        signed = 0 if head is None else chain_end(head)[2]
+        assert set(acts) <= await survived(people, node.url, beside, signed)  # visible at the primary
+
+        tasks, acknowledged = await started(pair, acts)
+        if not acknowledged:  # as it should be; else it is shown what is lost
+            await asyncio.to_thread(pair.resume)
+            await asyncio.gather(*tasks.values())
+            acknowledged = set(acts)
+        promoted = await asyncio.to_thread(pair.promote)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        other = await opened.enter_async_context(node_on(tmp_path, promoted))
+        assert acknowledged <= await survived(people, other.url, other.services.store, signed)
+
+
+async def test_ST16_a_commit_that_is_sent_again_waits_too(pair: Pair, tmp_path: Path) -> None:
+    """The session of a commit is ended while it waits; the node sends it again, and it is not acknowledged before."""
+    people = People()
+    async with node_on(tmp_path, pair.primary.url(pair.name)) as node:
+        await asyncio.to_thread(pair.hold_back)
+        register = asyncio.create_task(send(node.url, "POST", "/delegate", token=people.grants[0]))
+        async with asyncio.timeout(PATIENCE_S):
+            while not await asyncio.to_thread(pair.waiting):
+                assert not register.done()
+        await asyncio.to_thread(pair.end_waiting)
+        async with asyncio.timeout(PATIENCE_S):
+            while not register.done() and not await asyncio.to_thread(pair.waiting):
+                pass
+        assert not register.done()
+        await asyncio.to_thread(pair.resume)
+        assert (await register).status == 200
