@@ -49,7 +49,6 @@ export const connect = {
   title: "Sign in",
   lead: "Your secrets are sealed in this browser, and open only for you and for programs that you approve. Whoever signs owns them: there is no account to make.",
   wallets: "With a wallet",
-  searching: "Looking for wallets",
   waiting: "Confirm in your wallet",
   none: "No wallet found in this browser",
   noneText: "Without one, make a recovery phrase below: nothing has to be installed. If you have just installed a wallet, look again.",
@@ -447,7 +446,6 @@ export const grants = {
   count: (shown, all) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}`,
   grantTitle: "A grant",
   issued: "Granted",
-  revokedAt: "Revoked",
   cid: "Identifier",
   parents: "Rests on",
   noParents: "the owner's own right",
@@ -463,11 +461,11 @@ export const grants = {
   ownText: (n) => `This is a sign-in of yours. Whoever uses it has to sign in again. ${n === 0 ? "No grant rests on it." : n === 1 ? "A grant that was made with it ends too." : `${n} grants that were made with it end too.`}`,
   thisText: "This browser uses it: you are signed out here.",
   /** @param {number} n */
-  signInText: (n) => `Another sign-in of yours made it, and only that sign-in can end it alone. So the sign-in ends, with ${n === 1 ? "one grant" : `${n} grants`}.`,
+  signInText: (n) => `Only the sign-in of yours that made it can end it alone. So that sign-in ends, with ${n === 1 ? "one grant" : `${n} grants`}.`,
   itsSignIn: "a sign-in of yours, and all that was granted with it",
   /** @param {number} n */
   also: (n) => n === 1 ? "End this one too" : `End these ${n} too`,
-  alsoHint: "They are for the same receiver. With one of them left, it may still open the copy of a secret that it kept.",
+  alsoHint: "With a right that is left, the receiver may open a sealed secret that it kept.",
   revoked: "Revoked",
   /** @param {string} when */
   stale: (when) => `Not refreshed since ${when}`,
@@ -507,20 +505,20 @@ export const grants = {
   // Who may open a secret.
   holders: "Who may open it",
   holdersLoading: "Loading",
-  noHolders: "You alone. No live grant gives anybody else the secret, or the key of the network that it is sealed to.",
+  noHolders: "You alone. Nobody else holds a live grant to it, or the key of its network.",
   /** @param {number} n */
-  ownToo: (n) => `You, here and with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`} of yours.`,
-  notListed: "Any of them may have passed it on, and a grant may demand certain code, callers or secrets: the node lists neither.",
+  ownToo: (n) => `Also you, with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`}.`,
+  notListed: "What they passed on, and which code, callers and secrets a grant demands, the node does not list.",
   notKnown: "Who may open it is not known now.",
-  otherNetwork: "Its network belongs to another owner, whose grants are not listed here: ",
-  noNetwork: "What is stored there names no network, so only grants on your own network are counted.",
+  otherNetwork: "Grants of another owner are not listed. It is sealed to ",
+  noNetwork: "It names no network, so grants on yours are counted.",
   mayOpen: "may open it",
   /** @param {string} what */
   proved: (what) => `Proved last, as the node verified it: ${what} `,
   program: "program",
   image: "image",
   maySee: "may read it sealed, without the key",
-  mayKey: "may open a copy that it kept, or gets from elsewhere",
+  mayKey: "may open a copy that it kept",
   ends: "ends",
 };
 

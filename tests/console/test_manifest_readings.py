@@ -135,7 +135,7 @@ def read_by_commands(value: Json) -> dict[str, Any] | str:
 
 
 READ: Final = """
-  const { parseManifest, isServed } = await at("manifest"), { finalRights, requestedRight } = await at("rights");
+  const { parseManifest, isServed } = await at("manifest"), { finalRights, requestedRight } = await at("grants");
   const { rootOf } = await at("session");
   const { owner, values } = given;
   return values.map((value) => {

@@ -245,7 +245,7 @@ PATHS = {
 def test_which_secrets_a_path_contains(page: Page) -> None:
     """Only the whole name of a secret is said to be one; every way to all of them is known to be one."""
     script = """async (paths) => {
-      const { requestedRight, secretOf } = await import("/console/wire/rights.js");
+      const { requestedRight, secretOf } = await import("/console/wire/grants.js");
       const right = { service: "tinycloud.kv", space: "secrets", actions: ["tinycloud.kv/get"] };
       return paths.map((path) => secretOf(requestedRight("did:key:z6Mk", { ...right, path })));
     }"""

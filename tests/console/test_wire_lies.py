@@ -199,7 +199,7 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
         page,
         """
         const secrets = await at("secrets"), { Client } = await at("client"), { networkId } = await at("did");
-        const { descriptor } = await at("encryption"), { withdrawalRights } = await at("withdrawals");
+        const { descriptor } = await at("encryption"), { withdrawalRights } = await at("backends");
         const { owner, held } = await signedIn();
         await session.signOut();
         const late = await caught(() => secrets.put(Client(held), null, "KEY", "v"));
@@ -272,7 +272,7 @@ def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
         """
         const { rightWords } = await import("/console/parts/rights.js");
         const did = "did:key:z6Mk", { parseManifest } = await at("manifest");
-        const { finalRights, requestedRight, rightOf } = await at("rights");
+        const { finalRights, requestedRight, rightOf } = await at("grants");
         const { attenuations, recapSentence } = await at("recap");
         const read = (path, actions) => {
           const asked = { service: "tinycloud.kv", space: "secrets", skipPrefix: true, path, actions };

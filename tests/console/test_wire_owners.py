@@ -120,7 +120,7 @@ def test_a_manifest_is_granted_and_revoked(
         const { owner, held } = await signedIn();
         const client = Client(held);
         await secrets.put(client, null, "API_KEY", "open sesame");
-        const manifest = parseManifest(given), { features } = await info(), { requestedRight } = await at("rights");
+        const manifest = parseManifest(given), { features } = await info(), { requestedRight } = await at("grants");
         const asked = manifest.resources.filter((one) => isServed(one, features) && one.origin !== "capabilities");
         const chosen = asked.map((one) => requestedRight(held.owner, one));
         const refused = await caught(() => grants.approve(client, null, manifest.did, chosen, { expiresS: 3600 }));
@@ -176,7 +176,7 @@ def test_receipts_and_withdrawals(page: Page) -> None:
     said = in_page(
         page,
         """
-        const receipts = await at("receipts"), withdrawals = await at("withdrawals"), backends = await at("backends");
+        const receipts = await at("receipts"), withdrawals = await at("backends"), backends = await at("backends");
         const secrets = await at("secrets"), { Client } = await at("client"), { networkId } = await at("did");
         const { owner, held } = await signedIn();
         const client = Client(held);

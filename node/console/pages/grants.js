@@ -11,7 +11,6 @@ import { copyField, facts, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { grants as words } from "../texts.js";
 import * as wire from "../wire/grants.js";
-import { rightOf } from "../wire/rights.js";
 import { signOut } from "../wire/session.js";
 
 export const title = words.title;
@@ -62,7 +61,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(rightOf(resource, abilities), owner), isConditioned && words.conditioned];
+  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(wire.rightOf(resource, abilities), owner), isConditioned && words.conditioned];
   const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]));
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;

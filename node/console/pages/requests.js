@@ -1,13 +1,12 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { codeChoice } from "../parts/code_choice.js";
-import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { quoted } from "../parts/quoted.js";
 import { rightWords, whyNot } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
-import { copyButton, copyField, facts, time } from "../parts/values.js";
+import { copyButton, copyField, download, facts, time } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";
 import { requests as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
@@ -15,9 +14,9 @@ import { base64url, fromBase64url, text as textOfBytes, utf8 } from "../wire/byt
 import { strictJson } from "../wire/canonical_json.js";
 import { isDid, networkId, principalOf } from "../wire/did.js";
 import * as grants from "../wire/grants.js";
+import { DECRYPT, GET, finalRights, isFolder, joined, readsSecret, requestedRight, rightOf, secretOf } from "../wire/grants.js";
 import { parseManifest } from "../wire/manifest.js";
 import { MOST_PATHS } from "../wire/policies.js";
-import { DECRYPT, GET, finalRights, isFolder, joined, readsSecret, requestedRight, rightOf, secretOf } from "../wire/rights.js";
 import { nowS } from "../wire/session.js";
 import * as secrets from "../wire/secrets.js";
 
@@ -35,7 +34,7 @@ const SPANS_S = [3600, 86400, 7 * 86400, 30 * 86400, 90 * 86400, 365 * 86400];
  * @typedef {import("../app.js").Context} Context
  * @typedef {import("../wire/manifest.js").Manifest} Manifest
  * @typedef {import("../wire/manifest.js").Resource} Resource
- * @typedef {import("../wire/rights.js").Right} Right
+ * @typedef {import("../wire/grants.js").Right} Right
  * @typedef {import("../wire/grants.js").Grant} Grant
  * @typedef {import("../parts/form.js").Field} Field
  * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean }} Known

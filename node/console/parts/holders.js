@@ -4,8 +4,7 @@ import { add, fill, h } from "../elements.js";
 import { grants as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
-import { gives, list } from "../wire/grants.js";
-import { DECRYPT, GET } from "../wire/rights.js";
+import { DECRYPT, GET, gives, list } from "../wire/grants.js";
 import { networkOf } from "../wire/secrets.js";
 import { rootOf } from "../wire/session.js";
 import { quoted } from "./quoted.js";
@@ -30,11 +29,9 @@ export function signIns(all, owner) {
 }
 
 /**
- * Who holds a live right to open a secret, by whichever client: a right to decrypt on its network is enough, with a copy of what
- * is stored (CN7).
- * @param {Client} client @param {string} path of the secret, as `wire/secrets.js` has it
- * @returns {Promise<{ found: Holder[], sessions: number, network: string | null }>} beside the owner; further sign-ins of the owner;
- *   the network that it is sealed to, null: not known
+ * Who holds a live right to open a secret: to decrypt on its network is enough, with a copy of it (CN7).
+ * @param {Client} client @param {string} path of the secret
+ * @returns {Promise<{ found: Holder[], sessions: number, network: string | null }>} others; sign-ins of the owner; null: not known
  */
 export async function holdersOf(client, path) {
   const { owner, did } = client.session;

@@ -4,10 +4,10 @@ import { h } from "../elements.js";
 import { requests, rights as words } from "../texts.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
 import { isServed } from "../wire/manifest.js";
-import { ENCRYPTION, isFolder, isOwn, secretOf } from "../wire/rights.js";
+import { ENCRYPTION, isFolder, isOwn, secretOf } from "../wire/grants.js";
 import { quoted } from "./quoted.js";
 
-/** @typedef {import("../wire/rights.js").Right} Right */
+/** @typedef {import("../wire/grants.js").Right} Right */
 
 /** @param {string} text */
 const named = (text) => quoted(text, { mono: true });

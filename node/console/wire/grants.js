@@ -2,10 +2,10 @@
 /** Grants: who holds what until when, granting by a manifest, revoking. */
 
 import { tokenCid } from "./cid.js";
-import { addressOf, checksummed, isDid, networkId, principalOf, spaceId } from "./did.js";
+import { addressOf, canonicalNetwork, checksummed, isDid, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { distinctCapabilities } from "./recap.js";
-import { DECRYPT, contains, finalRights, isFolder, readsSecret, rightOf, secretOf } from "./rights.js";
+import { secretAt } from "./secrets.js";
 import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken } from "./session.js";
 import { isoTime } from "./siwe.js";
 import { jsonOf, malformed } from "./transport.js";
@@ -13,6 +13,7 @@ import { jsonOf, malformed } from "./transport.js";
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {import("./recap.js").Capability} Capability
+ * @typedef {{ resource: string, service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full
  * @typedef {{ cid: string, direction: "granted" | "received", delegator: string, delegate: string,
  *   rights: { resource: string, abilities: string[], isConditioned: boolean }[], parents: string[], issuedAt: string | null,
  *   expiresAt: string | null, standing: "active" | "pending" | "expired" | "revoked" | "ancestor_revoked",
@@ -23,6 +24,66 @@ import { jsonOf, malformed } from "./transport.js";
 
 const MARGIN_S = 60;
 const MAX_PAGES = 1000;
+export const GET = "tinycloud.kv/get";
+export const DECRYPT = "tinycloud.encryption/decrypt";
+export const ENCRYPTION = "tinycloud.encryption";
+const SECRETS = "vault/secrets/";
+
+// --- rights: words, questions, refusals and the token come from one canonical resource for each (MF20) ---
+
+/** @param {string} resource of a grant @param {string[]} [actions] @returns {Right} */
+export function rightOf(resource, actions = []) {
+  const [, space, service, path = ""] = /^(tinycloud:[^/]+)\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];
+  if (space !== undefined) return { resource, service: `tinycloud.${service}`, space, path, actions };
+  const network = canonicalNetwork(resource);
+  return { resource: network, service: ENCRYPTION, space: "encryption", path: network, actions };
+}
+
+/** @param {string} owner DID @param {Omit<Right, "resource">} asked by a manifest @returns {Right} */
+export function requestedRight(owner, { service, space, path, actions }) {
+  const root = `${spaceId(owner, space)}/${service.slice("tinycloud.".length)}`;
+  return rightOf(service === ENCRYPTION ? path : path === "" || path === "/" ? root : `${root}/${path}`, actions);
+}
+
+/** @param {string} path @param {string} below */
+const contains = (path, below) => path === "" || path === "/" || below === path || below.startsWith(path.endsWith("/") ? path : `${path}/`); // X3
+
+/**
+ * Which secrets a right is about.
+ * @param {Right} right @returns {string | null} `NAME` or `scope/NAME`, a folder of them with a slash at its end, "" for all; null for none
+ */
+export function secretOf({ service, space, path }) {
+  if (service !== "tinycloud.kv" || !space.endsWith(":secrets")) return null;
+  if (contains(path, SECRETS)) return ""; // a right to `vault`, or to the whole space, too
+  if (!path.startsWith(SECRETS)) return null;
+  return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "").replace(/\/*$/, "/");
+}
+
+/** @param {string} secret of `secretOf` */
+export const isFolder = (secret) => secret === "" || secret.endsWith("/");
+
+/** @param {string} space id @param {string} owner DID */
+export const isOwn = (space, owner) => principalOf(ownerOfSpace(space)) === principalOf(owner);
+
+/** @param {Right} right @param {string} owner DID */
+export const readsSecret = ({ service, space, actions }, owner) => service === "tinycloud.kv" && space === spaceId(owner, "secrets") && actions.includes(GET);
+
+/** @param {Right[]} rights @returns {Right[]} each resource once */
+export function joined(rights) {
+  /** @type {Map<string, Right>} */
+  const found = new Map();
+  for (const right of rights) {
+    const actions = new Set([...(found.get(right.resource)?.actions ?? []), ...right.actions]);
+    found.set(right.resource, { ...right, actions: [...actions] });
+  }
+  return [...found.values()];
+}
+
+/** @param {string} owner DID @param {Right[]} chosen @returns {Right[]} all that a grant of them states (MF8) */
+export const finalRights = (owner, chosen) =>
+  joined(chosen.some((one) => readsSecret(one, owner)) ? [...chosen, rightOf(networkId(owner), [DECRYPT])] : chosen);
+
+// --- grants ---
 
 /** @param {unknown} one */
 const isText = (one) => typeof one === "string";
@@ -84,50 +145,42 @@ export async function list(client, asked = {}) {
   throw malformed("the delegations of the account", "the list does not advance");
 }
 
-/**
- * Whether a grant gives an ability on a resource, a network in any spelling (X7).
- * @param {Grant} grant @param {string} ability @param {string} resource canonical
- */
-export const gives = (grant, ability, resource) => grant.rights.some(({ resource: held, abilities }) => {
+/** @param {Grant} grant @param {string} ability @param {string} resource canonical @returns {boolean} whether it gives the one on the other */
+export const gives = ({ rights }, ability, resource) => rights.some(({ resource: held, abilities }) => {
   const [one, other] = [rightOf(held), rightOf(resource)];
-  const isThere = one.space === other.space && one.service === other.service && contains(one.path, other.path);
-  return isThere && (abilities.includes(ability) || abilities.includes(ability.replace(/\/.*/, "/*")));
+  return abilities.includes(ability) && one.space === other.space && one.service === other.service && contains(one.path, other.path);
 });
 
-/** Of which networks a grant opens something or reads what is sealed: true stands for `protected`, whose secrets' names say so (RN144). @param {Grant} grant @param {string} owner @returns {Set<boolean>} */
-const opened = ({ rights }, owner) => new Set(rights.flatMap(({ resource, abilities }) => {
+/** Of which networks a grant opens or reads something; true: of `protected`, as names say (RN144). @param {Grant} grant @param {string} owner @returns {boolean[]} */
+const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) => {
   const right = rightOf(resource, abilities);
   if (abilities.includes(DECRYPT) && rootOf(right.path) === owner) return [right.path === networkId(owner, "protected")];
   const secret = readsSecret(right, owner) ? secretOf(right) : null;
   return secret === null ? [] : isFolder(secret) ? [false, true] : [/(?:^|\/)PROTECTED_/.test(secret)];
-}));
-
-/** @param {Grant} grant @param {Client} client @returns {boolean} whether the owner ends it as the owner of a space in it, or as a party to it (W22) */
-const isOwners = ({ rights, ...grant }, { session: { owner } }) => [grant.delegator, grant.delegate].some((did) => principalOf(did) === owner) ||
-  rights.some(({ resource }) => resource.startsWith("tinycloud:") && rootOf(resource) === owner);
+});
 
 /**
- * Which grants end with one: the other live ones to its recipient that open what it opens, because a recipient that kept a sealed
- * value needs nothing but a right to decrypt. In place of what only another sign-in could end stands that sign-in.
- * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant itself first
+ * What has to end with a grant: the live ones to its recipient that open what it opens, made by any client. A recipient that kept a
+ * sealed value needs nothing but a right to decrypt. What the owner may not end (W22) is replaced by the sign-in that made it.
+ * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant first
  */
-export function endingWith(client, all, grant) {
-  const { did, owner } = client.session;
+export function endingWith({ session: { did, owner } }, all, grant) {
   const networks = opened(grant, owner);
   const live = all.filter((one) => one.direction === "granted" && ["active", "pending"].includes(one.standing));
-  const theirs = live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
-    [...opened(one, owner)].some((network) => networks.has(network)));
-  return [...new Set([grant, ...theirs].flatMap((one) => {
-    const above = isOwners(one, client) || one.delegator === did ? [] : live.filter(({ cid, delegator }) => delegator === owner && one.parents.includes(cid));
-    return above.length ? above : [one];
+  const together = [grant, ...live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
+    opened(one, owner).some((network) => networks.includes(network)))];
+  if (together.every(({ delegator }) => delegator === did)) return together;
+  return [...new Set(together.flatMap((one) => {
+    const made = one.rights.some(({ resource }) => resource.startsWith("tinycloud:")) ? [] : live.filter(({ cid, delegator }) => delegator === owner && one.parents.includes(cid));
+    return made.length ? made : [one];
   }))];
 }
 
 const MOST_REVOKED = 32; // V5
 
 /**
- * Revoke grants, up to 32 in one token: all of them or none; in force, for ever, when this returns. The session acts for its owner;
- * as the issuer it ends what it granted on a network alone.
+ * Revoke grants, up to 32 in one token: all of them or none; in force, for ever, when this returns. The session acts as the issuer
+ * of all of them, or else for its owner.
  * @param {Client} client @param {Grant[]} grants of `list` @returns {Promise<void>}
  */
 export async function revoke(client, grants) {
@@ -135,17 +188,13 @@ export async function revoke(client, grants) {
   const { session } = client;
   const holds = session.grants.find(({ capabilities, expiresAt }) =>
     expiresAt > nowS() && capabilities.some((held) => held.ability === ability));
-  const isIssuer = grants.every(({ delegator }) => delegator === session.did);
-  const parts = isIssuer ? [grants] : [grants.filter((one) => isOwners(one, client)), grants.filter((one) => !isOwners(one, client))];
-  for (const [at, part] of parts.entries()) {
-    for (let from = 0; from < part.length; from += MOST_REVOKED) {
-      const some = part.slice(from, from + MOST_REVOKED);
-      const wanted = some.flatMap(({ cid }) => rows(`urn:cid:${cid}`, [ability]));
-      const answer = await client.invoke(wanted, { path: "/revoke", proofs: holds && !isIssuer && at === 0 ? [holds.cid] : [], repeatable: true });
-      const said = jsonOf(answer);
-      const cids = some.length === 1 ? [said?.cid] : said?.cids;
-      const isWhole = Array.isArray(cids) && cids.length === some.length && some.every(({ cid }) => cids.includes(cid));
-      if (said?.revoked !== true || !isWhole) throw malformed(answer.asked, "it does not confirm the revocation");
+  const proofs = holds && grants.some(({ delegator }) => delegator !== session.did) ? [holds.cid] : [];
+  for (let from = 0; from < grants.length; from += MOST_REVOKED) {
+    const cids = grants.slice(from, from + MOST_REVOKED).map(({ cid }) => cid);
+    const answer = await client.invoke(cids.flatMap((cid) => rows(`urn:cid:${cid}`, [ability])), { path: "/revoke", proofs, repeatable: true });
+    const { revoked, cid, cids: named = [cid] } = jsonOf(answer) ?? {};
+    if (revoked !== true || !Array.isArray(named) || named.length !== cids.length || !cids.every((one) => named.includes(one))) {
+      throw malformed(answer.asked, "it does not confirm the revocation");
     }
   }
 }
@@ -180,10 +229,8 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
 
 /** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} as other clients write it */
 export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
-  const resources = [...new Set(capabilities.map(({ resource }) => resource))].map((resource) => {
-    const { service, ...right } = rightOf(resource, capabilities.filter((one) => one.resource === resource).map(({ ability }) => ability));
-    return { service: service.slice("tinycloud.".length), space: right.space, path: right.path, actions: right.actions };
-  });
+  const resources = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])))
+    .map(({ service, space, path, actions }) => ({ service: service.slice("tinycloud.".length), space, path, actions }));
   const space = resources.find((one) => one.space !== "encryption")?.space ?? spaceId(owner, "default");
   const address = addressOf(owner);
   const account = address ? { ownerAddress: checksummed(address), chainId: Number(owner.split(":")[3]) } : { ownerDID: owner };
@@ -206,7 +253,7 @@ export function portableText({ cid, did, capabilities, expiresAt }, token, owner
  * Grant what a manifest's DID waits for, as far as it was chosen, in one delegation (MF12): at most one signature of the wallet
  * for what the session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner | null} owner to sign what the session lacks; null: refuse it
- * @param {string} did of the recipient @param {import("./rights.js").Right[]} chosen of this owner alone
+ * @param {string} did of the recipient @param {Right[]} chosen of this owner alone
  * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json }} how the shortest time asked for; as `grant`
  * @returns {Promise<Granted>}
  */

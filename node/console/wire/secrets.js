@@ -72,7 +72,7 @@ export async function list(client) {
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<string>} its version */
 export const version = async (client, scope, name) => (await kv.head(client, spaceOf(client), secretName(scope, name).path)).etag;
 
-/** @param {Client} client @param {string} path of a secret @returns {Promise<string | null>} the network that it is sealed to; null: none is there, or what is there names none */
+/** @param {Client} client @param {string} path of a secret @returns {Promise<string | null>} the network that it is sealed to; null: not known */
 export async function networkOf(client, path) {
   try {
     const { body } = await kv.get(client, spaceOf(client), path, { maxBytes: MAX_ENVELOPE_BYTES });
