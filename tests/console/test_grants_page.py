@@ -340,7 +340,7 @@ def test_what_another_client_granted_apart_ends_together(console: ConsolePage, o
         console.run(expect(console.tab.locator("dialog").last).to_contain_text("sign-in of yours"))
     console.shot("grant-revoke-several")
     console.click("Revoke", within="dialog >> nth=-1")
-    console.run(expect(console.tab.locator("dialog .chip").first).to_have_text("revoked"))
+    console.run(expect(console.tab.locator("dialog .chip").first).to_contain_text("revoked"))
     assert len(posted) == 1  # one token: all or none
     refusal = owned.open_kept(22, portables, envelope)
     assert "opened" not in refusal and "revoked" in refusal, refusal
@@ -358,7 +358,7 @@ def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned)
     console.click("Open API_KEY")
     console.see("may open a copy that it kept")
     console.see("the node lists neither")
-    console.see("2 other sign-ins of yours")
+    console.see("with 2 other sign-ins")
     console.shot("secret-holders-key")
     console.click("Close", within="dialog header")
     console.run(console.tab.route("**/delegation/query", lambda route: route.abort()))
