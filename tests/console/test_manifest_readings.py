@@ -27,7 +27,7 @@ OWN: Final = f"tinycloud:{OWNER[4:]}"
 BASE: Final[dict[str, Json]] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}
 KV: Final = "tinycloud.kv"
 
-SOUND: Final[dict[str, tuple[Json, ...]]] = {
+SOUND: Final[dict[str, tuple[Any, ...]]] = {
     "service": (*[KV] * 6, *[f"tinycloud.{name}" for name in ("vault", "encryption", "sql", "capabilities", "space")]),
     "path": (
         *("", "/", "a", "a/", "inbox/1", "vault", "vault/", "vault/secrets", "vault/secrets/", "vault/secrets/API_KEY"),
@@ -46,7 +46,7 @@ SOUND: Final[dict[str, tuple[Json, ...]]] = {
     "secret": (True, "read", "write", ["get"], {"scope": "Mail"}, {"expiry": "1h"}, {"name": "OTHER"}, {}),
     "name": ("API_KEY", "PROTECTED_KEY", "B"),
 }
-ODD: Final[dict[str, tuple[Json, ...]]] = {
+ODD: Final[dict[str, tuple[Any, ...]]] = {
     "service": (
         *("kv", "encryption", "Tinycloud.kv", "tinycloud.KV", "ktinycloud.v", "tinycloud.kv/vault/secrets", "x.y"),
         *("tinycloud.tinycloud.kv", "tinycloud.", "", " tinycloud.kv", "tinycloud.kv ", "tinycloud%2Ekv", 1, None),
@@ -129,7 +129,7 @@ def read_by_commands(value: Json) -> dict[str, Any] | str:
     rows = [[one.service, one.space, one.path, list(one.actions), one.expiry_ms] for one in resolve_manifest(manifest)]
     request = with_decrypt(compose_manifests([manifest], include_account_registry_permissions=False), NETWORK)
     grants = target_grants(request.delegation_targets[0], owner=OWNER, leave_out=True)
-    (own,) = [one for one in grants if one.owner == OWNER] or [None]
+    own = next((one for one in grants if one.owner == OWNER), None)
     rights = [] if own is None else sorted([one.resource.text, one.ability] for one in own.capabilities)
     return {"rows": rows, "rights": rights, "life": None if own is None else own.ttl_s}
 

@@ -195,14 +195,23 @@ async def test_every_right_to_decrypt_is_counted(bench) -> None:
 
 def test_a_passed_on_sign_in_is_a_grant() -> None:
     """What a session lets read capabilities is no sign-in of the owner: only what the owner's own key signed is one."""
-    rights = [HeldRight("tinycloud:key:z6Mk:a/capabilities", ("tinycloud.capabilities/read",), ({},))]
-    common = {"direction": "granted", "rights": tuple(rights), "parents": (), "issued_at": None, "not_before": None}
-    by_owner, by_session = (
-        DelegationRecord(
-            cid=delegator, delegator=delegator, delegate=delegate, expires_at=None, standing="active", **common
+    right = HeldRight("tinycloud:key:z6Mk:a/capabilities", ("tinycloud.capabilities/read",), ({},))
+
+    def record(delegator: str, delegate: str) -> DelegationRecord:
+        return DelegationRecord(
+            cid=delegator,
+            direction="granted",
+            delegator=delegator,
+            delegate=delegate,
+            rights=(right,),
+            parents=(),
+            issued_at=None,
+            not_before=None,
+            expires_at=None,
+            standing="active",
         )
-        for delegator, delegate in (("did:key:owner", "did:key:session"), ("did:key:session", "did:key:stranger"))
-    )
+
+    by_owner, by_session = record("did:key:owner", "did:key:session"), record("did:key:session", "did:key:stranger")
     assert sign_ins([by_owner, by_session], "did:key:owner") == {by_owner.cid}
 
 
