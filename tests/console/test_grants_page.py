@@ -297,7 +297,6 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     did = key_session((21).to_bytes(32)).did
     asked = {"app_id": "com.example.mailer", "name": "Mailer", "did": did, "defaults": False}
     console.open(_link({**asked, "secrets": {"API_KEY": True}}))
-    console.see("with it: open what is sealed to your encryption network")
     policy = policy_json(Policy(measurements=(NOTES,)))
     console.type("The code, as sealspace backend show --json printed it", json.dumps(policy))
     console.click("Approve")
