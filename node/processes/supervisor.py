@@ -10,7 +10,6 @@
   runs two seconds later is killed. A second signal kills at once.
 """
 
-import asyncio
 import os
 import selectors
 import signal
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from spaces.errors import StoreUnavailable
 
 from ..config.tree import Config, Secret
 from ..errors import NodeError, ProcessFailed, StoreMisused
@@ -244,6 +242,9 @@ def _refuse_pooling(config: Config) -> None:
     Raises:
         StoreMisused: it is behind one.
     """
+    import asyncio  # these are large, and loaded while the workers load theirs
+
+    from spaces.errors import StoreUnavailable
     from spaces.store.postgres.promises import find_pooling
 
     assert config.store.url is not None  # called only where one is named

@@ -14,7 +14,7 @@ from spaces.audit.export import verify_export
 from spaces.audit.pruning import PRUNED, exported_through, note_exported, prune_batch, pruned_through
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import AuditChainBroken, RecordDamaged
-from spaces.keyspace import AUDIT_HEADS_PREFIX, SEALED_PREFIX, audit_head_key
+from spaces.keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key
 from spaces.store.contract import Commit, Committed, Put, Range, Store
 
 NOW = 1_795_000_000.0
@@ -134,6 +134,19 @@ async def test_the_export_of_another_chain_counts_nothing(store: Store, entropy:
     assert await exported_through(store) == 0
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))  # again is no harm
+
+
+async def test_ST16_an_export_that_was_noted_is_noted_again(store: Store, entropy: CountingEntropy) -> None:
+    """A note that is only read may be lost in a failover: a repeat writes it, and never a lower number."""
+    await days_of_records(store, entropy)
+    assert await keep(store)
+    for upto in (None, 1):
+        before = (await store.read((AUDIT_PRUNING_KEY,))).records[0], await exported_through(store)
+        assert await keep(store, upto=upto)
+        after = (await store.read((AUDIT_PRUNING_KEY,))).records[0], await exported_through(store)
+        assert before[0] is not None
+        assert after[0] is not None
+        assert (before[0].stamp != after[0].stamp, before[1] == after[1]) == (True, True)
 
 
 async def test_exports_that_are_noted_at_once_all_count(store: Store, entropy: CountingEntropy) -> None:

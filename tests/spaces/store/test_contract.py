@@ -546,3 +546,23 @@ async def test_everything_is_there_after_reopening(engine, store: Store) -> None
         assert counter_of(snapshot.records[1]) == 3
     finally:
         await again.close()
+
+
+async def test_ST16_conditions_alone_leave_no_row(store: Store) -> None:
+    """A commit of conditions alone is committed while they hold, else refused, and changes no row either way."""
+    await put(store, (b"Ka", b"a"), (b"La", LIVE_MARK), (b"Kb", None))
+    rows = await _all_rows(store)
+    for key in (b"Ka", b"Kb"):  # a tombstone too
+        checks = (Check(key, await stamp(store, key)),)
+        for commit in (Commit(checks=checks), Commit(checks=checks, live=(b"La",))):
+            assert not commit.writes
+            assert isinstance(await store.commit(commit), Committed)
+    for refused in (Commit(checks=(Check(b"Ka", b"s" * 16),)), Commit(live=(b"Ka",))):
+        assert isinstance(await store.commit(refused), Refused)
+    assert rows == await _all_rows(store)
+
+
+async def _all_rows(store: Store) -> dict[bytes, bytes]:
+    ranges = tuple(Range(bytes([first])) for first in range(0x41, 0x5B))
+    pages = (await store.read(ranges=ranges)).pages
+    return {key: record.stamp for page in pages for key, record in page.rows}
