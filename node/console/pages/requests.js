@@ -178,7 +178,7 @@ function decision(context, asked, known, did, done) {
   const shortestS = () => Math.min(asked.expiryMs, MAX_TTL_S * 1000, ...rights.chosen().map(({ expiryMs }) => expiryMs ?? Infinity)) / 1000;
   const end = endField(session, shortestS);
   const redraw = () => {
-    code.element.hidden = !rights.final().some(({ actions }) => actions.includes(DECRYPT));
+    code.element.hidden = !rights.final().some(({ actions }) => actions.includes(DECRYPT)); // CN8
     end.draw();
   };
   redraw();
