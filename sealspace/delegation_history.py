@@ -6,12 +6,19 @@ Example:
         print(one.cid, one.delegate, one.standing, one.expires_at)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import msgspec
 
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
+from capabilities.principals import principal_of, same_principal
+from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
+
 from ._answers import decoded, json_object, required_text
+from ._capability import capability
+from ._secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from .errors import MalformedAnswer
 from .transport import Answer
 
@@ -21,6 +28,9 @@ Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
 Direction = Literal["granted", "received"]
 Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation of an account, with all its ancestors."""
+
+LIVE: Final = ("active", "pending")
+"""What can be used, now or later."""
 
 MAX_PAGE_ITEMS: Final = 100
 
@@ -55,6 +65,11 @@ class HeldRight(msgspec.Struct, frozen=True):
         """Whether there is a condition."""
         return any(self.caveats)
 
+    @property
+    def parsed(self) -> Resource:
+        """The resource, a network in its canonical spelling; raises InvalidInput."""
+        return capability(self.resource, KV_GET).resource
+
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none.
@@ -85,6 +100,54 @@ class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     revoked_at: str | None = None
     revoked_by: str | None = None
     revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
+
+
+def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
+    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their keys.
+
+    What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
+    """
+    signed = [one for one in records if same_principal(one.delegator, owner)]
+    sessions = [one for one in signed if any(CAPABILITIES_READ in right.abilities for right in one.rights)]
+    keys = {principal_of(one.delegate) for one in sessions}
+    return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
+
+
+def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str) -> tuple[str, ...]:
+    """Return the cids of what has to end with a grant, its own first.
+
+    The others are live grants to the same recipient, made by any client, that open what this one opens: a recipient
+    that kept a sealed value needs nothing but a right to decrypt. A grant in which the owner has no say (W22) is
+    replaced by the owner's sign-in that made it.
+
+    Args:
+        records: what the owner's account granted.
+        grant: one of them.
+        owner: DID.
+    """
+    live = [one for one in records if one.standing in LIVE]
+    signed = {one.cid for one in live if same_principal(one.delegator, owner)}
+    kinds, ended = _opened(grant, owner), list[str]()
+    for one in (grant, *live):
+        if one is grant or (same_principal(one.delegate, grant.delegate) and kinds & _opened(one, owner)):
+            names_no_space = all(isinstance(right.parsed, OpaqueResource) for right in one.rights)
+            ended += (names_no_space and signed.intersection(one.parents)) or [one.cid]
+    return tuple(dict.fromkeys(ended))
+
+
+def _opened(record: DelegationRecord, owner: str) -> set[bool]:
+    """Return of which networks a grant opens or reads something: True for `protected`, which names tell (RN144)."""
+    found = set[bool]()
+    for right in record.rights:
+        resource = right.parsed
+        if isinstance(resource, OpaqueResource):
+            network = network_of(resource)
+            if network is not None and network.owner == owner and DECRYPT in right.abilities:
+                found.add(network.name == PROTECTED_NETWORK)
+        elif resource.space == SpaceId(principal_of(owner), SECRETS_SPACE) and KV_GET in right.abilities:
+            secret = secret_at(resource.path or "")
+            found |= {False, True} if secret is None else {is_protected(secret.name)}
+    return found
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -19,12 +19,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from capabilities.abilities import CAPABILITIES_READ, DELEGATION_LIST, DELEGATION_STATUS, REVOKE, satisfies
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    DELEGATION_LIST,
+    DELEGATION_STATUS,
+    KV_GET,
+    REVOKE,
+    satisfies,
+)
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
-from capabilities.resources import SpaceId, root_of
+from capabilities.resources import SpaceId, extends, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
@@ -37,6 +45,7 @@ from ._listing import read_pages
 from ._minting import REVOCATION_TTL_S, Claims, Message, mint, sign_message
 from ._sign_in import pass_on, register
 from .delegation_history import (
+    LIVE,
     MAX_PAGE_ITEMS,
     DelegationRecord,
     DelegationStatus,
@@ -44,6 +53,7 @@ from .delegation_history import (
     HistoryPage,
     Standing,
     page_of,
+    sign_ins,
     status_of,
 )
 from .errors import (
@@ -175,9 +185,9 @@ class Delegations:
         leave_out: bool = False,
         domain: str = "localhost",
     ) -> tuple[PortableDelegation, ...]:
-        """Grant what a manifest's DID waits for: a delegation for each space and lifetime (MF12).
+        """Grant what a manifest's DID waits for: a delegation for the rights of each owner (MF12).
 
-        Each lasts as long as the manifest asks, or as long as the session can grant.
+        Each lasts for the shortest time that the manifest asks for, or as long as the session can grant.
         Nothing is signed unless all of it can be. `portable.encode_bundle` makes one text of the result.
 
         Args:
@@ -306,7 +316,7 @@ class Delegations:
         to revoke in its sign-in. Up to 32 end together or not at all; more are revoked in parts of 32.
 
         Args:
-            delegations: portable forms or cids.
+            delegations: portable forms or cids; `delegation_history.ending_with` says which belong together.
         Raises:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
@@ -321,6 +331,30 @@ class Delegations:
             part = cids[at : at + MAX_TARGETS]
             mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in part], proofs=proofs)
             await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *part)
+
+    async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
+        """Return the live grants by which somebody else may open or read a secret, whichever client made them.
+
+        A right to decrypt on the network is enough, with a copy of what is stored.
+
+        Args:
+            secret: its resource; see `Secrets.resource`.
+            network: id of the network that it is sealed to; see `Secrets.envelope`.
+        Raises:
+            InvalidInput: no such resource.
+            NotGranted, Unauthorized, MalformedAnswer, NodeRefused, TransportError: as `query`.
+        Does not check:
+            What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
+        """
+        wanted = ((KV_GET, allow(secret, KV_GET).resource), (DECRYPT, allow(network, DECRYPT).resource))
+        records = [one async for one in self.query(direction="granted")]
+        own = sign_ins(records, self._caller.session.owner)
+        return tuple(
+            one
+            for one in records
+            if one.standing in LIVE and one.cid not in own
+            if any(word in right.abilities and extends(to, right.parsed) for right in one.rights for word, to in wanted)
+        )
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"

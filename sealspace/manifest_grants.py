@@ -1,21 +1,22 @@
-"""The grants that a manifest's DID waits for: one for each space, each no longer than it was asked for (MF12).
+"""The grants that a manifest's DID waits for: one for each owner, with the shortest lifetime asked for (MF12).
 
-The owner of any space in a grant can revoke all of it (W22), and other clients refuse a grant that names two spaces; so
-each space, and the networks of each owner, get a grant of their own.
+The owner of any space in a grant can revoke all of it (W22), so rights of different owners are granted apart. Rights of
+one owner are never split: a right to decrypt that outlived the right to read would still open a value that was kept.
 
 Example:
     for grant in target_grants(request.delegation_targets[0], owner=session.owner):
-        print(grant.did, grant.root, grant.ttl_s)
+        print(grant.did, grant.owner, grant.ttl_s)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capabilities.abilities import CAPABILITIES_READ, satisfies
-from capabilities.resources import SpaceResource, network_of, root_of
+from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
-from .manifests import DelegationTarget, ResourceRequest, requested_capabilities, served
+from ._capability import distinct_capabilities
+from .manifests import DelegationTarget, requested_capabilities, served
 from .session import space_of
 
 
@@ -26,14 +27,14 @@ class TargetGrant:
     Attributes:
         did: the recipient.
         name: the app's name, for people.
-        root: id of the space, or DID of the networks' owner.
+        owner: DID of the owner of everything in it.
         capabilities: what it grants, at least one; never the reading of capabilities, which makes a session (IP2).
         ttl_s: for how long it is asked for, seconds.
     """
 
     did: str
     name: str
-    root: str
+    owner: str
     capabilities: tuple[Capability, ...]
     ttl_s: float
 
@@ -41,7 +42,7 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a target waits for, grouped by space and lifetime.
+    """Return the grants that a target waits for, grouped by owner.
 
     Args:
         target: of a resolved manifest or a request.
@@ -51,25 +52,16 @@ def target_grants(
     Raises:
         InvalidInput: a name is no space, or as `manifests.served`.
     """
-    groups: dict[tuple[str, int], list[Capability]] = {}
+    groups: dict[str, list[Capability]] = {}
+    lifetimes_ms: dict[str, int] = {}
     for resource in served(target.resources, features, leave_out=leave_out):
-        # A resource's own lifetime is kept: within one token it would become the longest of all.
-        lifetime_ms = target.expiry_ms if resource.expiry_ms is None else min(resource.expiry_ms, target.expiry_ms)
-        for one in _capabilities(resource, owner):
+        lifetime_ms = target.expiry_ms if resource.expiry_ms is None else resource.expiry_ms
+        for one in requested_capabilities([resource], space_id=lambda name: space_of(owner, name).text):
             if not satisfies(one.ability, CAPABILITIES_READ):
-                groups.setdefault((_root(one), lifetime_ms), []).append(one)
+                root = root_of(one.resource) or one.resource.text
+                groups.setdefault(root, []).append(one)
+                lifetimes_ms[root] = min(lifetime_ms, lifetimes_ms.get(root, target.expiry_ms))
     return tuple(
-        TargetGrant(target.did, target.name, root, tuple(capabilities), lifetime_ms / 1000)
-        for (root, lifetime_ms), capabilities in groups.items()
+        TargetGrant(target.did, target.name, root, distinct_capabilities(capabilities), lifetimes_ms[root] / 1000)
+        for root, capabilities in groups.items()
     )
-
-
-def _capabilities(resource: ResourceRequest, owner: str) -> tuple[Capability, ...]:
-    return requested_capabilities([resource], space_id=lambda name: space_of(owner, name).text)
-
-
-def _root(one: Capability) -> str:
-    if isinstance(one.resource, SpaceResource):
-        return one.resource.space.text
-    network = network_of(one.resource)
-    return (root_of(one.resource) or one.resource.text) if network is None else network.owner

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from ._manifest_reading import ENCRYPTION, KV
 from ._minting import shown_time
-from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
+from ._secret_names import SECRETS_SPACE, list_prefix, secret_at
 from .manifests import (
     DelegationTarget,
     Manifest,
@@ -148,9 +148,11 @@ def _place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
     whole = one.path in ("", "/")
-    if one.service == KV and one.space == SECRETS_SPACE and one.path.startswith(f"{VAULT_PREFIX}secrets/"):
-        label = one.path.removeprefix(f"{VAULT_PREFIX}secrets/").removeprefix("scoped/")
-        return "secret", "the owner's secrets" if not label else f"the secret {label}", label
+    folder = list_prefix(None)
+    if one.service == KV and one.space == SECRETS_SPACE and f"{one.path}/".startswith(folder):
+        label = one.path[len(folder) :].removeprefix("scoped/")
+        below = f"the owner's secrets{label and f' below {label}'}, those that begin with PROTECTED_ too"
+        return "secret", below if secret_at(one.path) is None else f"the secret {label}", label
     if one.service == KV:
         below = "every value" if whole else f"values below {one.path}" if one.path.endswith("/") else f"{one.path}"
         return "values", f"{below} in the space {one.space}", one.path

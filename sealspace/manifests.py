@@ -20,6 +20,7 @@ from itertools import chain
 from typing import Final, Literal
 
 from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.resources import parse_network_id
 from capabilities.tokens import Capability
 
 from ._capability import capability
@@ -38,6 +39,7 @@ from ._manifest_reading import (
 )
 from ._secret_names import SECRETS_SPACE, VAULT_PREFIX
 from .errors import Fault, InvalidInput
+from .session import space_of
 
 __all__ = [
     "ACCOUNT_RESOURCES",
@@ -268,8 +270,13 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         The request; the session, and each delegation target, that reads a secret may decrypt as well.
     """
 
+    secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
+
+    def reads_secret(one: ResourceRequest) -> bool:
+        return one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
+
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
-        reads = any(one.space == SECRETS_SPACE and one.service == KV and KV_GET in one.actions for one in resources)
+        reads = any(map(reads_secret, resources))
         decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
         return _merge((*resources, decrypt)) if reads else resources
 

@@ -90,10 +90,10 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     whose = _whose(space.owner, by)
     if right.service == "space":
         return f"spaces{whose}"
-    if right.service == "kv" and space.name == SECRETS_SPACE and right.path.startswith(_SECRETS):
+    if right.service == "kv" and space.name == SECRETS_SPACE and f"{right.path}/".startswith(_SECRETS):
         secret = secret_at(right.path)
-        below = right.path.removeprefix(_SECRETS)
-        every = f"every secret{below and f' below {below}'}"
+        below = right.path[len(_SECRETS) :]
+        every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
         return f"{every if secret is None else f'the secret {secret.label}'}{whose}"
     if right.service in ("capabilities", "delegation"):
         return f"in the space {space.name}{whose}"

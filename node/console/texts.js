@@ -49,7 +49,6 @@ export const connect = {
   title: "Sign in",
   lead: "Your secrets are sealed in this browser, and open only for you and for programs that you approve. Whoever signs owns them: there is no account to make.",
   wallets: "With a wallet",
-  searching: "Looking for wallets",
   waiting: "Confirm in your wallet",
   none: "No wallet found in this browser",
   noneText: "Without one, make a recovery phrase below: nothing has to be installed. If you have just installed a wallet, look again.",
@@ -310,8 +309,7 @@ export const requests = {
   choose: "Tick what it may do",
   chooseSome: "Tick at least one right.",
   asksNothing: "There is nothing here that you can grant. Ask its developer for another manifest.",
-  /** @param {number} n */
-  tooManyGrants: (n) => `Tick fewer: the app takes at most ${n} grants at once, one for each space and end.`,
+  withIt: "with it: ",
   /** @param {number} n */
   tooManySecrets: (n) => `Tick at most ${n} secrets at once.`,
   because: "It says why: ",
@@ -319,7 +317,7 @@ export const requests = {
   hasIt: "has it already, ends ",
   notStored: "You have no such secret yet. It can read it once you add one.",
   /** @param {string} s */
-  ownEnd: (s) => `for ${s} at most`,
+  ownEnd: (s) => `for ${s} at most, and with it all that you tick`,
   notServed: "This node does not offer it.",
   otherOwner: "It belongs to another owner. Only that owner can grant it.",
   isProtected: "Secrets that begin with PROTECTED_ open only for programs on your runner.",
@@ -381,7 +379,7 @@ export const requests = {
   file: "grants.json",
   toGrants: "See and end it on the page Grants.",
   approvedSay: "Approved: the grant is ready to hand over",
-  partly: "Some of it may be in force already: look at the page Grants before you try again.",
+  partly: "It may be in force already: look at the page Grants before you try again.",
 };
 
 /** What a right allows. */
@@ -406,6 +404,7 @@ export const rights = {
   secretsBelow: "the secrets below ",
   yourSecrets: "all your secrets",
   everySecret: "all secrets",
+  andProtected: ", those that begin with PROTECTED_ too",
   of: " of ",
   yourNetwork: "your encryption network",
   network: "the encryption network ",
@@ -447,7 +446,6 @@ export const grants = {
   count: (shown, all) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}`,
   grantTitle: "A grant",
   issued: "Granted",
-  revokedAt: "Revoked",
   cid: "Identifier",
   parents: "Rests on",
   noParents: "the owner's own right",
@@ -462,6 +460,12 @@ export const grants = {
   /** @param {number} n */
   ownText: (n) => `This is a sign-in of yours. Whoever uses it has to sign in again. ${n === 0 ? "No grant rests on it." : n === 1 ? "A grant that was made with it ends too." : `${n} grants that were made with it end too.`}`,
   thisText: "This browser uses it: you are signed out here.",
+  /** @param {number} n */
+  signInText: (n) => `Only the sign-in of yours that made it can end it alone. So that sign-in ends, with ${n === 1 ? "one grant" : `${n} grants`}.`,
+  itsSignIn: "a sign-in of yours, and all that was granted with it",
+  /** @param {number} n */
+  also: (n) => n === 1 ? "End this one too" : `End these ${n} too`,
+  alsoHint: "With a right that is left, the receiver may open a sealed secret that it kept.",
   revoked: "Revoked",
   /** @param {string} when */
   stale: (when) => `Not refreshed since ${when}`,
@@ -501,13 +505,20 @@ export const grants = {
   // Who may open a secret.
   holders: "Who may open it",
   holdersLoading: "Loading",
-  noHolders: "You alone. Nobody else holds a grant to it.",
+  noHolders: "You alone. Nobody else holds a live grant to it, or the key of its network.",
+  /** @param {number} n */
+  ownToo: (n) => `Also you, with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`}.`,
+  notListed: "What they passed on, and which code, callers and secrets a grant demands, the node does not list.",
+  notKnown: "Who may open it is not known now.",
+  otherNetwork: "Grants of another owner are not listed. It is sealed to ",
+  noNetwork: "It names no network, so grants on yours are counted.",
   mayOpen: "may open it",
   /** @param {string} what */
   proved: (what) => `Proved last, as the node verified it: ${what} `,
   program: "program",
   image: "image",
   maySee: "may read it sealed, without the key",
+  mayKey: "may open a copy that it kept",
   ends: "ends",
 };
 

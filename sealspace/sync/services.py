@@ -120,6 +120,7 @@ class Delegations(Bridged[delegations.Delegations]):
     revoke_by_wallet = called(delegations.Delegations.revoke_by_wallet)
     status = called(delegations.Delegations.status)
     query = iterated(delegations.Delegations.query)
+    holders = called(delegations.Delegations.holders)
 
 
 class Attestation(Bridged[attestation.Attestation]):

@@ -1,7 +1,10 @@
 """The page of grants and backends: who holds what, and an end to it that is in force at once."""
 
-from collections.abc import Iterator
+import base64
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from backend_site import NOTES, Domain
@@ -12,10 +15,11 @@ from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from playwright.async_api import Route, expect
 
-from encryption_network.policy import Policy
+from encryption_network.policy import Policy, policy_json
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
+from sealspace.portable import PortableDelegation, decode_bundle
 from sealspace.session import key_session
 from tee_backend.backend import Backend
 
@@ -72,6 +76,57 @@ class Owned:
                 await owner.delegations.revoke(self.portable.cid)
 
         self.browser.run(revoke())
+
+    def keep(self, seed: int, portables: Sequence[PortableDelegation]) -> bytes:
+        """Read the secret as a backend with these grants; return the sealed value, which the backend keeps."""
+
+        async def keep() -> bytes:
+            async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
+                backend = Backend(client, Domain(self.platform, NOTES))
+                await backend.take_up(*portables)
+                assert await backend.read_secret(self.wallet.signer.did, "API_KEY") == "open sesame"
+                kv = client.kv(f"tinycloud:{self.wallet.signer.did[4:]}:secrets")
+                return (await kv.get("vault/secrets/API_KEY")).body
+
+        return self.browser.run(keep())
+
+    def open_kept(self, seed: int, portables: Sequence[PortableDelegation], envelope: bytes) -> str:
+        """Open a kept value as that backend, with whichever of its grants is left; `opened`, or the refusal."""
+
+        async def opened() -> str:
+            async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
+                backend = Backend(client, Domain(self.platform, NOTES))
+                refusals = []
+                for portable in portables:
+                    try:
+                        seen = await backend.take_up(portable)
+                        await client.encryption.decrypt(envelope, receiver=seen.receiver)
+                        return "opened"
+                    except SealspaceError as refused:
+                        refusals.append(f"{type(refused).__name__}: {refused}")
+                return "; ".join(refusals)
+
+        return self.browser.run(opened())
+
+    def granted_apart(self, seed: int, *, by_wallet: bool) -> list[PortableDelegation]:
+        """Grant as another client does: a delegation to read the secret, and one to decrypt with the network."""
+
+        async def grant() -> list[PortableDelegation]:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.secrets().put("API_KEY", "open sesame")
+                self.did = key_session(seed.to_bytes(32)).did
+                rights = (
+                    [allow(owner.secrets().resource("API_KEY"), GET)],
+                    [allow(owner.encryption.network().text, DECRYPT)],
+                )
+                wallet = self.wallet.signer if by_wallet else None
+                policy = Policy(measurements=(NOTES,))
+                return [
+                    await owner.delegations.delegate(self.did, some, policy=policy, wallet=wallet) for some in rights
+                ]
+
+        return self.browser.run(grant())
 
     def read(self, seed: int) -> str:
         """Read the secret as the backend that was granted last: what it says, or how it is refused."""
@@ -225,3 +280,87 @@ def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> 
     console.run(expect(console.tab.locator("dialog .rights")).to_contain_text("under conditions"))
     assert console.run(console.tab.locator("img[src=x], b").count()) == 0
     assert "taken" not in console.run(console.tab.title())
+
+
+def _link(manifest: object) -> str:
+    return "requests?manifest=" + base64.urlsafe_b64encode(json.dumps(manifest).encode()).decode().rstrip("=")
+
+
+def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Owned) -> None:
+    """An approval is one grant; revoked, the key of a sealed value that the backend kept is refused too (MF12, CN7)."""
+    console.sign_in()
+    console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
+    console.type("Name", "API_KEY")
+    console.type("Value", "open sesame")
+    console.click("Seal and save", within="dialog")
+    console.see("API_KEY is saved")
+    did = key_session((21).to_bytes(32)).did
+    asked = {"app_id": "com.example.mailer", "name": "Mailer", "did": did, "defaults": False}
+    console.open(_link({**asked, "secrets": {"API_KEY": True}}))
+    policy = policy_json(Policy(measurements=(NOTES,)))
+    console.type("The code, as sealspace backend show --json printed it", json.dumps(policy))
+    console.click("Approve")
+    console.see("It is in force")
+
+    async def saved() -> bytes:
+        async with console.tab.expect_download() as begun:
+            await console.tab.get_by_role("button", name="Download", exact=True).click()
+        return Path(await (await begun.value).path()).read_bytes()
+
+    portables = decode_bundle(console.run(saved()))
+    envelope = owned.keep(21, portables)
+    assert owned.open_kept(21, portables, envelope) == "opened"
+    console.open(f"grants?find={did}")
+    console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
+    console.click("Revoke", within="dialog")
+    console.click("Revoke", within="dialog >> nth=-1")
+    console.run(expect(console.tab.locator("dialog .chip").first).to_have_text("revoked"))
+    refusal = owned.open_kept(21, portables, envelope)
+    assert "revoked" in refusal, refusal
+    console.open("secrets")
+    console.click("Open API_KEY")
+    console.see("You alone")
+
+
+@pytest.mark.parametrize("by_wallet", [True, False])
+def test_what_another_client_granted_apart_ends_together(console: ConsolePage, owned: Owned, by_wallet: bool) -> None:
+    """Whichever of two grants is revoked, the other ends too; what only another sign-in may end, ends with it (CN7)."""
+    portables = owned.granted_apart(22, by_wallet=by_wallet)
+    envelope = owned.keep(22, portables)
+    console.sign_in()
+    console.open(f"grants?find={owned.did}")
+    console.see("2 of 2 grants")
+    posted: list[str] = []
+    console.listen("request", lambda sent: posted.append(sent.url) if sent.url.endswith("/revoke") else None)
+    console.run(console.tab.get_by_role("button", name="Details of the grant").first.click())
+    console.click("Revoke", within="dialog")
+    console.see("End this one too")
+    if not by_wallet:
+        console.run(expect(console.tab.locator("dialog").last).to_contain_text("sign-in of yours"))
+    console.shot("grant-revoke-several")
+    console.click("Revoke", within="dialog >> nth=-1")
+    console.run(expect(console.tab.locator("dialog .chip").first).to_contain_text("revoked"))
+    assert len(posted) == 1  # one token: all or none
+    refusal = owned.open_kept(22, portables, envelope)
+    assert "opened" not in refusal and "revoked" in refusal, refusal
+
+
+def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned) -> None:
+    """With the right to read gone, the secret's page names who may still open a copy, and other sign-ins (CN7)."""
+    portables = owned.granted_apart(23, by_wallet=True)
+    envelope = owned.keep(23, portables)
+    owned.portable = portables[0]
+    owned.revoke()
+    assert owned.open_kept(23, portables, envelope) == "opened"
+    console.sign_in()
+    console.open("secrets")
+    console.click("Open API_KEY")
+    console.see("may open a copy that it kept")
+    console.see("the node does not list")
+    console.see("with 2 other sign-ins")
+    console.shot("secret-holders-key")
+    console.click("Close", within="dialog header")
+    console.run(console.tab.route("**/delegation/query", lambda route: route.abort()))
+    console.click("Open API_KEY")
+    console.see("Who may open it is not known now")
+    console.run(console.tab.unroute("**/delegation/query"))

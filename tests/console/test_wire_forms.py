@@ -90,8 +90,8 @@ def test_keys_and_their_names(page: Page) -> None:
         assert page.call("did.js", "didKey", list(signer.public_key)) == signer.did
         assert page.call("did.js", "ed25519Key", signer.did) == signer.public_key.hex()
         assert page.call("did.js", "didUrl", signer.did) == signer.did_url
-    assert page.call("base58.js", "base58", [0, 0, 1]) == "112"
-    assert page.call("base58.js", "fromBase58", "112") == "000001"
+    assert page.call("did.js", "base58", [0, 0, 1]) == "112"
+    assert page.call("did.js", "fromBase58", "112") == "000001"
     assert page.call("did.js", "ed25519Key", OWNER) is None
     assert page.call("did.js", "principalOf", OWNER.lower()) == OWNER
 
@@ -123,7 +123,7 @@ def _has_fraction(value: object) -> bool:
 
 def test_cbor_and_ids(page: Page) -> None:
     value = {"b": "ä", "a": 1, "longer": [None, 23, 24, 255, 256, 65536, "x" * 300], "": {"z": "", "y": []}}
-    assert page.call("cbor.js", "encodeCbor", value) == _dag_cbor.encode(value).hex()
+    assert page.call("cacao.js", "encodeCbor", value) == _dag_cbor.encode(value).hex()
     token = "e30.e30.AA"
     assert page.call("cid.js", "tokenCid", token) == cid_text(digest_of(token.encode()))
 

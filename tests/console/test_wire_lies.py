@@ -73,6 +73,9 @@ def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
         const stored = (await kv.get(client, "secrets", "vault/secrets/ONE")).body;
         const right = [{ resource: `${held.space}/kv/a`, ability: "tinycloud.kv/get" }];
         const made = await grants.grant(client, "did:key:z6Mk", right);
+        const second = await grants.grant(client, "did:key:z6Mk", [{ ...right[0], ability: "tinycloud.kv/put" }]);
+        const other = (await grants.list(client)).find(({ cid }) => cid === second.cid);
+        const own = (await grants.list(client)).filter(({ cid }) => cid === made.cid);
         const works = {
           info: () => node.info(),
           grants: () => grants.list(client),
@@ -83,7 +86,8 @@ def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
           receipts: () => receipts.list(client),
           descriptor: () => encryption.descriptor({ ...client, cache: new Map() }, network),
           decrypt: () => encryption.decrypt(client, stored),
-          revoke: () => grants.revoke(client, { cid: made.cid, delegator: held.did }),
+          revoke: () => grants.revoke(client, own),
+          together: () => grants.revoke(client, [own[0], other]),
         };
         const real = window.fetch, wrong = [], counts = {};
         for (const [name, work] of Object.entries(works)) {
@@ -195,7 +199,7 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
         page,
         """
         const secrets = await at("secrets"), { Client } = await at("client"), { networkId } = await at("did");
-        const { descriptor } = await at("encryption"), { withdrawalRights } = await at("withdrawals");
+        const { descriptor } = await at("encryption"), { withdrawalRights } = await at("backends");
         const { owner, held } = await signedIn();
         await session.signOut();
         const late = await caught(() => secrets.put(Client(held), null, "KEY", "v"));
@@ -262,45 +266,52 @@ def _row(one: Capability) -> dict[str, str]:
 
 
 def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
-    """A folder of secrets is no secret, what covers secrets opens them, another service's actions stand as written."""
+    """A folder of secrets is no secret and has generated ones too (CN8); another service's actions stand as written."""
     said = in_page(
         page,
         """
-        const { opensSecrets, rightOf, rightWords } = await import("/console/parts/rights.js");
+        const { rightWords } = await import("/console/parts/rights.js");
         const did = "did:key:z6Mk", { parseManifest } = await at("manifest");
+        const { finalRights, requestedRight, rightOf } = await at("grants");
         const { attenuations, recapSentence } = await at("recap");
         const read = (path, actions) => {
           const asked = { service: "tinycloud.kv", space: "secrets", skipPrefix: true, path, actions };
-          return parseManifest({ app_id: "a", name: "a", did, defaults: false, permissions: [asked] }).resources[0];
+          const { resources } = parseManifest({ app_id: "a", name: "a", did, defaults: false, permissions: [asked] });
+          return requestedRight(did, resources[0]);
         };
         const words = (path) => {
           const one = read(path, ["get"]), held = rightOf(`tinycloud:key:z6Mk:secrets/kv/${path}`, one.actions);
-          return [rightWords(one, did).textContent, opensSecrets(one), rightWords(held, did).textContent];
+          const { length } = finalRights(did, [one]);
+          return [rightWords(one, did).textContent, length, rightWords(held, did).textContent];
         };
         const [paths, actions] = given;
-        const shown = actions.map((some) => rightWords(read("notes/", some), did).textContent);
-        return { paths: paths.map(words), actions: shown,
+        const notes = (some) => rightOf("tinycloud:key:z6Mk:default/kv/notes/", some);
+        const shown = actions.map((some) => rightWords(notes(some), did).textContent);
+        const tried = (some) => { try { return read("notes/", some).actions; } catch (error) { return error.code; } };
+        const refused = actions.map(tried);
+        return { refused, paths: paths.map(words), actions: shown,
           sentence: recapSentence(attenuations([{ resource: "r", ability: "constructor/x" }])) };
         """,
         [
             ["vault/secrets/scoped/mail", "vault/secrets/A", "vault/secrets/scoped/mail/A", "vault", "", "vaults"],
-            [["get", "put"], ["get", "tinycloud.sql/read"], ["x/constructor"]],
+            [["tinycloud.kv/get", "tinycloud.kv/put"], ["tinycloud.kv/get", "tinycloud.sql/read"], ["x/constructor"]],
         ],
     )
     assert said["paths"] == [
-        [words, opens, words]
-        for words, opens in (
-            ("read the secrets below mail/", True),
-            ("read the secret A", True),
-            ("read the secret mail/A", True),
-            ("read all your secrets", True),
-            ("read all your secrets", True),
-            ("read vaults and what is below it in your space secrets", False),
+        [words, 2, words]  # reading there brings the right to decrypt
+        for words in (
+            "read the secrets below mail/, those that begin with PROTECTED_ too",
+            "read the secret A",
+            "read the secret mail/A",
+            "read all your secrets, those that begin with PROTECTED_ too",
+            "read all your secrets, those that begin with PROTECTED_ too",
+            "read vaults and what is below it in your space secrets",
         )
     ]
     assert said["actions"] == [
-        "read and write values below notes/ in your space secrets",
-        "tinycloud.kv/get tinycloud.sql/read values below notes/ in your space secrets",
-        "x/constructor values below notes/ in your space secrets",
+        "read and write values below notes/ in your space default",
+        "tinycloud.kv/get tinycloud.sql/read values below notes/ in your space default",
+        "x/constructor values below notes/ in your space default",
     ]
+    assert said["refused"] == [["tinycloud.kv/get", "tinycloud.kv/put"], "manifest-invalid", "manifest-invalid"]  # MF20
     assert said["sentence"].endswith("(1) 'constructor': 'x' for 'r'.")

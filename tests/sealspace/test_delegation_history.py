@@ -6,7 +6,8 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from capabilities.signatures import Ed25519Signer
-from sealspace.delegation_history import page_of, status_of
+from sealspace.client import SignIn
+from sealspace.delegation_history import DelegationRecord, HeldRight, ending_with, page_of, sign_ins, status_of
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, MalformedAnswer, NotGranted, Unauthorized
 from sealspace.session import key_session
@@ -155,3 +156,103 @@ def test_no_page(body: bytes) -> None:
     """What is no page of delegations is an error of its own."""
     with pytest.raises(MalformedAnswer):
         page_of(answer(body))
+
+
+def opening(owner, name: str = "API_KEY", network: str = "default") -> tuple:
+    """The right to read a secret, and the right to decrypt with a network."""
+    decrypt = allow(owner.encryption.network(network).text, "tinycloud.encryption/decrypt")
+    return allow(owner.secrets().resource(name), GET), decrypt
+
+
+async def holders(owner, network: str = "default") -> dict[str, int]:
+    """How many grants each recipient has by which it may open or read API_KEY."""
+    found: dict[str, int] = {}
+    secret = owner.secrets().resource("API_KEY")
+    for one in await owner.delegations.holders(secret, owner.encryption.network(network).text):
+        found[one.delegate] = found.get(one.delegate, 0) + 1
+    return found
+
+
+async def test_every_right_to_decrypt_is_counted(bench) -> None:
+    """Whoever made it, with the right to read or without; what ended, other networks and own sign-ins are not."""
+    owner, wallet = await bench.owner()
+    later = await bench.client()
+    await later.sign_in(wallet)
+    assert await holders(owner) == {}
+    get, decrypt = opening(owner)
+    read_only, key_only, other, stranger = (Ed25519Signer(bytes([at]) * 32).did for at in range(11, 15))
+    await later.delegations.delegate(read_only, [get])
+    await owner.delegations.delegate(key_only, [decrypt], wallet=wallet)
+    protected = allow(owner.encryption.network("protected").text, decrypt.ability)
+    await owner.delegations.delegate(other, [protected], wallet=wallet)
+    folder = allow(get.resource.text.removesuffix("/API_KEY"), GET)
+    ended = await owner.delegations.delegate(stranger, [folder, decrypt], wallet=wallet)
+    assert await holders(owner) == {read_only: 1, key_only: 1, stranger: 1}
+    assert await holders(owner, "protected") == {read_only: 1, other: 1, stranger: 1}
+    await later.delegations.revoke(ended.cid)
+    assert await holders(owner) == {read_only: 1, key_only: 1}
+
+
+def test_a_passed_on_sign_in_is_a_grant() -> None:
+    """What a session lets read capabilities is no sign-in of the owner: only what the owner's own key signed is one."""
+    right = HeldRight("tinycloud:key:z6Mk:a/capabilities", ("tinycloud.capabilities/read",), ({},))
+
+    def record(delegator: str, delegate: str) -> DelegationRecord:
+        return DelegationRecord(
+            cid=delegator,
+            direction="granted",
+            delegator=delegator,
+            delegate=delegate,
+            rights=(right,),
+            parents=(),
+            issued_at=None,
+            not_before=None,
+            expires_at=None,
+            standing="active",
+        )
+
+    by_owner, by_session = record("did:key:owner", "did:key:session"), record("did:key:session", "did:key:stranger")
+    assert sign_ins([by_owner, by_session], "did:key:owner") == {by_owner.cid}
+
+
+@pytest.mark.parametrize("by_wallet", [False, True])
+async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> None:
+    """Grants to one recipient that open the same end in one token, whichever is named (V5); others stay."""
+    owner, wallet = await bench.owner()
+    get, decrypt = opening(owner)
+    signing = wallet if by_wallet else None
+    apart = [(await owner.delegations.delegate(AGENT.did, [one], wallet=signing)).cid for one in (get, decrypt)]
+    other = (await owner.delegations.delegate(Ed25519Signer(bytes(32)).did, [get, decrypt])).cid
+    values = (await granted(owner)).cid
+    later = await bench.client()
+    await later.sign_in(wallet, SignIn())
+    records = [one async for one in later.delegations.query(direction="granted")]
+    named = {one.cid: ending_with(records, one, owner.session.owner) for one in records}
+    sign_in = owner.session.grants[0].cid
+    if by_wallet:
+        assert [set(named[cid]) for cid in apart] == [set(apart)] * 2
+        assert [named[cid][0] for cid in apart] == apart
+    else:  # W22: the owner has no say in a grant on a network alone, and ends the sign-in that made it
+        assert [set(named[cid]) for cid in apart] == [{apart[0], sign_in}] * 2
+    assert (named[other], named[values]) == ((other,), (values,))
+    await later.delegations.revoke(*named[apart[0]])
+    ended = [one.cid async for one in later.delegations.query(direction="granted", status="revoked")]
+    assert set(apart) <= set(ended)
+    assert (other in ended) is not by_wallet
+
+
+async def test_generated_secrets_end_apart(bench) -> None:
+    """Grants of PROTECTED_ secrets, of the network `protected`, are apart; a folder of secrets has both (RN144)."""
+    owner, wallet = await bench.owner()
+    plain = (await owner.delegations.delegate(AGENT.did, opening(owner), wallet=wallet)).cid
+    protected = (
+        await owner.delegations.delegate(AGENT.did, opening(owner, "PROTECTED_A", "protected"), wallet=wallet)
+    ).cid
+    records = [one async for one in owner.delegations.query(direction="granted")]
+    named = {one.cid: set(ending_with(records, one, owner.session.owner)) for one in records}
+    assert (named[plain], named[protected]) == ({plain}, {protected})
+    folder = allow(owner.secrets().resource("A").removesuffix("/A"), GET)
+    both = (await owner.delegations.delegate(AGENT.did, [folder], wallet=wallet)).cid
+    records = [one async for one in owner.delegations.query(direction="granted")]
+    (third,) = (one for one in records if one.cid == both)
+    assert set(ending_with(records, third, owner.session.owner)) == {plain, protected, both}

@@ -27,6 +27,7 @@ from sealspace.manifests import (
     with_decrypt,
 )
 from sealspace.session import network_of_owner, space_of
+from sealspace.wallets import new_wallet
 
 OWNER = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 BOT_DID = "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS"
@@ -76,7 +77,7 @@ def test_a_known_service_has_known_actions(service: str, action: str, said: str)
     assert said in fault.text
 
 
-@pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst"), ("x.y", "lst")])
+@pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst")])
 def test_another_service_has_any_actions(service: str, action: str) -> None:
     """What is not known here is asked for as it stands (MF19)."""
     assert manifest(permissions=[{"service": service, "path": "a", "actions": [action]}]).permissions
@@ -255,25 +256,62 @@ def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
     assert {one.service for one in served(resources, leave_out=True)} == {"tinycloud.kv", "tinycloud.capabilities"}
 
 
-def test_a_did_is_granted_to_space_by_space() -> None:
-    """Each space and each lifetime is a grant of its own, without the right that makes a session (MF12)."""
+@pytest.mark.parametrize(
+    "service", ["kv", "x.y", "Tinycloud.kv", "tinycloud.KV", "ktinycloud.v", "tinycloud.kv/vault", "tinycloud.", ""]
+)
+def test_a_service_has_one_spelling(service: str) -> None:
+    """Another one would be shown as one thing and signed as another; the fault says how to write it (MF20)."""
+    entry: Json = {"service": service, "path": "vault/secrets/A", "actions": ["tinycloud.kv/get"]}
+    faults = check_manifest({**NOTES, "permissions": [entry]})
+    assert faults[0].path == "permissions[0].service"
+    assert "such as tinycloud.kv" in faults[0].text
+
+
+@pytest.mark.parametrize(
+    ("service", "action"),
+    [("tinycloud.sql", "tinycloud.kv/get"), ("tinycloud.hooks", "kv/get"), ("tinycloud.hooks", "ge\u0442")],
+)
+def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: str) -> None:
+    """An action of another service, or in other letters, would be shown and do nothing, or do something else (MF20)."""
+    entry: Json = {"service": service, "path": "a", "actions": [action]}
+    (fault,) = check_manifest({**NOTES, "permissions": [entry]})
+    assert fault.path == "permissions[0].actions[0]"
+    assert f"is no action of {service}" in fault.text
+
+
+def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
+    """It lasts for the shortest time asked for, and makes no session; rights of other owners are apart (MF12)."""
+    other = new_wallet().did
+    theirs: Json = {"service": "tinycloud.kv", "path": "a", "actions": ["get"], "space": f"tinycloud:{other[4:]}:notes"}
+    entry: Json = {
+        "service": "tinycloud.kv",
+        "path": "a",
+        "actions": ["get"],
+        "space": f"tinycloud:{OWNER[4:].lower()}:x",
+    }
     value = manifest(
         did=BOT_DID,
         expiry="7d",
+        permissions=[theirs, entry],
         secrets={"API_KEY": True, "OTHER": {"actions": ["read"], "expiry": "1h"}, "LONG": {"expiry": "30d"}},
     )
-    request = with_decrypt(compose_manifests([value]), NETWORK)
-    (target,) = request.delegation_targets
-    grants = target_grants(target, owner=OWNER)
-    assert [(one.root.rpartition(":")[2], one.ttl_s) for one in grants] == [
-        ("applications", 604_800),
-        ("secrets", 604_800),
-        ("secrets", 3_600),
-        (OWNER.rpartition(":")[2], 604_800),
-    ]
-    assert {one.did for one in grants} == {BOT_DID}
-    assert CAPABILITIES_READ not in {one.ability for grant in grants for one in grant.capabilities}
-    assert [len(one.capabilities) for one in grants] == [5, 2, 1, 1]
+    (target,) = with_decrypt(compose_manifests([value]), NETWORK).delegation_targets
+    own, others = sorted(target_grants(target, owner=OWNER), key=lambda one: one.owner != OWNER)
+    assert (own.owner, own.ttl_s, others.owner, others.ttl_s) == (OWNER, 3_600, other, 604_800)
+    assert {own.did, others.did} == {BOT_DID}
+    assert CAPABILITIES_READ not in {one.ability for grant in (own, others) for one in grant.capabilities}
+    assert (len(own.capabilities), len(others.capabilities)) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    "space", ["secrets", f"tinycloud:{OWNER[4:]}:secrets", f"tinycloud:{OWNER[4:].lower()}:secrets"]
+)
+def test_decrypt_is_added_whatever_the_space_is_called(space: str) -> None:
+    """The owner's space of secrets is one, by its short name and by its id in any case (MF8, MF20)."""
+    entry: Json = {"service": "tinycloud.kv", "path": "vault", "actions": ["get"], "space": space, "skipPrefix": True}
+    asked = compose_manifests([manifest(defaults=False, did=BOT_DID, permissions=[entry])])
+    (target,) = with_decrypt(asked, NETWORK).delegation_targets
+    assert target.resources[-1].actions == (DECRYPT,)
 
 
 # --- properties --------------------------------------------------------------------------------------------------

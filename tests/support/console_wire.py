@@ -38,7 +38,7 @@ def in_console(console: ConsolePage, script: str, argument: object = None) -> An
 
 
 WRITTEN_AGAIN = """
-  const { encodeCbor } = await import("/console/wire/cbor.js"), { hex } = await import("/console/wire/bytes.js");
+  const { encodeCbor } = await import("/console/wire/cacao.js"), { hex } = await import("/console/wire/bytes.js");
   const revived = (_, one) => one?.bytes ? Uint8Array.from(one.bytes) : one;
   const written = (text) => hex(encodeCbor(JSON.parse(text, revived)));
 """

@@ -1,21 +1,19 @@
 """`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from capabilities.abilities import CAPABILITIES_READ
 from capabilities.ambient import SystemClock
-from capabilities.principals import principal_of
 from capabilities.strict_json import Json
 from sealspace.client import Client
-from sealspace.delegation_history import DelegationRecord, Direction
+from sealspace.delegation_history import DelegationRecord, Direction, sign_ins
 from sealspace.errors import NotFound
 from sealspace.portable import GrantedResource, PortableDelegation
 from sealspace.run_grants import run_statement_json
 from sealspace.run_words import run_grant_of, run_sentence
+from sealspace.secrets import parse_secret_label
 
 from ..rights import granted_resource, rights_json, rights_words
 from ..terminal import print_found, print_rows, words
@@ -29,10 +27,11 @@ _ANCESTOR: Final = "ancestor_revoked"
 @click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
 @click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
 @click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
-def list_(received: bool, with_sessions: bool) -> None:
+@click.option("--secret", metavar="NAME", help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.")
+def list_(received: bool, with_sessions: bool, secret: str | None) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
     other = "by" if received else "to"
-    listed = _list("received" if received else "granted", with_sessions=with_sessions)
+    listed = _holders(secret) if secret else _list("received" if received else "granted", with_sessions=with_sessions)
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", other, "may", "grant"),
@@ -103,7 +102,7 @@ async def _list(
     """Return grants as JSON, and in words what each allows."""
     kept = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
-    left_out = frozenset() if with_sessions else _sessions(records)
+    left_out = frozenset() if with_sessions else sign_ins(records, client.session.owner)
     listed = [
         _with_run(*_of_record(one, made_here=one.cid in kept), kept.get(one.cid))
         for one in records
@@ -118,6 +117,17 @@ async def _list(
     return listed
 
 
+@at_node
+async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+    """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
+    name = parse_secret_label(label)
+    resource = client.secrets().resource(name.name, scope=name.scope)
+    network = (await client.secrets().envelope(name.name, scope=name.scope)).network_text
+    words(f"rights to decrypt are those on {network}, where a secret is sealed now")
+    words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
+    return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
+
+
 def _with_run(
     shown: dict[str, Json], may: tuple[str, ...], portable: PortableDelegation | None
 ) -> tuple[dict[str, Json], tuple[str, ...]]:
@@ -126,13 +136,6 @@ def _with_run(
     if run is None:
         return shown, may
     return shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
-
-
-def _sessions(records: Sequence[DelegationRecord]) -> frozenset[str]:
-    """Return the cids of what the owner's own session keys hold: the sign-ins, and whatever else was given to them."""
-    holders = [one for one in records if any(CAPABILITIES_READ in right.abilities for right in one.rights)]
-    own = {principal_of(one.delegate) for one in holders}
-    return frozenset(one.cid for one in records if principal_of(one.delegate) in own)
 
 
 def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, Json], tuple[str, ...]]:

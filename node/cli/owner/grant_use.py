@@ -11,6 +11,7 @@ from capabilities.ambient import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import parse_space_id
 from sealspace.client import Client
+from sealspace.delegation_history import ending_with
 from sealspace.delegations import DELEGATION_TTL_S
 from sealspace.errors import InvalidPortableDelegation, NotGranted, Unauthorized
 from sealspace.portable import PortableDelegation
@@ -30,20 +31,25 @@ from .portable_files import checked_cid, read_grants
 
 @click.command("revoke", epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.")
 @click.argument("grant", metavar="CID|FILE")
+@click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def revoke(grant: str, yes: bool) -> None:
-    """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too."""
+def revoke(grant: str, only: bool, yes: bool) -> None:
+    """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
+
+    Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
+    one of them left, the recipient could still open a copy that it kept.
+    """
     path = Path(grant)
     cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
-    ended = _revoke(cids, yes=yes)
-    words(*(f"revoked: {cid}" if cid in ended else f"was revoked already: {cid}" for cid in cids))
+    ended = _revoke(cids, only=only, yes=yes)
+    words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     if shared().as_json:
-        print_json([{"cid": cid, "wasRevokedAlready": cid not in ended} for cid in cids])
+        print_json([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @at_node
-async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> frozenset[str]:
-    """Revoke grants; returns those that were not revoked before."""
+async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
+    """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
     left = []
     for cid in cids:
         status = await client.delegations.status(cid)
@@ -51,16 +57,23 @@ async def _revoke(client: Client, cids: Sequence[str], *, yes: bool) -> frozense
             raise unknown_grant(cid)
         if status.word != "revoked":
             left.append(cid)
+    records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
+    ended = {cid: cid not in left for cid in cids}
+    for one in [known for known in records if known.cid in left]:
+        together = ending_with(records, one, client.session.owner)
+        words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
+        del ended[one.cid]
+        ended |= dict.fromkeys(together, False)
     if left and watched():  # a script that ends a grant in an emergency is not held up
-        confirm(f"revoke {', '.join(left)} for good?", yes=yes)
+        confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
     try:
         # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
-        await client.delegations.revoke(*cids)
+        await client.delegations.revoke(*ended)
     except Unauthorized:
         # What the wallet signed, the session may not always end; the wallet can.
-        for cid in cids:
+        for cid in ended:
             await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-    return frozenset(left)
+    return ended
 
 
 @click.command(

@@ -80,7 +80,7 @@ def grant(
 ) -> None:
     """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
 
-    Each space gets a grant of its own; together they are one file for the recipient.
+    What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks for.
     """
     manifest = _manifest(file)
     if out is not None:

@@ -1,10 +1,9 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
-import { download } from "../parts/download.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
-import { copyField, facts, shortened, time } from "../parts/values.js";
+import { copyField, download, facts, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";

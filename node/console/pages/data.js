@@ -1,12 +1,11 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
-import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { banner, emptyState, failure, loading } from "../parts/states.js";
 import { askForRights, isHeld } from "../parts/space_rights.js";
 import { say } from "../parts/toast.js";
-import { facts, progressBar } from "../parts/values.js";
+import { download, facts, progressBar } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { data as words } from "../texts.js";
 import * as kv from "../wire/kv.js";

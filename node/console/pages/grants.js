@@ -2,9 +2,9 @@
 import { fill, h, icon } from "../elements.js";
 import { backendsPanel } from "../parts/backends.js";
 import { openDialog } from "../parts/dialog.js";
-import { form } from "../parts/form.js";
+import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
-import { rightOf, rightWords } from "../parts/rights.js";
+import { rightWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
@@ -61,7 +61,7 @@ function grantsPanel({ client, signal, parameters }, first) {
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(rightOf(resource, abilities), owner), isConditioned && words.conditioned];
+  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(wire.rightOf(resource, abilities), owner), isConditioned && words.conditioned];
   const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]));
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;
@@ -194,23 +194,31 @@ function grantsPanel({ client, signal, parameters }, first) {
 
   /** @param {Grant} grant */
   function revoke(grant) {
-    const below = restingOn(all, grant);
-    const isOurs = isHere(grant);
-    const text = kind.value === "own" ? words.ownText(below.size) : words.revokeText(shortened(grant.delegate), below.size);
-    return openDialog(words.revokeTitle, (close) => form({ intro: h("p", {}, text, isOurs && ` ${words.thisText}`), fields: [], action: words.revoke, isDanger: true, cancel: close, submit: async () => {
-      await wire.revoke(client, grant);
-      close();
-      say(words.revoked);
-      if (isOurs) {
-        await signOut();
-        location.hash = "#/connect";
-        location.reload();
-        return;
-      }
-      const revokedAt = new Date().toISOString();
-      take(all.map((one) => (one.cid === grant.cid ? { ...one, standing: "revoked", revokedAt }
-        : below.has(one.cid) && one.standing !== "revoked" ? { ...one, standing: "ancestor_revoked" } : one)));
-    } }).element);
+    const isOwn = kind.value === "own";
+    const [first, ...others] = isOwn ? [grant] : wire.endingWith(client, all, grant);
+    const also = checkField({ name: "also", label: words.also(others.length), hint: words.alsoHint });
+    also.input.checked = true;
+    const ended = () => (also.input.checked ? [first, ...others] : [first]);
+    const below = () => new Set(ended().flatMap((one) => [...restingOn(all, one)]));
+    const isOurs = () => ended().some(isHere);
+    const named = (/** @type {Grant} */ one) => h("li", {}, signIns(all, owner).has(one) ? words.itsSignIn : what(one), one.expiresAt && [", ", words.ends, " ", time(one.expiresAt)]);
+    const text = isOwn ? words.ownText(below().size) : first === grant ? words.revokeText(shortened(grant.delegate), below().size) : words.signInText(below().size);
+    return openDialog(words.revokeTitle, (close) => form({ intro: [h("p", {}, text, isOurs() && ` ${words.thisText}`), others.length > 0 && h("ul", { class: "rights", role: "list" }, others.map(named))],
+      fields: others.length ? [also] : [], action: words.revoke, isDanger: true, cancel: close, submit: async () => {
+        await wire.revoke(client, ended());
+        close();
+        say(words.revoked);
+        if (isOurs()) {
+          await signOut();
+          location.hash = "#/connect";
+          location.reload();
+          return;
+        }
+        const revokedAt = new Date().toISOString();
+        const [cids, rest] = [new Set(ended().map(({ cid }) => cid)), below()];
+        take(all.map((one) => (cids.has(one.cid) ? { ...one, standing: "revoked", revokedAt }
+          : rest.has(one.cid) && one.standing !== "revoked" ? { ...one, standing: "ancestor_revoked" } : one)));
+      } }).element);
   }
 
   draw();

@@ -2,7 +2,7 @@
 import { h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { runnerPanel } from "../parts/runner.js";
-import { runnerUrl } from "../parts/runner_url.js";
+import { runnerUrl } from "../parts/known_node.js";
 import { askForRights, isHeld } from "../parts/space_rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";

@@ -1,20 +1,20 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { codeChoice } from "../parts/code_choice.js";
-import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { quoted } from "../parts/quoted.js";
-import { opensSecrets, rightOf, rightWords, secretOf, whyNot } from "../parts/rights.js";
+import { rightWords, whyNot } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
-import { copyButton, copyField, facts, time } from "../parts/values.js";
+import { copyButton, copyField, download, facts, time } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";
 import { requests as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
 import { base64url, fromBase64url, text as textOfBytes, utf8 } from "../wire/bytes.js";
 import { strictJson } from "../wire/canonical_json.js";
-import { networkId, principalOf, spaceId } from "../wire/did.js";
+import { isDid, networkId, principalOf } from "../wire/did.js";
 import * as grants from "../wire/grants.js";
+import { DECRYPT, GET, finalRights, isFolder, joined, readsSecret, requestedRight, rightOf, secretOf } from "../wire/grants.js";
 import { parseManifest } from "../wire/manifest.js";
 import { MOST_PATHS } from "../wire/policies.js";
 import { nowS } from "../wire/session.js";
@@ -29,12 +29,12 @@ const MOST_HELD = 20;
 const MAX_TTL_S = 10 * 365 * 86400;
 const MARGIN_S = 60;
 const SPANS_S = [3600, 86400, 7 * 86400, 30 * 86400, 90 * 86400, 365 * 86400];
-const DID = /^did:[a-z0-9]+:[!-~]+$/;
 
 /**
  * @typedef {import("../app.js").Context} Context
  * @typedef {import("../wire/manifest.js").Manifest} Manifest
  * @typedef {import("../wire/manifest.js").Resource} Resource
+ * @typedef {import("../wire/grants.js").Right} Right
  * @typedef {import("../wire/grants.js").Grant} Grant
  * @typedef {import("../parts/form.js").Field} Field
  * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean }} Known
@@ -128,7 +128,7 @@ const faultList = (faults) => h("div", { class: "banner bad" }, icon("warning"),
 function showRequest(context, asked, text, body) {
   const { client, signal } = context;
   const change = h("button", { type: "button", on: { click: () => fill(body, intake(context, text, "")) } }, words.change);
-  const did = asked.did ? null : textField({ name: "did", label: words.did, hint: words.didHint, mono: true, check: (said) => (DID.test(said.trim()) ? "" : words.didBad) });
+  const did = asked.did ? null : textField({ name: "did", label: words.did, hint: words.didHint, mono: true, check: (said) => (isDid(said.trim()) ? "" : words.didBad) });
   const lines = /** @type {[string, import("../elements.js").Child][]} */ ([
     [words.name, [quoted(asked.name, { most: 60 }), h("p", { class: "small dim" }, words.nameIsTheirs)]], [words.appId, quoted(asked.appId, { most: 60 })],
     [words.about, asked.description ? quoted(asked.description) : words.nothingSaid]]);
@@ -165,90 +165,99 @@ const heldPanel = (held, owner) => h("section", { class: "panel stack tight", "a
 
 /**
  * @param {Context} context @param {Manifest} asked @param {Known} known @param {Field | null} did typed, where the manifest names none
- * @param {(made: import("../wire/grants.js").Granted[], policy: any) => void} done
+ * @param {(made: import("../wire/grants.js").Granted, policy: any) => void} done
  */
 function decision(context, asked, known, did, done) {
   const { client, node } = context;
   const { session } = client;
   const didOf = () => asked.did ?? did?.input.value.trim() ?? "";
   const code = codeChoice({ seen: known.seen, mode: node.attestation, isSufficing: known.isSufficing, trustRoots: node.trustRoots }, didOf);
-  const rights = rightsField(asked, known, session.owner, node.features, (chosen) => { code.element.hidden = !chosen.some(opensSecrets); });
+  const rights = rightsField(asked, known, session.owner, node.features, () => redraw());
   if (!rights) return h("section", { class: "panel" }, emptyState({ icon: "inbox", title: words.rights, text: words.asksNothing }));
   if (!rights.canGrant) return h("section", { class: "panel stack" }, rights.field.element, h("p", {}, words.asksNothing));
-  const end = endField(asked, session);
+  const shortestS = () => Math.min(asked.expiryMs, MAX_TTL_S * 1000, ...rights.chosen().map(({ expiryMs }) => expiryMs ?? Infinity)) / 1000;
+  const end = endField(session, shortestS);
+  const redraw = () => {
+    code.element.hidden = !rights.final().some(({ actions }) => actions.includes(DECRYPT)); // CN8
+    end.draw();
+  };
+  redraw();
   const { element } = form({ fields: [...(did ? [did] : []), rights.field, code, end], action: words.approve, submit: async () => {
-    const chosen = rights.chosen();
-    const policy = confined(code.policy(), chosen, session.owner);
-    const manifest = { ...asked, did: didOf() };
-    const expiresS = end.expiresS();
-    const approve = (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => grants.approve(client, owner, manifest, chosen, { expiresS, policy });
+    const chosen = rights.chosen().map(({ right }) => right);
+    const how = { expiresS: end.expiresS(), policy: confined(code.policy(), chosen, session.owner) };
+    const approve = (/** @type {import("../wire/wallets.js").Owner | null} */ owner) => grants.approve(client, owner, didOf(), chosen, how);
     const lacks = (/** @type {any} */ error) => error.code === "not-authorised" && error.details.missing && error.details.status === undefined;
     let made = await approve(null).catch((error) => {
       if (!lacks(error)) throw hinted(error);
       return null;
     });
     if (!made) await signedByOwner(session, words.sign, async (owner) => { made = await approve(owner).catch((error) => { throw hinted(error); }); });
-    if (made) done(made, policy);
+    if (made) done(made, how.policy);
   } });
   return h("section", { class: "panel", "aria-label": words.rights }, element);
 }
 
-/** Part of it may be in force where a request of several failed. @param {any} error */
+/** It may be in force where the answer did not arrive. @param {any} error */
 function hinted(error) {
   if (error.details?.status !== undefined || error.code === "node-unreachable") error.details.text = words.partly;
   return error;
 }
 
-/** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Resource[]} chosen @param {string} owner */
+/** Keys of nothing but the secrets that were ticked, where code is stated. @param {any} policy @param {Right[]} chosen @param {string} owner */
 function confined(policy, chosen, owner) {
-  const opened = chosen.filter(opensSecrets);
-  const isExact = opened.every((one) => secretOf(one) && !secretOf(one)?.endsWith("/"));
-  if (!policy || policy.paths || !isExact || !opened.length) return policy;
-  return { ...policy, paths: [...new Set(opened.map((one) => `${spaceId(owner, one.space)}/kv/${one.path}`))] };
+  const opened = chosen.filter((one) => readsSecret(one, owner));
+  const isExact = opened.every((one) => !isFolder(secretOf(one) ?? "-")) && !chosen.some(({ actions }) => actions.includes(DECRYPT));
+  return !policy || policy.paths || !isExact || !opened.length ? policy : { ...policy, paths: [...new Set(opened.map(({ resource }) => resource))] };
 }
 
 // --- the rights ------------------------------------------------------------------------------------------------------
 
 /**
- * A box for each right; what cannot be granted says why.
- * @param {Manifest} asked @param {Known} known @param {string} owner @param {string[]} features @param {(chosen: Resource[]) => void} changed
+ * A box for each right, and a line for the right that comes with them; what cannot be granted says why.
+ * @param {Manifest} asked @param {Known} known @param {string} owner @param {string[]} features @param {() => void} changed
  */
 function rightsField(asked, known, owner, features, changed) {
   const resources = asked.resources.filter((one) => one.origin !== "capabilities");
   if (!resources.length) return null;
   const rows = resources.map((resource, at) => {
-    const why = whyNot(resource, owner, features);
+    const right = requestedRight(owner, resource);
+    const why = whyNot(right, owner, features);
     const box = h("input", { type: "checkbox", checked: !why, disabled: Boolean(why), "aria-describedby": `right-${at}`, on: { change: () => redraw() } });
-    return { resource, why, box, element: h("li", {}, h("label", { class: "tick" }, box, rightWords(resource, owner)), h("div", { id: `right-${at}`, class: "under small dim" }, notesOf(resource, why, known, owner))) };
+    return { right, why, box, expiryMs: resource.expiryMs, element: h("li", {}, h("label", { class: "tick", title: titleOf(right) }, box, rightWords(right, owner)),
+      h("div", { id: `right-${at}`, class: "under small dim" }, notesOf(resource, right, why, known))) };
   });
-  const chosen = () => rows.filter(({ box }) => box.checked).map(({ resource }) => resource);
+  const chosen = () => rows.filter(({ box }) => box.checked);
+  const final = () => finalRights(owner, chosen().map(({ right }) => right));
+  const key = rightOf(networkId(owner), [DECRYPT]);
+  const withKey = h("li", { class: "under", title: titleOf(key) }, words.withIt, rightWords(key, owner));
   const wrong = h("p", { class: "wrong", role: "alert" });
   const judge = () => {
     const some = chosen();
-    const groups = new Set(some.map((one) => `${one.space} ${one.expiryMs}`)).size + 1;
-    const opened = some.filter((one) => secretOf(one) !== null).length;
-    wrong.textContent = !some.length ? words.chooseSome : groups > grants.MOST_BUNDLED ? words.tooManyGrants(grants.MOST_BUNDLED) : opened > MOST_PATHS ? words.tooManySecrets(MOST_PATHS) : "";
+    const opened = some.filter(({ right }) => secretOf(right) !== null).length;
+    wrong.textContent = !some.length ? words.chooseSome : opened > MOST_PATHS ? words.tooManySecrets(MOST_PATHS) : "";
     return wrong.textContent;
   };
-  const redraw = () => { if (wrong.textContent) judge(); changed(chosen()); };
-  changed(chosen());
-  const element = h("fieldset", { class: "field" }, h("legend", {}, words.rights), h("p", { class: "dim" }, words.choose), h("ul", { class: "plainlist" }, rows.map((row) => row.element)), wrong);
+  const draw = () => { withKey.hidden = !final().some(({ resource }) => resource === key.resource) || chosen().some(({ right }) => right.resource === key.resource); };
+  const redraw = () => { if (wrong.textContent) judge(); draw(); changed(); };
+  draw();
+  const element = h("fieldset", { class: "field" }, h("legend", {}, words.rights), h("p", { class: "dim" }, words.choose), h("ul", { class: "plainlist" }, rows.map((row) => row.element), withKey), wrong);
   const input = (rows.find(({ why }) => !why) ?? rows[0]).box;
-  return { chosen, canGrant: rows.some(({ why }) => !why), field: /** @type {Field} */ ({ name: "rights", input, element, judge, refuse: (said) => { wrong.textContent = said; } }) };
+  return { chosen, final, canGrant: rows.some(({ why }) => !why), field: /** @type {Field} */ ({ name: "rights", input, element, judge, refuse: (said) => { wrong.textContent = said; } }) };
 }
 
-/** @param {Resource} resource @param {string} why @param {Known} known @param {string} owner */
-function notesOf(resource, why, known, owner) {
-  const secret = secretOf(resource);
-  const text = resource.service === "tinycloud.encryption" ? resource.path
-    : `${spaceId(owner, resource.space)}/${resource.service.replace("tinycloud.", "")}${["", "/"].includes(resource.path) ? "" : `/${resource.path}`}`;
-  const has = known.held.find(({ rights }) => rights.some((one) => one.resource === text && resource.actions.every((action) => one.abilities.includes(action))));
+/** @param {Right} right as a token states it */
+const titleOf = ({ resource, actions }) => `${actions.join(" ")} ${resource}`;
+
+/** @param {Resource} asked @param {Right} right @param {string} why @param {Known} known */
+function notesOf(asked, right, why, known) {
+  const secret = secretOf(right);
+  const has = known.held.find(({ rights }) => rights.some((one) => rightOf(one.resource).resource === right.resource && right.actions.every((action) => one.abilities.includes(action))));
   return [why && h("p", { class: "why" }, why),
-    resource.origin === "defaults" && h("p", {}, words.asDefault),
-    resource.expiryMs !== null && h("p", {}, words.ownEnd(span(resource.expiryMs / 1000))),
+    asked.origin === "defaults" && h("p", {}, words.asDefault),
+    asked.expiryMs !== null && h("p", {}, words.ownEnd(span(asked.expiryMs / 1000))),
     has?.expiresAt && h("p", {}, words.hasIt, time(has.expiresAt)),
-    !why && secret && !secret.endsWith("/") && opensSecrets(resource) && !known.stored.has(secret) && h("p", {}, words.notStored),
-    resource.description && h("p", {}, words.because, quoted(resource.description))];
+    !why && secret !== null && !isFolder(secret) && right.actions.includes(GET) && !known.stored.has(secret) && h("p", {}, words.notStored),
+    asked.description && h("p", {}, words.because, quoted(asked.description))];
 }
 
 // --- the end ---------------------------------------------------------------------------------------------------------
@@ -259,43 +268,48 @@ function span(s) {
   return words.span(Math.round(s / size), unit);
 }
 
-/** @param {Manifest} asked @param {import("../wire/session.js").Session} session @returns {Field & { expiresS: () => number }} */
-function endField(asked, session) {
-  const askedS = Math.min(asked.expiryMs / 1000, MAX_TTL_S);
+/**
+ * @param {import("../wire/session.js").Session} session @param {() => number} askedS for what is ticked
+ * @returns {Field & { expiresS: () => number, draw: () => void }}
+ */
+function endField(session, askedS) {
   const leftS = () => session.kind === "phrase" ? Infinity : session.expiresAt - nowS();
-  const most = () => Math.min(askedS, leftS());
+  const most = () => Math.min(askedS(), leftS());
   const field = textField({ name: "date", label: words.date, check: (said) => {
     const s = new Date(said).getTime() / 1000 - nowS();
     return s >= MARGIN_S && s <= most() + MARGIN_S ? "" : words.endBad;
   } });
   field.input.type = "datetime-local";
-  field.element.hidden = true;
-  const choice = h("select", { id: "end", "aria-describedby": "end-hint", on: { change: () => { field.element.hidden = choice.value !== "date"; } } },
-    h("option", { value: "most" }, words.longest(span(most()))), SPANS_S.filter((s) => s < most()).map((s) => h("option", { value: s }, words.after(span(s)))),
-    h("option", { value: "date" }, words.onDate));
-  const isCut = leftS() < askedS;
-  const element = h("div", { class: "stack tight" }, h("div", { class: "field" }, h("label", { for: "end" }, words.end), choice,
-    h("p", { class: "hint", id: "end-hint" }, words.endHint(span(asked.expiryMs / 1000)), isCut && words.endOfSession(span(leftS())))), field.element);
-  return { ...field, element, judge: () => (choice.value === "date" ? field.judge() : ""), expiresS: () =>
-    choice.value === "date" ? Math.min(new Date(field.input.value).getTime() / 1000 - nowS(), most()) : choice.value === "most" ? askedS : Number(choice.value) };
+  const show = () => { field.element.hidden = choice.value !== "date"; };
+  const choice = h("select", { id: "end", "aria-describedby": "end-hint", on: { change: show } });
+  const hint = h("p", { class: "hint", id: "end-hint" });
+  const draw = () => {
+    const before = choice.value;
+    const spans = SPANS_S.filter((s) => s < most());
+    fill(choice, h("option", { value: "most" }, words.longest(span(most()))), spans.map((s) => h("option", { value: s }, words.after(span(s)))),
+      h("option", { value: "date" }, words.onDate));
+    choice.value = before === "date" || spans.includes(Number(before)) ? before : "most";
+    fill(hint, words.endHint(span(askedS())), leftS() < askedS() && words.endOfSession(span(leftS())));
+    show();
+  };
+  const element = h("div", { class: "stack tight" }, h("div", { class: "field" }, h("label", { for: "end" }, words.end), choice, hint), field.element);
+  return { ...field, element, draw, judge: () => (choice.value === "date" ? field.judge() : ""), expiresS: () =>
+    choice.value === "date" ? Math.min(new Date(field.input.value).getTime() / 1000 - nowS(), most()) : choice.value === "most" ? askedS() : Number(choice.value) };
 }
 
 // --- what was granted ------------------------------------------------------------------------------------------------
 
-/** @param {import("../wire/grants.js").Granted[]} made @param {any} policy @param {string} owner @param {Context} context @param {Manifest} asked */
+/** @param {import("../wire/grants.js").Granted} made @param {any} policy @param {string} owner @param {Context} context @param {Manifest} asked */
 function grantedPanel(made, policy, owner, context, asked) {
-  const text = grants.bundle(made);
+  const { portable: text, capabilities } = made;
   say(words.approvedSay);
-  const rows = made.map((one) => {
-    const resources = [...new Set(one.capabilities.map(({ resource }) => resource))];
-    return h("li", {}, resources.map((resource) => h("div", {}, rightWords(rightOf(resource, one.capabilities.filter((row) => row.resource === resource).map(({ ability }) => ability)), owner))),
-      h("p", { class: "small dim" }, words.ends, time(one.expiresAt)));
-  });
+  const signed = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])));
+  const rows = [...signed.map((right) => h("li", { title: titleOf(right) }, rightWords(right, owner))), h("li", { class: "small dim" }, words.ends, time(made.expiresAt))];
   const heading = h("h2", { tabIndex: -1 }, words.granted);
   queueMicrotask(() => heading.focus());
-  const opens = made.some(({ capabilities }) => capabilities.some(({ resource }) => resource === networkId(owner)));
+  const opens = capabilities.some(({ ability }) => ability === DECRYPT);
   return h("section", { class: "panel stack", "aria-label": words.granted }, heading, h("p", {}, words.grantedText),
-    facts([...(asked.did ? [] : [/** @type {[string, Element]} */ ([words.did, copyField(made[0].did, words.did)])]), [words.grants, h("ul", { class: "plainlist" }, rows)],
+    facts([...(asked.did ? [] : [/** @type {[string, Element]} */ ([words.did, copyField(made.did, words.did)])]), [words.grants, h("ul", { class: "plainlist" }, rows)],
       ...(opens ? [/** @type {[string, string]} */ ([words.code_, policy ? words.codeNamed : words.codeFree])] : [])]),
     h("div", { class: "row spread" }, h("h3", {}, words.portable), h("div", { class: "row" }, copyButton(text, words.copyOf),
       h("button", { type: "button", class: "primary", on: { click: () => download(utf8(text), words.file) } }, words.download))),

@@ -1,13 +1,12 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
-import { download } from "../parts/download.js";
 import { form, textField } from "../parts/form.js";
 import { holders } from "../parts/holders.js";
-import { runnerUrl } from "../parts/runner_url.js";
+import { runnerUrl } from "../parts/known_node.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { say } from "../parts/toast.js";
-import { facts, secretField, time } from "../parts/values.js";
+import { download, facts, secretField, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as words } from "../texts.js";
 import { base64 } from "../wire/bytes.js";

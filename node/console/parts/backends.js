@@ -4,7 +4,6 @@ import { h } from "../elements.js";
 import { grants as words, typeWord } from "../texts.js";
 import * as wire from "../wire/backends.js";
 import { addRights } from "../wire/session.js";
-import { withdraw, withdrawalRights } from "../wire/withdrawals.js";
 import { openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
 import { emptyState, loading } from "./states.js";
@@ -16,7 +15,7 @@ import { signedByOwner } from "./wallet_choices.js";
 /**
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {import("../wire/backends.js").Backend} Backend
- * @typedef {import("../wire/withdrawals.js").Withdrawal} Withdrawal
+ * @typedef {import("../wire/backends.js").Withdrawal} Withdrawal
  * @typedef {{ label: string, entry: Withdrawal }} Choice
  */
 
@@ -96,11 +95,11 @@ export function withdrawal(client, choices) {
     const submit = async () => {
       const kind = Object.keys(words.kindsOf)[Number(what.value)];
       const entry = choices ? choices[Number(what.value)].entry : /** @type {Withdrawal} */ ({ [kind]: value.input.value.trim() });
-      const rights = withdrawalRights(session.owner);
+      const rights = wire.withdrawalRights(session.owner);
       const isHeld = session.grants.some(({ capabilities }) => rights.every((right) => capabilities.some((one) => one.resource === right.resource && one.ability === right.ability)));
       const isDone = isHeld || await signedByOwner(session, words.withdrawWhy, (owner) => addRights(session, owner, rights));
       if (!isDone) return;
-      await withdraw(client, entry);
+      await wire.withdraw(client, entry);
       close();
       say(words.withdrawn);
     };

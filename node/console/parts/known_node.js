@@ -5,6 +5,8 @@ import { confirmByWord } from "./dialog.js";
 import { copyField, facts } from "./values.js";
 
 const KEY = "sealspace.node";
+/** Origin of the runner that the node's operator named; none where none is. The page's policy lets requests go there. */
+export const runnerUrl = document.documentElement.dataset.runner ?? "";
 
 /** @typedef {{ before: string, now: string }} Change of the node behind this address */
 

@@ -12,7 +12,7 @@ import { confirmByWord, openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
 import { knownNode } from "./known_node.js";
 import { quoted } from "./quoted.js";
-import { runnerUrl } from "./runner_url.js";
+import { runnerUrl } from "./known_node.js";
 import { banner, failure, loading } from "./states.js";
 import { say } from "./toast.js";
 import { copyField, facts, time } from "./values.js";

@@ -1,8 +1,13 @@
 // @ts-check
-/** Backends that received keys, with the evidence as the node verified it and put it into receipts. */
+/** Backends that received keys, with the evidence as the node verified it and put it into receipts; withdrawing them for ever. */
 
 import { hex, text } from "./bytes.js";
+import { canonicalHash } from "./canonical_json.js";
+import { isDid, networkId, principalOf } from "./did.js";
+import { networkPath } from "./encryption.js";
+import { ConsoleError } from "./errors.js";
 import * as receipts from "./receipts.js";
+import { rows } from "./session.js";
 import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
 
 /**
@@ -83,3 +88,24 @@ export const evidenceOf = async (client, { evidence }) =>
 /** @returns {Promise<{ attestation: string, trustRoots: string[], keyProviders: string[], nodePolicy: boolean, nodePolicySuffices: boolean }>} by what the node says it judges backends; unsigned */
 export const terms = async () =>
   jsonOf(requireSuccess(await exchange({ path: "/attestation/terms", repeatable: true, asked: "the node's terms" })));
+
+/** @typedef {{ measurement: string } | { did: string } | { evidence: string }} Withdrawal 96 or 64 hex digits; a DID; 64 hex digits */
+
+/** @param {string} owner DID @returns {import("./recap.js").Capability[]} what a session has to hold: `addRights` with one signature */
+export const withdrawalRights = (owner) => rows(networkId(owner), ["sealspace.encryption/policy"]);
+
+/** @param {Client} client @param {Withdrawal} entry @returns {Promise<void>} */
+export async function withdraw(client, entry) {
+  const { owner, node } = client.session;
+  const [[name, value], ...more] = Object.entries(entry);
+  const isOther = name === "did" && isDid(value) && principalOf(value) !== owner;
+  const digits = { measurement: /^(?!0+$)(?:[0-9a-f]{64}|[0-9a-f]{96})$/, evidence: /^[0-9a-f]{64}$/ }[name];
+  if (more.length || !(isOther || digits?.test(value))) {
+    const hint = "a DID that is not your own, 96 or 64 hex digits of a measurement, or a digest of evidence";
+    throw new ConsoleError("invalid-input", "nothing that can be withdrawn", { hint });
+  }
+  const network = networkId(owner);
+  const type = "sealspace.encryption.withdrawal/v1";
+  const fact = { type, targetNode: node, networkId: network, bodyHash: await canonicalHash(entry) };
+  await client.sendJson(withdrawalRights(owner), "POST", networkPath(network, "withdraw"), entry, { facts: [fact] });
+}

@@ -1,11 +1,46 @@
 // @ts-check
 /** DIDs: keys (did:key) and Ethereum accounts (did:pkh), and what is named after their holders. */
 
-import { base58, fromBase58 } from "./base58.js";
 import { concat, hex, utf8 } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 
-const ACCOUNT = /^did:pkh:eip155:([1-9][0-9]{0,19}):(0x[0-9a-fA-F]{40})$/;
+const ACCOUNT = /^did:pkh:eip155:\+?0*([1-9][0-9]{0,19}):(0x[0-9a-fA-F]{40})$/;
+/** A character of a name in a URI; escapes in their one spelling (U3). */
+export const URI_CHAR = "(?:[A-Za-z0-9\\-._~!$&'()*+,;=@]|%(?!2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])[0-9A-F]{2})";
+const SUFFIX = `[a-z0-9]+:(?:${URI_CHAR}|:)+`;
+const SPACE = new RegExp(`^tinycloud:(${SUFFIX}):${URI_CHAR}+$`);
+export const NETWORK = new RegExp(`^urn:tinycloud:encryption:(did:${SUFFIX}):(${URI_CHAR}+)$`);
+
+// --- base58, in Bitcoin's alphabet ---
+
+const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/** @param {Uint8Array} bytes @returns {string} */
+export function base58(bytes) {
+  let zeros = 0;
+  while (zeros < bytes.length && bytes[zeros] === 0) zeros++;
+  let number = bytes.reduce((value, byte) => value * 256n + BigInt(byte), 0n);
+  let text = "";
+  for (; number > 0n; number /= 58n) text = ALPHABET[Number(number % 58n)] + text;
+  return "1".repeat(zeros) + text;
+}
+
+/** @param {string} text @returns {import("./bytes.js").Bytes | null} null for other characters, or more than 128. */
+export function fromBase58(text) {
+  if (text.length > 128) return null;
+  let number = 0n;
+  for (const letter of text) {
+    const digit = ALPHABET.indexOf(letter);
+    if (digit < 0) return null;
+    number = number * 58n + BigInt(digit);
+  }
+  const bytes = [];
+  for (; number > 0n; number /= 256n) bytes.unshift(Number(number % 256n));
+  const zeros = /^1*/.exec(text)?.[0].length ?? 0;
+  return Uint8Array.from([...Array(zeros).fill(0), ...bytes]);
+}
+
+// --- DIDs ---
 
 /** @param {Uint8Array} publicKey Ed25519, 32 bytes */
 export const didKey = (publicKey) => "did:key:z" + base58(concat(Uint8Array.of(0xed, 1), publicKey));
@@ -39,16 +74,27 @@ export function principalOf(did) {
 /** @param {string} did @returns {string | null} the address of an Ethereum account */
 export const addressOf = (did) => ACCOUNT.exec(did)?.[2] ?? null;
 
-/** @param {string} owner DID @param {string} name short, or a full id @returns {string} the id of a space */
-export const spaceId = (owner, name) => (name.startsWith("tinycloud:") ? name : `tinycloud:${owner.slice(4)}:${name}`);
+/** @param {string} text */
+export function isDid(text) {
+  const bare = text.split("#", 1)[0];
+  return /^did:[a-z0-9]+:[!-~]+$/.test(bare) && (!bare.startsWith("did:pkh:eip155:") || ACCOUNT.test(bare));
+}
+
+/** @param {string} text */
+export const isSpaceId = (text) => isDid(`did:${SPACE.exec(text)?.[1]}`);
+
+/** @param {string} text */
+export const isNetworkId = (text) => isDid(NETWORK.exec(text)?.[1] ?? "");
+
+/** @param {string} owner DID @param {string} name short, or a full id @returns {string} the id of a space, in its one spelling (U6) */
+export const spaceId = (owner, name) => name.startsWith("tinycloud:")
+  ? `tinycloud:${principalOf(ownerOfSpace(name)).slice(4)}${name.slice(name.lastIndexOf(":"))}` : `tinycloud:${owner.slice(4)}:${name}`;
 
 /** @param {string} space id @returns {string} DID of its owner */
 export const ownerOfSpace = (space) => "did:" + space.slice("tinycloud:".length, space.lastIndexOf(":"));
 
 /** @param {string} owner DID @param {string} [name] @returns {string} the id of an encryption network */
 export const networkId = (owner, name = "default") => `urn:tinycloud:encryption:${owner}:${name}`;
-
-export const NETWORK = /^urn:tinycloud:encryption:(did:[a-z0-9]+:[!-~]+):([A-Za-z0-9\-._]+)$/;
 
 /** @param {string} network id @returns {string} with its owner spelled canonically */
 export const canonicalNetwork = (network) =>

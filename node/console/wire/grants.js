@@ -2,16 +2,18 @@
 /** Grants: who holds what until when, granting by a manifest, revoking. */
 
 import { tokenCid } from "./cid.js";
-import { addressOf, canonicalNetwork, checksummed, networkId, principalOf, spaceId } from "./did.js";
+import { addressOf, canonicalNetwork, checksummed, isDid, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { distinctCapabilities } from "./recap.js";
-import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken, spaceOfResource } from "./session.js";
+import { secretAt } from "./secrets.js";
+import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken } from "./session.js";
 import { isoTime } from "./siwe.js";
 import { jsonOf, malformed } from "./transport.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {import("./recap.js").Capability} Capability
+ * @typedef {{ resource: string, service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full
  * @typedef {{ cid: string, direction: "granted" | "received", delegator: string, delegate: string,
  *   rights: { resource: string, abilities: string[], isConditioned: boolean }[], parents: string[], issuedAt: string | null,
  *   expiresAt: string | null, standing: "active" | "pending" | "expired" | "revoked" | "ancestor_revoked",
@@ -22,6 +24,66 @@ import { jsonOf, malformed } from "./transport.js";
 
 const MARGIN_S = 60;
 const MAX_PAGES = 1000;
+export const GET = "tinycloud.kv/get";
+export const DECRYPT = "tinycloud.encryption/decrypt";
+export const ENCRYPTION = "tinycloud.encryption";
+const SECRETS = "vault/secrets/";
+
+// --- rights: words, questions, refusals and the token come from one canonical resource for each (MF20) ---
+
+/** @param {string} resource of a grant @param {string[]} [actions] @returns {Right} */
+export function rightOf(resource, actions = []) {
+  const [, space, service, path = ""] = /^(tinycloud:[^/]+)\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];
+  if (space !== undefined) return { resource, service: `tinycloud.${service}`, space, path, actions };
+  const network = canonicalNetwork(resource);
+  return { resource: network, service: ENCRYPTION, space: "encryption", path: network, actions };
+}
+
+/** @param {string} owner DID @param {Omit<Right, "resource">} asked by a manifest @returns {Right} */
+export function requestedRight(owner, { service, space, path, actions }) {
+  const root = `${spaceId(owner, space)}/${service.slice("tinycloud.".length)}`;
+  return rightOf(service === ENCRYPTION ? path : path === "" || path === "/" ? root : `${root}/${path}`, actions);
+}
+
+/** @param {string} path @param {string} below */
+const contains = (path, below) => path === "" || path === "/" || below === path || below.startsWith(path.endsWith("/") ? path : `${path}/`); // X3
+
+/**
+ * Which secrets a right is about.
+ * @param {Right} right @returns {string | null} `NAME` or `scope/NAME`, a folder of them with a slash at its end, "" for all; null for none
+ */
+export function secretOf({ service, space, path }) {
+  if (service !== "tinycloud.kv" || !space.endsWith(":secrets")) return null;
+  if (contains(path, SECRETS)) return ""; // a right to `vault`, or to the whole space, too
+  if (!path.startsWith(SECRETS)) return null;
+  return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "").replace(/\/*$/, "/");
+}
+
+/** @param {string} secret of `secretOf` */
+export const isFolder = (secret) => secret === "" || secret.endsWith("/");
+
+/** @param {string} space id @param {string} owner DID */
+export const isOwn = (space, owner) => principalOf(ownerOfSpace(space)) === principalOf(owner);
+
+/** @param {Right} right @param {string} owner DID */
+export const readsSecret = ({ service, space, actions }, owner) => service === "tinycloud.kv" && space === spaceId(owner, "secrets") && actions.includes(GET);
+
+/** @param {Right[]} rights @returns {Right[]} each resource once */
+export function joined(rights) {
+  /** @type {Map<string, Right>} */
+  const found = new Map();
+  for (const right of rights) {
+    const actions = new Set([...(found.get(right.resource)?.actions ?? []), ...right.actions]);
+    found.set(right.resource, { ...right, actions: [...actions] });
+  }
+  return [...found.values()];
+}
+
+/** @param {string} owner DID @param {Right[]} chosen @returns {Right[]} all that a grant of them states (MF8) */
+export const finalRights = (owner, chosen) =>
+  joined(chosen.some((one) => readsSecret(one, owner)) ? [...chosen, rightOf(networkId(owner), [DECRYPT])] : chosen);
+
+// --- grants ---
 
 /** @param {unknown} one */
 const isText = (one) => typeof one === "string";
@@ -83,19 +145,58 @@ export async function list(client, asked = {}) {
   throw malformed("the delegations of the account", "the list does not advance");
 }
 
+/** @param {Grant} grant @param {string} ability @param {string} resource canonical @returns {boolean} whether it gives the one on the other */
+export const gives = ({ rights }, ability, resource) => rights.some(({ resource: held, abilities }) => {
+  const [one, other] = [rightOf(held), rightOf(resource)];
+  return abilities.includes(ability) && one.space === other.space && one.service === other.service && contains(one.path, other.path);
+});
+
+/** Of which networks a grant opens or reads something; true: of `protected`, as names say (RN144). @param {Grant} grant @param {string} owner @returns {boolean[]} */
+const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) => {
+  const right = rightOf(resource, abilities);
+  if (abilities.includes(DECRYPT) && rootOf(right.path) === owner) return [right.path === networkId(owner, "protected")];
+  const secret = readsSecret(right, owner) ? secretOf(right) : null;
+  return secret === null ? [] : isFolder(secret) ? [false, true] : [/(?:^|\/)PROTECTED_/.test(secret)];
+});
+
 /**
- * Revoke a grant; in force, for ever, when this returns. What this session granted it revokes as the issuer, all else
- * for the owner of a space in it. A grant of another session on a network alone ends with that session: revoke that.
- * @param {Client} client @param {{ cid: string, delegator: string }} grant of `list` @returns {Promise<void>}
+ * What has to end with a grant: the live ones to its recipient that open what it opens, made by any client. A recipient that kept a
+ * sealed value needs nothing but a right to decrypt. What the owner may not end (W22) is replaced by the sign-in that made it.
+ * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant first
  */
-export async function revoke(client, { cid, delegator }) {
+export function endingWith({ session: { did, owner } }, all, grant) {
+  const networks = opened(grant, owner);
+  const live = all.filter((one) => one.direction === "granted" && ["active", "pending"].includes(one.standing));
+  const together = [grant, ...live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
+    opened(one, owner).some((network) => networks.includes(network)))];
+  if (together.every(({ delegator }) => delegator === did)) return together;
+  return [...new Set(together.flatMap((one) => {
+    const made = one.rights.some(({ resource }) => resource.startsWith("tinycloud:")) ? [] : live.filter(({ cid, delegator }) => delegator === owner && one.parents.includes(cid));
+    return made.length ? made : [one];
+  }))];
+}
+
+const MOST_REVOKED = 32; // V5
+
+/**
+ * Revoke grants, up to 32 in one token: all of them or none; in force, for ever, when this returns. The session acts as the issuer
+ * of all of them, or else for its owner.
+ * @param {Client} client @param {Grant[]} grants of `list` @returns {Promise<void>}
+ */
+export async function revoke(client, grants) {
   const ability = "tinycloud.delegation/revoke";
-  const holds = client.session.grants.find(({ capabilities, expiresAt }) =>
+  const { session } = client;
+  const holds = session.grants.find(({ capabilities, expiresAt }) =>
     expiresAt > nowS() && capabilities.some((held) => held.ability === ability));
-  const proofs = holds && delegator !== client.session.did ? [holds.cid] : [];
-  const answer = await client.invoke([{ resource: `urn:cid:${cid}`, ability }], { path: "/revoke", proofs, repeatable: true });
-  const said = jsonOf(answer);
-  if (said?.revoked !== true || said.cid !== cid) throw malformed(answer.asked, "it does not confirm the revocation");
+  const proofs = holds && grants.some(({ delegator }) => delegator !== session.did) ? [holds.cid] : [];
+  for (let from = 0; from < grants.length; from += MOST_REVOKED) {
+    const cids = grants.slice(from, from + MOST_REVOKED).map(({ cid }) => cid);
+    const answer = await client.invoke(cids.flatMap((cid) => rows(`urn:cid:${cid}`, [ability])), { path: "/revoke", proofs, repeatable: true });
+    const { revoked, cid, cids: named = [cid] } = jsonOf(answer) ?? {};
+    if (revoked !== true || !Array.isArray(named) || named.length !== cids.length || !cids.every((one) => named.includes(one))) {
+      throw malformed(answer.asked, "it does not confirm the revocation");
+    }
+  }
 }
 
 /**
@@ -110,7 +211,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   const recipient = principalOf(did);
   // Reading capabilities is what makes a session of the owner in person; it is granted to nobody else.
   const granted = distinctCapabilities(capabilities).filter(({ ability }) => !/^tinycloud\.(capabilities\/(read|\*)|\*)/.test(ability));
-  if (!granted.length || !/^did:[a-z0-9]+:[!-~]+$/.test(recipient) || !(expiresS > 0)) {
+  if (!granted.length || !isDid(recipient) || !(expiresS > 0)) {
     throw new ConsoleError("invalid-input", "a grant names a DID, at least one right, and a time");
   }
   const { proofs, expiresAt: end } = proofsFor(session, granted);
@@ -128,12 +229,8 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
 
 /** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} as other clients write it */
 export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
-  const resources = [...new Set(capabilities.map(({ resource }) => resource))].map((resource) => {
-    const actions = capabilities.filter((one) => one.resource === resource).map(({ ability }) => ability);
-    const [, service, path = ""] = /^[^/]+\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];
-    if (!resource.startsWith("tinycloud:")) return { service: "encryption", space: "encryption", path: resource, actions };
-    return { service, space: spaceOfResource(resource), path, actions };
-  });
+  const resources = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])))
+    .map(({ service, space, path, actions }) => ({ service: service.slice("tinycloud.".length), space, path, actions }));
   const space = resources.find((one) => one.space !== "encryption")?.space ?? spaceId(owner, "default");
   const address = addressOf(owner);
   const account = address ? { ownerAddress: checksummed(address), chainId: Number(owner.split(":")[3]) } : { ownerDID: owner };
@@ -153,48 +250,23 @@ export function portableText({ cid, did, capabilities, expiresAt }, token, owner
 }
 
 /**
- * Grant what a manifest's DID waits for, as far as it was chosen: at most one signature of the wallet for what the
- * session lacks, then a delegation for each space, which the owner of another space cannot revoke.
+ * Grant what a manifest's DID waits for, as far as it was chosen, in one delegation (MF12): at most one signature of the wallet
+ * for what the session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner | null} owner to sign what the session lacks; null: refuse it
- * @param {import("./manifest.js").Manifest} manifest with a `did`
- * @param {import("./manifest.js").Resource[]} chosen of `manifest.resources`
- * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json }} [how] at most what the manifest asks; as `grant`
- * @returns {Promise<Granted[]>}
+ * @param {string} did of the recipient @param {Right[]} chosen of this owner alone
+ * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json }} how the shortest time asked for; as `grant`
+ * @returns {Promise<Granted>}
  */
-export async function approve(client, owner, manifest, chosen, { expiresS = Infinity, policy } = {}) {
-  if (!manifest.did) throw new ConsoleError("manifest-invalid", "the manifest names no DID to grant to", { hint: "its developer adds `did`" });
+export async function approve(client, owner, did, chosen, how) {
   const { session } = client;
-  /** @type {Map<string, { capabilities: Capability[], expiresS: number }>} */
-  const groups = new Map();
-  const reads = chosen.some((one) => one.space === "secrets" && one.actions.includes("tinycloud.kv/get"));
-  const network = { service: "tinycloud.encryption", space: "encryption", path: networkId(session.owner), actions: ["tinycloud.encryption/decrypt"], expiryMs: null };
-  for (const one of reads ? [...chosen, network] : chosen) {
-    const service = one.service.replace("tinycloud.", "");
-    const root = `${spaceId(session.owner, one.space)}/${service}`;
-    const resource = service === "encryption" ? canonicalNetwork(one.path) : ["", "/"].includes(one.path) ? root : `${root}/${one.path}`;
-    const life = Math.min(expiresS, (one.expiryMs ?? Infinity) / 1000, manifest.expiryMs / 1000);
-    const place = service === "encryption" ? rootOf(resource) : spaceOfResource(resource);
-    const group = groups.get(`${place} ${life}`) ?? { capabilities: [], expiresS: life };
-    group.capabilities.push(...rows(resource, one.actions.filter((ability) => ability !== "tinycloud.capabilities/read")));
-    if (group.capabilities.length) groups.set(`${place} ${life}`, group);
-  }
-  const wanted = [...groups.values()].flatMap(({ capabilities }) => capabilities);
-  if (!wanted.length) throw new ConsoleError("invalid-input", "nothing was chosen that can be granted");
+  const wanted = finalRights(session.owner, chosen).flatMap(({ resource, actions }) => rows(resource, actions));
+  // W22: the other owner could revoke all of it.
+  if (wanted.some(({ resource }) => rootOf(resource) !== session.owner)) throw new ConsoleError("invalid-input", "a grant names what is of one owner");
   try {
     proofsFor(session, wanted);
   } catch (error) {
     if (!(error instanceof ConsoleError) || !error.details.missing || !owner) throw error;
     await addRights(session, owner, error.details.missing);
   }
-  const made = [];
-  for (const { capabilities, expiresS: life } of groups.values()) {
-    made.push(await grant(client, manifest.did, capabilities, { expiresS: life, policy }));
-  }
-  return made;
+  return grant(client, did, wanted, how);
 }
-
-export const MOST_BUNDLED = 32;
-
-/** @param {Granted[]} made 1 to `MOST_BUNDLED`, for one recipient @returns {string} one text for it, as other clients write it */
-export const bundle = (made) => made.length === 1 ? made[0].portable
-  : JSON.stringify({ format: "listen.delegation-bundle", version: 1, delegations: made.map(({ portable }) => portable) });

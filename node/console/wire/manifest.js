@@ -1,7 +1,7 @@
 // @ts-check
 /** App manifests: what an application asks for, read strictly and expanded into resources (spec/manifests.md). */
 
-import { NETWORK } from "./did.js";
+import { URI_CHAR, isDid, isNetworkId, isSpaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { NAME_PATTERN, canonicalScope } from "./secrets.js";
 
@@ -20,8 +20,11 @@ const PERMISSION_MEMBERS = "service space path actions caveats skipPrefix expiry
 const SECRET_MEMBERS = "name scope actions expiry description".split(" ");
 const [KV, VAULT, ENCRYPTION, DEFAULT_SPACE] = ["tinycloud.kv", "tinycloud.vault", "tinycloud.encryption", "applications"];
 const [MOST_ENTRIES, MOST_FAULTS] = [256, 50];
-const PATH = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*$/;
-const SPACE = /^(?:tinycloud:[a-z0-9]+:[!-~]+:)?[A-Za-z0-9\-._~]+$/;
+// MF20: any other spelling of a service, a path or an action would be read as one thing here and as another by a node.
+const SERVICE = /^tinycloud\.[a-z][a-z0-9-]*$/;
+const PATH = new RegExp(`^(?!(?:.*/)?\\.{1,2}(?:/|$))(?:${URI_CHAR}|[:/])*$`);
+const NAME = new RegExp(`^${URI_CHAR}+$`);
+const BLANKS = /^[ \t\n\r]+|[ \t\n\r]+$/g;
 const DURATION = /^(-?\d*\.?\d+) *([a-z]*)$/;
 /** @type {[RegExp, number][]} */
 const UNITS_MS = [
@@ -60,13 +63,13 @@ export function durationMs(text) {
 /** @param {string} service @param {string} word @returns {string | null} the full ability */
 function fullAction(service, word) {
   if (service === VAULT) {
-    const bare = word.replace(/^tinycloud\.(vault|kv)\//, "");
+    const bare = word.replace(/^tinycloud\.vault\//, "").replace(/^tinycloud\.kv\//, "");
     const action = bare === "head" ? "get" : Object.hasOwn(SECRET_ACTIONS, bare) ? SECRET_ACTIONS[bare] : null;
     return action && `${KV}/${action}`;
   }
   const full = word.includes("/") ? word : `${service}/${word}`;
   const [of, name] = full.split("/");
-  if (!/^[A-Za-z0-9\-_.+*]+\/[A-Za-z0-9\-_.+*]+$/.test(full) || (service === ENCRYPTION && of !== service)) return null;
+  if (of !== service || !/^[^/]+\/[A-Za-z0-9\-_.+*]{1,100}$/.test(full)) return null;
   return Object.hasOwn(ACTIONS, of) && !ACTIONS[of].includes(name) ? null : full;
 }
 
@@ -88,7 +91,7 @@ function reading(value) {
   const common = (/** @type {any} */ members, /** @type {string} */ at) => {
     const [space, expiry] = [text(members, "space", at), text(members, "expiry", at)];
     if (expiry !== undefined && durationMs(expiry) === null) note(at + "expiry", "is no duration such as 30d");
-    if (space !== undefined && !SPACE.test(space)) note(at + "space", "is neither a short name nor a full id of a space");
+    if (space !== undefined && !(NAME.test(space) || isSpaceId(space))) note(at + "space", "is neither a short name nor a full id of a space");
     return { space, expiry, description: text(members, "description", at) };
   };
   const entries = (/** @type {string} */ name, /** @type {any} */ listed, /** @type {boolean} */ isList) => {
@@ -104,11 +107,11 @@ function reading(value) {
     const members = isObject(entry) ? entry : {};
     known(members, PERMISSION_MEMBERS, `${at}.`);
     const { service, path, actions, caveats, skipPrefix = false } = members;
-    if (typeof service !== "string" || !service) note(`${at}.service`, "is required");
-    if (typeof path !== "string" || !(service === ENCRYPTION ? NETWORK : PATH).test(path)) {
+    if (typeof service !== "string" || !SERVICE.test(service)) note(`${at}.service`, "is no service: write it in full and in small letters, such as tinycloud.kv");
+    if (typeof path !== "string" || !(service === ENCRYPTION ? isNetworkId(path) : PATH.test(path))) {
       note(`${at}.path`, service === ENCRYPTION ? "is no id of a network" : 'must be the raw path of a URI ("" or "/" for the root)');
     }
-    if (caveats !== undefined && (!Array.isArray(caveats) || caveats.some((one) => !isObject(one) || Object.keys(one).length))) {
+    if (caveats !== undefined && caveats !== null && (!Array.isArray(caveats) || caveats.some((one) => !isObject(one) || Object.keys(one).length))) {
       note(`${at}.caveats`, "narrows: no caveats are signed here; ask for a narrower path");
     }
     if (typeof skipPrefix !== "boolean") note(`${at}.skipPrefix`, "must be true or false");
@@ -126,11 +129,11 @@ function reading(value) {
     const members = isObject(spec) ? spec : {};
     known(members, SECRET_MEMBERS, `${at}.`);
     if (spec !== true && !isObject(spec) && !Array.isArray(spec) && typeof spec !== "string") note(at, "must be true, an action, a list of them, or an object");
-    const given = isObject(spec) || spec === true ? (members.actions ?? ["read"]) : spec;
-    const words = (Array.isArray(given) ? given : [given]).map((word) => String(word).replace(`${KV}/`, ""));
+    const given = isObject(spec) || spec === true ? (members.actions === undefined ? ["read"] : members.actions) : spec;
+    const words = (Array.isArray(given) ? given : [given]).map((word) => typeof word === "string" ? word.replace(/^tinycloud\.kv\//, "") : "");
     // The word is not repeated: whoever writes a value there must not find it in a log.
     if (!words.length || !words.every((word) => Object.hasOwn(SECRET_ACTIONS, word))) note(at, "names no action: read, write, delete, list, metadata");
-    const name = text(members, "name", `${at}.`) ?? key;
+    const name = text(members, "name", `${at}.`)?.trim() || key;
     if (!NAME_PATTERN.test(name)) note(`${at}.name`, "is no name of a secret");
     let scope = text(members, "scope", `${at}.`);
     try {
@@ -149,13 +152,14 @@ function reading(value) {
   for (const name of ["icon", "appVersion"]) text(members, name, "");
   const { space, expiry, description = null } = common(members, "");
   const did = text(members, "did", "");
-  if (did !== undefined && !/^did:[a-z0-9]+:[!-~]+$/.test(did)) note("did", "is no DID");
+  if (did !== undefined && !isDid(did)) note("did", "is no DID");
   const prefix = text(members, "prefix", "") ?? String(members.app_id ?? "");
   if (!PATH.test(prefix)) note(members.prefix === undefined ? "app_id" : "prefix", "begins paths: no spaces, `?`, `#` or non-ASCII");
   if (![undefined, true, false].includes(members.includePublicSpace)) note("includePublicSpace", "must be true or false");
-  if (![undefined, null, true].includes(members.knowledge) && !/^knowledge\/.*\.md$/.test(members.knowledge)) note("knowledge", "must be true or knowledge/….md");
-  const tier = String(members.defaults ?? true).trim().toLowerCase();
-  if (!["true", "false", "admin", "all"].includes(tier) || isObject(members.defaults)) note("defaults", 'must be true, false, "admin" or "all"');
+  if (![undefined, null, true].includes(members.knowledge) && !(typeof members.knowledge === "string" && /^knowledge\/.*\.md$/s.test(members.knowledge))) note("knowledge", "must be true or knowledge/….md");
+  const { defaults = true } = members;
+  const tier = typeof defaults === "string" ? defaults.replace(BLANKS, "").toLowerCase() : typeof defaults === "boolean" ? `${defaults}` : "";
+  if (!["true", "false", "admin", "all"].includes(tier)) note("defaults", 'must be true, false, "admin" or "all"');
   const permissions = entries("permissions", members.permissions, true).map(([at, one]) => permission(one, `permissions[${at}]`));
   const secrets = entries("secrets", members.secrets, false).map(([key, spec]) => secret(key, spec));
   const expiryMs = durationMs(expiry ?? "30d") ?? 0;
@@ -220,8 +224,8 @@ export function parseManifest(value) {
   return { appId, name, description, did, expiryMs, resources: merged([...resources, ...reads]) };
 }
 
-/** @param {Resource} resource @param {string[]} features of the node @returns {boolean} whether the node serves it; what only a default asks for is left out of a grant, what is stated has to be refused */
+/** @param {{ service: string }} right @param {string[]} features of the node @returns {boolean} whether the node serves it; what only a default asks for is left out of a grant, what is stated has to be refused */
 export function isServed({ service }, features) {
-  const name = service.replace("tinycloud.", "");
+  const name = service.slice("tinycloud.".length);
   return ["kv", "capabilities", "delegation", "space", "encryption"].includes(name) || features.includes(name);
 }

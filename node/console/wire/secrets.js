@@ -3,7 +3,7 @@
 
 import { base64, fromBase64, text, utf8 } from "./bytes.js";
 import { strictJson } from "./canonical_json.js";
-import { networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
+import { canonicalNetwork, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { decrypt, encrypt, ensureNetwork } from "./encryption.js";
 import { MAX_ENVELOPE_BYTES, parseEnvelope } from "./envelope.js";
 import { ConsoleError } from "./errors.js";
@@ -71,6 +71,17 @@ export async function list(client) {
 
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<string>} its version */
 export const version = async (client, scope, name) => (await kv.head(client, spaceOf(client), secretName(scope, name).path)).etag;
+
+/** @param {Client} client @param {string} path of a secret @returns {Promise<string | null>} the network that it is sealed to; null: not known */
+export async function networkOf(client, path) {
+  try {
+    const { body } = await kv.get(client, spaceOf(client), path, { maxBytes: MAX_ENVELOPE_BYTES });
+    return canonicalNetwork((await parseEnvelope(body)).networkId);
+  } catch (error) {
+    if (error instanceof ConsoleError && ["envelope-broken", "not-found", "space-not-found"].includes(error.code)) return null;
+    throw error;
+  }
+}
 
 /** @param {string | Uint8Array<ArrayBuffer>} value */
 function payloadOf(value) {

@@ -111,6 +111,57 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
     assert (await desk.run("grant", "list", "-q")).out.startswith("active")
 
 
+async def test_who_may_open_a_secret(desk: Desk) -> None:
+    """Listed with what the node does not tell; revoked with what opens the same, or alone with --only."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
+    assert (await desk.run("secret", "put", "OTHER", given="open sesame")).status == 0
+    cids = []
+    for secret in ("API_KEY", "OTHER"):
+        made = await desk.run("grant", "create", did, "--secret", secret, "--out", str(desk.folder / secret), "--json")
+        cids.append(json.loads(made.out)["cid"])
+    listed = await desk.run("grant", "list", "--secret", "API_KEY", "--json")
+    assert {one["cid"] for one in json.loads(listed.out)} == set(cids)  # the second one has the network's key too
+    assert "what a recipient passed on" in listed.err
+    missing = await desk.run("grant", "list", "--secret", "NOTHING")
+    assert missing.status == 21, missing
+    kept = await desk.run("grant", "revoke", cids[0], typed="n\n")
+    assert (kept.status, f"could open a copy: {cids[1]}" in kept.err) == (1, True), kept
+    ended = await desk.run("grant", "revoke", cids[0], "--json")
+    assert {one["cid"]: one["wasRevokedAlready"] for one in json.loads(ended.out)} == dict.fromkeys(cids, False)
+    assert json.loads((await desk.run("grant", "list", "--secret", "API_KEY", "--json")).out) == []
+    for secret in ("API_KEY", "OTHER"):
+        out = str(desk.folder / f"{secret}-again")
+        made = await desk.run("grant", "create", did, "--secret", secret, "--out", out, "--json")
+        cids.append(json.loads(made.out)["cid"])
+    only = await desk.run("grant", "revoke", cids[2], "--only", "--json")
+    assert [one["cid"] for one in json.loads(only.out)] == [cids[2]]
+    left = json.loads((await desk.run("grant", "list", "--secret", "API_KEY", "--json")).out)
+    assert [one["cid"] for one in left] == [cids[3]]
+
+
+async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
+    """A grant to all secrets, or to those of a scope, names the generated ones too, which nobody lists."""
+    await desk.log_in()
+    _, did = await second_person(desk)
+    for path, words in (
+        ("vault/secrets", "get every secret, those that begin with PROTECTED_ too"),
+        ("vault/secrets/scoped/mail/", "get every secret below scoped/mail/, those that begin with PROTECTED_ too"),
+    ):
+        assert (await desk.run("secret", "put", "API_KEY", "--yes", given="open sesame")).status == 0
+        made = await desk.run("grant", "create", did, "--space", "secrets", "--path", path, "--can", "get")
+        assert (made.status, words in made.err) == (0, True), made
+    value = {"app_id": "a", "name": "A", "defaults": False, "permissions": [
+        {"service": "tinycloud.vault", "space": "secrets", "path": path, "actions": ["read"], "skipPrefix": True}
+        for path in ("secrets", "secrets/scoped/mail")]}  # fmt: skip
+    file = desk.folder / "manifest.json"
+    file.write_text(json.dumps(value))
+    said = (await desk.run("manifest", "explain", str(file), home=False)).out
+    assert "read the owner's secrets, those that begin with PROTECTED_ too" in said
+    assert "read the owner's secrets below mail, those that begin with PROTECTED_ too" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -112,7 +112,12 @@ async def test_the_page_says_what_is_signed(desk: OwnerDesk, run: Run, wallet: W
     assert facts["session key"] == session.did
     assert parse_rfc3339(facts["until"]) == pytest.approx(SystemClock().now() + 2 * 86_400, abs=60)
     rights = "\n".join(view["rights"])
-    for word in ("the space notes", "every secret\n", "create, info, list spaces", "the network default"):
+    for word in (
+        "the space notes",
+        "every secret, those that begin with PROTECTED_ too\n",
+        "create, info, list spaces",
+        "the network default",
+    ):
         assert word in rights, rights
 
 
