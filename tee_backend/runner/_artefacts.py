@@ -75,7 +75,7 @@ class Artefacts:
         """
         key = f"{asked.target.value}:{asked.wasm_sha256}:{asked.origin}"
         wanted = (key, asked.payer, asked.compile_s)
-        while key not in self._files:
+        while key not in self._files:  # RN167
             self._require_promising(key, asked.payer)
             if (task := self._tasks.get(wanted)) is None:
                 task = self._tasks[wanted] = asyncio.create_task(self._make(key, asked, load, compile_s))

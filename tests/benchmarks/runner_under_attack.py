@@ -44,7 +44,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from sealspace.api_keys import new_api_key
 from sealspace.client import Client, SignIn
-from sealspace.run_calls import call_headers
+from sealspace.run_calls import RunnerAt, call_headers
 from sealspace.runners import runner_at
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
@@ -116,7 +116,7 @@ class Attacker:
     developers: Sequence[str]
     key: str
     stop: asyncio.Event
-    runner: str = ""
+    runner: RunnerAt = field(init=False)
     answers: dict[str, int] = field(default_factory=dict)
 
     async def run(self, http: aiohttp.ClientSession, program: str, **members: Any) -> None:
