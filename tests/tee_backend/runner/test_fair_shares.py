@@ -323,6 +323,24 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
         assert await compiled("count", "alice") == "completed"  # it is compiled
 
 
+async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN167: many small programs of strangers, or of one key, do not have those of another key compiled again."""
+    monkeypatch.setattr(_artefacts, "_MOST_ARTEFACTS", 3)
+
+    async def never() -> bytes:
+        raise AssertionError("it is compiled")
+
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        kept, other = guest("count"), Payer(Principal("did:key:other"))
+        assert code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load)) == "completed"
+        assert code(await executor.run(asked(kept), never)) == "completed"  # from now on it counts to a key
+        for functions, payer in enumerate([_stranger(), _stranger(), other, _stranger(), other, other], 1):
+            small = Guest(crowded(functions), Target.WASIP1)
+            request = RunRequest(small.sha256, small.target, payer=payer)
+            assert code(await executor.run(request, small.load)) == "completed"
+        assert code(await executor.run(asked(kept), never)) == "completed"
+
+
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
     """RN166, RN167: a compilation ends where the budget does, and is charged once; a larger budget has it done."""
     async with AsyncExitStack() as stack:
