@@ -527,8 +527,8 @@ class _Doorway:
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
             )
-            # An answer is under way until the kernel has it: no byte of it waits in a buffer that nothing counts. With a
-            # limit of 0, TLS of asyncio pauses at each second look at an empty buffer, until something else is sent.
+            # An answer is under way until the kernel has it: hardly a byte waits in a buffer that nothing counts.
+            # With 0 the TLS of asyncio pauses at every second look at an empty buffer, and stays so.
             transport.set_write_buffer_limits(high=1)  # RN158
         except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()

@@ -23,7 +23,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.run_calls import call_headers
 from sealspace.session import Session, key_session
-from tee_backend.runner import _artefacts, journal, ledger, shares
+from tee_backend.runner import _artefacts, journal, ledger, routes, shares
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.prices import Price
 from tee_backend.runner.runs import RunRequest, Target
@@ -275,6 +275,9 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
         f"{stage.url}/call/{stage.developer}/echo", data=b'{"input": 1}', headers=headers
     ) as got:
         assert (got.status, got.headers["Retry-After"]) == (429, "5")
+    monkeypatch.setattr(routes, "MOST_CALLS", 0)
+    async with stage.http.post(f"{stage.url}/secrets/generate", data=b"{}") as got:
+        assert (got.status, got.headers["Retry-After"]) == (503, "5")
 
 
 @pytest.mark.parametrize(("method", "path", "about"), [("GET", "keys", "keys"), ("GET", "calls/ab", "calls/ab")])
@@ -283,7 +286,7 @@ async def test_strangers_who_ask_leave_the_disk_to_key_holders(
 ) -> None:
     """RN163: a key is looked up while few signatures are verified and few tokens written, whatever they are for."""
     key, now, entropy = await stage.key("echo"), SystemClock().now(), SystemEntropy()
-    signed = {"runner": stage.at, "program": about, "body": b"", "now": now, "entropy": entropy}
+    signed: dict[str, Any] = {"runner": stage.at, "program": about, "body": b"", "now": now, "entropy": entropy}
     all_headers = [call_headers(stranger(number), **signed) for number in range(300)]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
 
