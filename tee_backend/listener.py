@@ -253,8 +253,8 @@ class Connection(web.RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request waits for its answer, and no answer for its client."""
-        return not (self._due or self.writing_paused)
+        """Whether it counts, no request waits for its answer, and no answer for its client."""
+        return self._is_taken and not (self._due or self.writing_paused)
 
     def cost_of_closing(self) -> float:
         """Return 0 for a connection that never had a request, else more the later the last one was answered."""
@@ -527,8 +527,9 @@ class _Doorway:
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
             )
-            # An answer is under way until the kernel has it: no byte of it waits in a buffer that nothing counts.
-            transport.set_write_buffer_limits(high=0)  # RN158
+            # An answer is under way until the kernel has it: hardly a byte waits in a buffer that nothing counts.
+            # With 0 the TLS of asyncio pauses at every second look at an empty buffer, and stays so.
+            transport.set_write_buffer_limits(high=1)  # RN158
         except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()
             # Its frames refer to it and to 300 KiB of TLS, which would wait for the garbage collector.

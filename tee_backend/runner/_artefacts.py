@@ -11,7 +11,7 @@ import hashlib
 import os
 import signal
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -43,13 +43,13 @@ _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | f
 
 
 class Artefacts:
-    """The artefacts that are kept, bounded in bytes and number; the least recently used go first."""
+    """The artefacts that are kept, bounded in bytes and number; of the payer with most, the least recently used go."""
 
     def __init__(self, pool: Pool, most_bytes: int) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
-        self._files: OrderedDict[str, tuple[int, int]] = OrderedDict()  # descriptor and size
-        self._bytes = 0
+        # Descriptor, size, and the payer that it is counted to: the first that is known; None: strangers.
+        self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
         # A program that was refused once is refused again without a child: a compile bomb costs its time once.
         self._refused = Recent[str, RunRefused](_MOST_REFUSED)
         # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
@@ -87,8 +87,11 @@ class Artefacts:
                     raise RunRefused("runner-closed") from None
                 raise
         self._files.move_to_end(key)
+        file, size, counted_to = self._files[key]
+        if counted_to is None and asked.payer.is_known:
+            self._files[key] = file, size, asked.payer
         try:
-            return os.dup(self._files[key][0])
+            return os.dup(file)
         except OSError as exc:  # no file is free
             raise RunRefused("runner-failed") from exc
 
@@ -97,7 +100,7 @@ class Artefacts:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for file, _size in self._files.values():
+        for file, _, _ in self._files.values():
             os.close(file)
         self._files.clear()
 
@@ -142,7 +145,7 @@ class Artefacts:
                 raise
             finally:
                 self._spent.add(developer, sum(compile_s) - before_s, most=_DEVELOPER_S, now=time.monotonic())
-            self._keep(key, file)
+            self._keep(key, file, asked.payer)
 
     async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
         """Compile in a child of its own, which sees this program and no other (RN18)."""
@@ -180,15 +183,23 @@ class Artefacts:
         if code := COMPILED[answer[0]]:
             raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
 
-    def _keep(self, key: str, file: int) -> None:
-        size = os.fstat(file).st_size
-        self._files[key] = (file, size)
-        self._bytes += size
+    def _keep(self, key: str, file: int, payer: Payer) -> None:
+        self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
         # The newest stays, however large it is: somebody waits for it.
-        while len(self._files) > 1 and (self._bytes > self._most_bytes or len(self._files) > _MOST_ARTEFACTS):
-            _key, (oldest, oldest_size) = self._files.popitem(last=False)
-            os.close(oldest)
-            self._bytes -= oldest_size
+        while len(self._files) > 1:
+            held = Counter[Payer | None]()
+            for _, size, one in self._files.values():
+                held[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
+            if held.total() <= self._most_bytes:
+                return
+            # RN167: strangers, or one key, would have all programs of others compiled again by many small ones.
+            displaced = next(
+                other
+                for most, _ in held.most_common()
+                for other in self._files
+                if other != key and self._files[other][2] == most
+            )
+            os.close(self._files.pop(displaced)[0])
 
 
 async def seal(artefact: int) -> None:

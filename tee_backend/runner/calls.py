@@ -48,9 +48,6 @@ MOST_QUEUED: Final = 1000
 MOST_QUEUED_BYTES: Final = 256 * 1024 * 1024
 """Asynchronous calls under way, and the bytes of their bodies."""
 
-_AT_THE_DOOR: Final = 2
-"""Signatures that are verified, and tokens that are written to the disk, at one time: key holders wait behind these."""
-
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
 
@@ -88,7 +85,6 @@ class Calls:
             Bounds(MOST_QUEUED, MOST_QUEUED_BYTES),
         )
         self._turns = Turns(workers, beside=True)
-        self._door = asyncio.Semaphore(_AT_THE_DOOR)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -117,9 +113,8 @@ class Calls:
             KeepingError: the journal cannot be used; nothing ran.
         """
         asked = parse_body(body)
-        async with self._door:
-            caller = await self._runner.caller(authorization, sign_in, asked.program, body)
-            payer = Payer(caller, await self._ledger.account(caller) is not None)
+        caller = await self._runner.caller(authorization, sign_in, asked.program, body)
+        payer = Payer(caller, await self._ledger.account(caller) is not None)
         budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
         return await self._take(
             self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body

@@ -10,10 +10,10 @@ from aiohttp import web
 from sealspace.run_calls import SIGN_IN_HEADER
 from tee_backend.errors import KeepingError
 
-from .answers import status_of
-from .generated_secrets import MAX_GENERATION_BODY_BYTES, Made, SecretMaker, refused
+from .answers import Answer, status_of
+from .generated_secrets import MAX_GENERATION_BODY_BYTES, SecretMaker, refused
 from .reasons import RunRefused
-from .routes import RunnerSurface
+from .routes import RunnerSurface, respond
 
 
 class GenerateSurface:
@@ -41,9 +41,4 @@ class GenerateSurface:
             made = refused(refusal)
         except KeepingError:
             made = refused(RunRefused("runner-failed"))
-        return _response(made)
-
-
-def _response(made: Made) -> web.Response:
-    status = 200 if made.code is None else status_of(made.code)
-    return web.Response(status=status, body=made.body, content_type="application/json")
+        return respond(Answer(200 if made.code is None else status_of(made.code), made.body))

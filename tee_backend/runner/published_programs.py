@@ -105,7 +105,7 @@ class PublishedPrograms:
         self._journal = journal
         self._clock = clock or SystemClock()
         self._active: OrderedDict[ProjectId, tuple[float, Active]] = OrderedDict()
-        self._versions: OrderedDict[tuple[ProjectId, str], tuple[float, Version]] = OrderedDict()
+        self._versions: OrderedDict[tuple[ProjectId, str, bool], tuple[float, Version]] = OrderedDict()
         self._by_hash: OrderedDict[str, Version] = OrderedDict()
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
 
@@ -125,7 +125,7 @@ class PublishedPrograms:
                 raise RunRefused("program-unknown")
             return self._found(version, None)
         active_of = project if sha256 is None else None
-        known = self._fresh_version(project, sha256 or self._fresh_active(project) or "")
+        known = self._fresh_version(project, sha256 or self._fresh_active(project) or "", sha256 is None)
         if known is not None:
             return self._found(known, active_of)
         # One read serves all calls that wait for it.
@@ -140,9 +140,9 @@ class PublishedPrograms:
         at, active = self._active.get(project, (0.0, None))
         return active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
 
-    def _fresh_version(self, project: ProjectId, name: str) -> Version | None:
+    def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
         """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""
-        at, version = self._versions.get((project, name), (0.0, None))
+        at, version = self._versions.get((project, name, is_active), (0.0, None))
         return version if 0 <= self._clock.now() - at < VERSION_FRESH_S else None
 
     async def _find(self, project: ProjectId, sha256: str | None) -> Found:
@@ -153,7 +153,9 @@ class PublishedPrograms:
             if wanted is None:
                 raise RunRefused("program-unknown")
             name = wanted if isinstance(wanted, str) else wanted.statement_sha256 or ""
-            version = self._fresh_version(project, name) or await read_version(read, project, wanted)
+            version = self._fresh_version(project, name, active is not None) or await read_version(
+                read, project, wanted
+            )
         except StatementInvalid as exc:
             raise RunRefused("program-statement", exc.message) from exc
         except SealspaceError as exc:
@@ -164,7 +166,7 @@ class PublishedPrograms:
             if not await self._journal.follow(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
             _remember(self._active, project, (self._clock.now(), active))
-        _remember(self._versions, (project, name), (self._clock.now(), version))
+        _remember(self._versions, (project, name, active is not None), (self._clock.now(), version))
         return self._found(version, None if active is None else project)
 
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:

@@ -58,6 +58,8 @@ from .secret_choice import Wanted, choose
 from .secret_tags import SecretTags
 from .shares import Payer
 
+_AT_THE_DOOR: Final = 2
+"""Signatures that are verified, and tokens that are written to the disk, at one time: key holders wait behind these."""
 _LIMIT_NAMES: Final = {
     "maxInstructions": "max_instructions",
     "maxMemoryMb": "max_memory_mb",
@@ -186,6 +188,7 @@ class Runner:
         self._entropy = entropy or SystemEntropy()
         self._read: dict[str, RunGrant | None] = {}
         self._tags = tags
+        self._door = asyncio.Semaphore(_AT_THE_DOOR)
 
     @property
     def did(self) -> Principal:
@@ -235,17 +238,18 @@ class Runner:
         """
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
-        now = self._clock.now()
-        try:
-            call = read_call(authorization, sign_in, program=program, body=body, runner=self._backend.did, now=now)
-        except CallRefused as refused:
-            raise RunRefused("call-refused", refused.message) from refused
-        # RN178: several runners may have one DID, from a platform's key service, and each a journal of its own.
-        if call.start != encode_url(self._identity.start_sha256):
-            raise RunRefused("call-start")
-        if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
-            raise RunRefused("call-repeated")
-        return call.caller
+        async with self._door:  # RN163
+            now = self._clock.now()
+            try:
+                call = read_call(authorization, sign_in, program=program, body=body, runner=self._backend.did, now=now)
+            except CallRefused as refused:
+                raise RunRefused("call-refused", refused.message) from refused
+            # RN178: several runners may have one DID, from a platform's key service, and each a journal of its own.
+            if call.start != encode_url(self._identity.start_sha256):
+                raise RunRefused("call-start")
+            if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
+                raise RunRefused("call-repeated")
+            return call.caller
 
     def has_grant_of(self, owner: Principal) -> bool:
         """Tell whether a grant of an owner is held that has not ended."""

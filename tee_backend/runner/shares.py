@@ -247,4 +247,5 @@ def keep(
         "INSERT INTO kept (kind, is_known, payer, job, cost) VALUES (?, ?, ?, ?, ?)", (*share, payer.did, job, cost)
     )
     while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
-        connection.execute(_DISPLACE, share)
+        if not connection.execute(_DISPLACE, share).rowcount:  # the sums were edited: this would never end
+            raise sqlite3.DatabaseError("what is kept is not what its sums say")

@@ -229,3 +229,11 @@ async def test_an_active_version_of_a_former_release(stage: RunnerStage) -> None
     active = await stage.owner.programs(public=True).activate("unstated", version.sha256, signer=stage.wallet)
     assert active.sequence == 6
     assert (await stage.call("unstated"))[0] == 200
+
+
+async def test_a_statement_s_hash_is_no_version(stage: RunnerStage) -> None:
+    """RN177: what is remembered as the active version answers to no call that names its statement as a version."""
+    version = await stage.publish("named", ECHO)
+    assert (await stage.call("named"))[0] == 200  # remembered from now on, by the hash of its statement
+    source = {"project": version.project.text, "version": version.statement_sha256}
+    assert code(await stage.call("named", source=source)) == (404, "program-unknown")

@@ -109,6 +109,31 @@ async def test_silent_connections_close_no_one_out(
                 assert await reader.read() == b""
 
 
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_each_new_connection_gets_the_place_of_another(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
+) -> None:
+    """RN155: where no place is free, clients that come at one time are answered, and as many silent ones closed."""
+    async with site(replace(PATIENT, max_connections=20), certificate if has_tls else None) as served:
+        for _ in range(20):
+            await served.connect(served.tls)
+        answered = await asyncio.gather(*(served.asked() for _ in range(6)))
+        assert {line for line, _ in answered} == {b"HTTP/1.1 200 OK\r\n"}
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+async def test_a_client_that_keeps_its_connection_is_answered_each_time(
+    certificate: tuple[ssl.SSLContext, ssl.SSLContext], has_tls: bool
+) -> None:
+    """RN157: a client that takes its answers is not taken for one that reads nothing."""
+    async with site(replace(PATIENT, unread_answer_s=0.5), certificate if has_tls else None) as served:
+        _, (reader, writer) = await served.asked(close=False)
+        for _ in range(8):
+            await reader.readuntil(b"here")
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"here")
+
+
 async def test_a_connection_that_had_a_request_is_kept_before_silent_ones() -> None:
     """RN155: a client that keeps its connection loses it last; where no place is free, an idle one is closed too."""
     async with site(replace(PATIENT, max_connections=4)) as served:

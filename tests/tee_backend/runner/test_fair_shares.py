@@ -11,16 +11,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from guest_programs import Guest, asked, children, code, cpu_bound_s, guest, ran
 from patience import PATIENCE_S, until
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 
+from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
+from sealspace.run_calls import call_headers
 from sealspace.session import Session, key_session
-from tee_backend.runner import _artefacts, journal, ledger, shares
+from tee_backend.runner import _artefacts, journal, ledger, routes, shares
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.prices import Price
 from tee_backend.runner.runs import RunRequest, Target
@@ -272,6 +275,31 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
         f"{stage.url}/call/{stage.developer}/echo", data=b'{"input": 1}', headers=headers
     ) as got:
         assert (got.status, got.headers["Retry-After"]) == (429, "5")
+    monkeypatch.setattr(routes, "MOST_CALLS", 0)
+    async with stage.http.post(f"{stage.url}/secrets/generate", data=b"{}") as got:
+        assert (got.status, got.headers["Retry-After"]) == (503, "5")
+
+
+@pytest.mark.parametrize(("method", "path", "about"), [("GET", "keys", "keys"), ("GET", "calls/ab", "calls/ab")])
+async def test_strangers_who_ask_leave_the_disk_to_key_holders(
+    stage: RunnerStage, method: str, path: str, about: str
+) -> None:
+    """RN163: a key is looked up while few signatures are verified and few tokens written, whatever they are for."""
+    key, now, entropy = await stage.key("echo"), SystemClock().now(), SystemEntropy()
+    signed: dict[str, Any] = {"runner": stage.at, "program": about, "body": b"", "now": now, "entropy": entropy}
+    all_headers = [call_headers(stranger(number), **signed) for number in range(300)]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+
+        async def ask(headers: dict[str, str]) -> None:
+            async with http.request(method, f"{stage.url}/{path}", headers=headers) as answer:
+                await answer.read()
+
+        asking = [asyncio.create_task(ask(headers)) for headers in all_headers]
+        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        before = sum(task.done() for task in asking)
+        assert (await stage.api("echo", key))[0] == 200
+        assert sum(task.done() for task in asking) - before < len(asking) // 2
+        await asyncio.gather(*asking)
 
 
 async def test_the_only_child_is_not_a_stranger_s() -> None:
@@ -321,6 +349,24 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
         assert await compiled("content", "alice") == "runner-busy"
         assert await compiled("content", "bob") == "completed"
         assert await compiled("count", "alice") == "completed"  # it is compiled
+
+
+async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN167: many small programs of strangers, or of one key, do not have those of another key compiled again."""
+    monkeypatch.setattr(_artefacts, "_MOST_ARTEFACTS", 3)
+
+    async def never() -> bytes:
+        raise AssertionError("it is compiled")
+
+    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        kept, other = guest("count"), Payer(Principal("did:key:other"))
+        assert code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load)) == "completed"
+        assert code(await executor.run(asked(kept), never)) == "completed"  # from now on it counts to a key
+        for functions, payer in enumerate([_stranger(), _stranger(), other, _stranger(), other, other], 1):
+            small = Guest(crowded(functions), Target.WASIP1)
+            request = RunRequest(small.sha256, small.target, payer=payer)
+            assert code(await executor.run(request, small.load)) == "completed"
+        assert code(await executor.run(asked(kept), never)) == "completed"
 
 
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert [await journal.follow(f"a/{number}", 8, ONE) for number in (4, 3, 2)] == [False] * 3
 
 
+async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN168: where the sums of what is kept were edited, nothing more is kept, and the runner goes on."""
+    monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 2)
+    async with Journal(tmp_path / "journal") as journal:
+        await journal.write(lambda held: held.execute("INSERT INTO held VALUES ('receipt', 1, 'nobody', 9)"))
+        await journal.keep("job0", b"receipt", ALICE)
+        with pytest.raises(FolderUnusable):
+            await journal.keep("job1", b"receipt", ALICE)
+        assert [await journal.receipt(f"job{number}") for number in range(2)] == [b"receipt", None]
+
+
 async def test_one_process_has_it(tmp_path: Path) -> None:
     """Of two runners on one file each would let a token through that the other one saw."""
     async with Journal(tmp_path / "journal"):
