@@ -58,13 +58,13 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
     """Check a name and a scope.
 
     Args:
-        name: surrounding white space is dropped, nothing else is repaired.
+        name: surrounding blanks, tabs and line ends are dropped, nothing else is repaired.
         scope: None for a global secret; else brought to its canonical form.
     Raises:
         InvalidSecretName: the name does not match the pattern.
         InvalidSecretScope: the scope is empty, reserved, or nothing is left of it.
     """
-    trimmed = name.strip()
+    trimmed = name.strip(" \t\n\r")  # MF20: what else is white space differs between languages
     if _NAME.fullmatch(trimmed) is None:
         raise InvalidSecretName(f'Invalid secret name "{name}". Secret names must match {NAME_PATTERN}.')
     return SecretName(trimmed, None if scope is None else canonical_scope(scope))

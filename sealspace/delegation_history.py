@@ -118,21 +118,30 @@ def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, ow
 
     The others are live grants to the same recipient, made by any client, that open what this one opens: a recipient
     that kept a sealed value needs nothing but a right to decrypt. A grant in which the owner has no say (W22) is
-    replaced by the owner's sign-in that made it.
+    replaced by what it rests on: the owner's sign-in that made it, or a grant that its recipient passed on.
 
     Args:
         records: what the owner's account granted.
         grant: one of them.
         owner: DID.
     """
-    live = [one for one in records if one.standing in LIVE]
-    signed = {one.cid for one in live if same_principal(one.delegator, owner)}
+    live = {one.cid: one for one in records if one.standing in LIVE}
     kinds, ended = _opened(grant, owner), list[str]()
-    for one in (grant, *live):
-        if one is grant or (same_principal(one.delegate, grant.delegate) and kinds & _opened(one, owner)):
-            names_no_space = all(isinstance(right.parsed, OpaqueResource) for right in one.rights)
-            ended += (names_no_space and signed.intersection(one.parents)) or [one.cid]
+    also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
+    waiting = [grant, *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner))]
+    for one in waiting:
+        # One target without a say would have the node refuse all: a recipient could prevent its own revocation.
+        above = [] if _has_say(owner, one) else [live[cid] for cid in one.parents if cid in live]
+        waiting += [parent for parent in above if parent not in waiting]
+        ended += [] if above else [one.cid]
     return tuple(dict.fromkeys(ended))
+
+
+def _has_say(owner: str, record: DelegationRecord) -> bool:
+    """Return whether an owner signed a grant, or a space in it is the owner's (W22)."""
+    resources = [right.parsed for right in record.rights]
+    spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
+    return any(same_principal(one, owner) for one in (record.delegator, *spaces))
 
 
 def _opened(record: DelegationRecord, owner: str) -> set[bool]:

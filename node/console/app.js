@@ -3,8 +3,7 @@
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";
 import { banner, emptyState, failure, skeleton } from "./parts/states.js";
-import { distance, shortened } from "./parts/values.js";
-import { say } from "./parts/toast.js";
+import { distance, say, shortened } from "./parts/values.js";
 import { knownNode, stopped } from "./parts/known_node.js";
 import { app, nav, pages, session as words, state } from "./texts.js";
 import { Client } from "./wire/client.js";

@@ -13,6 +13,7 @@ from console_stage import ConsolePage
 from console_wire import in_page
 from playwright.async_api import expect
 
+from capabilities.resources import extends, parse_resource
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
 from sealspace.errors import ManifestInvalid
@@ -84,7 +85,17 @@ ODD: Final[dict[str, tuple[Any, ...]]] = {
     "did": (OWNER.lower(), "did:pkh:eip155:0:0x", "did:key:#a", ""),
     "secret": (
         *({"actions": None}, [["read"]], "getinycloud.kv/t", "tinycloud.kv/get", False, {"scope": "global"}, []),
-        *({"name": " API_KEY "}, {"name": ""}, {"actions": "delete"}, {"expiry": "x"}, 1),
+        *(
+            {"name": " API_KEY "},
+            {"name": ""},
+            {"name": "  "},
+            {"name": "A\x1c"},
+            {"name": "\x85A"},
+            {"name": "\ufeffA"},
+            {"actions": "delete"},
+            {"expiry": "x"},
+            1,
+        ),
     ),
     "name": ("lower", "A-B", ""),
 }
@@ -167,6 +178,23 @@ def test_page_and_commands_read_every_manifest_alike(page: Page, seed: int) -> N
             accepted += 1
         assert one == other, json.dumps(value)
     assert 80 < accepted < 320, accepted
+
+
+def test_a_grant_with_a_query_is_counted(page: Page) -> None:
+    """A node does not compare the query of a resource (X1), so a holder is listed whatever query its grant has."""
+    script = """
+      const { gives } = await at("grants");
+      const { to, held, get } = given;
+      return held.map((resource) => gives({ rights: [{ resource, abilities: [get] }] }, get, to));
+    """
+    to = f"{OWN}:secrets/kv/vault/secrets/API_KEY"
+    held = [to, f"{to}?a", f"{OWN}:secrets/kv/vault?a=/b", f"{OWN}:secrets/kv?a", f"{OWN}:secrets/kv/vaul?t"]
+    covered = [extends(parse_resource(to), parse_resource(one)) for one in held]
+    assert (
+        in_page(page, script, {"to": to, "held": held, "get": "tinycloud.kv/get"})
+        == covered
+        == [True, True, True, True, False]
+    )
 
 
 def link(manifest: object) -> str:

@@ -119,6 +119,7 @@ def test_a_secret_that_the_runner_makes(console: ConsolePage, browser: Browser, 
         console.click("Add a secret", within="header >> nth=-1")
         console.type("Name", "SIGNING_KEY")
         console.click("In the runner (PROTECTED_)", within="dialog")
+        in_runner_only(console)
         console.shot("runner-generate")
         console.click("Generate", within="dialog form")
         console.click(WALLET, within="dialog >> nth=-1")
@@ -145,6 +146,12 @@ def test_a_secret_that_the_runner_makes(console: ConsolePage, browser: Browser, 
     assert re.search(r"(?:^|\0)PROTECTED_SIGNING_KEY=[0-9a-f]{64}\0", answer["output"]), answer
 
 
+def in_runner_only(console: ConsolePage) -> None:
+    """Wait until the dialog of the runner is loaded and the one before it is gone: both have a field for a name."""
+    console.run(expect(console.tab.get_by_label("Kind", exact=True)).to_be_visible())
+    console.run(expect(console.tab.locator("dialog")).to_have_count(1))
+
+
 def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage) -> None:
     """Nothing is signed for it, here or where a secret is to be made, until its DID is accepted by a word."""
     console.see("Balance")
@@ -163,6 +170,7 @@ def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage)
     console.open("secrets")
     console.click("Add a secret", within="header >> nth=-1")
     console.click("In the runner (PROTECTED_)", within="dialog")
+    in_runner_only(console)
     console.type("Name", "PROTECTED_OTHER")
     console.click("Generate", within="dialog form")
     console.see("Another runner answered than last time.")

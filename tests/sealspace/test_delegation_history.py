@@ -256,3 +256,19 @@ async def test_generated_secrets_end_apart(bench) -> None:
     records = [one async for one in owner.delegations.query(direction="granted")]
     (third,) = (one for one in records if one.cid == both)
     assert set(ending_with(records, third, owner.session.owner)) == {plain, protected, both}
+
+
+async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) -> None:
+    """A recipient that may list the account passes its right to decrypt on to itself; its grant can be ended (W22)."""
+    owner, _ = await bench.owner(SignIn())
+    listing = allow(f"{owner.session.space.text}/delegation", "tinycloud.delegation/list")
+    portable = await owner.delegations.delegate(AGENT.did, [*opening(owner), listing])
+    agent = await bench.client(key_session(AGENT))
+    await agent.delegations.take_up(portable)
+    decrypt = opening(owner)[-1:]
+    for more in ([], [allow(f"tinycloud:{AGENT.did[4:]}:a/kv", GET)]):
+        await agent.delegations.delegate(AGENT.did, [*decrypt, *more], ttl_s=600)
+    records = [one async for one in owner.delegations.query(direction="granted")]
+    (grant,) = [one for one in records if one.cid == portable.cid]
+    await owner.delegations.revoke(*ending_with(records, grant, owner.session.owner))
+    assert (await owner.delegations.status(portable.cid)).word == "revoked"

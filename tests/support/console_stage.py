@@ -137,6 +137,7 @@ class ConsolePage:
         """Return what axe-core finds wrong with what is shown; it runs in the tab's own world, as a debugger does."""
 
         async def judge() -> list[str]:
+            await expect(self.tab.locator("h1").first).to_be_visible()  # right after a sign-in no page is drawn yet
             await expect(self.tab.locator("[aria-busy=true]")).to_have_count(0)
             session = await self.context.new_cdp_session(self.tab)
             await session.send("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})

@@ -2,8 +2,7 @@
 import { fill, h, icon } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
-import { say } from "../parts/toast.js";
-import { copyField, download, facts, shortened, time } from "../parts/values.js";
+import { copyField, download, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { activity as words } from "../texts.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";

@@ -6,8 +6,7 @@ import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
 import { rightWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
-import { say } from "../parts/toast.js";
-import { copyField, facts, shortened, time } from "../parts/values.js";
+import { copyField, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { grants as words } from "../texts.js";
 import * as wire from "../wire/grants.js";
@@ -171,7 +170,7 @@ function grantsPanel({ client, signal, parameters }, first) {
         if (said === stands) return;
         said = stands;
         fill(now, chip(grant()), revokedAt && time(revokedAt));
-        if (one.direction === "granted" && ["active", "pending"].includes(stands)) return;
+        if (one.direction === "granted" && ["active", "pending", "revoked"].includes(stands)) return; // ST16: "revoked" was only read
         if (document.activeElement === button) now.focus();
         button.hidden = true;
       };

@@ -3,7 +3,7 @@
 import { fill, h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { checkField, form, textField } from "../parts/form.js";
-import { say } from "../parts/toast.js";
+import { say } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as texts } from "../texts.js";
 import { MAX_FILE_CHARS, parseEnv } from "../wire/env_text.js";

@@ -7,8 +7,7 @@ import { addRights } from "../wire/session.js";
 import { openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
 import { emptyState, loading } from "./states.js";
-import { say } from "./toast.js";
-import { copyField, facts, shortened, time } from "./values.js";
+import { copyField, facts, say, shortened, time } from "./values.js";
 import { virtualTable } from "./virtual_table.js";
 import { signedByOwner } from "./wallet_choices.js";
 

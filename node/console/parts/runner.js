@@ -14,8 +14,7 @@ import { knownNode } from "./known_node.js";
 import { quoted } from "./quoted.js";
 import { runnerUrl } from "./known_node.js";
 import { banner, failure, loading } from "./states.js";
-import { say } from "./toast.js";
-import { copyField, facts, time } from "./values.js";
+import { copyField, facts, say, time } from "./values.js";
 import { signedByOwner } from "./wallet_choices.js";
 
 /**

@@ -2,7 +2,6 @@
 // How single values are shown: times, texts to copy, secrets, progress.
 import { fill, h, icon } from "../elements.js";
 import { app, secrets } from "../texts.js";
-import { say } from "./toast.js";
 
 const UNITS = /** @type {[Intl.RelativeTimeFormatUnit, number][]} */ (
   [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]]);
@@ -103,4 +102,19 @@ export function download(bytes, name) {
   const url = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+
+const SHOWN_MS = 5000;
+const MOST_AT_ONCE = 2;
+const region = h("div", { class: "toasts", role: "status", "aria-live": "polite" });
+
+/** Say something that needs no answer, to eyes and ears. @param {string} text */
+export function say(text) {
+  // A modal dialog makes everything outside it inert, this region too.
+  (document.querySelector("dialog[open]") ?? document.body).append(region);
+  const toast = h("div", { class: "toast" }, text);
+  if (region.childElementCount >= MOST_AT_ONCE) region.firstElementChild?.remove();
+  region.append(toast);
+  setTimeout(() => toast.remove(), SHOWN_MS);
 }

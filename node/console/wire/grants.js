@@ -31,9 +31,9 @@ const SECRETS = "vault/secrets/";
 
 // --- rights: words, questions, refusals and the token come from one canonical resource for each (MF20) ---
 
-/** @param {string} resource of a grant @param {string[]} [actions] @returns {Right} */
+/** @param {string} resource of a grant; a query changes nothing (X1) @param {string[]} [actions] @returns {Right} */
 export function rightOf(resource, actions = []) {
-  const [, space, service, path = ""] = /^(tinycloud:[^/]+)\/([^/]+)(?:\/(.*))?$/.exec(resource) ?? [];
+  const [, space, service, path = ""] = /^(tinycloud:[^/]+)\/([^/?#]+)(?:\/([^?#]*))?/.exec(resource) ?? [];
   if (space !== undefined) return { resource, service: `tinycloud.${service}`, space, path, actions };
   const network = canonicalNetwork(resource);
   return { resource: network, service: ENCRYPTION, space: "encryption", path: network, actions };
@@ -161,19 +161,20 @@ const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) =
 
 /**
  * What has to end with a grant: the live ones to its recipient that open what it opens, made by any client. A recipient that kept a
- * sealed value needs nothing but a right to decrypt. What the owner may not end (W22) is replaced by the sign-in that made it.
+ * sealed value needs nothing but a right to decrypt. What the owner may not end (W22) is replaced by what it rests on.
  * @param {Client} client @param {Grant[]} all of `list` @param {Grant} grant @returns {Grant[]} the grant first
  */
 export function endingWith({ session: { did, owner } }, all, grant) {
   const networks = opened(grant, owner);
   const live = all.filter((one) => one.direction === "granted" && ["active", "pending"].includes(one.standing));
-  const together = [grant, ...live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
+  const todo = [grant, ...live.filter((one) => one.cid !== grant.cid && principalOf(one.delegate) === principalOf(grant.delegate) &&
     opened(one, owner).some((network) => networks.includes(network)))];
-  if (together.every(({ delegator }) => delegator === did)) return together;
-  return [...new Set(together.flatMap((one) => {
-    const made = one.rights.some(({ resource }) => resource.startsWith("tinycloud:")) ? [] : live.filter(({ cid, delegator }) => delegator === owner && one.parents.includes(cid));
-    return made.length ? made : [one];
-  }))];
+  if (todo.every(({ delegator }) => delegator === did)) return todo;
+  // With one such all would be refused: a recipient could prevent it.
+  const above = (/** @type {Grant} */ one) => one.delegator === owner || one.rights.some(({ resource }) => isOwn(rightOf(resource).space, owner))
+    ? [] : live.filter(({ cid }) => one.parents.includes(cid));
+  for (const one of todo) todo.push(...above(one).filter((parent) => !todo.includes(parent)));
+  return todo.filter((one) => !above(one).length);
 }
 
 const MOST_REVOKED = 32; // V5

@@ -133,7 +133,7 @@ function reading(value) {
     const words = (Array.isArray(given) ? given : [given]).map((word) => typeof word === "string" ? word.replace(/^tinycloud\.kv\//, "") : "");
     // The word is not repeated: whoever writes a value there must not find it in a log.
     if (!words.length || !words.every((word) => Object.hasOwn(SECRET_ACTIONS, word))) note(at, "names no action: read, write, delete, list, metadata");
-    const name = text(members, "name", `${at}.`)?.trim() || key;
+    const name = (text(members, "name", `${at}.`) || key).replace(BLANKS, "");
     if (!NAME_PATTERN.test(name)) note(`${at}.name`, "is no name of a secret");
     let scope = text(members, "scope", `${at}.`);
     try {
