@@ -16,12 +16,13 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from tee_backend.rates import counted_address
 
 MAX_TARGET_BYTES: Final = 65_534
 MAX_HEADER_LINES: Final = 100
@@ -91,22 +92,6 @@ class ConnectionLimits:
     max_header_line_bytes: int = 32 * 1024
     max_head_bytes: int = 80 * 1024
     max_idle: int = 256
-
-
-def counted_address(address: str | None) -> str | None:
-    """Return what a client is counted as: its address, of IPv6 the network, since one client may have all of a network.
-
-    None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
-    """
-    try:
-        parsed = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    if parsed.is_loopback:
-        return None
-    return str(ip_network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed)
 
 
 class ConnectionBounds:
@@ -462,70 +447,67 @@ def _parse_status(error: HttpProcessingError) -> int:
     return 431 if "Too many headers" in error.message else 400
 
 
+@dataclass(frozen=True, slots=True)
 class _Doorway:
     """Accepts the connections of one application, and closes idle ones where there are too many.
 
     A connection counts from the moment that it is accepted, so that a TLS handshake that never ends counts too.
 
-    Args:
+    Attributes:
         server: aiohttp's.
         bound: the listening socket.
         bounds: of all connections.
         tls: with the certificate; None: without TLS.
+        connections: the task of each in which it is opened.
     """
 
-    def __init__(
-        self, server: web.Server, bound: socket.socket, bounds: ConnectionBounds, tls: ssl.SSLContext | None
-    ) -> None:
-        self._server = server
-        self._bound = bound
-        self._bounds = bounds
-        self._tls = tls
-        self._loop = asyncio.get_running_loop()
-        self._open: dict[Connection, asyncio.Task[None]] = {}
+    server: web.Server
+    bound: socket.socket
+    bounds: ConnectionBounds
+    tls: ssl.SSLContext | None
+    connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
         """Accept connections until this is cancelled; then handshakes end, and those that are open remain."""
         try:
             while True:
                 try:
-                    accepted, address = await self._loop.sock_accept(self._bound)
+                    accepted, address = await asyncio.get_running_loop().sock_accept(self.bound)
                 except OSError:  # no descriptors or no memory; connections wait in the queue meanwhile
                     await asyncio.sleep(_REST_S)
                     continue
                 self._take(accepted, address[0] if isinstance(address, tuple) else None)
                 await asyncio.sleep(0)  # one for each turn of the loop, so that requests are answered between them
         finally:
-            for opening in self._open.values():
+            for opening in self.connections.values():
                 opening.cancel()
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        """Begin to serve a connection, if the bounds allow one more."""
-        self._displace()
-        connection = Connection(self._server, loop=self._loop, bounds=self._bounds)
+        """Begin to serve a connection, if the bounds allow one more.
+
+        Where too many are idle, or where no place is free, the oldest idle one is closed (RN155).
+        """
+        idle = [connection for connection in self.connections if connection.is_idle]
+        if idle and (len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most):
+            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
+            oldest.give_back()
+            self.connections[oldest].cancel()
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        connection = Connection(self.server, loop=asyncio.get_running_loop(), bounds=self.bounds)
         connection.logger = _QUIET
         connection.ended = self._ended
         if connection.take(peer):
-            self._open[connection] = self._loop.create_task(self._opened(connection, accepted))
+            self.connections[connection] = asyncio.create_task(self._opened(connection, accepted))
         else:
             accepted.close()
 
-    def _displace(self) -> None:
-        """Close the oldest idle connection where there are too many, or where no place is free (RN155)."""
-        idle = [connection for connection in self._open if connection.is_idle]
-        if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):
-            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
-            oldest.give_back()
-            self._open[oldest].cancel()
-            if oldest.transport is not None:
-                oldest.transport.abort()
-
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
         """Begin to serve a connection, after the handshake where there is TLS."""
-        within_s = None if self._tls is None else self._bounds.limits.head_s  # RN156
+        within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
         try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
             )
             # An answer is under way until the kernel has it: no byte of it waits in a buffer that nothing counts.
             transport.set_write_buffer_limits(high=0)  # RN158
@@ -539,7 +521,7 @@ class _Doorway:
 
     def _ended(self, connection: Connection) -> None:
         connection.give_back()
-        self._open.pop(connection, None)
+        self.connections.pop(connection, None)
 
 
 def bound_unsent(listening: socket.socket) -> None:

@@ -15,19 +15,21 @@ from collections import OrderedDict
 from typing import Final
 from weakref import WeakValueDictionary
 
+from tee_backend.rates import Rates, Recent
+
 from ._child import ChildEnded
 from ._frames import COMPILED, MAX_DETAIL_BYTES
 from ._pool import Pool
 from .reasons import RunRefused
 from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
-from .shares import Payer, Rates, Recent, Turns
+from .shares import Payer, Turns
 
 _COMPILE_S: Final = 40.0
 """By the clock, for a machine that is too busy; the child's own bound is 20 s of processor time."""
 _AT_ONCE: Final = 2
 """Compilations at one time: a small program does not wait for a heavy one of another payer."""
 _DEVELOPER_S: Final = 120.0
-_HOUR_S: Final = 3600.0
+_BACK_PER_S: Final = _DEVELOPER_S / 3600
 """Compile seconds of one developer in an hour."""
 _GAVE_UP_S: Final = 600.0
 """How long a program is refused at once after its compilation took too much time or memory."""
@@ -35,6 +37,7 @@ _MOST_ARTEFACTS: Final = 256
 """Each is an open file of this process."""
 _MOST_REFUSED: Final = 256
 _MOST_GAVE_UP: Final = 4096
+_MOST_DEVELOPERS: Final = 10_000
 _MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
 _SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
@@ -54,7 +57,7 @@ class Artefacts:
         self._refused = Recent[str, RunRefused](_MOST_REFUSED)
         # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
-        self._spent = Rates[tuple[str, bool]](_HOUR_S)
+        self._spent = Rates[tuple[str, bool]](_MOST_DEVELOPERS)
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._turns = Turns(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -122,7 +125,7 @@ class Artefacts:
             self._require_promising(key, asked.payer)
             # Strangers spend apart: they cannot use up what key holders need of the same developer.
             developer = (asked.developer, asked.payer.is_known)
-            if self._spent.spent(developer, most=_DEVELOPER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
+            if self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
                 raise RunRefused("runner-busy", "compile seconds of the developer")
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
@@ -141,7 +144,7 @@ class Artefacts:
                     self._refused.put(key, refused)
                 raise
             finally:
-                self._spent.add(developer, sum(compile_s) - before_s, most=_DEVELOPER_S, now=time.monotonic())
+                self._spent.add(developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic())
             self._keep(key, file)
 
     async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:

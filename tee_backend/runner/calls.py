@@ -41,6 +41,8 @@ from .shares import Bounds, KeyBounds, Payer, Turns
 DEFAULT_BUDGET: Final = 10_000
 """Micro-units that a call may cost where it does not say; less where its key allows less."""
 
+AT_ONCE: Final = 10
+"""Calls of one key that wait for their answers."""
 MOST_ANSWERED: Final = 256
 MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
 """Calls under way that wait for their answers, and the bytes of their bodies."""
@@ -83,10 +85,8 @@ class Calls:
         self.price = price
         self._clock = clock or SystemClock()
         self._of_keys = KeyBounds()
-        self._answered, self._queued = (
-            Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES),
-            Bounds(MOST_QUEUED, MOST_QUEUED_BYTES),
-        )
+        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
+        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
         self._turns = Turns(workers, beside=True)
         self._door = asyncio.Semaphore(_AT_THE_DOOR)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,7 +211,7 @@ class Calls:
                 self._begin(job.id, job.payer, counted.pop_all())
                 return pending(job.id, is_api=key is not None)
             if key is not None:
-                counted.enter_context(self._of_keys.at_once((job.caller, key)))
+                counted.enter_context(self._of_keys.held({(job.caller, key): 1}, 1, AT_ONCE))  # RN97
             counted.enter_context(self._answered.held(job.payer, len(request)))
             if not budget:
                 outcome = await self._runner.perform(job)
