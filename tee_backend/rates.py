@@ -7,7 +7,7 @@ Example:
 """
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
 _Key = TypeVar("_Key")
@@ -42,17 +42,23 @@ class Rates(Recent[_Key, tuple[float, float]]):
         self.put(key, (self.spent(key, per_s=per_s, now=now) + amount, now))
 
 
+def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
+    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it with `::ffff:`.
+
+    None: the text is no address.
+    """
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
 def counted_address(address: str | None) -> str | None:
     """Return what a client is counted as: its address, of IPv6 the network, since one client may have all of a network.
 
     None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
     """
-    try:
-        parsed = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    if parsed.is_loopback:
+    if (parsed := parsed_address(address)) is None or parsed.is_loopback:
         return None
     return str(ip_network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed)

@@ -82,7 +82,9 @@ class Artefacts:
             self._require_promising(key, asked.payer)
             if (task := self._tasks.get(wanted)) is None:
                 task = self._tasks[wanted] = asyncio.create_task(self._make(key, asked, load, compile_s))
-                task.add_done_callback(lambda done: self._done(wanted, done))
+                task.add_done_callback(lambda _: self._tasks.pop(wanted))
+                # Its exception is read even where every caller was cancelled.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
                 await asyncio.shield(task)  # a caller who is cancelled leaves the others their compilation
             except asyncio.CancelledError:
@@ -103,11 +105,6 @@ class Artefacts:
         for file, _size in self._files.values():
             os.close(file)
         self._files.clear()
-
-    def _done(self, wanted: tuple[str, Payer, int], task: "asyncio.Task[None]") -> None:
-        del self._tasks[wanted]
-        if not task.cancelled():
-            task.exception()  # seen, even where every caller was cancelled
 
     def _require_promising(self, key: str, payer: Payer) -> None:
         """Refuse at once what was refused before."""
@@ -133,7 +130,8 @@ class Artefacts:
             if hashlib.sha256(program).hexdigest() != asked.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
-                _check_target(program, asked.target)
+                if program[:8] != _MAGIC[asked.target]:  # RN9: before anything parses it
+                    raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")
                 file = await self._compile(program, asked, compile_s)
             except OSError as exc:  # this machine's lack of descriptors or memory, and nothing about the program
                 raise RunRefused("runner-failed") from exc
@@ -212,13 +210,6 @@ async def seal(artefact: int) -> None:
         else:
             return
     fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
-
-
-def _check_target(program: bytes, target: Target) -> None:
-    """Refuse what is no binary of its declared kind, before anything parses it (RN9)."""
-    if program[:8] == _MAGIC[target]:
-        return
-    raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")
 
 
 def _code_of(ended: ChildEnded) -> str:
