@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 from tee_backend import rates
-from tee_backend.rates import counted_address
+from tee_backend.rates import parsed_address
 
 from .refusal import Refusal
 
@@ -75,7 +75,8 @@ class Rates:
 
 @lru_cache(maxsize=MAX_CLIENTS)
 def _counted_as(client: str) -> str:
-    return counted_address(client) or client
+    parsed = parsed_address(client)
+    return client if parsed is None else rates.counted_as(parsed)
 
 
 def counted_as(client: str) -> str:

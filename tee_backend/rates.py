@@ -54,11 +54,15 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
+def counted_as(address: IPv4Address | IPv6Address) -> str:
+    """Return the text that a client is counted under: of IPv6 the network, all of which one client may have."""
+    return str(ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address)
+
+
 def counted_address(address: str | None) -> str | None:
-    """Return what a client is counted as: its address, of IPv6 the network, since one client may have all of a network.
+    """Return the text that the client at an address is counted under.
 
     None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
     """
-    if (parsed := parsed_address(address)) is None or parsed.is_loopback:
-        return None
-    return str(ip_network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed)
+    parsed = parsed_address(address)
+    return None if parsed is None or parsed.is_loopback else counted_as(parsed)
