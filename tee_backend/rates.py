@@ -17,7 +17,7 @@ _Value = TypeVar("_Value")
 class Recent(OrderedDict[_Key, _Value]):
     """A dictionary of the entries that were put last."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = 10_000) -> None:
         super().__init__()
         self._most = most
 

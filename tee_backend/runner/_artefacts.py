@@ -37,7 +37,6 @@ _MOST_ARTEFACTS: Final = 256
 """Each is an open file of this process."""
 _MOST_REFUSED: Final = 256
 _MOST_GAVE_UP: Final = 4096
-_MOST_DEVELOPERS: Final = 10_000
 _MAGIC: Final = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
 """First eight bytes of a module and of a component."""
 _SEAL_PAUSES_S: Final = (0.01, 0.1, 0.5, 2.0)
@@ -57,7 +56,7 @@ class Artefacts:
         self._refused = Recent[str, RunRefused](_MOST_REFUSED)
         # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
-        self._spent = Rates[tuple[str, bool]](_MOST_DEVELOPERS)
+        self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._turns = Turns(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

@@ -27,10 +27,7 @@ PER_MINUTE: Final = 1000
 
 _PARTS: Final = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
-_MOST_REMEMBERED: Final = 10_000
 
-Holder: TypeAlias = tuple[str, int]
-"""An API key: its owner and its nonce."""
 Parts: TypeAlias = Mapping[Hashable, int]
 """To whom something is counted, each with the part of the bound that it has: 2 is half."""
 
@@ -116,11 +113,14 @@ class KeyBounds(InUse):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rates = Rates[Holder](_MOST_REMEMBERED)
+        self._rates = Rates[Hashable]()
 
-    def take(self, holder: Holder, *, now: float) -> None:
+    def take(self, holder: Hashable, *, now: float) -> None:
         """Count a call against the minute of its key.
 
+        Args:
+            holder: owner and nonce of the key.
+            now: of any clock.
         Raises:
             RunRefused: `too-many-calls`.
         """

@@ -50,22 +50,22 @@ def revoke(grant: str, only: bool, yes: bool) -> None:
 @at_node
 async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
     """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
-    ended = dict[str, bool]()
+    left = []
     for cid in cids:
         status = await client.delegations.status(cid)
         if status.word == "not_found":
             raise unknown_grant(cid)
-        ended[cid] = status.word == "revoked"
-    is_over = only or all(ended.values())
-    records = [] if is_over else [one async for one in client.delegations.query(direction="granted")]
-    for one in [known for known in records if ended.get(known.cid) is False]:
+        if status.word != "revoked":
+            left.append(cid)
+    records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
+    ended = {cid: cid not in left for cid in cids}
+    for one in [known for known in records if known.cid in left]:
         together = ending_with(records, one, client.session.owner)
         words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
         del ended[one.cid]
         ended |= dict.fromkeys(together, False)
-    left = [cid for cid, was in ended.items() if not was]
     if left and watched():  # a script that ends a grant in an emergency is not held up
-        confirm(f"revoke {', '.join(left)} for good?", yes=yes)
+        confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
     try:
         # Those that are shown as revoked too: only the answer to a revocation says that it outlives a failover (ST16).
         await client.delegations.revoke(*ended)
