@@ -12,7 +12,7 @@ Example:
 
 import asyncio
 import sqlite3
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -142,14 +142,13 @@ class Turns:
         self._of_others = max(places // 2, 1)
         self._total = places + (self._of_others if beside else 0)
         self._used: Counter[Payer] = Counter()
-        # The payer at the front is next; a payer that got a place goes to the end.
-        self._waiting: OrderedDict[Payer, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
 
     @asynccontextmanager
     async def place(self, payer: Payer) -> AsyncIterator[None]:
         """Wait for a place, which is used until the block ends."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(payer, deque()).append(turn)
+        self._waiting[turn] = payer
         self._hand_out()
         try:
             await turn
@@ -157,39 +156,32 @@ class Turns:
         finally:
             # A waiter that is cancelled cancels its turn, unless it had the place already.
             if turn.cancelled():
-                self._forget(payer, turn)
+                self._waiting.pop(turn, None)
             else:
                 self._used -= Counter([payer])
             self._hand_out()
 
     def _hand_out(self) -> None:
-        while (payer := self._next()) is not None:
-            turn = self._waiting[payer][0]
-            self._forget(payer, turn)
-            if payer in self._waiting:
-                self._waiting.move_to_end(payer)
-            if not turn.cancelled():
-                self._used[payer] += 1
-                turn.set_result(None)
+        while (turn := self._next()) is not None:
+            payer = self._waiting.pop(turn)
+            if turn.cancelled():
+                continue
+            self._used[payer] += 1
+            turn.set_result(None)
+            for other in [one for one, whose in self._waiting.items() if whose == payer]:
+                self._waiting[other] = self._waiting.pop(other)  # RN161: after all others that wait
 
-    def _next(self) -> Payer | None:
-        """Return who gets a place now; None where no place is free, or none for those who wait (RN161, RN162)."""
+    def _next(self) -> "asyncio.Future[None] | None":
+        """Return whose turn it is; None where no place is free, or none for those who wait (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
-        for payer in sorted(self._waiting, key=lambda one: not one.is_known):  # the order among equals stays
-            share = sum(count for one, count in self._used.items() if one.is_known is payer.is_known)
-            if share < (self._places if payer.is_known else self._of_others) and (
-                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
-            ):
-                return payer
+        used = Counter(one.is_known for one in self._used.elements())
+        free = {True: used[True] < self._places, False: used[False] < self._of_others}
+        # Those with a key or an account first; the order among equals stays.
+        for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
+            if free[payer.is_known] and (payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)):
+                return turn
         return None
-
-    def _forget(self, payer: Payer, turn: "asyncio.Future[None]") -> None:
-        waiting = self._waiting.get(payer, deque())
-        if turn in waiting:
-            waiting.remove(turn)
-        if not waiting:
-            self._waiting.pop(payer, None)
 
 
 _SHARE_OF: Final = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"
