@@ -254,7 +254,9 @@ class Connection(web.RequestHandler):
         elif not is_body:
             self._head_bytes += len(data)
         if self._due > _MANY_DUE or (data and not is_awaited):
-            self._hold()
+            if not self._is_held:  # nothing more is read until it is awaited
+                self._is_held = True
+                self._pause_transport_reading()
         elif self._head_bytes:
             self._bound_head()
 
@@ -327,12 +329,6 @@ class Connection(web.RequestHandler):
 
     def _look_again(self) -> None:
         self._unread_answer = self._loop.call_later(self._bounds.limits.unread_answer_s, self._judge_answer)
-
-    def _hold(self) -> None:
-        """Read nothing more until it is awaited."""
-        if not self._is_held:
-            self._is_held = True
-            self._pause_transport_reading()
 
     def _release(self) -> None:
         """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""

@@ -151,34 +151,30 @@ class Artefacts:
         try:
             with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
                 stream.write(program)
-            await self._ask_compiler(asked, [source, artefact], compile_s)
+            child = await self._pool.start("_compile_child")
+            try:
+                request, most_bytes = f"{asked.target.value} {asked.compile_s}".encode(), 1 + MAX_DETAIL_BYTES
+                answer = await child.ask(request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S)
+            except ChildEnded as ended:
+                if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
+                    raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
+                raise RunRefused(_code_of(ended)) from ended
+            finally:
+                await self._pool.ended(child)  # before its file is sealed
+                compile_s.append(child.cpu_s)
+            if not answer or answer[0] >= len(COMPILED):
+                raise RunRefused("runner-failed")
+            if code := COMPILED[answer[0]]:
+                raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
             await seal(artefact)
-        except BaseException:
+        except BaseException as failed:
             os.close(artefact)
+            if isinstance(failed, ChildEnded):  # no child was started
+                raise RunRefused("runner-failed") from failed
             raise
         finally:
             os.close(source)
         return artefact
-
-    async def _ask_compiler(self, asked: RunRequest, files: list[int], compile_s: list[float]) -> None:
-        try:
-            child = await self._pool.start("_compile_child")
-        except ChildEnded as ended:
-            raise RunRefused("runner-failed") from ended
-        try:
-            request = f"{asked.target.value} {asked.compile_s}".encode()
-            answer = await child.ask(request, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
-        except ChildEnded as ended:
-            if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
-                raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
-            raise RunRefused(_code_of(ended)) from ended
-        finally:
-            await self._pool.ended(child)  # before its file is sealed
-            compile_s.append(child.cpu_s)
-        if not answer or answer[0] >= len(COMPILED):
-            raise RunRefused("runner-failed")
-        if code := COMPILED[answer[0]]:
-            raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
 
     def _keep(self, key: str, file: int) -> None:
         size = os.fstat(file).st_size

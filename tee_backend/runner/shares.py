@@ -18,12 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from capabilities.principals import Principal
-from tee_backend.rates import Rates
 
 from .reasons import RunRefused
-
-PER_MINUTE: Final = 1000
-"""Calls of one key."""
 
 _PARTS: Final = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
@@ -106,27 +102,6 @@ class Bounds:
         most, most_bytes = (self._most, self._most_bytes) if is_new else (None, None)
         with self._calls.held(parts, 1, most), self._bytes.held(parts, size_bytes, most_bytes):
             yield
-
-
-class KeyBounds(InUse):
-    """Calls of each API key, at one time and in a minute (RN97)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rates = Rates[Hashable]()
-
-    def take(self, holder: Hashable, *, now: float) -> None:
-        """Count a call against the minute of its key.
-
-        Args:
-            holder: owner and nonce of the key.
-            now: of any clock.
-        Raises:
-            RunRefused: `too-many-calls`.
-        """
-        if self._rates.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:
-            raise RunRefused("too-many-calls")
-        self._rates.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
 
 
 class Turns:

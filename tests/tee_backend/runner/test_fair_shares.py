@@ -20,7 +20,7 @@ from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.session import Session, key_session
-from tee_backend.runner import _artefacts, journal, ledger, shares
+from tee_backend.runner import _artefacts, calls, journal, ledger
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.prices import Price
 from tee_backend.runner.runs import RunRequest, Target
@@ -266,7 +266,7 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN163: 429 and 503 name the seconds after which a call may be taken."""
-    monkeypatch.setattr(shares, "PER_MINUTE", 0)
+    monkeypatch.setattr(calls, "PER_MINUTE", 0)
     headers = {"X-Payment-Key": await stage.key("echo")}
     async with stage.http.post(
         f"{stage.url}/call/{stage.developer}/echo", data=b'{"input": 1}', headers=headers
