@@ -236,11 +236,6 @@ class Connection(web.RequestHandler):
             self._is_taken = False
             self._bounds.give_back(self._peer)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request waits for its answer, and no answer for its client."""
-        return not (self._due or self.writing_paused)
-
     def cost_of_closing(self) -> float:
         """Return 0 for a connection that never had a request, else more the later the last one was answered."""
         return self._next_keepalive_close_time if self._heard else 0.0
@@ -257,8 +252,11 @@ class Connection(web.RequestHandler):
             if not self._is_held:  # nothing more is read until it is awaited
                 self._is_held = True
                 self._pause_transport_reading()
-        elif self._head_bytes:
-            self._bound_head()
+        elif self._head_bytes and not self._force_close:  # what follows a refusal is discarded
+            if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
+                self._refuse(431)
+            elif self._late_head is None:
+                self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
 
     def _hear(self) -> None:
         """Note requests whose heads are complete."""
@@ -276,15 +274,6 @@ class Connection(web.RequestHandler):
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
-
-    def _bound_head(self) -> None:
-        """Refuse a head that gets too long, or that arrives too slowly."""
-        if self._force_close:  # what follows a refusal is discarded
-            return
-        if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
-            self._refuse(431)
-        elif self._late_head is None:
-            self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
 
     def _refuse_late_head(self) -> None:
         if not self._force_close:  # by then it may have been refused for its length
@@ -483,7 +472,8 @@ class _Doorway:
 
         Where too many are idle, or where no place is free, the oldest idle one is closed (RN155).
         """
-        idle = [connection for connection in self.connections if connection.is_idle]
+        # Idle is a connection where no request waits for its answer, and no answer for its client.
+        idle = [one for one in self.connections if not (one._due or one.writing_paused)]
         if idle and (len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most):
             oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
             oldest.give_back()

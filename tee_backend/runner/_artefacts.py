@@ -158,7 +158,11 @@ class Artefacts:
             except ChildEnded as ended:
                 if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
                     raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
-                raise RunRefused(_code_of(ended)) from ended
+                # Out of memory, it aborts.
+                if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):
+                    raise RunRefused("compile-limit") from ended
+                # That another process killed it says nothing about the program.
+                raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
             finally:
                 await self._pool.ended(child)  # before its file is sealed
                 compile_s.append(child.cpu_s)
@@ -205,10 +209,3 @@ async def seal(artefact: int) -> None:
         else:
             return
     fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
-
-
-def _code_of(ended: ChildEnded) -> str:
-    """Return what the end of a compiling child says about the program; that another process killed it says nothing."""
-    if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
-        return "compile-limit"
-    return "runner-failed" if ended.signal else "program-invalid"
