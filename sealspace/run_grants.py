@@ -216,12 +216,12 @@ def checked_host(value: Json) -> str:
 
 
 def _program(value: Json) -> ProgramRule:
-    named = value.get("project", "") if isinstance(value, dict) else None
-    if isinstance(value, dict) and value and value.keys() <= {"wasmSha256", "project"} and isinstance(named, str):
-        project = parse_project(named) if "project" in value else None
-        if "wasmSha256" in value:
+    if isinstance(value, dict) and value and value.keys() <= {"wasmSha256", "project"}:
+        named = value.get("project")
+        project = parse_project(named) if isinstance(named, str) else None
+        if "wasmSha256" in value and (project or "project" not in value):
             return ByHash(checked_sha256(value["wasmSha256"], what='"wasmSha256" of a run statement'), project)
-        if project:
+        if project and "wasmSha256" not in value:
             return ByProject(project)
     raise InvalidInput('a program is named by "wasmSha256", by "project" or by both, and by nothing beside')
 

@@ -236,10 +236,6 @@ class Connection(web.RequestHandler):
             self._is_taken = False
             self._bounds.give_back(self._peer)
 
-    def cost_of_closing(self) -> float:
-        """Return 0 for a connection that never had a request, else more the later the last one was answered."""
-        return self._next_keepalive_close_time if self._heard else 0.0
-
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and bound what has arrived of a request's head so far."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
@@ -475,7 +471,8 @@ class _Doorway:
         # Idle is a connection where no request waits for its answer, and no answer for its client.
         idle = [one for one in self.connections if not (one._due or one.writing_paused)]
         if idle and (len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most):
-            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
+            # First those that never had a request, then the one whose last answer is the longest ago.
+            oldest = min(idle, key=lambda one: one._next_keepalive_close_time if one._heard else 0.0)
             oldest.give_back()
             self.connections[oldest].cancel()
             if oldest.transport is not None:

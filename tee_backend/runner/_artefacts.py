@@ -142,7 +142,14 @@ class Artefacts:
                 raise
             finally:
                 self._spent.add(developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic())
-            self._keep(key, file)
+            size = os.fstat(file).st_size
+            self._files[key] = (file, size)
+            self._bytes += size
+            # The newest stays, however large it is: somebody waits for it.
+            while len(self._files) > 1 and (self._bytes > self._most_bytes or len(self._files) > _MOST_ARTEFACTS):
+                _key, (oldest, oldest_size) = self._files.popitem(last=False)
+                os.close(oldest)
+                self._bytes -= oldest_size
 
     async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
         """Compile in a child of its own, which sees this program and no other (RN18)."""
@@ -179,16 +186,6 @@ class Artefacts:
         finally:
             os.close(source)
         return artefact
-
-    def _keep(self, key: str, file: int) -> None:
-        size = os.fstat(file).st_size
-        self._files[key] = (file, size)
-        self._bytes += size
-        # The newest stays, however large it is: somebody waits for it.
-        while len(self._files) > 1 and (self._bytes > self._most_bytes or len(self._files) > _MOST_ARTEFACTS):
-            _key, (oldest, oldest_size) = self._files.popitem(last=False)
-            os.close(oldest)
-            self._bytes -= oldest_size
 
 
 async def seal(artefact: int) -> None:

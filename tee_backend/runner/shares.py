@@ -82,7 +82,7 @@ class Bounds:
     """Calls under way and their bytes, bounded in all, for strangers together and for each payer."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+        self._most = most, most_bytes
         self._calls, self._bytes = InUse(), InUse()
 
     @contextmanager
@@ -99,7 +99,7 @@ class Bounds:
         parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}  # RN163
         if not payer.is_known:
             parts["strangers"] = 2
-        most, most_bytes = (self._most, self._most_bytes) if is_new else (None, None)
+        most, most_bytes = self._most if is_new else (None, None)
         with self._calls.held(parts, 1, most), self._bytes.held(parts, size_bytes, most_bytes):
             yield
 
