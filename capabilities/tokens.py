@@ -455,10 +455,9 @@ def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
     # V1, V5: a capability for each target and no other, so a further right or a key that is no CID refuses the token
     if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
-    if len(targets) > 1:  # V5
-        is_distinct = len({one.digest for one in targets}) == len(targets)
-        if len(targets) > MAX_TARGETS or not is_distinct or any(one.caveats for one in capabilities):
-            raise WrongKind
+    is_list = len({one.digest for one in targets}) == len(targets) <= MAX_TARGETS
+    if not is_list or (len(targets) > 1 and any(one.caveats for one in capabilities)):  # V5
+        raise WrongKind
     return UnverifiedRevocation(
         form="ucan",
         header=header,

@@ -1,10 +1,11 @@
 """Rate limits for each client: token buckets in memory, a bounded number of them in each worker."""
 
-import ipaddress
 import math
-from collections import OrderedDict
 from functools import lru_cache
 from typing import Final
+
+from tee_backend import rates
+from tee_backend.rates import parsed_address
 
 from .refusal import Refusal
 
@@ -12,7 +13,6 @@ MAX_CLIENTS: Final = 10_000
 """Maximum number of clients in memory; the least recently active one is removed first."""
 
 _MAX_NAME_CHARS: Final = 64
-_IPV6_CLIENT_BITS: Final = 64  # one household or machine can use any address of a whole /64
 
 
 class TooMany(Refusal):
@@ -35,7 +35,7 @@ class Rates:
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
         self._per_second = per_minute / 60
         self._most = float(per_minute) if most is None else most
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._spent = rates.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket; a caller without an address is not counted.
@@ -55,45 +55,30 @@ class Rates:
         if client is None or not self._per_second:
             return
         name = counted_as(client)
-        left = self._left(name, now)
-        if left >= self._most:
-            self._buckets.pop(name, None)  # a full bucket need not be stored
-        if left < 1:
+        spent = self._spent.spent(name, per_s=self._per_second, now=now)
+        if not spent:
+            self._spent.pop(name, None)  # a full bucket need not be stored
+        if (left := self._most - spent) < 1:
             raise TooMany(max(math.ceil((1 - left) / self._per_second), 1))
 
     def is_new(self, client: str | None) -> bool:
         """Whether the client has a full bucket, regardless of the time: no token is recorded as taken from it."""
-        return self._most >= 1 and (client is None or counted_as(client) not in self._buckets)
+        return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket; requests admitted concurrently may make its balance negative."""
         if client is None or not self._per_second:
             return
-        name = counted_as(client)  # a proxy's header may contain anything
-        left = self._left(name, now)
-        self._buckets[name] = (left - 1, now)
-        self._buckets.move_to_end(name)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
+        # A proxy's header may contain anything.
+        self._spent.add(counted_as(client), 1, per_s=self._per_second, now=now)
 
-    def _left(self, name: str, now: float) -> float:
-        left, at = self._buckets.get(name, (self._most, now))
-        return min(left + max(now - at, 0.0) * self._per_second, self._most)
+
+@lru_cache(maxsize=MAX_CLIENTS)
+def _counted_as(client: str) -> str:
+    parsed = parsed_address(client)
+    return client if parsed is None else rates.counted_as(parsed)
 
 
 def counted_as(client: str) -> str:
     """Return the name under which a client's address is counted: an IPv6 address by its /64, other text unchanged."""
     return _counted_as(client[:_MAX_NAME_CHARS])
-
-
-@lru_cache(maxsize=MAX_CLIENTS)
-def _counted_as(client: str) -> str:
-    if ":" not in client:
-        return client
-    try:
-        parsed = ipaddress.IPv6Address(client)
-    except ValueError:
-        return client
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(parsed), _IPV6_CLIENT_BITS), strict=False))

@@ -108,8 +108,7 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
     What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
     """
     signed = [one for one in records if same_principal(one.delegator, owner)]
-    sessions = [one for one in signed if any(CAPABILITIES_READ in right.abilities for right in one.rights)]
-    keys = {principal_of(one.delegate) for one in sessions}
+    keys = {principal_of(one.delegate) for one in signed if any(CAPABILITIES_READ in to.abilities for to in one.rights)}
     return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
 
 

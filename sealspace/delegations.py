@@ -346,14 +346,18 @@ class Delegations:
         Does not check:
             What a grant demands of code, callers and secrets, and what its recipient passed on: the node lists neither.
         """
-        wanted = ((KV_GET, allow(secret, KV_GET).resource), (DECRYPT, allow(network, DECRYPT).resource))
+        wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
         own = sign_ins(records, self._caller.session.owner)
         return tuple(
             one
             for one in records
             if one.standing in LIVE and one.cid not in own
-            if any(word in right.abilities and extends(to, right.parsed) for right in one.rights for word, to in wanted)
+            if any(
+                to.ability in right.abilities and extends(to.resource, right.parsed)
+                for right in one.rights
+                for to in wanted
+            )
         )
 
     async def revoke_by_wallet(

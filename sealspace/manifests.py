@@ -272,11 +272,11 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
 
     secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
 
-    def reads_secret(one: ResourceRequest) -> bool:
-        return one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
-
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
-        reads = any(map(reads_secret, resources))
+        reads = any(
+            one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
+            for one in resources
+        )
         decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
         return _merge((*resources, decrypt)) if reads else resources
 

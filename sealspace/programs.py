@@ -99,15 +99,6 @@ class Active:
     statement_sha256: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program with what its developer states about it; `active` is None where it was asked for by its hash."""
-
-    version: Version
-    code: bytes
-    active: Active | None
-
-
 class Programs:
     """The projects of one developer; made by `Client.programs`."""
 
@@ -257,25 +248,6 @@ class Programs:
                 "the developer's own key or wallet signs a program", hint=f"that of {self._kv.space.owner}"
             ) from exc
         return data
-
-
-async def read_program(read: Reader, project: ProjectId, *, sha256: str | None = None) -> Program | None:
-    """Read a program and verify that its developer published exactly these bytes.
-
-    Args:
-        read: from the developer's space.
-        project: whose statements count.
-        sha256: of the version; None: the active one.
-    Returns:
-        The program; None where there is none.
-    Raises:
-        StatementInvalid: a statement does not hold, or the bytes are others than it names.
-    """
-    active = None if sha256 is not None else await read_active(read, project)
-    wanted = sha256 if active is None else active
-    version = None if wanted is None else await read_version(read, project, wanted)
-    code = None if version is None else await read_code(read, version)
-    return None if version is None or code is None else Program(version, code, active)
 
 
 async def read_active(read: Reader, project: ProjectId) -> Active | None:

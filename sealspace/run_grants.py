@@ -114,9 +114,7 @@ class RunStatement:
     hosts: tuple[str, ...] = ()
     limits: GrantLimits = field(default_factory=GrantLimits)
 
-    def rules_for(
-        self, *, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
-    ) -> list[ProgramRule]:
+    def rules_for(self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None) -> list[ProgramRule]:
         """Return the rules that name a program (RN45, RN176).
 
         Args:

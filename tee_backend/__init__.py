@@ -13,6 +13,7 @@ Modules:
     listener: bounded connections, on which the node and runners serve.
     node_verifier: verifying a node's own evidence.
     publishing: a backend's HTTP routes, in aiohttp and in ASGI: evidence, and taking grants.
+    rates: what clients and payers have used lately, in bounded tables.
     receipt_check: judging a receipt again, offline.
 
 Folders: attestation, evidence, runner.

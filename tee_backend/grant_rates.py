@@ -1,15 +1,16 @@
 """How many grants a backend accepts per minute: in all, and from one client (AT54).
 
-Each bucket fills up again over a minute. Of more than MOST_CLIENTS clients the one that was let through least recently
-is forgotten; so many take more than an hour at the rate in all, so its bucket is full again by then.
+Each bucket fills up again over a minute. Of more than MOST_CLIENTS buckets the one that was taken from least recently
+is forgotten; so many take more than an hour at the rate in all, so it is full again by then.
 
 Example:
     rates = GrantRates()
     if not rates.let_through(client, now=loop.time()): ...
 """
 
-from collections import OrderedDict
 from typing import Final
+
+from tee_backend.rates import Rates
 
 GRANTS_PER_MINUTE: Final = 60
 """Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,
@@ -19,16 +20,11 @@ GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
 MOST_CLIENTS: Final = 4096
 
 
-class GrantRates:
-    """Buckets that grants are taken from."""
+class GrantRates(Rates[str | None]):
+    """What was taken from the buckets; that of all grants has no name."""
 
     def __init__(self) -> None:
-        self._all = (float(GRANTS_PER_MINUTE), 0.0)
-        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        """How many clients are remembered."""
-        return len(self._clients)
+        super().__init__(MOST_CLIENTS)
 
     def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
         """Take some grants from both buckets, where both have as many.
@@ -38,24 +34,10 @@ class GrantRates:
             now: seconds of any clock that does not step back.
             grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never has as many.
         """
-        left_of_all = _left(self._all, GRANTS_PER_MINUTE, now)
-        left = float(grants) if client is None else self._left_of(client, now)
-        if left_of_all < grants or left < grants:
-            return False
-        self._all = (left_of_all - grants, now)
-        if client is not None:
-            self._clients[client] = (left - grants, now)
-            self._clients.move_to_end(client)
-            if len(self._clients) > MOST_CLIENTS:
-                self._clients.popitem(last=False)
+        buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
+        for bucket, most in buckets.items():
+            if self.spent(bucket, per_s=most / 60, now=now) + grants > most:
+                return False
+        for bucket, most in buckets.items():
+            self.add(bucket, grants, per_s=most / 60, now=now)
         return True
-
-    def _left_of(self, client: str, now: float) -> float:
-        bucket = self._clients.get(client)
-        most = GRANTS_OF_A_CLIENT_PER_MINUTE
-        return float(most) if bucket is None else _left(bucket, most, now)
-
-
-def _left(bucket: tuple[float, float], most: int, now: float) -> float:
-    left, counted_at = bucket
-    return min(left + (now - counted_at) * most / 60, float(most))

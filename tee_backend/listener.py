@@ -16,12 +16,13 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from tee_backend.rates import counted_address
 
 MAX_TARGET_BYTES: Final = 65_534
 MAX_HEADER_LINES: Final = 100
@@ -91,22 +92,6 @@ class ConnectionLimits:
     max_header_line_bytes: int = 32 * 1024
     max_head_bytes: int = 80 * 1024
     max_idle: int = 256
-
-
-def counted_address(address: str | None) -> str | None:
-    """Return what a client is counted as: its address, of IPv6 the network, since one client may have all of a network.
-
-    None: the client is not counted by itself. It has no address, or it is on this machine, where proxies are.
-    """
-    try:
-        parsed = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed
-    if parsed.is_loopback:
-        return None
-    return str(ip_network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed)
 
 
 class ConnectionBounds:
@@ -251,15 +236,6 @@ class Connection(web.RequestHandler):
             self._is_taken = False
             self._bounds.give_back(self._peer)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it counts, no request waits for its answer, and no answer for its client."""
-        return self._is_taken and not (self._due or self.writing_paused)
-
-    def cost_of_closing(self) -> float:
-        """Return 0 for a connection that never had a request, else more the later the last one was answered."""
-        return self._next_keepalive_close_time if self._heard else 0.0
-
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and bound what has arrived of a request's head so far."""
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
@@ -269,9 +245,14 @@ class Connection(web.RequestHandler):
         elif not is_body:
             self._head_bytes += len(data)
         if self._due > _MANY_DUE or (data and not is_awaited):
-            self._hold()
-        elif self._head_bytes:
-            self._bound_head()
+            if not self._is_held:  # nothing more is read until it is awaited
+                self._is_held = True
+                self._pause_transport_reading()
+        elif self._head_bytes and not self._force_close:  # what follows a refusal is discarded
+            if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
+                self._refuse(431)
+            elif self._late_head is None:
+                self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
 
     def _hear(self) -> None:
         """Note requests whose heads are complete."""
@@ -289,15 +270,6 @@ class Connection(web.RequestHandler):
         if self._body.is_eof():
             return not (self._due or self.writing_paused)
         return self._due <= 1
-
-    def _bound_head(self) -> None:
-        """Refuse a head that gets too long, or that arrives too slowly."""
-        if self._force_close:  # what follows a refusal is discarded
-            return
-        if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
-            self._refuse(431)
-        elif self._late_head is None:
-            self._late_head = self._loop.call_later(self._bounds.limits.head_s, self._refuse_late_head)  # H8, RN156
 
     def _refuse_late_head(self) -> None:
         if not self._force_close:  # by then it may have been refused for its length
@@ -342,12 +314,6 @@ class Connection(web.RequestHandler):
 
     def _look_again(self) -> None:
         self._unread_answer = self._loop.call_later(self._bounds.limits.unread_answer_s, self._judge_answer)
-
-    def _hold(self) -> None:
-        """Read nothing more until it is awaited."""
-        if not self._is_held:
-            self._is_held = True
-            self._pause_transport_reading()
 
     def _release(self) -> None:
         """Read on, if the next bytes are awaited now and nothing else keeps them waiting."""
@@ -462,70 +428,69 @@ def _parse_status(error: HttpProcessingError) -> int:
     return 431 if "Too many headers" in error.message else 400
 
 
+@dataclass(frozen=True, slots=True)
 class _Doorway:
     """Accepts the connections of one application, and closes idle ones where there are too many.
 
     A connection counts from the moment that it is accepted, so that a TLS handshake that never ends counts too.
 
-    Args:
+    Attributes:
         server: aiohttp's.
         bound: the listening socket.
         bounds: of all connections.
         tls: with the certificate; None: without TLS.
+        connections: the task of each in which it is opened.
     """
 
-    def __init__(
-        self, server: web.Server, bound: socket.socket, bounds: ConnectionBounds, tls: ssl.SSLContext | None
-    ) -> None:
-        self._server = server
-        self._bound = bound
-        self._bounds = bounds
-        self._tls = tls
-        self._loop = asyncio.get_running_loop()
-        self._open: dict[Connection, asyncio.Task[None]] = {}
+    server: web.Server
+    bound: socket.socket
+    bounds: ConnectionBounds
+    tls: ssl.SSLContext | None
+    connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
         """Accept connections until this is cancelled; then handshakes end, and those that are open remain."""
         try:
             while True:
                 try:
-                    accepted, address = await self._loop.sock_accept(self._bound)
+                    accepted, address = await asyncio.get_running_loop().sock_accept(self.bound)
                 except OSError:  # no descriptors or no memory; connections wait in the queue meanwhile
                     await asyncio.sleep(_REST_S)
                     continue
                 self._take(accepted, address[0] if isinstance(address, tuple) else None)
                 await asyncio.sleep(0)  # one for each turn of the loop, so that requests are answered between them
         finally:
-            for opening in self._open.values():
+            for opening in self.connections.values():
                 opening.cancel()
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        """Begin to serve a connection, if the bounds allow one more."""
-        self._displace()
-        connection = Connection(self._server, loop=self._loop, bounds=self._bounds)
+        """Begin to serve a connection, if the bounds allow one more.
+
+        Where too many are idle, or where no place is free, the oldest idle one is closed (RN155).
+        """
+        # Idle is a connection that counts, where no request waits for its answer, and no answer for its client.
+        idle = [one for one in self.connections if one._is_taken and not (one._due or one.writing_paused)]
+        if idle and (len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most):
+            # First those that never had a request, then the one whose last answer is the longest ago.
+            oldest = min(idle, key=lambda one: one._next_keepalive_close_time if one._heard else 0.0)
+            oldest.give_back()
+            self.connections[oldest].cancel()
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        connection = Connection(self.server, loop=asyncio.get_running_loop(), bounds=self.bounds)
         connection.logger = _QUIET
         connection.ended = self._ended
         if connection.take(peer):
-            self._open[connection] = self._loop.create_task(self._opened(connection, accepted))
+            self.connections[connection] = asyncio.create_task(self._opened(connection, accepted))
         else:
             accepted.close()
 
-    def _displace(self) -> None:
-        """Close the oldest idle connection where there are too many, or where no place is free (RN155)."""
-        idle = [connection for connection in self._open if connection.is_idle]
-        if idle and (len(idle) >= self._bounds.limits.max_idle or self._bounds.open >= self._bounds.most):
-            oldest = min(idle, key=Connection.cost_of_closing)  # of several that never had a request, the first
-            oldest.give_back()
-            self._open[oldest].cancel()
-            if oldest.transport is not None:
-                oldest.transport.abort()
-
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
         """Begin to serve a connection, after the handshake where there is TLS."""
-        within_s = None if self._tls is None else self._bounds.limits.head_s  # RN156
+        within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
         try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=within_s
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
             )
             # An answer is under way until the kernel has it: hardly a byte waits in a buffer that nothing counts.
             # With 0 the TLS of asyncio pauses at every second look at an empty buffer, and stays so.
@@ -540,7 +505,7 @@ class _Doorway:
 
     def _ended(self, connection: Connection) -> None:
         connection.give_back()
-        self._open.pop(connection, None)
+        self.connections.pop(connection, None)
 
 
 def bound_unsent(listening: socket.socket) -> None:

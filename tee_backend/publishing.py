@@ -49,7 +49,7 @@ from tee_backend.errors import KeepingError
 from tee_backend.evidence.errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource, Quoted, take_quote
 from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
-from tee_backend.listener import counted_address
+from tee_backend.rates import counted_address
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""

@@ -6,7 +6,6 @@ every answer, streamed ones too, are set when it is prepared. A path without a p
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from aiohttp import web
@@ -17,10 +16,10 @@ from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
 from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, PageAnswer, UntypedStream, WholeAnswer
-from .messages.pages import NotFound, page_answer
+from .messages.pages import page_answer
 from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.request_log import REQUEST_LOG, request_log
-from .messages.route import Handler, Route, bind
+from .messages.route import bind
 from .messages.unauthenticated import UnauthenticatedGuard
 from .routes.console import CONSOLE, load_console
 from .routes.table import SERVED
@@ -63,7 +62,7 @@ def build_app(services: Services) -> web.Application:
     if log is not None:
         app[REQUEST_LOG] = log
     for route in SERVED:
-        handler = bind(replace(route, handler=_as_written(route)), services.cohort, guard, services.tally, log)
+        handler = bind(route, services.cohort, guard, services.tally, log)
         # A line feed in what `.*` stands for is a character like any other: without a route the framework would answer.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path] if path != route.path else [path, f"{path}/"]  # H4
@@ -74,22 +73,6 @@ def build_app(services: Services) -> web.Application:
     app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
     app.on_response_prepare.append(set_headers(services.config.http))
     return app
-
-
-def _as_written(route: Route) -> Handler:
-    """Return the handler of a route for its path as it is written: the framework also finds it in escaped spellings."""
-    segments = route.path.split("/")
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        path = request.rel_url.raw_path
-        if "%" in path:
-            # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the last one.
-            for expected, sent in zip(segments, path.split("/"), strict=False):
-                if expected != sent and "{" not in expected:  # H10: a proxy that guards `/admin` may read it otherwise
-                    raise NotFound
-        return await route.handler(request)
-
-    return answer
 
 
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:

@@ -7,7 +7,8 @@ logged: a line for each would let an unauthenticated client fill the log.
 """
 
 from tee_backend import listener
-from tee_backend.listener import MAX_HEAD_BYTES, Bound, ConnectionLimits, counted_address
+from tee_backend.listener import MAX_HEAD_BYTES, Bound, ConnectionLimits
+from tee_backend.rates import counted_address
 
 from ..config.tree import Http
 from ..counts import RequestCounter

@@ -73,19 +73,15 @@ class Connection(listener.Connection):
                 self._due -= 1
                 self._cohort.answered(1)
             transport.write(piece)
-            is_lost = self.writing_paused and await self._is_lost(request)
+            is_lost = False
+            if self.writing_paused:  # until the client has taken what was sent
+                try:
+                    await request.writer.drain()
+                except ConnectionError:
+                    is_lost = True
             self._release()
             return resp, is_lost
         return await super().finish_response(request, resp, start_time)
-
-    @staticmethod
-    async def _is_lost(request: web.BaseRequest) -> bool:
-        """Wait until the client has taken what was sent; return whether it is gone."""
-        try:
-            await request.writer.drain()
-        except ConnectionError:
-            return True
-        return False
 
     def _note(self, status: int) -> None:
         """Log a request that reached no route, where requests are logged."""

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
-from ipaddress import ip_address
 from socketserver import TCPServer
 from typing import Final
+
+from tee_backend.rates import parsed_address
 
 from ..logs import describe, log_warning
 from .text import CONTENT_TYPE
@@ -154,12 +155,4 @@ def _leads_here(named: str, host: str) -> bool:
     if match is None:
         return False
     name = (match[1] or match[2]).lower()
-    return name in ("localhost", host) or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return name in ("localhost", host) or parsed_address(name) is not None

@@ -245,12 +245,12 @@ def _refuse_pooling(config: Config) -> None:
     import asyncio  # these are large, and loaded while the workers load theirs
 
     from spaces.errors import StoreUnavailable
-    from spaces.store.postgres.promises import find_pooling
+    from spaces.store.postgres.promises import POOLED, examine
 
     assert config.store.url is not None  # called only where one is named
     with suppress(StoreUnavailable):  # a worker tries again, and reports it
-        if (found := asyncio.run(find_pooling(config.store.url))) is not None:
-            raise StoreMisused(found.text, hint=found.next_step)
+        if POOLED in asyncio.run(examine(config.store.url)):
+            raise StoreMisused(POOLED.text, hint=POOLED.next_step)
 
 
 def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":

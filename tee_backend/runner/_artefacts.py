@@ -15,19 +15,21 @@ from collections import Counter, OrderedDict
 from typing import Final
 from weakref import WeakValueDictionary
 
+from tee_backend.rates import Rates, Recent
+
 from ._child import ChildEnded
 from ._frames import COMPILED, MAX_DETAIL_BYTES
 from ._pool import Pool
 from .reasons import RunRefused
 from .runs import MAX_COMPILE_S, MAX_PROGRAM_BYTES, Load, RunRequest, Target
-from .shares import Payer, Rates, Recent, Turns
+from .shares import Payer, Turns
 
 _COMPILE_S: Final = 40.0
 """By the clock, for a machine that is too busy; the child's own bound is 20 s of processor time."""
 _AT_ONCE: Final = 2
 """Compilations at one time: a small program does not wait for a heavy one of another payer."""
 _DEVELOPER_S: Final = 120.0
-_HOUR_S: Final = 3600.0
+_BACK_PER_S: Final = _DEVELOPER_S / 3600
 """Compile seconds of one developer in an hour."""
 _GAVE_UP_S: Final = 600.0
 """How long a program is refused at once after its compilation took too much time or memory."""
@@ -54,7 +56,7 @@ class Artefacts:
         self._refused = Recent[str, RunRefused](_MOST_REFUSED)
         # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
-        self._spent = Rates[tuple[str, bool]](_HOUR_S)
+        self._spent = Rates[tuple[str, bool]]()
         self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
         self._turns = Turns(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -79,7 +81,9 @@ class Artefacts:
             self._require_promising(key, asked.payer)
             if (task := self._tasks.get(wanted)) is None:
                 task = self._tasks[wanted] = asyncio.create_task(self._make(key, asked, load, compile_s))
-                task.add_done_callback(lambda done: self._done(wanted, done))
+                task.add_done_callback(lambda _: self._tasks.pop(wanted))
+                # Its exception is read even where every caller was cancelled.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
                 await asyncio.shield(task)  # a caller who is cancelled leaves the others their compilation
             except asyncio.CancelledError:
@@ -104,11 +108,6 @@ class Artefacts:
             os.close(file)
         self._files.clear()
 
-    def _done(self, wanted: tuple[str, Payer, int], task: "asyncio.Task[None]") -> None:
-        del self._tasks[wanted]
-        if not task.cancelled():
-            task.exception()  # seen, even where every caller was cancelled
-
     def _require_promising(self, key: str, payer: Payer) -> None:
         """Refuse at once what was refused before."""
         if known := self._refused.get(key):
@@ -125,7 +124,7 @@ class Artefacts:
             self._require_promising(key, asked.payer)
             # Strangers spend apart: they cannot use up what key holders need of the same developer.
             developer = (asked.developer, asked.payer.is_known)
-            if self._spent.spent(developer, most=_DEVELOPER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
+            if self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic()) >= _DEVELOPER_S:  # RN165
                 raise RunRefused("runner-busy", "compile seconds of the developer")
             program, before_s = await load(), sum(compile_s)
             if len(program) > MAX_PROGRAM_BYTES:  # RN8
@@ -133,7 +132,8 @@ class Artefacts:
             if hashlib.sha256(program).hexdigest() != asked.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
-                _check_target(program, asked.target)
+                if program[:8] != _MAGIC[asked.target]:  # RN9: before anything parses it
+                    raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")
                 file = await self._compile(program, asked, compile_s)
             except OSError as exc:  # this machine's lack of descriptors or memory, and nothing about the program
                 raise RunRefused("runner-failed") from exc
@@ -144,46 +144,11 @@ class Artefacts:
                     self._refused.put(key, refused)
                 raise
             finally:
-                self._spent.add(developer, sum(compile_s) - before_s, most=_DEVELOPER_S, now=time.monotonic())
+                self._spent.add(developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic())
             self._keep(key, file, asked.payer)
 
-    async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
-        """Compile in a child of its own, which sees this program and no other (RN18)."""
-        source = os.memfd_create("program")
-        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
-                stream.write(program)
-            await self._ask_compiler(asked, [source, artefact], compile_s)
-            await seal(artefact)
-        except BaseException:
-            os.close(artefact)
-            raise
-        finally:
-            os.close(source)
-        return artefact
-
-    async def _ask_compiler(self, asked: RunRequest, files: list[int], compile_s: list[float]) -> None:
-        try:
-            child = await self._pool.start("_compile_child")
-        except ChildEnded as ended:
-            raise RunRefused("runner-failed") from ended
-        try:
-            request = f"{asked.target.value} {asked.compile_s}".encode()
-            answer = await child.ask(request, files, most_bytes=1 + MAX_DETAIL_BYTES, within_s=_COMPILE_S)
-        except ChildEnded as ended:
-            if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
-                raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
-            raise RunRefused(_code_of(ended)) from ended
-        finally:
-            await self._pool.ended(child)  # before its file is sealed
-            compile_s.append(child.cpu_s)
-        if not answer or answer[0] >= len(COMPILED):
-            raise RunRefused("runner-failed")
-        if code := COMPILED[answer[0]]:
-            raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
-
     def _keep(self, key: str, file: int, payer: Payer) -> None:
+        """Keep a compiled program, in the place of others of the payer that has most (RN167)."""
         self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
         # The newest stays, however large it is: somebody waits for it.
         while len(self._files) > 1:
@@ -200,6 +165,42 @@ class Artefacts:
                 if other != key and self._files[other][2] == most
             )
             os.close(self._files.pop(displaced)[0])
+
+    async def _compile(self, program: bytes, asked: RunRequest, compile_s: list[float]) -> int:
+        """Compile in a child of its own, which sees this program and no other (RN18)."""
+        source = os.memfd_create("program")
+        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
+                stream.write(program)
+            child = await self._pool.start("_compile_child")
+            try:
+                request, most_bytes = f"{asked.target.value} {asked.compile_s}".encode(), 1 + MAX_DETAIL_BYTES
+                answer = await child.ask(request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S)
+            except ChildEnded as ended:
+                if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166
+                    raise RunRefused("compute-limit", f"{asked.compile_s} s of compilation") from ended
+                # Out of memory, it aborts.
+                if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):
+                    raise RunRefused("compile-limit") from ended
+                # That another process killed it says nothing about the program.
+                raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
+            finally:
+                await self._pool.ended(child)  # before its file is sealed
+                compile_s.append(child.cpu_s)
+            if not answer or answer[0] >= len(COMPILED):
+                raise RunRefused("runner-failed")
+            if code := COMPILED[answer[0]]:
+                raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
+            await seal(artefact)
+        except BaseException as failed:
+            os.close(artefact)
+            if isinstance(failed, ChildEnded):  # no child was started
+                raise RunRefused("runner-failed") from failed
+            raise
+        finally:
+            os.close(source)
+        return artefact
 
 
 async def seal(artefact: int) -> None:
@@ -220,17 +221,3 @@ async def seal(artefact: int) -> None:
         else:
             return
     fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
-
-
-def _check_target(program: bytes, target: Target) -> None:
-    """Refuse what is no binary of its declared kind, before anything parses it (RN9)."""
-    if program[:8] == _MAGIC[target]:
-        return
-    raise RunRefused("program-target" if program[:8] in _MAGIC.values() else "program-not-wasm")
-
-
-def _code_of(ended: ChildEnded) -> str:
-    """Return what the end of a compiling child says about the program; that another process killed it says nothing."""
-    if ended.late or ended.signal in (signal.SIGXCPU, signal.SIGABRT, signal.SIGXFSZ):  # out of memory, it aborts
-        return "compile-limit"
-    return "runner-failed" if ended.signal else "program-invalid"

@@ -155,15 +155,13 @@ class Pool:
         """
         for block in range(_BLOCKS):
             reserved = socket.socket(socket.AF_UNIX)
-            try:
+            with suppress(OSError):  # another runner has it
                 reserved.bind(_BLOCK_NAME.format(block))  # RN184
-            except OSError:  # another runner has it
-                reserved.close()
-                continue
-            self._blocks.append(reserved)
-            first = _FIRST_UID + block * _BLOCK_UIDS
-            self._uids.extend(range(first, first + _BLOCK_UIDS))
-            return
+                self._blocks.append(reserved)
+                first = _FIRST_UID + block * _BLOCK_UIDS
+                self._uids.extend(range(first, first + _BLOCK_UIDS))
+                return
+            reserved.close()
 
     async def _refill(self) -> None:
         # Where no child starts, the next run that needs one tries again, and says so.

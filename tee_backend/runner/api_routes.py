@@ -14,7 +14,6 @@ Example:
         ...  # the application is served here
 """
 
-import ipaddress
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from sealspace._minting import iso_time
 from sealspace.api_keys import KEY_HEADER, ApiKey
 from sealspace.run_calls import SIGN_IN_HEADER
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
+from tee_backend.rates import parsed_address
 
 from .answers import Answer
 from .calls import Calls
@@ -194,9 +194,5 @@ def _is_private(request: web.Request) -> bool:
         return False
     if transport.get_extra_info("sslcontext") is not None:
         return True
-    try:
-        peer = ipaddress.ip_address(transport.get_extra_info("peername")[0])
-    except (TypeError, ValueError, IndexError):
-        return False
-    mapped = peer.ipv4_mapped if isinstance(peer, ipaddress.IPv6Address) else None
-    return (mapped or peer).is_loopback
+    peer = parsed_address((transport.get_extra_info("peername") or (None,))[0])
+    return peer is not None and peer.is_loopback

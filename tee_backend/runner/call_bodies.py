@@ -194,8 +194,7 @@ def limits_of(value: Json, *, name: str) -> dict[str, int]:
     for limit_name, limit in value.items():
         if not isinstance(limit, int) or isinstance(limit, bool):
             raise RunRefused("request-invalid", name)
-        is_counted = limit_name == "maxInstructions" and limit >= 1
-        limits[limit_name] = max(limit, MILLION) if is_counted else limit  # RN1
+        limits[limit_name] = max(limit, MILLION) if limit_name == "maxInstructions" and limit >= 1 else limit  # RN1
     return limits
 
 

@@ -25,6 +25,7 @@ from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_
 from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.project_names import ProjectId, checked_project_name, parse_project
 from tee_backend.errors import FolderDamaged, KeepingError
+from tee_backend.rates import Rates
 
 from .answers import Answer, api_answer, pending, run_answer
 from .api_bodies import parse_api_body
@@ -36,11 +37,15 @@ from .reasons import REASONS, RunRefused
 from .run_receipts import RunFacts, names_hash, salted
 from .runs import Limits, RunResult
 from .service import Job, Outcome, Runner
-from .shares import Bounds, KeyBounds, Payer, Turns
+from .shares import Bounds, InUse, Payer, Turns
 
 DEFAULT_BUDGET: Final = 10_000
 """Micro-units that a call may cost where it does not say; less where its key allows less."""
 
+AT_ONCE: Final = 10
+"""Calls of one key that wait for their answers."""
+PER_MINUTE: Final = 1000
+"""Calls of one key."""
 MOST_ANSWERED: Final = 256
 MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
 """Calls under way that wait for their answers, and the bytes of their bodies."""
@@ -79,11 +84,9 @@ class Calls:
         self._keys = keys
         self.price = price
         self._clock = clock or SystemClock()
-        self._of_keys = KeyBounds()
-        self._answered, self._queued = (
-            Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES),
-            Bounds(MOST_QUEUED, MOST_QUEUED_BYTES),
-        )
+        self._of_keys, self._lately = InUse(), Rates[tuple[Principal, int]]()
+        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
+        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
         self._turns = Turns(workers, beside=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -158,7 +161,10 @@ class Calls:
         asked, compile_s = self._api_body(body, project, budget), self.price.compile_s(budget)
         job = self._runner.job(asked, Payer(key.owner), compile_s=compile_s, in_person=False)
         _require_profile(key, job.body)
-        self._of_keys.take((key.owner, key.nonce), now=self._clock.now())
+        holder, now = (key.owner, key.nonce), self._clock.now()
+        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
+            raise RunRefused("too-many-calls")
+        self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
         return await self._take(job, key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
@@ -206,7 +212,7 @@ class Calls:
                 self._begin(job.id, job.payer, counted.pop_all())
                 return pending(job.id, is_api=key is not None)
             if key is not None:
-                counted.enter_context(self._of_keys.at_once((job.caller, key)))
+                counted.enter_context(self._of_keys.held({(job.caller, key): 1}, 1, AT_ONCE))  # RN97
             counted.enter_context(self._answered.held(job.payer, len(request)))
             if not budget:
                 outcome = await self._runner.perform(job)

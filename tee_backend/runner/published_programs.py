@@ -14,10 +14,9 @@ Example:
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from capabilities.ambient import Clock, SystemClock
 from capabilities.resources import SpaceId
@@ -35,6 +34,7 @@ from sealspace.programs import (
 )
 from sealspace.project_names import PUBLIC_SPACE, ProjectId
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
+from tee_backend.rates import Recent
 
 from .journal import Journal
 from .private_programs import PrivatePrograms
@@ -48,8 +48,6 @@ VERSION_FRESH_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1024
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,9 @@ class PublishedPrograms:
         self._private = private
         self._journal = journal
         self._clock = clock or SystemClock()
-        self._active: OrderedDict[ProjectId, tuple[float, Active]] = OrderedDict()
-        self._versions: OrderedDict[tuple[ProjectId, str, bool], tuple[float, Version]] = OrderedDict()
-        self._by_hash: OrderedDict[str, Version] = OrderedDict()
+        self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
+        self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
+        self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
@@ -165,8 +163,8 @@ class PublishedPrograms:
         if active is not None:
             if not await self._journal.follow(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
-            _remember(self._active, project, (self._clock.now(), active))
-        _remember(self._versions, (project, name, active is not None), (self._clock.now(), version))
+            self._active.put(project, (self._clock.now(), active))
+        self._versions.put((project, name, active is not None), (self._clock.now(), version))
         return self._found(version, None if active is None else project)
 
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:
@@ -191,7 +189,7 @@ class PublishedPrograms:
     def _note_hash(self, version: Version, code: bytes) -> None:
         """Remember what a program of this hash is; from the bytes alone, for anybody may state things about them."""
         if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
-            _remember(self._by_hash, version.sha256, replace(version, manifest=ProgramManifest()))
+            self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
 
     def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
         """Return what reads the private project, and what it does not have, from the public one (RN153)."""
@@ -218,13 +216,6 @@ class PublishedPrograms:
                 return None
 
         return read
-
-
-def _remember(held: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
-    held[key] = value
-    held.move_to_end(key)
-    while len(held) > _MOST_REMEMBERED:
-        held.popitem(last=False)
 
 
 def _unavailable(error: SealspaceError) -> RunRefused:

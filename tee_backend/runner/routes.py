@@ -17,7 +17,6 @@ Example:
 import asyncio
 import json
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeAlias
@@ -37,6 +36,7 @@ from .ledger import PIECE_BYTES
 from .reasons import RunRefused
 from .runs import Limits
 from .service import Runner
+from .shares import InUse, Parts
 
 BODY_S: Final = 10.0
 """Seconds in which a body has to arrive, and one more for each `BODY_BYTES` of it that did."""
@@ -72,9 +72,7 @@ class RunnerSurface:
         self._runner = runner
         self._limits = limits
         self._calls = calls
-        self._under_way: Counter[str] = Counter()
-        self._body_bytes: Counter[str] = Counter()
-        self._answer_bytes: Counter[str] = Counter()
+        self._under_way, self._body_bytes, self._answer_bytes = InUse(), InUse(), InUse()
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
@@ -108,11 +106,6 @@ class RunnerSurface:
         size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES  # one is read while one waits
         if size <= _SMALL_BYTES or request.method == "HEAD":
             return respond(answer)
-        shares = _shares(owner)
-        if any(self._answer_bytes[share] + size > MOST_ANSWER_BYTES // part for share, part in shares.items()):  # RN158
-            raise RunRefused("runner-busy")
-        counted = dict.fromkeys(shares, size)
-        self._answer_bytes.update(counted)
         response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
         response.content_length = len(answer.body) or None  # not known of one that is kept
         begun_s, sent = asyncio.get_running_loop().time(), 0
@@ -121,19 +114,18 @@ class RunnerSurface:
             # not closed and forgotten here waits for the garbage collector: for hours where few calls come.
             pieces = answer.kept or _pieces(answer.body)
             del answer
-            async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
-                await response.prepare(request)
-                async for piece in pieces:
-                    await response.write(piece)
-                    sent += len(piece)
-                    late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
-                await response.write_eof()
+            with self._answer_bytes.held(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
+                async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
+                    await response.prepare(request)
+                    async for piece in pieces:
+                        await response.write(piece)
+                        sent += len(piece)
+                        late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
+                    await response.write_eof()
         except (TimeoutError, KeepingError) as failed:  # another answer would be read as the rest of this one
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("an answer was not sent to its end") from failed
-        finally:
-            self._answer_bytes.subtract(counted)
         return response
 
     @asynccontextmanager
@@ -149,38 +141,26 @@ class RunnerSurface:
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
-        shares = _shares(owner)
-        if any(self._under_way[share] >= MOST_CALLS // part for share, part in shares.items()):
-            raise RunRefused("runner-busy")
-        self._under_way.update(shares.keys())
-        body = bytearray()
-        try:
-            await self._read(request, body, most_bytes, shares)
-            yield bytes(body)
-        finally:
-            self._under_way.subtract(shares.keys())
-            self._body_bytes.subtract(dict.fromkeys(shares, len(body)))
-            self._under_way, self._body_bytes = +self._under_way, +self._body_bytes  # without those at zero
-
-    async def _read(self, request: web.Request, body: bytearray, most_bytes: int, shares: Mapping[str, int]) -> None:
-        """Read a body within its bound and time, and within the bounds of all bodies together."""
-        if (request.content_length or 0) > most_bytes:
-            raise RunRefused("input-too-large")
-        begun_s = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(BODY_S) as late:
-                async for piece in request.content.iter_any():
-                    body += piece
-                    self._body_bytes.update(dict.fromkeys(shares, len(piece)))
-                    if len(body) > most_bytes:
-                        raise RunRefused("input-too-large")
-                    if any(self._body_bytes[share] > MOST_BODY_BYTES // part for share, part in shares.items()):
-                        raise RunRefused("runner-busy")
-                    late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
-        except TimeoutError as slow:
-            raise RunRefused("request-slow") from slow
-        except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered
-            raise RunRefused("request-invalid") from gone
+        parts, body, begun_s = _parts(owner), bytearray(), asyncio.get_running_loop().time()
+        with self._under_way.held(parts, 1, MOST_CALLS):
+            if (request.content_length or 0) > most_bytes:
+                raise RunRefused("input-too-large")
+            try:
+                try:
+                    async with asyncio.timeout(BODY_S) as late:
+                        async for piece in request.content.iter_any():
+                            if len(body) + len(piece) > most_bytes:
+                                raise RunRefused("input-too-large")
+                            self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
+                            body += piece
+                            late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
+                except TimeoutError as slow:
+                    raise RunRefused("request-slow") from slow
+                except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered
+                    raise RunRefused("request-invalid") from gone
+                yield bytes(body)
+            finally:
+                self._body_bytes.add(parts, -len(body))
 
     async def _receipt(self, request: web.Request) -> web.Response:
         receipt = await self._runner.receipt(request.match_info["job"][:64])
@@ -207,7 +187,7 @@ class RunnerSurface:
         return to_json({"ready": True}, 200)
 
 
-def _shares(owner: Principal | None) -> Mapping[str, int]:
+def _parts(owner: Principal | None) -> Parts:
     """Return what a request is counted to, each with the part of the bound that it has.
 
     Those whom nobody knows take no place from those who showed a key, nor the keys of one owner all of them.

@@ -10,7 +10,7 @@ Example:
 
 import base64
 import codecs
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
@@ -177,7 +177,9 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
         if response_format is ResponseFormat.BYTES:
             return b'"%b"' % base64.b64encode(output)
         answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
-        for text in _text(output):
+        # Piece by piece: one letter outside Latin can make the text of the whole four times as large.
+        pieces = (output[at : at + _PIECE_BYTES] for at in range(0, len(output), _PIECE_BYTES))
+        for text in codecs.iterdecode(pieces, "utf-8"):
             if is_text:
                 answer += msgspec.json.encode(text)[1:-1]
             if len(answer) >= MAX_ANSWER_BYTES:  # RN159
@@ -189,11 +191,6 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
     except (ValueError, RecursionError) as exc:
         raise RunRefused("output-format") from exc
     return output
-
-
-def _text(output: bytes) -> Iterator[str]:
-    """Yield UTF-8 as text piece by piece: one letter outside Latin can make the whole of it four times as large."""
-    return codecs.iterdecode((output[at : at + _PIECE_BYTES] for at in range(0, len(output), _PIECE_BYTES)), "utf-8")
 
 
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)

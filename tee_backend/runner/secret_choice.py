@@ -96,5 +96,4 @@ def _names_project(grant: RunGrant, wanted: Wanted) -> bool:
 
 def _rules(grant: RunGrant, wanted: Wanted) -> list[ProgramRule]:
     """Return the rules of a grant that name the program."""
-    about = {"project": wanted.project, "active_of": wanted.active_of}
-    return grant.statement.rules_for(wasm_sha256=wanted.call.wasm_sha256, **about)
+    return grant.statement.rules_for(wanted.call.wasm_sha256, wanted.project, wanted.active_of)

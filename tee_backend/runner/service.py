@@ -53,7 +53,7 @@ from .journal import Journal
 from .published_programs import Found, PublishedPrograms
 from .reasons import RunRefused
 from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
-from .runs import MAX_COMPILE_S, MILLION, Limits, RunRequest, RunResult
+from .runs import MILLION, Limits, RunRequest, RunResult
 from .secret_choice import Wanted, choose
 from .secret_tags import SecretTags
 from .shares import Payer
@@ -100,8 +100,8 @@ class Job:
     body: CallBody
     payer: Payer
     salt: bytes = field(repr=False)
-    in_person: bool = True
-    compile_s: int = MAX_COMPILE_S
+    in_person: bool
+    compile_s: int
 
     @property
     def caller(self) -> Principal:
@@ -266,7 +266,7 @@ class Runner:
         Raises:
             RunRefused: `limits-invalid`.
         """
-        return _smallest(self._most, [body.limits])
+        return _smallest(self._most, body.limits)
 
     async def perform(self, job: Job) -> Outcome:
         """Run a program, and sign what came of it, also where it was refused; the caller of this keeps the receipt.
@@ -337,16 +337,7 @@ class Runner:
         for grant in used:
             hosts &= frozenset(grant.statement.hosts)  # RN103: each owner's decision counts for what it gave
             stated = grant.statement.limits
-            limits = _smallest(
-                limits,
-                [
-                    {
-                        "maxInstructions": stated.max_instructions,
-                        "maxMemoryMb": stated.max_memory_mb,
-                        "maxExecutionSeconds": stated.max_execution_s,
-                    }
-                ],
-            )
+            limits = _smallest(limits, {name: getattr(stated, member) for name, member in _LIMIT_NAMES.items()})
         secrets = {name: value for name, (_, value) in values.items()}
         environment = environment_of(self._system(job, limits), secrets)
         return _Prepared(environment, limits, hosts, asked.secrets.owner if secrets else None)
@@ -493,7 +484,7 @@ def _shows_stderr(job: Job, prepared: _Prepared) -> bool:
     return prepared.secrets_of is None or (job.in_person and same_principal(prepared.secrets_of, job.caller))
 
 
-def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Limits:
+def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
     """Return the smallest of each limit; a limit above the runner's becomes the runner's (RN86).
 
     Instructions are rounded down to whole millions (RN1). A grant or a runner may still allow less than a million.
@@ -502,10 +493,9 @@ def _smallest(limits: Limits, stated: Sequence[Mapping[str, int | None]]) -> Lim
         RunRefused: `limits-invalid`: one is below 1.
     """
     values = {member: getattr(limits, member) for member in _LIMIT_NAMES.values()}
-    for one in stated:
-        for name, limit in one.items():
-            member = _LIMIT_NAMES[name]
-            values[member] = values[member] if limit is None else min(values[member], limit)
+    for name, limit in stated.items():
+        member = _LIMIT_NAMES[name]
+        values[member] = values[member] if limit is None else min(values[member], limit)
     # RN1: with exact limits a caller measures what a program spends on a secret. By bisection, 493 calls read 16
     # characters from a program that compares byte by byte. A caller may also choose among grants: theirs are rounded.
     most = values["max_instructions"]

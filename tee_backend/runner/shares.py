@@ -12,28 +12,20 @@ Example:
 
 import asyncio
 import sqlite3
-from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from capabilities.principals import Principal
 
 from .reasons import RunRefused
 
-AT_ONCE: Final = 10
-"""Calls of one key that wait for their answers."""
-PER_MINUTE: Final = 1000
-"""Calls of one key."""
-
 _PARTS: Final = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
-_MOST_REMEMBERED: Final = 10_000
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-Holder: TypeAlias = tuple[str, int]
-"""An API key: its owner and its nonce."""
+Parts: TypeAlias = Mapping[Hashable, int]
+"""To whom something is counted, each with the part of the bound that it has: 2 is half."""
 
 
 class Payer(NamedTuple):
@@ -52,12 +44,46 @@ OPERATOR: Final = Payer(Principal("operator"))
 """Pays for runs that no caller asked for, such as checking a program before it is published. It may use all places."""
 
 
+class InUse:
+    """Amounts that are in use at one time: of each payer or API key, or of each group of callers, which has a name."""
+
+    def __init__(self) -> None:
+        self._amounts = Counter[Hashable]()
+
+    def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
+        """Count an amount, or give one back that was counted.
+
+        Args:
+            parts: to whom it is counted.
+            amount: negative: given back.
+            most: the bound; None: nothing is refused.
+        Raises:
+            RunRefused: `too-many-calls` (of one payer or key), `runner-busy` (of a group).
+        """
+        for one, part in parts.items():
+            if most is not None and self._amounts[one] + amount > most // part:  # RN67, RN97, RN158, RN163
+                raise RunRefused("runner-busy" if isinstance(one, str) else "too-many-calls")
+        for one in parts:
+            self._amounts[one] += amount
+            if not self._amounts[one]:
+                del self._amounts[one]
+
+    @contextmanager
+    def held(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
+        """Count an amount until the block ends; as `add`."""
+        self.add(parts, amount, most)
+        try:
+            yield
+        finally:
+            self.add(parts, -amount)
+
+
 class Bounds:
     """Calls under way and their bytes, bounded in all, for strangers together and for each payer."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
-        self._most = (most, most_bytes)
-        self._held: tuple[Counter[Payer], Counter[Payer]] = (Counter(), Counter())
+        self._most = most, most_bytes
+        self._calls, self._bytes = InUse(), InUse()
 
     @contextmanager
     def held(self, payer: Payer, size_bytes: int, *, is_new: bool = True) -> Iterator[None]:
@@ -70,90 +96,12 @@ class Bounds:
         Raises:
             RunRefused: `too-many-calls` (of this payer), `runner-busy` (of strangers, or in all).
         """
-        sizes = (1, size_bytes)
-        for held, more, most in zip(self._held, sizes, self._most, strict=True):
-            others = sum(count for one, count in held.items() if not one.is_known)
-            if is_new and held[payer] + more > most // _PARTS:  # RN163
-                raise RunRefused("too-many-calls")
-            is_full = held.total() + more > most or (not payer.is_known and others + more > most // 2)
-            if is_new and is_full:  # RN163
-                raise RunRefused("runner-busy")
-        for held, more in zip(self._held, sizes, strict=True):
-            held[payer] += more
-        try:
+        parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}  # RN163
+        if not payer.is_known:
+            parts["strangers"] = 2
+        most, most_bytes = self._most if is_new else (None, None)
+        with self._calls.held(parts, 1, most), self._bytes.held(parts, size_bytes, most_bytes):
             yield
-        finally:
-            for held, more in zip(self._held, sizes, strict=True):
-                held -= Counter({payer: more})  # without those at zero
-
-
-class Recent(OrderedDict[_Key, _Value]):
-    """A dictionary of the entries that were put last."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def put(self, key: _Key, value: _Value) -> None:
-        """Put an entry; the one that was put first is dropped where there are too many."""
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > self._most:
-            self.popitem(last=False)
-
-
-class Rates(Generic[_Key]):
-    """Amounts that were spent lately, which come back evenly within a period.
-
-    Args:
-        period_s: in which the whole amount comes back.
-    """
-
-    def __init__(self, period_s: float) -> None:
-        self._period_s = period_s
-        self._spent = Recent[_Key, tuple[float, float]](_MOST_REMEMBERED)
-
-    def spent(self, key: _Key, *, most: float, now: float) -> float:
-        """Return how much is spent and has not come back."""
-        spent, at = self._spent.get(key, (0.0, now))
-        return max(spent - max(now - at, 0.0) * most / self._period_s, 0.0)
-
-    def add(self, key: _Key, amount: float, *, most: float, now: float) -> None:
-        """Spend an amount."""
-        self._spent.put(key, (self.spent(key, most=most, now=now) + amount, now))
-
-
-class KeyBounds:
-    """Calls of each API key, at one time and in a minute (RN97)."""
-
-    def __init__(self) -> None:
-        self._at_once: Counter[Holder] = Counter()
-        self._rates = Rates[Holder](60.0)
-
-    @contextmanager
-    def at_once(self, holder: Holder) -> Iterator[None]:
-        """Count a call that waits for its answer, until the block ends.
-
-        Raises:
-            RunRefused: `too-many-calls`.
-        """
-        if self._at_once[holder] >= AT_ONCE:
-            raise RunRefused("too-many-calls")
-        self._at_once[holder] += 1
-        try:
-            yield
-        finally:
-            self._at_once -= Counter([holder])
-
-    def take(self, holder: Holder, *, now: float) -> None:
-        """Count a call against the minute of its key.
-
-        Raises:
-            RunRefused: `too-many-calls`.
-        """
-        if self._rates.spent(holder, most=PER_MINUTE, now=now) > PER_MINUTE - 1:
-            raise RunRefused("too-many-calls")
-        self._rates.add(holder, 1, most=PER_MINUTE, now=now)
 
 
 class Turns:
@@ -169,14 +117,13 @@ class Turns:
         self._of_others = max(places // 2, 1)
         self._total = places + (self._of_others if beside else 0)
         self._used: Counter[Payer] = Counter()
-        # The payer at the front is next; a payer that got a place goes to the end.
-        self._waiting: OrderedDict[Payer, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
 
     @asynccontextmanager
     async def place(self, payer: Payer) -> AsyncIterator[None]:
         """Wait for a place, which is used until the block ends."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(payer, deque()).append(turn)
+        self._waiting[turn] = payer
         self._hand_out()
         try:
             await turn
@@ -184,39 +131,32 @@ class Turns:
         finally:
             # A waiter that is cancelled cancels its turn, unless it had the place already.
             if turn.cancelled():
-                self._forget(payer, turn)
+                self._waiting.pop(turn, None)
             else:
                 self._used -= Counter([payer])
             self._hand_out()
 
     def _hand_out(self) -> None:
-        while (payer := self._next()) is not None:
-            turn = self._waiting[payer][0]
-            self._forget(payer, turn)
-            if payer in self._waiting:
-                self._waiting.move_to_end(payer)
-            if not turn.cancelled():
-                self._used[payer] += 1
-                turn.set_result(None)
+        while (turn := self._next()) is not None:
+            payer = self._waiting.pop(turn)
+            if turn.cancelled():
+                continue
+            self._used[payer] += 1
+            turn.set_result(None)
+            for other in [one for one, whose in self._waiting.items() if whose == payer]:
+                self._waiting[other] = self._waiting.pop(other)  # RN161: after all others that wait
 
-    def _next(self) -> Payer | None:
-        """Return who gets a place now; None where no place is free, or none for those who wait (RN161, RN162)."""
+    def _next(self) -> "asyncio.Future[None] | None":
+        """Return whose turn it is; None where no place is free, or none for those who wait (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
-        for payer in sorted(self._waiting, key=lambda one: not one.is_known):  # the order among equals stays
-            share = sum(count for one, count in self._used.items() if one.is_known is payer.is_known)
-            if share < (self._places if payer.is_known else self._of_others) and (
-                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
-            ):
-                return payer
+        used = Counter(one.is_known for one in self._used.elements())
+        free = {True: used[True] < self._places, False: used[False] < self._of_others}
+        # Those with a key or an account first; the order among equals stays.
+        for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
+            if free[payer.is_known] and (payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)):
+                return turn
         return None
-
-    def _forget(self, payer: Payer, turn: "asyncio.Future[None]") -> None:
-        waiting = self._waiting.get(payer, deque())
-        if turn in waiting:
-            waiting.remove(turn)
-        if not waiting:
-            self._waiting.pop(payer, None)
 
 
 _SHARE_OF: Final = "SELECT cost FROM held WHERE kind = ? AND is_known = ? AND payer = ''"

@@ -18,7 +18,7 @@ import yarl
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
-from tee_backend.runner import shares
+from tee_backend.runner import calls, shares
 from tee_backend.runner.prices import Price
 
 PRICE = Price(call=1000)
@@ -54,7 +54,7 @@ async def test_one_key_a_hundred_times_with_balance_for_one(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN93: of calls that arrive together one is paid, and every other one is refused."""
-    monkeypatch.setattr(shares, "AT_ONCE", 1000)
+    monkeypatch.setattr(calls, "AT_ONCE", 1000)
     monkeypatch.setattr(shares, "_PARTS", 1)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)

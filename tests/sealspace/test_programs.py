@@ -5,7 +5,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from fuzz_strategies import json_values
@@ -23,19 +23,40 @@ from sealspace.programs import (
     VERSION_TYPE,
     Active,
     ProgramManifest,
+    Reader,
+    Version,
     parse_active,
     parse_program_manifest,
     parse_version,
-    read_program,
+    read_active,
+    read_code,
+    read_version,
     version_json,
 )
-from sealspace.project_names import parse_project
+from sealspace.project_names import ProjectId, parse_project
 from sealspace.signed_statements import sign_statement
 from sealspace.wallets import new_wallet
 
 OLD, NEW = b"\0asm old", b"\0asm new"
 PROJECTS = SignIn(spaces=("projects", "public"))
 P1 = "wasm32-wasip1"
+
+
+class Program(NamedTuple):
+    """What a reader found: `active` is None where a program was read by its hash."""
+
+    version: Version
+    code: bytes
+    active: Active | None
+
+
+async def read_program(read: Reader, project: ProjectId, *, sha256: str | None = None) -> Program | None:
+    """Read a program as a runner does: the statements, then the bytes."""
+    active = None if sha256 is not None else await read_active(read, project)
+    wanted = sha256 if active is None else active
+    version = None if wanted is None else await read_version(read, project, wanted)
+    code = None if version is None else await read_code(read, version)
+    return None if version is None or code is None else Program(version, code, active)
 
 
 def reader(client: Client, *, public: bool = False) -> Any:

@@ -120,9 +120,9 @@ async def _list(
 @at_node
 async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
     """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
-    name = parse_secret_label(label)
-    resource = client.secrets().resource(name.name, scope=name.scope)
-    network = (await client.secrets().envelope(name.name, scope=name.scope)).network_text
+    name, secrets = parse_secret_label(label), client.secrets()
+    resource = secrets.resource(name.name, scope=name.scope)
+    network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     words(f"rights to decrypt are those on {network}, where a secret is sealed now")
     words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
     return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]

@@ -59,11 +59,12 @@ async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool)
             left.append(cid)
     records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
     ended = {cid: cid not in left for cid in cids}
-    for one in [known for known in records if known.cid in left]:
-        together = ending_with(records, one, client.session.owner)
-        words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
-        del ended[one.cid]
-        ended |= dict.fromkeys(together, False)
+    for one in records:
+        if one.cid in left:
+            together = ending_with(records, one, client.session.owner)
+            words(*(f"ends too, or {one.delegate} could open a copy: {cid}" for cid in together if cid not in ended))
+            del ended[one.cid]
+            ended |= dict.fromkeys(together, False)
     if left and watched():  # a script that ends a grant in an emergency is not held up
         confirm(f"revoke {', '.join(cid for cid, was in ended.items() if not was)} for good?", yes=yes)
     try:

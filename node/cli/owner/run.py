@@ -70,8 +70,7 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     """Return the names that are handed over where the caller named none, and print the others."""
     # CL1: no list of refused names is complete; programs also take orders from TAR_OPTIONS, CFLAGS, RSYNC_RSH, PS0.
     chosen = [name for name in names if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))]
-    others = [name for name in names if name not in chosen]
-    if others:
+    if others := [name for name in names if name not in chosen]:
         words(f"not handed over ({len(others)}): {', '.join(others):.300}; name the secrets you need: --only A,B")
     return chosen
 

@@ -4,10 +4,12 @@ A forwarded header counts only from an address of `http.trusted_proxies`; then t
 that is not itself a trusted proxy is the client. A proxy that sends no `X-Forwarded-For` may send `X-Real-IP`.
 """
 
-import ipaddress
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 from aiohttp import web
+
+from tee_backend.rates import parsed_address
 
 from ...config.tree import Http
 
@@ -42,19 +44,6 @@ def is_proxy(peer: str | None, http: Http) -> bool:
     return peer is not None and _is_within(peer, http.trusted_proxies)
 
 
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Read an address; an IPv4 one as itself, even where a socket of both families has prefixed it with `::ffff:`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    parsed = ipaddress.ip_address(address)
-    return (parsed.version == 6 and parsed.ipv4_mapped) or parsed
-
-
 def _is_within(address: str, networks: Sequence[str]) -> bool:
-    try:
-        parsed = _parsed(address)
-    except ValueError:
-        return False
-    return any(parsed in ipaddress.ip_network(network, strict=False) for network in networks)
+    parsed = parsed_address(address)
+    return parsed is not None and any(parsed in ip_network(network, strict=False) for network in networks)

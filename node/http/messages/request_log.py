@@ -11,7 +11,6 @@ start, and a reader of the log without that secret cannot try out guesses.
 
 import time
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from blake3 import blake3
 
 from encryption_network.keyring import REQUEST_LOG as KEY_CONTEXT
 from encryption_network.keyring import Keyring
+from tee_backend.rates import parsed_address
 
 from ...config.tree import Config, Http
 from ...counts import Operation
@@ -94,7 +94,7 @@ class RequestLog:
         """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy may state, hashed."""
         if client is None:
             return None
-        return counted_as(client) if self._is_plain and _is_address(client) else self._hashed(counted_as(client))
+        return counted_as(client) if self._is_plain and parsed_address(client) else self._hashed(counted_as(client))
 
     def _hashed(self, text: str) -> str:
         return blake3(text.encode("utf-8", "surrogatepass"), key=self._key).hexdigest(_HASH_BYTES)
@@ -108,14 +108,6 @@ def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
     if config.log.requests == "off":
         return None
     return RequestLog(keyring.derive(KEY_CONTEXT), config.http, is_plain=config.log.requests == "plain")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:

@@ -18,6 +18,7 @@ from aiohttp import web
 from ...cohort import Cohort
 from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
+from .pages import NotFound
 from .problems import error_answer
 from .refusals import Place, code_of
 from .request_bodies import require_json_type
@@ -139,6 +140,8 @@ def bind(
                 guard.admit(request)
             if json:
                 require_json_type(request)
+            if "%" in request.rel_url.raw_path:
+                _require_as_written(route.path, request.rel_url.raw_path)
             response = await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             if note is not None:
@@ -157,6 +160,14 @@ def bind(
         return response
 
     return answer
+
+
+def _require_as_written(path: str, sent: str) -> None:
+    """Refuse an escaped spelling of a fixed part of a path, in which the framework finds the route too."""
+    # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the last one.
+    for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
+        if expected != segment and "{" not in expected:  # H10: a proxy that guards `/admin` may read it otherwise
+            raise NotFound
 
 
 def _count_refusal(

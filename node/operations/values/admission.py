@@ -3,6 +3,7 @@
 In force everywhere at once: every operation that hosts a space reads the owner's row and has its commit check it.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 from capabilities.ambient import Entropy
@@ -24,12 +25,11 @@ async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: En
     Raises:
         SpaceError: the store does not take the commit.
     """
-    for _ in range(_TRIES):
-        record = await _read(store, owner)
-        change = admission_check(owner, record) if is_admitted(record) else admission_put(owner, now=now)
-        if await _commit(store, change, "owner.admitted", owner, now=now, entropy=entropy):
-            return isinstance(change, Put)
-    raise StoreBusy("others admit and remove the same owner at the same time")
+
+    def change(record: Record | None) -> Put | Check:
+        return admission_check(owner, record) if is_admitted(record) else admission_put(owner, now=now)
+
+    return await _commit(store, change, "owner.admitted", owner, now=now, entropy=entropy)
 
 
 async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
@@ -43,33 +43,34 @@ async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: E
     Raises:
         SpaceError: the store does not take the commit.
     """
-    for _ in range(_TRIES):
-        record = await _read(store, owner)
+
+    def change(record: Record | None) -> Put | Check | None:
         if record is None:
-            return False
-        change = removal_put(owner, record) if is_admitted(record) else Check(admission_key(owner), record.stamp)
-        if await _commit(store, change, "owner.removed", owner, now=now, entropy=entropy):
-            return isinstance(change, Put)
-    raise StoreBusy("others admit and remove the same owner at the same time")
+            return None
+        return removal_put(owner, record) if is_admitted(record) else Check(admission_key(owner), record.stamp)
 
-
-async def _read(store: Store, owner: Principal) -> Record | None:
-    return (await store.read((admission_key(owner),))).records[0]
+    return await _commit(store, change, "owner.removed", owner, now=now, entropy=entropy)
 
 
 async def _commit(
     store: Store,
-    change: Put | Check,
+    change_of: Callable[[Record | None], Put | Check | None],
     action: Literal["owner.admitted", "owner.removed"],
     owner: Principal,
     *,
     now: float,
     entropy: Entropy,
 ) -> bool:
-    """Write a row and its audit record, or confirm a row that is as wanted; False when another writer was faster."""
-    if isinstance(change, Check):  # ST16
-        commit = Commit(checks=(change,))
-    else:
-        audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
-        commit = Commit(puts=(change, audit_put(audit, entropy=entropy)))
-    return not isinstance(await store.commit(commit), Refused)
+    """Write a row and its audit record, or confirm a row that is as wanted; return whether it was written."""
+    for _ in range(_TRIES):
+        change = change_of((await store.read((admission_key(owner),))).records[0])
+        if change is None:
+            return False
+        if isinstance(change, Check):  # ST16
+            commit = Commit(checks=(change,))
+        else:
+            audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
+            commit = Commit(puts=(change, audit_put(audit, entropy=entropy)))
+        if not isinstance(await store.commit(commit), Refused):
+            return isinstance(change, Put)
+    raise StoreBusy("others admit and remove the same owner at the same time")

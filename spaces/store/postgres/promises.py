@@ -69,28 +69,12 @@ class Finding:
     next_step: str = ""
 
 
-_POOLED: Final = Finding(
+POOLED: Final = Finding(
     Severity.WRONG,
     "a proxy between node and database hands statements of one connection to several sessions",
     "let it pool by session (pgbouncer: pool_mode = session), or name the database itself",
 )
-
-
-async def find_pooling(url: str) -> Finding | None:
-    """Look for a proxy that pools by transaction; nothing is written.
-
-    Returns:
-        What to say of such a proxy; None: each connection has a session of its own.
-
-    Raises:
-        StoreUnavailable: as `examine`.
-    """
-    try:
-        async with AsyncExitStack() as opened:
-            first = await _connection(url, opened)
-            return _POOLED if await _is_pooled(first, url, opened) else None
-    except CONNECTION_ERRORS as exc:
-        raise _not_examined(exc) from None
+"""What `examine` returns alone where a proxy pools by transaction."""
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
@@ -103,25 +87,20 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     Raises:
         StoreUnavailable: it cannot be reached, or does not answer. The address is not in the text.
     """
-    if (pooled := await find_pooling(url)) is not None:
-        return (pooled,)
     try:
         async with AsyncExitStack() as opened:
             first = await _connection(url, opened)
+            if await _is_pooled(first, url, opened):
+                return (POOLED,)
             rows = await first.fetch(SETTINGS)
             settings = {str(row["name"]): str(row["setting"]) for row in rows}
             standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
             clocks = await _clocks(first, clock or SystemClock())
     except CONNECTION_ERRORS as exc:
-        raise _not_examined(exc) from None
+        reason = getattr(exc, "sqlstate", None) or type(exc).__name__
+        raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
     own = Finding(Severity.OK, "each connection has a session of its own")
     return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
-
-
-def _not_examined(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the database cannot be examined ({getattr(error, 'sqlstate', None) or type(error).__name__})"
-    )
 
 
 async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:

@@ -24,7 +24,7 @@ from sealspace.published import EVIDENCE_PATH, GRANTS_PATH
 from sealspace.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.errors import FolderUnusable
-from tee_backend.runner import api_routes, kept_keys, shares
+from tee_backend.runner import api_routes, calls, kept_keys
 from tee_backend.runner.operator_routes import ask_operator
 from tee_backend.runner.prices import Price
 
@@ -308,13 +308,13 @@ async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
 
 async def test_bounds_of_a_key(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN97: at one time and in a minute: one more is refused, and nothing is counted for ever."""
-    monkeypatch.setattr(shares, "AT_ONCE", 2)
+    monkeypatch.setattr(calls, "AT_ONCE", 2)
     key = await stage.key("echo")
     codes = Counter(answer["code"] for _, answer in await asyncio.gather(*(stage.api("echo", key) for _ in range(12))))
     assert set(codes) == {None, "too-many-calls"} and codes[None] >= 2
     assert (await stage.api("echo", key))[0] == 200
     monkeypatch.undo()
-    monkeypatch.setattr(shares, "PER_MINUTE", 3)
+    monkeypatch.setattr(calls, "PER_MINUTE", 3)
     fresh = await stage.key("echo")
     assert 429 in [(await stage.api("echo", fresh))[0] for _ in range(6)]
     assert (await stage.account())["reserved"] == 0

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from sealspace.project_names import parse_project
-from tee_backend.runner import shares
+from tee_backend.rates import Rates
 from tee_backend.runner.api_bodies import parse_api_body
 from tee_backend.runner.call_bodies import CallBody
+from tee_backend.runner.calls import PER_MINUTE
 from tee_backend.runner.prices import Price, smallest
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.runs import Limits
@@ -37,12 +38,12 @@ def test_prices() -> None:
 
 def test_the_minute_of_a_key() -> None:
     """RN97: a minute fills up again."""
-    bounds = shares.KeyBounds()
-    for _ in range(shares.PER_MINUTE):
-        bounds.take(("did:a", 1), now=100.0)
-    with pytest.raises(RunRefused):
-        bounds.take(("did:a", 1), now=100.0)
-    bounds.take(("did:a", 1), now=101.0)
+    rates, per_s = Rates[str](), PER_MINUTE / 60
+    for _ in range(PER_MINUTE):
+        assert rates.spent("key", per_s=per_s, now=100.0) <= PER_MINUTE - 1
+        rates.add("key", 1, per_s=per_s, now=100.0)
+    assert rates.spent("key", per_s=per_s, now=100.0) > PER_MINUTE - 1
+    assert rates.spent("key", per_s=per_s, now=101.0) <= PER_MINUTE - 1
 
 
 def test_the_smaller_of_two_limits() -> None:

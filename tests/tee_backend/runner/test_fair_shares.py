@@ -23,7 +23,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.run_calls import call_headers
 from sealspace.session import Session, key_session
-from tee_backend.runner import _artefacts, journal, ledger, routes, shares
+from tee_backend.runner import _artefacts, calls, journal, ledger, routes
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.prices import Price
 from tee_backend.runner.runs import RunRequest, Target
@@ -269,7 +269,7 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RN163: 429 and 503 name the seconds after which a call may be taken."""
-    monkeypatch.setattr(shares, "PER_MINUTE", 0)
+    monkeypatch.setattr(calls, "PER_MINUTE", 0)
     headers = {"X-Payment-Key": await stage.key("echo")}
     async with stage.http.post(
         f"{stage.url}/call/{stage.developer}/echo", data=b'{"input": 1}', headers=headers
