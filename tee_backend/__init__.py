@@ -7,7 +7,6 @@ Modules:
     backend_key: a backend's own key, from the platform's key service or from a file.
     errors: the errors of keeping a key and grants.
     grant_folder: the folder in which a backend keeps what it was granted.
-    grant_rates: how many grants a backend takes in a minute.
     held_grants: the bounded set of grants that a backend keeps.
     inspection: verifying what a backend published, on an owner's machine.
     listener: bounded connections, on which the node and runners serve.

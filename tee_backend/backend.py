@@ -66,12 +66,13 @@ from sealspace.errors import (
 from sealspace.portable import PortableDelegation
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
 from sealspace.session import Grant, key_session
-from tee_backend.attestation.report_data import report_data
-from tee_backend.backend_key import backend_seed
-from tee_backend.errors import FolderUnusable
-from tee_backend.evidence.source import EvidenceSource, KeySource, take_quote
-from tee_backend.grant_folder import GrantFolder, Holding
-from tee_backend.held_grants import HeldGrant, HeldGrants, owners_of
+
+from .attestation.report_data import report_data
+from .backend_key import backend_seed
+from .errors import FolderUnusable
+from .evidence.source import EvidenceSource, KeySource, take_quote
+from .grant_folder import GrantFolder, Holding
+from .held_grants import HeldGrant, HeldGrants, owners_of
 
 RENEWAL_MARGIN_S: Final = 15.0
 """Evidence that ends sooner is renewed first: a request must not find it ended on arrival."""

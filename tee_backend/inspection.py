@@ -22,10 +22,11 @@ from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from sealspace.backends import ValidWindow, Verified
 from sealspace.errors import BackendNotProven, CollateralNeeded
 from sealspace.published import Published
-from tee_backend.attestation.application import EventLogClaims
-from tee_backend.attestation.certificates import PlatformCa
-from tee_backend.attestation.collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider
-from tee_backend.attestation.errors import (
+
+from .attestation.application import EventLogClaims
+from .attestation.certificates import PlatformCa
+from .attestation.collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider
+from .attestation.errors import (
     AttestationError,
     CollateralOutsideWindow,
     CollateralUnusable,
@@ -33,11 +34,11 @@ from tee_backend.attestation.errors import (
     PlatformUnknown,
     TrustRootRefused,
 )
-from tee_backend.attestation.examine import bind_quote, examine_with
-from tee_backend.attestation.held_collateral import HeldCollateral
-from tee_backend.attestation.pcs import CollateralService, ServiceSettings
-from tee_backend.attestation.report_data import Binding, published_binding
-from tee_backend.attestation.trust_root import TrustRoot, intel_root
+from .attestation.examine import bind_quote, examine_with
+from .attestation.held_collateral import HeldCollateral
+from .attestation.pcs import CollateralService, ServiceSettings
+from .attestation.report_data import Binding, published_binding
+from .attestation.trust_root import TrustRoot, intel_root
 
 # The failed check -> what to report and to do; every other kind is reported by its own name.
 _SAID: Final[dict[str, tuple[str, str]]] = {

@@ -11,11 +11,12 @@ from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES, are_a
 from encryption_network.policy import Evidence
 from sealspace.errors import NodeEvidenceRefused
 from sealspace.node_evidence import NodeAttestation, NodeEvidence, NodePolicy, NodeStatement
-from tee_backend.attestation.collateral import CollateralProvider
-from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.examine import bind_quote, examine_with
-from tee_backend.attestation.report_data import node_binding
-from tee_backend.attestation.trust_root import TrustRoot
+
+from .attestation.collateral import CollateralProvider
+from .attestation.errors import AttestationError
+from .attestation.examine import bind_quote, examine_with
+from .attestation.report_data import node_binding
+from .attestation.trust_root import TrustRoot
 
 
 class TdxNodeVerifier:

@@ -44,12 +44,47 @@ from sealspace.published import (
     statement_json,
 )
 from sealspace.session import read_grant
-from tee_backend.attestation.report_data import published_report_data
-from tee_backend.errors import KeepingError
-from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.source import EvidenceSource, Quoted, take_quote
-from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
-from tee_backend.rates import counted_address
+
+from .attestation.report_data import published_report_data
+from .errors import KeepingError
+from .evidence.errors import EvidenceSourceError
+from .evidence.source import EvidenceSource, Quoted, take_quote
+from .rates import Rates, counted_address
+
+GRANTS_PER_MINUTE: Final = 60
+"""Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,
+which counts by address: a flood on this route must not stop what was granted."""
+GRANTS_OF_A_CLIENT_PER_MINUTE: Final = 12
+"""Of these from one address, so that one flood leaves capacity for others."""
+MOST_CLIENTS: Final = 4096
+
+
+class GrantRates(Rates[str | None]):
+    """How many grants a backend accepts per minute: in all, and from one client (AT54).
+
+    The bucket of all grants has no name. Of more than MOST_CLIENTS buckets the one that was used least recently is
+    forgotten; so many take more than an hour at the rate in all, so it is full again by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MOST_CLIENTS)
+
+    def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
+        """Take some grants from both buckets, where both have as many.
+
+        Args:
+            client: address of the sender; None: not counted by itself.
+            now: seconds of any clock that does not step back.
+            grants: how many; of more than GRANTS_OF_A_CLIENT_PER_MINUTE, a client's bucket never has as many.
+        """
+        buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
+        for bucket, most in buckets.items():
+            if self.spent(bucket, per_s=most / 60, now=now) + grants > most:
+                return False
+        for bucket, most in buckets.items():
+            self.add(bucket, grants, per_s=most / 60, now=now)
+        return True
+
 
 MOST_WAITING: Final = 16
 """Requests for evidence that may wait for a quote; beyond that they are answered 503."""

@@ -34,12 +34,13 @@ from encryption_network.key_providers import NAMES
 from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
 from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
-from tee_backend.attestation.application import EventLogClaims
-from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, EventLogRefused, KeyProviderRefused, MalformedEventLog
-from tee_backend.attestation.examine import BoundQuote, bind_quote, examine
-from tee_backend.attestation.report_data import session_binding
-from tee_backend.attestation.trust_root import TrustRoot
+
+from .attestation.application import EventLogClaims
+from .attestation.collateral import Collateral, parse_collateral
+from .attestation.errors import AttestationError, EventLogRefused, KeyProviderRefused, MalformedEventLog
+from .attestation.examine import BoundQuote, bind_quote, examine
+from .attestation.report_data import session_binding
+from .attestation.trust_root import TrustRoot
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 Documents = Callable[[bytes], bytes | None]

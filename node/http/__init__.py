@@ -5,7 +5,6 @@ What a route does is an operation (`node.operations`); nothing outside this fold
 Modules:
     acceptor: how a worker takes its share of new connections.
     app: the web application, bound to one node's services.
-    connection_bounds: the bounds of connections, from the settings.
     connection_counts: connections of each worker, in shared memory.
     listener: connections with the protocol's bounds on headers.
 

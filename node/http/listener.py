@@ -6,7 +6,7 @@ Rules kept here and there (H5, H6):
 - bodies remain as they were sent: nothing is unpacked;
 - what follows a request remains in the kernel until that request is answered and its answer is taken;
 - a head has to arrive within `http.head_s`; a client that takes nothing of its answer for `http.unread_answer_s` is
-  disconnected; the number of connections is bounded (`connection_bounds`);
+  disconnected; the number of connections is bounded (`ConnectionBounds`);
 - nothing of a request that could not be parsed is logged: the first bytes of an over-long header are a credential.
 """
 
@@ -17,20 +17,59 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from tee_backend import listener
-from tee_backend.listener import BACKLOG, bound_unsent
+from tee_backend.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
+from tee_backend.rates import counted_address
 
 from ..cohort import COHORT, Cohort
 from ..config.tree import Http
+from ..counts import RequestCounter
 from ..listening_socket import begin_to_listen
-from ..logs import log_failure
+from ..logs import log_failure, log_warning
 from ..services import SERVICES
 from .acceptor import Acceptor, Shares
 from .app import FIXED_HEADERS, fixed_paths
-from .connection_bounds import ConnectionBounds
 from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer
+from .messages.clients import is_proxy
 from .messages.pages import page_answer
 from .messages.request_ids import request_id
 from .messages.request_log import REQUEST_LOG, RequestLog
+
+
+class ConnectionBounds(listener.ConnectionBounds):
+    """The open connections of one worker; belongs to its event loop's thread.
+
+    A client that has shown no token yet costs a worker a connection and the memory of a request. A connection that
+    meets a bound is counted under the name of its setting, and the first one is logged: a line for each would let an
+    unauthenticated client fill the log.
+    """
+
+    def __init__(self, http: Http, tally: RequestCounter | None = None) -> None:
+        """Begin with no connection.
+
+        Args:
+            http: the bounds, and which proxies bring many clients.
+            tally: counts what meets a bound; None: nothing is counted.
+        """
+        limits = ConnectionLimits(
+            max_connections=http.max_connections,
+            connections_per_client=http.connections_per_client,
+            head_s=http.head_s,
+            unread_answer_s=http.unread_answer_s,
+            keep_alive_s=http.keep_alive_s,
+            max_header_line_bytes=http.max_header_line_bytes,
+            max_head_bytes=MAX_HEAD_BYTES,
+        )
+        super().__init__(limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer))
+        self._tally = tally
+        self._reported_at: set[Bound] = set()
+
+    def met(self, bound: Bound) -> None:
+        """Count a connection that was closed for the bound of a setting."""
+        if self._tally is not None:
+            self._tally.gave_up(bound)
+        if bound not in self._reported_at:
+            self._reported_at.add(bound)
+            log_warning("connection-given-up", bound=bound)
 
 
 class Connection(listener.Connection):

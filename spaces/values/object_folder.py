@@ -21,6 +21,7 @@ import errno
 import os
 import tempfile
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +31,40 @@ from blake3 import blake3
 
 from ..errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..store.durable import sync_folder
-from ._read_cohorts import ReadCohorts
 from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
+
+
+class ReadCohorts:
+    """Lets one reading run in each iteration of the event loop, in the order in which they asked.
+
+    It serves one event loop; if that is closed while readings wait, they wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a turn; return at once where no reading has run in this iteration."""
+        loop = asyncio.get_running_loop()
+        if self._is_taken:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._is_taken = True
+            loop.call_soon(self._pass_on, loop)
+
+    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else the waiting task was cancelled
+                turn.set_result(None)
+                loop.call_soon(self._pass_on, loop)
+                return
+        self._is_taken = False
+
 
 PIECE_BYTES: Final = 256 * 1024
 STEP_BYTES: Final = 1024 * 1024

@@ -34,10 +34,10 @@ from typing import Any, Final, Literal
 
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
-from tee_backend.attestation.errors import MalformedEventLog
-from tee_backend.attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
-from tee_backend.attestation.quote import MAX_QUOTE_BYTES
 
+from ..attestation.errors import MalformedEventLog
+from ..attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
+from ..attestation.quote import MAX_QUOTE_BYTES
 from .errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import Quoted, check_report_data_size, checked_quote
 

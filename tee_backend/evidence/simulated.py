@@ -32,10 +32,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from encryption_network.policy import Measurements
-from tee_backend.attestation.certificates import parse_pem_chain, parse_platform
-from tee_backend.attestation.errors import MalformedCertificate
-from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 
+from ..attestation.certificates import parse_pem_chain, parse_platform
+from ..attestation.errors import MalformedCertificate
+from ..attestation.quote import INTEL_QE_VENDOR, BodyKind
 from ._pki import (
     PCE_ID,
     PCE_SVN,

@@ -14,15 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from encryption_network.policy import Measurements
-from tee_backend.attestation.application import APP_ID_BYTES, KeyProvider
-from tee_backend.attestation.event_log import (
-    RUNTIME_EVENT_TYPE,
-    RUNTIME_REGISTER,
-    Event,
-    EventLog,
-    event_digest,
-    replay,
-)
+
+from ..attestation.application import APP_ID_BYTES, KeyProvider
+from ..attestation.event_log import RUNTIME_EVENT_TYPE, RUNTIME_REGISTER, Event, EventLog, event_digest, replay
 
 SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
 

@@ -8,11 +8,10 @@ Example:
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from tee_backend.attestation.errors import EvidenceRefused
-from tee_backend.attestation.event_log import EventLog
-from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
-from tee_backend.attestation.report_data import REPORT_DATA_BYTES
-
+from ..attestation.errors import EvidenceRefused
+from ..attestation.event_log import EventLog
+from ..attestation.quote import MAX_QUOTE_BYTES, parse_quote
+from ..attestation.report_data import REPORT_DATA_BYTES
 from .errors import SourceMalformed
 
 

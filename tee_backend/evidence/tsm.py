@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from capabilities.ambient import Entropy, SystemEntropy
-from tee_backend.attestation.quote import MAX_QUOTE_BYTES
 
+from ..attestation.quote import MAX_QUOTE_BYTES
 from .errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import check_report_data_size, checked_quote
 

@@ -19,7 +19,6 @@ Modules:
     outbound_requests: what a program may ask for.
     prices: what a run costs.
     private_programs: programs that developers granted to this runner alone.
-    public_addresses: where a request may go.
     published_programs: finding programs at the node.
     reasons: every reason for which a run fails, with its stable code.
     routes: the HTTP surface.

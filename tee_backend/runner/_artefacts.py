@@ -15,8 +15,7 @@ from collections import Counter, OrderedDict
 from typing import Final
 from weakref import WeakValueDictionary
 
-from tee_backend.rates import Rates, Recent
-
+from ..rates import Rates, Recent
 from ._child import ChildEnded
 from ._frames import COMPILED, MAX_DETAIL_BYTES
 from ._pool import Pool

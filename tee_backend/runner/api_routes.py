@@ -27,8 +27,8 @@ from sealspace._minting import iso_time
 from sealspace.api_keys import KEY_HEADER, ApiKey
 from sealspace.run_calls import SIGN_IN_HEADER
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
-from tee_backend.rates import parsed_address
 
+from ..rates import parsed_address
 from .answers import Answer
 from .calls import Calls
 from .journal import Journal

@@ -24,9 +24,9 @@ from sealspace._minting import iso_time
 from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.project_names import ProjectId, checked_project_name, parse_project
-from tee_backend.errors import FolderDamaged, KeepingError
-from tee_backend.rates import Rates
 
+from ..errors import FolderDamaged, KeepingError
+from ..rates import Rates
 from .answers import Answer, api_answer, pending, run_answer
 from .api_bodies import parse_api_body
 from .call_bodies import CallBody, parse_body

@@ -8,8 +8,8 @@ Example:
 from aiohttp import web
 
 from sealspace.run_calls import SIGN_IN_HEADER
-from tee_backend.errors import KeepingError
 
+from ..errors import KeepingError
 from .answers import Answer, status_of
 from .generated_secrets import MAX_GENERATION_BODY_BYTES, SecretMaker, refused
 from .reasons import RunRefused

@@ -48,8 +48,8 @@ from sealspace.generated_secrets import (
 from sealspace.secrets import Generated
 from sealspace.session import Grant
 from sealspace.signed_statements import sign_statement
-from tee_backend.backend import Backend
 
+from ..backend import Backend
 from .reasons import REASONS, RunRefused
 from .run_receipts import BoundVerifier, VerifiedRun, verify_signed
 from .secret_tags import SecretTags

@@ -18,8 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from tee_backend.errors import FolderUnusable
-
+from ..errors import FolderUnusable
 from .shares import Payer, keep
 
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to

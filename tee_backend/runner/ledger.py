@@ -24,8 +24,8 @@ import msgspec
 
 from capabilities.principals import Principal
 from sealspace.api_keys import MAX_AMOUNT
-from tee_backend.errors import FolderDamaged
 
+from ..errors import FolderDamaged
 from .journal import Journal, keep_receipt
 from .reasons import RunRefused
 from .sealed_rows import RowSealer

@@ -23,8 +23,8 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 from sealspace.api_keys import MAX_AMOUNT, parse_owner
 from sealspace.errors import InvalidInput
-from tee_backend.errors import FolderUnusable, KeepingError
 
+from ..errors import FolderUnusable, KeepingError
 from .ledger import Ledger
 from .routes import to_json
 

@@ -11,7 +11,8 @@ from sealspace.program_grants import ProgramGrant, read_program_grant
 from sealspace.programs import Reader
 from sealspace.project_names import PROJECTS_SPACE, ProjectId
 from sealspace.session import Grant, space_of
-from tee_backend.backend import Backend
+
+from ..backend import Backend
 
 
 class PrivatePrograms:

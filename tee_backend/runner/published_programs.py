@@ -34,8 +34,8 @@ from sealspace.programs import (
 )
 from sealspace.project_names import PUBLIC_SPACE, ProjectId
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
-from tee_backend.rates import Recent
 
+from ..rates import Recent
 from .journal import Journal
 from .private_programs import PrivatePrograms
 from .reasons import RunRefused

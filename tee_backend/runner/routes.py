@@ -27,8 +27,8 @@ from aiohttp.web import RequestPayloadError
 from capabilities.principals import Principal
 from capabilities.strict_base64 import encode_url
 from sealspace.run_calls import SIGN_IN_HEADER
-from tee_backend.errors import KeepingError
 
+from ..errors import KeepingError
 from .answers import Answer, refused
 from .call_bodies import MAX_BODY_BYTES
 from .calls import Calls

@@ -34,8 +34,8 @@ from sealspace.backends import Verified
 from sealspace.errors import BackendAnswerInvalid, StatementInvalid
 from sealspace.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
 from sealspace.signed_statements import read_statement, sign_statement
-from tee_backend.attestation.report_data import Binding, runner_binding
 
+from ..attestation.report_data import Binding, runner_binding
 from .runs import Limits
 
 START_TYPE: Final = "sealspace.runner.start/v1"

@@ -17,7 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capabilities.ambient import Entropy, SystemEntropy
-from tee_backend.errors import FolderDamaged
+
+from ..errors import FolderDamaged
 
 Row: TypeAlias = tuple[str, str, int]
 """Table, id and version of a row."""

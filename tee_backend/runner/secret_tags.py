@@ -14,7 +14,8 @@ from typing import Final
 
 from capabilities.principals import Principal
 from sealspace.secrets import Secret, SecretName
-from tee_backend.evidence.source import KeySource
+
+from ..evidence.source import KeySource
 
 KEY_PATH: Final = "sealspace/generated-secrets/1"
 """Path under which the key service is asked."""

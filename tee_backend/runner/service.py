@@ -42,10 +42,10 @@ from sealspace.run_calls import read_call
 from sealspace.run_grants import RunGrant, read_run_grant
 from sealspace.secrets import is_protected, parse_secret_name
 from sealspace.session import Grant, read_grant
-from tee_backend.backend import Backend
-from tee_backend.errors import KeepingError
-from tee_backend.evidence.errors import EvidenceSourceError
 
+from ..backend import Backend
+from ..errors import KeepingError
+from ..evidence.errors import EvidenceSourceError
 from .call_bodies import CallBody
 from .environment import NO_VARIABLES, Environment, environment_of
 from .executor import Executor

@@ -13,9 +13,9 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from sealspace.backends import RUNNER_APP_ID
 from sealspace.published import parse_statement, statement_json
-from tee_backend.attestation.report_data import runner_binding
-from tee_backend.evidence.source import EvidenceSource, take_quote
 
+from ..attestation.report_data import runner_binding
+from ..evidence.source import EvidenceSource, take_quote
 from .run_receipts import encode_start, parse_start
 from .service import Identity
 

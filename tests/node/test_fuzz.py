@@ -47,7 +47,7 @@ from node.http.routes.table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters
 from node.operations.values.conditions import Shape, parse_options
-from node.operations.values.cursor import Cursor, encode_cursor, parse_cursor
+from node.operations.values.kv_list import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
 from node.term_files import read_node_policy, read_trust_root

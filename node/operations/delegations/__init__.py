@@ -1,7 +1,6 @@
 """Operations on delegations: register, revoke, report; and the spaces of an owner.
 
 Modules:
-    capability_filters: parameters of `tinycloud.capabilities/read`.
     delegate: register a delegation, with what it hosts and creates.
     delegation_listing: one delegation, as a listing shows it.
     delegation_query: what an account granted and received, in pages.

@@ -4,7 +4,6 @@ Modules:
     admin_quota: usage and limits of spaces, for the operator.
     admission: admitting and removing owners.
     conditions: option headers: preconditions and limits.
-    cursor: where a page of a listing ended.
     kv_batch: several values in one token.
     kv_commit: what every write reads, and the commit it makes.
     kv_get: one value, or its metadata.

@@ -40,10 +40,9 @@ from sealspace.transport import TransportSettings
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.grant_rates import GRANTS_OF_A_CLIENT_PER_MINUTE
 from tee_backend.held_grants import MOST_OF_AN_OWNER
 from tee_backend.inspection import Inspector
-from tee_backend.publishing import BackendSurface
+from tee_backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, BackendSurface
 
 CODE = measurements_of("notes")
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

@@ -13,8 +13,7 @@ from patience import AT_ONCE_S
 
 from node.cohort import Cohort
 from node.config.tree import Http
-from node.http.connection_bounds import ConnectionBounds
-from node.http.listener import Connection
+from node.http.listener import Connection, ConnectionBounds
 from node.logs import configure_logs
 from node.metrics.series import BOUND, GIVEN_UP
 from node.metrics.table import Table

@@ -20,8 +20,8 @@ from yarl import URL
 from tee_backend.runner import _frames
 from tee_backend.runner._child import Child, ChildEnded, Template
 from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.outbound import is_loopback, is_public
 from tee_backend.runner.outbound_requests import RequestRefused, parse_request
-from tee_backend.runner.public_addresses import is_loopback, is_public
 
 _TOO_MANY = _frames.MAX_MESSAGE_BYTES + 1
 HOSTS = frozenset({"api.test", "other.test"})

@@ -12,9 +12,9 @@ from tests_support import fuzzed
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceResource, parse_resource, parse_space_id
 from capabilities.strict_base64 import encode_url
-from node.operations.delegations.capability_filters import Chain, GrantFilters, asked_of
 from node.operations.delegations.delegation_listing import time_text
 from node.operations.delegations.query_filters import MAX_ITEMS, Filters, parse_filters
+from node.operations.delegations.read_capabilities import Chain, GrantFilters, asked_of
 from node.operations.errors import BadQuery
 from node.operations.table import row_of
 
