@@ -56,6 +56,8 @@ _IPV4_SPECIAL: Final = tuple(
     )
 )
 _IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
+# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others (mapped, compatible,
+# NAT64, 6to4, Teredo) are outside of it.
 _IPV6_SPECIAL: Final = tuple(
     map(
         ipaddress.IPv6Network,
