@@ -13,8 +13,9 @@ Example:
     project, body = f"{session.owner}/mail-digest", b"{}"
     runner = RunnerAt(backend_did, start)  # as `runners.runner_at` returns it
     headers = call_headers(friend.session, runner=runner, program=project, body=body, now=clock.now(), entropy=entropy)
-    call = read_call(headers["Authorization"], None, program=project, body=body, runner=runner.did, now=clock.now())
-    assert (call.caller, call.start) == (friend.session.owner, runner.start)
+    call = read_call(headers["Authorization"], None, runner=runner.did, now=clock.now())
+    call.require(project, body)
+    assert (call.caller, call.runner) == (friend.session.owner, runner)
 """
 
 import hashlib
@@ -76,13 +77,20 @@ class Call:
         caller: the root of what was shown.
         token: name of what was signed, whatever its spelling; good for one call.
         expires_at: when the token ends, epoch seconds; until then the runner remembers it.
-        start: of the runner, for which the call is signed.
+        runner: that the call is signed for, with the start that it names.
+        fact: of the token, for one program and one body; see `require`.
     """
 
     caller: Principal
     token: ContentKey
     expires_at: float
-    start: str
+    runner: RunnerAt
+    fact: Json
+
+    def require(self, program: str, body: bytes) -> None:
+        """Refuse another program or body than the call is signed for (RN62): CallRefused."""
+        if self.fact != _fact(program, body, self.runner):
+            raise CallRefused("the call is signed for another program or body")
 
 
 def call_right(space: str) -> Capability:
@@ -127,14 +135,12 @@ def call_headers(
     return headers | ({SIGN_IN_HEADER: sign_ins[0]} if sign_ins else {})
 
 
-def read_call(authorization: str, sign_in: str | None, *, program: str, body: bytes, runner: str, now: float) -> Call:
+def read_call(authorization: str, sign_in: str | None, *, runner: str, now: float) -> Call:
     """Verify who calls, untrusted.
 
     Args:
         authorization: the token.
         sign_in: what the token cites; None: nothing was sent along.
-        program: what the body asks for.
-        body: as it arrived.
         runner: this runner's DID.
         now: epoch seconds.
     Raises:
@@ -142,7 +148,8 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
     Does not check:
         Whether the token was used before: the caller of this function remembers `Call.token`.
         Whether the sign-in was revoked: it is at most a day old.
-        Whether `Call.start` is the start of this runner: the caller of this function compares it (RN178).
+        Which program and body arrive: see `Call.require`.
+        Whether the call names the start of this runner: the caller of this function compares it (RN178).
     """
     if len(authorization) > MAX_TOKEN_CHARS or (sign_in is not None and len(sign_in) > MAX_TOKEN_CHARS):
         raise CallRefused(f"a token of a call has at most {MAX_TOKEN_CHARS} characters")
@@ -151,18 +158,16 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
         check_window(invocation, now)
         if invocation.audience != runner:  # RN60
             raise CallRefused("the call is addressed to another runner")
-        wanted = _wanted(invocation.capabilities, program)
-        fact = invocation.facts[0] if invocation.facts else None
+        fact = invocation.facts[0] if len(invocation.facts) == 1 else None
         start = fact.get("start") if isinstance(fact, dict) else None
-        if not isinstance(start, str):  # RN178
+        if not isinstance(fact, dict) or not isinstance(start, str):  # RN178
             raise CallRefused("the call names no start of the runner", hint="update the client, and sign anew")
-        if list(invocation.facts) != [_fact(program, body, RunnerAt(runner, start))]:  # RN62
-            raise CallRefused("the call is signed for another program, body or runner")
+        wanted = _wanted(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
         if not verified.parents and sign_in is None:
             judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
-            return Call(verified.invoker, verified.content_key, verified.expires_at, start)
+            return Call(verified.invoker, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
         held = _held(sign_in, now)
         if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
             raise CallRefused("the call cites another sign-in than it brings")
@@ -171,7 +176,8 @@ def read_call(authorization: str, sign_in: str | None, *, program: str, body: by
         raise CallRefused(f"the call's authority does not hold: {exc.text}") from exc
     if root_of(wanted.resource) != held.delegation.delegator:
         raise CallRefused("the call is about a space of somebody else")
-    return Call(held.delegation.delegator, verified.content_key, verified.expires_at, start)
+    by = held.delegation.delegator
+    return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 
 def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
@@ -181,7 +187,7 @@ def _fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
     return about | {"runner": runner.did, "start": runner.start}
 
 
-def _wanted(capabilities: tuple[Capability, ...], program: str) -> Capability:
+def _wanted(capabilities: tuple[Capability, ...], program: Json) -> Capability:
     """Return the one capability of a call (RN61)."""
     if len(capabilities) == 1 and capabilities[0].ability == CALL:
         resource = capabilities[0].resource

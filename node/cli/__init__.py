@@ -12,7 +12,6 @@ Modules:
     doctor: `sealspace doctor`.
     exit_status: exit statuses, and the codes of errors that lead to them.
     groups: for each noun its verbs, and where they are.
-    installation: checks of `doctor` on this machine.
     lazy: groups of commands that are imported on use.
     narrator: the steps of `sealspace demo` as they are printed.
     next_steps: what to do about errors of the SDK.

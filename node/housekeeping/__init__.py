@@ -4,5 +4,4 @@ Modules:
     retention: removing what is older than its term.
     rounds: taking the lease, and running each job when it is due.
     seal_audit: sealing audit records into the chain.
-    sweep_delegations: removing delegations after their end.
 """

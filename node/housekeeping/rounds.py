@@ -16,7 +16,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from spaces.errors import SpaceError
+from capabilities.cids import ContentKey
+from spaces.errors import RecordDamaged, SpaceError
+from spaces.expiry import rows_until
+from spaces.grants.delegations import decode_delegation
+from spaces.grants.retention import INDEX, plan_removal, swept_until
+from spaces.keyspace import delegation_key
 from spaces.lease import Lease
 from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
@@ -27,7 +32,36 @@ from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
 from ..services import Services
 from ..storage.stores import is_shared
-from . import retention, seal_audit, sweep_delegations
+from . import retention, seal_audit
+
+BATCH: Final = 64
+
+
+async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
+    """Remove some delegations that expired long ago; return how many rows of the index were dealt with.
+
+    A record that does not decode is left where it is, and logged.
+
+    Args:
+        limit: at most that many; each costs a read and a commit.
+
+    Raises:
+        StoreError: from reading or writing.
+    """
+    now = services.clock.now()
+    done = 0
+    for due, row in await rows_until(services.store, INDEX, swept_until(now), limit=limit):
+        key = delegation_key(ContentKey(row.value or b""))
+        record = (await services.store.read((key,))).records[0]
+        try:
+            stored = decode_delegation(record)
+        except RecordDamaged:
+            log_warning("sweep-record-damaged", row=due.hex())
+            continue
+        await services.store.commit(plan_removal(due, stored, record, now=now))
+        done += 1
+    return done
+
 
 TURN_S: Final = 30.0
 LEASE_S: Final = 120.0
@@ -91,7 +125,7 @@ async def _sweep_tickets(services: Services) -> bool:
 
 
 async def _sweep_delegations(services: Services) -> bool:
-    return await sweep_delegations.sweep_delegations(services) == sweep_delegations.BATCH
+    return await sweep_delegations(services) == BATCH
 
 
 JOBS: Final[tuple[Job, ...]] = (

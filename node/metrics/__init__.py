@@ -7,9 +7,7 @@ Modules:
     pulse: what each process records once a second.
     scraping: the listener for scrapes.
     series: every series, with its labels and cells.
-    survey: numbers from the store, read by one worker.
     table: the table in memory.
-    tally: what a worker counts for each request.
     text: the exposition format.
     vitals: CPU time and memory of a process.
 """

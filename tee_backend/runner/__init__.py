@@ -13,7 +13,6 @@ Modules:
     journal: what is remembered over a restart: used tokens, versions, receipts.
     kept_keys: API keys that owners made.
     ledger: accounts and jobs.
-    open_routes: which of them pages of any origin may call.
     operator_routes: what the operator asks, on a socket in the runner's folder.
     outbound: the requests of programs over HTTPS.
     outbound_requests: what a program may ask for.

@@ -142,7 +142,7 @@ class Child:
         self._process = 0
         self._status: int | None = None
         self._known = asyncio.Event()
-        self._exchanging: asyncio.Task[bytes] | None = None
+        self._exchanging: asyncio.Task[bytearray] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._beginning = asyncio.create_task(self._begin())
 
@@ -155,7 +155,7 @@ class Child:
 
     async def ask(
         self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float, fetch: Fetch | None = None
-    ) -> bytes:
+    ) -> bytearray:
         """Send a request, with files that the child gets copies of, and return the body of the answer.
 
         Args:
@@ -248,7 +248,7 @@ class Child:
             self._known.set()
         return True
 
-    async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None) -> bytes:
+    async def _exchange(self, payload: bytes, files: Sequence[int], most_bytes: int, fetch: Fetch | None) -> bytearray:
         # The child waits for this, so that so few bytes are taken at once.
         socket.send_fds(self._connection, [LENGTH.pack(len(payload))], files)
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
@@ -262,7 +262,7 @@ class Child:
             await asyncio.get_running_loop().sock_sendall(self._connection, LENGTH.pack(len(answer)) + answer)
         if length > most_bytes:  # RN17: before a byte of it is read
             raise EOFError
-        return bytes(await self._exactly(length))
+        return await self._exactly(length)
 
     async def _unless_ended(self, work: Coroutine[None, None, bytes]) -> bytes:
         """Wait for what the child waits for; EOFError where it ends meanwhile, or says something."""

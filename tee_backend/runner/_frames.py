@@ -100,7 +100,7 @@ def pack(answer: Answer, output: bytes, stderr: bytes) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def unpack(body: bytes) -> tuple[Answer, bytes, bytes]:
+def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
     """Read an answer, the parent's half: it, standard output and standard error; ValueError where it is none."""
     if len(body) < ANSWER_BYTES:
         raise ValueError("an answer that is too short")
@@ -109,7 +109,7 @@ def unpack(body: bytes) -> tuple[Answer, bytes, bytes]:
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
         raise ValueError("an answer that contradicts itself")
     middle = ANSWER_BYTES + answer.output_bytes
-    return answer, body[ANSWER_BYTES:middle], body[middle:]
+    return answer, memoryview(body)[ANSWER_BYTES:middle], bytes(body[middle:])
 
 
 def pack_parts(parts: Iterable[bytes]) -> bytes:

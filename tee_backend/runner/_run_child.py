@@ -130,7 +130,7 @@ class Guests:
         with ours, self._connection:
             self._answer()
             answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
-        if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), b"."):
+        if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), memoryview(b".")):
             raise RuntimeError("guests do not run")
         self._prepared.clear()
 

@@ -25,6 +25,7 @@ from capabilities.ambient import Clock, SystemClock
 from capabilities.principals import Principal
 from sealspace._minting import iso_time
 from sealspace.api_keys import KEY_HEADER, ApiKey
+from sealspace.published import GRANTS_PATH
 from sealspace.run_calls import SIGN_IN_HEADER
 from sealspace.signed_statements import MAX_STATEMENT_BYTES
 
@@ -34,7 +35,6 @@ from .calls import Calls
 from .journal import Journal
 from .kept_keys import KeptKeys
 from .ledger import Account, Ledger
-from .open_routes import open_to_pages
 from .operator_routes import OperatorSurface
 from .prices import FREE, Price
 from .reasons import RunRefused
@@ -42,6 +42,43 @@ from .routes import RunnerSurface, answering, not_found, to_json
 from .runs import Limits
 from .sealed_rows import RowSealer
 from .service import Runner
+
+_METHODS: Final = {
+    "/info": "GET",
+    "/keys": "GET, POST",
+    "/keys/{nonce}": "DELETE",
+    "/secrets/generate": "POST",
+    GRANTS_PATH: "POST",  # a grant is signed by its owner, for this runner's DID
+}
+_ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*"}
+_PREFLIGHT: Final = _ANY_ORIGIN | {
+    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {SIGN_IN_HEADER}",
+    "Access-Control-Max-Age": "600",
+}
+
+
+def open_to_pages(app: web.Application) -> None:
+    """Let pages of any origin call these routes of an application, and no others."""
+    for path in _METHODS:
+        app.router.add_options(path, _preflight)
+    app.on_response_prepare.append(_open)
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    """Answer a browser that asks before it sends; nothing is read, verified or counted."""
+    return web.Response(status=204, headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_place(request)]})
+
+
+async def _open(request: web.Request, response: web.StreamResponse) -> None:
+    if _place(request) in _METHODS:  # a refusal too: a page that cannot read one cannot say it
+        response.headers.update(_ANY_ORIGIN)
+
+
+def _place(request: web.Request) -> str:
+    """Return the path of the route that answers; the one of grants answers for several."""
+    resource = request.match_info.route.resource
+    return GRANTS_PATH if request.path == GRANTS_PATH else "" if resource is None else resource.canonical
+
 
 LIMIT_HEADER: Final = "X-Compute-Limit"
 
@@ -173,7 +210,8 @@ class ApiSurface:
 
     async def _signer(self, request: web.Request, about: str) -> Principal:
         headers = request.headers
-        return await self._runner.caller(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), about, b"")
+        call = await self._runner.called(headers.get("Authorization"), headers.get(SIGN_IN_HEADER))
+        return await self._runner.use_up(call, about, b"")
 
 
 def _shown(key: ApiKey) -> Mapping[str, object]:

@@ -8,7 +8,8 @@ and settled, each exactly once, whatever ends in between.
 
 Example:
     async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
-        answer = await calls.run(authorization, sign_in, body)
+        call = await runner.called(authorization, sign_in)
+        answer = await calls.run(call, await calls.payer(call), body)
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from sealspace._minting import iso_time
 from sealspace.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.project_names import ProjectId, checked_project_name, parse_project
+from sealspace.run_calls import Call as SignedCall
 
 from ..errors import FolderDamaged, KeepingError
 from ..rates import Rates
@@ -102,22 +104,26 @@ class Calls:
 
     # --- the doors -----------------------------------------------------------------------------------------------
 
-    async def run(self, authorization: str | None, sign_in: str | None, body: bytes) -> Answer:
+    async def payer(self, call: SignedCall) -> Payer:
+        """Return who pays for a signed call; KeepingError: the journal cannot be used."""
+        return Payer(call.caller, await self._ledger.account(call.caller) is not None)
+
+    async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
         """Run a program for a caller who signs.
 
         Args:
-            authorization: the caller's token; None: there is none.
-            sign_in: what it cites; None: nothing was sent along.
+            call: as `Runner.called` verified it.
+            payer: of the call.
             body: as it arrived.
         Returns:
             What came of it, also where it was refused after that. A receipt is in it, and kept.
         Raises:
-            RunRefused: the caller is not known, or cannot pay, or the body cannot be read: no job, and no receipt.
+            RunRefused: the call is signed for another body, or the payer cannot pay, or the body cannot be read: no
+                job, and no receipt.
             KeepingError: the journal cannot be used; nothing ran.
         """
         asked = parse_body(body)
-        caller = await self._runner.caller(authorization, sign_in, asked.program, body)
-        payer = Payer(caller, await self._ledger.account(caller) is not None)
+        await self._runner.use_up(call, asked.program, body)
         budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
         return await self._take(
             self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body

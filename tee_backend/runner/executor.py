@@ -28,7 +28,7 @@ from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult
 from .shares import Turns
 
 _MEBIBYTE: Final = 1024 * 1024
-_INLINE_BYTES: Final = 64 * 1024
+INLINE_BYTES: Final = 64 * 1024
 """Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
 
 
@@ -185,14 +185,19 @@ def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:
     return RunResult(REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered)
 
 
-async def _result(request: RunRequest, answer: _frames.Answer, output: bytes, stderr: bytes, took_ns: int) -> RunResult:
+async def _result(
+    request: RunRequest, answer: _frames.Answer, output: bytes | memoryview, stderr: bytes, took_ns: int
+) -> RunResult:
     if answer.ended == _frames.OVERFLOWED:
         return _killed(request, "limit-output", took_ns)
     code, written = _code(answer), b""
     if code is None:
         try:
-            inline, make = len(output) <= _INLINE_BYTES, (output, request.response_format)
-            written = answer_of(*make) if inline else await asyncio.to_thread(answer_of, *make)
+            if len(output) <= INLINE_BYTES:
+                output = bytes(output)
+                written = answer_of(output, request.response_format)
+            else:
+                written = await asyncio.to_thread(answer_of, output, request.response_format)
         except RunRefused as refused:
             code = refused.reason.code
     return RunResult(

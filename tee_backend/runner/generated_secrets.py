@@ -208,7 +208,7 @@ class SecretMaker:
         """
         try:
             asked = parse_generation(body)
-            caller = await self._runner.caller(authorization, sign_in, GENERATE, body)
+            caller = await self._runner.use_up(await self._runner.called(authorization, sign_in), GENERATE, body)
             if not same_principal(caller, asked.owner):  # RN142
                 raise RunRefused("access-denied")
             grant = self._grant_for(asked, self._clock.now())

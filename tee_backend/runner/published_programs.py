@@ -123,7 +123,9 @@ class PublishedPrograms:
                 raise RunRefused("program-unknown")
             return self._found(version, None)
         active_of = project if sha256 is None else None
-        known = self._fresh_version(project, sha256 or self._fresh_active(project) or "", sha256 is None)
+        at, active = self._active.get(project, (0.0, None))
+        fresh = active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
+        known = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
         if known is not None:
             return self._found(known, active_of)
         # One read serves all calls that wait for it.
@@ -133,10 +135,6 @@ class PublishedPrograms:
             task = self._reading[key] = asyncio.create_task(self._find(project, sha256))
             task.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(task)
-
-    def _fresh_active(self, project: ProjectId) -> str | None:
-        at, active = self._active.get(project, (0.0, None))
-        return active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
 
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
         """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""

@@ -29,6 +29,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace.run_calls import SIGN_IN_HEADER
 
 from ..errors import KeepingError
+from ..rates import Rates
 from .answers import Answer, refused
 from .call_bodies import MAX_BODY_BYTES
 from .calls import Calls
@@ -45,6 +46,9 @@ MOST_CALLS: Final = 256
 """Calls under way of those who showed a key, and as many of the others; beyond that they are answered 503."""
 MOST_BODY_BYTES: Final = 128 * 1024 * 1024
 """Bodies of all these calls together; beyond that they are answered 503. The keys of one owner have half of both."""
+UNKNOWN_BYTES: Final = 16 * 1024 * 1024
+"""Bodies that unknown payers send at once; beyond that `UNKNOWN_BYTES_PER_S` are read of them together (RN163)."""
+UNKNOWN_BYTES_PER_S: Final = 2 * 1024 * 1024
 RETRY_AFTER_S: Final = 5
 """When a client that was refused for now may ask again."""
 ANSWER_S: Final = 30.0
@@ -73,6 +77,7 @@ class RunnerSurface:
         self._limits = limits
         self._calls = calls
         self._under_way, self._body_bytes, self._answer_bytes = InUse(), InUse(), InUse()
+        self._lately = Rates[None]()
 
     def mount(self, app: web.Application) -> None:
         """Add the routes to an application whose server does not decompress bodies."""
@@ -88,9 +93,11 @@ class RunnerSurface:
         return await self.send(request, await self._ran(request))
 
     async def _ran(self, request: web.Request) -> Answer:
-        async with self.body(request) as body:
-            headers = request.headers
-            return await self._calls.run(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body)
+        headers = request.headers
+        call = await self._runner.called(headers.get("Authorization"), headers.get(SIGN_IN_HEADER))
+        payer = await self._calls.payer(call)
+        async with self.body(request, owner=payer.did if payer.is_known else None) as body:
+            return await self._calls.run(call, payer, body)
 
     async def send(self, request: web.Request, answer: Answer, *, owner: Principal | None = None) -> web.StreamResponse:
         """Send an answer piece by piece; it counts as under way until the kernel has all of it (RN158).
@@ -137,7 +144,7 @@ class RunnerSurface:
         Args:
             request: whose body was not read.
             most_bytes: of the body.
-            owner: of the key that was shown; None: nobody knows yet who calls.
+            owner: who pays, with a key or an account; None: an unknown payer.
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
@@ -153,6 +160,7 @@ class RunnerSurface:
                                 raise RunRefused("input-too-large")
                             self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
                             body += piece
+                            begun_s += await self._paced(owner, len(piece))
                             late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
                 except TimeoutError as slow:
                     raise RunRefused("request-slow") from slow
@@ -161,6 +169,18 @@ class RunnerSurface:
                 yield bytes(body)
             finally:
                 self._body_bytes.add(parts, -len(body))
+
+    async def _paced(self, owner: Principal | None, size_bytes: int) -> float:
+        """Wait until more of a body may be read; return the seconds, which are not the client's (RN163)."""
+        if owner is not None:
+            return 0.0
+        now, per_s = asyncio.get_running_loop().time(), UNKNOWN_BYTES_PER_S
+        self._lately.add(None, size_bytes, per_s=per_s, now=now)
+        wait_s = max(self._lately.spent(None, per_s=per_s, now=now) - UNKNOWN_BYTES, 0.0) / per_s
+        if wait_s > BODY_S:
+            raise RunRefused("runner-busy")
+        await asyncio.sleep(wait_s)
+        return wait_s
 
     async def _receipt(self, request: web.Request) -> web.Response:
         receipt = await self._runner.receipt(request.match_info["job"][:64])

@@ -156,9 +156,11 @@ class VerifiedRun:
         )
 
 
-def salted(salt: bytes, data: bytes) -> bytes:
+def salted(salt: bytes, data: bytes | memoryview) -> bytes:
     """Return SHA-256(salt ‖ data)."""
-    return hashlib.sha256(salt + data).digest()
+    hashed = hashlib.sha256(salt)
+    hashed.update(data)
+    return hashed.digest()
 
 
 def names_hash(names: tuple[str, ...]) -> bytes:

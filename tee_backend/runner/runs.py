@@ -140,7 +140,7 @@ class RunResult:
 
     reason: Reason | None
     detail: str = ""
-    output: bytes = field(default=b"", repr=False)
+    output: bytes | memoryview = field(default=b"", repr=False)
     answer: bytes = field(default=b"", repr=False)
     stderr: bytes = field(default=b"", repr=False)
     stderr_bytes: int = 0
@@ -162,7 +162,7 @@ class RunResult:
         return -(-self.time_ns // 10_000_000) * 10
 
 
-def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
+def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> bytes:
     """Return standard output as the JSON text of an answer.
 
     Args:
@@ -178,7 +178,7 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
             return b'"%b"' % base64.b64encode(output)
         answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
         # Piece by piece: one letter outside Latin can make the text of the whole four times as large.
-        pieces = (output[at : at + _PIECE_BYTES] for at in range(0, len(output), _PIECE_BYTES))
+        pieces = (bytes(output[at : at + _PIECE_BYTES]) for at in range(0, len(output), _PIECE_BYTES))
         for text in codecs.iterdecode(pieces, "utf-8"):
             if is_text:
                 answer += msgspec.json.encode(text)[1:-1]
@@ -190,7 +190,7 @@ def answer_of(output: bytes, response_format: ResponseFormat) -> bytes:
         _JSON.decode(output)
     except (ValueError, RecursionError) as exc:
         raise RunRefused("output-format") from exc
-    return output
+    return bytes(output)
 
 
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)

@@ -38,6 +38,7 @@ from sealspace.errors import (
 from sealspace.generated_secrets import read_generation_grant
 from sealspace.portable import PortableDelegation
 from sealspace.program_grants import read_program_grant
+from sealspace.run_calls import Call as SignedCall
 from sealspace.run_calls import read_call
 from sealspace.run_grants import RunGrant, read_run_grant
 from sealspace.secrets import is_protected, parse_secret_name
@@ -48,7 +49,7 @@ from ..errors import KeepingError
 from ..evidence.errors import EvidenceSourceError
 from .call_bodies import CallBody
 from .environment import NO_VARIABLES, Environment, environment_of
-from .executor import Executor
+from .executor import INLINE_BYTES, Executor
 from .journal import Journal
 from .published_programs import Found, PublishedPrograms
 from .reasons import RunRefused
@@ -224,32 +225,44 @@ class Runner:
         read = read_generation_grant if is_writing else read_program_grant
         read(portable.header, runner=self.did)
 
-    async def caller(self, authorization: str | None, sign_in: str | None, program: str, body: bytes) -> Principal:
-        """Verify who calls, for this start, and use the token up (RN65, RN178).
+    async def called(self, authorization: str | None, sign_in: str | None) -> SignedCall:
+        """Verify who calls, for this start (RN178).
 
         Args:
             authorization: the caller's token; None: there is none.
             sign_in: what it cites; None: nothing was sent along.
-            program: what it has to be signed for.
-            body: as it arrived.
         Raises:
-            RunRefused: `call-refused`, `call-start`, `call-repeated`.
-            KeepingError: the journal cannot be used.
+            RunRefused: `call-refused`, `call-start`.
         """
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
         async with self._door:  # RN163
-            now = self._clock.now()
             try:
-                call = read_call(authorization, sign_in, program=program, body=body, runner=self._backend.did, now=now)
+                call = read_call(authorization, sign_in, runner=self._backend.did, now=self._clock.now())
             except CallRefused as refused:
                 raise RunRefused("call-refused", refused.message) from refused
-            # RN178: several runners may have one DID, from a platform's key service, and each a journal of its own.
-            if call.start != encode_url(self._identity.start_sha256):
-                raise RunRefused("call-start")
-            if not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
+        # RN178: several runners may have one DID, from a platform's key service, and each a journal of its own.
+        if call.runner.start != encode_url(self._identity.start_sha256):
+            raise RunRefused("call-start")
+        return call
+
+    async def use_up(self, call: SignedCall, program: str, body: bytes) -> Principal:
+        """Use the token of a call up, which has to be signed for a program and a body (RN65); return who calls.
+
+        Raises:
+            RunRefused: `call-refused`, `call-repeated`.
+            KeepingError: the journal cannot be used.
+        """
+        try:
+            call.require(program, body)
+        except CallRefused as refused:
+            raise RunRefused("call-refused", refused.message) from refused
+        async with self._door:  # RN163
+            now = self._clock.now()
+            # A token that ended while the body arrived may have been used, and forgotten.
+            if now > call.expires_at or not await self._journal.claim(call.token, expires_at=call.expires_at, now=now):
                 raise RunRefused("call-repeated")
-            return call.caller
+        return call.caller
 
     def has_grant_of(self, owner: Principal) -> bool:
         """Tell whether a grant of an owner is held that has not ended."""
@@ -299,7 +312,10 @@ class Runner:
             )
         except RunRefused as refused:
             result = RunResult(refused.reason, refused.detail if _may_see_names(job, refused) else "")
-        return self._outcome(job, found, prepared, result)
+        ended = (job, found, prepared, result)
+        # A long output is hashed elsewhere: others wait for this thread.
+        inline = len(result.output) <= INLINE_BYTES
+        return self._outcome(*ended) if inline else await asyncio.to_thread(self._outcome, *ended)
 
     async def keep(self, outcome: Outcome, payer: Payer) -> None:
         """Keep a receipt that is no part of a ledger's transaction."""

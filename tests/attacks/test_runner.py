@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sealspace.session import key_session
 from sealspace.signed_statements import sign_statement
 from tee_backend.runner import routes
 from tee_backend.runner.outbound import OutboundSettings
+from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
 
 SECRET = "the canary sings at dawn"
@@ -72,12 +74,12 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return status, answer["error"]["code"]
 
 
-def signed(stage: RunnerStage, name: str, **members: Any) -> tuple[bytes, dict[str, str]]:
+def signed(stage: RunnerStage, name: str, *, caller: bytes = bytes(32), **members: Any) -> tuple[bytes, dict[str, str]]:
     """A call of a published program, good for one use."""
     program = f"{stage.developer}/{name}"
     body = json.dumps({"source": {"project": program}, **members}).encode()
     now, entropy = SystemClock().now(), SystemEntropy()
-    session = key_session(bytes(32))
+    session = key_session(caller)
     return body, call_headers(session, runner=stage.at, program=program, body=body, now=now, entropy=entropy)
 
 
@@ -106,6 +108,15 @@ async def test_a_used_token_stays_used_after_a_restart(stage: RunnerStage, tmp_p
         assert code(await runner.post(body, headers)) == (409, "call-start")
 
 
+async def test_a_token_that_ends_while_its_body_arrives(stage: RunnerStage) -> None:
+    """RN65: it may have been used, and nobody remembers tokens that have ended."""
+    body, headers = signed(stage, "echo")
+    call = await stage.runner.called(headers["Authorization"], None)
+    with pytest.raises(RunRefused, match="call-repeated"):
+        await stage.runner.use_up(replace(call, expires_at=SystemClock().now() - 1), f"{stage.developer}/echo", body)
+    assert await stage.runner.use_up(call, f"{stage.developer}/echo", body) == call.caller
+
+
 async def test_a_body_that_was_changed_after_signing(stage: RunnerStage) -> None:
     """RN62: not a byte of a call is anybody's but its caller's."""
     await stage.publish("echo", ECHO)
@@ -132,13 +143,18 @@ async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage
 async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN67: a body that does not arrive ends, and calls beyond the bounds are refused, with a code and a sentence.
 
-    Neither strangers nor the keys of one owner take the places of those who show keys.
+    Neither strangers nor the keys of one owner take the places of those who show keys or have an account. Nothing is
+    read from anybody who shows no signature.
     """
     monkeypatch.setattr(routes, "MOST_CALLS", 2)
     monkeypatch.setattr(routes, "BODY_S", 1.0)
     await stage.publish("echo", ECHO)
     key, other = await stage.key("echo"), await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
-    left = asyncio.Event()
+    left, (body, unknown), known = (
+        asyncio.Event(),
+        signed(stage, "echo"),
+        signed(stage, "echo", caller=bytes(range(32))),
+    )
 
     async def never(begin: bytes) -> AsyncIterator[bytes]:
         yield begin
@@ -149,7 +165,7 @@ async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: p
             said = await answer.json()
             return answer.status, said["code"] if "code" in said else said["error"]["code"]
 
-    answers = Counter(await asyncio.gather(*(slow("/run", {}) for _ in range(3))))
+    answers = Counter(await asyncio.gather(*(slow("/run", unknown) for _ in range(3))))
     assert answers == {(503, "runner-busy"): 1, (408, "request-slow"): 2}
     monkeypatch.setattr(routes, "BODY_BYTES", 1 / PATIENCE_S)  # what began has time
     call = f"/call/{stage.developer}/echo"
@@ -159,22 +175,35 @@ async def test_slow_bodies_and_too_many_calls(stage: RunnerStage, monkeypatch: p
             pass
         return answered
 
-    doors: list[tuple[str, dict[str, str]]] = [("/run", {}), ("/run", {}), (call, {KEY_HEADER: key})]
+    doors: list[tuple[str, dict[str, str]]] = [("/run", unknown), ("/run", unknown), (call, {KEY_HEADER: key})]
     held = [asyncio.create_task(holding(*door)) for door in doors]
     async with asyncio.timeout(PATIENCE_S):
-        while code(await stage.post(b"{}", {})) != (503, "runner-busy"):
+        while code(await stage.post(b"{}", unknown)) != (503, "runner-busy"):
             pass
         while (await stage.api("echo", key))[1]["code"] != "runner-busy":
             pass
         assert (await stage.api("echo", other))[0] == 200
+        assert (await stage.post(*known))[0] == 200
+        assert await slow("/run", {}) == (401, "call-refused")
         assert await slow(call, {KEY_HEADER: other}, b"") == (408, "request-slow")
         left.set()
         assert Counter(await asyncio.gather(*held)) == {(400, "request-invalid"): 3}
     monkeypatch.setattr(routes, "BODY_S", 1.0)
     monkeypatch.setattr(routes, "MOST_BODY_BYTES", 10)
-    assert code(await stage.post(b" " * 100, {})) == (503, "runner-busy")
+    assert code(await stage.post(body, unknown)) == (503, "runner-busy")
     monkeypatch.undo()
-    assert code(await stage.post(b"{}", {})) == (400, "request-invalid")  # nothing is counted for ever
+    assert (await stage.post(body, unknown))[0] == 200  # nothing is counted for ever
+
+
+async def test_unknown_payers_send_so_many_bytes_at_once(stage: RunnerStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN163: reading and parsing their bodies uses the event loop that all calls share."""
+    monkeypatch.setattr(routes, "UNKNOWN_BYTES", 0)
+    await stage.publish("echo", ECHO)
+    await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
+    assert (await stage.post(*signed(stage, "echo", input="it waits a moment")))[0] == 200
+    monkeypatch.setattr(routes, "UNKNOWN_BYTES_PER_S", 1)
+    assert code(await stage.post(*signed(stage, "echo", input="x" * 100))) == (503, "runner-busy")
+    assert (await stage.post(*signed(stage, "echo", caller=bytes(range(32)))))[0] == 200
 
 
 # --- runners and their hosts ---------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ async def _fetching(calls: int) -> dict[str, float]:
                 request = asked(program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100)
                 begun = time.perf_counter()
                 result = await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
-                assert result.output.startswith(b"200"), result
+                assert bytes(result.output).startswith(b"200"), result
                 return time.perf_counter() - begun
 
             async with Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)) as executor:

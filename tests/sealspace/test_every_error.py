@@ -22,7 +22,7 @@ async def _no_statement(_: World) -> None:
 
 @cause(errors.CallRefused)
 async def _no_call(_: World) -> None:
-    read_call("", None, program="", body=b"", runner=new_wallet().did, now=0)
+    read_call("", None, runner=new_wallet().did, now=0)
 
 
 def every_class() -> Iterator[type[SealspaceError]]:

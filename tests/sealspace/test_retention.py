@@ -12,8 +12,8 @@ from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
 from node.config.tree import Config, Retention
 from node.housekeeping.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
+from node.housekeeping.rounds import sweep_delegations
 from node.housekeeping.seal_audit import chain_of, seal_audit
-from node.housekeeping.sweep_delegations import sweep_delegations
 from node.services import Services
 from sealspace.client import Client, SignIn
 from sealspace.errors import NotFound

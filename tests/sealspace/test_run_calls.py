@@ -76,7 +76,9 @@ def by_wallet(proof: str, *, space: str = WALLET_SPACE, cited: str | None = None
 
 def read(header: str, proof: str | None = None, **more: Any) -> Call:
     asked: dict[str, Any] = {"program": PROGRAM, "body": BODY, "runner": RUNNER, "now": NOW} | more
-    return read_call(header, proof, **asked)
+    call = read_call(header, proof, runner=asked["runner"], now=asked["now"])
+    call.require(asked["program"], asked["body"])
+    return call
 
 
 def test_a_key_and_a_wallet_call() -> None:
@@ -96,7 +98,7 @@ def test_the_sdk_makes_such_calls() -> None:
             session, runner=RunnerAt(RUNNER, START), program=PROGRAM, body=BODY, now=NOW, entropy=entropy
         )
         call = read(headers["Authorization"], headers.get(SIGN_IN_HEADER))
-        assert (call.caller, call.start) == (caller, START)
+        assert (call.caller, call.runner) == (caller, RunnerAt(RUNNER, START))
 
 
 @pytest.mark.parametrize(

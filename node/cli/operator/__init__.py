@@ -7,8 +7,6 @@ Modules:
     check: `sealspace admin check`.
     collateral: `sealspace admin collateral`.
     config: `sealspace config show` and `init`.
-    diagnoses: what `doctor` says about databases and buckets.
-    holders: who holds a port or a data folder.
     interruption: signals that end a command as Ctrl-C does.
     migrate_objects: `sealspace admin migrate-objects`.
     migrate_store: `sealspace admin migrate-store`.

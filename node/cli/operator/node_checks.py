@@ -1,11 +1,14 @@
 """Checks of `sealspace doctor` on a node's machine: everything that a start needs, and what is running already."""
 
 import asyncio
+import json
 import os
 import shutil
 import stat
 import tempfile
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +16,11 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.errors import EncryptionError
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import ReleaseRecord
+from sealspace.printable import printable
 from spaces.errors import SpaceError, StoreMoved
 from spaces.identity import Identity, recorded_identity
 from spaces.store.contract import Store
+from spaces.values.object_place import recorded_place
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.report_data import REPORT_DATA_BYTES
 from tee_backend.evidence.errors import EvidenceSourceError
@@ -28,11 +33,87 @@ from ...listening_socket import bind_socket
 from ...platform.own_platform import quote_source
 from ...platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
 from ...release_terms import loosened, recorded_release
+from ...storage.objects import claim_bucket, open_bucket, place_text
 from ...storage.stores import is_shared
 from ..diagnosis import WARNING, WRONG, Diagnosis, Found, diagnosed
-from .diagnoses import diagnose_database, diagnose_objects
-from .holders import node_at, process_that_locks
 from .opened_store import opened_store
+
+
+def diagnose_database(config: Config) -> list[Diagnosis]:
+    """Check what the database guarantees; see `spaces.store.postgres.promises`.
+
+    Raises:
+        StoreMisused: it cannot be reached.
+    """
+    from spaces.store.postgres.promises import examine
+
+    assert config.store.url is not None  # called only where one is named
+    try:
+        findings = asyncio.run(examine(config.store.url))
+    except SpaceError as error:
+        raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
+    return [Diagnosis("database", finding.severity.value, finding.text, finding.next_step) for finding in findings]
+
+
+async def diagnose_objects(config: Config, store: Store) -> str:
+    """Test the place of large values, and compare it with the place that the store records.
+
+    Args:
+        store: opened; it may be new.
+
+    Raises:
+        StoreMisused: the values are stored elsewhere, or the bucket does not do what it has to.
+        ConfigurationError: see `open_bucket`.
+        SpaceError: the store does not answer.
+    """
+    recorded, identity = await recorded_place(store), await recorded_identity(store)
+    if identity is not None and recorded != place_text(config):
+        raise StoreMisused(
+            f"the store has its large values in {recorded}, the settings say {place_text(config)}",
+            hint="set objects.url to where they are, or move them with sealspace admin migrate-objects",
+        )
+    if config.objects.url is None:
+        return "in the folder blobs of the data folder"
+    bucket = open_bucket(config)
+    try:
+        await bucket.try_out()
+        if identity is not None:
+            await claim_bucket(bucket, identity.store_id)
+    except SpaceError as error:
+        raise StoreMisused(
+            str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"
+        ) from None
+    return "the bucket writes, refuses to overwrite, copies, reads, lists and deletes"
+
+
+_ANSWER_S: Final = 2.0
+_ANSWER_BYTES: Final = 64 * 1024
+_LOCK_FILE: Final = "storekeeper.lock"
+
+
+def node_at(host: str, port: int) -> str:
+    """Return the DID that a node on this machine states at an address; empty if none answers."""
+    named = f"[{host}]" if ":" in host else host
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with suppress(OSError, ValueError):
+        with direct.open(f"http://{named}:{port}/info", timeout=_ANSWER_S) as answer:
+            stated = json.loads(answer.read(_ANSWER_BYTES))
+        if isinstance(stated, dict) and isinstance(stated.get("nodeId"), str):
+            return printable(stated["nodeId"][:200])
+    return ""
+
+
+def process_that_locks(folder: Path) -> str:
+    """Return the process that has the right to write a data folder; empty if none has, or it is not known."""
+    with suppress(OSError):
+        inode = (folder / _LOCK_FILE).stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                pid = int(fields[4])
+                return f"process {pid} ({printable(Path(f'/proc/{pid}/comm').read_text().strip())})"
+    return ""
+
 
 _LEAST_FREE_BYTES: Final = 1 << 30
 

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import ssl
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
 _M_MMAP_THRESHOLD: Final = -3
 _LARGE_BYTES: Final = 256 * 1024
+# The event loop takes the interpreter back up to ten times in a call. By default each time may take 5 ms, while another
+# thread encodes or hashes the output of somebody's program.
+_SWITCH_S: Final = 0.0005
 _PRICE: Final = click.IntRange(0, 10**9)
 
 
@@ -178,6 +182,7 @@ def _limits(*stated: int) -> Limits:
 
 async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stopped = stopping()
+    sys.setswitchinterval(_SWITCH_S)
     with suppress(AttributeError):  # another libc than glibc
         # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

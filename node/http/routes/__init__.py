@@ -5,21 +5,15 @@ Modules:
     attestation: the node's own quote.
     attestation_sessions: challenges, sessions, and an owner's policy.
     console: the files of the console.
-    delegate: registering a delegation.
     delegation_query: what an account granted and received.
     delegation_status: the state of one delegation.
     description: the routes, as OpenAPI describes them.
     encryption: networks, and requests for keys.
-    fallback: preflights and the 404 page.
     info: version, health, readiness.
     invoke: everything that a token's capabilities ask for.
-    not_offered: services that this node refuses by name.
-    peer: the DID that a host grant names.
     public: values of public spaces.
     receipts: receipts and withdrawals of a network.
-    revoke: revoking a delegation.
     shapes: bodies that other packages read and write.
     signed_urls: making and reading signed URLs.
     table: every route, once.
-    well_known: the node's public keys.
 """

@@ -10,6 +10,10 @@ tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` eve
 from functools import partial
 from typing import Final
 
+import msgspec
+from aiohttp import web
+
+from capabilities.resources import parse_space_id
 from encryption_network.policy import MAX_POLICY_BYTES
 from encryption_network.requests import MAX_BODY_BYTES as MAX_NETWORK_BODY_BYTES
 from encryption_network.requests import DecryptRequest
@@ -18,36 +22,127 @@ from encryption_network.withdrawals import MAX_REQUEST_BYTES
 from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES
 from ...operations.attestation.own_evidence import OwnEvidence
 from ...operations.attestation.terms import Terms
-from ...operations.delegations.delegate import Registration
+from ...operations.delegations.delegate import Registration, register
 from ...operations.delegations.delegation_status import StatusReport
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
+from ...operations.delegations.revoke import revoke
+from ...operations.errors import NotEnabled
 from ...operations.readiness import Readiness
 from ...operations.values.admin_quota import QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
+from ...services import SERVICES
+from ..messages.answers import empty_answer, json_answer, text_answer
+from ..messages.clients import client_address
+from ..messages.pages import NotFound, WrongMethod
 from ..messages.refusals import DESCRIPTION, GROUPS
-from ..messages.route import Given, Route, Taken
+from ..messages.route import Given, Handler, Route, Taken
+from ..messages.token_header import token_of
 from . import (
     admin,
     attestation,
     attestation_sessions,
     console,
-    delegate,
     delegation_query,
     delegation_status,
     description,
     encryption,
-    fallback,
     info,
     invoke,
-    not_offered,
-    peer,
     public,
     receipts,
-    revoke,
     shapes,
     signed_urls,
-    well_known,
 )
+
+
+async def get_host_did(request: web.Request) -> web.Response:
+    """Answer the did:key of one space on this node; derived from the root secret, nothing is stored."""
+    space = parse_space_id(request.match_info["space"])
+    return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
+
+
+class Revoked(msgspec.Struct, omit_defaults=True):
+    """Delegations that are revoked, named as in the request; `cids` only where the request names several."""
+
+    revoked: bool
+    cid: str
+    cids: tuple[str, ...] = ()
+
+
+async def post_revocation(request: web.Request) -> web.Response:
+    """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's codec (E8, V5, W27)."""
+    echoes = await revoke(request.app[SERVICES], token_of(request))
+    return json_answer(Revoked(True, echoes[0], echoes if len(echoes) > 1 else ()))  # V5
+
+
+async def post_delegation(request: web.Request) -> web.Response:
+    """Register a delegation and answer `{"cid", "activated", "skipped"}`; the body of the request is ignored."""
+    services = request.app[SERVICES]
+    return json_answer(
+        await register(services, token_of(request), client=client_address(request, services.config.http))
+    )
+
+
+class NodeKeys(msgspec.Struct, rename="camel"):
+    """The node's DID and the public key of its invitations."""
+
+    node_did: str
+    share_invitation_public_key: str
+
+
+async def get_node_keys(request: web.Request) -> web.Response:
+    """Answer the node's DID and the public key of its invitations."""
+    keyring = request.app[SERVICES].keyring
+    return json_answer(NodeKeys(keyring.node_did, keyring.invitation_public_key))
+
+
+async def options_any(_request: web.Request) -> web.Response:
+    """OPTIONS on any path: empty; the CORS headers are added to every answer where they are on."""
+    return empty_answer()
+
+
+async def options_public(_request: web.Request) -> web.Response:
+    """OPTIONS on a key of a public space."""
+    return empty_answer(204)
+
+
+def wrong_method(allowed: tuple[str, ...]) -> Handler:
+    """Return what answers other methods on a path of our own surface, preflights too; the wire has 404 for that."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        if request.method == "OPTIONS":
+            return empty_answer()
+        raise WrongMethod(allowed)
+
+    return refuse
+
+
+async def no_route(_request: web.Request) -> web.Response:
+    """Any method on a path without a route, or a method that a path does not have."""
+    raise NotFound
+
+
+async def hooks(request: web.Request) -> web.Response:
+    """Anything below /hooks."""
+    return _not_offered(request, "Hooks")
+
+
+async def policy(request: web.Request) -> web.Response:
+    """Anything below /policy/v3."""
+    return _not_offered(request, "Policy v3")
+
+
+async def share(request: web.Request) -> web.Response:
+    """Anything below /share."""
+    return _not_offered(request, "Share")
+
+
+def _not_offered(request: web.Request, service: str) -> web.Response:
+    """Answer a preflight, so that a page of another origin can read the refusal of anything else."""
+    if request.method == "OPTIONS":
+        return empty_answer()
+    raise NotEnabled(service)
+
 
 _EMPTY: Final = Given(None)
 _NO_CONTENT: Final = Given(None, status=204)
@@ -103,7 +198,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/delegate",
-        delegate.post_delegation,
+        post_delegation,
         operation="delegate",
         place="delegate",
         authority="delegation",
@@ -113,11 +208,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/revoke",
-        revoke.post_revocation,
+        post_revocation,
         operation="revoke",
         place="revoke",
         authority="revocation",
-        gives=(Given(revoke.Revoked),),
+        gives=(Given(Revoked),),
         refuses=_WRITES,
     ),
     Route(
@@ -344,12 +439,12 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/peer/generate/{space}",
-        peer.get_host_did,
+        get_host_did,
         place="peer",
         gives=(Given(str),),
         refuses=frozenset({"identifier-invalid"}),
     ),
-    Route("GET", "/.well-known/tinycloud/node-keys", well_known.get_node_keys, gives=(Given(well_known.NodeKeys),)),
+    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys, gives=(Given(NodeKeys),)),
     Route(
         "GET",
         "/attestation",
@@ -381,16 +476,16 @@ ROUTES: Final[tuple[Route, ...]] = (
     _for_operator(
         "GET", "/admin/usage", admin.get_usage, query=("limit",), gives=(Given(admin.UsePage),), refuses=_READS
     ),
-    Route("OPTIONS", "/admin", fallback.options_any, cors=False),
-    Route("OPTIONS", "/admin/{path:.*}", fallback.options_any, cors=False),
+    Route("OPTIONS", "/admin", options_any, cors=False),
+    Route("OPTIONS", "/admin/{path:.*}", options_any, cors=False),
     Route("*", "/admin", admin.no_route, cors=False),
     Route("*", "/admin/{path:.*}", admin.no_route, cors=False),
-    Route("OPTIONS", "/public/{space}/kv/{key:.*}", fallback.options_public),
-    Route("OPTIONS", "/{path:.*}", fallback.options_any),
-    Route("*", "/hooks/{path:.*}", not_offered.hooks),
-    Route("*", "/policy/v3/{path:.*}", not_offered.policy),
-    Route("*", "/share/{path:.*}", not_offered.share),
-    Route("*", "/{path:.*}", fallback.no_route),
+    Route("OPTIONS", "/public/{space}/kv/{key:.*}", options_public),
+    Route("OPTIONS", "/{path:.*}", options_any),
+    Route("*", "/hooks/{path:.*}", hooks),
+    Route("*", "/policy/v3/{path:.*}", policy),
+    Route("*", "/share/{path:.*}", share),
+    Route("*", "/{path:.*}", no_route),
 )
 """The rows that wire 7.1 lists."""
 
@@ -401,9 +496,7 @@ def _other_methods() -> tuple[Route, ...]:
     for route in ROUTES:
         if route.surface == "own":
             methods.setdefault(route.path, []).extend(("GET", "HEAD") if route.method == "GET" else (route.method,))
-    return tuple(
-        Route("*", path, fallback.wrong_method((*known, "OPTIONS")), surface="own") for path, known in methods.items()
-    )
+    return tuple(Route("*", path, wrong_method((*known, "OPTIONS")), surface="own") for path, known in methods.items())
 
 
 SERVED: Final = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])

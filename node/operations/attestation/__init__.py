@@ -2,7 +2,6 @@
 
 Modules:
     attest: challenges and sessions of backends.
-    collateral_use: which collateral judges a quote.
     own_evidence: a fresh quote over the node's statement.
     refresh_collateral: fetching collateral before it is needed.
     terms: what quotes are judged by, for owners who are about to grant.

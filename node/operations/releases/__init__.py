@@ -10,7 +10,6 @@ Modules:
     networks: create, read and revoke networks.
     owner_policy: the policy of a network.
     receipts: writing receipts, and listing them.
-    release_audit: audit records of releases and refusals.
     release_reading: everything that a release is decided on.
     withdrawal: withdrawing code, a backend or evidence.
 """

@@ -6,16 +6,21 @@ only then open the key. A token opens once, on both routes together: its replay 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from capabilities.abilities import DECRYPT
+from capabilities.ambient import Entropy
+from capabilities.cids import Digest
 from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
+from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError, RequestTooLarge
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
+from encryption_network.release_facts import ReleaseAudit
 from encryption_network.requests import (
     MAX_BODY_BYTES,
     MAX_LIFETIME_S,
@@ -26,8 +31,9 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
+from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.revocations import mark_keys
-from spaces.store.contract import Check, Commit
+from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
@@ -35,8 +41,63 @@ from ..authorise import Call, admit_signed, check_proof_count, read_call
 from ..reading import Reading
 from .in_person import NO_SESSIONS, LikelySessions, likely_sessions
 from .receipts import NewReceipt, new_receipt, note_durable
-from .release_audit import authorised_put, refused_put
 from .release_reading import ReleaseRows, read_release, release_rows
+
+AUTHORISED: Final = "release.authorised"
+REFUSED: Final = "release.refused"
+
+
+def authorised_put(audit: ReleaseAudit, call: Call, *, receipt: str, entropy: Entropy) -> Put:
+    """Return the record that a release was authorised; it is durable before the key is opened.
+
+    It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts (RC8).
+    """
+    detail = canonical_members(
+        {
+            "ground": audit.ground,
+            "mode": audit.mode,
+            "owner": audit.owner,
+            "requestHash": audit.request_hash,
+            "receiverPublicKeyHash": audit.receiver_public_key_hash,
+            "policies": audit.policy_sha256,
+            "evidence": audit.evidence_sha256,
+            "quote": audit.quote_sha256,
+            "collateral": audit.collateral_sha256,
+            "receipt": receipt,
+        }
+    )
+    record = _record(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, token=audit.token)
+    return audit_put(record, entropy=entropy)
+
+
+def refused_put(refusal: ReleaseRefused | RequestError, call: Call, *, at: float, entropy: Entropy) -> Put | None:
+    """Return the record of a refusal; None for rows of the request ladder that are not audited (enc 2.10)."""
+    if isinstance(refusal, ReleaseRefused):
+        detail: dict[str, Json] = {"reason": refusal.reason, "detail": refusal.detail}
+    elif refusal.audit_outcome is not None:
+        detail = {"reason": refusal.audit_outcome}
+    else:
+        return None
+    text = canonical_bytes(detail)
+    record = _record(REFUSED, _network_text(call), call, text, at=at, token=call.invocation.cid)
+    return audit_put(record, entropy=entropy)
+
+
+def _network_text(call: Call) -> str:
+    asked = (c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT)
+    return next(asked, "")
+
+
+def _record(action: str, subject: str, call: Call, detail: bytes, *, at: float, token: Digest) -> AuditRecord:
+    return AuditRecord(
+        at=at,
+        action=action,
+        actor=call.invocation.invoker,
+        subject=subject,
+        token=token,
+        authority=call.authority.live,
+        detail=detail,
+    )
 
 
 async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:

@@ -21,7 +21,7 @@ from tests_support import REPOSITORY
 
 from node.cli import main
 from node.cli.diagnosis import WARNING, WRONG, Diagnosis
-from node.cli.installation import python
+from node.cli.doctor import python
 from node.cli.owner import owner_checks
 from node.config.tree import Config, Http, Store
 from node.errors import ConfigurationError

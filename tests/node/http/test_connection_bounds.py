@@ -15,9 +15,9 @@ from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.listener import Connection, ConnectionBounds
 from node.logs import configure_logs
+from node.metrics.measuring import Tally
 from node.metrics.series import BOUND, GIVEN_UP
 from node.metrics.table import Table
-from node.metrics.tally import Tally
 
 BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10.0.0.0/8",))
 

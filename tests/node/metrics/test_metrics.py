@@ -29,6 +29,7 @@ from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
 from node.metrics.commit_tally import CommitTally
 from node.metrics.counting import Counting
+from node.metrics.measuring import Tally
 from node.metrics.scraping import MAX_HEAD_BYTES, Scraping
 from node.metrics.series import (
     BATCH_COMMITS,
@@ -48,7 +49,6 @@ from node.metrics.series import (
     STORE_USED_BYTES,
 )
 from node.metrics.table import Table
-from node.metrics.tally import Tally
 from node.metrics.text import exposition
 from node.metrics.vitals import Vitals
 from node.rates import TooMany

@@ -11,6 +11,7 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
+from node.metrics.measuring import keep_surveying, survey
 from node.metrics.series import (
     AUDIT_LAG,
     COLLATERAL_AGE,
@@ -19,7 +20,6 @@ from node.metrics.series import (
     STORE_FILES_BYTES,
     Series,
 )
-from node.metrics.survey import keep_surveying, survey
 from node.metrics.table import Table
 from node.services import Services
 from spaces.audit.records import AuditRecord, audit_put

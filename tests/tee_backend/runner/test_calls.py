@@ -262,8 +262,11 @@ async def test_runs_that_fail_have_receipts_too(stage: RunnerStage) -> None:
     ],
 )
 async def test_bodies_that_are_refused(stage: RunnerStage, members: dict[str, Any]) -> None:
-    body = json.dumps({"source": {"project": f"{stage.developer}/environment"}, **members}).encode()
-    assert code(await stage.post(body, {"Authorization": "x"})) == (400, "request-invalid")
+    program = f"{stage.developer}/environment"
+    body = json.dumps({"source": {"project": program}, **members}).encode()
+    signed: dict[str, Any] = {"now": SystemClock().now(), "entropy": SystemEntropy()}
+    headers = call_headers(key_session(bytes(32)), runner=stage.at, program=program, body=body, **signed)
+    assert code(await stage.post(body, headers)) == (400, "request-invalid")
 
 
 async def test_grants_that_a_runner_does_not_take(stage: RunnerStage) -> None:

@@ -36,7 +36,9 @@ async def test_the_environment_is_what_was_given(executor: Executor, name: str) 
     """RN6: the guest has the variables of its run, in their order, and none of the host's; absent is not empty."""
     given = b"env KEY EMPTY ABSENT PATH HOME"
     result = await ran(executor, guest(name), given, secrets={"KEY": "wert äöü\n", "EMPTY": ""})
-    assert {"KEY": "wert äöü\n", "EMPTY": "", "ABSENT": None, "PATH": None, "HOME": None} == json.loads(result.output)
+    assert {"KEY": "wert äöü\n", "EMPTY": "", "ABSENT": None, "PATH": None, "HOME": None} == json.loads(
+        bytes(result.output)
+    )
     assert b"KEY EMPTY" == (await ran(executor, guest(name), b"names", secrets={"KEY": "a", "EMPTY": ""})).output
     assert b"" == (await ran(executor, guest(name), b"names")).output
     assert b"0" == (await ran(executor, guest(name), b"arguments")).output

@@ -27,7 +27,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
-from node.housekeeping.sweep_delegations import sweep_delegations
+from node.housekeeping.rounds import sweep_delegations
 
 NOW = 1_795_000_000.0
 NOT_FOUND = {"status": "not_found", "exists": False, "active": False, "revoked": False, "expired": False}
