@@ -54,6 +54,10 @@ _LINGER_S: Final = 2.0
 # What a client has not taken is dropped with the connection, instead of waiting in the kernel for a reader.
 _DISCARD: Final = struct.pack("ii", 1, 0)
 
+# What is read of bodies whose requests are answered, of all connections together: it is discarded, and at full speed a
+# few clients that send on would use up the event loop.
+_DISCARDED_PER_S: Final = 16 * 1024 * 1024
+
 # How long accepting rests where the process has no descriptor left.
 _REST_S: Final = 1.0
 
@@ -112,6 +116,7 @@ class ConnectionBounds:
         self.most = min(limits.max_connections, available)
         self.open = 0
         self._by_client: dict[str, int] = {}
+        self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
         """Count a new connection from an address, if the bounds allow it; a counted one has to be given back.
@@ -138,6 +143,11 @@ class ConnectionBounds:
             self._by_client[client] -= 1
             if not self._by_client[client]:
                 del self._by_client[client]
+
+    def discard(self, size_bytes: int, now: float) -> float:
+        """Count bytes that are discarded; return the seconds in which their connection reads no more (H8, RN157)."""
+        self._discarding_until_s = max(self._discarding_until_s, now) + size_bytes / _DISCARDED_PER_S
+        return self._discarding_until_s - now
 
     def met(self, bound: Bound) -> None:
         """Note a connection that was closed for the bound of a setting."""
@@ -244,7 +254,9 @@ class Connection(web.RequestHandler):
             self._hear()
         elif not is_body:
             self._head_bytes += len(data)
-        if self._due > _MANY_DUE or (data and not is_awaited):
+        if is_left := is_body and not self._due:  # of a request that is answered
+            self._loop.call_later(self._bounds.discard(len(data), self._loop.time()), self._release)
+        if is_left or self._due > _MANY_DUE or (data and not is_awaited):
             if not self._is_held:  # nothing more is read until it is awaited
                 self._is_held = True
                 self._pause_transport_reading()

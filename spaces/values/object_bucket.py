@@ -5,7 +5,7 @@
     <prefix>/<first 2 hex of hash>/<space16>-<hash>-<generation> a whole body under a name of its own
 
 Only names of these forms are ever swept, and a place inside or around that of another store is refused: so no store
-removes what belongs to another (`_bucket_neighbours`).
+removes what belongs to another.
 
 A body of up to 5 MiB waits in memory for its name and is put under it in one request, which fails where the name is
 taken. A larger one is sent to `incoming/` in parts as it arrives, copied inside the bucket when it gets its name, and
@@ -23,6 +23,7 @@ import asyncio
 import re
 import secrets
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,14 +32,70 @@ from typing import Any, Final
 
 import obstore
 from blake3 import blake3
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 from obstore.store import S3Store
 
 from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
-from ._bucket_neighbours import MARKER, TooManyFolders, marker_above, marker_below
 from .object_folder import PIECE_BYTES
 from .object_records import ObjectName, parse_file_name
 from .object_store import OpenedBody, Piece
+
+MARKER: Final = "store"
+MOST_FOLDERS: Final = 1000
+"""How many folders are searched below a prefix; where there are more, it is unknown whether another store is there."""
+_MARKER_BYTES: Final = 32
+_ID: Final = re.compile(rb"[0-9a-f]{32}")
+
+
+class TooManyFolders(Exception):
+    """There are more folders below a prefix than are searched."""
+
+
+async def marker_above(bucket: S3Store, prefix: str) -> str | None:
+    """Return the key of a marker above a prefix; None where none is visible.
+
+    Args:
+        bucket: the whole of it.
+        prefix: without slashes around it; may be empty.
+    """
+    segments = prefix.split("/") if prefix else []
+    for depth in range(len(segments)):
+        key = "/".join((*segments[:depth], MARKER))
+        if await _is_marker(bucket, key):
+            return key
+    return None
+
+
+async def marker_below(objects: S3Store) -> str | None:
+    """Return the key of a marker in a folder below; None where there is none.
+
+    Args:
+        objects: the objects below a prefix.
+    Raises:
+        TooManyFolders: there are too many folders to find out.
+    """
+    folders: deque[str] = deque((await obstore.list_with_delimiter_async(objects))["common_prefixes"])
+    looked = 0
+    while folders:
+        looked += 1
+        if looked + len(folders) > MOST_FOLDERS:
+            raise TooManyFolders
+        folder = folders.popleft()
+        if await _is_marker(objects, f"{folder}/{MARKER}"):
+            return f"{folder}/{MARKER}"
+        folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))["common_prefixes"]
+    return None
+
+
+async def _is_marker(objects: S3Store, key: str) -> bool:
+    try:
+        found = await obstore.get_async(objects, key)
+        if found.meta["size"] != _MARKER_BYTES:
+            return False
+        return _ID.fullmatch(bytes(await found.bytes_async())) is not None
+    except (FileNotFoundError, PermissionDeniedError):
+        return False
+
 
 # A bucket copies no larger object in one request.
 MAX_BODY_BYTES: Final = 5_000_000_000

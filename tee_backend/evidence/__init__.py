@@ -6,7 +6,6 @@ Modules:
     dstack: quotes, event logs and keys from a dstack guest agent.
     errors: the error tree of this package.
     simulated: a TDX platform in software, under a root of its own.
-    simulated_log: event logs of a simulated trust domain.
     source: the protocol of a source: a quote over 64 bytes.
     tsm: quotes from the kernel's TSM reports.
 """

@@ -174,9 +174,11 @@ class RunnerSurface:
         """Wait until more of a body may be read; return the seconds, which are not the client's (RN163)."""
         if owner is not None:
             return 0.0
-        now, per_s = asyncio.get_running_loop().time(), UNKNOWN_BYTES_PER_S
-        self._lately.add(None, size_bytes, per_s=per_s, now=now)
-        wait_s = max(self._lately.spent(None, per_s=per_s, now=now) - UNKNOWN_BYTES, 0.0) / per_s
+        now = asyncio.get_running_loop().time()
+        self._lately.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
+        wait_s = (
+            max(self._lately.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES, 0.0) / UNKNOWN_BYTES_PER_S
+        )
         if wait_s > BODY_S:
             raise RunRefused("runner-busy")
         await asyncio.sleep(wait_s)

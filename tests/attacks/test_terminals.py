@@ -34,8 +34,7 @@ from sealspace.published import encode_published, statement_json
 from sealspace.session import key_session
 from tee_backend.attestation.report_data import published_report_data
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.publishing import BackendSurface
 
 pytestmark = pytest.mark.slow

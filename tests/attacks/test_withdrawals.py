@@ -43,8 +43,7 @@ from node.operations.releases.withdrawal import withdraw_everywhere
 from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import MintedLog, mint_event_log
+from tee_backend.evidence.simulated import MintedLog, measurements_of, mint_event_log
 
 APPROVED = measurements_of("approved")
 

@@ -35,8 +35,7 @@ from runner_stage import COMPOSE, ECHO, runner_stage
 from sealspace.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.runner._frames import pack_parts
 from tee_backend.runner.executor import Executor, ExecutorSettings
 from tee_backend.runner.outbound import Outbound, OutboundSettings

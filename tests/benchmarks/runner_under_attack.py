@@ -126,19 +126,20 @@ class Attacker:
         session, about = key_session(secrets.token_bytes(32)), source.get("project") or program
         now, entropy = SystemClock().now(), SystemEntropy()
         headers = call_headers(session, runner=self.runner, program=about, body=body, now=now, entropy=entropy)
-        await self._post(http, f"{self.url}/run", body, headers)
+        await self.post(http, f"{self.url}/run", body, headers)
 
     async def call(self, http: aiohttp.ClientSession, program: str, body: Mapping[str, Any]) -> None:
         """Call with the key."""
         url = f"{self.url}/call/{self._developer(program)}/{program}"
-        await self._post(http, url, json.dumps(body).encode(), {"X-Payment-Key": self.key})
+        await self.post(http, url, json.dumps(body).encode(), {"X-Payment-Key": self.key})
 
     def _developer(self, program: str) -> str:
         """Return whose a program is: the bombs are others', as many as their spaces have room for."""
         bombers = self.developers[1:]
         return bombers[int(program[4:]) % len(bombers)] if program.startswith("bomb") else self.developers[0]
 
-    async def _post(self, http: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    async def post(self, http: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post, and count the status of the answer."""
         with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
             async with http.post(url, data=body, headers=headers) as answer:
                 await answer.read()
@@ -190,6 +191,12 @@ async def asynchronous_floods(attacker: Attacker) -> None:
     await attacker.crowd(16, lambda http, _: attacker.run(http, "flood", input=text, **{"async": True}))
 
 
+async def unsigned_bodies(attacker: Attacker) -> None:
+    """Strangers who send large bodies, and nothing that says who they are."""
+    body = bytes(500_000)
+    await attacker.crowd(16, lambda http, _: attacker.post(http, f"{attacker.url}/run", body, {}))
+
+
 async def refused_calls(attacker: Attacker) -> None:
     """Strangers, a new DID for each call, who call a program that is not there."""
     await attacker.crowd(16, lambda http, _: attacker.run(http, "0" * 64))
@@ -201,6 +208,7 @@ ATTACKS: Final = (
     compile_bombs,
     compile_bombs_of_a_key,
     asynchronous_floods,
+    unsigned_bodies,
     refused_calls,
 )
 

@@ -29,7 +29,7 @@ from sealspace.session import key_session
 from sealspace.transport import Request
 from sealspace.wallets import new_wallet
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import mint_event_log
 from tee_backend.inspection import CollateralFolder, Inspector
 from tee_backend.publishing import BackendSurface
 

@@ -42,8 +42,7 @@ from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.errors import CollateralUnusable, PlatformUnknown
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER
+from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of
 from tee_backend.node_verifier import TdxNodeVerifier
 
 

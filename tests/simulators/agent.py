@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from deviating_platform import DomainOptions, SimulatedPlatform
 
 from encryption_network.policy import Measurements
-from tee_backend.evidence.simulated_log import MintedLog
+from tee_backend.evidence.simulated import MintedLog
 
 Fault = Literal[
     "refuses",  # 400 with an error object

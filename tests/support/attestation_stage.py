@@ -21,8 +21,7 @@ from tests_support import FixedClock
 from encryption_network.policy import Policy
 from node.config.tree import Collateral, Store
 from node.services import Services
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import MintedLog
+from tee_backend.evidence.simulated import MintedLog, measurements_of
 
 
 @dataclass(kw_only=True)

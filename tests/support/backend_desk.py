@@ -24,8 +24,7 @@ from node.cli import main
 from sealspace.client import Client
 from sealspace.session import key_session
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, mint_event_log
+from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of, mint_event_log
 from tee_backend.publishing import BackendSurface
 
 COMPOSE = "services:\n  notes: {}\n"

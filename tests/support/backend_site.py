@@ -24,8 +24,7 @@ from sealspace.wallets import new_wallet
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import MintedLog
+from tee_backend.evidence.simulated import MintedLog, measurements_of
 from tee_backend.evidence.source import Quoted
 from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.publishing import BackendSurface

@@ -15,7 +15,7 @@ from tee_backend.attestation.event_log import (
     event_preimage,
     replay,
 )
-from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, MintedLog
+from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, MintedLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

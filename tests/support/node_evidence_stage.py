@@ -32,8 +32,7 @@ from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.node_verifier import TdxNodeVerifier
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

@@ -42,8 +42,7 @@ from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.grant_folder import GrantFolder
 from tee_backend.inspection import Inspector
 from tee_backend.listener import ConnectionLimits

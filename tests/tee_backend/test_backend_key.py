@@ -16,8 +16,7 @@ from tee_backend.backend_key import KEY_PATH, KeyFile, backend_seed
 from tee_backend.errors import KeyUnusable
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import SourceMalformed, SourceUnavailable
-from tee_backend.evidence.simulated import SimulatedSource, measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import SimulatedSource, measurements_of, mint_event_log
 from tee_backend.evidence.source import KeySource
 
 

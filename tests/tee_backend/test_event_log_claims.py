@@ -19,7 +19,7 @@ from tee_backend.attestation.errors import EventLogRefused, KeyProviderRefused
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.attestation.event_log_claims import SEQUENCE, verify_event_log
 from tee_backend.attestation.quote import TdReport, parse_quote
-from tee_backend.evidence.simulated_log import SIMULATED_KEY_PROVIDER, MintedLog
+from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, MintedLog
 
 COMPOSE = bytes(range(32))
 APP = b"app" * 6 + b"id"

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from patience import AT_ONCE_S
 
+from tee_backend import listener
 from tee_backend.listener import ConnectionBounds, ConnectionLimits, listening
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -107,6 +108,26 @@ async def test_silent_connections_close_no_one_out(
         for reader, _ in silent[:8]:
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
+
+
+async def test_what_follows_an_answer_is_discarded_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN157: a few clients that send on would otherwise use up the event loop."""
+    async with site(PATIENT) as served:
+        for is_paced in (False, True):
+            if is_paced:
+                monkeypatch.setattr(listener, "_DISCARDED_PER_S", 1)
+            reader, writer = await served.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(LONG))
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.write(LONG)
+            sending = asyncio.create_task(writer.drain())
+            if not is_paced:
+                await sending
+                continue
+            for _ in range(100):  # longer than it took above
+                await served.asked()
+            assert not sending.done()
+            sending.cancel()
 
 
 @pytest.mark.parametrize("has_tls", [False, True])

@@ -18,8 +18,7 @@ from node.cli import main
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 from tee_backend.evidence.dstack import DstackSource
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 
 COMPOSE = bytes(range(32))
 Captured = pytest.CaptureFixture[str]

@@ -19,8 +19,7 @@ from encryption_network.policy import Policy, policy_json
 from node.cli import main
 from node.cli.owner.node_terms import Accepted, node_policy_json, parse_node_policy
 from sealspace.node_evidence import NodePolicy
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 
 REFUSED = 12
 INSISTING = "--require-node-evidence"

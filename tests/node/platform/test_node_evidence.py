@@ -35,8 +35,7 @@ from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 from tee_backend.evidence.errors import SourceUnavailable
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import mint_event_log
+from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.evidence.source import Quoted, take_quote
 from tee_backend.evidence.tsm import TsmSource
 

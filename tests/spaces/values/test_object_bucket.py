@@ -96,7 +96,7 @@ async def test_objects_called_store_that_are_no_markers(server: S3Server) -> Non
 
 async def test_too_much_below_a_new_place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more folders lie below than are looked through, the place is refused."""
-    monkeypatch.setattr("spaces.values._bucket_neighbours.MOST_FOLDERS", 3)
+    monkeypatch.setattr("spaces.values.object_bucket.MOST_FOLDERS", 3)
     name = server.new_bucket().bucket
     bucket = ObjectBucket(BucketPlace(name, "a"), server.access)
     for folder in ("x", "y", "z/z"):

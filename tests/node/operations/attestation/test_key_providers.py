@@ -23,8 +23,7 @@ from tee_backend.attestation.application import (
     check_key_provider,
 )
 from tee_backend.attestation.errors import KeyProviderRefused
-from tee_backend.evidence.simulated import measurements_of
-from tee_backend.evidence.simulated_log import MintedLog
+from tee_backend.evidence.simulated import MintedLog, measurements_of
 
 COMPOSE = b"\xc0" * 32
 IMAGE = replace(measurements_of("approved"), rtmr3=None)
