@@ -257,3 +257,22 @@ class CaveatsNotContained(ChainError):
         if self.boundary == "delegation":
             return f"child-caveats-not-subset-of-parent: {self.reason}"
         return f"invocation-caveats-not-subset-of-chain: {self.reason}"
+
+
+class AuditChainBroken(CapabilityError):
+    """An exported audit chain is not what it says.
+
+    Attributes:
+        line: number of the first line at fault, from 1; 0 for a fault in the request.
+        reason: what is wrong with it.
+    """
+
+    code = "audit-chain-broken"
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(line, reason)
+        self.line = line
+        self.reason = reason
+
+    def _wording(self) -> str:
+        return f"line {self.line}: {self.reason}"

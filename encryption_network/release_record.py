@@ -26,6 +26,8 @@ Mode = Literal["delegates", "everyone", "off"]
 """delegates: every caller but the owner in person proves its code. everyone: the owner too. off: development."""
 
 MAX_TRUST_ROOTS: Final = 16
+INTEL_ROOT_SHA256: Final = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
+"""Of the certificate (DER) at which quotes of genuine platforms end."""
 _STRICTNESS: Final[dict[Mode, int]] = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES: Final = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 _VERSION: Final = 1

@@ -17,8 +17,8 @@ from pathlib import Path
 from aiohttp import web
 
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SimulatedSource
-from tee_backend.publishing import BackendSurface
 
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
 PORT = int(os.environ.get("PORT", "8080"))

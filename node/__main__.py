@@ -2,7 +2,7 @@
 
 import sys
 
-from sealspace._program import main
+from sealspace.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,12 +11,13 @@ from typing import Final
 
 from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import ReleaseRecord, decode_release_record
+from sealspace.cli.term_files import key_providers_named
 from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Store
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
+from tee_backend.cli.trust_files import read_trust_root
 
 from .config.tree import AttestationMode, Release
-from .term_files import key_providers_named, read_trust_root
 
 # From the strictest to the loosest.
 _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off")

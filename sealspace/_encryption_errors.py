@@ -8,7 +8,7 @@ from ._error_base import SealspaceError
 from ._node_errors import NotFound, Unauthorized
 
 if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
-    from .network_pins import NetworkPin
+    from encryption_network.pins import NetworkPin
 
 
 class EncryptionError(SealspaceError):

@@ -18,27 +18,26 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 
-from ._caller import Caller, NodeInfo
-from ._node_guard import NodeGuard, fetch_node_attestation
-from ._sign_in import SignIn, key_sign_in, wallet_sign_in
-from .attestation import Attestation
-from .backends import Backends
+from .apps.attestation import Attestation
+from .apps.backends import Backends
+from .apps.programs import Programs
+from .apps.release_terms import Family, ReleaseTerms, fetch_terms
+from .apps.runners import Runners
 from .delegations import Delegations
-from .encryption import Encryption
+from .documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
+from .encryption import Encryption, Withdrawals
 from .errors import ClientNotReady, InvalidInput
 from .kv import Kv
-from .node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
-from .programs import Programs
 from .public import PublicKv
 from .receipts import Receipts
-from .release_terms import Family, ReleaseTerms, fetch_terms
-from .runners import Runners
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Session, space_of
 from .spaces import Spaces
-from .transport import Transport, TransportSettings
 from .wallets import AnyWallet, wallet_of
-from .withdrawals import Withdrawals
+from .wire.caller import Caller, NodeInfo
+from .wire.node_guard import NodeGuard, fetch_node_attestation
+from .wire.sign_in import SignIn, key_sign_in, wallet_sign_in
+from .wire.transport import Transport, TransportSettings
 
 __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 
@@ -51,7 +50,8 @@ class Client:
         session: the acting session; None until `sign_in`.
         pinned_node: the only node DID to talk to; None: the session's, or the first one seen.
         require_node_evidence: what the node has to prove about itself before the first token is sent to it and before
-            anything is sealed to its networks, and again after a while; None: nothing. See `sealspace.node_evidence`.
+            anything is sealed to its networks, and again after a while; None: nothing. See
+            `sealspace.documents.node_evidence`.
         unsigned_descriptors: seal to keys that no node signed, for nodes that cannot: the party that terminates the
             connection to such a node can replace a network's key with its own.
         settings: timeouts and retries.
@@ -140,7 +140,7 @@ class Client:
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
-        """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.node_verifier`.
+        """Ask for the node's own evidence; nothing of it is verified, see `tee_backend.attestation.node_verifier`.
 
         Raises:
             NodeEvidenceRefused: the node has none to show.

@@ -38,13 +38,23 @@ from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 
-from ._answers import json_object, required_text, texts_of
-from ._caller import Caller
-from ._capability import capability, space_capability
-from ._listing import read_pages
-from ._minting import REVOCATION_TTL_S, Claims, Message, mint, sign_message
-from ._sign_in import pass_on, register
-from .delegation_history import (
+from .documents.manifest_grants import target_grants
+from .documents.manifests import DelegationTarget
+from .documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
+from .errors import (
+    InvalidInput,
+    InvalidPortableDelegation,
+    LifetimeTooLong,
+    MalformedAnswer,
+    NotGranted,
+    SessionExpired,
+)
+from .session import Grant, Session, read_grant
+from .tokens import REVOCATION_TTL_S, Claims, Message, capability, mint, sign_message, space_capability
+from .wallets import AnyWallet, Wallet, wallet_of
+from .wire.answers import json_object, required_text, texts_of
+from .wire.caller import Caller
+from .wire.delegation_history import (
     LIVE,
     MAX_PAGE_ITEMS,
     DelegationRecord,
@@ -56,21 +66,10 @@ from .delegation_history import (
     sign_ins,
     status_of,
 )
-from .errors import (
-    InvalidInput,
-    InvalidPortableDelegation,
-    LifetimeTooLong,
-    MalformedAnswer,
-    NotGranted,
-    SessionExpired,
-)
-from .manifest_grants import target_grants
-from .manifests import DelegationTarget
-from .portable import PortableDelegation, grant_of, portable_of
-from .run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
-from .session import Grant, Session, read_grant
-from .transport import Request
-from .wallets import AnyWallet, Wallet, wallet_of
+from .wire.listing import read_pages
+from .wire.portable import PortableDelegation, grant_of, portable_of
+from .wire.sign_in import pass_on, register
+from .wire.transport import Request
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
 """How long a grant lasts unless the caller says otherwise; less where the session that it rests on ends earlier."""

@@ -15,25 +15,24 @@ from dataclasses import dataclass, field
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
 from capabilities.ambient import Entropy
-from capabilities.facts import POLICY_FACT
+from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
+from capabilities.principals import parse_principal
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import encode_standard, encode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
+from encryption_network.errors import WithdrawalError
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
+from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import admin_fact, change_fact
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
+from encryption_network.withdrawals import parse_withdrawal
 
-from ._answers import json_object
-from ._caller import Caller
-from ._capability import capability
-from ._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
 from ._encryption_errors import about_network
-from ._minting import token_cid
 from .errors import (
     DecryptDenied,
     DescriptorUnsigned,
@@ -51,9 +50,69 @@ from .errors import (
     ResponseSignatureInvalid,
     Unauthorized,
 )
-from .network_pins import NetworkPin, pin_of
 from .session import DEFAULT_NETWORK, network_of_owner
-from .transport import Request, path_segment
+from .tokens import capability, token_cid
+from .wire.answers import json_object
+from .wire.caller import Caller
+from .wire.decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
+from .wire.transport import Request, path_segment
+
+
+class Withdrawals:
+    """Withdrawals by the owner; made by `Client.withdrawals`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def withdraw_measurement(self, measurement: bytes, network: NetworkId | None = None) -> None:
+        """Withdraw code: a register of 48 bytes (MRTD, RTMR0 to RTMR3, MRSEAM), or a compose hash of 32.
+
+        Raises:
+            SealspaceError: as `withdraw_backend`.
+        """
+        await self._withdraw({"measurement": measurement.hex()}, network)
+
+    async def withdraw_backend(self, did: str, network: NetworkId | None = None) -> None:
+        """Withdraw a backend, with every delegation that it signed or received.
+
+        Args:
+            did: the backend's.
+            network: None: the default network of the owner for whom this session acts.
+        Raises:
+            InvalidInput: nothing that can be withdrawn; the owner's own DID cannot.
+            NotGranted: the session does not hold `sealspace.encryption/policy` on the network.
+            Unauthorized: the session is not its owner in person.
+            NetworkNotFound, NodeRefused, TransportError.
+        """
+        await self._withdraw({"did": did}, network)
+
+    async def withdraw_evidence(self, sha256: bytes, network: NetworkId | None = None) -> None:
+        """Withdraw one piece of evidence, named as session, audit and receipts name it; 32 bytes.
+
+        Raises:
+            SealspaceError: as `withdraw_backend`.
+        """
+        await self._withdraw({"evidence": sha256.hex()}, network)
+
+    async def _withdraw(self, value: dict[str, Json], network: NetworkId | None) -> None:
+        wanted = network_of_owner(self._caller.session.owner) if network is None else network
+        try:
+            entry = parse_withdrawal(value)
+        except WithdrawalError as exc:
+            raise InvalidInput(
+                f"nothing that can be withdrawn: {exc.text}",
+                hint="a DID, 96 or 64 hex digits of a measurement, a digest",
+            ) from exc
+        if parse_principal(wanted.owner) in entry.dids:
+            raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
+        node_id = await self._caller.node_id()
+        fact = change_fact(WITHDRAWAL_FACT, wanted.text, target_node=node_id, body=value)
+        mint = await self._caller.minter([capability(wanted.text, SET_POLICY)], facts=[fact])
+        path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
+        answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)
+        with about_network(wanted.text):
+            answer.require()
+
 
 _USABLE_STATES = frozenset({"active", "rotating"})
 _MAX_DESCRIPTOR_BYTES = 64 * 1024

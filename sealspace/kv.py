@@ -28,8 +28,18 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId
 from capabilities.siwe import parse_rfc3339
 
-from ._answers import json_object, required_text, text_list
-from ._batches import (
+from .errors import (
+    InvalidInput,
+    LifetimeTooLong,
+    MalformedAnswer,
+    NotFound,
+    PreconditionFailed,
+    SpaceNotFound,
+    ValueTooLarge,
+)
+from .tokens import INVOCATION_TTL_S, space_capability
+from .wire.answers import json_object, required_text, text_list
+from .wire.batches import (
     MOST_READS,
     MOST_WRITES,
     Part,
@@ -40,23 +50,12 @@ from ._batches import (
     packed_parts,
     require_written,
 )
-from ._caller import Caller, in_words
-from ._capability import space_capability
-from ._listing import read_pages, require_advance
-from ._minting import INVOCATION_TTL_S
-from ._pace import Upload
-from ._transfers import Progress, Source, checked, of_bytes, save, upload_of
-from ._values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
-from .errors import (
-    InvalidInput,
-    LifetimeTooLong,
-    MalformedAnswer,
-    NotFound,
-    PreconditionFailed,
-    SpaceNotFound,
-    ValueTooLarge,
-)
-from .transport import MAX_ANSWER_BYTES, Answer, Stream
+from .wire.caller import Caller, in_words
+from .wire.listing import read_pages, require_advance
+from .wire.pace import Upload
+from .wire.transfers import Progress, Source, checked, of_bytes, save, upload_of
+from .wire.transport import MAX_ANSWER_BYTES, Answer, Stream
+from .wire.values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
 
 __all__ = ["MAX_PAGE_KEYS", "MAX_STREAM_BYTES", "MAX_URL_TTL_S", "MAX_VALUE_BYTES", "Kv", "Page", "SignedUrl", "Value"]
 

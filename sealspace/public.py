@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 
 from capabilities.resources import SpaceId
 
-from ._answers import text_list
-from ._listing import read_pages, require_advance
-from ._values import Value, header_value, whole_value_of
 from .errors import InvalidInput, NotFound
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
-from .transport import Answer, Request, Transport, path_segment
+from .wire.answers import text_list
+from .wire.listing import read_pages, require_advance
+from .wire.transport import Answer, Request, Transport, path_segment
+from .wire.values import Value, header_value, whole_value_of
 
 
 class PublicKv:

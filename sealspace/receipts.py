@@ -26,13 +26,13 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson, ReceiptError
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, verify_receipt
 
-from ._answers import json_object
-from ._caller import Caller
-from ._capability import capability
-from ._listing import read_pages
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import network_of_owner
-from .transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
+from .tokens import capability
+from .wire.answers import json_object
+from .wire.caller import Caller
+from .wire.listing import read_pages
+from .wire.transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 MAX_PAGE_RECEIPTS: Final = 100

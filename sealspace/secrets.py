@@ -33,10 +33,7 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 
-from ._caller import Caller
-from ._capability import capability, space_capability
-from ._minting import iso_time
-from ._secret_names import (
+from .documents.secret_names import (
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
     SCOPED_PREFIX,
@@ -65,6 +62,8 @@ from .errors import (
 )
 from .kv import Kv, Value
 from .session import DEFAULT_NETWORK, network_of_owner
+from .tokens import capability, iso_time, space_capability
+from .wire.caller import Caller
 
 __all__ = [
     "PROTECTED_NETWORK",

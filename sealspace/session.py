@@ -24,9 +24,8 @@ from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, parse_json
 from capabilities.tokens import Capability, parse_delegation
 from encryption_network.canonical_json import canonical_bytes
+from encryption_network.pins import NetworkPin, parse_pins, pins_json
 
-from ._capability import covers
-from ._minting import iso_time
 from .errors import (
     ClientNotReady,
     InvalidInput,
@@ -36,8 +35,8 @@ from .errors import (
     NotGranted,
     SessionExpired,
 )
-from .network_pins import NetworkPin, parse_pins, pins_json
 from .private_files import replace_file
+from .tokens import covers, iso_time
 
 DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"

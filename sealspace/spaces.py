@@ -19,13 +19,13 @@ from capabilities.errors import CapabilityError
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
 
-from ._answers import decoded
-from ._caller import Caller
-from ._capability import space_capability
-from ._sign_in import SPACES_ABILITIES
 from .errors import InvalidInput, MalformedAnswer
 from .session import space_of
-from .transport import Answer
+from .tokens import space_capability
+from .wire.answers import decoded
+from .wire.caller import Caller
+from .wire.sign_in import SPACES_ABILITIES
+from .wire.transport import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,22 +178,6 @@ class TooManyDelegations(SpaceError):
         self.what = what
 
 
-class AuditChainBroken(SpaceError):
-    """An exported audit chain is not what it says.
-
-    Attributes:
-        line: number of the first line at fault, from 1; 0 for a fault in the request.
-        reason: what is wrong with it.
-    """
-
-    code = "audit-chain-broken"
-
-    def __init__(self, line: int, reason: str) -> None:
-        self.line = line
-        self.reason = reason
-        super().__init__(f"line {line}: {reason}")
-
-
 class MetadataTooLarge(SpaceError):
     """The metadata to be stored with a value is larger than its bound (ST6).
 

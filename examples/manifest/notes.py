@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from sealspace.portable import decode_bundle
 from sealspace.session import key_session
 from sealspace.sync import Client, load_session, save_session
+from sealspace.wire.portable import decode_bundle
 
 NODE = os.environ.get("SEALSPACE_NODE", "http://127.0.0.1:8000")
 KEY = Path("notes.session")  # the application's own key, mode 0600

@@ -26,20 +26,20 @@ from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.tokens import Capability
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Policy
+from sealspace.cli.errors import ProcessFailed
+from sealspace.cli.exit_status import INTERRUPTED
+from sealspace.cli.lazy import is_installed
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.documents.manifests import parse_manifest, resolve_manifest
 from sealspace.errors import DelegationRevoked, DuplicateRequest, NodeUnreachable, ReleaseRefused
-from sealspace.manifests import parse_manifest, resolve_manifest
-from sealspace.portable import PortableDelegation, decode_portable, encode_portable
 from sealspace.session import Session, key_session, read_grant
-from sealspace.transport import Request, Transport
 from sealspace.wallets import new_wallet
+from sealspace.wire.portable import PortableDelegation, decode_portable, encode_portable
+from sealspace.wire.transport import Request, Transport
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, SimulatedSource, measurements_of
 
-from ..errors import ProcessFailed
-from .exit_status import INTERRUPTED
-from .lazy import is_installed
 from .narrator import Narrator, StepFailed, digest_of, refused, require, stop_if_asked
 from .own_process import OwnProcess
 

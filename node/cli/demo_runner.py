@@ -15,26 +15,26 @@ import wasmtime
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json
-from sealspace.api_keys import KEY_HEADER, Credential
-from sealspace.backends import Seen, ask_backend, hand_over, look_at
+from sealspace.apps.api_keys import KEY_HEADER, Credential
+from sealspace.apps.backends import Seen, ask_backend, hand_over, look_at
+from sealspace.apps.programs import ProgramManifest, Version
+from sealspace.apps.runners import call_runner, call_with_key, start_of
+from sealspace.cli.errors import ProcessFailed
 from sealspace.client import Client, SignIn
-from sealspace.programs import ProgramManifest, Version
-from sealspace.run_grants import ByHash, RunStatement
-from sealspace.runners import call_runner, call_with_key, start_of
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
-from sealspace.transport import Request
 from sealspace.wallets import AnyWallet, new_wallet
+from sealspace.wire.transport import Request
 from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.cli.runner_verify import seen_at_start
 from tee_backend.evidence.simulated import SimulatedPlatform
-from tee_backend.inspection import Inspector
-from tee_backend.runner.operator_routes import ask_operator
-from tee_backend.runner.run_receipts import verify_run
+from tee_backend.runner.calls.run_receipts import verify_run
+from tee_backend.runner.http.operator_routes import ask_operator
 
-from ..errors import ProcessFailed
 from .narrator import Narrator, StepFailed, require
 from .own_process import OwnProcess
-from .owner.runner_verify import seen_at_start
 
 _NAME: Final = "sign"
 _HOST: Final = "api.example.com"

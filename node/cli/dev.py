@@ -16,10 +16,11 @@ from typing import Final
 
 import click
 
-from ..listening_socket import bind_socket
+from sealspace.cli.listening_socket import bind_socket
+from sealspace.cli.shared import HOME_VARIABLE, shared
+from sealspace.cli.terminal import print_json, print_lines, words
+
 from .own_process import OwnProcess
-from .shared import HOME_VARIABLE, shared
-from .terminal import print_json, print_lines, words
 
 _HOST: Final = "127.0.0.1"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret

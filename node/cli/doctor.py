@@ -11,19 +11,19 @@ from typing import Final
 import click
 
 from capabilities.ambient import SystemClock
+from sealspace.cli.diagnosis import OK, WARNING, WRONG, Diagnosis, Found, diagnosed
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.lazy import EXTRAS
+from sealspace.cli.owner_checks import owner_checks
+from sealspace.cli.owner_profile import owner_home
+from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
+from sealspace.cli.terminal import print_json, print_lines
 
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Store
-from ..errors import ConfigurationError
 from ..processes.clock_check import check_clock
 from ..processes.ownership import check_ownership
-from .diagnosis import OK, WARNING, WRONG, Diagnosis, Found, diagnosed
-from .lazy import EXTRAS
-from .operator.settings import config_from, data_options
-from .owner.owner_checks import owner_checks
-from .owner.owner_profile import owner_home
-from .shared import HOME_VARIABLE, NODE_VARIABLE, shared
-from .terminal import print_json, print_lines
+from .settings import config_from, data_options
 
 _OLDEST: Final = (3, 11)
 _TOO_NEW: Final = (3, 14)
@@ -117,7 +117,7 @@ def _node(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
         yield Diagnosis("settings", WRONG, error.text, error.hint)
         return
     yield Diagnosis("settings", OK, "well typed and known; sealspace config show prints them")
-    from .operator.node_checks import node_checks  # needs the extra
+    from .node_checks import node_checks  # needs the extra
 
     yield from node_checks(config)
 

@@ -18,14 +18,16 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from ..errors import ProcessFailed
+from sealspace.cli.errors import ProcessFailed
 
 _START_LIMIT_S: Final = 60.0
 _STOP_LIMIT_S: Final = 20.0
 _LISTENING: Final = "listening on "
 _LINES_SHOWN: Final = 20
 # The process imports from where this one does, never from the current directory.
-_CODE: Final = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
+_CODE: Final = (
+    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main; sys.exit(main())"
+)
 
 
 class OwnProcess:

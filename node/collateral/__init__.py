@@ -1,9 +1,4 @@
 """Collateral of the node: its source, its intake, and the queue of quotes that are verified with it.
 
 How a quote is judged is `tee_backend.attestation`; the rows are `spaces.documents.collateral`.
-
-Modules:
-    intake: verifying and storing documents.
-    quotes: verifying quotes one at a time, behind a bounded queue.
-    source: the service that documents are fetched from.
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from capabilities.ambient import Clock
+from sealspace.cli.errors import CollateralRefused
 from spaces.documents.collateral import (
     CollateralState,
     Family,
@@ -30,10 +31,9 @@ from tee_backend.attestation.collateral_trust import check_replaces, verify_coll
 from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
 from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
+from tee_backend.cli.trust_files import read_collateral_file
 
-from ..errors import CollateralRefused
 from ..logs import log_warning
-from ..term_files import read_collateral_file
 
 IMPORTED: Final = "import"
 """Source of documents that an operator brought."""

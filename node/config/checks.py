@@ -5,7 +5,8 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError
+
 from .tree import Config, Http, Metrics, Retention
 
 _LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}

@@ -6,7 +6,7 @@ Rules kept here (spec/operations/running.md):
 - An unknown setting refuses to start; the message names its path and its source.
 - A variable `SEALSPACE_HTTP__PORT` is the setting `http.port`: `__` separates levels. Lists are separated by commas.
 - `SEALSPACE_NODE`, `SEALSPACE_HOME` and `SEALSPACE_KEYSTORE_PASSWORD` are no settings: the command line reads them
-  (`node.cli`). No setting is read from the environment elsewhere.
+  (`sealspace.cli.root`). No setting is read from the environment elsewhere.
 """
 
 import os
@@ -17,7 +17,8 @@ from typing import Annotated, Final, TypeAlias, get_args, get_origin
 
 import msgspec
 
-from ..errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError
+
 from .checks import refuse_contradictions
 from .redaction import refuse_password, refuse_secrets
 from .tree import Config, setting_types

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from sealspace.cli.listening_socket import begin_to_listen
 from tee_backend import listener
 from tee_backend.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
 from tee_backend.rates import counted_address
@@ -23,7 +24,6 @@ from tee_backend.rates import counted_address
 from ..cohort import COHORT, Cohort
 from ..config.tree import Http
 from ..counts import RequestCounter
-from ..listening_socket import begin_to_listen
 from ..logs import log_failure, log_warning
 from ..services import SERVICES
 from .acceptor import Acceptor, Shares

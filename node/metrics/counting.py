@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from sealspace.cli.listening_socket import bind_socket, url_of
+
 from ..config.tree import Config
-from ..listening_socket import bind_socket, url_of
 from ..logs import log_event
 from .scraping import PATH, Scraping
 from .series import DISK_FREE_BYTES, RESTARTS, STORE_LIMIT_BYTES, SUPERVISOR

@@ -7,8 +7,9 @@ from typing import Final
 
 from blake3 import blake3
 
+from sealspace.cli.errors import ConfigurationError
+
 from ..config.tree import Admin
-from ..errors import ConfigurationError
 
 _MAX_BYTES: Final = 4096
 

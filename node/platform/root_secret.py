@@ -12,14 +12,14 @@ from pathlib import Path
 from libipld import decode_multibase
 
 from capabilities.ambient import Entropy
-from sealspace.node_evidence import SecretOrigin
+from sealspace.cli.errors import SecretUnusable, StoreMisused
+from sealspace.documents.node_evidence import SecretOrigin
 from sealspace.private_files import make_file
 from spaces.errors import StoreUnavailable
 from spaces.store.lmdb.engine import refuse_restoring
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 
 from ..config.tree import Config
-from ..errors import SecretUnusable, StoreMisused
 from .own_platform import key_source
 
 MIN_SECRET_BYTES = 32

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from capabilities.ambient import Entropy
+from sealspace.cli.errors import SecretUnusable
 
-from ..errors import SecretUnusable
 from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
 
 MIN_PASSPHRASE_CHARS: Final = 12

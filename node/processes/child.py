@@ -20,7 +20,7 @@ _STEADY_S = 30.0  # a process that ran this long is restarted without delay
 # create only permanent objects, so the collector is off until `receive_launch`: it takes a sixth of their time.
 _CODE = (
     "import gc, sys; gc.disable(); sys.path[:] = sys.argv.pop(1).split('\\n'); "
-    "from node.cli import main; sys.exit(main())"
+    "from sealspace.cli.root import main; sys.exit(main())"
 )
 
 # glibc returns the end of its heap as soon as 128 KiB of it are free and requests it again a moment later: some 500

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from capabilities.ambient import Clock
-
-from ..errors import ClockWrong
+from sealspace.cli.errors import ClockWrong
 
 _SET_IT: Final = "set the clock: timedatectl set-ntp true"
 MADE_AT: Final = 1_793_491_200

@@ -15,8 +15,9 @@ import threading
 
 import msgspec
 
+from sealspace.cli.errors import NodeError
+
 from ..config.tree import Config
-from ..errors import NodeError
 
 READY = b"ready"
 REFUSED = b"refused "

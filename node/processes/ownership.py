@@ -5,9 +5,8 @@ After installing another distribution that has a top-level `spaces` or `node`, h
 
 from collections.abc import Mapping, Sequence
 
+from sealspace.cli.errors import ForeignDistribution
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
-
-from ..errors import ForeignDistribution
 
 
 def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:

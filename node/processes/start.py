@@ -16,6 +16,7 @@ from encryption_network.errors import RecordError
 from encryption_network.keyring import Keyring
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
+from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.documents.evidence import release_record_put
 from spaces.documents.withdrawals import ensure_withdrawals
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
@@ -32,7 +33,6 @@ from ..collateral.source import configured_source, refresh_rules
 from ..config.tree import Config, Hosting, PublicSpaces
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
-from ..errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import configured_own_quotes
 from ..platform.root_secret import where_the_secret_is

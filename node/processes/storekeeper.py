@@ -5,10 +5,10 @@ It needs no root secret: what it writes is already sealed or public when it arri
 
 from typing import TYPE_CHECKING
 
+from sealspace.cli.errors import StoreMisused
 from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
 from spaces.store.lmdb.storekeeper import run_storekeeper
 
-from ..errors import StoreMisused
 from ..logs import configure_logs
 from ..storage.stores import moved_error
 from .event_loop import loop_factory

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
+from sealspace.cli.errors import NodeError, ProcessFailed, StoreMisused
+from sealspace.cli.listening_socket import bind_socket, url_of
 
 from ..config.tree import Config, Secret
-from ..errors import NodeError, ProcessFailed, StoreMisused
 from ..http.connection_counts import ConnectionCounts
-from ..listening_socket import bind_socket, url_of
 from ..logs import configure_logs, log_event, log_warning
 from .child import Child
 from .clock_check import check_clock

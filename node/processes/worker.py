@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
+from sealspace.cli.errors import NodeError
 
-from ..errors import NodeError
 from ..housekeeping.rounds import housekeeping
 from ..http.acceptor import Shares
 from ..http.app import build_app

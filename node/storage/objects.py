@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from sealspace.cli.errors import ConfigurationError, StoreMisused
 from spaces.errors import BodiesElsewhere
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
@@ -15,7 +16,6 @@ from spaces.values.object_place import FOLDER, claim_place
 from spaces.values.object_store import ObjectStore
 
 from ..config.tree import Config, Objects
-from ..errors import ConfigurationError, StoreMisused
 
 if TYPE_CHECKING:
     from spaces.values.object_bucket import ObjectBucket

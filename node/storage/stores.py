@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 
 from capabilities.ambient import Clock
+from sealspace.cli.errors import BesideOriginal, ConfigurationError, StoreMisused
 from spaces.errors import SpaceError, StoreMoved
 from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
@@ -16,7 +17,6 @@ from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 
 from ..config.tree import Config
-from ..errors import BesideOriginal, ConfigurationError, StoreMisused
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 

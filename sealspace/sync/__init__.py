@@ -5,10 +5,6 @@ lists are plain iterators. Facts, errors, wallets and sessions are the same clas
 `sealspace.kv.Value`. There is one implementation, the asynchronous one; what is here hands each call to an event loop
 that a client runs in a thread of its own.
 
-Modules:
-    client: one node and one session; where to begin.
-    services: values, secrets, delegations and the other services of a client.
-
 Example:
     from sealspace.sync import Client, new_wallet
 
@@ -55,9 +51,6 @@ if TYPE_CHECKING:
     from ..errors import TransportError as TransportError
     from ..errors import Unauthorized as Unauthorized
     from ..kv import Value as Value
-    from ..portable import PortableDelegation as PortableDelegation
-    from ..portable import decode_portable as decode_portable
-    from ..portable import encode_portable as encode_portable
     from ..secrets import Secret as Secret
     from ..session import Session as Session
     from ..session import load_session as load_session
@@ -66,6 +59,9 @@ if TYPE_CHECKING:
     from ..wallets import new_wallet as new_wallet
     from ..wallets import wallet_from_key as wallet_from_key
     from ..wallets import wallet_from_keystore as wallet_from_keystore
+    from ..wire.portable import PortableDelegation as PortableDelegation
+    from ..wire.portable import decode_portable as decode_portable
+    from ..wire.portable import encode_portable as encode_portable
     from .client import Client as Client
     from .services import Attestation as Attestation
     from .services import Backends as Backends

@@ -11,9 +11,9 @@ from typing import Self
 from capabilities.ambient import Clock, Entropy
 
 from .. import client as asynchronous
-from ..node_evidence import NodeRequirement
+from ..documents.node_evidence import NodeRequirement
 from ..session import Session
-from ..transport import TransportSettings
+from ..wire.transport import TransportSettings
 from ._bridged import Bridged, called, changed, made
 from ._loop_thread import LoopThread
 from .services import (

@@ -3,20 +3,9 @@
 from capabilities.resources import SpaceId
 from capabilities.tokens import Capability
 
-from .. import (
-    attestation,
-    backends,
-    delegations,
-    encryption,
-    kv,
-    programs,
-    public,
-    receipts,
-    runners,
-    secrets,
-    spaces,
-    withdrawals,
-)
+from .. import delegations, encryption, kv, public, receipts, secrets, spaces
+from .. import encryption as withdrawals
+from ..apps import attestation, backends, programs, runners
 from ._bridged import Bridged, called, called_alone, changed, iterated, iterated_by_pages, passed, reported
 
 look_at = called_alone(backends.look_at)
@@ -124,14 +113,14 @@ class Delegations(Bridged[delegations.Delegations]):
 
 
 class Attestation(Bridged[attestation.Attestation]):
-    """The attestation routes of a node; made by `Client.attestation`. As `sealspace.attestation.Attestation`."""
+    """The attestation routes of a node; made by `Client.attestation`. As `sealspace.apps.attestation.Attestation`."""
 
     challenge = called(attestation.Attestation.challenge)
     open_session = called(attestation.Attestation.open_session)
 
 
 class Backends(Bridged[backends.Backends]):
-    """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.backends.Backends`."""
+    """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.apps.backends.Backends`."""
 
     look = called(backends.Backends.look)
     require_judgeable = called(backends.Backends.require_judgeable)
@@ -140,7 +129,7 @@ class Backends(Bridged[backends.Backends]):
 
 
 class Programs(Bridged[programs.Programs]):
-    """The projects of one developer; made by `Client.programs`. As `sealspace.programs.Programs`."""
+    """The projects of one developer; made by `Client.programs`. As `sealspace.apps.programs.Programs`."""
 
     @property
     def space(self) -> str:
@@ -156,7 +145,7 @@ class Programs(Bridged[programs.Programs]):
 
 
 class Runners(Bridged[runners.Runners]):
-    """Granting to runners; made by `Client.runners`. As `sealspace.runners.Runners`."""
+    """Granting to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
 
     grant = called(runners.Runners.grant)
     generate = called(runners.Runners.generate)
@@ -176,7 +165,7 @@ class Receipts(Bridged[receipts.Receipts]):
 
 
 class Withdrawals(Bridged[withdrawals.Withdrawals]):
-    """Withdrawals by the owner; made by `Client.withdrawals`. As `sealspace.withdrawals.Withdrawals`."""
+    """Withdrawals by the owner; made by `Client.withdrawals`. As `sealspace.encryption.Withdrawals`."""
 
     withdraw_measurement = called(withdrawals.Withdrawals.withdraw_measurement)
     withdraw_backend = called(withdrawals.Withdrawals.withdraw_backend)

@@ -10,14 +10,21 @@ that of another store.
 """
 
 import hashlib
-import json
 from asyncio import sleep
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import msgspec
 
+from capabilities.audit_export import (
+    ENTRY_TYPE,
+    EXPORT_TYPE,
+    HEAD_TYPE,
+    canonical,
+    entry_hash,
+    genesis_hash,
+)
 from capabilities.strict_json import Json
 
 from .._codec import Codec
@@ -44,14 +51,7 @@ HEAD_EVERY_S: Final = 60.0
 """How long records may be in the chain without a signed head over them (RC5)."""
 MAX_TEXT_BYTES: Final = 8 * 1024
 """A longer text of a record is written in its entry as `sha256:` and its hash (RC2)."""
-MAX_ENTRY_BYTES: Final = 256 * 1024
-"""Four texts with every character escaped, the detail in hex, and the marks of a whole chain take less."""
 _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-HEAD_TYPE: Final = "sealspace.audit-head/v1"
-ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
-EXPORT_TYPE: Final = "sealspace.audit-export/v1"
-_ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
-_GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 _PAGE: Final = 200
 
 
@@ -96,21 +96,6 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 _HEAD_CODEC: Final = Codec(_Head)
-
-
-def canonical(members: Mapping[str, Json]) -> bytes:
-    """Return the one JSON text of an object: those of a chain have texts, whole numbers and lists of texts (RC1)."""
-    return json.dumps(members, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
-def entry_hash(entry: bytes) -> bytes:
-    """Return the hash of an entry, over its canonical text."""
-    return hashlib.sha256(_ENTRY_LABEL + entry).digest()
-
-
-def genesis_hash(store_id: bytes) -> bytes:
-    """Return the hash before the first entry of a store's chain (RC3)."""
-    return hashlib.sha256(_GENESIS_LABEL + store_id).digest()
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:

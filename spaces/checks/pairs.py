@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from ..audit.chain import chain_end, entry_hash, genesis_hash
+from capabilities.audit_export import entry_hash, genesis_hash
+
+from ..audit.chain import chain_end
 from ..audit.pruning import pruned_number
 from ..errors import RecordDamaged, TooManySpaces
 from ..grants.delegations import StoredDelegation, decode_delegation, registration_puts

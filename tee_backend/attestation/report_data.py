@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from capabilities.principals import Principal, ed25519_public_key, parse_principal
 from encryption_network.policy import ReceiverMode
-from sealspace.node_evidence import LABEL as NODE_LABEL
-from sealspace.node_evidence import NodeStatement
+from sealspace.documents.node_evidence import LABEL as NODE_LABEL
+from sealspace.documents.node_evidence import NodeStatement
 
 from .errors import ReportDataMismatch
 

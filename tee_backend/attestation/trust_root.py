@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from encryption_network.release_record import INTEL_ROOT_SHA256
+
 from .certificates import Certificate, PlatformCa, parse_certificate, parse_pem_chain
 from .errors import MalformedCertificate, TrustRootRefused
 
-INTEL_ROOT_SHA256 = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
 _INTEL_ROOT_FILE = Path(__file__).with_name("intel_sgx_root_ca.der")
 _ROOT_SUFFIX = "Root CA"
 

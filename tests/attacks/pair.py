@@ -15,7 +15,7 @@ from attacks.parties import SET_POLICY, SETTINGS, Delegate, Owner, Stage, policy
 from running_node import RunningNode, stands_still
 
 from capabilities.abilities import NETWORK_REVOKE, READ_RECEIPTS
-from node.cli import main
+from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.delegations import allow
 

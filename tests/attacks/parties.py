@@ -31,8 +31,8 @@ from encryption_network.policy import Policy, ReceiverMode, policy_json
 from encryption_network.requests import decrypt_body_json, decrypt_fact
 from sealspace.client import Client, SignIn
 from sealspace.encryption import ReceiverKey, new_receiver_key
-from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.evidence.simulated import measurements_of
 

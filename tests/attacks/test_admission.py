@@ -34,9 +34,9 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal, parse_principal
 from capabilities.signatures import WalletSigner
-from node.cli import main
 from node.config.tree import Hosting
 from node.operations.values.admission import admit_owner, remove_owner
+from sealspace.cli.root import main
 from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_put, read_admissions
 from spaces.keyspace import NETWORKS_PREFIX, SPACES_PREFIX

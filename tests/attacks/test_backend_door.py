@@ -13,13 +13,13 @@ from backend_site import Domain, serving
 from deviating_platform import SimulatedPlatform
 from patience import AT_ONCE_S
 
-from sealspace.portable import PortableDelegation
-from sealspace.published import GRANTS_PATH
+from sealspace.documents.published import GRANTS_PATH
 from sealspace.session import key_session
-from tee_backend import publishing
+from sealspace.wire.portable import PortableDelegation
+from tee_backend.backend import publishing
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.listener import ConnectionLimits, listening
-from tee_backend.publishing import BackendSurface
 
 
 def _surface(platform: SimulatedPlatform) -> BackendSurface:

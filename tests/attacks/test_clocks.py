@@ -25,8 +25,8 @@ from node.config.tree import Config, Http, Store
 from node.housekeeping.rounds import Housekeeper
 from node.http.app import build_app
 from node.http.listener import start_listener
-from node.listening_socket import bind_socket, url_of
 from node.processes.start import claim_store
+from sealspace.cli.listening_socket import bind_socket, url_of
 from spaces.keyspace import CLAIM_FLOOR_KEY
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._housekeeping import do_housekeeping

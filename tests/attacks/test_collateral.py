@@ -18,7 +18,7 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from running_node import Reply
 
 from node.collateral.intake import import_collateral
-from node.errors import CollateralRefused
+from sealspace.cli.errors import CollateralRefused
 from spaces.documents.collateral import collateral_row_key
 from spaces.store.contract import Commit, Put, Refused
 

@@ -39,11 +39,11 @@ from running_node import Reply, RunningNode, running_node, until
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.strict_json import Json
 from encryption_network.receipt import encode_receipt
-from node.cli import EXIT_STATUS
+from sealspace.cli.root import EXIT_STATUS
 from sealspace.encryption import new_receiver_key
+from tee_backend.attestation.receipt_check import verify_release
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.receipt_check import verify_release
 
 pytestmark = pytest.mark.slow
 

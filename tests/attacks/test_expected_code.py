@@ -12,12 +12,12 @@ from deviating_log import LogOptions, mint_event_log
 from deviating_platform import SimulatedPlatform
 
 from capabilities.strict_json import Json
-from sealspace.backends import is_whole_code, is_whole_policy, look_at, policy_for, require_expected, require_like
+from sealspace.apps.backends import is_whole_code, is_whole_policy, look_at, policy_for, require_expected, require_like
 from tee_backend.attestation.application import KeyProvider, KeyProviderName
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.inspection import CollateralFolder, Inspector
-from tee_backend.publishing import BackendSurface
 
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 COMPOSE = "services:\n  notes: {}\n"

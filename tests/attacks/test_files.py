@@ -15,8 +15,8 @@ from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY
 
-from node.cli import main
 from node.logs import configure_logs, log_event
+from sealspace.cli.root import main
 
 TOO_LARGE_BYTES = 8 << 40
 START_S = 120.0
@@ -94,7 +94,7 @@ def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> 
 
 def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> None:
     """What is opened by a command that was started with standard error closed has another number."""
-    program = "from node.cli import main; main(['version']); print(open('file', 'w').fileno() > 2)"
+    program = "from sealspace.cli.root import main; main(['version']); print(open('file', 'w').fileno() > 2)"
     command = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     ran = subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True, timeout=PATIENCE_S)

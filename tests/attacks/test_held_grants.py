@@ -12,8 +12,8 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import InvalidEnvelope
-from sealspace.portable import PortableDelegation
 from sealspace.session import key_session
+from sealspace.wire.portable import PortableDelegation
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
 

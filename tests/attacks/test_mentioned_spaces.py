@@ -7,8 +7,8 @@ from running_node import id_of, new_key, wallet_token
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.errors import DelegationRevoked, NotGranted, Unauthorized
-from sealspace.portable import PortableDelegation
 from sealspace.wallets import Wallet, new_wallet
+from sealspace.wire.portable import PortableDelegation
 
 
 class CountingWallet:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from node.cli import main
 from node.config.loading import load_config
-from node.errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.root import main
 from sealspace.errors import InvalidInput
-from sealspace.transport import Transport
+from sealspace.wire.transport import Transport
 
 PASSWORD = "topsecret"
 

@@ -7,11 +7,11 @@ import pytest
 from attacks.parties import ENTROPY, GET, Stage
 from running_node import new_key
 
-from node.cli import main
-from node.cli.owner.owner_profile import KeptGrant, OwnerHome
+from sealspace.cli.owner_profile import KeptGrant, OwnerHome
+from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.portable import PortableDelegation
+from sealspace.wire.portable import PortableDelegation
 
 pytestmark = pytest.mark.slow
 

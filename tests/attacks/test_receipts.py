@@ -29,8 +29,8 @@ from spaces.documents.receipts import basis_beside, document_row_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.application import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote
+from tee_backend.attestation.receipt_check import VerifiedRelease, judge_with, verify_release
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.receipt_check import VerifiedRelease, judge_with, verify_release
 
 
 async def fetch(stage: Stage, who: Delegate, network: str, leaf: str = "receipts", **more: Any) -> Reply:

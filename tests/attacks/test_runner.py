@@ -22,21 +22,21 @@ from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
-from sealspace.api_keys import KEY_HEADER
-from sealspace.backends import hand_over, policy_for
-from sealspace.call_conditions import AllowAll
+from sealspace.apps.api_keys import KEY_HEADER
+from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.programs import VERSION_TYPE, ProgramManifest, Target, version_json
+from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import ByHash, ByProject, RunStatement
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import BackendNotProven
-from sealspace.programs import VERSION_TYPE, ProgramManifest, Target, version_json
-from sealspace.project_names import parse_project
-from sealspace.run_calls import call_headers
-from sealspace.run_grants import ByHash, ByProject, RunStatement
 from sealspace.session import key_session
-from sealspace.signed_statements import sign_statement
-from tee_backend.runner import routes
-from tee_backend.runner.outbound import OutboundSettings
+from tee_backend.runner.calls.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
+from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
 
 SECRET = "the canary sings at dawn"
 ANYBODY = AllowAll()

@@ -19,12 +19,14 @@ from patience import PATIENCE_S
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from sealspace.run_calls import call_headers
+from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
 from tee_backend.listener import ConnectionLimits
-from tee_backend.runner import ledger, routes, runs
+from tee_backend.runner.calls import ledger
+from tee_backend.runner.guest import runs
+from tee_backend.runner.guest.runs import ResponseFormat, answer_of
+from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.runs import ResponseFormat, answer_of
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -16,18 +16,18 @@ from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.strict_json import Json
-from sealspace.backends import hand_over, policy_for
-from sealspace.call_conditions import AllowAll
+from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.programs import ACTIVE_TYPE, ProgramManifest
+from sealspace.apps.run_calls import call_headers
+from sealspace.apps.runners import call_runner
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.generated_secrets import GENERATE
+from sealspace.documents.run_grants import ByHash, RunStatement
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput
-from sealspace.generated_secrets import GENERATE
-from sealspace.programs import ACTIVE_TYPE, ProgramManifest
-from sealspace.run_calls import call_headers
-from sealspace.run_grants import ByHash, RunStatement
-from sealspace.runners import call_runner
 from sealspace.session import key_session
-from sealspace.signed_statements import sign_statement
-from tee_backend.runner.outbound import OutboundSettings
+from tee_backend.runner.guest.outbound import OutboundSettings
 
 ANYBODY = AllowAll()
 BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))

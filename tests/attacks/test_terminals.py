@@ -28,14 +28,14 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
-from node.cli import main
+from sealspace.cli.root import main
 from sealspace.client import Client
-from sealspace.published import encode_published, statement_json
+from sealspace.documents.published import encode_published, statement_json
 from sealspace.session import key_session
 from tee_backend.attestation.report_data import published_report_data
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.publishing import BackendSurface
 
 pytestmark = pytest.mark.slow
 
@@ -321,7 +321,8 @@ def test_commands_print_through_one_module() -> None:
     printing = {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}
     found = {
         path.name
-        for path in (REPOSITORY / "node" / "cli").rglob("*.py")
+        for package in ("node", "tee_backend", "sealspace")
+        for path in (REPOSITORY / package / "cli").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in printing
     }

@@ -38,8 +38,8 @@ from encryption_network.withdrawals import (
     encode_withdrawals,
     parse_withdrawal,
 )
-from node.cli import main
 from node.operations.releases.withdrawal import withdraw_everywhere
+from sealspace.cli.root import main
 from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.store.contract import Commit, Put, Refused

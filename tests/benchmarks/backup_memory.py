@@ -26,7 +26,7 @@ from spaces.store.lmdb.engine import open_lmdb  # noqa: E402  # found on the pat
 SMALL_BYTES = 50_000
 LARGE_BYTES = 4_000_000
 IN_A_COMMIT = 50
-_COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())", "admin")
+_COMMAND = (sys.executable, "-P", "-c", "import sys; from sealspace.cli.root import main; sys.exit(main())", "admin")
 
 
 async def fill(folder: Path, size_bytes: int) -> None:

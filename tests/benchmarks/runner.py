@@ -32,14 +32,14 @@ from guest_programs import Guest, asked, children, code, guest
 from https_service import https_service
 from runner_stage import COMPOSE, ECHO, runner_stage
 
-from sealspace.run_grants import ByHash, RunStatement
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.runner._frames import pack_parts
-from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.outbound import Outbound, OutboundSettings
-from tee_backend.runner.runs import RunResult
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.frames import pack_parts
+from tee_backend.runner.guest.outbound import Outbound, OutboundSettings
+from tee_backend.runner.guest.runs import RunResult
 
 _PROGRAM = "probe-wasip1"
 

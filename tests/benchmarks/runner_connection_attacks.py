@@ -40,9 +40,9 @@ from running_node import COMMAND, running_node
 from tests_support import REPOSITORY
 
 from capabilities.ambient import SystemClock, SystemEntropy
+from sealspace.apps.run_calls import RunnerAt, call_headers
+from sealspace.apps.runners import runner_at
 from sealspace.client import Client, SignIn
-from sealspace.run_calls import RunnerAt, call_headers
-from sealspace.runners import runner_at
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 

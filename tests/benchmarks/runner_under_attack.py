@@ -42,13 +42,13 @@ from tests_support import REPOSITORY
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from sealspace.api_keys import new_api_key
+from sealspace.apps.api_keys import new_api_key
+from sealspace.apps.run_calls import RunnerAt, call_headers
+from sealspace.apps.runners import runner_at
 from sealspace.client import Client, SignIn
-from sealspace.run_calls import RunnerAt, call_headers
-from sealspace.runners import runner_at
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
-from tee_backend.runner.operator_routes import ask_operator
+from tee_backend.runner.http.operator_routes import ask_operator
 
 _ELSEWHERE: Final = "runner_connection_attacks"
 CONNECTION_ATTACKS: Final[Mapping[str, Callable[[str, asyncio.Event, str], Awaitable[None]]]] = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tee_backend.evidence.simulated import SimulatedPlatform
 
-_NODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli import main; sys.exit(main())"
+_NODE = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main; sys.exit(main())"
 # A body of 1 KiB for whoever posts, as a node answers a read, with nothing in between.
 _BARE = """
 import asyncio, sys

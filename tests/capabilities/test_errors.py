@@ -26,6 +26,7 @@ def test_every_error_has_a_text(each):
     """The text is never empty, and is what is printed."""
     arguments = {
         "AncestorRevoked": (("a",), {"parent": "b"}),
+        "AuditChainBroken": ((1, "r"), {}),
         "CaveatsNotContained": (("r",), {"boundary": "delegation"}),
         "UnauthorizedCapability": (("r", "a"), {}),
         "UnauthorizedAction": (("r", "a"), {}),

@@ -9,8 +9,8 @@ otherwise than stated, fails the replay.
 import json
 from dataclasses import dataclass
 
-from node import __version__
 from node.http.routes.info import FRONT
+from sealspace import __version__
 
 PAGE = "{page}"
 NOT_YET = "not yet"

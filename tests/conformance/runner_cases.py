@@ -30,7 +30,7 @@ _CONDITIONS = "sealspace/test_call_conditions.py::"
 _GRANTS = "sealspace/test_run_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _ENVELOPE = "encryption_network/test_envelope.py::"
-_COMMANDS = "node/cli/owner/test_runner_commands.py::"
+_COMMANDS = "sealspace/cli/test_runner_commands.py::"
 _VERIFY = "tee_backend/test_verify.py::"
 
 _ONE_BY_ONE = "each secret is stored by itself: no set of them is written, replaced or moved as a whole"
@@ -259,7 +259,7 @@ CASES: dict[str, tuple[Row, ...]] = {
             "a key that is not known, or was revoked",
             (_RELEASE + "test_a_grant_alone_opens_nothing", _CALLS + "test_a_revoked_grant_serves_no_run"),
         ),
-        ("a restart in between", ("node/cli/owner/test_runner_serve.py::test_a_runner_that_is_restarted",)),
+        ("a restart in between", ("sealspace/cli/test_runner_serve.py::test_a_runner_that_is_restarted",)),
         (
             "one measurement changed; two approved images mixed",
             (

@@ -104,7 +104,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 the operator answers in a service's name: the network, the resolver and the clock are theirs": (
         _OUTBOUND + "test_a_certificate_for_another_name",
-        "node/cli/owner/test_runner_serve.py::test_loopback_is_for_a_simulated_domain_alone",
+        "sealspace/cli/test_runner_serve.py::test_loopback_is_for_a_simulated_domain_alone",
     ),
     "3.8 a service answers slowly, without end or with a bomb": (
         _OUTBOUND + "test_bodies_are_bounded",
@@ -116,7 +116,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 other code that has the runner's key makes a generated secret, and knows it": (
         _GENERATED + "test_other_code_with_the_runner_s_key",
-        "node/cli/owner/test_runner_commands.py::test_secrets_that_other_code_made",
+        "sealspace/cli/test_runner_commands.py::test_secrets_that_other_code_made",
     ),
     "3.8 a grant to write generated secrets is used to overwrite others": (
         _GENERATED + "test_exactly_what_was_granted",

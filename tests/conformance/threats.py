@@ -32,8 +32,8 @@ _CONSOLE = "node/http/test_console.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
-_WALLET_PAGE = "node/cli/owner/test_wallet_page.py::"
-_WALLET_SERVER = "node/cli/owner/test_wallet_server.py::"
+_WALLET_PAGE = "sealspace/cli/test_wallet_page.py::"
+_WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     # --- tokens and chains
@@ -368,7 +368,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.4 old evidence after a policy was narrowed": (_RACES + "test_a_policy_tightened_before_the_commit",),
     # --- client and backend
     "3.5 a relay answers for the node that it could not judge a backend, or that it could (AT59)": (
-        "node/cli/owner/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
+        "sealspace/cli/test_owner_commands.py::test_no_grant_that_the_node_could_not_judge",
         "node/operations/attestation/test_terms.py::test_what_a_node_tells",
         "sealspace/test_lying_node.py::test_terms_that_are_none",
         "node/operations/attestation/test_codes.py::test_whose_fault_another_root_is",
@@ -416,7 +416,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a release is forgotten before its owner checks": (
         _RETENTION + "test_receipts_and_documents_go_when_their_time_has_come",
         _RETENTION + "test_by_default_audit_stays",
-        "node/cli/operator/test_audit.py::test_memory_is_not_too_short",
+        "node/cli/test_audit.py::test_memory_is_not_too_short",
         "spaces/audit/test_pruning.py::test_nothing_is_cut_that_is_not_kept_elsewhere",
     ),
     "3.5 recorded evidence, or that of another backend, is shown to an owner": (
@@ -430,12 +430,12 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 a hostile image writes an approved compose hash into its log": (
         _BACKENDS + "test_other_code_with_the_same_key_is_refused",
-        "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
+        "sealspace/cli/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
     ),
     "3.5 approved code gets its keys from another party's service, which can read its data": (
-        "node/cli/owner/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
-        "node/cli/owner/test_owner_commands.py::test_another_key_provider_than_expected",
-        "node/cli/owner/test_owner_commands.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
+        "sealspace/cli/test_owner_commands.py::test_a_part_of_the_code_is_not_enough",
+        "sealspace/cli/test_owner_commands.py::test_another_key_provider_than_expected",
+        "sealspace/cli/test_owner_commands.py::test_approved_code_whose_keys_anybody_may_give_is_asked_about",
         "attacks/test_expected_code.py::test_a_key_provider_without_an_id_is_anybody",
     ),
     "3.5 text from a backend, a node or an invoker controls the owner's terminal": (
@@ -479,8 +479,8 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 requests for a backend's evidence keep its platform busy": (_BACKENDS + "test_quotes_are_made_one_at_a_time",),
     "3.5 the owner's key on the owner's machine": (
-        "node/cli/owner/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
-        "node/cli/owner/test_owner_commands.py::test_what_is_broken_is_named",
+        "sealspace/cli/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
+        "sealspace/cli/test_owner_commands.py::test_what_is_broken_is_named",
     ),
     "3.5 the owner of one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",

@@ -19,8 +19,8 @@ from encryption_network.policy import Policy, policy_json
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
-from sealspace.portable import PortableDelegation, decode_bundle
 from sealspace.session import key_session
+from sealspace.wire.portable import PortableDelegation, decode_bundle
 from tee_backend.backend import Backend
 
 HOSTILE = "tinycloud:<img src=x onerror=\"document.title='taken'\">:secrets/kv/vault/secrets/\u202e<b>KEY</b>"

@@ -16,10 +16,10 @@ from playwright.async_api import expect
 from capabilities.resources import extends, parse_resource
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
+from sealspace.documents.manifest_grants import target_grants
+from sealspace.documents.manifests import compose_manifests, parse_manifest, resolve_manifest, with_decrypt
 from sealspace.errors import ManifestInvalid
-from sealspace.manifest_grants import target_grants
-from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest, with_decrypt
-from sealspace.portable import decode_bundle
+from sealspace.wire.portable import decode_bundle
 
 OWNER: Final = "did:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
 DID: Final = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"

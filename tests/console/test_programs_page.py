@@ -5,8 +5,8 @@ from console_stage import ConsolePage
 from embedded_node import EmbeddedNode
 from playwright.async_api import expect
 
+from sealspace.apps.programs import ProgramManifest
 from sealspace.client import Client, SignIn
-from sealspace.programs import ProgramManifest
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -18,20 +18,20 @@ from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from playwright.async_api import expect
 
-from node.term_files import read_trust_root
-from sealspace.backend_words import as_json
-from sealspace.backends import ask_backend, look_at, policy_for
+from sealspace.apps.backend_words import as_json
+from sealspace.apps.backends import ask_backend, look_at, policy_for
 from sealspace.client import Client
+from sealspace.documents.published import EVIDENCE_PATH
 from sealspace.errors import SealspaceError
-from sealspace.portable import decode_bundle
-from sealspace.published import EVIDENCE_PATH
 from sealspace.session import key_session
-from sealspace.transport import Request
 from sealspace.wallets import new_wallet
+from sealspace.wire.portable import decode_bundle
+from sealspace.wire.transport import Request
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
+from tee_backend.cli.trust_files import read_trust_root
 from tee_backend.evidence.simulated import mint_event_log
-from tee_backend.inspection import CollateralFolder, Inspector
-from tee_backend.publishing import BackendSurface
 
 DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
 MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "did": DID, "defaults": False}

@@ -16,12 +16,12 @@ from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_url
-from sealspace.api_keys import new_api_key, parse_credential
-from sealspace.project_names import parse_project
-from sealspace.run_calls import call_headers
-from sealspace.run_grants import ByProject, RunStatement
+from sealspace.apps.api_keys import new_api_key, parse_credential
+from sealspace.apps.run_calls import call_headers
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import ByProject, RunStatement
+from sealspace.documents.signed_statements import StatementSigner
 from sealspace.session import key_session
-from sealspace.signed_statements import StatementSigner
 from sealspace.wallets import new_wallet
 
 WALLET = "Test Wallet example.wallet"

@@ -15,14 +15,14 @@ from deviating_platform import SimulatedPlatform
 from playwright.async_api import expect
 from running_node import RunningNode, running_node
 
-from node.cli import main
-from sealspace.backend_words import as_json
-from sealspace.backends import ask_backend, hand_over, look_at, policy_for
-from sealspace.portable import decode_bundle
-from sealspace.published import EVIDENCE_PATH
-from sealspace.transport import Request
+from sealspace.apps.backend_words import as_json
+from sealspace.apps.backends import ask_backend, hand_over, look_at, policy_for
+from sealspace.cli.root import main
+from sealspace.documents.published import EVIDENCE_PATH
+from sealspace.wire.portable import decode_bundle
+from sealspace.wire.transport import Request
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.inspection import CollateralFolder, Inspector
 
 CANARY = "canary-of-the-whole-story-4711"
 

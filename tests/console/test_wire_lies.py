@@ -10,7 +10,7 @@ from console_wire import in_page
 from embedded_node import EmbeddedNode
 
 from capabilities.tokens import Capability
-from sealspace._capability import capability, covers
+from sealspace.tokens import capability, covers
 from sealspace.wallets import new_wallet
 
 SOUND: Final = ('{"a":{"a":1},"b":["a","a"]}', r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}', "[1] ")

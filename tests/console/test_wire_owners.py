@@ -18,9 +18,9 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation
 from encryption_network.evidence_record import _SIZES, encode_evidence
 from encryption_network.policy import Evidence
-from node.cli.owner.dotenv import BrokenEntry, parse_dotenv
+from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
 from sealspace.client import Client
-from sealspace.portable import decode_portable
+from sealspace.wire.portable import decode_portable
 
 VECTORS = REPOSITORY / "spec" / "vectors"
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

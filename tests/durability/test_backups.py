@@ -15,8 +15,8 @@ from durability.load import PUT, Writer, new_session
 from engines import needs_folder
 from running_node import running_node
 
-from node.cli import main
-from node.cli.exit_status import EXIT_STATUS
+from sealspace.cli.exit_status import EXIT_STATUS
+from sealspace.cli.root import main
 
 pytestmark = [pytest.mark.slow, needs_folder()]
 

@@ -12,8 +12,8 @@ from patience import PATIENCE_S
 from running_node import Reply, RunningNode, exchange, key_token, new_key, running_node, send, wallet_token
 
 from capabilities.signatures import Ed25519Signer
-from node.cli import EXIT_STATUS
 from node.platform.root_secret import SECRET_FILE_NAME
+from sealspace.cli.root import EXIT_STATUS
 
 pytestmark = pytest.mark.slow
 

@@ -82,4 +82,4 @@ def test_wheel_holds_the_six_packages(tmp_path: Path) -> None:
     shipped = {str(f.relative_to(REPOSITORY)) for p in PACKAGES for f in (REPOSITORY / p).rglob("*.py")}
     assert shipped == {name for name in names if name.endswith(".py")}
     assert _console() <= set(names)
-    assert "sealspace = sealspace._program:main" in scripts
+    assert "sealspace = sealspace.__main__:main" in scripts

@@ -40,7 +40,6 @@ from encryption_network.keyring import Keyring
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
-from node.errors import NodeError
 from node.http.messages.multipart import boundary_of, multipart_parts, part_path
 from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_range
 from node.http.routes.table import ROUTES
@@ -50,7 +49,9 @@ from node.operations.values.conditions import Shape, parse_options
 from node.operations.values.kv_list import Cursor, encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
-from node.term_files import read_node_policy, read_trust_root
+from sealspace.cli.errors import NodeError
+from sealspace.cli.term_files import read_node_policy
+from tee_backend.cli.trust_files import read_trust_root
 from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0

@@ -30,9 +30,9 @@ from patience import AT_ONCE_S
 from running_node import Grants, Reply, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
 
-from node.cli import main
 from node.http.routes.table import ROUTES as ALL_ROUTES
 from node.logs import configure_logs
+from sealspace.cli.root import main
 
 CANARY = "canaryZ0tEc2VjcmV0"
 METADATA = "tinycloud.kv/metadata"

@@ -17,9 +17,9 @@ from running_node import COMMAND, Reply, RunningNode, key_token, new_key, runnin
 from tests_support import REPOSITORY
 from wire_replay import token_id
 
-from node.cli import EXIT_STATUS
 from node.config.loading import load_config
-from node.errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.root import EXIT_STATUS
 from spaces.errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
 from spaces.store.lmdb.engine import open_lmdb

@@ -7,11 +7,11 @@ import click
 from command_tree import Node, command_tree
 from tests_support import REPOSITORY
 
-from node.cli import cli
-from node.cli.exit_status import EXIT_STATUSES
-from node.cli.lazy import EXTRAS
-from node.cli.operator.settings_table import settings
-from node.cli.shared import is_shared
+from node.cli.settings_table import settings
+from sealspace.cli.exit_status import EXIT_STATUSES
+from sealspace.cli.lazy import EXTRAS
+from sealspace.cli.root import cli
+from sealspace.cli.shared import is_shared
 
 PAGE: Final = REPOSITORY / "spec" / "operations" / "commands.md"
 

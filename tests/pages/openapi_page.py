@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 from tests_support import REPOSITORY
 
-from node import __version__
 from node.config.tree import Http
 from node.http.messages.pages import reason_of
 from node.http.messages.refusals import GROUPS, TABLE, Body, Place, Row
 from node.http.messages.route import Authority, Given, Route
 from node.http.routes.table import ROUTES
 from node.operations.table import TABLE as ABILITIES
+from sealspace import __version__
 from tee_backend.listener import MAX_HEADER_LINES, MAX_TARGET_BYTES
 
 PAGE: Final = REPOSITORY / "node" / "http" / "routes" / "openapi.json"

@@ -4,7 +4,7 @@ from typing import Final
 
 from tests_support import REPOSITORY
 
-from node.cli.operator.settings_table import markdown_table
+from node.cli.settings_table import markdown_table
 
 PAGE: Final = REPOSITORY / "spec" / "operations" / "settings.md"
 

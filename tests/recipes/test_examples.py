@@ -23,11 +23,11 @@ from packaging.requirements import Requirement
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
-from sealspace.backends import hand_over
+from sealspace.apps.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.inspection import CollateralFolder, Inspector
 
 EXAMPLES = REPOSITORY / "examples"
 VALUE = "open-sesame-4711"

@@ -14,7 +14,7 @@ from page_shell import run_page
 from running_node import RunningNode
 from tests_support import REPOSITORY
 
-from node.cli import main
+from sealspace.cli.root import main
 
 README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))

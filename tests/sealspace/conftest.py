@@ -18,8 +18,8 @@ from tests_support import CountingEntropy, FixedClock
 from node.config.tree import Config, Hosting
 from sealspace.client import Client, SignIn
 from sealspace.session import Session
-from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 

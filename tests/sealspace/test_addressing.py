@@ -20,7 +20,7 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import NodeMismatch, SealspaceError
 from sealspace.session import decode_session, encode_session
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER_KIND = (401, "Token of another kind")

@@ -12,11 +12,11 @@ from tests_support import fuzzed
 
 from capabilities.ambient import SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from sealspace._minting import iso_time
-from sealspace.api_keys import KEY_TYPE, new_api_key, parse_credential, parse_owner, read_api_key
+from sealspace.apps.api_keys import KEY_TYPE, new_api_key, parse_credential, parse_owner, read_api_key
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput, StatementInvalid
-from sealspace.project_names import parse_project
-from sealspace.signed_statements import sign_statement
+from sealspace.tokens import iso_time
 from sealspace.wallets import new_wallet
 
 NOW = 1_795_000_000.0

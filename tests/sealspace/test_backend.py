@@ -14,7 +14,7 @@ from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
 from encryption_network.policy import Measurements, Policy
-from sealspace.attestation import Attested, Challenge
+from sealspace.apps.attestation import Attested, Challenge
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import new_receiver_key
@@ -27,10 +27,10 @@ from sealspace.errors import (
     ReleaseRefused,
     SealspaceError,
 )
-from sealspace.portable import PortableDelegation
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
 from sealspace.wallets import Wallet
+from sealspace.wire.portable import PortableDelegation
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of

@@ -20,9 +20,10 @@ from patience import PATIENCE_S
 
 from capabilities.strict_base64 import encode_url
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
-from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import LOOK_TTL_S, Seen, hand_over, look_at, policy_for, require_expected
+from sealspace.apps.backend_words import as_json, in_plain_words
+from sealspace.apps.backends import LOOK_TTL_S, Seen, hand_over, look_at, policy_for, require_expected
 from sealspace.delegations import allow
+from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, MAX_PUBLISHED_BYTES
 from sealspace.errors import (
     BackendAnswerInvalid,
     BackendNotAcceptable,
@@ -37,16 +38,15 @@ from sealspace.errors import (
     ReleaseRefused,
     SealspaceError,
 )
-from sealspace.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, MAX_PUBLISHED_BYTES
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.errors import SourceUnavailable
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
-from tee_backend.inspection import CollateralFolder, Inspector
-from tee_backend.publishing import BackendSurface
 
 COMPOSE = "services:\n  notes:\n    image: notes@sha256:0123\n"
 COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).digest()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities.principals import Principal
-from sealspace.call_conditions import (
+from sealspace.documents.call_conditions import (
     MAX_CONDITION_BYTES,
     MAX_CONDITION_DEPTH,
     Call,

@@ -14,9 +14,9 @@ from capabilities.sign_ins import is_sign_in
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.policy import Policy
-from sealspace._minting import Claims, mint
 from sealspace.client import SignIn
 from sealspace.delegations import allow
+from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities, served
 from sealspace.encryption import new_receiver_key
 from sealspace.errors import (
     ActionNotAuthorized,
@@ -38,10 +38,10 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities, served
-from sealspace.portable import decode_portable, encode_portable
 from sealspace.session import decode_session, encode_session, key_session
-from sealspace.transport import Request, Transport
+from sealspace.tokens import Claims, mint
+from sealspace.wire.portable import decode_portable, encode_portable
+from sealspace.wire.transport import Request, Transport
 from tee_backend.evidence.simulated import measurements_of
 
 GET, PUT, LIST, DELETE = (f"tinycloud.kv/{name}" for name in ("get", "put", "list", "del"))

@@ -7,11 +7,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from capabilities.signatures import Ed25519Signer
 from sealspace.client import SignIn
-from sealspace.delegation_history import DelegationRecord, HeldRight, ending_with, page_of, sign_ins, status_of
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, MalformedAnswer, NotGranted, Unauthorized
 from sealspace.session import key_session
-from sealspace.transport import Answer
+from sealspace.wire.delegation_history import DelegationRecord, HeldRight, ending_with, page_of, sign_ins, status_of
+from sealspace.wire.transport import Answer
 
 GET = "tinycloud.kv/get"
 AGENT = Ed25519Signer(bytes([7]) * 32)

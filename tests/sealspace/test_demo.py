@@ -13,16 +13,16 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
 from node.cli.demo import respell
-from sealspace._minting import Message, sign_message
 from sealspace.delegations import allow
 from sealspace.session import read_grant
+from sealspace.tokens import Message, sign_message
 from sealspace.wallets import new_wallet
 
 STEP = re.compile(r"^ *\d+  .* ✓$", re.MULTILINE)
 # Ctrl-C works in it also where these tests run in the background of a shell, which has it ignored.
 _CODE = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from node.cli import main; sys.exit(main())"
+    "from sealspace.cli.root import main; sys.exit(main())"
 )
 
 

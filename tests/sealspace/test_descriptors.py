@@ -16,6 +16,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import create_network
+from encryption_network.pins import NetworkPin
 from encryption_network.signed_descriptor import is_nonce, sign_descriptor
 from sealspace.client import Client
 from sealspace.errors import (
@@ -27,9 +28,8 @@ from sealspace.errors import (
     ResponseSignatureInvalid,
     SealspaceError,
 )
-from sealspace.network_pins import NetworkPin
 from sealspace.session import Session, load_session, save_session
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER = Ed25519Signer(b"\x0e" * 32).did

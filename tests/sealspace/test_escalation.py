@@ -3,11 +3,11 @@
 import pytest
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
-from sealspace._refusals import refusal_of
+from sealspace.apps.escalation import missing_of, sign_in_for
 from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.errors import DecryptDenied, InvalidInput, NotFound, NotGranted, Unauthorized
-from sealspace.escalation import missing_of, sign_in_for
+from sealspace.wire.refusals import refusal_of
 
 SEED = bytes(range(32))
 

@@ -16,23 +16,23 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 import sealspace
-from sealspace.backend_words import in_plain_words
-from sealspace.backends import look_at, policy_for
+from sealspace.apps.backend_words import in_plain_words
+from sealspace.apps.backends import look_at, policy_for
 from sealspace.client import SignIn
 from sealspace.delegations import allow
+from sealspace.documents.manifests import compose_manifests, parse_manifest, resolve_manifest
+from sealspace.documents.project_names import ProjectId
+from sealspace.documents.published import statement_json
 from sealspace.encryption import new_receiver_key
-from sealspace.manifests import compose_manifests, parse_manifest, resolve_manifest
 from sealspace.printable import printable
-from sealspace.project_names import ProjectId
-from sealspace.published import statement_json
 from sealspace.session import key_session
-from sealspace.transport import Transport, TransportSettings
+from sealspace.wire.transport import Transport, TransportSettings
+from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.report_data import report_data
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.inspection import Inspector
-from tee_backend.publishing import BackendSurface
 
 SEED = bytes(range(32))
 MANIFEST: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}}
@@ -45,19 +45,27 @@ ABILITIES = (
 )
 
 # A node in a trust domain is a stage of its own: `test_node_evidence` plays what the example shows.
-NOT_HERE = {"node_evidence"}
+NOT_HERE = {"documents.node_evidence"}
+
+
+# Read by the others alone.
+WITHOUT = {"tokens", "documents.durations", "documents.manifest_reading", "documents.secret_names"}
 
 
 def examples() -> dict[str, str]:
     """Return what stands under `Example:` in the docstring of each public module."""
     found = {}
-    for path in sorted((REPOSITORY / "sealspace").glob("*.py")):
-        name = "" if path.stem == "__init__" else path.stem
-        if name.startswith("_"):
-            continue
+    root = REPOSITORY / "sealspace"
+    for path in sorted(
+        (*root.glob("[!_]*.py"), root / "__init__.py", *root.glob("apps/[!_]*.py"), *root.glob("documents/[!_]*.py"))
+    ):
+        parts = path.relative_to(root).with_suffix("").parts
+        name = "" if parts == ("__init__",) else ".".join(parts)
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         lines = text.partition("\nExample:\n")[2].split("\n")
         end = next((at for at, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
+        if name in WITHOUT:
+            continue
         found[name] = textwrap.dedent("\n".join(lines[:end])).strip()
     return found
 

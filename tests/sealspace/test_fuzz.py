@@ -21,19 +21,20 @@ from capabilities.signatures import Ed25519Signer
 from encryption_network.envelope import seal_envelope
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import Descriptor
-from sealspace._decrypt_exchange import decrypt_request, verify_answer
-from sealspace._durations import parse_duration_ms
-from sealspace._minting import Message, sign_message
-from sealspace._refusals import refusal_of
-from sealspace._secret_names import is_secret_name, parse_secret_name
+from encryption_network.pins import NetworkPin, parse_pins, pins_json
+from sealspace.apps.manifest_words import explain
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.documents.durations import parse_duration_ms
+from sealspace.documents.manifest_grants import target_grants
+from sealspace.documents.manifests import check_manifest, compose_manifests, parse_manifest, requested_capabilities
+from sealspace.documents.secret_names import is_secret_name, parse_secret_name
 from sealspace.errors import SealspaceError
-from sealspace.manifest_grants import target_grants
-from sealspace.manifest_words import explain
-from sealspace.manifests import check_manifest, compose_manifests, parse_manifest, requested_capabilities
-from sealspace.network_pins import NetworkPin, parse_pins, pins_json
-from sealspace.portable import (
+from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
+from sealspace.tokens import Message, sign_message
+from sealspace.wallets import new_wallet
+from sealspace.wire.decrypt_exchange import decrypt_request, verify_answer
+from sealspace.wire.portable import (
     decode_bundle,
     decode_portable,
     encode_bundle,
@@ -41,9 +42,8 @@ from sealspace.portable import (
     grant_of,
     portable_of,
 )
-from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
-from sealspace.transport import Transport, TransportSettings
-from sealspace.wallets import new_wallet
+from sealspace.wire.refusals import refusal_of
+from sealspace.wire.transport import Transport, TransportSettings
 
 NOW = 1_795_000_000.0
 SEED = bytes(range(32))

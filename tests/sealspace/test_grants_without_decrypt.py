@@ -7,9 +7,9 @@ import pytest
 from capability_cases import BOB, SESSION, ucan
 
 from capabilities.signatures import Ed25519Signer
+from sealspace.documents.generated_secrets import read_generation_grant
+from sealspace.documents.program_grants import read_program_grant
 from sealspace.errors import InvalidPortableDelegation
-from sealspace.generated_secrets import read_generation_grant
-from sealspace.program_grants import read_program_grant
 
 KEY = SESSION
 RUNNER = Ed25519Signer(bytes(range(100, 132)))

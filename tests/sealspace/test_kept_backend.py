@@ -16,7 +16,7 @@ from tests_support import FixedClock
 
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy
-from sealspace.backends import hand_over
+from sealspace.apps.backends import hand_over
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -29,14 +29,14 @@ from sealspace.errors import (
     ReleaseRefused,
     Unauthorized,
 )
-from sealspace.portable import PortableDelegation, portable_of
 from sealspace.session import key_session, read_grant
+from sealspace.wire.portable import PortableDelegation, portable_of
 from tee_backend.backend import Backend
+from tee_backend.backend.grant_folder import GrantFolder
+from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.grant_folder import GrantFolder
-from tee_backend.held_grants import MOST_OF_AN_OWNER
-from tee_backend.publishing import BackendSurface
 
 APPROVED = measurements_of("approved")
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"

@@ -11,11 +11,11 @@ import pytest
 from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 
-from sealspace._listing import read_pages, require_advance
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import MalformedAnswer
-from sealspace.transport import TransportSettings
+from sealspace.wire.listing import read_pages, require_advance
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 MOST = 5

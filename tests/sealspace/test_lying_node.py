@@ -11,6 +11,7 @@ from relay import Answer, Relay, relay_before
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
+from sealspace.apps.release_terms import Family
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import envelope_bytes
@@ -25,8 +26,7 @@ from sealspace.errors import (
     SealspaceError,
     TransferBroken,
 )
-from sealspace.release_terms import Family
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 OTHER = Ed25519Signer(b"\x0e" * 32).did

@@ -5,15 +5,15 @@ import pytest
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from sealspace.client import SignIn
-from sealspace.errors import InvalidInput, InvalidPortableDelegation, NotGranted, SealspaceError
-from sealspace.manifests import (
+from sealspace.documents.manifests import (
     ManifestRequest,
     compose_manifests,
     parse_manifest,
     requested_capabilities,
     with_decrypt,
 )
-from sealspace.portable import decode_bundle, encode_bundle
+from sealspace.errors import InvalidInput, InvalidPortableDelegation, NotGranted, SealspaceError
+from sealspace.wire.portable import decode_bundle, encode_bundle
 
 SEED = bytes(range(32))
 AGENT = Ed25519Signer(SEED)

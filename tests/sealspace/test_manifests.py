@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
-from sealspace._capability import covers
-from sealspace.errors import InvalidInput, ManifestInvalid
-from sealspace.manifest_grants import target_grants
-from sealspace.manifest_subset import missing_resources, resources_of
-from sealspace.manifest_words import explain
-from sealspace.manifests import (
+from sealspace.apps.manifest_subset import missing_resources, resources_of
+from sealspace.apps.manifest_words import explain
+from sealspace.documents.manifest_grants import target_grants
+from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
     apply_prefix,
@@ -26,7 +24,9 @@ from sealspace.manifests import (
     served,
     with_decrypt,
 )
+from sealspace.errors import InvalidInput, ManifestInvalid
 from sealspace.session import network_of_owner, space_of
+from sealspace.tokens import covers
 from sealspace.wallets import new_wallet
 
 OWNER = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"

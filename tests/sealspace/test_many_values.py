@@ -16,7 +16,7 @@ from sealspace.errors import (
     ValueTooLarge,
 )
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 

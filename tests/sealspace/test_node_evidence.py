@@ -24,6 +24,13 @@ from yarl import URL
 from capabilities.strict_base64 import encode_standard
 from encryption_network.keywrap import public_key_of
 from encryption_network.policy import Policy
+from sealspace.documents.node_evidence import (
+    LABEL,
+    NodeAttestation,
+    NodePolicy,
+    NodeRequirement,
+    parse_node_attestation,
+)
 from sealspace.errors import (
     InvalidPolicy,
     NodeEvidenceRefused,
@@ -31,19 +38,12 @@ from sealspace.errors import (
     ResponseSignatureInvalid,
     SealspaceError,
 )
-from sealspace.node_evidence import (
-    LABEL,
-    NodeAttestation,
-    NodePolicy,
-    NodeRequirement,
-    parse_node_attestation,
-)
 from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.errors import CollateralUnusable, PlatformUnknown
 from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of
-from tee_backend.node_verifier import TdxNodeVerifier
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from patience import PATIENCE_S
 from tests_support import PACKAGES as TESTED
 from tests_support import REPOSITORY
 
-from node.cli.exit_status import EXIT_STATUS
-from sealspace._program import main
+from sealspace.__main__ import main
+from sealspace.cli.exit_status import EXIT_STATUS
 from sealspace.own_packages import NEEDED, PACKAGES, claimed_by, hidden_by
 
 FOREIGN = EXIT_STATUS["foreign-distribution"]
@@ -144,10 +144,10 @@ def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
 def test_processes_say_so(tmp_path: Path) -> None:
     """The installed program and `python -m node`, beside a package of our name, say it in the same two lines."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["scripts"] == {"sealspace": "sealspace._program:main"}
+    assert project["scripts"] == {"sealspace": "sealspace.__main__:main"}
     script = tmp_path / "bin" / "sealspace"  # as installers write it
     script.parent.mkdir()
-    script.write_text("import sys\nfrom sealspace._program import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom sealspace.__main__ import main\nsys.exit(main())\n")
     for name in ("capabilities", "spaces"):
         folder = tmp_path / name
         folder.mkdir()

@@ -10,10 +10,12 @@ from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
-from sealspace._minting import Message, sign_message
 from sealspace.delegations import allow
 from sealspace.errors import InvalidPortableDelegation
-from sealspace.portable import (
+from sealspace.session import Grant, network_of_owner, read_grant, space_of
+from sealspace.tokens import Message, sign_message
+from sealspace.wallets import new_wallet
+from sealspace.wire.portable import (
     PortableDelegation,
     decode_bundle,
     decode_portable,
@@ -22,8 +24,6 @@ from sealspace.portable import (
     grant_of,
     portable_of,
 )
-from sealspace.session import Grant, network_of_owner, read_grant, space_of
-from sealspace.wallets import new_wallet
 
 AGENT = Ed25519Signer(bytes(32))
 WALLET = new_wallet(entropy=CountingEntropy())

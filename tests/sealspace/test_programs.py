@@ -15,9 +15,7 @@ from tests_support import fuzzed
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
-from sealspace.client import Client, SignIn
-from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
-from sealspace.programs import (
+from sealspace.apps.programs import (
     ACTIVE_TYPE,
     MAX_PROGRAM_BYTES,
     VERSION_TYPE,
@@ -33,8 +31,10 @@ from sealspace.programs import (
     read_version,
     version_json,
 )
-from sealspace.project_names import ProjectId, parse_project
-from sealspace.signed_statements import sign_statement
+from sealspace.client import Client, SignIn
+from sealspace.documents.project_names import ProjectId, parse_project
+from sealspace.documents.signed_statements import sign_statement
+from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from sealspace.wallets import new_wallet
 
 OLD, NEW = b"\0asm old", b"\0asm new"

@@ -13,10 +13,10 @@ from tests_support import altered, fuzzed
 
 from capabilities.principals import parse_principal
 from capabilities.strict_json import Json
-from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import Seen, ValidWindow, Verified, require_expected
+from sealspace.apps.backend_words import as_json, in_plain_words
+from sealspace.apps.backends import Seen, ValidWindow, Verified, require_expected
+from sealspace.documents.published import encode_published, parse_published, parse_statement, statement_json
 from sealspace.errors import BackendAnswerInvalid, BackendError, BackendNotProven, SealspaceError
-from sealspace.published import encode_published, parse_published, parse_statement, statement_json
 from sealspace.receipts import check_receipt, named_receipt
 from sealspace.session import key_session
 from tee_backend.attestation.collateral import parse_collateral

@@ -7,6 +7,7 @@ from aiohttp import web
 from backend_site import NOTES, backend_of, owner_of, reads, serving
 
 from capabilities.abilities import SET_POLICY
+from capabilities.audit_export import verify_export
 from capabilities.strict_json import Json
 from encryption_network.receipt import receipt_json
 from sealspace.delegations import allow
@@ -24,7 +25,6 @@ from sealspace.receipts import check_receipt, digest_of, documents_of, named_rec
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from spaces.audit.chain import Chain, exported_lines, seal_batch
-from spaces.audit.export import verify_export
 from tee_backend.evidence.simulated import measurements_of
 
 # --- receipts ------------------------------------------------------------------------------------------------------

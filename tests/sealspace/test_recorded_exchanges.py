@@ -15,14 +15,14 @@ from capabilities.resources import network_of
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
 from encryption_network.envelope import InlineEnvelope, encode_envelope, parse_envelope
-from sealspace._decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
-from sealspace._minting import Message, iso_time, sign_message, token_cid
-from sealspace._sign_in import KV_ABILITIES
 from sealspace.delegations import allow
+from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities
 from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
-from sealspace.manifests import compose_manifests, parse_manifest, requested_capabilities
 from sealspace.session import read_grant, space_of
+from sealspace.tokens import Message, iso_time, sign_message, token_cid
 from sealspace.wallets import new_wallet
+from sealspace.wire.decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
+from sealspace.wire.sign_in import KV_ABILITIES
 
 pytestmark = pytest.mark.shared
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.operations.errors import ReplayUnknown
-from sealspace._refusals import refusal_of
 from sealspace.errors import (
     ActionNotAuthorized,
     DelegationRevoked,
@@ -25,6 +24,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
+from sealspace.wire.refusals import refusal_of
 
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 CID = "bafkr4iderae7bara"

@@ -7,6 +7,7 @@ import pytest
 from backend_site import OWNER_ABILITIES, backend_of, owner_of, reads
 from running_node import send
 
+from capabilities.audit_export import verify_export
 from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, parse_cacao
 from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
@@ -21,7 +22,6 @@ from sealspace.receipts import documents_of
 from sealspace.session import Session, read_grant
 from sealspace.wallets import new_wallet
 from spaces.audit.chain import exported_lines
-from spaces.audit.export import verify_export
 from spaces.audit.pruning import note_exported
 from spaces.documents.receipts import PERIOD_S
 from spaces.keyspace import ALIASES_PREFIX, DOCUMENT_USES_PREFIX, EVIDENCE_PREFIX

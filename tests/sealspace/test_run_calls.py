@@ -15,10 +15,10 @@ from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
-from sealspace._minting import _base58_cid, iso_time
+from sealspace.apps.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
 from sealspace.errors import CallRefused, InvalidPortableDelegation
-from sealspace.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
 from sealspace.session import Session, key_session, read_grant
+from sealspace.tokens import _base58_cid, iso_time
 
 RUNNER = Ed25519Signer(bytes(range(100, 132))).did
 START = encode_url(bytes(range(32)))

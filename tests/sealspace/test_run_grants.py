@@ -16,11 +16,8 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
 from encryption_network.policy import Policy, policy_json
-from sealspace._minting import iso_time
-from sealspace._secret_names import parse_secret_label
-from sealspace.errors import InvalidInput, InvalidPortableDelegation
-from sealspace.project_names import ProjectId, parse_project
-from sealspace.run_grants import (
+from sealspace.documents.project_names import ProjectId, parse_project
+from sealspace.documents.run_grants import (
     RUN_FACT,
     RUN_URN,
     ByHash,
@@ -32,6 +29,9 @@ from sealspace.run_grants import (
     run_resource,
     run_statement_json,
 )
+from sealspace.documents.secret_names import parse_secret_label
+from sealspace.errors import InvalidInput, InvalidPortableDelegation
+from sealspace.tokens import iso_time
 from tee_backend.evidence.simulated import measurements_of
 
 KEY = SESSION

@@ -14,11 +14,9 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
 from capabilities.tokens import Capability
-from sealspace._minting import Claims, Message, mint, sign_message
+from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
-from sealspace.network_pins import NetworkPin
-from sealspace.portable import portable_of
 from sealspace.session import (
     Grant,
     Session,
@@ -31,7 +29,9 @@ from sealspace.session import (
     save_session,
     space_of,
 )
+from sealspace.tokens import Claims, Message, mint, sign_message
 from sealspace.wallets import new_wallet
+from sealspace.wire.portable import portable_of
 
 NOW = 1_795_000_000.0
 SEED = bytes(range(32))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.strict_base64 import decode_url, encode_url
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES, read_statement, sign_statement
 from sealspace.errors import StatementInvalid
-from sealspace.signed_statements import MAX_STATEMENT_BYTES, read_statement, sign_statement
 
 KEY = Ed25519Signer(bytes(range(32)))
 WALLET = WalletSigner(bytes(range(1, 33)))

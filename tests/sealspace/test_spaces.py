@@ -7,8 +7,8 @@ from node.config.tree import Hosting
 from sealspace.client import SignIn
 from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
 from sealspace.spaces import entries_of, entry_of
-from sealspace.transport import Answer
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import Answer
 
 SEED = bytes(range(32))
 

@@ -15,7 +15,8 @@ from running_node import running_node
 from tests_support import REPOSITORY
 
 import sealspace
-from sealspace import backends, sync
+from sealspace import sync
+from sealspace.apps import backends
 from sealspace.sync import client as client_module
 from sealspace.sync import services
 from sealspace.sync._bridged import Bridged

@@ -25,8 +25,8 @@ from capabilities.signatures import Ed25519Signer, WalletSigner
 from sealspace.errors import ClientClosed, ClientNotReady, NotFound
 from sealspace.session import save_session
 from sealspace.sync import Client
-from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -418,7 +418,7 @@ def test_an_interrupt_before_the_loop_has_the_call(node: RunningNode) -> None:
 
 FORKED = """
 import os, sys, threading
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 client = Client(client.url, session=client.session, settings=TransportSettings(tries=1, timeout_s=30))
 kv = client.kv()
 kv.put("before", "1")

@@ -27,7 +27,7 @@ from sealspace.errors import (
     ValueTooLarge,
 )
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 
 MIB = 1024 * 1024
 PATIENT = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from sealspace.errors import InvalidInput, NodeTimeout, NodeUnreachable, NotFound, ResponseTooLarge
-from sealspace.transport import Request, Transport, TransportSettings, path_segment
+from sealspace.wire.transport import Request, Transport, TransportSettings, path_segment
 
 SETTINGS = TransportSettings(timeout_s=2, tries=3, backoff_s=0)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

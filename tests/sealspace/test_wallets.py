@@ -18,10 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sha3 import keccak_256
 
-from sealspace._keystore import keystore_secret
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidKeystore, WrongPassword
-from sealspace.wallets import EthAccountWallet, new_wallet, wallet_from_key, wallet_from_keystore, wallet_of
+from sealspace.wallets import (
+    EthAccountWallet,
+    keystore_secret,
+    new_wallet,
+    wallet_from_key,
+    wallet_from_keystore,
+    wallet_of,
+)
 
 SECRET = bytes(range(1, 33))
 WALLET = wallet_from_key(SECRET)

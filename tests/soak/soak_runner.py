@@ -31,14 +31,14 @@ from running_node import COMMAND, RunningNode, running_node, until
 from tests_support import REPOSITORY
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from node.cli import main
-from sealspace.api_keys import new_api_key
+from sealspace.apps.api_keys import new_api_key
+from sealspace.apps.programs import ProgramManifest
+from sealspace.cli.root import main
 from sealspace.client import Client, SignIn
-from sealspace.programs import ProgramManifest
 from sealspace.wallets import new_wallet
-from tee_backend.runner._frames import FETCH_ERRORS, pack_parts
-from tee_backend.runner.operator_routes import ask_operator
-from tee_backend.runner.prices import Price
+from tee_backend.runner.calls.prices import Price
+from tee_backend.runner.guest.frames import FETCH_ERRORS, pack_parts
+from tee_backend.runner.http.operator_routes import ask_operator
 from tee_backend.runner.reasons import REASONS
 
 CALLS = 400

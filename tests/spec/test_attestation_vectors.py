@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
-from sealspace.node_evidence import NodeStatement
-from sealspace.published import parse_statement
+from sealspace.documents.node_evidence import NodeStatement
+from sealspace.documents.published import parse_statement
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from tests_support import REPOSITORY
 
-from sealspace.errors import InvalidPortableDelegation, ManifestInvalid
-from sealspace.manifest_subset import missing_resources
-from sealspace.manifests import (
+from sealspace.apps.manifest_subset import missing_resources
+from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
     check_manifest,
@@ -16,7 +15,8 @@ from sealspace.manifests import (
     parse_manifest,
     resolve_manifest,
 )
-from sealspace.portable import PortableDelegation, decode_bundle, encode_bundle, grant_of
+from sealspace.errors import InvalidPortableDelegation, ManifestInvalid
+from sealspace.wire.portable import PortableDelegation, decode_bundle, encode_bundle, grant_of
 
 VECTORS = REPOSITORY / "spec" / "vectors" / "manifests"
 

@@ -26,7 +26,7 @@ from encryption_network.requests import admin_fact
 from encryption_network.signed_descriptor import verify_descriptor
 from node.config.tree import Config, Http, Limits
 from sealspace.delegations import allow
-from sealspace.transport import path_segment
+from sealspace.wire.transport import path_segment
 
 CHALLENGES = 3
 GET = "tinycloud.kv/get"

@@ -8,10 +8,10 @@ import pytest
 from tests_support import REPOSITORY
 
 from encryption_network.gate import REASONS
-from node.cli import COMMANDS, HIDDEN
-from node.cli.exit_status import EXIT_STATUSES
 from node.config.tree import setting_types
 from node.http.routes.table import ROUTES
+from sealspace.cli.exit_status import EXIT_STATUSES
+from sealspace.cli.root import COMMANDS, HIDDEN
 
 SPEC = REPOSITORY / "spec"
 PAGES = sorted(SPEC.rglob("*.md"))

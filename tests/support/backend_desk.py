@@ -20,12 +20,12 @@ from deviating_platform import SimulatedPlatform
 from owner_desk import Ran
 from tests_support import Input
 
-from node.cli import main
+from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.session import key_session
 from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of, mint_event_log
-from tee_backend.publishing import BackendSurface
 
 COMPOSE = "services:\n  notes: {}\n"
 EVIL = "services:\n  evil: {}\n"

@@ -26,10 +26,10 @@ from tests_support import PACKAGES, REPOSITORY
 OURS = "sealspace"
 
 _PATH = "import sys; sys.path.append(sys.argv.pop(1))\n"
-_ONE = "from node.cli import main; sys.exit(main())"
+_ONE = "from sealspace.cli.root import main; sys.exit(main())"
 _MANY = """
 import io, json, traceback
-from node.cli import main
+from sealspace.cli.root import main
 
 ended = []
 for arguments, given in json.load(sys.stdin):
@@ -117,6 +117,9 @@ def environment(folder: Path, *extras: str) -> Environment:
     site.mkdir(parents=True)
     for package in PACKAGES:
         _link(site / package, REPOSITORY / package)
+    # The command line finds its commands by the entry points of the distribution.
+    stated = next(file for file in distribution(OURS).files or () if file.name == "entry_points.txt")
+    _link(site / stated.parts[0], Path(str(stated.locate())).parent)
     link_dependencies(site, *extras)
     return Environment(site)
 

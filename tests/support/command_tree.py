@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import click
 
-from node.cli import HIDDEN, cli
-from node.cli.lazy import LazyGroup
+from sealspace.cli.lazy import LazyGroup
+from sealspace.cli.root import HIDDEN, cli
 
 
 @dataclass(frozen=True)

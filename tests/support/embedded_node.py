@@ -11,11 +11,11 @@ from node.config.tree import Config
 from node.housekeeping.rounds import housekeeping
 from node.http.app import build_app
 from node.http.listener import start_listener
-from node.listening_socket import bind_socket, url_of
 from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
 from node.storage.stores import embedded_store
+from sealspace.cli.listening_socket import bind_socket, url_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,29 +23,29 @@ from patience import PATIENCE_S
 from relay import Answer, relay_before
 from tests_support import FixedClock
 
+from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
 from node.config.tree import Config, Hosting
 from sealspace import errors
-from sealspace._minting import Claims, mint
-from sealspace.attestation import Attested
-from sealspace.backends import LOOK_TTL_S, hand_over, look_at, require_expected
+from sealspace.apps.attestation import Attested
+from sealspace.apps.backends import LOOK_TTL_S, hand_over, look_at, require_expected
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
+from sealspace.documents.manifests import parse_manifest
+from sealspace.documents.node_evidence import NodePolicy
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import BackendError, DecryptDenied, EncryptionError, SealspaceError, TransportError
-from sealspace.manifests import parse_manifest
-from sealspace.network_pins import NetworkPin
-from sealspace.node_evidence import NodePolicy
-from sealspace.portable import decode_portable
 from sealspace.session import Session, decode_session, key_session
-from sealspace.transport import Request, Transport, TransportSettings
+from sealspace.tokens import Claims, mint
 from sealspace.wallets import wallet_from_keystore
+from sealspace.wire.portable import decode_portable
+from sealspace.wire.transport import Request, Transport, TransportSettings
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
+from tee_backend.backend.held_grants import HeldGrants
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.held_grants import HeldGrants
-from tee_backend.inspection import CollateralFolder, Inspector
-from tee_backend.publishing import BackendSurface
 
 GET = "tinycloud.kv/get"
 SEED = bytes(range(32))

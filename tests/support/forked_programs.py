@@ -26,7 +26,10 @@ from typing import NoReturn
 
 from patience import PATIENCE_S
 
-from node import cli
+import node.cli
+import sealspace.cli
+import tee_backend.cli
+from sealspace.cli import root as cli
 
 _ASK = """#!{python} -IS
 import json, os, socket, sys
@@ -121,7 +124,8 @@ def _ended(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    for module in pkgutil.walk_packages(cli.__path__, "node.cli."):
-        importlib.import_module(module.name)
+    for package in (node.cli, sealspace.cli, tee_backend.cli):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     importlib.import_module("sealspace.sync.client")
     _serve(sys.argv[1])

@@ -18,9 +18,9 @@ from pathlib import Path
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
-from tee_backend.runner.environment import environment_of
-from tee_backend.runner.executor import Executor
-from tee_backend.runner.runs import Limits, ResponseFormat, RunRequest, RunResult, Target
+from tee_backend.runner.guest.environment import environment_of
+from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult, Target
 
 BUILT = REPOSITORY / "tests" / "guests" / "built"
 _COMPONENT = b"\0asm\x0d"

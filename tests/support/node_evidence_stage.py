@@ -27,13 +27,13 @@ from capabilities.ambient import SystemEntropy
 from encryption_network.policy import Policy
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from sealspace.client import Client
-from sealspace.node_evidence import NodePolicy, NodeRequirement
-from sealspace.transport import TransportSettings
+from sealspace.documents.node_evidence import NodePolicy, NodeRequirement
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.node_verifier import TdxNodeVerifier
 
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 IMAGE = measurements_of("node")

@@ -19,8 +19,8 @@ import pytest
 from embedded_node import EmbeddedNode, embedded_node
 from tests_support import Input
 
-from node.cli import main
 from node.config.tree import Config, Hosting, Http, Store
+from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.session import load_session
 

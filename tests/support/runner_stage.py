@@ -30,38 +30,38 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
-from sealspace.api_keys import new_api_key
-from sealspace.backends import Seen, hand_over, look_at
+from sealspace.apps.api_keys import new_api_key
+from sealspace.apps.backends import Seen, hand_over, look_at
+from sealspace.apps.programs import ProgramManifest, Target, Version
+from sealspace.apps.run_calls import RunnerAt, call_headers, call_right
 from sealspace.client import Client, SignIn
-from sealspace.portable import PortableDelegation
-from sealspace.programs import ProgramManifest, Target, Version
-from sealspace.project_names import parse_project
-from sealspace.run_calls import RunnerAt, call_headers, call_right
-from sealspace.run_grants import RunStatement
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import RunStatement
 from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
+from sealspace.wire.portable import PortableDelegation
+from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
+from tee_backend.backend.grant_folder import GrantFolder
+from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.grant_folder import GrantFolder
-from tee_backend.inspection import Inspector
 from tee_backend.listener import ConnectionLimits
-from tee_backend.publishing import BackendSurface
-from tee_backend.runner.api_routes import mounted
-from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.generate_routes import GenerateSurface
-from tee_backend.runner.generated_secrets import SecretMaker
-from tee_backend.runner.journal import Journal
-from tee_backend.runner.operator_routes import ask_operator
-from tee_backend.runner.outbound import OutboundSettings
-from tee_backend.runner.prices import FREE, Price
-from tee_backend.runner.private_programs import PrivatePrograms
-from tee_backend.runner.published_programs import PublishedPrograms
-from tee_backend.runner.runs import Limits
-from tee_backend.runner.sealed_rows import row_key
-from tee_backend.runner.secret_tags import SecretTags
-from tee_backend.runner.service import Runner
-from tee_backend.runner.start import begin, manifest_of
+from tee_backend.runner.calls.generated_secrets import SecretMaker
+from tee_backend.runner.calls.journal import Journal
+from tee_backend.runner.calls.prices import FREE, Price
+from tee_backend.runner.calls.private_programs import PrivatePrograms
+from tee_backend.runner.calls.published_programs import PublishedPrograms
+from tee_backend.runner.calls.sealed_rows import row_key
+from tee_backend.runner.calls.secret_tags import SecretTags
+from tee_backend.runner.calls.service import Runner
+from tee_backend.runner.calls.start import begin, manifest_of
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.guest.runs import Limits
+from tee_backend.runner.http.api_routes import mounted
+from tee_backend.runner.http.generate_routes import GenerateSurface
+from tee_backend.runner.http.operator_routes import ask_operator
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
 COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"

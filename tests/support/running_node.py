@@ -44,7 +44,7 @@ from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.policy import Measurements, Policy, policy_json
 
-COMMAND = (sys.executable, "-P", "-c", "import sys; from node.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-P", "-c", "import sys; from sealspace.cli.root import main; sys.exit(main())")
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
 _WAIT_S = PATIENCE_S  # a start is seconds of CPU in each of four processes, and the machine may be busy
 

@@ -12,7 +12,7 @@ from simulators.agent import AgentSimulator, agent_on
 from tests_support import CountingEntropy
 
 from sealspace.session import key_session
-from tee_backend.backend_key import KEY_PATH, KeyFile, backend_seed
+from tee_backend.backend.key import KEY_PATH, KeyFile, backend_seed
 from tee_backend.errors import KeyUnusable
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import SourceMalformed, SourceUnavailable

@@ -20,8 +20,8 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, DecryptDenied, ReleaseRefused
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.event_log import EventLog
 from tee_backend.backend import Backend

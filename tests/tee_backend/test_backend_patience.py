@@ -20,8 +20,8 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import AttestationRefused, NodeFailure
 from sealspace.session import key_session
-from sealspace.transport import TransportSettings
 from sealspace.wallets import new_wallet
+from sealspace.wire.transport import TransportSettings
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
 

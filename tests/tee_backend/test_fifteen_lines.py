@@ -20,12 +20,12 @@ from simulators.agent import AgentSimulator, agent_on
 from tests_support import REPOSITORY
 
 import tee_backend.backend
-from sealspace.backends import hand_over
+from sealspace.apps.backends import hand_over
 from sealspace.client import Client
 from sealspace.wallets import new_wallet
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.inspection import CollateralFolder, Inspector
 
 IMAGE = replace(measurements_of("image"), rtmr3=None)
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from tests_support import CountingEntropy, fuzzed
 
 from capabilities.principals import Principal
-from sealspace._minting import Claims, mint
+from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
-from sealspace.network_pins import NetworkPin
 from sealspace.session import Grant, key_session, read_grant
+from sealspace.tokens import Claims, mint
+from tee_backend.backend.grant_folder import GrantFolder, Holding
+from tee_backend.backend.held_grants import MOST
 from tee_backend.errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
-from tee_backend.grant_folder import GrantFolder, Holding
-from tee_backend.held_grants import MOST
 
 SELF, OTHER, OWNER = (key_session(bytes([number]) * 32) for number in (1, 2, 3))
 ENTROPY = CountingEntropy()

@@ -8,7 +8,7 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from sealspace.errors import CollateralNeeded
 from tee_backend.attestation.errors import MalformedCollateral
 from tee_backend.attestation.held_collateral import HeldCollateral
-from tee_backend.inspection import CollateralFolder
+from tee_backend.attestation.inspection import CollateralFolder
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

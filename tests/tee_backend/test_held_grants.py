@@ -6,8 +6,8 @@ from capabilities.principals import Principal
 from sealspace.delegations import allow
 from sealspace.errors import GrantsFull
 from sealspace.session import Grant
-from tee_backend.held_grants import HeldGrants, owners_of
-from tee_backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, GRANTS_PER_MINUTE, MOST_CLIENTS, GrantRates
+from tee_backend.backend.held_grants import HeldGrants, owners_of
+from tee_backend.backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, GRANTS_PER_MINUTE, MOST_CLIENTS, GrantRates
 
 NOW = 1_795_000_000.0
 

@@ -28,9 +28,9 @@ from encryption_network.evidence_record import encode_evidence
 from encryption_network.key_providers import NAMES
 from encryption_network.policy import Policy, encode_policy
 from encryption_network.receipt import QuoteVerdict, Receipt, encode_receipt, sign_receipt
+from sealspace.documents.node_evidence import NodeAttestation, NodeStatement
+from sealspace.documents.published import encode_published, parse_published, statement_json
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
-from sealspace.node_evidence import NodeAttestation, NodeStatement
-from sealspace.published import encode_published, parse_published, statement_json
 from spaces.documents.collateral import collateral_row_key
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.application import KeyProvider
@@ -38,6 +38,9 @@ from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.examine import bind_quote, examine
 from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.inspection import CollateralFolder, Inspector
+from tee_backend.attestation.node_verifier import TdxNodeVerifier
+from tee_backend.attestation.receipt_check import verify_release
 from tee_backend.attestation.report_data import (
     node_report_data,
     published_report_data,
@@ -46,9 +49,6 @@ from tee_backend.attestation.report_data import (
 )
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
-from tee_backend.inspection import CollateralFolder, Inspector
-from tee_backend.node_verifier import TdxNodeVerifier
-from tee_backend.receipt_check import verify_release
 
 COMPOSE = b"\xc0" * 32
 IMAGE = replace(measurements_of("approved"), rtmr3=None)

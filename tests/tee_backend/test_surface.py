@@ -19,17 +19,17 @@ from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
 from capabilities.strict_base64 import encode_url
-from sealspace._minting import Claims, mint
 from sealspace.delegations import allow
+from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
 from sealspace.errors import GrantsFull
-from sealspace.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
-from sealspace.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
 from sealspace.session import key_session, read_grant
-from tee_backend import publishing
+from sealspace.tokens import Claims, mint
+from sealspace.wire.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
+from tee_backend.backend import publishing
+from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.errors import SourceRefused
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 
 SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))
 ENTROPY = CountingEntropy()

@@ -7,8 +7,9 @@ from deviating_platform import SimulatedPlatform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encryption_network.release_record import INTEL_ROOT_SHA256
 from tee_backend.attestation.errors import TrustRootRefused
-from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256, TrustRoot, intel_root, parse_trust_root
+from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
 
 def test_intel_root() -> None:

@@ -5,10 +5,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from encryption_network.release_record import INTEL_ROOT_SHA256
+from sealspace import __version__
 from spaces.errors import RecordDamaged
-from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 
-from ... import __version__
 from ...operations.readiness import PROBE
 from ...release_terms import in_force, recorded_release
 from ...services import SERVICES, Services

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from sealspace.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
+from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
 from spaces.errors import RecordDamaged
 from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.errors import AttestationError

@@ -24,25 +24,25 @@ from tests_support import CountingEntropy, FixedClock
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
-from node.cli import fail, main
 from node.config.tree import Limits
-from sealspace._minting import Claims, mint
-from sealspace.backend_words import as_json, in_plain_words
-from sealspace.backends import Seen, hand_over, look_at, policy_for
+from sealspace.apps.backend_words import as_json, in_plain_words
+from sealspace.apps.backends import Seen, hand_over, look_at, policy_for
+from sealspace.cli.root import fail, main
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.documents.published import GRANTS_PATH, parse_statement
 from sealspace.errors import BackendAnswerInvalid
-from sealspace.portable import PortableDelegation, encode_portable, portable_of
 from sealspace.printable import printable
-from sealspace.published import GRANTS_PATH, parse_statement
 from sealspace.session import Session, key_session, read_grant
-from sealspace.transport import TransportSettings
+from sealspace.tokens import Claims, mint
+from sealspace.wire.portable import PortableDelegation, encode_portable, portable_of
+from sealspace.wire.transport import TransportSettings
+from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
+from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
+from tee_backend.backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, BackendSurface
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.held_grants import MOST_OF_AN_OWNER
-from tee_backend.inspection import Inspector
-from tee_backend.publishing import GRANTS_OF_A_CLIENT_PER_MINUTE, BackendSurface
 
 CODE = measurements_of("notes")
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)

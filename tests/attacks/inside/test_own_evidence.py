@@ -23,11 +23,11 @@ from simulators.agent import AgentSimulator, agent_on
 from tests_support import FixedClock
 
 from encryption_network.policy import Policy
-from node.cli import EXIT_STATUS
+from sealspace.cli.root import EXIT_STATUS
 from sealspace.client import Client
+from sealspace.documents.node_evidence import NodeRequirement
 from sealspace.errors import NodeEvidenceRefused, NodeFailure, NodeRefused, SealspaceError
-from sealspace.node_evidence import NodeRequirement
-from sealspace.transport import TransportSettings
+from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.application import KeyProvider
 from tee_backend.evidence.dstack import MAX_ANSWER_BYTES, DstackSource
 from tee_backend.evidence.errors import EvidenceSourceError

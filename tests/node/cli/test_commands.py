@@ -12,12 +12,12 @@ from command_tree import command_tree
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 
-from node import __version__
-from node.cli import COMMANDS, EXIT_STATUS, HIDDEN, main
-from node.cli.exit_status import EXIT_STATUSES
-from node.cli.shared import is_shared
 from node.config.tree import Config, Release, Store
-from node.errors import NodeError
+from sealspace import __version__
+from sealspace.cli.errors import NodeError
+from sealspace.cli.exit_status import EXIT_STATUSES
+from sealspace.cli.root import COMMANDS, EXIT_STATUS, HIDDEN, main
+from sealspace.cli.shared import is_shared
 from sealspace.errors import SealspaceError
 from spaces.errors import SpaceError
 
@@ -252,7 +252,7 @@ def test_doctor_finds_a_lost_secret(data: Path, capsys: pytest.CaptureFixture[st
 
 def test_serve_options_are_settings() -> None:
     """Every option of `serve` names a setting that exists."""
-    from node.cli.operator.serve import serve
+    from node.cli.serve import serve
     from node.config.tree import setting_types
 
     names = {one.name for one in serve.params if not is_shared(one)} - {"config_file"}

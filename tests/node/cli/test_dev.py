@@ -19,7 +19,7 @@ from person import Person
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
 
-from node.cli import main
+from sealspace.cli.root import main
 
 pytestmark = pytest.mark.slow
 

@@ -19,12 +19,12 @@ from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode
 from tests_support import REPOSITORY
 
-from node.cli import main
-from node.cli.diagnosis import WARNING, WRONG, Diagnosis
 from node.cli.doctor import python
-from node.cli.owner import owner_checks
 from node.config.tree import Config, Http, Store
-from node.errors import ConfigurationError
+from sealspace.cli import owner_checks
+from sealspace.cli.diagnosis import WARNING, WRONG, Diagnosis
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.root import main
 from sealspace.session import load_session
 from spaces.store.lmdb._folder import FolderLock
 

@@ -14,9 +14,9 @@ from running_node import RunningNode
 from simulators.agent import AgentSimulator, agent_on
 
 from encryption_network.policy import Policy, policy_json
-from node.cli import main
+from encryption_network.release_record import INTEL_ROOT_SHA256
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
-from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
+from sealspace.cli.root import main
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 

@@ -16,9 +16,9 @@ from node_evidence_stage import IMAGE, Relay, Stage, evidence_stage
 from tests_support import FixedClock, Input, fuzzed
 
 from encryption_network.policy import Policy, policy_json
-from node.cli import main
-from node.cli.owner.node_terms import Accepted, node_policy_json, parse_node_policy
-from sealspace.node_evidence import NodePolicy
+from sealspace.cli.node_terms import Accepted, node_policy_json, parse_node_policy
+from sealspace.cli.root import main
+from sealspace.documents.node_evidence import NodePolicy
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 
 REFUSED = 12

@@ -7,7 +7,7 @@ from deviating_platform import SimulatedPlatform
 from tests_support import FixedClock
 
 from node.collateral.intake import import_collateral, import_folder
-from node.errors import CollateralRefused
+from sealspace.cli.errors import CollateralRefused
 from spaces.documents.collateral import collateral_row_key
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import open_lmdb

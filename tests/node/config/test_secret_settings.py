@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from node.cli.operator.settings_table import settings
+from node.cli.settings_table import settings
 from node.config.loading import load_config
 from node.config.tree import Config
-from node.errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError
 
 SECRETS = {setting.path for setting in settings() if "only from the environment" in setting.description}
 CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"

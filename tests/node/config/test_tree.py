@@ -1,6 +1,6 @@
 """The tree of settings and the table that is made of it."""
 
-from node.cli.operator.settings_table import markdown_table, settings
+from node.cli.settings_table import markdown_table, settings
 from node.config.loading import load_config
 from node.config.tree import Release
 

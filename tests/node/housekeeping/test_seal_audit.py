@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests_support import CountingEntropy, FixedClock
 
+from capabilities.audit_export import verify_export
 from node.housekeeping.rounds import JOBS, Housekeeper
 from node.housekeeping.seal_audit import DELAYED_S, RECENT_S, chain_of, seal_audit, seal_delayed, seal_recent
 from node.processes.start import claim_store
 from node.services import Services
 from spaces.audit.chain import MAX_BATCH, exported_lines
-from spaces.audit.export import verify_export
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.store.contract import Commit
 

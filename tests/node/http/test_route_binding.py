@@ -16,9 +16,9 @@ from node.http.listener import Listener, start_listener
 from node.http.messages.answers import bytes_answer, json_answer
 from node.http.messages.request_bodies import json_body, limited_body
 from node.http.messages.route import Handler, Route, bind
-from node.listening_socket import bind_socket, url_of
 from node.operations.errors import SpaceNotFound
 from node.rates import TooMany
+from sealspace.cli.listening_socket import bind_socket, url_of
 
 LIMIT_BYTES = 1000
 

@@ -23,7 +23,7 @@ from postgres_server import needs_postgres, postgres_server
 from prometheus_client.parser import text_string_to_metric_families
 from running_node import RunningNode, id_of, key_token, new_key, running_node, send, until
 
-from node.cli import EXIT_STATUS
+from sealspace.cli.root import EXIT_STATUS
 
 pytestmark = pytest.mark.slow
 

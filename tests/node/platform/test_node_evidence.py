@@ -23,13 +23,13 @@ from yarl import URL
 
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
-from node.errors import ConfigurationError, SecretUnusable, StoreMisused
 from node.operations.attestation.own_evidence import checked_nonce
 from node.operations.errors import BadNonce
 from node.platform.own_platform import quote_source
 from node.platform.own_quotes import OwnQuoteFailed, OwnQuotes, OwnQuotesBusy
 from node.platform.root_secret import load_root_secret, secret_origin
-from sealspace.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
+from sealspace.cli.errors import ConfigurationError, SecretUnusable, StoreMisused
+from sealspace.documents.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
 from tee_backend.attestation.event_log import parse_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote

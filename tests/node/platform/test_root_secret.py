@@ -10,8 +10,8 @@ import pytest
 from tests_support import CountingEntropy
 
 from node.config.tree import Config, Secret, Store
-from node.errors import SecretUnusable
 from node.platform.root_secret import load_root_secret
+from sealspace.cli.errors import SecretUnusable
 
 SECRET = bytes(range(32))
 

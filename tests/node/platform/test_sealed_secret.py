@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import CountingEntropy
 
-from node.errors import SecretUnusable
 from node.platform.sealed_secret import open_secret, seal_secret
+from sealspace.cli.errors import SecretUnusable
 
 SECRET = bytes(range(32))
 PASSPHRASE = "correct horse battery"

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tests_support import FixedClock
 
-from node.cli import EXIT_STATUS, main
-from node.errors import ClockWrong
 from node.processes import clock_check
 from node.processes.clock_check import LONGEST_USE_S, MADE_AT, check_clock
+from sealspace.cli.errors import ClockWrong
+from sealspace.cli.root import EXIT_STATUS, main
 
 
 def test_the_edge() -> None:

@@ -18,7 +18,7 @@ def _started(program: str) -> "subprocess.Popen[bytes]":
 def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
     """Workers import for longest, so nothing that only the checks of the supervisor need stands before their start."""
     large = {"aiohttp", "asyncio", "cryptography", "encryption_network", "lmdb", "spaces", "tee_backend"}
-    started = _started("import node.cli.operator.serve; print(*sys.modules)")
+    started = _started("import node.cli.serve; print(*sys.modules)")
     imported = started.communicate(timeout=PATIENCE_S)[0].decode().split()
     assert "node.processes.supervisor" in imported
     assert large.isdisjoint(imported)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import ForeignDistribution
 from node.processes.ownership import check_ownership
+from sealspace.cli.errors import ForeignDistribution
 from sealspace.own_packages import PACKAGES
 
 

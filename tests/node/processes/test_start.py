@@ -7,18 +7,17 @@ from embedded_node import embedded_node
 from tests_support import CountingEntropy, FixedClock
 
 from encryption_network.keyring import Keyring
-from encryption_network.release_record import ReleaseRecord
-from node.cli.terminal import time_text
+from encryption_network.release_record import INTEL_ROOT_SHA256, ReleaseRecord
 from node.config.tree import Config, Hosting, Http, Release, Store
-from node.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from node.processes.start import claim_store, hosting_policy, report_closed_minutes
 from node.release_terms import in_force, loosened, recorded_release
-from node.term_files import read_node_policy
+from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from sealspace.cli.term_files import read_node_policy
+from sealspace.cli.terminal import time_text
 from spaces.documents.evidence import release_record_key
 from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
-from tee_backend.attestation.trust_root import INTEL_ROOT_SHA256
 
 
 def _record(**members: object) -> ReleaseRecord:

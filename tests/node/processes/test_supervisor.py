@@ -13,7 +13,7 @@ from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode, is_alive, until
 from tests_support import REPOSITORY
 
-from node.cli import EXIT_STATUS
+from sealspace.cli.root import EXIT_STATUS
 from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._tombstones import TABLE
 

@@ -15,23 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import CountingEntropy, fuzzed
 
-from capabilities.signatures import Ed25519Signer
-from spaces.audit.chain import (
-    HEAD_EVERY_S,
+from capabilities.audit_export import (
     MAX_ENTRY_BYTES,
-    MAX_TEXT_BYTES,
-    Chain,
+    VerifiedExport,
     canonical,
     entry_hash,
-    exported_lines,
     genesis_hash,
-    oldest_unsealed_at,
-    seal_batch,
+    verify_export,
 )
-from spaces.audit.export import VerifiedExport, verify_export
+from capabilities.errors import AuditChainBroken
+from capabilities.signatures import Ed25519Signer
+from spaces.audit.chain import HEAD_EVERY_S, MAX_TEXT_BYTES, Chain, exported_lines, oldest_unsealed_at, seal_batch
 from spaces.audit.records import AuditRecord, audit_put, parse_audit_row
 from spaces.documents.receipts import decode_basis
-from spaces.errors import AuditChainBroken, RecordDamaged, SpaceError
+from spaces.errors import RecordDamaged, SpaceError
 from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX
 from spaces.store.contract import ANY, Commit, Committed, Put, Range, Refused, Store
 

@@ -8,12 +8,13 @@ import pytest
 from audit_records import audit_records
 from tests_support import CountingEntropy
 
+from capabilities.audit_export import verify_export
+from capabilities.errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
 from spaces.audit.chain import Chain, exported_lines, seal_batch
-from spaces.audit.export import verify_export
 from spaces.audit.pruning import PRUNED, exported_through, note_exported, prune_batch, pruned_through
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.errors import AuditChainBroken, RecordDamaged
+from spaces.errors import RecordDamaged
 from spaces.keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key
 from spaces.store.contract import Commit, Committed, Put, Range, Store
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from tee_backend.runner import _frames
+from tee_backend.runner.guest import frames as _frames
 
 
 def test_an_answer_there_and_back() -> None:

@@ -17,16 +17,17 @@ from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from sealspace.api_keys import new_api_key
+from sealspace.apps.api_keys import new_api_key
+from sealspace.apps.programs import ProgramManifest
+from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import InvalidInput
-from sealspace.programs import ProgramManifest
-from sealspace.published import EVIDENCE_PATH, GRANTS_PATH
-from sealspace.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.errors import FolderUnusable
-from tee_backend.runner import api_routes, calls, kept_keys
-from tee_backend.runner.operator_routes import ask_operator
-from tee_backend.runner.prices import Price
+from tee_backend.runner.calls import calls, kept_keys
+from tee_backend.runner.calls.prices import Price
+from tee_backend.runner.http import api_routes
+from tee_backend.runner.http.operator_routes import ask_operator
 
 PRICE = Price(call=1000, million_instructions=1, second=1)
 CREDIT = 1_000_000

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from sealspace.project_names import parse_project
+from sealspace.documents.project_names import parse_project
 from tee_backend.rates import Rates
-from tee_backend.runner.api_bodies import parse_api_body
-from tee_backend.runner.call_bodies import CallBody
-from tee_backend.runner.calls import PER_MINUTE
-from tee_backend.runner.prices import Price, smallest
+from tee_backend.runner.calls.api_bodies import parse_api_body
+from tee_backend.runner.calls.call_bodies import CallBody
+from tee_backend.runner.calls.calls import PER_MINUTE
+from tee_backend.runner.calls.prices import Price, smallest
+from tee_backend.runner.guest.runs import Limits
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.runs import Limits
 
 PRICE = Price(call=1000, million_instructions=1, second=1)
 PROJECT = parse_project(f"{BOB.did}/echo")

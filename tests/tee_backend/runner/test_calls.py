@@ -13,16 +13,16 @@ from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.strict_base64 import decode_url
-from sealspace.backends import hand_over, policy_for
-from sealspace.call_conditions import AllowAll, Logic, Not, Owner, Whitelist
+from sealspace.apps.backends import hand_over, policy_for
+from sealspace.apps.programs import ProgramManifest
+from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll, Logic, Not, Owner, Whitelist
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import ByHash, ByProject, GrantLimits, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput, StatementInvalid
-from sealspace.programs import ProgramManifest
-from sealspace.project_names import parse_project
-from sealspace.run_calls import call_headers
-from sealspace.run_grants import ByHash, ByProject, GrantLimits, RunStatement
 from sealspace.session import key_session
-from tee_backend.runner.run_receipts import verify_run
+from tee_backend.runner.calls.run_receipts import verify_run
 
 SECRET = "open sesame"
 ANYBODY = AllowAll()

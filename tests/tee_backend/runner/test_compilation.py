@@ -11,10 +11,10 @@ import pytest
 from guest_programs import Guest, bounds_of, children, code, guest, ran
 from patience import PATIENCE_S
 
-from tee_backend.runner._artefacts import seal
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.artefacts import seal
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.runs import MAX_PROGRAM_BYTES, RunRequest, Target
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.runs import MAX_PROGRAM_BYTES, RunRequest, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,8 +11,8 @@ import pytest
 from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu_bound_s, guest, opened, ran, running
 from tests_support import REPOSITORY
 
-from tee_backend.runner import _child
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest import child as _child
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -139,7 +139,7 @@ async def test_no_secret_is_in_a_text(executor: Executor) -> None:
 _BROKEN = """
 from wasmtime import Engine, Linker, Module, Store
 from tee_backend.runner import _wasm
-from tee_backend.runner._linear_memory import MemoryBudget
+from tee_backend.runner.guest.linear_memory import MemoryBudget
 
 budget, config = MemoryBudget(), _wasm.configured()
 budget.serve(config)

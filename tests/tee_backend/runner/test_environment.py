@@ -5,12 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from tee_backend.runner.environment import (
-    MAX_ENVIRONMENT_BYTES,
-    RESERVED_NAMES,
-    environment_of,
-    is_reserved,
-)
+from tee_backend.runner.guest.environment import MAX_ENVIRONMENT_BYTES, RESERVED_NAMES, environment_of, is_reserved
 from tee_backend.runner.reasons import RunRefused
 
 

@@ -13,13 +13,13 @@ from guest_programs import Guest, asked
 from runner_stage import RunnerStage, runner_stage
 from wasmtime import wat2wasm
 
-from sealspace.call_conditions import AllowAll
-from sealspace.run_grants import ByHash, RunStatement
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
-from tee_backend.runner.call_bodies import parse_body
-from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.prices import Price
-from tee_backend.runner.runs import Limits, Target
+from tee_backend.runner.calls.call_bodies import parse_body
+from tee_backend.runner.calls.prices import Price
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.runs import Limits, Target
 
 SECRET: Final = "s3cr3t-of-owners"
 ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789-"

@@ -21,12 +21,14 @@ from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
-from sealspace.run_calls import call_headers
+from sealspace.apps.run_calls import call_headers
 from sealspace.session import Session, key_session
-from tee_backend.runner import _artefacts, calls, journal, ledger, routes
-from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.prices import Price
-from tee_backend.runner.runs import RunRequest, Target
+from tee_backend.runner.calls import calls, journal, ledger
+from tee_backend.runner.calls.prices import Price
+from tee_backend.runner.guest import artefacts as _artefacts
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.runs import RunRequest, Target
+from tee_backend.runner.http import routes
 from tee_backend.runner.shares import Payer
 
 LONG_S = 60

@@ -15,10 +15,12 @@ from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.policy import Policy
-from node.cli.owner.runner_verify import seen_at_start
-from sealspace.backends import hand_over, policy_for, require_like
-from sealspace.call_conditions import AllowAll
+from sealspace.apps.backends import hand_over, policy_for, require_like
+from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.generated_secrets import GENERATE, generation_body
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     BackendNotExpected,
@@ -29,13 +31,11 @@ from sealspace.errors import (
     InvalidSecretName,
     StatementInvalid,
 )
-from sealspace.generated_secrets import GENERATE, generation_body
-from sealspace.portable import PortableDelegation
-from sealspace.run_calls import call_headers
-from sealspace.run_grants import ByHash, RunStatement
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret
 from sealspace.session import Session, key_session
-from tee_backend.runner.generated_secrets import verify_generated
+from sealspace.wire.portable import PortableDelegation
+from tee_backend.cli.runner_verify import seen_at_start
+from tee_backend.runner.calls.generated_secrets import verify_generated
 
 ANYBODY = AllowAll()
 PUT, GET, DECRYPT = "tinycloud.kv/put", "tinycloud.kv/get", "tinycloud.encryption/decrypt"

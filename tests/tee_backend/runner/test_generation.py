@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tests_support import fuzzed
 
 from capabilities.ambient import SystemEntropy
-from sealspace.generated_secrets import checked_generation_type
+from sealspace.documents.generated_secrets import checked_generation_type
 from sealspace.secrets import Generated, Secret, SecretName
 from sealspace.session import key_session
-from tee_backend.backend_key import KeyFile
-from tee_backend.runner.generated_secrets import drawn, parse_generation
+from tee_backend.backend.key import KeyFile
+from tee_backend.runner.calls.generated_secrets import drawn, parse_generation
+from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.secret_tags import SecretTags
 
 OWNER = key_session(bytes(32)).did
 

@@ -9,11 +9,11 @@ from tests_support import PACKAGES, REPOSITORY
 _PARENT = """
 import sys
 sys.modules["wasmtime"] = None  # whoever imports it fails
-import tee_backend.runner.executor
+import tee_backend.runner.guest.executor
 """
 _CHILD = """
 import sys
-import tee_backend.runner._template
+import tee_backend.runner.guest.template
 print(*sorted(name for name in sys.modules if name.partition(".")[0] in sys.argv[1:]))
 """
 
@@ -27,9 +27,9 @@ def test_children_import_nothing_that_holds_keys() -> None:
     """What runs guests, or compiles them, imports private modules of the runner and no other of this project."""
     command = [sys.executable, "-c", _CHILD, *PACKAGES]
     named = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
-    assert {f"tee_backend.runner.{one}" for one in ("_compile_child", "_run_child", "_linear_memory")} <= set(named)
-    public = [name for name in named if not name.startswith("tee_backend.runner._")]
-    assert ["tee_backend", "tee_backend.runner"] == public
+    inside = ("compile_child", "confinement", "frames", "guest_http", "linear_memory", "run_child", "template", "wasm")
+    packages = ("tee_backend", "tee_backend.runner", "tee_backend.runner.guest")
+    assert sorted((*packages, *(f"tee_backend.runner.guest.{one}" for one in inside))) == named
 
 
 def test_each_rule_is_at_a_line() -> None:
@@ -38,8 +38,8 @@ def test_each_rule_is_at_a_line() -> None:
         set(re.findall(r"^- \*\*(RN\d+)\*\*", (REPOSITORY / "spec" / page).read_text("utf-8"), re.MULTILINE))
         for page in ("runner.md", "run-grants.md")
     )
-    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tee_backend" / "runner").glob("*.py"))
-    for path in ("tee_backend/listener.py", "node/cli/owner/runner_serve.py"):
+    code = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tee_backend" / "runner").rglob("*.py"))
+    for path in ("tee_backend/listener.py", "tee_backend/cli/runner_serve.py"):
         code += (REPOSITORY / path).read_text("utf-8")
     named = set(re.findall(r"\bRN\d+\b", code))
     assert stated <= named <= stated | granted

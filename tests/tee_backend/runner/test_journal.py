@@ -8,8 +8,8 @@ import pytest
 
 from capabilities.principals import Principal
 from tee_backend.errors import FolderUnusable
-from tee_backend.runner import journal as journal_module
-from tee_backend.runner.journal import Journal
+from tee_backend.runner.calls import journal as journal_module
+from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.shares import Payer
 
 ALICE = Payer(Principal("did:key:alice"))

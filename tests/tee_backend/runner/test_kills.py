@@ -11,7 +11,7 @@ import pytest
 from guest_programs import are_gone, children, code, guest, ran, running
 from tests_support import REPOSITORY
 
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,7 +78,7 @@ async def test_leaving_ends_everything() -> None:
 _PARENT = """
 import asyncio, sys
 from guest_programs import asked, guest, children
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 async def main():
     async with Executor(ExecutorSettings(children=2, spare=1)) as executor:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from capabilities.principals import Principal
-from sealspace.api_keys import MAX_AMOUNT
+from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.errors import FolderDamaged
-from tee_backend.runner import ledger as ledger_module
-from tee_backend.runner.journal import Journal
-from tee_backend.runner.ledger import Account, JobRecord, Ledger
+from tee_backend.runner.calls import ledger as ledger_module
+from tee_backend.runner.calls.journal import Journal
+from tee_backend.runner.calls.ledger import Account, JobRecord, Ledger
+from tee_backend.runner.calls.sealed_rows import RowSealer
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.sealed_rows import RowSealer
 from tee_backend.runner.shares import Payer
 
 NOW = 1_795_000_000.0

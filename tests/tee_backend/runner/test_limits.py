@@ -5,9 +5,9 @@ import time
 import pytest
 from guest_programs import BOTH, children, code, guest, ran
 
-from tee_backend.runner.executor import Executor
+from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.runs import MAX_INPUT_BYTES, Limits
 from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.runs import MAX_INPUT_BYTES, Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

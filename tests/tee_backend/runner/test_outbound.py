@@ -18,10 +18,10 @@ from guest_programs import Guest, asked, children, code, guest, ran
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 
-from tee_backend.runner._frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
-from tee_backend.runner.executor import Executor, ExecutorSettings
-from tee_backend.runner.outbound import Outbound, OutboundSettings, _tls
-from tee_backend.runner.runs import ResponseFormat, RunResult, Target
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, _tls
+from tee_backend.runner.guest.runs import ResponseFormat, RunResult, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ import pytest
 from https_service import https_service
 from patience import PATIENCE_S
 
-from tee_backend.runner._frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
-from tee_backend.runner.outbound import Outbound, OutboundSettings, _CountedSocket
+from tee_backend.runner.guest.frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, _CountedSocket
 
 HOST = "api.test"
 

@@ -12,16 +12,16 @@ import wasmtime
 from capability_cases import BOB
 from runner_stage import ECHO, ENVIRONMENT, P1, RunnerStage, runner_stage
 
-from sealspace.backends import hand_over
-from sealspace.call_conditions import AllowAll
+from sealspace.apps.backends import hand_over
+from sealspace.apps.programs import VERSION_TYPE, Version, version_json
 from sealspace.delegations import allow
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.program_grants import project_resource, read_program_grant
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import ByHash, RunStatement
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import GrantNotTaken, InvalidPortableDelegation
-from sealspace.portable import PortableDelegation
-from sealspace.program_grants import project_resource, read_program_grant
-from sealspace.programs import VERSION_TYPE, Version, version_json
-from sealspace.project_names import parse_project
-from sealspace.run_grants import ByHash, RunStatement
-from sealspace.signed_statements import sign_statement
+from sealspace.wire.portable import PortableDelegation
 
 GET = "tinycloud.kv/get"
 

@@ -7,8 +7,8 @@ import time
 import pytest
 from guest_programs import BOTH, code, guest, ran
 
-from tee_backend.runner.executor import Executor
-from tee_backend.runner.runs import ResponseFormat
+from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.runs import ResponseFormat
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

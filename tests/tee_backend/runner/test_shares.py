@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities.principals import Principal
-from tee_backend.runner.journal import Journal
+from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Bounds, Payer, Turns, keep
 

@@ -19,11 +19,12 @@ import pytest
 from guest_programs import are_gone, children, code, guest, ran
 from tests_support import REPOSITORY
 
-from tee_backend.runner import _child, _pool
-from tee_backend.runner._child import Child, ChildEnded
-from tee_backend.runner._pool import Pool
-from tee_backend.runner._system_calls import ALWAYS, ONCE_READY, program
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest import child as _child
+from tee_backend.runner.guest import pool as _pool
+from tee_backend.runner.guest.child import Child, ChildEnded
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.pool import Pool
+from tee_backend.runner.guest.system_calls import ALWAYS, ONCE_READY, program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -330,7 +331,7 @@ _OTHER = """
 import asyncio, sys
 from guest_programs import guest, ran
 from tee_backend.runner import _pool
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 async def main():
     _pool._BLOCK_NAME = "\\0" + sys.argv[1] + "{}"

@@ -15,14 +15,15 @@ from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, gue
 from patience import PATIENCE_S, until
 from tests_support import REPOSITORY
 
-from tee_backend.runner import _child, _pool
-from tee_backend.runner._child import ChildEnded, Template
-from tee_backend.runner.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest import child as _child
+from tee_backend.runner.guest import pool as _pool
+from tee_backend.runner.guest.child import ChildEnded, Template
+from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _BROKEN = (
-    "from tee_backend.runner import _run_child\n"
+    "from tee_backend.runner.guest import run_child as _run_child\n"
     "_run_child._OWN_PROGRAM = _run_child._OWN_PROGRAM.replace('(drop', 'unreachable (drop')\n"
 )
 _SECRET = "what no template ever saw"
@@ -83,7 +84,7 @@ async def test_a_child_has_run_before_it_is_ready(executor: Executor) -> None:
 
 async def test_a_child_that_cannot_run_guests_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN138: a child says that it is ready only after the runner's own program has run."""
-    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("_template.main(", _BROKEN + "_template.main("))
+    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main("))
     with pytest.raises(RuntimeError, match="no child process starts"):
         await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
 
@@ -192,7 +193,7 @@ async def test_leaving_while_children_start() -> None:
 
 _UNPRIVILEGED = """
 import os, resource, signal, socket, sys
-from tee_backend.runner import _template
+from tee_backend.runner.guest import template as _template
 if os.geteuid() == 0:  # which no limit binds
     os.setuid(65534)
 most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -238,7 +239,7 @@ async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _SHARING = """
 import mmap, threading
-from tee_backend.runner._template import _refuse_what_children_would_share as refuse
+from tee_backend.runner.guest.template import _refuse_what_children_would_share as refuse
 
 def refused():
     try:

@@ -16,7 +16,7 @@ from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
 from node.http.messages.answers import COMMON_HEAD, CommonHead, bytes_answer, empty_answer, json_answer
-from node.listening_socket import bind_socket
+from sealspace.cli.listening_socket import bind_socket
 
 HEADERS = {
     "none": {},

@@ -6,9 +6,9 @@ from refusal_forms import error_classes
 
 from capabilities.errors import CapabilityError
 from encryption_network.errors import EncryptionError
-from node.errors import NodeError
 from node.http.messages.refusals import SECTIONS, TABLE, Body, Coded
 from node.refusal import Refusal
+from sealspace.cli.errors import NodeError
 from sealspace.errors import SealspaceError
 from spaces.errors import SpaceError
 from tee_backend.attestation.errors import AttestationError

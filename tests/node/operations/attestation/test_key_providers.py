@@ -11,9 +11,9 @@ from running_node import Reply
 from encryption_network.policy import Policy
 from encryption_network.release_record import encode_release_record
 from node.config.tree import Release
-from node.errors import ConfigurationError
 from node.release_terms import configured_record, recorded_release
-from node.term_files import key_providers_named
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.term_files import key_providers_named
 from sealspace.delegations import allow
 from spaces.documents.evidence import release_record_key
 from spaces.store.contract import Commit, Put, Refused

@@ -1,0 +1,115 @@
+"""Reading an LMDB file that may be damaged: in a process of its own, which such pages can end by a signal (BK9).
+
+The process imports from where this one does, never from the current directory. It reads its task from its standard
+input and writes its answer to its standard output, both one document of JSON; when this process ends, so does it.
+
+Example:
+    checked = done_apart(__name__, task, Checked)  # in the command
+    def main_apart() -> None:  # in the same module; called in the process
+        do_task(Task, check)
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import msgspec
+
+from sealspace.cli.errors import NodeError, StoreMisused
+
+from ..config.loading import child_environment
+from ..processes.launch import Refusal
+
+_MAX_TASK_BYTES: Final = 16 << 20
+_MAX_ANSWER_BYTES: Final = 32 << 20
+_OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
+# -P, and the import path of this process: the current directory may have a `pickle.py` of somebody else's.
+_CODE: Final = (
+    "import importlib, sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
+    "importlib.import_module(sys.argv.pop(1)).main_apart()"
+)
+
+Task = TypeVar("Task", bound=msgspec.Struct)
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class EndedByPages(Exception):
+    """Reading the file ended the process; its text is the name of the signal."""
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    answer: msgspec.Raw = msgspec.Raw(b"null")
+    refusal: Refusal | None = None
+
+
+def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answer:
+    """Have `main_apart` of a module do a task in a process of its own.
+
+    Args:
+        module: one of ours, by its full name.
+        task: may contain secrets: it is neither in an argument nor in the environment.
+        answer: what is returned.
+
+    Raises:
+        EndedByPages: the process was ended by a signal that damaged pages cause.
+        StoreMisused: what the task raised, with its code; or the process was ended by something else.
+    """
+    paths = "\n".join(path for path in sys.path if path)
+    process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
+        [sys.executable, "-P", "-c", _CODE, paths, module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=child_environment(),
+        process_group=0,  # a Ctrl-C reaches the command alone, which ends this process
+    )
+    assert process.stdin is not None and process.stdout is not None  # PIPE
+    try:
+        with suppress(BrokenPipeError):  # it ended meanwhile, as its status says
+            process.stdin.write(msgspec.json.encode(task) + b"\n")
+            process.stdin.flush()
+        data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
+        status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    if status:
+        raise _ending(status)
+    reply = msgspec.json.decode(data, type=_Reply)
+    if reply.refusal is not None:
+        refused = StoreMisused(reply.refusal.text, hint=reply.refusal.hint)
+        refused.code = reply.refusal.code
+        raise refused
+    return msgspec.json.decode(reply.answer, type=answer)
+
+
+def _ending(status: int) -> Exception:
+    if -status in _OF_DAMAGED_PAGES:
+        return EndedByPages(signal.Signals(-status).name)
+    ending = signal.Signals(-status).name if status < 0 else "an error"
+    return StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
+
+
+def do_task(kind: type[Task], do: Callable[[Task], msgspec.Struct]) -> None:
+    """Do the task that `done_apart` gave to this process; a NodeError is answered too."""
+    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=kind)
+    threading.Thread(target=_end_with_command, name="lifeline", daemon=True).start()
+    try:
+        reply = _Reply(answer=msgspec.Raw(msgspec.json.encode(do(task))))
+    except NodeError as error:
+        reply = _Reply(refusal=Refusal(error.code, error.text, error.hint))
+    sys.stdout.buffer.write(msgspec.json.encode(reply))
+    sys.stdout.buffer.flush()
+
+
+def _end_with_command() -> None:
+    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
+        pass
+    os._exit(1)

@@ -1,0 +1,115 @@
+"""`sealspace admin audit`: the chain over the audit records, and its verification without the node."""
+
+import asyncio
+from collections.abc import Callable
+from typing import BinaryIO
+
+import click
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.audit_export import MAX_ENTRY_BYTES, VerifiedExport, verify_export
+from capabilities.errors import AuditChainBroken
+from encryption_network.keyring import Keyring
+from sealspace.cli.errors import AuditRefuted, StoreMisused
+from sealspace.cli.lazy import Verbs
+from sealspace.cli.terminal import print_exactly, print_json, words
+from spaces.audit.chain import Chain, exported_lines, seal_batch
+from spaces.audit.pruning import exported_through, note_exported, pruned_through
+from spaces.identity import recorded_identity
+from spaces.store.contract import Store
+
+from ..config.tree import Config
+from ..platform.root_secret import load_root_secret
+from .opened_store import opened_store
+from .settings import store_options
+
+
+@click.group(cls=Verbs)
+def audit() -> None:
+    """Export the chain over the audit records, or verify an export without the node."""
+
+
+@audit.command("export")
+@store_options
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
+def export(config: Config, after: int) -> None:
+    """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
+    asyncio.run(_export(config, after))
+
+
+@audit.command("verify")
+@click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed the heads.")
+@click.argument("file", type=click.File("rb"))
+def verify(node_did: str, file: BinaryIO) -> None:
+    """Verify an exported chain in FILE (- for standard input) and print what it holds."""
+    verified = _verified(file, node_did)
+    shown = {
+        "store": verified.store_id.hex(),
+        "after": verified.after,
+        "number": verified.number,
+        "hash": verified.hash.hex(),
+        "heads": verified.heads,
+    }
+    print_json(shown)
+
+
+@audit.command("kept")
+@store_options
+@click.argument("file", type=click.File("rb"))
+def kept(config: Config, file: BinaryIO) -> None:
+    """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
+
+    FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
+    """
+    asyncio.run(_note_kept(config, file))
+
+
+def _verified(file: BinaryIO, node_did: str, on_entry: Callable[[int, bytes], None] | None = None) -> VerifiedExport:
+    lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
+    try:
+        return verify_export(lines, node_did=node_did, on_entry=on_entry)
+    except AuditChainBroken as error:
+        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+
+
+async def _note_kept(config: Config, file: BinaryIO) -> None:
+    last: list[bytes] = []
+    async with opened_store(config) as store:
+        chain = await _chain(config, store)
+        verified = _verified(file, chain.node_did, lambda _, entry: last.__setitem__(slice(None), [entry]))
+        # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
+        before = max(await exported_through(store), await pruned_through(store))
+        if verified.after > before:
+            raise AuditRefuted(
+                f"the export begins behind entry {verified.after}, kept are those up to {before}",
+                hint=f"sealspace admin audit export --after {before}",
+            )
+        if verified.store_id != chain.store_id or not last:
+            raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
+        if not await note_exported(store, number=verified.number, entry=last[0]):
+            raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
+    print_json({"kept": verified.number})
+
+
+async def _export(config: Config, after: int) -> None:
+    async with opened_store(config) as store:
+        chain = await _chain(config, store)
+        cut = await pruned_through(store)
+        if cut > after:
+            words(f"entries up to {cut} were removed; the export begins with the signed head over them")
+        now = SystemClock().now()
+        while (await seal_batch(store, chain, now=now, is_last=True)).more:
+            pass
+        async for line in exported_lines(store, chain, after=after):
+            print_exactly(line.removesuffix(b"\n"))
+
+
+async def _chain(config: Config, store: Store) -> Chain:
+    """Return the identity and signer of the store's chain, if the secret at hand is the store's."""
+    keyring = Keyring(load_root_secret(config, SystemEntropy()))
+    identity = await recorded_identity(store)
+    if identity is None or identity.node_did != keyring.node_did:
+        raise StoreMisused(
+            "the root secret at hand is not the one of this store", hint="name the store's secret with --config FILE"
+        )
+    return Chain(node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign)

@@ -1,0 +1,143 @@
+"""`sealspace admin check`: read the whole store, and name what is damaged."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import lmdb
+from msgspec import Struct
+
+from capabilities.principals import principal_of
+from encryption_network.errors import RecordError
+from encryption_network.evidence_record import decode_evidence
+from encryption_network.networks import decode_network
+from encryption_network.release_record import decode_release_record
+from encryption_network.withdrawals import decode_withdrawals
+from sealspace.cli.errors import NodeError, StoreMisused
+from sealspace.cli.exit_status import FAILED
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_json, print_lines, words
+from spaces.checks.checking import Checked, check_store
+from spaces.documents.evidence import evidence_row_key, release_record_key
+from spaces.documents.networks import network_row_key
+from spaces.documents.withdrawals import withdrawals_row_key
+from spaces.errors import RecordDamaged
+from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX
+
+from ..config.loading import Value
+from ..config.tree import Config
+from ..storage.objects import stored_objects
+from .apart import EndedByPages, do_task, done_apart
+from .interruption import end_as_by_ctrl_c
+from .opened_store import opened_store
+from .settings import config_from, data_options
+
+
+@click.command()
+@data_options
+@click.option("--objects", "objects__url", metavar="URL", help="The bucket of the large values, if they are in one.")
+def check(config_file: Path | None, **flags: Value) -> int:
+    """Read every row and every large value, and print what is damaged, one finding a line.
+
+    Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing
+    is written, and the node may be running. Exit status 1 when something is damaged.
+    """
+    config = config_from(config_file, flags)
+    end_as_by_ctrl_c()  # so that the process that reads ends too
+    checked = check_apart(config)
+    _print(checked)
+    return FAILED if checked.damages else 0
+
+
+def check_apart(config: Config) -> Checked:
+    """Check the store in a process of its own, which damaged pages can end: such a signal is what is found (BK9).
+
+    Raises:
+        StoreMisused: there is no store, it cannot be read, or the check was ended by something else.
+    """
+    try:
+        return done_apart(__name__, _Task(config), Checked)
+    except EndedByPages as ended:
+        found = Checked()
+        found.add("store", "data.mdb", f"reading it ended the process ({ended}): it was cut short or overwritten")
+        return found
+
+
+class _Task(Struct, frozen=True):
+    config: Config
+
+
+def main_apart() -> None:
+    """Be the process of a check."""
+    do_task(_Task, _checked)
+
+
+def _checked(task: _Task) -> Checked:
+    try:
+        return asyncio.run(_check(task.config))
+    except NodeError as error:
+        reason = error.__cause__ and error.__cause__.__cause__
+        if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
+            raise
+        found = Checked()
+        found.add("store", "data.mdb", f"it does not open ({type(reason).__name__}): its pages are damaged")
+        return found
+    except (OSError, sqlite3.Error) as error:
+        hint = "is the disk of temporary files full? TMPDIR names another one"
+        raise StoreMisused(f"the check cannot go on: {error}", hint=hint) from error
+
+
+async def _check(config: Config) -> Checked:
+    async with opened_store(config, is_for_reading=True) as store:
+        return await check_store(store, await stored_objects(config, store), config.data, readers=_READERS)
+
+
+def _reader(key_of: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    def read(value: bytes) -> bytes:
+        try:
+            return key_of(value)
+        except RecordError as exc:
+            raise RecordDamaged(str(exc)) from exc
+
+    return read
+
+
+def _network_key(value: bytes) -> bytes:
+    return network_row_key(decode_network(value).network_id)
+
+
+def _evidence_key(value: bytes) -> bytes:
+    evidence = decode_evidence(value)
+    return evidence_row_key(principal_of(evidence.invoker), evidence.receiver_public_key)
+
+
+def _withdrawals_key(value: bytes) -> bytes:
+    decode_withdrawals(value)
+    return withdrawals_row_key()
+
+
+def _release_record_key(value: bytes) -> bytes:
+    decode_release_record(value)
+    return release_record_key()
+
+
+_READERS = {
+    NETWORKS_PREFIX: _reader(_network_key),
+    EVIDENCE_PREFIX: _reader(_evidence_key),
+    withdrawals_row_key(): _reader(_withdrawals_key),
+    release_record_key(): _reader(_release_record_key),
+}
+
+
+def _print(checked: Checked) -> None:
+    if shared().as_json:
+        print_json(checked)
+    else:
+        print_lines(*[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings])
+    words(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+    if checked.damages:
+        words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    else:
+        words("nothing is damaged")

@@ -1,0 +1,66 @@
+"""The store for a command: through the running node if there is one, else opened by the command itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sealspace.cli.errors import NodeError, StoreMisused
+from spaces.errors import SpaceError, StoreLocked, StoreMoved
+from spaces.store.contract import Store
+from spaces.store.lmdb.engine import connect_lmdb
+
+from ..config.tree import Config
+from ..platform.root_secret import STORE_FOLDER_NAME
+from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store
+
+
+@asynccontextmanager
+async def opened_store(config: Config, *, is_left: bool = False, is_for_reading: bool = False) -> AsyncIterator[Store]:
+    """Open the store of the data folder, which a command never creates, or the database of `store.url`.
+
+    Args:
+        is_left: the store was moved away; open what was left, for reading only.
+        is_for_reading: for reading all of a store on LMDB: a node may be started meanwhile.
+
+    Raises:
+        StoreMisused: there is no store, or it does not answer.
+    """
+    if is_shared(config) and is_for_reading:
+        raise StoreMisused(
+            "the store is in a database, which has backups and checks of its own",
+            hint="pg_dump, then copy the large values and the root secret: spec/operations/postgresql.md",
+        )
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+        raise StoreMisused(
+            f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
+        )
+    try:
+        store = read_store(config, may_be_moved=is_left) if is_left or is_for_reading else _open(config)
+        try:
+            yield store
+        finally:
+            await store.close()
+    except SpaceError as error:
+        what = f"the store in {place_of(config)} does not do it"
+        raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
+
+
+def _open(config: Config) -> Store:
+    try:
+        return embedded_store(config)
+    except StoreLocked:
+        return connect_lmdb(config.data)  # only a running node writes; connect to its storekeeper
+
+
+def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
+    """Return what a command reports of an error of the store.
+
+    Args:
+        error: keeps its code.
+        what: what was not done.
+        hint: what to do, where the error itself does not say.
+    """
+    if isinstance(error, StoreMoved):
+        return moved_error(config, error)
+    failed = StoreMisused(f"{what}: {error}", hint=hint)
+    failed.code = error.code
+    return failed

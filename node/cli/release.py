@@ -1,0 +1,148 @@
+"""`sealspace admin release`: the terms under which keys leave this node, as they are recorded in the store."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.strict_json import Json
+from encryption_network.policy import policy_json
+from encryption_network.release_record import (
+    INTEL_ROOT_SHA256,
+    ReleaseRecord,
+    decode_release_record,
+    encode_release_record,
+)
+from sealspace.cli.errors import StoreMisused
+from sealspace.cli.lazy import Verbs
+from sealspace.cli.paths import FILE
+from sealspace.cli.term_files import key_providers_named, read_node_policy
+from sealspace.cli.terminal import print_json
+from spaces.audit.records import AuditRecord, audit_put
+from spaces.documents.evidence import release_record_key, release_record_put
+from spaces.errors import StoreBusy
+from spaces.store.contract import Commit, Refused, Store
+from tee_backend.attestation.trust_root import intel_root as intels_root
+from tee_backend.cli.trust_files import read_trust_root
+
+from ..config.tree import AttestationMode, Config
+from .opened_store import opened_store
+from .settings import store_options
+
+Change = Callable[[ReleaseRecord], ReleaseRecord]
+
+
+@click.group(cls=Verbs)
+def release() -> None:
+    """Show or set the terms under which keys are released, for every process on this store."""
+
+
+@release.command("show")
+@store_options
+def show(config: Config) -> None:
+    """Print the release record as JSON."""
+    record = asyncio.run(_read(config))
+    print_json(_shown(record))
+
+
+@release.command("set")
+@store_options
+@click.option("--attestation", type=click.Choice(get_args(AttestationMode)), help="Who has to prove their code.")
+@click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
+@click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
+@click.option("--node-policy", type=FILE, help="The node's own policy, a JSON file.")
+@click.option("--no-node-policy", is_flag=True, help="Have no policy of the node's own.")
+@click.option("--node-policy-suffices/--owner-policy-needed", default=None, help="Whether the node's list is enough.")
+@click.option(
+    "--key-provider",
+    "key_providers",
+    metavar="PROVIDER",
+    multiple=True,
+    help="Take evidence of its applications; repeatable.",
+)
+@click.option("--no-key-provider", is_flag=True, help="Take evidence of nobody's applications.")
+def set_terms(
+    config: Config,
+    attestation: AttestationMode | None,
+    trust_root: Path | None,
+    intel_root: bool,
+    node_policy: Path | None,
+    no_node_policy: bool,
+    node_policy_suffices: bool | None,
+    key_providers: tuple[str, ...],
+    no_key_provider: bool,
+) -> None:
+    """Change the release record, everywhere at once; the change is audited."""
+    if (trust_root and intel_root) or (node_policy and no_node_policy) or (key_providers and no_key_provider):
+        raise click.UsageError("two options contradict each other")
+    changes: list[Change] = []
+    if attestation is not None:
+        changes.append(lambda record: replace(record, mode=attestation))
+    if trust_root or intel_root:
+        root = read_trust_root(trust_root) if trust_root else intels_root()
+        changes.append(lambda record: replace(record, trust_roots=(root.sha256,)))
+    if node_policy or no_node_policy:
+        policy = read_node_policy(node_policy) if node_policy else None
+        changes.append(lambda record: replace(record, node_policy=policy))
+    if node_policy_suffices is not None:
+        changes.append(lambda record: replace(record, node_policy_suffices=node_policy_suffices))
+    if key_providers or no_key_provider:
+        named = key_providers_named(key_providers, where="--key-provider")
+        changes.append(lambda record: replace(record, key_providers=named))
+    if not changes:
+        raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
+    record = asyncio.run(_change(config, changes))
+    print_json(_shown(record))
+
+
+async def _read(config: Config) -> ReleaseRecord:
+    async with opened_store(config) as store:
+        return (await _stored(config, store))[0]
+
+
+async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
+    """Return the record, and what a change of it has to be made over."""
+    row = (await store.read((release_record_key(),))).records[0]
+    if row is None or row.value is None:
+        raise StoreMisused(
+            f"the store in {config.data} has no release record yet",
+            hint=f"sealspace serve --data {config.data} writes it",
+        )
+    return decode_release_record(row.value), row.stamp
+
+
+async def _change(config: Config, changes: Sequence[Change]) -> ReleaseRecord:
+    async with opened_store(config) as store:
+        record, stamp = await _stored(config, store)
+        for change in changes:
+            record = change(record)
+        audit = AuditRecord(
+            at=SystemClock().now(),
+            action="release.set",
+            actor="operator",
+            subject="release record",
+            detail=msgspec.json.encode(_shown(record)),
+        )
+        puts = (
+            release_record_put(encode_release_record(record), expect=stamp),
+            audit_put(audit, entropy=SystemEntropy()),
+        )
+        if isinstance(await store.commit(Commit(puts=puts)), Refused):
+            raise StoreBusy("somebody else changed the release record")
+        return record
+
+
+def _shown(record: ReleaseRecord) -> dict[str, Json]:
+    roots: list[Json] = ["intel" if root == INTEL_ROOT_SHA256 else root.hex() for root in record.trust_roots]
+    return {
+        "attestation": record.mode,
+        "trustRoots": roots,
+        "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
+        "nodePolicySuffices": record.node_policy_suffices,
+        "keyProviders": list(record.key_providers),
+    }

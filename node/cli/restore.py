@@ -1,0 +1,229 @@
+"""`sealspace admin restore`: a data folder from a backup."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final, TextIO
+
+import click
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from encryption_network.keyring import Keyring
+from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
+from sealspace.cli.exit_status import FAILED
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_json, print_lines, progress, time_text, words
+from sealspace.private_files import make_file
+from spaces.backups.archive import Header
+from spaces.backups.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
+from spaces.backups.verifying import damaged_pages, read_all
+from spaces.errors import BackupDamaged, SpaceError, StoreFull
+
+from ..config.loading import Value
+from ..config.tree import Config
+from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret
+from ..platform.sealed_secret import open_secret
+from ..storage.stores import is_shared, longest_life_s
+from .apart import EndedByPages, do_task, done_apart
+from .interruption import end_as_by_ctrl_c
+from .passphrase import asked_passphrase, passphrase_option
+from .settings import config_from, data_options
+
+_MOST_AHEAD_S: Final = 86_400
+
+
+@click.command()
+@data_options
+@click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
+@click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
+@click.option("--future-mark", is_flag=True, help="The mark may be more than a day ahead of this machine's clock.")
+@passphrase_option
+@click.argument("file", type=click.Path(path_type=Path))
+def restore(
+    config_file: Path | None,
+    file: Path,
+    as_new: bool,
+    without_secret: bool,
+    future_mark: bool,
+    passphrase_file: TextIO | None,
+    **flags: Value,
+) -> int:
+    """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
+
+    All of the file is verified before the folder can be used. What was written, revoked or withdrawn after the mark of
+    the backup is lost: revoke it again. For some minutes the restored node refuses every token that may have been used
+    before. It takes the place of the original, which must not be served any more; with --as-new it does not, and can
+    then open none of the original's networks.
+    """
+    config = config_from(config_file, flags)
+    if is_shared(config):
+        raise ConfigurationError(
+            "a backup is restored into a data folder, not into a database",
+            hint="restore without store.url, then: sealspace admin migrate-store --to postgresql",
+        )
+    with _opened(file) as stream:
+        try:
+            backup = OpenedBackup(stream)
+            if not future_mark:
+                _refuse_future(backup.header)
+            secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
+            end_as_by_ctrl_c()  # which leaves nothing
+            total_bytes = os.fstat(stream.fileno()).st_size
+            restored, shown = _restore(config, backup, secret, total_bytes, as_new=as_new)
+        except EndedByPages as ended:
+            text = f"reading its rows ended the process ({ended}): its pages are damaged"
+            raise _failure(BackupDamaged.code, text, file) from ended
+        except _Unservable as error:
+            raise _failure(error.code, error.text, file) from error
+        except SpaceError as error:
+            raise _failure(error.code, str(error), file) from error
+    _print(config, backup.header, restored, shown)
+    return FAILED if restored.left_out else 0
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Open an ordinary file, without waiting: a pipe that nobody writes would never answer."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileUnreadable(f"{file} is no ordinary file", hint="name the file of the backup, copied to this machine")
+    return os.fdopen(descriptor, "rb")
+
+
+def _refuse_future(header: Header) -> None:
+    """Refuse a mark that no clock has seen: tokens of all the time until then would be refused for ever (BK5)."""
+    if header.marked_at > SystemClock().now() + _MOST_AHEAD_S:
+        raise ClockWrong(
+            f"the mark of the backup, {time_text(header.marked_at)}, is more than a day ahead of this machine's clock",
+            hint="set the clock; if the clock of the original was wrong: --future-mark",
+        )
+
+
+def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
+    """Return the root secret of the backup; None where it has none."""
+    if backup.sealed_secret is None:
+        return None
+    secret = open_secret(backup.sealed_secret, asked_passphrase(passphrase_file, twice=False))
+    if Keyring(secret).node_did != backup.header.node_did:
+        raise SecretUnusable("the secret in the backup is not that of its store", hint="use --without-secret")
+    return secret
+
+
+def _restore(
+    config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
+) -> tuple[Restored, dict[str, str | bool]]:
+    """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its name in JSON."""
+    with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
+        if secret is not None:
+            make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
+        new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
+        restored = asyncio.run(restore_backup(backup, staging, done=lambda done: show(done, total_bytes)))
+        task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
+        servable = _made_servable(task)
+        known = set(restored.left_out)
+        restored.left_out += [name for name in servable.missing if name not in known]
+    return restored, {
+        "nodeDid": new_node_did or backup.header.node_did,
+        "isNew": as_new,
+        "tokensExpireFrom": time_text(60 * servable.open_from_minute),
+    }
+
+
+class _Task(Struct, frozen=True):
+    staging: str
+    header: Header
+    longest_life_s: int
+    new_node_did: str | None
+
+
+class _Servable(Struct, frozen=True):
+    open_from_minute: int
+    missing: list[str]
+
+
+class _Unservable(Exception):
+    """The process that makes the store servable refused it, or ended."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def _made_servable(task: _Task) -> _Servable:
+    try:
+        return done_apart(__name__, task, _Servable)
+    except StoreMisused as error:
+        raise _Unservable(error.code, error.text) from error
+
+
+def main_apart() -> None:
+    """Be the process that reads the restored store, and changes its rows."""
+    do_task(_Task, _verify_and_change)
+
+
+def _verify_and_change(task: _Task) -> _Servable:
+    staging = Path(task.staging)
+    try:
+        with damaged_pages():
+            verified = asyncio.run(read_all(staging))
+            minute = asyncio.run(
+                make_servable(
+                    staging,
+                    task.header,
+                    longest_life_s=task.longest_life_s,
+                    new_node_did=task.new_node_did,
+                    clock=SystemClock(),
+                    entropy=SystemEntropy(),
+                )
+            )
+    except SpaceError as error:
+        failed = StoreMisused(str(error), hint="")
+        failed.code = error.code
+        raise failed from error
+    return _Servable(minute, verified.names)
+
+
+def _new_node_did(config: Config, header: Header, staging: Path) -> str:
+    """Return the DID of the copy, whose secret is made in the folder unless the settings name one (BK7)."""
+    own = replace(config, store=replace(config.store, data=str(staging)))
+    node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
+    if node_did == header.node_did:
+        raise SecretUnusable(
+            "the settings name the root secret of the original", hint="give the copy a secret of its own"
+        )
+    return node_did
+
+
+def _print(config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]) -> None:
+    """Say what was restored, what is lost, and what to do next."""
+    data, mark, secret_file = config.data, time_text(header.marked_at), config.data / SECRET_FILE_NAME
+    if shared().as_json:
+        print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
+    missing = [f"missing: {name}: the backup does not have it whole" for name in restored.left_out]
+    print_lines(*missing, err=True)
+    words(
+        f"{data}: the store of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,} bytes)",
+        f"lost: what was written, revoked or withdrawn after {mark}; revoke it again",
+        f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been used before",
+    )
+    if not shown["isNew"]:
+        words(f"the original, {header.folder} on its machine, must not be served any more")
+    if secret_file.exists():
+        words(f"next: sealspace admin check --data {data}; then sealspace serve --data {data}")
+    else:
+        words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
+
+
+def _failure(code: str, text: str, file: Path) -> NodeError:
+    hint = "sealspace doctor"
+    if code == BackupDamaged.code:
+        hint = f"take another copy of the backup; ls -l {file}"
+    elif code == StoreFull.code:
+        hint = "free the disk, or restore into a folder on another one"
+    failed = StoreMisused(f"nothing was restored: {text}", hint=hint)
+    failed.code = code
+    return failed

@@ -1,0 +1,65 @@
+"""`sealspace serve`: run the node."""
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from ..config.loading import Value
+from ..config.tree import AttestationMode, HostingMode, LogLevel, RequestLines
+from ..processes.supervisor import serve as run
+from .settings import config_from, data_options
+
+_HOSTING = (
+    "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. listed: of the DIDs in "
+    "hosting.listed alone. permit: of owners admitted by `sealspace admin owners add` alone."
+)
+
+
+@click.command()
+@data_options
+@click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
+@click.option("--workers", "http__workers", type=int, help="Worker processes; 0 means one for each core.")
+@click.option(
+    "--cors/--no-cors", "http__cors", default=None, help="Let pages of any origin call this node; the default."
+)
+@click.option(
+    "--console/--no-console",
+    "http__console",
+    default=None,
+    help="Serve the console, a page for owners; by default where the node listens on loopback and trusts no proxy.",
+)
+@click.option(
+    "--console-runner",
+    "http__console_runner",
+    metavar="URL",
+    help="Runner at which the console manages API keys and has secrets generated.",
+)
+@click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
+@click.option(
+    "--attestation",
+    "release__attestation",
+    type=click.Choice(get_args(AttestationMode)),
+    help="Who has to prove what code they run.",
+)
+@click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
+@click.option("--objects", "objects__url", metavar="URL", help="A bucket for large values: s3://bucket/prefix.")
+@click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
+@click.option("--collateral", "release__collateral", metavar="DIR", help="Folder of collateral to load at start.")
+@click.option("--secret-file", "secret__file", metavar="FILE", help="File with the root secret as raw bytes.")
+@click.option("--log-level", "log__level", type=click.Choice(get_args(LogLevel)), help="Least severe level written.")
+@click.option(
+    "--log-requests",
+    "log__requests",
+    type=click.Choice(get_args(RequestLines)),
+    help="A line of the log for each request: paths and client addresses as keyed hashes, or plain. off: the default.",
+)
+def serve(config_file: Path | None, **flags: Value) -> int:
+    """Run the node until SIGTERM or SIGINT.
+
+    The first owner then runs `sealspace login URL --new` in another terminal.
+
+    Prints `listening on http://HOST:PORT` on standard error when it accepts requests. A second signal ends it at once.
+    """
+    return run(config_from(config_file, flags))

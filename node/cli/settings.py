@@ -1,0 +1,51 @@
+"""Options that several commands share: how flags become settings."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sealspace.cli.terminal import words
+
+from ..config.loading import CONFIG_FILE_NAME, Value, load_with_sources
+from ..config.tree import Config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_options(command: Command) -> Command:
+    """Add the options that name a data folder and a settings file."""
+    command = click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file.")(command)
+    return click.option("--data", "store__data", metavar="DIR", help="Data folder.")(command)
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same for a command that works on a store; the command receives the settings in force, as `config`."""
+
+    @data_options
+    @wraps(command)
+    def gathered(config_file: Path | None, store__data: str | None, **others: Any) -> object:
+        return command(config=config_from(config_file, {"store__data": store__data}), **others)
+
+    return gathered
+
+
+def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
+    """Return the settings in force; an option `http__port` is the setting `http.port`.
+
+    A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
+    """
+    return config_with_sources(config_file, flags)[0]
+
+
+def config_with_sources(config_file: Path | None, flags: Mapping[str, Value]) -> tuple[Config, Mapping[str, str]]:
+    """Return the settings in force as `config_from` does, and the source of each that is not a default."""
+    if config_file is None and Path(CONFIG_FILE_NAME).is_file():
+        context = click.get_current_context(silent=True)
+        command = "sealspace serve" if context is None else context.command_path
+        words(
+            f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config {CONFIG_FILE_NAME}"
+        )
+    return load_with_sources(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

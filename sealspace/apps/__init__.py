@@ -1,0 +1,1 @@
+"""Applications, backends and runners: manifests, and grants to them."""

@@ -1,0 +1,152 @@
+"""The client's half of attestation: ask for a challenge, submit a quote.
+
+`tee_backend` makes the quote and defines its report data; this module calls the two routes.
+
+Example:
+    challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
+    data = report_data(challenge.nonce, challenge.audience, client.session.did, "attested", receiver.public_key)
+    attested = Attested(quote=domain.quote(data), receiver_public_key=receiver.public_key)
+    session = await client.attestation.open_session(network, challenge, attested)
+
+The trust domain's side, `domain` and `report_data`, is in `tee_backend`, whose `Backend` does all of this.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from capabilities.abilities import DECRYPT
+from capabilities.facts import SESSION_FACT
+from capabilities.resources import NetworkId
+from capabilities.strict_base64 import decode_url, encode_standard, encode_url
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes, canonical_hash
+
+from ..errors import AttestationRefused, MalformedAnswer, NodeRefused
+from ..tokens import capability
+from ..wire.answers import json_object, required_number, required_text
+from ..wire.caller import Caller
+from ..wire.transport import Answer
+
+NONCE_BYTES: Final = 32
+
+ReceiverMode = Literal["attested", "signed"]
+
+_ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
+"""A 401 is about the token and its chain, a 503 about the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A nonce of the node; valid once, for the DID that asked for it.
+
+    Attributes:
+        nonce: 32 bytes.
+        audience: the node's DID; part of the report data.
+        expires_at: epoch seconds.
+    """
+
+    nonce: bytes
+    audience: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What a backend submits.
+
+    Attributes:
+        quote: TDX quote, as the platform gave it.
+        receiver_public_key: X25519 key, 32 bytes, that the quote's report data name.
+        receiver_mode: "attested": keys are wrapped to exactly this key; "signed": to any the backend's DID signs for.
+        event_log: entries of the run-time event log, JSON objects; None: none.
+    """
+
+    quote: bytes = field(repr=False)
+    receiver_public_key: bytes
+    receiver_mode: ReceiverMode = "attested"
+    event_log: Sequence[Json] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationSession:
+    """Evidence that is in force at the node.
+
+    Attributes:
+        expires_at: epoch seconds.
+        evidence: digest of it, as the node names it in its audit.
+    """
+
+    expires_at: float
+    evidence: str
+
+
+class Attestation:
+    """The attestation routes of a node, with the session's authority; made by `Client.attestation`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def challenge(self) -> Challenge:
+        """Ask for a nonce for this session's DID; nothing is stored for it.
+
+        Raises:
+            RateLimited: too many.
+            MalformedAnswer, NodeRefused, TransportError: as each says.
+        """
+        audience = await self._caller.node_id()
+        body = canonical_bytes({"did": self._caller.session.did})
+        value = json_object(_accepted(await self._caller.send_json("POST", "/attestation/challenge", body)))
+        return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
+
+    async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
+        """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
+
+        Args:
+            network: a network on which the session holds decrypt; proves that it has a use for evidence here.
+            challenge: a fresh one; it is used up, whatever the answer.
+            attested: quote and receiver key.
+        Raises:
+            NotGranted: the session does not hold decrypt on the network.
+            AttestationRefused: the node does not accept the quote, or the challenge has expired; `problem` says why.
+            NodeFailure: the node has no collateral, or its queue is full; `retry_after_s` says when to try again, with
+                a new challenge.
+        Does not check:
+            Whether any owner approves this code: that is judged at each release.
+        """
+        body: dict[str, Json] = {
+            "quote": encode_standard(attested.quote),
+            "eventLog": None if attested.event_log is None else list(attested.event_log),
+            "receiverPublicKey": encode_standard(attested.receiver_public_key),
+            "receiverMode": attested.receiver_mode,
+        }
+        fact: dict[str, Json] = {
+            "type": SESSION_FACT,
+            "nonce": encode_url(challenge.nonce),
+            "bodyHash": canonical_hash(body),
+        }
+        mint = await self._caller.minter([capability(network.text, DECRYPT)], facts=[fact])
+        answer = await self._caller.send_json(
+            "POST", "/attestation/sessions", canonical_bytes(body), mint=mint, serves_once=True
+        )
+        value = json_object(_accepted(answer))
+        return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
+
+
+def _accepted(answer: Answer) -> Answer:
+    """Return a success; raise an exception of its own class where the node refuses the evidence."""
+    try:
+        return answer.require()
+    except NodeRefused as exc:
+        if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
+            raise
+        raise AttestationRefused(exc.status, exc.text, problem=exc.problem, asked=exc.asked) from exc
+
+
+def _nonce(text: str) -> bytes:
+    nonce = decode_url(text)
+    if nonce is None:
+        raise MalformedAnswer("the node's nonce is not base64url")
+    if len(nonce) != NONCE_BYTES:
+        raise MalformedAnswer(f"the node's nonce has not {NONCE_BYTES} bytes")
+    return nonce

@@ -1,0 +1,64 @@
+"""What a session lacks, and the sign-in that would suffice: nothing is asked for that was not named (MF13).
+
+Example:
+    try:
+        await client.kv("photos").put("a", b"1")
+    except NotGranted as exc:
+        await client.sign_in(wallet, sign_in_for(client.session, exc.missing))
+"""
+
+from collections.abc import Sequence
+
+from capabilities.principals import same_principal
+from capabilities.resources import root_of
+from capabilities.tokens import Capability
+
+from ..errors import ActionNotAuthorized, DecryptDenied, InvalidInput, NotGranted, SealspaceError
+from ..session import Session
+from ..tokens import capability, distinct_capabilities
+from ..wire.sign_in import SESSION_TTL_S, SignIn
+
+
+def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
+    """Return the permissions that an error says were missing, whether this client or the node found them missing."""
+    if isinstance(error, NotGranted):
+        return error.missing
+    refusal = error.refusal if isinstance(error, DecryptDenied) else error
+    if isinstance(refusal, ActionNotAuthorized):
+        try:
+            return (capability(refusal.resource, refusal.action),)
+        except InvalidInput:  # a node's own words, which may name neither
+            return ()
+    return ()
+
+
+def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None) -> SignIn:
+    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is missing; nothing else.
+
+    Args:
+        session: the session that lacks something; its wallet signs in again.
+        missing: for example `error.missing`.
+        ttl_s: lifetime in seconds; None: as a sign-in lasts by default.
+    Returns:
+        A sign-in with `exactly` these capabilities. What was added to the session later, by its wallet or by other
+        owners, is not part of it.
+    Raises:
+        InvalidInput: nothing is missing.
+        NotGranted: something belongs to another owner; only they can grant it.
+    """
+    if not missing:
+        raise InvalidInput("nothing is missing", hint="name what the session shall hold in addition")
+    foreign = tuple(one for one in missing if not same_principal(root_of(one.resource) or "", session.owner))
+    if foreign:
+        raise NotGranted(
+            "; ".join(f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign),
+            missing=foreign,
+            hint="ask its owner for a delegation, and take it up",
+        )
+    stated = session.grants[0].capabilities if session.grants else ()
+    own = [one for one in stated if same_principal(root_of(one.resource) or "", session.owner)]
+    return SignIn(
+        space=None if session.space is None else session.space.text,
+        exactly=distinct_capabilities((*own, *missing)),
+        ttl_s=SESSION_TTL_S if ttl_s is None else ttl_s,
+    )

@@ -1,0 +1,420 @@
+"""Programs that a runner executes: publishing them, and reading what a developer published (RN50 to RN55).
+
+A project is a name of its developer's. Each version is the program's bytes and a statement that the developer signed
+about them; a further signed statement says which version is the active one. A program's identity is the SHA-256 of its
+bytes. In the developer's space `projects` they are read by those to whom the developer grants it; in the space `public`
+by everybody.
+
+Example:
+    wasm = Path("mail-digest.wasm").read_bytes()
+    version = await client.programs().publish("mail-digest", wasm, target="wasm32-wasip1", signer=wallet)
+    active = await client.programs().active("mail-digest")
+    assert active == Active(version.sha256, 1, version.statement_sha256)
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from capabilities.strict_json import Json
+
+from ..documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256
+from ..documents.run_grants import MAX_HOSTS, MAX_SECRETS, checked_host
+from ..documents.secret_names import is_secret_name
+from ..documents.signed_statements import StatementSigner, read_statement, sign_statement
+from ..errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
+from ..kv import Kv
+from ..session import space_of
+from ..tokens import iso_time
+from ..wire.caller import Caller
+
+VERSION_TYPE: Final = "sealspace.program.version/v1"
+ACTIVE_TYPE: Final = "sealspace.program.active/v1"
+MAX_PROGRAM_BYTES: Final = 10_000_000
+MAX_SOURCE_CHARS: Final = 512
+MAX_SEQUENCE: Final = 2**53 - 1
+
+Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
+"""A preview 1 module or a preview 2 component; a runner tries no other way."""
+TARGETS: Final[tuple[Target, ...]] = ("wasm32-wasip1", "wasm32-wasip2")
+
+_REQUIRED: Final = frozenset({"project", "sha256", "bytes", "target", "publishedAt"})
+_OPTIONAL: Final = frozenset({"source", "manifest"})
+
+Reader = Callable[[str], Awaitable[bytes | None]]
+"""Reads the value at a key of the developer's; None where there is none. It bounds what it reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramManifest:
+    """What a program wants.
+
+    Attributes:
+        secrets: names; then a run has those and no others, and a missing one refuses it. None: it says nothing.
+        hosts: where it sends requests; none: nowhere.
+    """
+
+    secrets: tuple[str, ...] | None = None
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What a developer states about a program.
+
+    Attributes:
+        project: of the developer who signed.
+        sha256: of the bytes, 64 lowercase hex digits.
+        size_bytes: their number.
+        target: what they are.
+        published_at: RFC 3339, as stated.
+        source: where the source is, as stated; nothing checks it.
+        manifest: what the program wants.
+        statement_sha256: of the signed statement, 64 lowercase hex digits; empty before it is signed.
+    """
+
+    project: ProjectId
+    sha256: str
+    size_bytes: int
+    target: Target
+    published_at: str
+    source: str | None = None
+    manifest: ProgramManifest = ProgramManifest()
+    statement_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The version of a project that runs.
+
+    Attributes:
+        sha256: of its bytes.
+        sequence: counts up with each change.
+        statement_sha256: of its signed statement (RN177); None: signed by a release that did not state it.
+    """
+
+    sha256: str
+    sequence: int
+    statement_sha256: str | None
+
+
+class Programs:
+    """The projects of one developer; made by `Client.programs`."""
+
+    def __init__(self, caller: Caller, developer: str, *, public: bool) -> None:
+        self._caller = caller
+        self._kv = Kv(caller, space_of(developer, PUBLIC_SPACE if public else PROJECTS_SPACE))
+
+    @property
+    def space(self) -> str:
+        """Full id of the space that holds them; what a grant to a runner names."""
+        return self._kv.space.text
+
+    async def publish(
+        self,
+        name: str,
+        wasm: bytes,
+        *,
+        target: Target,
+        signer: StatementSigner,
+        source: str | None = None,
+        manifest: ProgramManifest | None = None,
+        activate: bool = True,
+    ) -> Version:
+        """Publish a version, and have it run from now on.
+
+        Args:
+            name: of the project.
+            wasm: at most MAX_PROGRAM_BYTES.
+            target: what the bytes are.
+            signer: the developer's key or wallet: it signs the version, and once more that it is the active one.
+            source: where its source is, for readers.
+            manifest: what it wants.
+            activate: False leaves the active version as it is.
+        Returns:
+            What was stated. Publishing the same bytes again states them anew. If they are the active version, runners
+            refuse it until it is activated again (RN177).
+        Raises:
+            InvalidInput: a name, the size, or a part of the manifest; or the signer is not the owner of the space.
+            PreconditionFailed: another version became active meanwhile.
+            NodeRefused, TransportError: as every request.
+        Does not check:
+            Whether a runner can run it: `tee_backend.runner` says so.
+        """
+        if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
+            raise InvalidInput(f"a program has 1 to {MAX_PROGRAM_BYTES} bytes")
+        if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
+            raise InvalidInput(f"the source of a program is named in 1 to {MAX_SOURCE_CHARS} printable characters")
+        project = self._project(name)
+        version = Version(
+            project=project,
+            sha256=hashlib.sha256(wasm).hexdigest(),
+            size_bytes=len(wasm),
+            target=target,
+            published_at=iso_time(self._caller.clock.now()),
+            source=source,
+            manifest=_checked_manifest(manifest or ProgramManifest()),
+        )
+        statement = self._signed(VERSION_TYPE, version_json(version), signer)
+        # The bytes come first: whoever finds the statement finds the program too.
+        await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
+        await self._kv.put(project.version_key(version.sha256), statement, content_type="application/json")
+        if activate:
+            await self.activate(name, version.sha256, signer=signer)
+        return parse_version(statement, project, version.sha256)
+
+    async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
+        """Have a published version run from now on.
+
+        Raises:
+            NotFound: there is no such version.
+            PreconditionFailed: another version became active meanwhile.
+            StatementInvalid: what is stored is not the developer's.
+            InvalidInput, NodeRefused, TransportError: as every request.
+        """
+        project = self._project(name)
+        version = await self.version(name, sha256)
+        try:
+            former = await self._kv.get(project.active_key)
+        except NotFound:
+            sequence, etag = 1, None
+        else:
+            sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
+        active = Active(version.sha256, sequence, version.statement_sha256)
+        statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
+        try:
+            await self._kv.put(
+                project.active_key, statement, content_type="application/json", if_absent=etag is None, if_match=etag
+            )
+        except PreconditionFailed as exc:
+            exc.add_note(f"another version of {name} became active meanwhile")
+            raise
+        return active
+
+    async def names(self) -> AsyncIterator[str]:
+        """Yield the names of the projects, in their order."""
+        last = None
+        async for key in self._kv.list("projects/"):
+            name = key.split("/")[1]
+            if name != last:
+                last = name
+                yield name
+
+    async def versions(self, name: str) -> tuple[Version, ...]:
+        """Return the versions of a project, the latest published first.
+
+        Raises:
+            StatementInvalid: one is not the developer's.
+            NodeRefused, TransportError: as every request.
+        """
+        project = self._project(name)
+        prefix = project.version_key("")
+        found = [await self.version(name, key.removeprefix(prefix)) async for key in self._kv.list(prefix)]
+        return tuple(sorted(found, key=lambda one: (one.published_at, one.sha256), reverse=True))
+
+    async def version(self, name: str, sha256: str) -> Version:
+        """Return what the developer states about a version.
+
+        Raises:
+            NotFound: there is no such version.
+            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+        """
+        project = self._project(name)
+        key = project.version_key(checked_sha256(sha256, what="a version"))
+        return parse_version((await self._kv.get(key)).body, project, sha256)
+
+    async def active(self, name: str) -> Active | None:
+        """Return which version runs; None where none does.
+
+        Raises:
+            StatementInvalid, InvalidInput, NodeRefused, TransportError: as every request.
+        """
+        project = self._project(name)
+        try:
+            return parse_active((await self._kv.get(project.active_key)).body, project)
+        except NotFound:
+            return None
+
+    def _project(self, name: str) -> ProjectId:
+        return ProjectId(self._kv.space.owner, checked_project_name(name))
+
+    def _signed(self, kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
+        data = sign_statement(kind, statement, signer)
+        try:
+            read_statement(data, kind, signer=self._kv.space.owner)
+        except StatementInvalid as exc:
+            raise InvalidInput(
+                "the developer's own key or wallet signs a program", hint=f"that of {self._kv.space.owner}"
+            ) from exc
+        return data
+
+
+async def read_active(read: Reader, project: ProjectId) -> Active | None:
+    """Read which version of a project is the active one; None where none is.
+
+    Raises:
+        StatementInvalid: the statement does not hold (RN53).
+    Does not check:
+        Whether a later statement names another one: the caller remembers the highest sequence it saw (RN54).
+    """
+    data = await read(project.active_key)
+    return None if data is None else parse_active(data, project)
+
+
+async def read_version(read: Reader, project: ProjectId, wanted: str | Active) -> Version | None:
+    """Read what a developer states about a version; None where there is none.
+
+    Args:
+        read: from the developer's space.
+        project: whose.
+        wanted: the SHA-256 of the version, or the active version as its developer states it.
+    Raises:
+        StatementInvalid: the statement does not hold (RN52), or `active` names another statement (RN177).
+    """
+    sha256 = wanted if isinstance(wanted, str) else wanted.sha256
+    data = await read(project.version_key(sha256))
+    version = None if data is None else parse_version(data, project, sha256)
+    # RN177: an older statement about the same bytes, with a wider manifest, keeps its signature for ever.
+    if version and isinstance(wanted, Active) and wanted.statement_sha256 != version.statement_sha256:
+        raise StatementInvalid(
+            f"the active version of {project.name} does not name the statement that is stored about it; next: its"
+            f" developer runs `sealspace project activate {project.name} {sha256}`"
+        )
+    return version
+
+
+async def read_code(read: Reader, version: Version) -> bytes | None:
+    """Read the bytes of a version; None where they are absent.
+
+    Raises:
+        StatementInvalid: they are others than the developer signed (RN52).
+    """
+    code = await read(version.project.code_key(version.sha256))
+    if code is not None and (hashlib.sha256(code).hexdigest() != version.sha256 or len(code) != version.size_bytes):
+        raise StatementInvalid("the program's bytes are not those that its developer signed")
+    return code
+
+
+# --- statements ----------------------------------------------------------------------------------------------------
+
+
+def version_json(version: Version) -> dict[str, Json]:
+    """Write what is stated about a version."""
+    value: dict[str, Json] = {
+        "project": version.project.text,
+        "sha256": version.sha256,
+        "bytes": version.size_bytes,
+        "target": version.target,
+        "publishedAt": version.published_at,
+    }
+    if version.source is not None:
+        value["source"] = version.source
+    if version.manifest != ProgramManifest():
+        value["manifest"] = manifest_json(version.manifest)
+    return value
+
+
+def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
+    """Read a signed version, untrusted (RN52).
+
+    Raises:
+        StatementInvalid: not the developer's, about something else, or of another shape.
+    """
+    value = read_statement(data, VERSION_TYPE, signer=project.developer)
+    size_bytes, target, published_at, source = (value.get(one) for one in ("bytes", "target", "publishedAt", "source"))
+    if not _REQUIRED <= value.keys() <= _REQUIRED | _OPTIONAL:
+        raise StatementInvalid("the version's statement has not its members")
+    if value["project"] != project.text or value["sha256"] != sha256:
+        raise StatementInvalid(f"the statement is about something else than {project.text}, version {sha256}")
+    known = next((one for one in TARGETS if one == target), None)
+    if known is None or not isinstance(published_at, str) or not isinstance(source, str | None):
+        raise StatementInvalid("a member of the version's statement is of another type")
+    if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or not 0 < size_bytes <= MAX_PROGRAM_BYTES:
+        raise StatementInvalid("the version's statement names an impossible size")
+    return Version(
+        project=project,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        target=known,
+        published_at=published_at,
+        source=source,
+        manifest=_stated_manifest(value.get("manifest", {})),
+        statement_sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
+    """Write what is stated about the active version."""
+    value: dict[str, Json] = {"project": project.text, "sha256": active.sha256, "sequence": active.sequence}
+    return value | ({} if active.statement_sha256 is None else {"statementSha256": active.statement_sha256})
+
+
+def parse_active(data: bytes, project: ProjectId) -> Active:
+    """Read which version is the active one, untrusted (RN53).
+
+    A statement without `statementSha256` is read, so that the next one can count on from it. No version runs by it.
+
+    Raises:
+        StatementInvalid: not the developer's, about another project, or of another shape.
+    """
+    value = read_statement(data, ACTIVE_TYPE, signer=project.developer)
+    sequence, stated = value.get("sequence"), value.keys() - {"statementSha256"}
+    if stated != {"project", "sha256", "sequence"} or value["project"] != project.text:
+        raise StatementInvalid(f"the statement is about something else than the active version of {project.text}")
+    if not isinstance(sequence, int) or isinstance(sequence, bool) or not 1 <= sequence <= MAX_SEQUENCE:
+        raise StatementInvalid("the sequence of the active version is no number from 1 on")
+    try:
+        what, named = "the active version", value.get("statementSha256")
+        statement_sha256 = checked_sha256(named, what=what) if "statementSha256" in value else None
+        return Active(checked_sha256(value["sha256"], what=what), sequence, statement_sha256)
+    except InvalidInput as exc:
+        raise StatementInvalid(exc.message) from exc
+
+
+def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
+    """Write what a program wants."""
+    value: dict[str, Json] = {} if manifest.secrets is None else {"secrets": list(manifest.secrets)}
+    return value | ({"hosts": list(manifest.hosts)} if manifest.hosts else {})
+
+
+def parse_program_manifest(value: Json) -> ProgramManifest:
+    """Read what a program wants: `{"secrets"?: [NAME…], "hosts"?: [host…]}`.
+
+    Raises:
+        InvalidInput: an unknown member, or a value that is no such name.
+    """
+    if not isinstance(value, dict) or not value.keys() <= {"secrets", "hosts"}:
+        raise InvalidInput('a program\'s manifest has no members but "secrets" and "hosts"')
+    secrets, hosts = value.get("secrets"), value.get("hosts", [])
+    if not isinstance(secrets, list | None) or not isinstance(hosts, list):
+        raise InvalidInput('"secrets" and "hosts" of a program\'s manifest are lists')
+    names = None if secrets is None else tuple(_secret_name(one) for one in secrets)
+    return _checked_manifest(ProgramManifest(secrets=names, hosts=tuple(checked_host(one) for one in hosts)))
+
+
+def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
+    for what, names, most in (("secrets", manifest.secrets or (), MAX_SECRETS), ("hosts", manifest.hosts, MAX_HOSTS)):
+        if len(names) > most or len(set(names)) != len(names):
+            raise InvalidInput(f"a program's manifest names at most {most} {what}, each once")
+    _check_each(manifest.secrets or (), _secret_name)
+    _check_each(manifest.hosts, checked_host)
+    return manifest
+
+
+def _check_each(names: Sequence[str], check: Callable[[Json], str]) -> None:
+    for name in names:
+        check(name)
+
+
+def _secret_name(value: Json) -> str:
+    if not isinstance(value, str) or not is_secret_name(value):
+        raise InvalidInput("a program names its secrets as environment variables: API_KEY")
+    return value
+
+
+def _stated_manifest(value: Json) -> ProgramManifest:
+    try:
+        return parse_program_manifest(value)
+    except InvalidInput as exc:
+        raise StatementInvalid(exc.message) from exc

@@ -1,0 +1,1 @@
+"""The program `sealspace`: its root command, and the commands of owners."""

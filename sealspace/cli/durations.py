@@ -1,0 +1,28 @@
+"""How long a grant lasts, as the command line writes it: `30m`, `12h`, `90d`."""
+
+import re
+from typing import Final
+
+from ..errors import InvalidInput
+
+MIN_TTL_S: Final = 60.0
+MAX_TTL_S: Final = 365 * 86_400.0
+_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,5})(?P<unit>[mhd])")
+_UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def ttl_s_of(text: str) -> float:
+    """Read the value of `--expires`.
+
+    Returns:
+        Seconds, a minute to a year.
+    Raises:
+        InvalidInput: no duration, or one outside those bounds.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d")
+    ttl_s = int(match["number"]) * _UNITS_S[match["unit"]]
+    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
+        raise InvalidInput(f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d")
+    return ttl_s

@@ -1,0 +1,170 @@
+"""`sealspace grant list` and `show`: who holds what until when, and one grant in plain words."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.ambient import SystemClock
+from capabilities.strict_json import Json
+
+from ..apps.run_words import run_grant_of, run_sentence
+from ..client import Client
+from ..documents.run_grants import run_statement_json
+from ..errors import NotFound
+from ..secrets import parse_secret_label
+from ..wire.delegation_history import DelegationRecord, Direction, sign_ins
+from ..wire.portable import GrantedResource, PortableDelegation
+from .grant_facts import grant_json, grant_words, judged_offline, time_of
+from .owner_profile import at_node, owner_home
+from .portable_files import checked_cid, read_grants
+from .rights import granted_resource, rights_json, rights_words
+from .terminal import print_found, print_rows, words
+
+_ANCESTOR: Final = "ancestor_revoked"
+
+
+@click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
+@click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
+@click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
+@click.option("--secret", metavar="NAME", help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.")
+def list_(received: bool, with_sessions: bool, secret: str | None) -> None:
+    """Show who holds what, until when: all that the node knows, and what was made from here."""
+    other = "by" if received else "to"
+    listed = _holders(secret) if secret else _list("received" if received else "granted", with_sessions=with_sessions)
+    print_rows(
+        [shown for shown, _ in listed],
+        ("state", "until", other, "may", "grant"),
+        [
+            (str(one["state"]), str(one["expiresAt"] or "-"), str(one[other]), "; ".join(may), str(one["cid"]))
+            for one, may in listed
+        ],
+        nothing="nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID",
+    )
+
+
+@click.command("show", epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json`, offline.")
+@click.argument("grant", metavar="CID|FILE")
+def show(grant: str) -> int:
+    """Say in plain words what a grant allows: one of yours by its id, or one in a file that somebody gave you.
+
+    A file is judged on this machine, without asking anybody: signature, times, and whether the text beside the token
+    fits it. The status is 1 when it has ended, or is not valid yet.
+    """
+    path = Path(grant)
+    states = _show_file(path) if path.is_file() else [_show_known(checked_cid(grant))]
+    return 0 if set(states) == {"active"} else 1
+
+
+def _show_file(path: Path) -> list[str]:
+    judged = [(facts, facts.state(SystemClock().now())) for facts in map(judged_offline, read_grants(path))]
+    shown = [grant_json(*one) for one in judged]
+    print_found(shown[0] if len(shown) == 1 else shown, [line for one in judged for line in grant_words(*one)])
+    words("the signature holds; whether it was revoked, only the node can say")
+    return [state for _, state in judged]
+
+
+@at_node
+async def _show_known(client: Client, cid: str) -> str:
+    portable = next((one.portable for one in owner_home().grants() if one.portable.cid == cid), None)
+    if portable is not None:
+        facts, state = judged_offline(portable), await state_at_node(client, portable.cid)
+        print_found(grant_json(facts, state), grant_words(facts, state))
+        return state
+    shown, may = _of_record(await _record(client, cid), made_here=False)
+    print_found(shown, _record_words(shown, may))
+    return str(shown["state"])
+
+
+async def state_at_node(client: Client, cid: str) -> str:
+    """Return how a grant stands at the node, in words."""
+    word = (await client.delegations.status(cid)).word
+    return "not known to the node" if word == "not_found" else word
+
+
+def unknown_grant(cid: str) -> NotFound:
+    """Return the error for a grant that neither this home nor the node knows."""
+    return NotFound(404, f"no grant {cid[:80]} that you made, received or own", hint="sealspace grant list shows yours")
+
+
+async def _record(client: Client, cid: str) -> DelegationRecord:
+    for direction in ("granted", "received"):
+        async for record in client.delegations.query(direction=direction):
+            if record.cid == cid:
+                return record
+    raise unknown_grant(cid)
+
+
+@at_node
+async def _list(
+    client: Client, direction: Direction, *, with_sessions: bool
+) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+    """Return grants as JSON, and in words what each allows."""
+    kept = {one.portable.cid: one.portable for one in owner_home().grants()}
+    records = [one async for one in client.delegations.query(direction=direction)]
+    left_out = frozenset() if with_sessions else sign_ins(records, client.session.owner)
+    listed = [
+        _with_run(*_of_record(one, made_here=one.cid in kept), kept.get(one.cid))
+        for one in records
+        if one.cid not in left_out
+    ]
+    known = {one.cid for one in records}
+    for cid, portable in kept.items() if direction == "granted" else ():
+        if cid not in known:  # what was passed on for another owner is not in this account's list
+            facts = judged_offline(portable)
+            shown = grant_json(facts, await state_at_node(client, cid)) | {"madeHere": True}
+            listed.append((shown, rights_words(facts.rights, by=facts.delegator)))
+    return listed
+
+
+@at_node
+async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+    """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
+    name, secrets = parse_secret_label(label), client.secrets()
+    resource = secrets.resource(name.name, scope=name.scope)
+    network = (await secrets.envelope(name.name, scope=name.scope)).network_text
+    words(f"rights to decrypt are those on {network}, where a secret is sealed now")
+    words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
+    return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
+
+
+def _with_run(
+    shown: dict[str, Json], may: tuple[str, ...], portable: PortableDelegation | None
+) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Add what a run grant says, which is in its token alone: the node's list has none of it."""
+    run = None if portable is None else run_grant_of(portable)
+    if run is None:
+        return shown, may
+    return shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
+
+
+def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return a row of the node's list as JSON, and in words what it allows."""
+    rights: list[GrantedResource] = [granted_resource(one.resource, one.abilities) for one in record.rights]
+    shown: dict[str, Json] = {
+        "cid": record.cid,
+        "state": "revoked" if record.standing == _ANCESTOR else record.standing,
+        "by": record.delegator,
+        "to": record.delegate,
+        "rights": rights_json(rights),
+        "hasConditions": any(right.is_conditioned for right in record.rights),
+        "parents": list(record.parents),
+        "issuedAt": time_of(record.issued_at),
+        "notBefore": time_of(record.not_before),
+        "expiresAt": time_of(record.expires_at),
+        "revokedAt": time_of(record.revoked_at),
+        "revokedBy": record.revoked_by,
+        "revokedAncestor": record.revoked_ancestor,
+        "madeHere": made_here,
+    }
+    return shown, rights_words(rights, by=record.delegator)
+
+
+_LINES: Final = {"cid": "grant", "state": "state", "by": "by", "to": "to"}
+_TIMES: Final = {"issuedAt": "issued", "expiresAt": "until", "revokedAt": "revoked"}
+
+
+def _record_words(shown: dict[str, Json], may: tuple[str, ...]) -> list[str]:
+    lines = [f"{name:<8} {shown[member]}" for member, name in _LINES.items()]
+    lines += [f"may      {one}" for one in may]
+    return lines + [f"{name:<8} {shown[member]}" for member, name in _TIMES.items() if shown[member] is not None]

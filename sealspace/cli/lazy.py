@@ -1,0 +1,226 @@
+"""Groups of commands that are imported when they are called, so that help and start cost nothing.
+
+A command that needs more than the base install names the extra in its row, and is not imported without it. A library
+that is imported later, when an option or a setting asks for it, is looked up in the same table when it is missing.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import click
+from click.shell_completion import CompletionItem
+
+from .errors import ExtraMissing
+from .shared import share_options
+
+# Extra of the distribution -> the modules that it installs; of two extras with one module the smaller comes first.
+EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "verify": ("dcap_qvl",),
+    "node": ("lmdb", "dcap_qvl"),
+    "postgres": ("asyncpg",),
+    "s3": ("obstore",),
+    "runner": ("wasmtime",),
+    "yaml": ("yaml", "_yaml"),
+}
+
+
+# What a kind of value is called where it is not named -> what help calls it.
+_WORDS: Final[Mapping[str, str]] = {
+    "DIRECTORY": "DIR",
+    "FOLDER": "DIR",
+    "FILENAME": "FILE",
+    "PATH": "FILE",
+    "FLOAT": "NUMBER",
+    "FLOAT RANGE": "NUMBER",
+    "INTEGER": "NUMBER",
+    "INTEGER RANGE": "NUMBER",
+}
+
+
+# What other tools call a command -> what it may be called here.
+_ALSO: Final[Mapping[str, str]] = {
+    "add": "put",
+    "cat": "get",
+    "del": "delete",
+    "exec": "run",
+    "ls": "list",
+    "read": "get",
+    "remove": "delete",
+    "rm": "delete",
+    "set": "put",
+    "unset": "delete",
+    "write": "put",
+}
+
+
+def is_installed(extra: str) -> bool:
+    """Whether all that an extra installs is there."""
+    return all(find_spec(needed) is not None for needed in EXTRAS[extra])
+
+
+class Row(NamedTuple):
+    """Where a command is, and what it needs.
+
+    Attributes:
+        module: its module.
+        attribute: its name there.
+        summary: one line of help.
+        extra: what it needs beyond the base install, whatever its options say; None: nothing.
+    """
+
+    module: str
+    attribute: str
+    summary: str
+    extra: str | None = None
+
+
+Table: TypeAlias = Mapping[str, Row]
+"""Name of a command -> where it is."""
+Sections: TypeAlias = Mapping[str, Table]
+"""Heading of the root's help -> its commands; each package has its own under the entry point `sealspace.commands`."""
+
+
+def provided(name: str) -> Any:
+    """Import a module that a package above this one provides under the entry point `sealspace.provided`.
+
+    Any: the module, whose functions a type checker cannot see from here; imports go downwards only.
+    """
+    (point,) = entry_points(group="sealspace.provided", name=name)
+    return point.load()
+
+
+class CalledOtherwise(click.UsageError):
+    """A command is called as other tools call it.
+
+    Attributes:
+        whole: the command that is meant.
+    """
+
+    def __init__(self, text: str, whole: str, context: click.Context) -> None:
+        super().__init__(text, context)
+        self.whole = whole
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called.
+
+    Args:
+        table: its commands.
+        hidden: names that help does not show.
+        attributes: of click's group.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        hidden: frozenset[str] = frozenset(),
+        **attributes: Any,
+    ) -> None:
+        super().__init__(**attributes)
+        self.table = table
+        self._hidden = hidden
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands that help shows."""
+        return [name for name in self.table if name not in self._hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command.
+
+        Raises:
+            ExtraMissing: the extra that it needs is not installed.
+        """
+        row = self.table.get(cmd_name)
+        if row is None:
+            return None
+        for needed in EXTRAS.get(row.extra or "", ()):
+            if find_spec(needed) is None:
+                raise _missing(needed, row.extra)
+        command: click.Command = getattr(import_module(row.module), row.attribute)
+        return share_options(_with_one_word_for_each_value(command))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was called.
+
+        Raises:
+            CalledOtherwise: other tools call it so.
+            click.NoSuchCommand: there is none; names those that are written alike.
+        """
+        if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
+            try:
+                return super().resolve_command(ctx, args)
+            except ExtraMissing:
+                return None, None, args
+        if args[0] not in self.table and not args[0].startswith("-"):
+            raise self._no_such(args[0], ctx)
+        return super().resolve_command(ctx, args)
+
+    def _no_such(self, name: str, ctx: click.Context) -> click.UsageError:
+        here = _ALSO.get(name)
+        if here in self.table:
+            text = f"there is no command {name}; did you mean {here}?"
+            return CalledOtherwise(text, f"{ctx.command_path} {here}", ctx)
+        return click.exceptions.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command from the table, without importing any, or an option of the group."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self.table[name].summary) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command.
+
+        Raises:
+            ExtraMissing: it imported what an extra installs. Any other missing module is a defect of this program.
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            extra = next((extra for extra, modules in EXTRAS.items() if error.name in modules), None)
+            if extra is None:
+                raise
+            raise _missing(str(error.name), extra) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.table[name].summary) for name in self.list_commands(ctx)])
+
+
+class Verbs(click.Group):
+    """A group of commands of one module; its help says of each what the first sentence of its own help says."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which the module has them."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; the framework would cut what is longer than a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()])
+
+
+def _with_one_word_for_each_value(command: click.Command) -> click.Command:
+    """Have help call a value what it calls it everywhere; a second call changes nothing."""
+    for parameter in command.params:
+        named = parameter.metavar or parameter.type.name.upper()
+        if named == "FOLDER" or (parameter.metavar is None and named in _WORDS):
+            parameter.metavar = _WORDS[named] + ("..." if parameter.nargs == -1 else "")
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_one_word_for_each_value(below)
+    return command
+
+
+def _missing(module: str, extra: str | None) -> ExtraMissing:
+    return ExtraMissing(
+        f"this needs the extra {extra}, which is not installed: there is no module {module}",
+        hint=f"pip install 'sealspace[{extra}]'",
+    )

@@ -1,0 +1,102 @@
+"""The listening socket: bound once, passed to every worker."""
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ..printable import printable
+from .errors import ConfigurationError
+
+_SERVE: Final = "sealspace serve"
+_MAX_PORT: Final = 65_535
+_LISTENING: Final = "0A"  # state of a socket in the kernel's tables
+
+
+def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
+    """Return a TCP socket bound to an address; port 0 chooses a free one.
+
+    Args:
+        host, port: the address.
+        command: takes another port by `--port`.
+        hint: what to do if the address is not available; by default the command with another port.
+
+    Raises:
+        ConfigurationError: the address does not exist on this machine, or is in use.
+    """
+    try:
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = resolved[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
+    return bound
+
+
+def begin_to_listen(bound: socket.socket, backlog: int) -> None:
+    """Have the kernel take connections for a bound socket; a second call changes nothing.
+
+    Two processes that start at the same time can both have bound one address: only here is the second one refused. An
+    event loop must not be the first to do this: uvloop closes a socket that cannot listen, and says nothing.
+
+    Raises:
+        ConfigurationError: another process listens at that address.
+    """
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _unusable(host, port, error, _hint(error, _SERVE, port)) from None
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of a bound socket, with its actual port."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _unusable(host: str, port: int, error: OSError, hint: str) -> ConfigurationError:
+    reason = (error.strerror or "no such address").lower()
+    if error.errno == errno.EADDRINUSE:
+        reason = f"{process_at(port) or 'another process'} listens there already"
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint)
+
+
+def _hint(error: OSError, command: str, port: int) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return "name an address of this machine: --host ADDRESS --port PORT"
+    # The next port, not any free one: clients have to know it.
+    return f"end that process, or {command} --port {port + 1 if port < _MAX_PORT else port - 1}"
+
+
+def process_at(port: int) -> str:
+    """Return the process of this machine that listens at a TCP port, in words; empty if it cannot be known."""
+    named: dict[int, str] = {}
+    with suppress(OSError):
+        wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
+            with suppress(OSError):
+                if str(descriptor.readlink()) in wanted:
+                    pid = int(descriptor.parts[2])
+                    named[pid] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
+    others = named.keys() - {os.getpid()}
+    return f"process {min(others)} ({named[min(others)]})" if others else ""  # the oldest: others inherited it
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
+                    found.add(inode)
+    return found

@@ -1,0 +1,162 @@
+"""`sealspace manifest check`, `explain` and `grant`: what an application asks for, and granting exactly that."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.abilities import DECRYPT
+from capabilities.ambient import SystemClock
+from capabilities.errors import InvalidJson
+from capabilities.principals import same_principal
+from capabilities.resources import root_of
+from capabilities.strict_json import Json, parse_json
+from encryption_network.policy import Policy
+
+from ..apps.backends import require_address
+from ..apps.manifest_words import ExplainedLine, explain
+from ..client import Client
+from ..documents.manifest_grants import target_grants
+from ..documents.manifests import (
+    DelegationTarget,
+    Manifest,
+    ManifestRequest,
+    check_manifest,
+    compose_manifests,
+    parse_manifest,
+    with_decrypt,
+)
+from ..errors import InvalidInput, ManifestInvalid
+from ..wire.portable import PortableDelegation, encode_bundle
+from .grant_create import hand_over_all, opening_words, say_granted
+from .owner_profile import KeptGrant, at_node, owner_home
+from .paths import FILE, NEW_FILE, read_named
+from .portable_files import require_free, write_grants
+from .shared import shared
+from .term_files import read_node_policy
+from .terminal import confirm, print_exactly, print_found, print_json, words
+
+_MAX_MANIFEST_BYTES: Final = 256 * 1024
+
+_file = click.argument("file", type=FILE)
+
+
+@click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
+@_file
+def check(file: Path) -> int:
+    """List everything that is wrong with the manifest in FILE; the status is 1 when there is anything."""
+    faults = check_manifest(_read(file))
+    print_found([{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults])
+    if not faults:
+        words(f"{file} is a manifest; next: sealspace manifest explain {file}")
+    return 1 if faults else 0
+
+
+@click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
+@_file
+def explain_(file: Path) -> None:
+    """Say in plain words what the application of the manifest in FILE asks for: what, where, for how long."""
+    lines = explain(_manifest(file), now=SystemClock().now())
+    print_found(lines, [one.text for one in lines])
+
+
+@click.command(
+    "grant",
+    epilog="Examples: `sealspace manifest grant manifest.json --out grants.json`; with `--hand-over URL` the "
+    "application gets it at once. `sealspace grant list` shows the grants, `sealspace grant revoke` ends them.",
+)
+@_file
+@click.option("--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID.")
+@click.option("--leave-out", is_flag=True, help="Leave out what this node does not serve, instead of refusing.")
+@click.option(
+    "--policy", "policy_file", type=FILE, help="What code the application has to prove before a secret opens, as JSON."
+)
+@click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
+@click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def grant(
+    file: Path, did: str | None, leave_out: bool, policy_file: Path | None, out: Path | None, url: str | None, yes: bool
+) -> None:
+    """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
+
+    What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks for.
+    """
+    manifest = _manifest(file)
+    if out is not None:
+        require_free(out)
+    if url is not None:
+        require_address(url)
+    policy = None if policy_file is None else read_node_policy(policy_file)
+    made = _grant(_for(manifest, did), policy, leave_out=leave_out, yes=yes, url=url)
+    if out is not None:
+        write_grants(out, made)
+        words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
+    if shared().as_json:
+        print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
+    elif out is None and url is None:
+        print_exactly(encode_bundle(made))
+
+
+@at_node
+async def _grant(
+    client: Client, manifest: Manifest, policy: Policy | None, *, leave_out: bool, yes: bool, url: str | None
+) -> tuple[PortableDelegation, ...]:
+    home = owner_home()
+    features = (await client.info()).features
+    request = _request(client, manifest)
+    (target,) = request.delegation_targets
+    lines = [one for one in explain(request, features=features, now=SystemClock().now()) if _is_about(one, target)]
+    words(*(one.text for one in lines))
+    # What cannot be granted is refused before anybody is asked.
+    grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
+    asked = [one for grant in grants for one in grant.capabilities]
+    if any(one.ability == DECRYPT for one in asked):
+        words(*await opening_words(client, is_pinned=policy is not None and policy.is_allow_list))
+    is_own = all(same_principal(root_of(one.resource) or "", home.profile().owner) for one in asked)
+    confirm(f"grant this to {target.did}?", yes=yes)
+    made = await client.delegations.delegate_to_target(
+        target, policy=policy, wallet=home.wallet() if is_own else None, leave_out=leave_out
+    )
+    for one in made:
+        home.keep_grant(KeptGrant(url=url, portable=one))
+        say_granted(one)
+    if url is not None:
+        await hand_over_all(url, made, kept=f"the files in {home.folder / 'grants'}")
+    return made
+
+
+def _request(client: Client, manifest: Manifest) -> ManifestRequest:
+    """Return what a manifest asks for; whoever reads a secret gets to decrypt on the owner's network too (MF8)."""
+    request = compose_manifests([manifest], include_account_registry_permissions=False)
+    return with_decrypt(request, client.encryption.network().text)
+
+
+def _for(manifest: Manifest, did: str | None) -> Manifest:
+    recipient = did or manifest.did
+    if recipient is None:
+        raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
+    return replace(manifest, did=recipient)
+
+
+def _is_about(line: ExplainedLine, target: DelegationTarget) -> bool:
+    return line.who == target.did or line.kind in ("app", "not-served", "note")
+
+
+def _manifest(file: Path) -> Manifest:
+    value = _read(file)
+    try:
+        return parse_manifest(value)
+    except ManifestInvalid as error:
+        raise ManifestInvalid(
+            f"{file}: {error.message}", hint=f"sealspace manifest check {file} lists every fault"
+        ) from None
+
+
+def _read(file: Path) -> Json:
+    try:
+        return parse_json(read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES)
+    except InvalidJson as error:
+        raise ManifestInvalid(
+            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes", hint=f"edit {file}"
+        ) from error

@@ -1,0 +1,71 @@
+"""`sealspace network policy`: what code may receive keys of an owner's network, shown, set or removed."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.abilities import SET_POLICY
+from encryption_network.policy import Policy, policy_json
+
+from ..client import Client
+from ..session import DEFAULT_NETWORK
+from .network import right_to
+from .owner_profile import at_node
+from .paths import FILE
+from .policy_words import only_tightens, policy_changes, policy_words
+from .shared import shared
+from .term_files import read_node_policy
+from .terminal import confirm, print_found, print_json, words
+
+
+@click.command(
+    "policy",
+    epilog="Examples: `sealspace network policy` shows it; `sealspace network policy --set policy.json` shows what "
+    "changes, asks, and sets it; `--json` prints what `--set` reads. `sealspace backend show URL --json` has the "
+    "policy that approves what runs there, as its member `policy`.",
+)
+@click.argument("name", required=False, default=DEFAULT_NETWORK)
+@click.option("--set", "file", type=FILE, help="Set the policy in this JSON file, in place of what was stated.")
+@click.option("--remove", is_flag=True, help="State nothing any more.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def policy(name: str, file: Path | None, remove: bool, yes: bool) -> None:
+    """Show, set or remove what code may receive keys of the network NAME, `default` unless named.
+
+    A policy is in force with the next request, beside what the node demands and what each grant says.
+    """
+    if file is not None and remove:
+        raise click.UsageError("--set and --remove exclude each other")
+    if file is None and not remove:
+        stated = _read(name)
+        print_found(None if stated is None else policy_json(stated), policy_words(stated))
+        return
+    wanted = None if file is None else read_node_policy(file)
+    has_changed = _set(name, wanted, yes=yes)
+    words(f"set: {name}" if has_changed else "nothing changes")
+    if shared().as_json:
+        print_json(None if wanted is None else policy_json(wanted))
+
+
+@at_node
+async def _read(client: Client, name: str) -> Policy | None:
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    return await client.encryption.policy(network)
+
+
+@at_node
+async def _set(client: Client, name: str, wanted: Policy | None, *, yes: bool) -> bool:
+    """Set a policy after showing what changes; returns whether anything does."""
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    before = await client.encryption.policy(network)
+    if before == wanted:
+        return False
+    words(*policy_changes(before, wanted))
+    confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
+    await client.encryption.set_policy(network, wanted)
+    return True
+
+
+_QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}

@@ -1,0 +1,206 @@
+"""What an owner demands of a node: the options for it, and the format in which a login stores it.
+
+Example:
+    @click.command()
+    @accepting_options
+    def command(accepted: Accepted) -> None: ...
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args
+
+import click
+import msgspec
+
+from capabilities.strict_json import Json
+from encryption_network.errors import PolicyError
+from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
+from encryption_network.policy import Policy, parse_policy, policy_json
+
+from ..documents.node_evidence import NodePolicy, SecretOrigin
+from ..errors import InvalidPolicy
+from .errors import ConfigurationError
+from .paths import FILE, NamedFile
+from .term_files import key_providers_named
+
+_ROOT_BYTES: Final = 32
+_STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What the caller accepts of a node in addition to the strict terms, which are the defaults.
+
+    Attributes:
+        operator_secret: a root secret that the operator has.
+        release_roots: SHA-256 of further roots under which the node may believe backends.
+        node_policy: the operator's list of code may replace an owner's.
+        key_providers: those whose evidence the node may accept.
+    """
+
+    operator_secret: bool = False
+    release_roots: frozenset[bytes] = frozenset()
+    node_policy: bool = False
+    key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
+
+    def policy(self, code: Policy) -> NodePolicy:
+        """Return the policy about a node that runs this code.
+
+        Raises:
+            InvalidPolicy: it approves no code, or demands something that a node cannot prove.
+        """
+        return NodePolicy(
+            code=code,
+            secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else _STRICT_ORIGINS),
+            release_roots=self.release_roots,
+            accepts_node_policy=self.node_policy,
+            release_key_providers=self.key_providers,
+        )
+
+
+def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that accept what the strict terms refuse; the command receives them as one, `accepted`."""
+
+    @click.option("--accept-operator-secret", is_flag=True, help="Accept a root secret that the operator has.")
+    @click.option(
+        "--accept-root", "accept_roots", multiple=True, metavar="HEX", help="Accept backends under this root (SHA-256)."
+    )
+    @click.option("--accept-node-policy", is_flag=True, help="Accept that the operator may approve code for owners.")
+    @click.option(
+        "--accept-key-provider",
+        "accept_key_providers",
+        multiple=True,
+        default=DEFAULT_KEY_PROVIDERS,
+        show_default=True,
+        metavar="PROVIDER",
+        help="Who may give applications their keys, for the node to take their evidence: kms or tpm, or one of them by "
+        "its id (kms:<hex>); repeatable, in place of the default.",
+    )
+    @wraps(command)
+    def gathered(
+        *arguments: Any,
+        accept_operator_secret: bool,
+        accept_roots: tuple[str, ...],
+        accept_node_policy: bool,
+        accept_key_providers: tuple[str, ...],
+        **others: Any,
+    ) -> object:
+        accepted = Accepted(
+            operator_secret=accept_operator_secret,
+            release_roots=frozenset(_root(text) for text in accept_roots),
+            node_policy=accept_node_policy,
+            key_providers=key_providers_named(accept_key_providers, where="--accept-key-provider"),
+        )
+        return command(*arguments, accepted=accepted, **others)
+
+    return gathered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the owner wants a node to prove about itself.
+
+    Attributes:
+        insists: whether it has to prove its code; None: as at the previous login.
+        code_file: approved code; None: what is seen now, if the owner approves of it.
+        accepted: what is accepted in addition to the strict terms.
+        trust_root: root certificate instead of Intel's.
+        collateral: folder of documents instead of Intel's service.
+    """
+
+    insists: bool | None
+    code_file: Path | None
+    accepted: Accepted
+    trust_root: Path | None
+    collateral: Path | None
+
+
+def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for what the node has to prove; the command receives them as one, `demand`."""
+
+    @click.option(
+        "--require-node-evidence/--no-node-evidence",
+        "insists",
+        default=None,
+        help="Whether the node has to prove what code it runs, before this and every later command; remembered.",
+    )
+    @click.option(
+        "--node-policy",
+        "code_file",
+        type=FILE,
+        help="Which code the node may run, as JSON; without it you are shown what runs there, and asked.",
+    )
+    @accepting_options
+    @click.option(
+        "--trust-root",
+        type=NamedFile(resolve_path=True),
+        help="Root certificate that quotes have to end at, instead of Intel's; remembered.",
+    )
+    @click.option(
+        "--collateral",
+        type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+        help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
+    )
+    @wraps(command)
+    def gathered(*arguments: Any, **options: Any) -> object:
+        demand = Demand(**{field.name: options.pop(field.name) for field in fields(Demand)})
+        if demand.insists is not True and (demand.code_file is not None or demand.accepted != Accepted()):
+            raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
+        return command(*arguments, demand=demand, **options)
+
+    return gathered
+
+
+class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """What is demanded of a node as a login stores it; modes are always those of the default."""
+
+    code: Any  # JSON; `parse_policy` judges it
+    secret_origins: list[SecretOrigin]
+    release_roots: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]]
+    accepts_node_policy: bool
+    key_providers: list[str]
+    store_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None
+
+
+def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
+    """Encode what is demanded of a node, as a login stores it."""
+    stored: dict[str, Json] = msgspec.to_builtins(
+        _Demanded(
+            code=policy_json(policy.code),
+            secret_origins=sorted(policy.secret_origins),
+            release_roots=sorted(root.hex() for root in policy.release_roots),
+            accepts_node_policy=policy.accepts_node_policy,
+            key_providers=list(policy.release_key_providers),
+            store_id=None if policy.store_id is None else policy.store_id.hex(),
+        )
+    )
+    return stored
+
+
+def parse_node_policy(value: Json) -> NodePolicy | None:
+    """Parse the output of `node_policy_json`; None for anything else."""
+    try:
+        said = msgspec.convert(value, _Demanded)
+        return NodePolicy(
+            code=parse_policy(said.code),
+            secret_origins=frozenset(said.secret_origins),
+            release_roots=frozenset(map(bytes.fromhex, said.release_roots)),
+            accepts_node_policy=said.accepts_node_policy,
+            release_key_providers=tuple(said.key_providers),
+            store_id=None if said.store_id is None else bytes.fromhex(said.store_id),
+        )
+    except (msgspec.ValidationError, PolicyError, InvalidPolicy):
+        return None
+
+
+def _root(text: str) -> bytes:
+    try:
+        root = bytes.fromhex(text)
+    except ValueError:
+        root = b""
+    if len(root) != _ROOT_BYTES:
+        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits")
+    return root

@@ -1,0 +1,418 @@
+"""An owner's files on this machine: the node, the wallet's key, the session, and the grants; all of mode 0600.
+
+    ~/.sealspace/profile.json       node, owner, the key's file, what the owner trusts and demands; no secret
+                 session.json       the session that the wallet signed in, with its key
+                 wallet.key         the wallet's private key as 64 hex digits, unless another file is named
+                 grants/<cid>.json  grants that were made from here, in portable form, and to which address
+                 received/<cid>.json  grants that others gave to the wallet
+
+Example:
+    async with owner_home().client() as client: ...
+
+    @at_node
+    async def _names(client: Client) -> tuple[str, ...]: ...
+    names = _names()
+"""
+
+import asyncio
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from capabilities.ambient import SystemClock
+from capabilities.errors import InvalidJson
+from capabilities.principals import is_wallet, principal_of, same_principal
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+
+from ..client import Client
+from ..documents.node_evidence import NodePolicy
+from ..errors import InvalidPortableDelegation, InvalidSession
+from ..private_files import replace_file
+from ..session import Session, load_session, save_session
+from ..wallets import Wallet
+from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
+from .errors import KeyFileUnusable, NotSignedIn, NotThere
+from .node_demand import demanding
+from .node_terms import node_policy_json, parse_node_policy
+from .shared import FOLDER_NAME, shared
+from .terminal import words
+from .wallet_files import open_keystore, read_wallet
+
+_VERSION: Final = 1
+_MAX_PROFILE_BYTES: Final = 128 * 1024
+_HINT: Final = "sealspace login URL"
+_IN_BROWSER: Final = "browser"
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is stored of a login in addition to the session.
+
+    Attributes:
+        node: address of the node.
+        owner: the wallet's DID.
+        key_file: file with the wallet's key; None: the wallet is in a browser.
+        trust_root: root certificate that the owner trusts instead of Intel's; None: Intel's.
+        collateral: folder of collateral; None: Intel's service is asked.
+        node_policy: what the node has to prove about itself before each command's first token; None: nothing.
+        spaces: names of spaces that the login asks for beside the default one.
+        is_keystore: whether `key_file` is a Web3 keystore, which a password opens.
+        opens_browser: whether commands open the page for a wallet in a browser, where there is a display.
+    """
+
+    node: str
+    owner: str
+    key_file: Path | None
+    trust_root: Path | None
+    collateral: Path | None
+    node_policy: NodePolicy | None = None
+    spaces: tuple[str, ...] = ()
+    is_keystore: bool = False
+    opens_browser: bool = True
+
+    def wallet(self) -> Wallet:
+        """Open the wallet; may ask for a password. One in a browser is asked when it is to sign.
+
+        Raises:
+            KeyFileUnusable.
+        """
+        if self.key_file is None:
+            from .wallet_page import BrowserWallet, wallet_page  # a server of pages, for owners with such a wallet
+
+            return BrowserWallet(principal_of(self.owner), wallet_page(self.node, opens=self.opens_browser))
+        return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptGrant:
+    """A grant that was made from here.
+
+    Attributes:
+        url: address of the backend; None: it was made for a DID.
+        portable: the grant.
+    """
+
+    url: str | None
+    portable: PortableDelegation
+
+
+class OwnerHome:
+    """The folder of one owner.
+
+    Args:
+        folder: created with mode 0700 when something is first stored.
+        node: address at which the node of the login is called; None: the one of the login.
+    """
+
+    def __init__(self, folder: Path, *, node: str | None = None) -> None:
+        self.folder = folder
+        self.node = node
+
+    @property
+    def default_key_file(self) -> Path:
+        """Where the wallet's key is unless another file is named."""
+        return self.folder / "wallet.key"
+
+    def profile(self) -> Profile:
+        """Return what the last login stored.
+
+        Raises:
+            NotSignedIn: there was none, or it cannot be read.
+        """
+        path = self.folder / "profile.json"
+        self._require_own()
+        try:
+            value = parse_json(_read_private(path, _MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES)
+        except FileNotFoundError:
+            hint = _HINT if self.default_key_file.exists() else f"{_HINT} --new"  # the first time there is no key yet
+            raise NotSignedIn("nobody is logged in on this machine", hint=hint) from None
+        except (OSError, InvalidJson):
+            raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
+        node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")
+        is_in_browser = key_file is None and value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(str(owner)))
+        if not (isinstance(node, str) and isinstance(owner, str) and (isinstance(key_file, str) or is_in_browser)):
+            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
+        spaces = value.get("spaces", [])
+        if not (isinstance(spaces, list) and all(isinstance(one, str) for one in spaces)):
+            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
+        demanded = value.get("nodePolicy")
+        node_policy = None if demanded is None else parse_node_policy(demanded)
+        if demanded is not None and node_policy is None:  # not understood is not the same as not demanded
+            raise NotSignedIn(f"what {path} demands of the node cannot be read", hint=_HINT)
+        return Profile(
+            node=node,
+            owner=owner,
+            key_file=self.folder.absolute() / key_file
+            if isinstance(key_file, str)
+            else None,  # a relative path is within the folder, which may be copied
+            trust_root=_optional_path(value.get("trustRoot")),
+            collateral=_optional_path(value.get("collateral")),
+            node_policy=node_policy,
+            spaces=tuple(map(str, spaces)),
+            is_keystore=value.get("keystore") is True,
+            opens_browser=value.get("opensBrowser") is not False,
+        )
+
+    def _within(self, path: Path) -> str:
+        own = self.folder.absolute()
+        return str(path.relative_to(own) if path.is_relative_to(own) else path)
+
+    def is_of_another_home(self, path: Path | None) -> bool:
+        """Whether a file is in the folder of another login, as the key of a home that was copied by its whole path."""
+        if path is None:
+            return False
+        is_home = path.parent.name == FOLDER_NAME or (path.parent / "profile.json").exists()
+        return is_home and path.parent.resolve() != self.folder.resolve()
+
+    def session(self) -> Session:
+        """Return the session that the last login stored; it may have ended.
+
+        Raises:
+            NotSignedIn: there is none, or it cannot be read.
+        """
+        profile = self.profile()
+        try:
+            session = load_session(self.folder / "session.json")
+        except FileNotFoundError:
+            raise NotSignedIn("nobody is logged in on this machine", hint=_again(profile)) from None
+        except (OSError, InvalidSession):
+            raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
+        if not same_principal(session.owner, profile.owner):  # a login ended between the two files
+            raise NotSignedIn("the last login was not completed", hint=_again(profile))
+        return session
+
+    def keep(self, profile: Profile, session: Session) -> None:
+        """Store a login in place of the previous one."""
+        value: dict[str, Json] = {
+            "v": _VERSION,
+            "node": profile.node,
+            "owner": profile.owner,
+            "keyFile": None if profile.key_file is None else self._within(profile.key_file),
+            "wallet": _IN_BROWSER if profile.key_file is None else "key",
+            "opensBrowser": profile.opens_browser,
+            "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
+            "collateral": None if profile.collateral is None else str(profile.collateral),
+            "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
+            "spaces": list(profile.spaces),
+            "keystore": profile.is_keystore,
+        }
+        try:
+            data = canonical_bytes(value)
+        except UnicodeEncodeError:
+            raise KeyFileUnusable(
+                "a path that is remembered is no Unicode text", hint="give the file another name"
+            ) from None
+        self._make_folder(self.folder)
+        with self._turn():
+            save_session(session, self.folder / "session.json")
+            replace_file(self.folder / "profile.json", data)
+
+    def keep_session(self, session: Session) -> None:
+        """Store the session of the last login again, with what it was given since, here and by other commands.
+
+        Raises:
+            NotSignedIn: it was ended, or another login took its place meanwhile.
+        """
+        with self._turn():
+            stored = self.session()
+            if stored.did != session.did:
+                raise NotSignedIn("another login took the place of this one", hint="start it again")
+            for grant in stored.grants:
+                session = session.with_grant(grant)
+            save_session(session, self.folder / "session.json")
+
+    def forget_session(self) -> None:
+        """Remove the session with its key; what the login remembered beside it stays for the next one."""
+        with self._turn():
+            (self.folder / "session.json").unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Open the node with the stored session; what the login demanded of the node is demanded again.
+
+        Raises:
+            NotSignedIn: no owner logged in, or the session ended.
+            ConfigurationError, CollateralRefused: evidence is demanded, and cannot be verified here.
+            NodeEvidenceRefused: the node does not prove what is demanded.
+        """
+        profile, session = self.profile(), self.session()
+        if has_ended(session):
+            raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
+        node = self.node or profile.node
+        trust_root, collateral = profile.trust_root, profile.collateral
+        async with (
+            demanding(node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
+            Client(node, session=session, require_node_evidence=requirement) as client,
+        ):
+            if requirement is not None:
+                await client.node_evidence()  # before anything of the node is believed, not only before a token
+            yield client
+
+    def wallet(self) -> Wallet:
+        """Return the wallet that logged in.
+
+        Raises:
+            NotSignedIn, KeyFileUnusable.
+        """
+        profile = self.profile()
+        if self.is_of_another_home(profile.key_file):
+            words(f"the wallet's key is taken from another home: {profile.key_file}")
+        wallet = profile.wallet()
+        if wallet.did != profile.owner:
+            raise KeyFileUnusable(f"{profile.key_file} holds the key of another wallet", hint=_again(profile))
+        return wallet
+
+    # --- grants ----------------------------------------------------------------------------------------------------
+
+    def keep_grant(self, grant: KeptGrant) -> Path:
+        """Store a grant; returns its file, which may be handed to its recipient as it is."""
+        folder = self.folder / "grants"
+        self._make_folder(folder)
+        path = folder / f"{grant.portable.cid}.json"
+        if grant.url is not None:  # the address first: without it a backend's grant is one to a DID
+            replace_file(path.with_suffix(".url"), grant.url.encode())
+        replace_file(path, encode_portable(grant.portable))
+        return path
+
+    def grants(self) -> tuple[KeptGrant, ...]:
+        """Return the stored grants, in no meaningful order; what cannot be read is left out."""
+        found = []
+        for path, portable in self._portables("grants"):
+            with suppress(OSError):
+                found.append(KeptGrant(url=_optional_text(path.with_suffix(".url")), portable=portable))
+        return tuple(found)
+
+    def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
+        """Return the grants to a backend, named by its address or its DID."""
+        wanted = target.rstrip("/")
+        return tuple(
+            one
+            for one in self.grants()
+            if one.portable.delegate_did == wanted or (one.url is not None and one.url.rstrip("/") == wanted)
+        )
+
+    def keep_received(self, portable: PortableDelegation) -> None:
+        """Store a grant that was given to the owner's wallet, so that later logins take it up again."""
+        folder = self.folder / "received"
+        self._make_folder(folder)
+        replace_file(folder / f"{portable.cid}.json", encode_portable(portable))
+
+    def received(self) -> tuple[PortableDelegation, ...]:
+        """Return the stored grants to the owner's wallet; what cannot be read is left out."""
+        return tuple(portable for _, portable in self._portables("received"))
+
+    def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
+        for path in sorted((self.folder / folder).glob("*.json")):
+            with suppress(OSError, InvalidPortableDelegation):
+                yield path, decode_portable(_read_private(path, MAX_PORTABLE_BYTES))
+
+    def forget_received(self, cid: str) -> None:
+        """Remove a stored grant to the owner's wallet."""
+        (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_own()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other command changes what is stored; the kernel ends the turn of one that was killed."""
+        folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _require_own(self) -> None:
+        """Refuse a folder in which another user could put another profile: it states whose quotes are believed."""
+        try:
+            found = self.folder.stat()
+        except OSError:
+            return  # absent: the functions that read it report that
+        if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o022:
+            raise KeyFileUnusable(
+                f"others may write to the folder {self.folder}",
+                hint=f"chmod 700 {self.folder}, or name a folder of your own with --home",
+            )
+
+
+def owner_home() -> OwnerHome:
+    """Return the folder that the running command was given, to be opened at the node that it was given."""
+    return OwnerHome(shared().home_folder, node=shared().node)
+
+
+def at_node(work: Callable[Concatenate[Client, Parameters], Awaitable[Result]]) -> Callable[Parameters, Result]:
+    """Have what a command does at the node called without a client: it gets one with the owner's session.
+
+    Raises:
+        As `OwnerHome.client`, and what the function raises.
+    """
+
+    @wraps(work)
+    def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        async def run() -> Result:
+            async with owner_home().client() as client:
+                return await work(client, *arguments, **named)
+
+        return asyncio.run(run())
+
+    return called
+
+
+def has_ended(session: Session) -> bool:
+    """Whether the session's sign-in is over."""
+    return session.expires_at is not None and session.expires_at <= SystemClock().now()
+
+
+def _again(profile: Profile) -> str:
+    return f"sealspace login {profile.node}"
+
+
+def _optional_path(value: Json) -> Path | None:
+    return Path(value) if isinstance(value, str) else None
+
+
+def _optional_text(path: Path) -> str | None:
+    try:
+        return _read_private(path, _MAX_PROFILE_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+
+
+def _read_private(path: Path, max_bytes: int) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(max_bytes + 1)
+
+
+def dids_of(target: str) -> list[str]:
+    """Return the DIDs of a backend: the one that is named, or those that were granted to at the address.
+
+    Raises:
+        NotThere: an address to which nothing was granted from here.
+    """
+    if target.startswith("did:"):
+        return [target]
+    return sorted({one.portable.delegate_did for one in known_grants(target)})
+
+
+def known_grants(target: str) -> tuple[KeptGrant, ...]:
+    """Return the grants that were made from here to a backend, named by its address or its DID.
+
+    Raises:
+        NotThere: there is none.
+    """
+    grants = owner_home().grants_to(target)
+    if not grants:
+        raise NotThere(f"no grant to {target} was made from here", hint="sealspace backend list shows them")
+    return grants

@@ -1,0 +1,245 @@
+"""`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+
+from capabilities.abilities import READ_RECEIPTS
+from capabilities.ambient import SystemClock
+from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
+from capabilities.errors import AuditChainBroken, CapabilityError
+from capabilities.principals import same_principal
+from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from capabilities.strict_json import Json, parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from encryption_network.receipt import Receipt, encode_receipt, receipt_json
+
+from ..client import Client
+from ..errors import InvalidInput, NotFound
+from ..receipts import digest_of, named_receipt
+from ..session import DEFAULT_NETWORK
+from .durations import ttl_s_of
+from .errors import AuditRefuted
+from .network import right_to
+from .owner_profile import at_node, dids_of, owner_home
+from .paths import NEW_FOLDER
+from .rights import granted_labels, label_at
+from .terminal import print_rows, time_text, words
+
+_HEADERS: Final = ("time", "why", "secret", "network", "to")
+_IN_PERSON: Final = frozenset({"owner", "owner_session"})
+_GROUNDS: Final[Mapping[str, str]] = {
+    "owner": "you",
+    "owner_session": "you",
+    "attested": "proved its code",
+    "off": "granted, no proof demanded",
+}
+"""Ground of a release -> why, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """A receipt, and what is known of the secret.
+
+    Attributes:
+        receipt: the node's signature on it holds.
+        secrets: those that the policies in force confined the release to; none: any of the network.
+        granted: those that the grants name that were cited, and made from here; the holder may have others beside them.
+    """
+
+    receipt: Receipt
+    secrets: tuple[str, ...]
+    granted: tuple[str, ...]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the owner read it in person."""
+        return self.receipt.ground in _IN_PERSON
+
+    @property
+    def secret(self) -> str:
+        """What is known of the secret, for a person."""
+        if self.is_own or not (self.secrets or self.granted):
+            return "not recorded"
+        return " or ".join(self.secrets) or f"not recorded; granted: {', '.join(self.granted)}"
+
+
+@click.command(
+    "list",
+    epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then `sealspace "
+    "receipts verify DIR/receipts/….json --node-did DID` judges a release anew, without the node; the first command "
+    "says the DID.",
+)
+@click.option("--network", "name", metavar="NAME", default=DEFAULT_NETWORK, show_default=True, help="Of this network.")
+@click.option("--since", metavar="TIME", help="Not older than this: a date, an RFC 3339 time, or 12h, 90d.")
+@click.option("--backend", "backend", metavar="URL|DID", help="Only of this backend.")
+@click.option("--all", "with_own", is_flag=True, help="Also your own reads, which are many.")
+@click.option("--out", type=NEW_FOLDER, help="Keep the receipts, your own reads too, and their documents in a folder.")
+@click.option(
+    "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
+)
+def list_(
+    name: str, since: str | None, backend: str | None, with_own: bool, out: Path | None, audit: BinaryIO | None
+) -> int:
+    """Print to whom keys of the owner's network were released, oldest first; each receipt's signature is checked.
+
+    A receipt does not name the secret: shown is what a policy confined the release to, else what the grant names. With
+    --audit the status is 1 when a receipt is missing from the chain.
+    """
+    earliest = 0.0 if since is None else _since(since)
+    found = _fetch(name, _wanted_by(backend), earliest, out)
+    shown = [one for one in found if with_own or not one.is_own]
+    places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
+    print_rows(
+        [_json(one, places) for one in shown],
+        _HEADERS if places is None else (*_HEADERS, "audit"),
+        [_cells(one, places) for one in shown],
+        nothing="no releases to others" if found else "no receipts",
+    )
+    if len(shown) < len(found):
+        words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
+    if found:  # the DID is what `receipts verify --node-did` needs
+        words(f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node {found[0].receipt.node}")
+    return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
+
+
+def _number(count: int) -> str:
+    return "1 receipt" if count == 1 else f"{count} receipts"
+
+
+def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
+    receipt = one.receipt
+    network = receipt.network.rpartition(":")[2]
+    cells = (time_text(receipt.at), _GROUNDS[receipt.ground], one.secret, network, receipt.invoker)
+    if places is None:
+        return cells
+    place = places.get(digest_of(receipt))
+    return (*cells, "NOT in the audit chain" if place is None else f"audit entry {place}")
+
+
+def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
+    """Return the receipt as it was signed, and beside its members what was found out about it."""
+    shown: dict[str, Json] = {
+        **receipt_json(one.receipt),
+        "at": time_text(one.receipt.at),
+        "secrets": list(one.secrets),
+    }
+    return shown if places is None else shown | {"auditEntry": places.get(digest_of(one.receipt))}
+
+
+# --- fetching ---------------------------------------------------------------------------------------------------------
+
+
+@at_node
+async def _fetch(
+    client: Client, name: str, is_wanted: Callable[[Receipt], bool], earliest: float, out: Path | None
+) -> list[_Release]:
+    network = client.encryption.network(name)
+    await right_to(client, network, READ_RECEIPTS)
+    policies, found = _Policies(client, network), []
+    granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
+    async for receipt in client.receipts.all(network):
+        if receipt.at < earliest or not is_wanted(receipt):
+            continue
+        labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
+        found.append(_Release(receipt, await policies.secrets_of(receipt), tuple(sorted(labels))))
+        if out is not None:
+            _keep(out, receipt, await client.receipts.documents(receipt, network))
+    return found
+
+
+class _Policies:
+    """The policies that receipts name, each fetched once.
+
+    Args:
+        client: whose session may read them.
+        network: of the receipts.
+    """
+
+    def __init__(self, client: Client, network: NetworkId) -> None:
+        self._client = client
+        self._network = network
+        self._known: dict[bytes, Policy | None] = {}
+
+    async def secrets_of(self, receipt: Receipt) -> tuple[str, ...]:
+        """Return the labels of the secrets that all policies of a release left open; none: they confined it to none."""
+        confined = [policy.paths for policy in [await self._policy(one) for one in receipt.policies] if policy]
+        named = [frozenset(paths) for paths in confined if paths]
+        left = frozenset.intersection(*named) if named else frozenset()
+        return tuple(sorted(label for label in map(_label, left) if label is not None))
+
+    async def _policy(self, digest: bytes) -> Policy | None:
+        """Return a policy; None where the node keeps it no longer."""
+        if digest not in self._known:
+            try:
+                document = await self._client.receipts.document(digest, self._network)
+                self._known[digest] = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+            except (NotFound, CapabilityError, PolicyError):
+                self._known[digest] = None
+        return self._known[digest]
+
+
+def _label(resource: str) -> str | None:
+    parsed = parse_resource(resource)
+    path = parsed.path if isinstance(parsed, SpaceResource) else None
+    return resource if path is None else label_at(path)
+
+
+def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None:
+    """Write a receipt and its documents as `sealspace admin receipts export` does."""
+    for made in ("receipts", "documents"):
+        (folder / made).mkdir(parents=True, exist_ok=True)
+    (folder / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
+    for digest, document in documents.items():
+        (folder / "documents" / digest.hex()).write_bytes(document)
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def _since(text: str) -> float:
+    """Read the value of `--since`; epoch seconds."""
+    try:
+        return SystemClock().now() - ttl_s_of(text)
+    except InvalidInput:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--since {text[:30]} is no time", hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _wanted_by(backend: str | None) -> Callable[[Receipt], bool]:
+    if backend is None:
+        return lambda _: True
+    dids = dids_of(backend)
+    return lambda receipt: any(same_principal(receipt.invoker, did) for did in dids)
+
+
+# --- the audit chain --------------------------------------------------------------------------------------------------
+
+
+def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
+    """Verify an export, and return the number in the chain of each receipt."""
+    places: dict[bytes, int] = {}
+
+    def note(number: int, entry: bytes) -> None:
+        digest = named_receipt(entry)
+        if digest is not None:
+            places[digest] = number
+
+    try:
+        verify_export(iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did, on_entry=note)
+    except AuditChainBroken as error:
+        raise AuditRefuted(
+            f"the audit chain does not hold: {error}", hint="ask the operator for a new export"
+        ) from error
+    return places

@@ -1,0 +1,151 @@
+"""The command line: one module a command, imported when the command is called.
+
+Words for people go to standard error, data to standard output. An error is two lines, what happened and the next
+command; the exit status follows from the error's code.
+"""
+
+import os
+from contextlib import suppress
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import click
+
+from .. import __version__
+from ..errors import InvalidInput, NodeRefused, SealspaceError
+from ..printable import printable
+from .errors import NodeError
+from .exit_status import EXIT_STATUS as EXIT_STATUS
+from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
+from .lazy import CalledOtherwise, LazyGroup, Row, Sections, Table
+from .next_steps import next_step
+from .shared import share_options, shared
+from .terminal import hold_standard_streams, print_error, print_lines
+from .what_happened import what_happened
+
+_HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate", "")
+
+
+def _merged() -> dict[str, dict[str, Row]]:
+    """Return the commands of all packages by heading; none is imported."""
+    merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
+    # The node's commands come first under a heading that several packages have: `serve` is what a reader looks for.
+    for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
+        for heading, rows in point.load().items():
+            merged[heading] |= rows
+    return merged
+
+
+SECTIONS: Final[Sections] = _merged()
+COMMANDS: Final[Table] = {name: row for section in SECTIONS.values() for name, row in section.items()}
+HIDDEN: Final = frozenset(SECTIONS[""])
+
+
+class _Root(LazyGroup):
+    """The command `sealspace`, whose help lists commands by subject and ends with the exit statuses."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
+        try:
+            return super().invoke(ctx)
+        except SealspaceError as error:  # here, where the home is known: what is the owner's own is called so
+            text = what_happened(error, own=_own_did())
+            if shared().as_json and error.message != text:
+                print_lines(f"detail: {error.message}", err=True)
+            return fail(error.code, text, next_step(error), otherwise=_status_of(error))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, rows in SECTIONS.items():
+            if heading:
+                with formatter.section(heading):
+                    formatter.write_dl([(name, row.summary) for name, row in rows.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(status.number), status.meaning) for status in EXIT_STATUSES])
+
+
+cli = _Root(
+    COMMANDS,
+    hidden=HIDDEN,
+    name="sealspace",
+    help="sealspace: a key-value node whose secrets open only for code that proves itself. Every command accepts the "
+    "options below, before its name or after it.",
+    epilog="To run a node: `sealspace serve`. To keep secrets on one and grant them: `sealspace login URL --new`, then "
+    "`sealspace secret`, `sealspace backend` and `sealspace receipts`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+click.version_option(__version__, message="%(version)s")(cli)
+share_options(cli, is_shown=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    hold_standard_streams()
+    try:
+        status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
+    except NodeError as error:
+        return fail(error.code, error.text, error.hint)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # a noun without a verb: the verbs are what comes next
+        return WRONG_ARGUMENT
+    except click.ClickException as error:
+        return fail("usage", _usage_text(error), _usage_hint(error), otherwise=WRONG_ARGUMENT)
+    except click.Abort as error:
+        was_signal = isinstance(error.__context__, KeyboardInterrupt)  # a prompt hides it as the cause
+        return fail("aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED)
+    except OSError as error:
+        return _refused_by_system(error)
+    return status if isinstance(status, int) else 0
+
+
+def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
+    """Print two lines, what happened and what to do next; return the exit status of the code."""
+    # The text may contain what a node or a backend sent: its control characters must not reach the terminal.
+    print_error(text, hint)
+    return EXIT_STATUS.get(code, otherwise)
+
+
+def _usage_text(error: click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        text = f"there is no command {error.command_name}"
+    elif isinstance(error, click.NoSuchOption):
+        text = f"there is no option {error.option_name}"
+    else:
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return text[:1].lower() + text[1:]
+    return f"{text}; did you mean {error.possibilities[0]}?" if error.possibilities else text
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    if isinstance(error, CalledOtherwise):
+        return f"{error.whole} --help"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = "sealspace" if context is None else context.command_path
+    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
+        command = f"{command} {error.possibilities[0]}"
+    return f"{command} --help"
+
+
+def _refused_by_system(error: OSError) -> int:
+    reason = error.strerror or type(error).__name__
+    if error.filename is None:  # not about a file: a full disk under a stream, a lack of descriptors
+        return fail("system-refused", reason, "sealspace doctor")
+    named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
+    return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
+
+
+def _own_did() -> str:
+    """Return the DID of the owner who is logged in, for messages; empty if there is none."""
+    from .owner_profile import owner_home  # needed for errors alone
+
+    with suppress(NodeError):
+        return owner_home().profile().owner
+    return ""
+
+
+def _status_of(error: SealspaceError) -> int:
+    """Return the exit status of a class of error that has none of its own."""
+    if isinstance(error, InvalidInput):
+        return WRONG_ARGUMENT
+    return REFUSED if isinstance(error, NodeRefused) else FAILED

@@ -1,0 +1,273 @@
+"""`sealspace secret`: keep secrets in the owner's space, sealed before they leave this machine.
+
+A value comes from a prompt, from standard input or from a file, never from an argument: the list of processes shows
+arguments to everybody on the machine, and a shell keeps them.
+"""
+
+import secrets as random
+import string
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import Json
+
+from ..client import Client
+from ..errors import InvalidInput, InvalidSecretName, NotFound, PreconditionFailed, SealspaceError
+from ..secrets import MAX_SECRET_BYTES, Secrets
+from .errors import AlreadyThere, NotThere
+from .owner_profile import at_node
+from .paths import FILE, read_named
+from .shared import shared
+from .terminal import confirm, print_found, print_json, print_rows, print_value, watched, words
+
+ALPHABETS: Final = {
+    "alphanumeric": string.ascii_letters + string.digits,
+    "hex": "0123456789abcdef",
+    "digits": string.digits,
+    "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
+}
+_NEAR: Final = 0.8
+"""How much alike two names are of which one is taken for the other mistyped, 1.0 being the same."""
+_NO_ARGUMENT: Final = "a value is never an argument: the list of processes shows it, and the shell keeps it"
+
+scope_option = click.option(
+    "--scope",
+    metavar="SCOPE",
+    help="A set of secrets apart from the others, like prod or ci; without it, those that have no scope.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+_if_absent = click.option("--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse.")
+_name = click.argument("name", metavar="NAME")
+
+
+@click.command(
+    "put",
+    epilog="Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY < key.txt`; "
+    "`sealspace secret put TLS_KEY --file key.pem`.",
+)
+@_name
+@click.argument("value", metavar="", nargs=-1)
+@scope_option
+@click.option("--file", "source", type=FILE, help="Take the value from a file, byte for byte.")
+@click.option("--keep-newline", is_flag=True, help="Keep the line break at the end of standard input.")
+@click.option("--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text.")
+@_if_absent
+@yes_option
+def put(
+    name: str,
+    value: tuple[str, ...],
+    scope: str | None,
+    source: Path | None,
+    keep_newline: bool,
+    is_bytes: bool,
+    if_absent: bool,
+    yes: bool,
+) -> None:
+    """Seal and store a secret; its value comes from a prompt, from standard input or from a file.
+
+    What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is asked.
+    """
+    if value or "=" in name:
+        raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
+    data = _given(source, keep_newline=keep_newline, is_bytes=is_bytes)
+    _store(name, data if is_bytes else _text_or_bytes(data), scope=scope, if_absent=if_absent, yes=yes)
+    words(f"stored {name}")
+
+
+@click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
+@_name
+@scope_option
+@click.option("--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`.")
+@click.option("--raw", is_flag=True, help="Write the value to a terminal as it is, with whatever it does there.")
+def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
+    """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
+
+    A terminal is shown printable characters only, and no bytes.
+    """
+    value, described = _get(name, scope=scope, owner=owner)
+    if not shared().as_json:
+        print_value(value, raw=raw)
+        return
+    encoded: dict[str, Json] = (
+        {"value": value} if isinstance(value, str) else {"value": encode_standard(value), "encoding": "base64"}
+    )
+    print_json({"name": name, **encoded, **described})
+
+
+@click.command(
+    "list", epilog="When a secret was written is sealed with its value: `sealspace secret get NAME --json` has it."
+)
+@scope_option
+@click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
+def list_(scope: str | None, is_all: bool) -> None:
+    """Print the names of secrets, never a value; without --scope and --all, of the global ones."""
+    if is_all and scope is not None:
+        raise click.UsageError("--all means every scope: leave --scope out")
+    found = _list(scope, is_all=is_all)
+    print_rows(
+        [{"name": name, "scope": of} for name, of in found],
+        ("name", "scope"),
+        [(name, of or "") for name, of in found],
+        nothing=f"no secrets {'yet' if scope is None else 'under this scope'}; next: sealspace secret put NAME",
+    )
+
+
+@click.command("delete")
+@_name
+@scope_option
+@yes_option
+def delete(name: str, scope: str | None, yes: bool) -> None:
+    """Delete a secret, for everybody who was granted it; a person is asked."""
+    if watched():
+        confirm(f"delete the secret {name}?", yes=yes)
+    _delete(name, scope)
+    words(f"deleted {name}")
+
+
+@click.command("generate", epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.")
+@_name
+@scope_option
+@click.option("--length", type=click.IntRange(8, 4096), default=32, show_default=True, help="Characters of the value.")
+@click.option(
+    "--alphabet", type=click.Choice([*ALPHABETS]), default="alphanumeric", show_default=True, help="Which characters."
+)
+@click.option("--show", is_flag=True, help="Print the value; without it, nobody sees it.")
+@_if_absent
+@yes_option
+def generate(name: str, scope: str | None, length: int, alphabet: str, show: bool, if_absent: bool, yes: bool) -> None:
+    """Make a random value, seal and store it, and print the name alone; over an older secret a person is asked."""
+    value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
+    _store(name, value, scope=scope, if_absent=if_absent, yes=yes)
+    print_found({"name": name, "scope": scope, **({"value": value} if show else {})}, [value if show else name])
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
+    """Read a file; or prompt without echo on a terminal; or read standard input, without the line break at its end."""
+    if source is not None:
+        return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
+    if sys.stdin.isatty():
+        typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
+        return typed.encode()
+    data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
+    if not (keep_newline or is_bytes):
+        data = data.removesuffix(b"\n").removesuffix(b"\r")
+    return _bounded(data, "standard input")
+
+
+def _bounded(data: bytes, what: str) -> bytes:
+    if len(data) > MAX_SECRET_BYTES:
+        raise InvalidInput(
+            f"a secret holds at most {MAX_SECRET_BYTES} bytes",
+            hint="keep a key in the secret, and what it opens with sealspace kv put",
+        )
+    if not data:
+        raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
+    return data
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+# --- at the node ------------------------------------------------------------------------------------------------------
+
+
+def _store(name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool) -> None:
+    """Store a secret; where a person watches, over no other one than the person was asked about."""
+    asks = watched() and not yes
+    try:
+        _put(name, value, scope=scope, if_absent=if_absent or asks)
+        return
+    except PreconditionFailed:
+        if if_absent:
+            raise AlreadyThere(
+                f"there is a secret {name} already", hint="leave --if-absent out to replace it"
+            ) from None
+    version = _version(name, scope)
+    if version is not None:
+        confirm(f"there is a secret {name}: replace it?", yes=yes)
+    try:
+        _put(name, value, scope=scope, if_absent=version is None, if_match=version)
+    except PreconditionFailed:
+        raise written_meanwhile(name) from None
+
+
+def written_meanwhile(names: str) -> AlreadyThere:
+    """Return the error for secrets that are others now than when a person was asked about them."""
+    return AlreadyThere(
+        f"somebody else wrote or deleted {names} meanwhile; nothing was stored",
+        hint="look at it with sealspace secret get, then start the same command again",
+    )
+
+
+@at_node
+async def _put(
+    client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, if_match: str | None = None
+) -> None:
+    await client.secrets().put(name, value, scope=scope, if_absent=if_absent, if_match=if_match)
+
+
+@at_node
+async def _version(client: Client, name: str, scope: str | None) -> str | None:
+    """Return the version of what is stored; None where nothing is stored now."""
+    try:
+        return await client.secrets().version(name, scope=scope)
+    except NotFound:
+        return None
+
+
+@at_node
+async def _get(
+    client: Client, name: str, *, scope: str | None, owner: str | None
+) -> tuple[str | bytes, dict[str, Json]]:
+    secrets = client.secrets(owner)
+    try:
+        secret = await secrets.read(name, scope=scope)
+    except NotFound:
+        raise no_secret(name, scope, near=await near_names(secrets, name, scope)) from None
+    except InvalidSecretName as error:
+        if near := await near_names(secrets, name, scope):
+            error.hint = f"did you mean {near}?"
+        raise
+    return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
+
+
+@at_node
+async def _list(client: Client, scope: str | None, *, is_all: bool) -> list[tuple[str, str | None]]:
+    scopes = [scope, *(await client.secrets().scopes())] if is_all else [scope]
+    return [(name, of) for of in scopes for name in await client.secrets().list(scope=of)]
+
+
+@at_node
+async def _delete(client: Client, name: str, scope: str | None) -> None:
+    try:
+        await client.secrets().delete(name, scope=scope)
+    except NotFound:
+        raise no_secret(name, scope) from None
+
+
+async def near_names(secrets: Secrets, name: str, scope: str | None) -> str:
+    """Return the names of the scope that are much like one that is not there; empty if this session may not list."""
+    try:
+        there = await secrets.list(scope=scope)
+    except SealspaceError:  # what was asked for is refused already; this is only advice
+        return ""
+    return " or ".join(get_close_matches(name.upper(), there, n=2, cutoff=_NEAR))
+
+
+def no_secret(name: str, scope: str | None, *, near: str = "") -> NotThere:
+    """Return the error for a secret that does not exist; `near`: those that may be meant."""
+    where = "" if scope is None else f" under the scope {scope}"
+    meant = f"did you mean {near}? else: " if near else ""
+    return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")

@@ -1,0 +1,134 @@
+"""`sealspace space`: the owner's spaces on the node."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import click
+
+from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
+from capabilities.ambient import SystemClock
+from capabilities.strict_json import Json
+
+from ..client import Client
+from ..delegations import allow
+from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
+from ..spaces import SpaceEntry
+from .errors import AlreadyThere, NotThere
+from .grant_facts import time_of
+from .owner_profile import at_node, owner_home
+from .terminal import facts, print_found, print_rows, words
+
+_ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
+_name = click.argument("name", metavar="NAME")
+
+
+@click.command("list")
+def list_() -> None:
+    """Print the names of the owner's spaces, and since when the node hosts each."""
+    found = _list()
+    print_rows(
+        [_described(one) for one in found],
+        ("name", "since"),
+        [(one.space.name, time_of(one.created_at) or "") for one in found],
+        nothing="no spaces here; next: sealspace space create NAME",
+    )
+
+
+@click.command("create", epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.")
+@_name
+def create(name: str) -> None:
+    """Have the node host a space of the owner, and let this session use it; the wallet signs.
+
+    Later logins ask for it too.
+    """
+    made = _create(name)
+    print_found(_described(made), [made.space.text])
+    words(f"next: sealspace kv put KEY --space {name} < FILE")
+
+
+@click.command("info")
+@_name
+def info(name: str) -> None:
+    """Print the id of a space of the owner, since when the node hosts it, and how much is stored in it."""
+    found = _info(name)
+    use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
+    shown = {
+        "name": found.space.name,
+        "id": found.space.text,
+        "since": time_of(found.created_at),
+        "stored": _stored(found),
+    }
+    print_found(_described(found) | use, facts(shown))
+
+
+def _stored(entry: SpaceEntry) -> str:
+    if entry.usage_bytes is None:
+        return "-"
+    limit = "no limit" if entry.limit_bytes is None else f"at most {entry.limit_bytes:,}"
+    return f"{entry.usage_bytes:,} bytes, {limit}"
+
+
+def _described(entry: SpaceEntry) -> dict[str, Json]:
+    return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
+
+
+@at_node
+async def _list(client: Client) -> tuple[SpaceEntry, ...]:
+    with _explained():
+        return await client.spaces().list()
+
+
+@at_node
+async def _create(client: Client, name: str) -> SpaceEntry:
+    home = owner_home()
+    profile, wallet = home.profile(), home.wallet()
+    try:
+        with _explained():
+            made = await client.spaces().create(name)
+    except DuplicateRequest:
+        hint = f"to use it: sealspace login --space {name}"
+        raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
+    whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
+    await client.delegations.add_right(wallet, whole, ttl_s=_left_s(client))
+    home.keep_session(client.session)
+    home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
+    return made
+
+
+@at_node
+async def _info(client: Client, name: str) -> SpaceEntry:
+    try:
+        with _explained():
+            return await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
+
+
+async def require_own_space(client: Client, name: str) -> None:
+    """Refuse the name of a space of the owner's that the node does not host.
+
+    Raises:
+        NotThere: there is no such space.
+        NotGranted: this session may not ask.
+    """
+    try:
+        await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(f"the space {name} does not exist yet", hint=f"sealspace space create {name}") from None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say where the right to see and make spaces comes from, which not every session has."""
+    try:
+        yield
+    except NotGranted as refusal:
+        refusal.hint = "sealspace login, which asks for that"
+        raise
+
+
+def _left_s(client: Client) -> float:
+    """Return how long the session lasts: what is added to it ends with it."""
+    ends_at = client.session.expires_at
+    return 86_400.0 if ends_at is None else ends_at - SystemClock().now()

@@ -1,0 +1,54 @@
+"""Policies and key providers that a command or a setting names."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import parse_json
+from encryption_network.errors import PolicyError
+from encryption_network.key_providers import MAX_KEY_PROVIDERS, parse_key_provider
+from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+
+from .errors import ConfigurationError, NodeError
+
+
+def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
+    """Return a list of key providers (AT29), sorted by text and without duplicates.
+
+    Args:
+        texts: as the user wrote them.
+        where: what to name in the error.
+    Raises:
+        ConfigurationError: too many, or an entry is no key provider, or one that can never be accepted.
+    """
+    try:
+        named = {parse_key_provider(text) for text in texts}
+    except PolicyError as error:
+        raise ConfigurationError(
+            f"{where}: {error.reason}", hint="write kms, tpm, kms:<hex id> or local-sgx:<hex id>"
+        ) from None
+    if len(named) > MAX_KEY_PROVIDERS:
+        raise ConfigurationError(f"{where}: more than {MAX_KEY_PROVIDERS} entries", hint="name fewer, or a whole kind")
+    return tuple(sorted(named))
+
+
+def read_node_policy(path: Path) -> Policy:
+    """Return the policy in a JSON file.
+
+    Raises:
+        ConfigurationError: unreadable, or no policy.
+    """
+    try:
+        return parse_policy(parse_json(read_terms(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
+    except (InvalidJson, PolicyError) as error:
+        raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
+
+
+def read_terms(path: Path, what: str, max_bytes: int, refused: type[NodeError] = ConfigurationError) -> bytes:
+    """Return the content of a file, one byte over the limit at most; `refused` where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(max_bytes + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None

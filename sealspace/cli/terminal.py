@@ -1,0 +1,211 @@
+"""What commands print, and what they ask: data on standard output, words for people on standard error.
+
+Any text may come from a node, a backend or a stored row, and may be shown in a terminal: lines are made printable here,
+whatever they contain, and JSON is encoded in ASCII.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from ..errors import InvalidInput
+from ..printable import printable, printable_line
+from .shared import shared
+
+
+def hold_standard_streams() -> None:
+    """Open the null device for each closed standard stream: the next file to be opened would take its descriptor.
+
+    Anything that this process, or one that it starts, then writes to that stream would go into that file.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def print_lines(*lines: str, err: bool = False) -> None:
+    """Print one line for each argument, whatever it contains.
+
+    Args:
+        lines: data.
+        err: on standard error; for what a person has to read before an answer, even if the command is to be quiet.
+    """
+    for line in lines:
+        click.echo(printable_line(line), err=err)
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON, in ASCII."""
+    click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
+
+
+def print_exactly(line: bytes) -> None:
+    """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it.
+
+    Args:
+        line: UTF-8, without its end.
+    """
+    if sys.stdout.isatty():
+        print_lines(line.decode("utf-8", "replace"))
+    else:
+        click.echo(line)
+
+
+def print_value(value: str | bytes, *, raw: bool) -> None:
+    """Print a stored value exactly; on a terminal as lines that can be printed.
+
+    Args:
+        value: bytes are not printed on a terminal.
+        raw: print it exactly on a terminal too.
+    Raises:
+        InvalidInput: bytes would go to a terminal.
+    """
+    if raw or not sys.stdout.isatty():
+        click.echo(value.encode() if isinstance(value, str) else value, nl=False)
+    elif isinstance(value, bytes):
+        raise InvalidInput(f"these are {len(value)} bytes, nothing for a terminal", hint="add > FILE, or --raw")
+    else:
+        lines = value.removesuffix("\n").split("\n")
+        print_lines(*lines)
+        if any(printable_line(line) != line for line in lines):
+            words("characters that a terminal would act on are not shown; --raw prints the value as it is")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row.
+
+    Args:
+        headers: one for each column, in lower case.
+        rows: cells; what they contain is made printable.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not shown:
+        return
+    if sys.stdout.isatty():
+        shown.insert(0, [header.upper() for header in headers])
+    widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
+    for row in shown:
+        print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_found(found: object, lines: Iterable[str]) -> None:
+    """Print what was found: as JSON where that is asked for, else as lines."""
+    if shared().as_json:
+        print_json(found)
+    else:
+        print_lines(*lines)
+
+
+def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str) -> None:
+    """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person.
+
+    Args:
+        found: for a program.
+        headers, rows: for a person, see `table`.
+        nothing: what is said of an empty list, with the next step.
+    """
+    if shared().as_json:
+        print_json(found)
+        return
+    table(headers, rows)
+    if not rows:
+        words(nothing)
+
+
+def facts(named: Mapping[str, object]) -> list[str]:
+    """Return a line for each fact, its name before it; what is None is left out."""
+    shown = {name: value for name, value in named.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    return [f"{name:<{width}}  {value}" for name, value in shown.items()]
+
+
+def time_text(at: float) -> str:
+    """Return a time as all output has it: RFC 3339, UTC, to the second.
+
+    Args:
+        at: seconds since 1970.
+    """
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def words(*lines: str) -> None:
+    """Print lines for a person, unless the command was told to be quiet."""
+    if not shared().quiet:
+        print_lines(*lines, err=True)
+
+
+def print_error(text: str, next_step: str) -> None:
+    """Print what happened and what to do next; being quiet does not leave that out."""
+    print_lines(f"sealspace: {text}", f"next: {next_step}", err=True)
+
+
+def watched() -> bool:
+    """Whether a person watches, and can answer: standard input and standard error are terminals."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only with a person's consent.
+
+    Args:
+        question: ends with a question mark.
+        yes: it was given on the command line.
+    Raises:
+        InvalidInput: nobody is there to be asked.
+        click.Abort: the answer was no.
+    """
+    if yes:
+        return
+    if not watched():
+        raise InvalidInput(f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes")
+    click.confirm(printable_line(question), abort=True, err=True)
+
+
+def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
+    """Return what to call with how many are done, which says so now and then."""
+    following = first
+
+    def count(done: int) -> None:
+        nonlocal following
+        if done >= following:
+            following = done + every
+            words(f"{done} {what}")
+
+    return count
+
+
+@contextmanager
+def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how much.
+
+    Args:
+        total: amount of everything; None: not known, or said later.
+        label: what is done, in one or two words.
+    """
+    if not watched() or shared().quiet:
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console  # 23 ms, and for people only
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(printable(label)), total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,390 @@
+"""App manifests: what an application declares it needs, and what an owner is therefore asked to sign.
+
+`check_manifest` lists what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
+resources, `compose_manifests` joins several into one request, and `requested_capabilities` turns resources into what a
+delegation or a sign-in states. `manifest_words` says all of it in words, `manifest_grants` makes the grants that a
+manifest's DID waits for. Rules MF1 to MF10 (spec/manifests.md).
+
+A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with `with_decrypt`, once
+the owner is known.
+
+Example:
+    manifest = parse_manifest({"app_id": "com.example.notes", "name": "Notes", "secrets": {"API_KEY": True}})
+    for resource in resolve_manifest(manifest):
+        print(resource.service, resource.space, resource.path, resource.actions)
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Final, Literal
+
+from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.resources import parse_network_id
+from capabilities.tokens import Capability
+
+from ..errors import Fault, InvalidInput
+from ..session import space_of
+from ..tokens import capability
+from .durations import parse_duration_ms
+from .manifest_reading import (
+    ENCRYPTION,
+    KV,
+    VAULT,
+    Manifest,
+    Permission,
+    check_manifest,
+    distinct,
+    full_action,
+    invalid,
+    parse_manifest,
+)
+from .secret_names import SECRETS_SPACE, VAULT_PREFIX
+
+__all__ = [
+    "ACCOUNT_RESOURCES",
+    "DelegationTarget",
+    "Fault",
+    "Manifest",
+    "ManifestRequest",
+    "NotServed",
+    "Permission",
+    "ResourceRequest",
+    "apply_prefix",
+    "check_manifest",
+    "compose_manifests",
+    "not_served",
+    "parse_manifest",
+    "requested_capabilities",
+    "resolve_manifest",
+    "served",
+    "with_decrypt",
+]
+
+DEFAULT_SPACE: Final = "applications"
+ACCOUNT_SPACE: Final = "account"
+ENCRYPTION_SPACE: Final = "encryption"
+
+_SQL = "tinycloud.sql"
+_DUCKDB = "tinycloud.duckdb"
+_CAPABILITIES = "tinycloud.capabilities"
+_DELEGATION = "tinycloud.delegation"
+
+
+Origin = Literal["stated", "defaults", "account", "capabilities"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRequest:
+    """One resource that an app asks for.
+
+    Attributes:
+        service: long name of the service.
+        space: short name or full id; "encryption" for a network.
+        path: path in the space, or the network's id.
+        actions: full abilities, distinct, in order of appearance.
+        expiry_ms: own lifetime in milliseconds; None: that of the request.
+        description: for people.
+        origin: where it comes from: "stated" by a permission or a secret; "defaults", the manifest's tier, which
+            `"defaults": false` leaves out; "account", the rights for the account's registry; "capabilities", the row
+            that each space gets. Does not count in equality.
+    """
+
+    service: str
+    space: str
+    path: str
+    actions: tuple[str, ...]
+    expiry_ms: int | None = None
+    description: str | None = None
+    origin: Origin = field(default="stated", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationTarget:
+    """A DID that an app wants its resources delegated to.
+
+    Attributes:
+        did: the recipient.
+        name: the app's name.
+        resources: what to delegate.
+        expiry_ms: for how long, milliseconds.
+    """
+
+    did: str
+    name: str
+    resources: tuple[ResourceRequest, ...]
+    expiry_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRequest:
+    """The result of composing several manifests; what a sign-in asks for.
+
+    Attributes:
+        manifests: the checked manifests.
+        resources: merged resources of all.
+        delegation_targets: every DID that wants a delegation, in order.
+        expiry_ms: the longest lifetime asked for.
+    """
+
+    manifests: tuple[Manifest, ...]
+    resources: tuple[ResourceRequest, ...]
+    delegation_targets: tuple[DelegationTarget, ...]
+    expiry_ms: int
+
+
+# --- expanding ---------------------------------------------------------------------------------------------------
+
+_KV_ACTIONS = ("get", "put", "del", "list", "metadata")
+
+_TIERS: Mapping[str, tuple[Permission, ...]] = {
+    "none": (),
+    "default": (
+        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
+        Permission(_SQL, "/", ("read", "write"), DEFAULT_SPACE),
+    ),
+    "admin": (
+        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
+        Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE),
+    ),
+    "all": (
+        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
+        Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE),
+        Permission(_DUCKDB, "/", ("read", "write"), DEFAULT_SPACE),
+    ),
+}
+
+ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
+    ResourceRequest(service, ACCOUNT_SPACE, path, tuple(f"{service}/{word}" for word in words), origin="account")
+    for service, path, words in (
+        (KV, "applications/", ("get", "put", "list")),
+        (KV, "spaces/", ("get", "put", "list")),
+        (KV, "system/bootstrap/complete", ("get", "put")),
+        (_DELEGATION, "", ("list",)),
+        (_SQL, "account", ("read", "write", "schema")),
+        (_CAPABILITIES, "", ("read",)),
+    )
+)
+"""The rights to the list of apps and spaces that other clients keep in the account's own space."""
+
+
+def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
+    """Expand one manifest into resources (MF7), merged, the `capabilities/read` rows last.
+
+    The default tier comes first, then permissions, then secrets; equal resources are merged; each space used gets a row
+    to read its capabilities. The default tier is always in `applications`, whatever the manifest's space is, as the
+    protocol's other clients do it.
+    """
+    tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
+    stated = (_expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets))
+    resources = _merge((*tier, *stated))
+    spaces = distinct(resource.space for resource in resources if resource.space != ENCRYPTION_SPACE)
+    rows = tuple(
+        ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities") for space in spaces
+    )
+    return _merge((*resources, *rows))
+
+
+def compose_manifests(
+    manifests: Sequence[Manifest], *, include_account_registry_permissions: bool = True
+) -> ManifestRequest:
+    """Join manifests into one request.
+
+    Args:
+        manifests: at least one.
+        include_account_registry_permissions: also ask for the rights that the account's registry needs.
+    Raises:
+        ManifestInvalid: the list is empty.
+    """
+    if not manifests:
+        invalid("Manifest validation failed: at least one manifest is required")
+    resolved = [resolve_manifest(manifest) for manifest in manifests]
+    account = ACCOUNT_RESOURCES if include_account_registry_permissions else ()
+    return ManifestRequest(
+        manifests=tuple(manifests),
+        resources=_merge((*chain.from_iterable(resolved), *account)),
+        delegation_targets=tuple(
+            DelegationTarget(one.did, one.name, resources, one.expiry_ms)
+            for one, resources in zip(manifests, resolved, strict=True)
+            if one.did is not None
+        ),
+        expiry_ms=max(one.expiry_ms for one in manifests),
+    )
+
+
+def apply_prefix(prefix: str, path: str, *, skip: bool) -> str:
+    """Put an app's prefix in front of a path."""
+    if skip or not prefix:
+        return path
+    return f"{prefix}/{path.removeprefix('/')}"
+
+
+def _expand(entry: Permission, manifest: Manifest, origin: Origin) -> ResourceRequest:
+    path = apply_prefix(manifest.prefix, entry.path, skip=entry.skip_prefix)
+    space = entry.space or manifest.space or DEFAULT_SPACE
+    service = entry.service
+    if service == VAULT:
+        # The app's prefix belongs inside the vault, so it is applied before "vault/" is put in front.
+        service, path = KV, VAULT_PREFIX + path.removeprefix("/")
+    elif service == ENCRYPTION:
+        space, path = ENCRYPTION_SPACE, entry.path
+    return ResourceRequest(
+        service=service,
+        space=space,
+        path=path,
+        actions=distinct(full_action(entry.service, action) for action in entry.actions),
+        expiry_ms=None if entry.expiry is None else parse_duration_ms(entry.expiry),
+        description=entry.description,
+        origin=origin,
+    )
+
+
+def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
+    """Join resources equal in service, space, path and own lifetime; the first one's place and description stay."""
+    merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
+    for one in resources:
+        key = (one.service, one.space, one.path, one.expiry_ms)
+        first = merged.get(key)
+        if first is None:
+            merged[key] = one
+        else:
+            merged[key] = replace(
+                first,
+                actions=distinct((*first.actions, *one.actions)),
+                description=first.description or one.description,
+                # What one entry states is stated, whichever tier grants it as well.
+                origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
+            )
+    return tuple(merged.values())
+
+
+def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
+    """Return a request that also asks for decrypt on a network, wherever a secret is to be read (MF8).
+
+    A static manifest cannot name the owner's network, because it does not know the owner.
+
+    Args:
+        request: of `compose_manifests`.
+        network: id of the owner's network.
+    Returns:
+        The request; the session, and each delegation target, that reads a secret may decrypt as well.
+    """
+
+    secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
+
+    def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
+        reads = any(
+            one.service == KV and KV_GET in one.actions and space_of(secrets.owner, one.space) == secrets
+            for one in resources
+        )
+        decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
+        return _merge((*resources, decrypt)) if reads else resources
+
+    targets = tuple(replace(one, resources=extended(one.resources)) for one in request.delegation_targets)
+    return replace(request, resources=extended(request.resources), delegation_targets=targets)
+
+
+# --- what a node serves ------------------------------------------------------------------------------------------
+
+_EVERY_NODE = frozenset(f"tinycloud.{name}" for name in ("kv", "capabilities", "delegation", "space", "encryption"))
+
+
+@dataclass(frozen=True, slots=True)
+class NotServed:
+    """A service that a manifest asks for and the node does not serve.
+
+    Attributes:
+        service: long name ("tinycloud.sql").
+        actions: short names of all that is asked for, distinct.
+        paths: `space/path` of each resource.
+        stated: whether a permission asks for it; False: only the default tier or the account's registry does.
+    """
+
+    service: str
+    actions: tuple[str, ...]
+    paths: tuple[str, ...]
+    stated: bool
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        asked = f"{self.service} is not served by this node: {', '.join(self.actions)}"
+        return f"{asked} on {', '.join(self.paths)}" if self.stated else f"{asked}; left out"
+
+
+def not_served(resources: Iterable[ResourceRequest], features: Sequence[str] = ()) -> tuple[NotServed, ...]:
+    """Return the services that a node does not serve, one row each, in order of appearance.
+
+    Args:
+        resources: of a resolved manifest or a request.
+        features: of the node (`NodeInfo.features`); none: those of this project's nodes.
+    """
+    by_service: dict[str, list[ResourceRequest]] = {}
+    for one in resources:
+        if not _is_served(one, features):
+            by_service.setdefault(one.service, []).append(one)
+    return tuple(
+        NotServed(
+            service=service,
+            actions=distinct(action.removeprefix(f"{service}/") for one in asked for action in one.actions),
+            paths=distinct(f"{one.space}/{one.path}" for one in asked if one.origin == "stated"),
+            stated=any(one.origin == "stated" for one in asked),
+        )
+        for service, asked in by_service.items()
+    )
+
+
+def served(
+    resources: Sequence[ResourceRequest], features: Sequence[str] = (), *, leave_out: bool = False
+) -> tuple[ResourceRequest, ...]:
+    """Return the resources that a node serves (MF9).
+
+    What only a default asks for is left out. What an entry of the manifest states is needed by the app, so that it is
+    refused unless the caller knowingly leaves it out.
+
+    Args:
+        resources: of a resolved manifest or a request.
+        features: of the node; see `not_served`.
+        leave_out: leave out stated ones too.
+    Raises:
+        InvalidInput: an entry states a service that the node does not serve; the message names each once.
+    """
+    refused = [one for one in not_served(resources, features) if one.stated]
+    if refused and not leave_out:
+        raise InvalidInput(
+            "; ".join(one.text for one in refused),
+            hint="take these entries out of the manifest, or use a node that serves them",
+        )
+    return tuple(one for one in resources if _is_served(one, features))
+
+
+def _is_served(resource: ResourceRequest, features: Sequence[str]) -> bool:
+    return resource.service in _EVERY_NODE or resource.service.removeprefix("tinycloud.") in features
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
+
+
+def requested_capabilities(
+    resources: Iterable[ResourceRequest], *, space_id: Callable[[str], str]
+) -> tuple[Capability, ...]:
+    """Turn resources into the capabilities of a sign-in or a delegation.
+
+    Args:
+        resources: of a resolved manifest or a request.
+        space_id: makes the full id of a space from a short name or a full id.
+    Returns:
+        Distinct capabilities in order of appearance. A path that is the root ("" or "/") becomes a resource without a
+        path, which covers the whole space; `…/kv//` would cover nothing that can be stored.
+    Raises:
+        InvalidInput: a path or an action cannot be used in a token.
+    """
+    stated = distinct((_resource_text(one, space_id), action) for one in resources for action in one.actions)
+    return tuple(capability(resource, action) for resource, action in stated)
+
+
+def _resource_text(resource: ResourceRequest, space_id: Callable[[str], str]) -> str:
+    if resource.service == ENCRYPTION:
+        return resource.path
+    root = f"{space_id(resource.space)}/{resource.service.removeprefix('tinycloud.')}"
+    return root if resource.path in ("", "/") else f"{root}/{resource.path}"

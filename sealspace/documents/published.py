@@ -1,0 +1,180 @@
+"""What a backend publishes about itself to any client that sends a nonce (AT50 to AT52).
+
+    GET <backend>/.well-known/sealspace/backend?nonce=<base64url of 32 bytes>
+
+    {"type": "sealspace.backend/v1",
+     "nonce":     base64url, the client's,
+     "statement": {"did", "manifest", "compose"},
+     "quote":     base64,
+     "eventLog":  array of entries, or null}
+
+The quote's report data name the nonce, the DID and the hash of the statement, so that another party on the way can
+insert nothing into what an owner is shown. The manifest is an app manifest; what it lists under `secrets` is what the
+backend wants to read. `compose` is the text whose SHA-256 the event log names, or null.
+
+Example:
+    text = encode_published(nonce, statement, quote=quote, event_log=log)
+    published = parse_published(text, nonce=nonce)
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from capabilities.errors import CapabilityError
+from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import InvalidCanonicalJson
+
+from ..errors import BackendAnswerInvalid, BackendNotProven, ManifestInvalid
+from ..printable import printable
+from .manifests import Manifest, parse_manifest, resolve_manifest
+
+DOCUMENT_TYPE: Final = "sealspace.backend/v1"
+EVIDENCE_PATH: Final = "/.well-known/sealspace/backend"
+GRANTS_PATH: Final = "/.well-known/sealspace/backend/grants"
+NONCE_BYTES: Final = 32
+MAX_PUBLISHED_BYTES: Final = 512 * 1024
+"""Longest document: a quote, an event log and a compose file at their bounds take less."""
+MAX_COMPOSE_CHARS: Final = 64 * 1024
+MAX_STATEMENT_BYTES: Final = 128 * 1024
+MAX_GRANT_BYTES: Final = 256 * 1024
+"""Longest portable delegation that a backend reads."""
+
+_MAX_QUOTE_BYTES: Final = 16 * 1024
+_MAX_DID_CHARS: Final = 512
+_MEMBERS: Final = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
+_STATED: Final = frozenset({"did", "manifest", "compose"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a backend says of itself; the quote binds all of it.
+
+    Attributes:
+        did: the DID that a grant is for.
+        manifest: what it wants.
+        compose: its compose file; None: it shows none.
+        sha256: of the canonical JSON, 32 bytes.
+    """
+
+    did: Principal
+    manifest: Manifest
+    compose: str | None = field(repr=False)
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A parsed document; a verifier decides whether the quote holds, and holds for this statement.
+
+    Attributes:
+        nonce: of the client.
+        statement: what the quote is said to bind.
+        quote: at most 16 KiB.
+        event_log: entries; None without a log.
+    """
+
+    nonce: bytes
+    statement: Statement
+    quote: bytes = field(repr=False)
+    event_log: list[Json] | None = field(repr=False)
+
+
+def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> dict[str, Json]:
+    """Write a statement as its JSON object."""
+    return {"did": did, "manifest": manifest, "compose": compose}
+
+
+def parse_statement(value: Json) -> Statement:
+    """Read a statement, untrusted.
+
+    Raises:
+        BackendAnswerInvalid: a member is missing, unknown or of another type, the manifest is none, or it is another
+            DID's.
+    """
+    if not isinstance(value, dict) or value.keys() != _STATED:
+        raise BackendAnswerInvalid("the backend's statement has not its members")
+    try:
+        text = canonical_bytes(value)
+    except InvalidCanonicalJson as exc:
+        raise BackendAnswerInvalid("the backend's statement has no canonical form") from exc
+    if len(text) > MAX_STATEMENT_BYTES:
+        raise BackendAnswerInvalid(f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes")
+    compose = value["compose"]
+    if compose is not None and not (isinstance(compose, str) and len(compose) <= MAX_COMPOSE_CHARS):
+        raise BackendAnswerInvalid(f"the backend's compose file is no text of {MAX_COMPOSE_CHARS} characters")
+    did, manifest = _did(value["did"]), _manifest(value["manifest"])
+    if manifest.did is not None and not same_principal(manifest.did, did):
+        raise BackendAnswerInvalid("the backend's manifest names another DID than its own")
+    return Statement(did=did, manifest=manifest, compose=compose, sha256=hashlib.sha256(text).digest())
+
+
+def encode_published(nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None) -> bytes:
+    """Write the document that answers a nonce."""
+    return canonical_bytes(
+        {
+            "type": DOCUMENT_TYPE,
+            "nonce": encode_url(nonce),
+            "statement": statement,
+            "quote": encode_standard(quote),
+            "eventLog": event_log,
+        }
+    )
+
+
+def parse_published(data: bytes, *, nonce: bytes) -> Published:
+    """Read a document.
+
+    Args:
+        data: untrusted, at most MAX_PUBLISHED_BYTES.
+        nonce: the nonce sent to the backend, 32 bytes.
+    Raises:
+        BackendAnswerInvalid: cut off, too long, no such document.
+        BackendNotProven: it answers another nonce (`report-data`): it was recorded.
+    Does not check:
+        Quote and event log.
+    """
+    try:
+        value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
+    except CapabilityError as exc:
+        raise BackendAnswerInvalid("the backend's answer is cut off, too long or no JSON object") from exc
+    if value.keys() != _MEMBERS or value["type"] != DOCUMENT_TYPE:
+        raise BackendAnswerInvalid(f"the backend's answer is no {DOCUMENT_TYPE}")
+    answered = decode_url(value["nonce"])
+    if answered is None or len(answered) != NONCE_BYTES:
+        raise BackendAnswerInvalid(f"the backend's answer has no nonce of {NONCE_BYTES} bytes")
+    if answered != nonce:  # AT52
+        raise BackendNotProven(
+            "the evidence answers another question than ours: it was recorded",
+            problem="report-data",
+            hint="ask again; if it stays, somebody replays old evidence: do not grant, tell the backend's operator",
+        )
+    quote, log = decode_standard(value["quote"]), value["eventLog"]
+    if quote is None or not 0 < len(quote) <= _MAX_QUOTE_BYTES:
+        raise BackendAnswerInvalid(f"the backend's quote is not 1 to {_MAX_QUOTE_BYTES} bytes in base64")
+    if log is not None and not isinstance(log, list):
+        raise BackendAnswerInvalid("the backend's event log is no array")
+    return Published(nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log)
+
+
+def _did(value: Json) -> Principal:
+    try:
+        if isinstance(value, str) and len(value) <= _MAX_DID_CHARS:
+            return parse_principal(value)
+    except CapabilityError:
+        pass
+    raise BackendAnswerInvalid("the backend names itself by something that is no DID")
+
+
+def _manifest(value: Json) -> Manifest:
+    if not isinstance(value, dict):
+        raise BackendAnswerInvalid("the backend's manifest is no object")
+    try:
+        manifest = parse_manifest(value)
+        resolve_manifest(manifest)  # what it asks for can be resolved
+        return manifest
+    except ManifestInvalid as exc:
+        raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc

@@ -1,0 +1,384 @@
+"""Run grants: one owner's secrets, for one runner, and only for named programs and callers (RN41 to RN46).
+
+A run grant is a delegation to a runner's DID that the owner itself signed, without parents. It holds `tinycloud.kv/get`
+on listed secrets, decrypt on one network of the owner, a policy on the runner's code, and exactly one run statement:
+
+    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],     1 to 64
+     "callers":  a condition, see `call_conditions`                     absent: the owner alone
+     "hosts":    ["api.example.com", …]                                 at most 64; absent: none
+     "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional}
+
+A UCAN contains it as the fact `{"sealspace.run/v1": {…}}`, a sign-in text as the resource
+`urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap.
+
+The node enforces who holds the grant, which code opens keys, and which secrets. Programs, callers, hosts and limits are
+enforced by the runner alone, which is why its code is in the policy.
+
+Example:
+    statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
+    assert parse_run_statement(run_statement_json(statement)) == statement
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.cacao import Cacao
+from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
+from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.strict_json import Json, parse_json
+from capabilities.tokens import Delegation, UnverifiedDelegation, parse_delegation, verify_delegation
+from capabilities.ucan import UcanToken
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import PolicyError
+from encryption_network.policy import Policy, policies_of
+
+from ..errors import InvalidInput, InvalidPortableDelegation
+from .call_conditions import Condition, Owner, condition_json, parse_condition
+from .project_names import ProjectId, checked_sha256, parse_project
+from .secret_names import PROTECTED_NETWORK, SECRETS_SPACE, SecretName, is_protected, secret_at
+
+RUN_FACT: Final = "sealspace.run/v1"
+RUN_URN: Final = "urn:sealspace:run:v1:"
+MAX_STATEMENT_BYTES: Final = 64 * 1024
+MAX_PROGRAMS: Final = 64
+MAX_HOSTS: Final = 64
+MAX_SECRETS: Final = 32
+MOST: Final[Mapping[str, int]] = {
+    "maxInstructions": 500_000_000_000,
+    "maxMemoryMb": 512,
+    "maxExecutionSeconds": 180,
+}
+"""The largest limits that a grant may state, by the names of its members."""
+
+_FACT_FAMILY: Final = "sealspace.run/"
+_URN_FAMILY: Final = "urn:sealspace:run:"
+_MEMBERS: Final = frozenset({"programs", "callers", "hosts", "limits"})
+_HOST: Final = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
+_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ByHash:
+    """The program of exactly these bytes.
+
+    Attributes:
+        wasm_sha256: 64 lowercase hex digits.
+        project: as a version of which it has to be called, and whose manifest counts. None: it is called as any
+            project's version or by its hash, and no manifest counts (RN176).
+    """
+
+    wasm_sha256: str
+    project: ProjectId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByProject:
+    """Whatever version is the active one of a project: its developer decides what runs."""
+
+    project: ProjectId
+
+
+ProgramRule: TypeAlias = ByHash | ByProject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantLimits:
+    """How much a run with these secrets may use at most; None: what the runner allows."""
+
+    max_instructions: int | None = None
+    max_memory_mb: int | None = None
+    max_execution_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatement:
+    """What a run grant says beside its capabilities.
+
+    Attributes:
+        programs: at least one.
+        callers: who may call.
+        hosts: where a program may send anything while it has these secrets; lower case, no address literals. They count
+            for programs of named projects alone (RN176).
+        limits: of a run.
+    """
+
+    programs: tuple[ProgramRule, ...]
+    callers: Condition = field(default_factory=Owner)
+    hosts: tuple[str, ...] = ()
+    limits: GrantLimits = field(default_factory=GrantLimits)
+
+    def rules_for(self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None) -> list[ProgramRule]:
+        """Return the rules that name a program (RN45, RN176).
+
+        Args:
+            wasm_sha256: of the bytes that are compiled.
+            project: as a version of which they are called; None: they are called by their hash.
+            active_of: the same project where they are its active version and called as that; else None.
+        """
+        return [
+            rule
+            for rule in self.programs
+            if (
+                rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
+                if isinstance(rule, ByHash)
+                else rule.project == active_of
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunGrant:
+    """A run grant that was read; made by `read_run_grant`.
+
+    Attributes:
+        header: the delegation as it is sent.
+        delegation: verified.
+        owner: of the secrets; who signed.
+        secrets: at least one; a name once.
+        network: that opens them.
+        statement: for which programs and callers.
+        policies: on the runner's code, at least one.
+        expires_at: epoch seconds.
+    """
+
+    header: str
+    delegation: Delegation
+    owner: Principal
+    secrets: tuple[SecretName, ...]
+    network: NetworkId
+    statement: RunStatement
+    policies: tuple[Policy, ...]
+    expires_at: float
+
+
+# --- the statement -------------------------------------------------------------------------------------------------
+
+
+def parse_run_statement(value: Json) -> RunStatement:
+    """Read a run statement, untrusted (RN44).
+
+    Raises:
+        InvalidInput: a member is unknown, missing, of another type, or over its bound.
+    """
+    if not isinstance(value, dict) or not value.keys() <= _MEMBERS:
+        raise InvalidInput(f"a run statement has no members but {', '.join(sorted(_MEMBERS))}")
+    programs = value.get("programs")
+    if not isinstance(programs, list) or not 1 <= len(programs) <= MAX_PROGRAMS:
+        raise InvalidInput(f'"programs" of a run statement lists 1 to {MAX_PROGRAMS} programs')
+    hosts = value.get("hosts", [])
+    if not isinstance(hosts, list) or len(hosts) > MAX_HOSTS:
+        raise InvalidInput(f'"hosts" of a run statement lists at most {MAX_HOSTS} names')
+    return RunStatement(
+        programs=tuple(_program(one) for one in programs),
+        callers=parse_condition(value["callers"]) if "callers" in value else Owner(),
+        hosts=tuple(checked_host(one) for one in hosts),
+        limits=_limits(value.get("limits", {})),
+    )
+
+
+def run_statement_json(statement: RunStatement) -> dict[str, Json]:
+    """Write a run statement; the opposite of `parse_run_statement`."""
+    programs: list[Json] = []
+    for rule in statement.programs:
+        named: dict[str, Json] = {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
+        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
+    value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
+    if statement.hosts:
+        value["hosts"] = list(statement.hosts)
+    stated = (statement.limits.max_instructions, statement.limits.max_memory_mb, statement.limits.max_execution_s)
+    limits: dict[str, Json] = {name: most for name, most in zip(MOST, stated, strict=True) if most is not None}
+    if limits:
+        value["limits"] = limits
+    return value
+
+
+def run_resource(statement: RunStatement) -> str:
+    """Return the resource that puts a run statement into a sign-in text."""
+    return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
+
+
+def checked_host(value: Json) -> str:
+    """Return the name of a host that a program may contact.
+
+    Raises:
+        InvalidInput: no name in lower case, one with a dot at its end, or an address: an address names nobody.
+    """
+    if not isinstance(value, str) or _HOST.fullmatch(value) is None or _NUMERIC.fullmatch(value.rpartition(".")[2]):
+        raise InvalidInput("a host is named in lower case, without scheme, port, address or final dot: api.example.com")
+    return value
+
+
+def _program(value: Json) -> ProgramRule:
+    if isinstance(value, dict) and value and value.keys() <= {"wasmSha256", "project"}:
+        named = value.get("project")
+        project = parse_project(named) if isinstance(named, str) else None
+        if "wasmSha256" in value and (project or "project" not in value):
+            return ByHash(checked_sha256(value["wasmSha256"], what='"wasmSha256" of a run statement'), project)
+        if project and "wasmSha256" not in value:
+            return ByProject(project)
+    raise InvalidInput('a program is named by "wasmSha256", by "project" or by both, and by nothing beside')
+
+
+def _limits(value: Json) -> GrantLimits:
+    if not isinstance(value, dict) or not value.keys() <= MOST.keys():
+        raise InvalidInput(f'"limits" of a run statement has no members but {", ".join(MOST)}')
+    for name, limit in value.items():
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST[name]:
+            raise InvalidInput(f'"{name}" of a run statement is a number from 1 to {MOST[name]}')
+    stated = [limit if isinstance(limit := value.get(name), int) else None for name in MOST]
+    return GrantLimits(max_instructions=stated[0], max_memory_mb=stated[1], max_execution_s=stated[2])
+
+
+# --- the grant -----------------------------------------------------------------------------------------------------
+
+
+def read_run_grant(header: str, *, runner: str) -> RunGrant:
+    """Read a run grant, untrusted, and verify who signed it.
+
+    Args:
+        header: CACAO or UCAN text.
+        runner: DID that it has to be for.
+    Raises:
+        InvalidPortableDelegation: a rule is broken; the text names it.
+    Does not check:
+        Time, and whether it was revoked: the node does, in the reads of each run. What the policy approves: the node.
+    """
+    unverified, delegation, expires_at = verified_own(header, runner=runner)
+    secrets, network = _granted(delegation)
+    statement = _statement_of(unverified)
+    try:
+        policies = policies_of(delegation.facts)
+    except PolicyError as exc:
+        raise InvalidPortableDelegation(f"the policy of the run grant cannot be read: {exc}") from exc
+    _require_policy(policies, delegation)
+    return RunGrant(
+        header=header,
+        delegation=delegation,
+        owner=delegation.delegator,
+        secrets=secrets,
+        network=network,
+        statement=statement,
+        policies=policies,
+        expires_at=expires_at,
+    )
+
+
+def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
+    """Verify what an owner itself granted to a runner: about its own, without parents, and with an end (RN41).
+
+    Returns:
+        The delegation before and after its verification, and its end, epoch seconds.
+    Raises:
+        InvalidPortableDelegation: it is something else.
+    """
+    try:
+        unverified = parse_delegation(header)
+        delegation = verify_delegation(unverified)
+    except CapabilityError as exc:
+        raise InvalidPortableDelegation("the grant cannot be read, or its signature does not hold") from exc
+    if delegation.parents or delegation.audience != runner:  # RN41
+        raise InvalidPortableDelegation(
+            "a run grant is signed by the owner itself, rests on no other delegation, and is for this runner's DID",
+            hint=f"the owner signs it with wallet or key, to {runner}",
+        )
+    if delegation.expires_at is None:
+        raise InvalidPortableDelegation("a run grant has an end")
+    own = (same_principal(root_of(one.resource) or "", delegation.delegator) for one in delegation.capabilities)
+    if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
+        raise InvalidPortableDelegation("a run grant is about what its signer owns, without conditions of paths")
+    return unverified, delegation, delegation.expires_at
+
+
+def _granted(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
+    """Return the secrets and the network of a run grant: listed names, one network, one owner, nothing else (RN42)."""
+    secrets: list[SecretName] = []
+    networks: list[NetworkId] = []
+    for one in delegation.capabilities:
+        network = network_of(one.resource)
+        if one.ability == KV_GET and isinstance(one.resource, SpaceResource):
+            secrets.append(listed_secret(one.resource))
+        elif one.ability == DECRYPT and network is not None:
+            networks.append(network)
+        else:
+            raise InvalidPortableDelegation(f"a run grant holds {KV_GET} on secrets and {DECRYPT}, not {one.ability}")
+    if not 1 <= len(secrets) <= MAX_SECRETS or len(networks) != 1:
+        raise InvalidPortableDelegation(f"a run grant names 1 to {MAX_SECRETS} secrets, and one network")
+    # RN146: on another network whoever may open the owner's other secrets would open these too.
+    if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
+        raise InvalidPortableDelegation(
+            f"the network {PROTECTED_NETWORK} is for PROTECTED_ secrets, and for no others",
+            hint="grant them apart from others",
+        )
+    return tuple(secrets), networks[0]
+
+
+def listed_secret(resource: SpaceResource) -> SecretName:
+    """Return the secret at a resource: a grant on a folder would reach names that are added later.
+
+    Raises:
+        InvalidPortableDelegation: it is that of no one secret.
+    """
+    secret = secret_at(resource.path or "")
+    is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"  # without query
+    if secret is None or resource.space.name != SECRETS_SPACE or not is_whole:
+        raise InvalidPortableDelegation("a run grant lists secrets one by one: vault/secrets/NAME")
+    return secret
+
+
+def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
+    """Return the one run statement of a delegation; a second one, or one of an unknown version, refuses it (RN43)."""
+    found = list(_stated_in_facts(delegation.facts)) + list(_stated_in_text(delegation.envelope))
+    if len(found) != 1:
+        raise InvalidPortableDelegation(f"a run grant has exactly one run statement; this one has {len(found)}")
+    try:
+        return parse_run_statement(found[0])
+    except InvalidInput as exc:
+        raise InvalidPortableDelegation(f"the run statement cannot be used: {exc.message}") from exc
+
+
+def _stated_in_facts(facts: Sequence[Json]) -> Iterable[Json]:
+    left: list[tuple[Json, int]] = [(fact, 0) for fact in facts]
+    while left:
+        value, depth = left.pop()
+        if isinstance(value, dict):
+            for name, member in value.items():
+                if name == RUN_FACT and depth == 0:
+                    yield member
+                elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:  # skipping it would widen
+                    raise InvalidPortableDelegation("a run statement of an unknown version, or in an unknown place")
+                else:
+                    left.append((member, depth + 1))
+        elif isinstance(value, list):
+            left.extend((member, depth + 1) for member in value)
+
+
+def _stated_in_text(envelope: Cacao | UcanToken) -> Iterable[Json]:
+    for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
+        if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
+            continue
+        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
+        try:
+            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
+        except InvalidJson:
+            value = None
+        if value is None or canonical_bytes(value) != data:
+            raise InvalidPortableDelegation("a run statement of an unknown version, or not canonical JSON in base64url")
+        yield value
+
+
+def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
+    """Refuse a grant that does not say which code may open its secrets, each of them (RN46)."""
+    paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
+    names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
+    if not names_code or not any(set(policy.paths) == paths for policy in policies):
+        raise InvalidPortableDelegation(
+            "a run grant has a policy: the runner's measurements, an attested receiver, and the paths of its secrets",
+            hint="grant with `sealspace runner grant`, which writes it",
+        )

@@ -1,0 +1,246 @@
+"""Requests with a session's authority: which grants to cite, a fresh token for each try, the node's identity."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from capabilities.ambient import Clock, Entropy
+from capabilities.principals import ed25519_public_key
+from capabilities.strict_json import Json
+from capabilities.tokens import Capability
+
+from ..errors import NodeMismatch, NotSignedIn
+from ..session import Session
+from ..tokens import INVOCATION_TTL_S, Claims, mint
+from .answers import json_object, required_text, texts_of
+from .pace import Upload
+from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Stream, Transport
+
+PROTOCOL = 1
+_SIGN_IN_AGAIN: Final = (
+    "make sure that this is the node you mean; if it was restored as a new one, sign in again, with `sealspace login`"
+)
+_IS_IT_THERE: Final = "is that the node's address? a path in front of its routes belongs to it"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node says about itself.
+
+    Attributes:
+        node_id: its DID; key requests are addressed to it.
+        version: free text.
+        features: names of what it offers.
+        in_tee: whether it says that it runs inside a TEE; proves nothing by itself.
+    """
+
+    node_id: str
+    version: str
+    features: tuple[str, ...]
+    in_tee: bool
+
+
+class Caller:
+    """Sends requests to one node for the session that is current.
+
+    Args:
+        transport: to the node.
+        clock: for the times in tokens.
+        entropy: for nonces and keys.
+        pinned_node: the only node DID to talk to; None: the first one seen is kept.
+        session: the acting session; None before a sign-in.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        pinned_node: str | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.transport = transport
+        self.clock = clock
+        self.entropy = entropy
+        self._pinned_node = pinned_node
+        self._session = session
+        self._info: NodeInfo | None = None
+
+    @property
+    def session(self) -> Session:
+        """The acting session.
+
+        Raises:
+            NotSignedIn: no session is signed in; the program called in the wrong order.
+        """
+        if self._session is None:
+            raise NotSignedIn(f"nobody is signed in to {self.transport.url}")
+        return self._session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        if self._info is not None and session.node_id not in (None, self._info.node_id):
+            raise _made_elsewhere(self._info.node_id, session.node_id)
+        self._session = session
+
+    def acting(self, session: Session) -> "Caller":
+        """Return one for another session, over the same connections, to the same node."""
+        other = copy.copy(self)
+        other.session = session
+        return other
+
+    @property
+    def signed_in(self) -> Session | None:
+        """The acting session; None before a sign-in."""
+        return self._session
+
+    async def info(self) -> NodeInfo:
+        """Return what the node says about itself; asked for once.
+
+        Raises:
+            NodeMismatch: it speaks another protocol, or is not the node that was pinned (J1).
+        """
+        self.transport.require_open("GET /info")
+        if self._info is None:
+            answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
+            if answer.status == 404:  # else a key would be said to be absent at a node that was never asked
+                raise NodeMismatch(f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE)
+            self._info = self._checked_info(json_object(answer.require()))
+        return self._info
+
+    async def node_id(self) -> str:
+        """Return the node's DID, checked as in `info`."""
+        return (await self.info()).node_id
+
+    def _checked_info(self, value: Mapping[str, Json]) -> NodeInfo:
+        if value.get("protocol") != PROTOCOL:  # J1
+            raise NodeMismatch("the node speaks another protocol", hint="use a client of the node's protocol version")
+        node_id = required_text(value, "nodeId")
+        if ed25519_public_key(node_id) is None:
+            raise NodeMismatch("the node names itself by something that is no key")
+        if self._pinned_node is not None and node_id != self._pinned_node:
+            raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
+        expected = None if self._session is None else self._session.node_id
+        if expected is not None and node_id != expected:
+            raise _made_elsewhere(node_id, expected)
+        return NodeInfo(
+            node_id=node_id,
+            version=str(value.get("version", "")),
+            features=texts_of(value, "features"),
+            in_tee=value.get("inTEE") is True,
+        )
+
+    def held_for_s(self, wanted: Sequence[Capability]) -> float:
+        """Return for how many seconds more the session holds what is wanted; raises NotGranted, SessionExpired."""
+        now = self.clock.now()
+        proofs = self.session.proofs_for(wanted, now=now)
+        ends = [one.expires_at for one in self.session.grants if one.cid in proofs and one.expires_at is not None]
+        return min(ends, default=math.inf) - now
+
+    async def minter(
+        self,
+        wanted: Sequence[Capability],
+        *,
+        proofs: Sequence[str] | None = None,
+        facts: Sequence[Json] = (),
+        minted: Callable[[str], None] | None = None,
+        ttl_s: float = INVOCATION_TTL_S,
+    ) -> Callable[[], str]:
+        """Return a function that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
+
+        Args:
+            wanted: the capabilities of the request.
+            proofs: cids to cite; None: the session's grants that cover it; raises NotGranted, SessionExpired.
+            facts: `fct` items.
+            minted: called with each token before it is sent.
+            ttl_s: lifetime of each token; a node accepts at most 300 s.
+        """
+        session = self.session
+        if proofs is None:
+            proofs = session.proofs_for(wanted, now=self.clock.now())
+        cited, audience = proofs, await self.node_id()
+
+        def mint_one() -> str:
+            claims = Claims(
+                audience=audience,
+                capabilities=wanted,
+                proofs=cited,
+                expires_at=self.clock.now() + ttl_s,
+                facts=facts,
+            )
+            token = mint(session.signer, claims, self.entropy)
+            if minted is not None:
+                minted(token)
+            return token
+
+        return mint_one
+
+    async def exchange(
+        self,
+        wanted: Sequence[Capability],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Upload | None = None,
+        repeatable: bool = False,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        serves_once: bool = False,
+    ) -> Answer:
+        """Invoke capabilities and return the node's answer, a refusal included; `serves_once` as in Request."""
+        return await self.transport.exchange(
+            Request(
+                "POST",
+                "/invoke",
+                mint=await self.minter(wanted),
+                headers=headers or {},
+                body=body,
+                repeatable=repeatable,
+                max_answer_bytes=max_answer_bytes,
+                serves_once=serves_once,
+                asked=in_words(wanted),
+            )
+        )
+
+    async def stream(
+        self, wanted: Sequence[Capability], *, headers: Mapping[str, str], max_answer_bytes: int
+    ) -> Stream:
+        """Invoke capabilities and return a successful answer with its body unread; the caller closes it."""
+        mint_one, asked = await self.minter(wanted), in_words(wanted)
+        return await self.transport.stream(
+            Request(
+                "POST",
+                "/invoke",
+                mint=mint_one,
+                headers=headers,
+                repeatable=True,
+                max_answer_bytes=max_answer_bytes,
+                asked=asked,
+            )
+        )
+
+    async def send_json(
+        self,
+        method: Method,
+        path: str,
+        body: bytes,
+        *,
+        mint: Callable[[], str] | None = None,
+        serves_once: bool = False,
+        asked: str = "",
+    ) -> Answer:
+        """Send a JSON body to a route and return any answer of the node; `serves_once` and `asked` as in Request."""
+        headers = {"Content-Type": "application/json"}
+        request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once, asked=asked)
+        return await self.transport.exchange(request)
+
+
+def in_words(wanted: Sequence[Capability]) -> str:
+    """Say what is asked for: the first capability, and how many more."""
+    first = f"{wanted[0].ability} on {wanted[0].resource.text}"
+    return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
+
+
+def _made_elsewhere(node_id: str, expected: str | None) -> NodeMismatch:
+    return NodeMismatch(f"the node is {node_id}, the session was made at {expected}", hint=_SIGN_IN_AGAIN)

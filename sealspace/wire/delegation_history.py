@@ -1,0 +1,194 @@
+"""What a node says about delegations: the status of one, and which an account granted and received.
+
+Example:
+    status = await client.delegations.status(cid)
+    async for one in client.delegations.query(direction="granted", status="active"):
+        print(one.cid, one.delegate, one.standing, one.expires_at)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
+from capabilities.principals import principal_of, same_principal
+from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
+
+from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
+from ..errors import MalformedAnswer
+from ..tokens import capability
+from .answers import decoded, json_object, required_text
+from .transport import Answer
+
+Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
+"""The status of one delegation; `revoked` also by an ancestor's revocation, `unavailable`: not valid yet."""
+
+Direction = Literal["granted", "received"]
+Standing = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
+"""The status of a delegation of an account, with all its ancestors."""
+
+LIVE: Final = ("active", "pending")
+"""What can be used, now or later."""
+
+MAX_PAGE_ITEMS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationStatus:
+    """The status of one delegation.
+
+    Attributes:
+        cid: which.
+        word: the status; `not_found` also if the caller has no say over it.
+    """
+
+    cid: str
+    word: Word
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it can be used now, as far as the node says: ancestors' expiry does not count."""
+        return self.word == "active"
+
+
+class HeldRight(msgspec.Struct, frozen=True):
+    """What is granted on one resource: abilities, under conditions or not."""
+
+    resource: str
+    abilities: tuple[str, ...] = msgspec.field(name="actions")
+    caveats: tuple[dict[str, msgspec.Raw], ...]
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether there is a condition."""
+        return any(self.caveats)
+
+    @property
+    def parsed(self) -> Resource:
+        """The resource, a network in its canonical spelling; raises InvalidInput."""
+        return capability(self.resource, KV_GET).resource
+
+
+class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none.
+
+    Attributes:
+        cid: which.
+        direction: seen from the account.
+        delegator: who signed it.
+        delegate: the recipient.
+        rights: what it grants.
+        parents: cids of what it rests on.
+        issued_at, not_before, expires_at: its own times; a key's delegation does not say when it was issued.
+        standing: its status.
+        revoked_at, revoked_by: of the revocation that counts.
+        revoked_ancestor: cid of the ancestor that was revoked.
+    """
+
+    cid: str
+    direction: Direction
+    delegator: str = msgspec.field(name="delegatorDid")
+    delegate: str = msgspec.field(name="delegateDid")
+    rights: tuple[HeldRight, ...] = msgspec.field(name="resources")
+    parents: tuple[str, ...]
+    issued_at: str | None
+    not_before: str | None
+    expires_at: str | None
+    standing: Standing = msgspec.field(name="status")
+    revoked_at: str | None = None
+    revoked_by: str | None = None
+    revoked_ancestor: str | None = msgspec.field(name="revokedAncestorCid", default=None)
+
+
+def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
+    """Return the cids of the owner's sign-ins, and of whatever else the owner signed for their keys.
+
+    What a session passes on is a grant to somebody else, also if it lets the recipient read capabilities.
+    """
+    signed = [one for one in records if same_principal(one.delegator, owner)]
+    keys = {principal_of(one.delegate) for one in signed if any(CAPABILITIES_READ in to.abilities for to in one.rights)}
+    return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
+
+
+def ending_with(records: Sequence[DelegationRecord], grant: DelegationRecord, owner: str) -> tuple[str, ...]:
+    """Return the cids of what has to end with a grant, its own first.
+
+    The others are live grants to the same recipient, made by any client, that open what this one opens: a recipient
+    that kept a sealed value needs nothing but a right to decrypt. A grant in which the owner has no say (W22) is
+    replaced by what it rests on: the owner's sign-in that made it, or a grant that its recipient passed on.
+
+    Args:
+        records: what the owner's account granted.
+        grant: one of them.
+        owner: DID.
+    """
+    live = {one.cid: one for one in records if one.standing in LIVE}
+    kinds, ended = _opened(grant, owner), list[str]()
+    also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
+    waiting = [grant, *(one for one in also if one.cid != grant.cid and kinds & _opened(one, owner))]
+    for one in waiting:
+        # One target without a say would have the node refuse all: a recipient could prevent its own revocation.
+        above = [] if _has_say(owner, one) else [live[cid] for cid in one.parents if cid in live]
+        waiting += [parent for parent in above if parent not in waiting]
+        ended += [] if above else [one.cid]
+    return tuple(dict.fromkeys(ended))
+
+
+def _has_say(owner: str, record: DelegationRecord) -> bool:
+    """Return whether an owner signed a grant, or a space in it is the owner's (W22)."""
+    resources = [right.parsed for right in record.rights]
+    spaces = [one.space.owner for one in resources if not isinstance(one, OpaqueResource)]
+    return any(same_principal(one, owner) for one in (record.delegator, *spaces))
+
+
+def _opened(record: DelegationRecord, owner: str) -> set[bool]:
+    """Return of which networks a grant opens or reads something: True for `protected`, which names tell (RN144)."""
+    found = set[bool]()
+    for right in record.rights:
+        resource = right.parsed
+        if isinstance(resource, OpaqueResource):
+            network = network_of(resource)
+            if network is not None and network.owner == owner and DECRYPT in right.abilities:
+                found.add(network.name == PROTECTED_NETWORK)
+        elif resource.space == SpaceId(principal_of(owner), SECRETS_SPACE) and KV_GET in right.abilities:
+            secret = secret_at(resource.path or "")
+            found |= {False, True} if secret is None else {is_protected(secret.name)}
+    return found
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of an account's delegations; `cursor` gives the next one, None on the last."""
+
+    schema_version: Literal[2]
+    records: tuple[DelegationRecord, ...] = msgspec.field(name="items")
+    cursor: str | None = msgspec.field(name="nextCursor", default=None)
+
+
+_DECODER: Final = msgspec.json.Decoder(HistoryPage)
+
+
+def status_of(answer: Answer, cid: str) -> DelegationStatus:
+    """Read the answer to a status request for one delegation (J10).
+
+    Raises:
+        MalformedAnswer: it is about another one, or contradicts its status code.
+    """
+    answered = json_object(answer)
+    word = required_text(answered, "status")
+    if required_text(answered, "cid") != cid:
+        raise MalformedAnswer("the node answered about another delegation")
+    for known in get_args(Word):
+        if word == known and (known == "not_found") is (answer.status == 404):
+            return DelegationStatus(cid, known)
+    raise MalformedAnswer("the node's answer is no status of a delegation")
+
+
+def page_of(answer: Answer) -> HistoryPage:
+    """Read a page of an account's delegations.
+
+    Raises:
+        MalformedAnswer: it is none.
+    """
+    return decoded(_DECODER, answer, "a page of delegations")

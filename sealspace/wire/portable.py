@@ -1,0 +1,428 @@
+"""The portable form of a delegation: JSON that is handed to its recipient, as other clients write and read it.
+
+    {"cid", "delegationHeader": {"Authorization"}, "spaceId", "path", "actions", "resources": [...],
+     "disableSubDelegation", "expiry", "delegateDID", "ownerAddress", "chainId", "host"}
+
+Several delegations for one recipient travel as a bundle, in which each is the text of this form:
+
+    {"format": "listen.delegation-bundle", "version": 1, "delegations": [...]}
+
+Only the token in it has authority; everything else describes it, and must not claim more than the token grants (MF14 to
+MF16). The form is no secret key, but the delegate can use what it grants: hand it over as you would a password.
+
+Example:
+    text = encode_portable(portable)
+    portable = decode_portable(text)
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from capabilities.errors import CapabilityError, InvalidIdentifier
+from capabilities.principals import Principal, eip55, is_wallet, parse_principal, same_principal, wallet_address
+from capabilities.resources import OpaqueResource, Resource, SpaceResource, network_of, parse_space_id
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_json import Json, parse_json
+from capabilities.tokens import Capability
+
+from ..errors import InvalidInput, InvalidPortableDelegation
+from ..printable import printable
+from ..session import Grant, read_grant, space_of, until
+from ..tokens import iso_time
+
+MAX_PORTABLE_BYTES: Final = 1024 * 1024
+MAX_BUNDLED: Final = 32
+"""Most delegations in a bundle: a recipient registers each of them at a node."""
+
+BUNDLE_FORMAT: Final = "listen.delegation-bundle"
+"""The name that the protocol's other clients write."""
+
+_ENCRYPTION: Final = "encryption"
+_ROUNDING_S: Final = 1.0
+"""Between the expiry of a token and that beside it: one of them may be in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedResource:
+    """One resource of a delegation, described.
+
+    Attributes:
+        service: short name ("kv"), or "encryption" for a network.
+        space: id of the space, or "encryption".
+        path: raw path, "" for none, or the network's id.
+        actions: full abilities.
+    """
+
+    service: str
+    space: str
+    path: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PortableDelegation:
+    """A delegation on its way to its recipient; made by `Delegations.delegate` and `decode_portable`.
+
+    Attributes:
+        cid: id of the delegation.
+        header: the token.
+        delegate_did: the recipient.
+        owner: the owner of the data.
+        resources: what it grants, described; in the order of the token.
+        expires_at: epoch seconds; None: never.
+        host: address of the node where it is registered; "" where the writer did not say.
+        space_id: what it names as its space: that of the first resource, for networks any of the owner's; "": as such.
+        sub_delegation: whether its writer means it to be passed on; the token decides.
+        parent_cid: id of the delegation that it rests on, where the writer says so.
+    """
+
+    cid: str
+    header: str
+    delegate_did: str
+    owner: Principal
+    resources: tuple[GrantedResource, ...]
+    expires_at: float | None
+    host: str
+    space_id: str = ""
+    sub_delegation: bool = True
+    parent_cid: str | None = None
+
+    def __repr__(self) -> str:
+        return f"PortableDelegation({self.cid} of {self.owner} to {self.delegate_did}, {until(self.expires_at)})"
+
+    @property
+    def space(self) -> str | None:
+        """Id of the first space it is about; None for networks only."""
+        return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
+
+
+def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
+    """Describe a grant for its recipient."""
+    resources = described(grant.capabilities)
+    spaces = (one.space for one in resources if one.space != _ENCRYPTION)
+    return PortableDelegation(
+        cid=grant.cid,
+        header=grant.header,
+        delegate_did=grant.delegate,
+        owner=owner,
+        resources=resources,
+        expires_at=grant.expires_at,
+        host=host,
+        # Other clients refuse an empty one; for networks they take any space of the owner's.
+        space_id=next(spaces, None) or space_of(owner, "default").text,
+    )
+
+
+def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
+    """Check a portable delegation against the token in it, and return what the token says.
+
+    Args:
+        portable: untrusted.
+        now: epoch seconds.
+    Raises:
+        InvalidPortableDelegation: the token cannot be read, differs from the members beside it, or has ended.
+    """
+    grant = read_grant(portable.header)
+    # The members beside the token are for people and for routing; authority is only what the token says.
+    if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
+        raise _differs("another id or recipient")
+    held = {(_place(one.resource), one.ability) for one in grant.capabilities}
+    for index, one in enumerate(portable.resources):  # MF16
+        place = _described_place(one)
+        if any((place, action) not in held for action in one.actions):
+            raise _differs(f"resources[{index}] says more than it grants")
+    if grant.expires_at is not None and (portable.expires_at or math.inf) > grant.expires_at + _ROUNDING_S:  # MF16
+        raise _differs("expiry is later")
+    if not grant.is_live(now):
+        raise InvalidPortableDelegation("the delegation has ended", hint="ask the owner for a new one")
+    return grant
+
+
+def encode_portable(portable: PortableDelegation) -> bytes:
+    """Write the portable form, byte for byte as other clients write what a session granted (MF14)."""
+    return msgspec.json.encode(_form(portable))
+
+
+def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
+    """Write several delegations for one recipient; a single one is written as itself.
+
+    Args:
+        portables: 1 to 32.
+    Raises:
+        InvalidInput: none, or too many.
+    """
+    if not 1 <= len(portables) <= MAX_BUNDLED:
+        raise InvalidInput(f"a bundle holds 1 to {MAX_BUNDLED} delegations")
+    if len(portables) == 1:
+        return encode_portable(portables[0])
+    texts = [encode_portable(one).decode() for one in portables]
+    return msgspec.json.encode({"format": BUNDLE_FORMAT, "version": 1, "delegations": texts})
+
+
+def _form(portable: PortableDelegation) -> dict[str, Json]:
+    """Return the members in the order of the protocol's other clients, which is that of their text."""
+    # The flat members mirror the first resource: older readers know only those.
+    first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
+    value: dict[str, Json] = {
+        "cid": portable.cid,
+        "delegationHeader": {"Authorization": portable.header},
+        "spaceId": portable.space_id or portable.space or "",
+        "path": first.path,
+        "actions": list(first.actions),
+        "resources": [
+            {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)}
+            for one in portable.resources
+        ],
+        "disableSubDelegation": not portable.sub_delegation,
+    }
+    if portable.expires_at is not None:
+        value["expiry"] = iso_time(portable.expires_at)
+    value["delegateDID"] = portable.delegate_did
+    if is_wallet(portable.owner):
+        value["ownerAddress"] = eip55(wallet_address(portable.owner) or b"")
+        value["chainId"] = int(portable.owner.split(":")[3])
+    else:
+        value["ownerDID"] = portable.owner
+    if portable.host:
+        value["host"] = portable.host
+    if portable.parent_cid is not None:
+        value["parentCid"] = portable.parent_cid
+    return value
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+_MEMBERS: Final = frozenset(
+    {"cid", "delegationHeader", "spaceId", "path", "actions", "resources", "disableSubDelegation", "expiry"}
+    | {"delegateDID", "ownerAddress", "chainId", "ownerDID", "host", "parentCid"}
+)
+_MEMBERS_OF_SOME: Final = frozenset(
+    {"allowSubDelegation", "authHeader", "caveats", "createdAt", "delegatorDID", "isRevoked", "publicDelegation"}
+    | {"siweProof"}
+)
+"""What some writers add (MF15)."""
+
+_COMPANION: Final = "publicDelegation."
+_RESOURCE_MEMBERS: Final = frozenset(("service", "space", "path", "actions", "caveats"))
+_HINT: Final = "hand over the delegation as its writer made it, whole; if it stays, ask for a new one"
+
+
+def decode_portable(data: bytes) -> PortableDelegation:
+    """Read the portable form, untrusted.
+
+    Raises:
+        InvalidPortableDelegation: it is something else; the message names the first member that is wrong.
+    Does not check:
+        The token: `Delegations.take_up` compares it with the members beside it, and the node judges it.
+    """
+    return _read(_object(data), "")[0]
+
+
+def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
+    """Read one delegation, or a bundle of them; what a delegation says of the owner's public space stands for itself.
+
+    Args:
+        data: untrusted; a bundle has at most 32 delegations.
+    Raises:
+        InvalidPortableDelegation: it is something else; the message names the first member that is wrong.
+    Does not check:
+        The tokens, as `decode_portable`.
+    """
+    value = _object(data)
+    if "delegations" not in value:
+        return _read(value, "")
+    _known(value, frozenset(("format", "version", "delegations")), "")
+    items, version = value["delegations"], value.get("version")
+    if value.get("format") != BUNDLE_FORMAT or version != 1 or isinstance(version, bool):
+        raise _wrong("format", f'is not "{BUNDLE_FORMAT}" of version 1')
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BUNDLED:
+        raise _wrong("delegations", f"is no list of 1 to {MAX_BUNDLED} delegations")
+    found: list[PortableDelegation] = []
+    for index, item in enumerate(items):
+        at = f"delegations[{index}]"
+        if isinstance(item, str):
+            item = _object(item.encode(), at)
+        found += _read(item, f"{at}.")
+    return tuple(found)
+
+
+def _object(data: bytes, at: str = "") -> dict[str, Json]:
+    try:
+        return parse_json(data, max_bytes=MAX_PORTABLE_BYTES)
+    except CapabilityError as exc:
+        raise _wrong(at, "is not a JSON object") from exc
+
+
+def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
+    """Read one delegation, and the one for the public space that some writers put into it."""
+    if not isinstance(value, dict):
+        raise _wrong(at.removesuffix("."), "is not a JSON object")
+    _known(value, _MEMBERS | _MEMBERS_OF_SOME, at)
+    header = _header(value, at)
+    if value.get("isRevoked", False) is not False:
+        raise _wrong(f"{at}isRevoked", "says that it was revoked")
+    main = PortableDelegation(
+        cid=_text(value, "cid", at),
+        header=header,
+        delegate_did=_text(value, "delegateDID", at),
+        owner=_owner(value, at),
+        resources=_resources(value, at),
+        expires_at=_expiry(value.get("expiry"), f"{at}expiry"),
+        host=_text(value, "host", at, absent=""),
+        space_id=_text(value, "spaceId", at, absent=""),
+        sub_delegation=_passed_on(value, at),
+        parent_cid=_text(value, "parentCid", at, absent="") or None,
+    )
+    if value.get("publicDelegation") is None:
+        return (main,)
+    if at.endswith(_COMPANION):
+        raise _wrong(f"{at}publicDelegation", "is one too many")
+    return (main, *_read(value["publicDelegation"], at + _COMPANION))
+
+
+def _header(value: Mapping[str, Json], at: str) -> str:
+    carrier = value.get("delegationHeader")
+    if not isinstance(carrier, dict) or carrier.keys() != {"Authorization"}:
+        raise _wrong(f"{at}delegationHeader", "is no object with the member Authorization")
+    header = _token(_text(carrier, "Authorization", f"{at}delegationHeader."))
+    if _token(_text(value, "authHeader", at, absent=header)) != header:
+        raise _wrong(f"{at}authHeader", "differs from the token in delegationHeader")
+    return header
+
+
+def _token(text: str) -> str:
+    """Return a token without the scheme that some writers put in front."""
+    return text[7:] if text[:7].lower() == "bearer " else text
+
+
+def _passed_on(value: Mapping[str, Json], at: str) -> bool:
+    """Whether it may be passed on; former writers said it the other way round."""
+    for member, meaning in (("disableSubDelegation", False), ("allowSubDelegation", True)):
+        flag = value.get(member)
+        if flag is not None and not isinstance(flag, bool):
+            raise _wrong(f"{at}{member}", "is neither true nor false")
+        if flag is (not meaning):
+            return False
+    return True
+
+
+def _resources(value: Mapping[str, Json], at: str) -> tuple[GrantedResource, ...]:
+    """Return the resources; without `resources`, the flat members are the only one."""
+    items = value.get("resources")
+    if items is None:
+        return _flat(value, at)
+    if not isinstance(items, list):
+        raise _wrong(f"{at}resources", "is no list")
+    return tuple(_resource(one, f"{at}resources[{index}]") for index, one in enumerate(items))
+
+
+def _flat(value: Mapping[str, Json], at: str) -> tuple[GrantedResource, ...]:
+    space, path = _text(value, "spaceId", at), _text(value, "path", at, absent="")
+    by_service: dict[str, list[str]] = {}
+    for action in _actions(value.get("actions"), "", f"{at}actions"):
+        by_service.setdefault(action.partition("/")[0].removeprefix("tinycloud."), []).append(action)
+    return tuple(
+        GrantedResource(service, _ENCRYPTION if service == _ENCRYPTION else space, path, tuple(actions))
+        for service, actions in by_service.items()
+    )
+
+
+def _resource(value: Json, at: str) -> GrantedResource:
+    if not isinstance(value, dict):
+        raise _wrong(at, "is no object")
+    _known(value, _RESOURCE_MEMBERS, f"{at}.")
+    service = _text(value, "service", f"{at}.").removeprefix("tinycloud.")
+    space, path = _text(value, "space", f"{at}."), _text(value, "path", f"{at}.")
+    return GrantedResource(service, space, path, _actions(value.get("actions"), service, f"{at}.actions"))
+
+
+def _actions(value: Json, service: str, at: str) -> tuple[str, ...]:
+    actions = [one for one in value if isinstance(one, str) and one] if isinstance(value, list) else []
+    if not isinstance(value, list) or not value or len(actions) != len(value):
+        raise _wrong(at, "is no list of actions")
+    return tuple(one if "/" in one else f"tinycloud.{service}/{one}" for one in actions)
+
+
+def _owner(value: Mapping[str, Json], at: str) -> Principal:
+    did, address, chain_id = value.get("ownerDID"), value.get("ownerAddress"), value.get("chainId", 1)
+    if address is not None:
+        if isinstance(chain_id, bool) or not isinstance(chain_id, int):
+            raise _wrong(f"{at}chainId", "is no number of a chain")
+        did = f"did:pkh:eip155:{chain_id}:{address}" if isinstance(address, str) else None
+    try:
+        return parse_principal(did if isinstance(did, str) else "")
+    except CapabilityError as exc:
+        raise _wrong(
+            f"{at}ownerAddress" if did is None or address is not None else f"{at}ownerDID", "is no owner"
+        ) from exc
+
+
+def _expiry(text: Json, at: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_rfc3339(text if isinstance(text, str) else "")
+    except InvalidIdentifier as exc:
+        raise _wrong(at, "is no time") from exc
+
+
+def _text(value: Mapping[str, Json], member: str, at: str, *, absent: str | None = None) -> str:
+    text = value.get(member, absent)
+    if not isinstance(text, str):
+        raise _wrong(f"{at}{member}", "is missing" if text is None else "is no text")
+    return text
+
+
+def _known(value: Mapping[str, Json], known: frozenset[str], at: str) -> None:
+    unknown = sorted(value.keys() - known)
+    if unknown:
+        raise _wrong(printable(f"{at}{unknown[0]}", most=100), "is no known member")
+
+
+def _differs(how: str) -> InvalidPortableDelegation:
+    return InvalidPortableDelegation(f"the delegation's token differs from its description: {how}", hint=_HINT)
+
+
+def _wrong(path: str, what: str) -> InvalidPortableDelegation:
+    subject = f"the delegation's {path}" if path else "the delegation"
+    return InvalidPortableDelegation(f"{subject} {what}", hint=_HINT)
+
+
+# --- describing --------------------------------------------------------------------------------------------------
+
+
+def _place(resource: Resource) -> str:
+    """Return a resource in one spelling: no path and an empty one are described alike, a network has one id."""
+    if isinstance(resource, SpaceResource):
+        return SpaceResource(resource.space, resource.service, resource.path or None).text
+    network = network_of(resource)
+    return resource.text if network is None else network.text
+
+
+def _described_place(described: GrantedResource) -> str | None:
+    """Return the resource that a description means, spelled alike; None: it is in no space."""
+    if described.service == _ENCRYPTION:
+        return _place(OpaqueResource(described.path))
+    try:
+        return _place(SpaceResource(parse_space_id(described.space), described.service, described.path))
+    except CapabilityError:
+        return None
+
+
+def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
+    """Gather the abilities of each resource; the token's own order is by resource."""
+    actions: dict[Resource, list[str]] = {}
+    for one in capabilities:
+        actions.setdefault(one.resource, []).append(one.ability)
+    return tuple(_describe(resource, tuple(abilities)) for resource, abilities in actions.items())
+
+
+def _describe(resource: Resource, actions: tuple[str, ...]) -> GrantedResource:
+    if isinstance(resource, SpaceResource):
+        return GrantedResource(resource.service, resource.space.text, resource.path or "", actions)
+    network = network_of(resource)
+    return GrantedResource(_ENCRYPTION, _ENCRYPTION, resource.text if network is None else network.text, actions)

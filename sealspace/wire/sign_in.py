@@ -1,0 +1,293 @@
+"""Signing in: what is asked of a wallet or a key, and making sure that the spaces are hosted (J4, D43)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    DELEGATION_LIST,
+    DELEGATION_STATUS,
+    HOST,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    NETWORK_CREATE,
+    REVOKE,
+    SPACE_CREATE,
+    SPACE_INFO,
+    SPACE_LIST,
+)
+from capabilities.errors import CapabilityError
+from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.resources import SpaceId, SpaceResource, root_of
+from capabilities.sign_ins import MAX_LIFE_S
+from capabilities.signatures import Ed25519Signer
+from capabilities.tokens import Capability
+
+from ..documents.manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities, served
+from ..errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SpacesNotHosted
+from ..session import SECRETS_SPACE, Grant, Session, key_session, network_of_owner, read_grant, space_of
+from ..tokens import Claims, Message, capability, distinct_capabilities, mint, sign_message, space_capability
+from ..wallets import Wallet
+from .answers import json_object, texts_of
+from .caller import Caller
+from .portable import PortableDelegation, grant_of
+from .transport import Request, path_segment
+
+SESSION_TTL_S: Final = 7 * 86_400.0
+"""How long a sign-in lasts unless the caller says otherwise."""
+
+MAX_SESSION_TTL_S: Final = float(MAX_LIFE_S)
+"""A node counts a session key as its owner in person only up to this lifetime (IP2)."""
+
+KV_ABILITIES: Final = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
+DELEGATION_ABILITIES: Final = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
+SPACES_ABILITIES: Final = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
+NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE)
+_HOST_GRANT_TTL_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """What a sign-in asks for.
+
+    Attributes:
+        space: short name or full id of the primary space; None: "default", or what the manifests say.
+        spaces: further spaces of the owner, asked for as a whole.
+        request: composed manifests; their resources are asked for in place of the primary space as a whole.
+        secrets: whether the owner's secrets are asked for.
+        spaces_rights: whether the rights to list and make the owner's spaces are asked for; see `Spaces.rights`.
+        network_abilities: abilities on the owner's default encryption network.
+        exactly: these capabilities in place of spaces, manifests, secrets and network: `space` then only names the
+            primary one; see `sealspace.apps.escalation.sign_in_for`. None: what the members above say.
+        leave_out_unserved: leave out what a manifest states for services that the node does not serve, instead of
+            refusing it.
+        ttl_s: lifetime in seconds, at most 30 days.
+        received: delegations to the wallet that the session shall use too; what is asked for of other owners has to be
+            among them. The wallet passes on each in a separate message, one signature for each: the owner of any space
+            in a delegation can revoke all of it (W22).
+        domain: authority that asks, shown to the person in the wallet.
+        statement: the program's own text, shown before the sentence about the capabilities.
+    """
+
+    space: str | None = None
+    spaces: tuple[str, ...] = ()
+    request: ManifestRequest | None = field(default=None, repr=False)
+    secrets: bool = True
+    spaces_rights: bool = False
+    network_abilities: tuple[str, ...] = NETWORK_ABILITIES
+    exactly: tuple[Capability, ...] | None = field(default=None, repr=False)
+    leave_out_unserved: bool = False
+    ttl_s: float = SESSION_TTL_S
+    received: tuple[PortableDelegation, ...] = field(default=(), repr=False)
+    domain: str = "localhost"
+    statement: str | None = None
+
+
+async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Session:
+    """Have a wallet sign one message to a fresh session key, and register it; raises as `Client.sign_in`."""
+    if not 0 < asked.ttl_s <= MAX_SESSION_TTL_S:
+        raise InvalidInput("a session lasts more than 0 s and at most 30 days")
+    try:
+        owner = parse_principal(wallet.did)
+    except CapabilityError as exc:
+        raise InvalidInput("the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>") from exc
+    received = _received(owner, asked, now=caller.clock.now())
+    info = await caller.info()
+    capabilities = _own_part(owner, sign_in_capabilities(owner, asked, features=info.features), received)
+    for grant in received:
+        await register(caller, grant)
+    seed = caller.entropy.token(32)
+    signer = Ed25519Signer(seed)
+    now = caller.clock.now()
+    message = Message(
+        domain=asked.domain,
+        uri=signer.did_url,  # J4: a DID URL
+        issued_at=now,
+        expires_at=now + asked.ttl_s,
+        capabilities=capabilities,
+        statement=asked.statement,
+    )
+    grant = read_grant(sign_message(wallet, message, caller.entropy))
+    skipped = await register(caller, grant)
+    if skipped:
+        await _host_by_wallet(caller, wallet, skipped, domain=asked.domain)
+        skipped = await register(caller, grant)
+    _require_hosted(skipped)
+    handed_on = [await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain) for one in received]
+    space = space_of(owner, _primary_space(asked))
+    return Session(signer=signer, owner=owner, space=space, grants=(grant, *handed_on), node_id=info.node_id, seed=seed)
+
+
+async def pass_on(
+    caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
+) -> Grant:
+    """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22)."""
+    now = caller.clock.now()
+    message = Message(
+        domain=domain,
+        uri=signer.did_url,
+        issued_at=now,
+        expires_at=now + ttl_s if grant.expires_at is None else min(now + ttl_s, grant.expires_at),
+        capabilities=grant.capabilities,
+        parents=[grant.cid],
+    )
+    passed_on = read_grant(sign_message(wallet, message, caller.entropy))
+    await register(caller, passed_on)
+    return passed_on
+
+
+async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
+    """Let a key act for itself, and have spaces of its own hosted; raises as `Client.sign_in_with_key`."""
+    session = replace(key_session(key), node_id=await caller.node_id())
+    if not spaces:
+        return session
+    owned = [space_of(session.owner, name) for name in spaces]
+    wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
+    skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
+    if skipped:
+        hosting = [space_capability(space, "space", None, HOST) for space in skipped]
+        host = await _host_did(caller, skipped[0])
+        skipped = await register(caller, _own_grant(caller, session, host, hosting))
+    _require_hosted(skipped)
+    return replace(session, space=owned[0])
+
+
+def _received(owner: Principal, asked: SignIn, *, now: float) -> tuple[Grant, ...]:
+    grants = tuple(grant_of(portable, now=now) for portable in asked.received)
+    for grant in grants:
+        if not same_principal(grant.delegate, owner):
+            raise InvalidPortableDelegation(
+                f"the delegation is for {grant.delegate}, this wallet is {owner}",
+                hint="ask the owner to delegate to this wallet's DID",
+            )
+    return grants
+
+
+def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]) -> tuple[Capability, ...]:
+    """Return the owner's own capabilities among those asked for; all others have to be in a received delegation."""
+    named = {_place(one) for grant in received for one in grant.capabilities}
+    own = []
+    for one in wanted:
+        root = root_of(one.resource)
+        if root is None or same_principal(root, owner):
+            own.append(one)
+        elif _place(one) not in named:
+            raise NotGranted(
+                f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
+                missing=(one,),
+                hint="ask its owner for a delegation, and pass it in `SignIn(received=…)`",
+            )
+    return tuple(own)
+
+
+def _place(one: Capability) -> str:
+    """The space or network that a capability is about."""
+    return one.resource.space.text if isinstance(one.resource, SpaceResource) else one.resource.text
+
+
+def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[str] = ()) -> tuple[Capability, ...]:
+    """Return what a wallet's sign-in asks for, distinct, in order.
+
+    The primary space (or the manifests' resources, as far as the node serves them), the right to see and end what was
+    delegated, the secrets, and the owner's default network; or `exactly` what was named.
+
+    Raises:
+        InvalidInput: a name is no space, `exactly` holds nothing, or as `manifests.served`.
+    """
+    if asked.exactly is not None:
+        if not asked.exactly:
+            raise InvalidInput("a sign-in asks for at least one capability")
+        return distinct_capabilities(asked.exactly)
+    primary = space_of(owner, _primary_space(asked))
+    wanted: list[Capability] = []
+    if asked.request is None:
+        wanted += _whole_space(primary)
+    else:
+        resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
+        wanted += requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text)
+        wanted += _account_of(primary)
+    for name in asked.spaces:
+        wanted += _whole_space(space_of(owner, name))
+    if asked.spaces_rights:
+        wanted += [space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES]
+    if asked.secrets:
+        secrets = space_of(owner, SECRETS_SPACE)
+        wanted += [space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES]
+    network = network_of_owner(owner)
+    wanted += [capability(network.text, ability) for ability in asked.network_abilities]
+    return distinct_capabilities(wanted)
+
+
+async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
+    """Post a delegation and return the spaces in it that are not hosted (J2).
+
+    Posting is idempotent, so it is repeatable; a delegation is not used up by it. Of the spaces that the node lists as
+    skipped, only those of this delegation count: no owner is made to sign for others.
+    """
+    request = Request("POST", "/delegate", mint=lambda: grant.header, repeatable=True)
+    skipped = frozenset(texts_of(json_object(await caller.transport.require(request)), "skipped"))
+    resources = (one.resource for one in grant.capabilities)
+    named = dict.fromkeys(resource.space for resource in resources if isinstance(resource, SpaceResource))
+    return tuple(space for space in named if space.text in skipped)
+
+
+async def _host_by_wallet(caller: Caller, wallet: Wallet, spaces: Sequence[SpaceId], *, domain: str) -> None:
+    """Have the wallet sign that the node shall host spaces: one signature for all of them (D43, D44)."""
+    message = Message(
+        domain=domain,
+        uri=await _host_did(caller, spaces[0]),
+        issued_at=caller.clock.now(),
+        expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
+        capabilities=[space_capability(space, "space", None, HOST) for space in spaces],
+    )
+    await register(caller, read_grant(sign_message(wallet, message, caller.entropy)))
+
+
+async def _host_did(caller: Caller, space: SpaceId) -> str:
+    """Ask under which DID the node hosts a space (J3)."""
+    path = f"/peer/generate/{path_segment(space.text)}"
+    answer = await caller.transport.require(Request("GET", path, repeatable=True, max_answer_bytes=4096))
+    did = answer.body.decode("ascii", "replace")
+    if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
+        raise MalformedAnswer("the node's answer is no DID")
+    return did
+
+
+def _own_grant(caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]) -> Grant:
+    """Return a key's delegation of its own spaces; needs no parent."""
+    claims = Claims(
+        audience=audience,
+        capabilities=wanted,
+        proofs=(),
+        expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
+    )
+    return read_grant(mint(session.signer, claims, caller.entropy))
+
+
+def _primary_space(asked: SignIn) -> str:
+    if asked.space is not None:
+        return asked.space
+    if asked.request is None:
+        return "default"
+    spaces = (one.space for one in asked.request.resources if one.service != "tinycloud.encryption")
+    return next((space for space in spaces if space != ACCOUNT_SPACE), DEFAULT_SPACE)
+
+
+def _whole_space(space: SpaceId) -> list[Capability]:
+    return [*(space_capability(space, "kv", None, ability) for ability in KV_ABILITIES), *_account_of(space)]
+
+
+def _account_of(space: SpaceId) -> list[Capability]:
+    """Return the rights to see what was delegated in a space, and to end it."""
+    delegation = [space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES]
+    return [space_capability(space, "capabilities", None, CAPABILITIES_READ), *delegation]
+
+
+def _require_hosted(skipped: Sequence[SpaceId]) -> None:
+    if skipped:
+        raise SpacesNotHosted(tuple(space.text for space in skipped))

@@ -1,0 +1,446 @@
+"""Requests to one node: bounded, retried only where a second try cannot do harm, errors mapped to typed ones.
+
+A token is valid once. Therefore a request does not carry a token but a way to mint one, and every try mints its own;
+nothing here ever sends a used token again. A request whose fate is unknown (the connection broke after it was sent) is
+tried again only if it says that it is repeatable.
+
+A node that is slow is waited for as long as bytes move; see `TransportSettings.timeout_s`.
+
+Example:
+    async with Transport(url) as transport:
+        answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+    assert answer.is_success
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Self, TypeVar
+from urllib.parse import quote, unquote
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from ..errors import ClientClosed, InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge, TransferBroken
+from .pace import Pace, Upload
+from .refusals import refusal_of
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Longest answer unless the request says otherwise. Values may be larger: `Kv.get` has its own bound."""
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Longest answer that is not a success; it is for people, and cut when it is shown."""
+
+MAX_HEADER_LINE_BYTES = 32 * 1024
+"""Stored metadata comes back as headers; a node keeps at most 16 KiB of it for a value."""
+
+_MAX_ASKED_CHARS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Timeouts and retries of a client.
+
+    Attributes:
+        timeout_s: seconds that one try may wait for the node in all. Bytes of a body that move, either way, earn time
+            back: a second for 16 KiB, up to this number. So a large value has time, and a node that stalls or trickles
+            has not.
+        tries: how often a request is made at most, the first included; 1 to 10.
+        backoff_s: seconds before the second try; doubled before each further one.
+        allow_plain_http: accept `http://` to an address that is not this machine. A listener on the way then reads
+            stored values (not secrets) and can use a token before the node receives it.
+    """
+
+    timeout_s: float = 30.0
+    tries: int = 3
+    backoff_s: float = 0.1
+    allow_plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a node.
+
+    Attributes:
+        method: HTTP method.
+        path: path and query, percent-encoded already, from the leading "/".
+        mint: makes the `Authorization` value; called anew for each try. None: the request carries none.
+        headers: further headers.
+        body: bytes to send, or what is read while it is sent; None: no body.
+        repeatable: whether a try whose fate is unknown may be followed by another one.
+        max_answer_bytes: largest body accepted.
+        serves_once: what the body says is used up by a 503 too, so that sending it again can only be refused.
+        asked: what errors say that was asked for; "": method and path.
+    """
+
+    method: Method
+    path: str
+    mint: Callable[[], str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Upload | None = field(default=None, repr=False)
+    repeatable: bool = False
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    serves_once: bool = False
+    asked: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What errors say that was asked for: no query, which may hold a nonce, and no token."""
+        return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[:_MAX_ASKED_CHARS]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node answered.
+
+    Attributes:
+        status: HTTP status.
+        headers: response headers; looked up in any case.
+        body: the bytes as sent, never unpacked.
+        asked: what was asked for, in words.
+    """
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes = field(repr=False)
+    asked: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    def require(self) -> Self:
+        """Return this answer if it is a success.
+
+        Raises:
+            NodeRefused: it is not; the class says what it means (J8).
+        """
+        if not self.is_success:
+            raise refusal_of(self.status, self.headers, self.body, asked=self.asked)
+        return self
+
+
+def path_segment(text: str) -> str:
+    """Percent-encode a text as one path segment, as `encodeURIComponent` does (every ":" and "/" included)."""
+    return quote(text, safe="!'()*")
+
+
+class Transport:
+    """The HTTP side of a client; belongs to the event loop it is first used on.
+
+    Args:
+        url: address of the node, `https://…`, or `http://…` on this machine; a path in front of the routes is kept.
+        settings: timeouts and retries, see `TransportSettings`.
+    Raises:
+        InvalidInput: the address is no such URL, or is plain HTTP to another machine.
+    """
+
+    def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
+        self._settings = settings or TransportSettings()
+        self._base = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
+        self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+        self._left: list[aiohttp.ClientSession | None] = []
+        self._before_tokens: Callable[[], Awaitable[object]] | None = None
+
+    def guard_tokens(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Await `check` from now on before each try that carries a token; what it raises ends the request unsent."""
+        self._before_tokens = check
+
+    async def check_node(self) -> None:
+        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one.
+
+        Raises:
+            ClientClosed: this was closed.
+            SealspaceError: whatever the check raises.
+        """
+        self.require_open("a request to the node")
+        if self._before_tokens is not None:
+            await self._before_tokens()
+
+    @property
+    def url(self) -> str:
+        """The node's address without a trailing slash."""
+        return self._base
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections, for good: later requests raise ClientClosed."""
+        self._is_closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def require_open(self, asked: str) -> None:
+        """Go on only where this was not closed.
+
+        Raises:
+            ClientClosed: it was; the message says what was asked for.
+        """
+        if self._is_closed:
+            raise ClientClosed(f"{asked}: this client of {self._base} was closed")
+
+    def leave_connections(self) -> None:
+        """Give up the connections without closing them; they are kept, because collecting them would close them."""
+        self._left.append(self._session)
+        self._session = None
+
+    async def require(self, request: Request) -> Answer:
+        """Make a request and return its answer if that is a success.
+
+        Raises:
+            NodeRefused: the node answered with an error, mapped by status and text (J8).
+            TransportError: as `exchange`.
+        """
+        return (await self.exchange(request)).require()
+
+    async def exchange(self, request: Request) -> Answer:
+        """Make a request and return the node's answer, a refusal included.
+
+        A 503 says that nothing was done, so it is tried again with a fresh token, unless the request serves once; so is
+        a connection that was never made. A connection that broke, or took too long, is tried again only for a
+        repeatable request.
+
+        Raises:
+            ClientClosed: this was closed.
+            NodeUnreachable, NodeTimeout: no answer, after all tries.
+            ResponseTooLarge: the body exceeds `max_answer_bytes`.
+            SealspaceError: whatever the check of `guard_tokens` raises.
+        """
+
+        async def one_try() -> Answer:
+            async with await self._open(request) as stream:
+                return await stream.whole()
+
+        return await self._retried(request, one_try)
+
+    async def stream(self, request: Request) -> "Stream":
+        """Make a request and return the node's answer with its body unread; the caller closes it.
+
+        Raises:
+            NodeRefused: it is no success.
+            ClientClosed, TransportError: as `exchange`, until the body begins.
+        """
+
+        async def one_try() -> Answer | Stream:
+            stream = await self._open(request)
+            if 200 <= stream.status < 300:
+                return stream
+            async with stream:
+                return await stream.whole()
+
+        tried = await self._retried(request, one_try)
+        if isinstance(tried, Stream):
+            return tried
+        raise refusal_of(tried.status, tried.headers, tried.body, asked=tried.asked)
+
+    async def _retried(self, request: Request, one_try: "Callable[[], Awaitable[_Tried]]") -> "_Tried":
+        tries_left = self._settings.tries
+        pause_s = self._settings.backoff_s
+        what = request.subject
+        while True:
+            tries_left -= 1
+            self.require_open(what)
+            if request.mint is not None:
+                await self.check_node()
+            try:
+                tried = await one_try()
+                if tried.status != 503 or tries_left <= 0 or request.serves_once:
+                    return tried
+            except aiohttp.ClientConnectorError as exc:
+                if tries_left <= 0:
+                    raise NodeUnreachable(f"{what}: no connection to {self._base}") from exc
+            except TimeoutError as exc:
+                _raise_failure_of(request.body)
+                if tries_left <= 0 or not request.repeatable:
+                    waited = f"within {self._settings.timeout_s:g} s"
+                    raise NodeTimeout(f"{what}: no answer from {self._base} {waited}") from exc
+            except aiohttp.ClientError as exc:
+                _raise_failure_of(request.body)
+                if tries_left <= 0 or not request.repeatable:
+                    raise NodeUnreachable(f"{what}: the connection to {self._base} broke off") from exc
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+
+    async def _open(self, request: Request) -> "Stream":
+        """Make one try, with a token of its own, until the head of the answer is there."""
+        self.require_open(request.subject)
+        if self._session is None:
+            self._session = self._new_session()
+        headers = CIMultiDict(request.headers)
+        if request.mint is not None:
+            headers["Authorization"] = request.mint()
+        pace = Pace(self._settings.timeout_s)
+        body: bytes | AsyncIterator[bytes] | None
+        if isinstance(request.body, Upload):
+            body = pace.sent(request.body)
+            if request.body.size_bytes is not None:
+                headers["Content-Length"] = str(request.body.size_bytes)
+        else:
+            body = request.body
+        async with pace.waiting():
+            # Redirects are not followed: a token is for the node it was made for.
+            response = await self._session.request(
+                request.method,
+                URL(self._base + request.path, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                skip_auto_headers=("Content-Type",),
+            )
+        limit = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
+        return Stream(response, pace, max_bytes=limit, asked=request.subject)
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `Pace` bounds every wait
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+            trust_env=False,
+            middlewares=(_send_once,),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=MAX_HEADER_LINE_BYTES,
+            max_field_size=MAX_HEADER_LINE_BYTES,
+        )
+
+
+def _raise_failure_of(body: bytes | Upload | None) -> None:
+    """Raise what the source of a body raised, in place of what the HTTP library made of it."""
+    if isinstance(body, Upload) and body.failure is not None:
+        raise body.failure
+
+
+class _BrokeOff(aiohttp.ClientError):
+    """The connection broke after the request may have been sent."""
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep the library from repeating GET and PUT by itself: the repeated request would carry a used token."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise _BrokeOff("connection broke off") from exc
+
+
+class Stream:
+    """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed.
+
+    Attributes:
+        status: HTTP status.
+        headers: response headers; looked up in any case.
+        size_bytes: size that the node announces; None: it does not.
+        asked: what was asked for, in words.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, pace: Pace, *, max_bytes: int, asked: str) -> None:
+        self._response = response
+        self._pace = pace
+        self._max_bytes = max_bytes
+        self.status = response.status
+        self.headers = response.headers
+        self.size_bytes = response.content_length
+        self.asked = asked
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back, or end it where something of the body is unread."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def whole(self) -> Answer:
+        """Read the body into an answer.
+
+        Raises:
+            ResponseTooLarge: it is longer than allowed.
+            TimeoutError, aiohttp.ClientError: it does not come whole.
+        """
+        body = bytearray()
+        async for chunk in self._read():
+            body += chunk
+        return Answer(self.status, self.headers, bytes(body), self.asked)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body piece by piece.
+
+        Raises:
+            ResponseTooLarge: it is longer than allowed.
+            TransferBroken: it does not come whole.
+        """
+        moved_bytes = 0
+        try:
+            async for chunk in self._read():
+                moved_bytes += len(chunk)
+                yield chunk
+        except (TimeoutError, aiohttp.ClientError) as exc:
+            of = "" if self.size_bytes is None else f" of {self.size_bytes}"
+            raise TransferBroken(
+                f"{self.asked}: broke off after {moved_bytes}{of} bytes", moved_bytes=moved_bytes
+            ) from exc
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        received_bytes = 0
+        while True:
+            async with self._pace.waiting():
+                chunk = await self._response.content.readany()
+            self._pace.moved(len(chunk))
+            if not chunk:
+                return
+            received_bytes += len(chunk)
+            if received_bytes > self._max_bytes:
+                raise ResponseTooLarge(f"{self.asked}: the answer is longer than {self._max_bytes} bytes")
+            yield chunk
+
+
+_Tried = TypeVar("_Tried", bound=Answer | Stream)
+
+
+def _checked_base(url: str, *, allow_plain_http: bool) -> str:
+    """Check the node's address and take off a trailing slash."""
+    try:
+        url.encode()  # a lone surrogate is a ValueError too
+        parsed = URL(url)
+        host = parsed.host
+    except ValueError as exc:
+        raise InvalidInput("the node's address is not a URL") from exc
+    if parsed.scheme not in ("http", "https") or not host:
+        raise InvalidInput(
+            "the node's address must begin with http:// or https://",
+            hint="for a node on this machine: http://127.0.0.1:8000",
+        )
+    if parsed.user is not None or parsed.query_string or parsed.fragment:
+        raise InvalidInput("the node's address may not hold credentials, a query or a fragment")
+    if parsed.scheme == "http" and not allow_plain_http and not _is_loopback(host):
+        raise InvalidInput(
+            "plain http:// is only for a node on this machine",
+            hint="use https://, or pass TransportSettings(allow_plain_http=True) on a network you trust",
+        )
+    return str(parsed).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,254 @@
+"""Judging a receipt again, without the node: from its text and the documents that it names (RC16 to RC19).
+
+    step  what is checked
+    1     the receipt: canonical, signed by the node
+    2     every policy in force: there, unaltered, readable
+    3     the ground fits mode, policies and parties
+    4     the evidence, the quote, the event log and the collateral: there, unaltered, and about one another
+    5     the quote is bound to challenge, node, invoker and receiver key
+    6     the quote verifies under the trust root with that collateral at the receipt's time, and says the evidence
+    7     the evidence satisfies every policy at the receipt's time
+
+Example:
+    released = verify_release(path.read_bytes(), documents_in(folder), root=intel_root(), node_did=did)
+    refusals = judge_with(released, collateral, root=intel_root(), now=clock.now())
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from capabilities.errors import InvalidJson
+from capabilities.principals import same_principal
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import parse_json
+from encryption_network.canonical_json import canonical_hash
+from encryption_network.errors import EncryptionError
+from encryption_network.evidence_record import decode_evidence
+from encryption_network.judgement import judge
+from encryption_network.key_providers import NAMES
+from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
+from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
+from sealspace.errors import ReceiptInvalid
+
+from .application import EventLogClaims
+from .collateral import Collateral, parse_collateral
+from .errors import AttestationError, EventLogRefused, KeyProviderRefused, MalformedEventLog
+from .examine import BoundQuote, bind_quote, examine
+from .report_data import session_binding
+from .trust_root import TrustRoot
+
+MAX_DOCUMENT_BYTES: Final = 512 * 1024
+Documents = Callable[[bytes], bytes | None]
+"""Returns the document with a SHA-256; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRelease:
+    """A release that its receipt and documents prove.
+
+    Attributes:
+        receipt: the receipt.
+        policies: every policy that was in force.
+        evidence: what the code was judged by; None where no code was.
+        bound: the quote behind it, with its event log; None where there is no evidence.
+    """
+
+    receipt: Receipt
+    policies: tuple[Policy, ...]
+    evidence: Evidence | None
+    bound: BoundQuote | None
+
+
+def documents_in(folder: Path) -> Documents:
+    """Return a lookup of documents as files of a folder, named by their SHA-256 in hex."""
+
+    def find(sha256: bytes) -> bytes | None:
+        try:
+            with (folder / sha256.hex()).open("rb") as stream:
+                return stream.read(MAX_DOCUMENT_BYTES + 1)
+        except OSError:
+            return None
+
+    return find
+
+
+def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_did: str) -> VerifiedRelease:
+    """Judge a receipt again from stored documents, as of its own time.
+
+    Args:
+        data: the receipt, untrusted.
+        documents: untrusted; each is compared with its digest.
+        root: the trust root that you accept.
+        node_did: the node that has to have signed: a key made a minute ago signs receipts of its own (RC16).
+    Returns:
+        The release. It passed every step of this module.
+    Raises:
+        ReceiptInvalid: the first check that fails, named.
+    Does not check:
+        That the delegations of the chain existed and were live: the receipt names them by cid only.
+    """
+    with _naming("receipt"):
+        receipt = verify_receipt(parse_receipt(data))  # 1
+    if receipt.node != node_did:
+        raise _refuted("receipt", "another node signed it")
+    policies = tuple(_policy(documents, digest) for digest in receipt.policies)  # 2
+    _check_ground(receipt, policies)  # 3
+    if receipt.evidence is None:
+        return VerifiedRelease(receipt, policies, None, None)
+    evidence, bound = _evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
+    for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
+        refusal = judge(evidence, policy, receipt.at)
+        if refusal is not None:
+            raise _refuted(f"policy {digest.hex()}", f"the evidence does not satisfy it: {refusal}")
+    return VerifiedRelease(receipt, policies, evidence, bound)
+
+
+def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, now: float) -> dict[str, str | None]:
+    """Judge the code of a release with other collateral at another time, as if it attested then (RC19).
+
+    Args:
+        release: of `verify_release`, with evidence.
+        collateral: of the quote's platform family; untrusted but for its signatures.
+        root: as before.
+        now: epoch seconds.
+    Returns:
+        For each policy, by its SHA-256 in hex: None where the code would satisfy it, else the check that it fails.
+    Raises:
+        ReceiptInvalid: no code was judged, or quote or collateral do not verify now.
+    """
+    if release.bound is None:
+        raise _refuted("receipt", "no code was judged for this release")
+    with _naming("today's collateral"):
+        evidence = examine(release.bound, parse_collateral(collateral), root=root, now=now)
+    policies = zip(release.receipt.policies, release.policies, strict=True)
+    return {digest.hex(): judge(evidence, policy, now) for digest, policy in policies}
+
+
+# --- steps 2 and 3 -------------------------------------------------------------------------------------------------
+
+
+def _policy(documents: Documents, digest: bytes) -> Policy:
+    document = _document(documents, "policy", digest)
+    with _naming(f"policy {digest.hex()}"):
+        return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+
+
+def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
+    if (receipt.evidence is None) == (receipt.ground == "attested"):
+        raise _refuted("receipt", "evidence and ground do not fit")
+    is_owner = same_principal(receipt.invoker, receipt.owner)
+    match receipt.ground:
+        case "attested":
+            if not policies:
+                raise _refuted("receipt", "no policy was in force that code could satisfy")  # RC32
+            if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
+                raise _refuted("receipt", "no policy in force names code")
+        case "off":
+            if receipt.mode != "off" or policies:
+                raise _refuted("receipt", "the mode or a policy asked for evidence")
+        case _:
+            if receipt.mode == "everyone" or not all(policy.in_person for policy in policies):
+                raise _refuted("receipt", "the mode or a policy asked for evidence")
+            if is_owner != (receipt.ground == "owner"):
+                raise _refuted("receipt", "ground and invoker do not fit")
+
+
+# --- steps 4 to 6 --------------------------------------------------------------------------------------------------
+
+
+def _evidence(
+    receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
+) -> tuple[Evidence, BoundQuote]:
+    record = _document(documents, "evidence", judged.record)
+    with _naming(f"evidence {judged.record.hex()}"):
+        evidence = decode_evidence(record)
+    if not same_principal(evidence.invoker, receipt.invoker) or evidence.collateral_sha256 != judged.collateral:
+        raise _refuted("evidence", "it is of another holder, or of other collateral")
+    bound = _bound(receipt, judged, evidence, documents)
+    _check_application(evidence, bound.claims)
+    document = _document(documents, "collateral", judged.collateral)
+    with _naming(f"collateral {judged.collateral.hex()}"):
+        collateral = parse_collateral(document)
+    _check_facts(receipt, evidence, bound, collateral, root)
+    return evidence, bound
+
+
+def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents) -> BoundQuote:
+    """Return the quote with its event log, bound to the challenge, the node, the invoker and the receiver key (5)."""
+    if judged.quote is None or judged.nonce is None:
+        raise _refuted("quote", "the node no longer had it when it made the receipt")
+    key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
+    if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
+        raise _refuted("evidence", "it names another receiver key than the request")
+    quote = _document(documents, "quote", judged.quote)
+    log = None if judged.event_log is None else _document(documents, "event log", judged.event_log)
+    binding = session_binding(
+        judged.nonce, receipt.node, evidence.invoker, evidence.receiver_mode, evidence.receiver_public_key
+    )
+    log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
+    with _naming(f"quote {judged.quote.hex()}", log=log_name):
+        try:
+            # The terms of the node are no part of a receipt; "none" is accepted under no terms.
+            return bind_quote(quote, binding, event_log=log, accepted=NAMES)
+        except KeyProviderRefused:  # RC32
+            raise _refuted("event log", "an application without a key provider is never accepted") from None
+
+
+def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> None:
+    """Compare what the event log states about the application with the evidence."""
+    if claims is None:
+        if (evidence.compose_hash, evidence.app_id, evidence.key_provider) != (None, None, None):
+            raise _refuted("event log", "the evidence names an application, and there is no log")
+        return
+    if (claims.compose_hash, claims.app_id) != (evidence.compose_hash, evidence.app_id):
+        raise _refuted("event log", "it names another application than the evidence")
+    if evidence.key_provider not in (None, claims.key_provider.text):  # None: kept before evidence named it
+        raise _refuted("event log", "it names another key provider than the evidence")
+
+
+def _check_facts(
+    receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
+) -> None:
+    """Examine the quote at the receipt's time and compare what it states with the evidence (6)."""
+    with _naming("quote"):
+        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)  # ends with its collateral
+    kept = {"attested_at", "expires_at", "key_provider"}  # two moments of then; the last was compared with the log
+    names = [field.name for field in fields(Evidence) if field.name not in kept]
+    differing = [name for name in names if getattr(shown, name) != getattr(evidence, name)]
+    if differing:
+        raise _refuted("evidence", f"the quote says otherwise: {', '.join(differing)}")
+    if evidence.expires_at > shown.expires_at:
+        raise _refuted("evidence", "it outlives its collateral")
+
+
+# --- documents and faults ------------------------------------------------------------------------------------------
+
+
+def _document(documents: Documents, what: str, digest: bytes) -> bytes:
+    document = documents(digest)
+    if document is None:
+        raise _refuted(f"{what} {digest.hex()}", "it is missing")
+    if hashlib.sha256(document).digest() != digest:
+        raise _refuted(f"{what} {digest.hex()}", "its content is not the one that the receipt names")
+    return document
+
+
+@contextmanager
+def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
+    """Turn a reader's or verifier's refusal into a refutation that names the document, or the log if it is at fault."""
+    try:
+        yield
+    except AttestationError as error:
+        is_log = isinstance(error, EventLogRefused | MalformedEventLog)
+        raise _refuted(log if is_log else what, f"{error.code}: {error.detail}") from error
+    except (EncryptionError, InvalidJson) as error:
+        raise _refuted(what, str(error)) from error
+
+
+def _refuted(what: str, why: str) -> ReceiptInvalid:
+    return ReceiptInvalid(f"{what}: {why}", hint="fetch receipt and documents again, from the node or a copy")

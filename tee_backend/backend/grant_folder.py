@@ -1,0 +1,315 @@
+"""The folder in which a backend keeps what it was granted: a restart needs no owner, no wallet and no new grant.
+
+    <folder>/backend.json         {"v", "did", "networks"}: whose grants these are, and the network keys it has seen
+             grants/<cid>.json    {"v", "number", "grant", "wasRead", "wasRevoked"}: one grant, and what is known of it
+             grants/*.unreadable  files that could not be read, set aside; a warning in the log names each
+             lock                 held by the one process that uses the folder
+
+All files have mode 0600, the folders 0700; each is replaced as a whole and durable when `store` returns. None holds a
+key: not the backend's own, not a receiver key, not a content key. Tokens are no secrets of this kind, but whoever has
+the backend's key as well can use them: see `backend_key`.
+
+The host may own the disk, so what is read is untrusted (AT58): bounded, and no link is followed. Nothing in the folder
+gives authority, since the node judges each use. A damaged grant is set aside, so that the others serve; a damaged
+`backend.json` stops the start, since keys that were pinned would be forgotten with it.
+
+Example:
+    folder = GrantFolder(Path("/data/backend"), did)
+    grants = [one.grant for one in folder.kept]
+    folder.store(lambda: Holding(session.grants, session.pins, held.read, held.revoked))
+"""
+
+import fcntl
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from capabilities.errors import InvalidJson
+from capabilities.principals import Principal, same_principal
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.pins import NetworkPin, parse_pins, pins_json
+from sealspace.documents.published import MAX_GRANT_BYTES
+from sealspace.errors import InvalidPortableDelegation
+from sealspace.private_files import DRAFTS, read_file, replace_file, sync_folder
+from sealspace.session import Grant, read_grant
+
+from ..errors import FolderDamaged, FolderOfAnother, FolderUnusable
+from .held_grants import MOST
+
+_VERSION: Final = 1
+_MAX_STATE_BYTES: Final = 1024 * 1024
+_MAX_RECORD_BYTES: Final = MAX_GRANT_BYTES + 1024
+_MOST_NUMBER: Final = 2**52  # exact in canonical JSON
+_MEMBERS: Final = frozenset({"v", "number", "grant", "wasRead", "wasRevoked"})
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptGrant:
+    """A grant as it is on disk.
+
+    Attributes:
+        grant: the grant.
+        number: ascending in the order in which grants came.
+        was_read: something was read from it.
+        was_revoked: the node called it revoked.
+    """
+
+    grant: Grant
+    number: int
+    was_read: bool
+    was_revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a backend holds at one moment.
+
+    Attributes:
+        grants: the newest first.
+        pins: keys of networks that were used.
+        read: cids of grants from which something was read.
+        revoked: cids of grants that the node called revoked.
+    """
+
+    grants: Sequence[Grant]
+    pins: tuple[NetworkPin, ...]
+    read: frozenset[str]
+    revoked: frozenset[str]
+
+
+class GrantFolder:
+    """One backend's folder; of one process at a time.
+
+    Args:
+        path: made with mode 0700 where it is absent.
+        did: the backend's.
+    Raises:
+        FolderUnusable: it is open to others, in use, or cannot be made.
+        FolderDamaged: `backend.json` is not what was written, or there are more grants than a backend holds.
+        FolderOfAnother: it was made with another key.
+    """
+
+    def __init__(self, path: Path, did: Principal) -> None:
+        self._path, self._did = path, did
+        self._grants = path / "grants"
+        self._writing = threading.Lock()
+        self._kept: dict[str, KeptGrant] = {}
+        self._pins: tuple[NetworkPin, ...] = ()
+        try:
+            for folder in (path, self._grants):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._require_own(folder)
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
+        self._lock: int | None = lock
+        try:
+            self._take(lock)
+            self._remove_drafts()
+            self._load_state()
+            self._load_grants()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def kept(self) -> tuple[KeptGrant, ...]:
+        """What is kept: the newest first, revoked ones after all others."""
+        return tuple(sorted(self._kept.values(), key=lambda one: (one.was_revoked, -one.number)))
+
+    @property
+    def pins(self) -> tuple[NetworkPin, ...]:
+        """The keys of networks that were used."""
+        return self._pins
+
+    def close(self) -> None:
+        """Leave the folder to another process, once nothing is being written; a second call does nothing."""
+        with self._writing:
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                os.close(lock)
+
+    def store(self, current: Callable[[], Holding]) -> None:
+        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from several threads.
+
+        Args:
+            current: returns what is held, when it is this call's turn: so nothing older replaces something newer.
+        Raises:
+            FolderUnusable: it cannot be written; what was written before stands.
+        """
+        with self._writing:
+            if self._lock is None:  # another process may have it by now
+                raise FolderUnusable(f"the folder {self._path} was closed", hint="open the backend anew")
+            holding = current()
+            try:
+                if holding.pins != self._pins:
+                    self._write_state(holding.pins)
+                number = max((one.number for one in self._kept.values()), default=0)
+                # Only another party's number comes near the bound: then all are numbered anew, or those that follow
+                # could not be read again.
+                is_full = number >= _MOST_NUMBER - MOST
+                number = 0 if is_full else number
+                for grant in reversed(holding.grants):
+                    known = None if is_full else self._kept.get(grant.cid)
+                    number += known is None
+                    place = number if known is None else known.number
+                    self._write_grant(KeptGrant(grant, place, grant.cid in holding.read, grant.cid in holding.revoked))
+                self._remove(self._kept.keys() - {grant.cid for grant in holding.grants})
+            except OSError as error:
+                raise self._unusable(error) from None
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def _write_state(self, pins: tuple[NetworkPin, ...]) -> None:
+        value: dict[str, Json] = {"v": _VERSION, "did": self._did, "networks": pins_json(pins)}
+        replace_file(self._path / "backend.json", canonical_bytes(value))
+        self._pins = pins
+
+    def _write_grant(self, kept: KeptGrant) -> None:
+        if self._kept.get(kept.grant.cid) == kept:
+            return
+        value: dict[str, Json] = {
+            "v": _VERSION,
+            "number": kept.number,
+            "grant": kept.grant.header,
+            "wasRead": kept.was_read,
+            "wasRevoked": kept.was_revoked,
+        }
+        replace_file(self._file_of(kept.grant.cid), canonical_bytes(value))
+        self._kept[kept.grant.cid] = kept
+
+    def _remove(self, cids: set[str]) -> None:
+        for cid in cids:
+            self._file_of(cid).unlink(missing_ok=True)
+            del self._kept[cid]
+        if cids:
+            sync_folder(self._grants)
+
+    def _file_of(self, cid: str) -> Path:
+        return self._grants / f"{cid}.json"
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _load_state(self) -> None:
+        path = self._path / "backend.json"
+        try:
+            value = parse_json(read_file(path, most_bytes=_MAX_STATE_BYTES), max_bytes=_MAX_STATE_BYTES)
+        except FileNotFoundError:
+            self._begin()
+            return
+        except (OSError, InvalidJson) as error:
+            raise self._damaged(path, _reason(error)) from None
+        did, pins = value.get("did"), parse_pins(value.get("networks"))
+        if value.get("v") != _VERSION or not isinstance(did, str) or pins is None:
+            raise self._damaged(path, "of another version, or a member is missing")
+        if not same_principal(did, self._did):
+            raise FolderOfAnother(
+                f"{self._path} was made by {did}, and this backend is {self._did}",
+                hint="start with the key that the folder was made with (the same application and key provider, or the "
+                "key file that belongs to it), or name another folder and have owners grant to the new DID",
+            )
+        self._pins = pins
+
+    def _begin(self) -> None:
+        """Begin a new folder; one that holds grants and does not say whose is not new."""
+        if any(self._grants.glob("*.json")):
+            raise self._damaged(self._path / "backend.json", "missing")
+        try:
+            self._write_state(())
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _load_grants(self) -> None:
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json"))
+        except OSError as error:
+            raise self._unusable(error) from None
+        if len(names) > MOST:  # counted before any of them is read
+            raise self._damaged(self._grants, f"more than {MOST} grants")
+        for name in names:
+            path = self._grants / name
+            try:
+                kept = self._read_grant(path)
+            except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
+                self._set_aside(path, _reason(error))
+            else:
+                self._kept[kept.grant.cid] = kept
+
+    def _read_grant(self, path: Path) -> KeptGrant:
+        value = parse_json(read_file(path, most_bytes=_MAX_RECORD_BYTES), max_bytes=_MAX_RECORD_BYTES)
+        number, header, was_read, was_revoked = (value.get(one) for one in ("number", "grant", "wasRead", "wasRevoked"))
+        if value.keys() != _MEMBERS or value["v"] != _VERSION or not isinstance(header, str):
+            raise ValueError("of another version, or a member is missing")
+        if not (isinstance(was_read, bool) and isinstance(was_revoked, bool)):
+            raise ValueError("a mark is neither true nor false")
+        if type(number) is not int or not 0 < number < _MOST_NUMBER:
+            raise ValueError("the number is none")
+        grant = read_grant(header)
+        if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
+            raise ValueError("the token in it is another one than the name says, or for another DID")
+        return KeptGrant(grant, number, was_read, was_revoked)
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        aside = path.with_suffix(".unreadable")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise self._unusable(error) from None
+        _log.warning(
+            "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
+        )
+
+    # --- the folder itself -----------------------------------------------------------------------------------------
+
+    def _require_own(self, folder: Path) -> None:
+        found = folder.stat()
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise FolderUnusable(
+                f"the folder {folder} belongs to another user or is open to others",
+                hint=f"chown and chmod 700 {folder}, or name a folder below it, which is made then",
+            )
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderUnusable(
+                f"another process uses the folder {self._path}",
+                hint="run one process on a folder (one worker of the server), or name a folder for each",
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _remove_drafts(self) -> None:
+        """Remove what a process that was killed had not put in its place."""
+        try:
+            for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
+                draft.unlink()
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> FolderUnusable:
+        return FolderUnusable(
+            f"the folder {self._path} cannot be used: {_reason(error)}",
+            hint=f"see that this user may write there, and that there is room: ls -ld {self._path}; df {self._path}",
+        )
+
+    def _damaged(self, path: Path, reason: str) -> FolderDamaged:
+        return FolderDamaged(
+            f"{path} cannot be used: {reason}",
+            hint=f"put back a copy; without one name a new folder in place of {self._path}, and have owners grant anew",
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be used; never a byte of it."""
+    if isinstance(error, OSError):
+        return error.strerror or "cannot be read"
+    return str(error) if isinstance(error, ValueError) else "no JSON of this program, or no token in it"

@@ -1,0 +1,1 @@
+"""The commands `backend`, `runner`, `project` and `verify`."""

@@ -1,0 +1,129 @@
+"""Judging a node's own evidence on the command line: the documents, the evidence in words, the next step."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from capabilities.strict_json import Json
+from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from sealspace.cli.errors import CollateralRefused
+from sealspace.cli.policy_words import MODE_WORDS
+from sealspace.cli.terminal import time_text
+from sealspace.client import Client
+from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
+from sealspace.errors import NodeEvidenceRefused
+
+from ..attestation.collateral import CollateralProvider
+from ..attestation.errors import CollateralUnusable
+from ..attestation.held_collateral import HeldCollateral
+from ..attestation.node_verifier import TdxNodeVerifier
+from ..attestation.pcs import CollateralService, ServiceSettings
+from ..attestation.trust_root import intel_root
+from .trust_files import read_collateral_file, read_trust_root
+
+_ORIGINS: Final[dict[SecretOrigin, str]] = {
+    "platform": "its platform keeps the root secret; nobody outside the trust domain has it",
+    "operator": "its operator has the root secret, and can open what it seals",
+}
+_LISTS: Final = {
+    False: "owners approve the code that their keys are released to",
+    True: "where an owner approved no code, its operator's list decides",
+}
+
+
+@asynccontextmanager
+async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
+    """Yield a verifier.
+
+    Args:
+        trust_root: root certificate; None: Intel's.
+        collateral: folder of documents; None: Intel's service is asked.
+    Raises:
+        ConfigurationError: the trust root is not a root certificate.
+        CollateralRefused: there is no such folder, or a document in it is refused.
+    """
+    root = intel_root() if trust_root is None else read_trust_root(trust_root)
+    async with _documents(collateral) as documents:
+        yield TdxNodeVerifier(root, documents)
+
+
+async def ask_node(client: Client) -> NodeAttestation:
+    """Ask a node for its evidence, and check that it names the same node as /info.
+
+    Raises:
+        NodeEvidenceRefused: it has none, or another node's.
+        NodeRefused, TransportError.
+    """
+    info, attestation = await client.info(), await client.node_attestation()
+    if info.node_id != attestation.statement.node_did:
+        raise NodeEvidenceRefused("node-did", f"/info says {info.node_id}, the evidence says another")
+    return attestation
+
+
+def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
+    """Return line by line what genuine evidence shows."""
+    lines = [
+        f"node: {statement.node_did}, store {statement.store_id.hex()}",
+        f"secret: {_ORIGINS[statement.secret_origin]}",
+        f"demands: {MODE_WORDS[statement.attestation]}",
+        f"approval: {_LISTS[statement.node_policy_suffices]}",
+        f"applications: with keys from {', '.join(statement.key_providers) or 'nobody'}",
+        f"platform: {facts.tcb_status}, family {facts.fmspc.hex()}, judged until {time_text(facts.expires_at)}",
+    ]
+    if facts.advisories:
+        lines.append(f"advisories: {', '.join(facts.advisories)}")
+    if facts.compose_hash is not None:
+        lines.append(f"application: compose hash {facts.compose_hash.hex()}, keys from {facts.key_provider}")
+    text = msgspec.json.encode(policy_json(exact_code(facts))).decode()
+    return (*lines, f"a policy that approves exactly this code: {text}")
+
+
+def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
+    """Return the same for a program."""
+    return {
+        "node": statement.node_did,
+        "storeId": statement.store_id.hex(),
+        "secretOrigin": statement.secret_origin,
+        "attestation": statement.attestation,
+        "trustRoots": [root.hex() for root in statement.trust_roots],
+        "nodePolicySuffices": statement.node_policy_suffices,
+        "keyProviders": list(statement.key_providers),
+        "tcbStatus": facts.tcb_status,
+        "advisories": list(facts.advisories),
+        "platformFamily": facts.fmspc.hex(),
+        "judgedUntil": time_text(facts.expires_at),
+        "composeHash": None if facts.compose_hash is None else facts.compose_hash.hex(),
+        "keyProvider": facts.key_provider,
+        "policy": policy_json(exact_code(facts)),
+    }
+
+
+def exact_code(facts: Evidence) -> Policy:
+    """Return the policy that approves exactly what was seen, in this one start and no other."""
+    shown = Measurements(mrtd=facts.mrtd, rtmr0=facts.rtmr0, rtmr1=facts.rtmr1, rtmr2=facts.rtmr2, rtmr3=facts.rtmr3)
+    return Policy(measurements=(shown,))
+
+
+@asynccontextmanager
+async def _documents(folder: Path | None) -> AsyncIterator[CollateralProvider]:
+    """Yield the documents of a folder, or Intel's service where none is named."""
+    if folder is None:
+        async with aiohttp.ClientSession() as session:
+            yield CollateralService(session, ServiceSettings())
+    else:
+        yield _held(folder)
+
+
+def _held(folder: Path) -> HeldCollateral:
+    if not folder.is_dir():
+        raise CollateralRefused(f"there is no folder {folder}", hint=f"ls -ld {folder}")
+    try:
+        return HeldCollateral([read_collateral_file(path) for path in sorted(folder.glob("*.json"))])
+    except CollateralUnusable as error:
+        raise CollateralRefused(
+            f"a document in {folder} is refused: {error.code}: {error.detail}", hint=f"look at the files in {folder}"
+        ) from None

@@ -1,0 +1,36 @@
+"""A program compiled as a runner would compile it, before it is published; needs the extra `runner`."""
+
+import hashlib
+
+from sealspace.apps.programs import Target
+from sealspace.errors import InvalidInput
+
+from ..runner.guest.executor import Executor, ExecutorSettings
+from ..runner.guest.reasons import RunRefused
+from ..runner.guest.runs import Target as RunTarget
+
+
+async def check(wasm: bytes, target: Target) -> None:
+    """Compile a program in a confined child.
+
+    Raises:
+        InvalidInput: no runner would run it; the text says why, and names imports that nobody offers.
+    """
+
+    async def load() -> bytes:
+        return wasm
+
+    try:
+        async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+            await executor.compile(hashlib.sha256(wasm).hexdigest(), RunTarget(target), load)
+    except RunRefused as refused:
+        named = f": {refused.detail}" if refused.detail else ""
+        raise InvalidInput(f"{refused.reason.sentence.rstrip('.')}{named}", hint=_hint(refused)) from refused
+
+
+def _hint(refused: RunRefused) -> str:
+    if refused.reason.code == "program-imports":
+        return "a program is given WASI alone: no files, no sockets"
+    if refused.reason.code == "runner-failed":
+        return "start the command again, when less runs here"
+    return "build it for wasm32-wasip1 or wasm32-wasip2, and name that with --target"

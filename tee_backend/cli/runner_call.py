@@ -1,0 +1,189 @@
+"""`sealspace runner call`: a program run for the owner, or for whoever is logged in, at a runner."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import click
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import Json, parse_json
+from sealspace.apps.run_calls import call_right
+from sealspace.apps.runners import call_runner, call_with_key, start_of
+from sealspace.cli.errors import RunFailed
+from sealspace.cli.owner_profile import OwnerHome, owner_home
+from sealspace.cli.paths import FILE_OR_DASH, NEW_FILE, read_named
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_json, print_lines, print_value
+from sealspace.client import Client
+from sealspace.documents.project_names import checked_sha256
+from sealspace.documents.published import MAX_PUBLISHED_BYTES
+from sealspace.errors import BackendAnswerInvalid, InvalidInput, NotGranted
+from sealspace.private_files import replace_file
+
+from .project import project_of
+from .runner_list import hosts_words
+
+_RIGHT_TTL_S: Final = 12 * 3600.0
+_MAX_INPUT_BYTES: Final = 10_000_000
+_MAX_KEY_BYTES: Final = 4096
+_Result = TypeVar("_Result")
+
+
+@click.command(
+    "call",
+    epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input -`; with "
+    "`--secrets me` it has your secrets, where you granted them. `--receipt FILE` keeps what `sealspace runner verify` "
+    "judges.",
+)
+@click.argument("url")
+@click.argument("program", metavar="DID/NAME|SHA256")
+@click.option(
+    "--input",
+    "source",
+    type=FILE_OR_DASH,
+    help="What the program reads; `-` is standard input. Nothing by default.",
+)
+@click.option(
+    "--secrets", metavar="OWNER[/PROFILE]", help="Whose secrets it has: a DID or `me`, and which scope of them."
+)
+@click.option(
+    "--receipt",
+    "receipt_file",
+    type=NEW_FILE,
+    help="Where the receipt is kept, with the salt.",
+)
+@click.option(
+    "--key",
+    "key_file",
+    type=FILE_OR_DASH,
+    help="Call with an API key, in its owner's name: a file that holds it, or `-`. The input is then JSON.",
+)
+def call(
+    url: str, program: str, source: Path | None, secrets: str | None, receipt_file: Path | None, key_file: Path | None
+) -> None:
+    """Have the runner at URL run a published program, and print what it writes.
+
+    The runner sees who calls, the owner who is logged in here, and the input. What it is, `sealspace backend show URL`
+    proves; this command does not ask.
+    """
+    if key_file is not None:
+        if receipt_file is not None:
+            raise click.UsageError("--receipt is for calls without --key; a receipt is at URL/receipts/JOB")
+        _show(asyncio.run(call_with_key(url, _key(key_file), project_of(program), _api_body(source, secrets))), url)
+        return
+    place = owner_home()
+    body = _body(place, program, source, secrets)
+    answer = asyncio.run(_call(place, url, body, with_start=receipt_file is not None))
+    if receipt_file is not None:
+        kept: dict[str, Json] = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+        replace_file(receipt_file, json.dumps(kept).encode())
+    if isinstance(text := answer.get("stderr"), str):
+        print_lines(*text.splitlines(), err=True)
+    receipt = answer.get("receipt")
+    if (contacted := hosts_words(receipt.get("statement") if isinstance(receipt, dict) else None)) != "nobody":
+        print_lines(f"contacted: {contacted}", err=True)
+    _show(answer, url)
+
+
+def _show(answer: dict[str, Json], url: str) -> None:
+    """Print the output, and say why there is none."""
+    error = answer.get("error")
+    if shared().as_json:
+        print_json(answer)
+    elif error is None:
+        output = answer.get("output")
+        print_value(output if isinstance(output, str) else json.dumps(output), raw=False)
+    if isinstance(error, str):
+        raise RunFailed(f"{answer.get('code')}: {error}", hint=_hint(str(answer.get("code")), url))
+    if isinstance(error, dict):
+        said = " ".join(str(error.get(name, "")) for name in ("message", "detail")).strip()
+        raise RunFailed(f"{error.get('code')}: {said}", hint=_hint(str(error.get("code")), url))
+
+
+def _body(home: OwnerHome, program: str, source: Path | None, secrets: str | None) -> dict[str, Json]:
+    is_hash = "/" not in program and len(program) == 64
+    body: dict[str, Json] = {
+        "source": {"wasmSha256": checked_sha256(program, what="the program")}
+        if is_hash
+        else {"project": project_of(program).text}
+    }
+    if source is not None:
+        data = read_named(source, most_bytes=_MAX_INPUT_BYTES)
+        if len(data) > _MAX_INPUT_BYTES:
+            raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+        try:
+            body["input"] = data.decode()
+        except UnicodeDecodeError:
+            body["inputBase64"] = encode_standard(data)
+    if secrets is not None:
+        owner, _, profile = secrets.partition("/")
+        body["secretsRef"] = {
+            "owner": home.profile().owner if owner == "me" else owner,
+            "profile": profile or "default",
+        }
+    return body
+
+
+async def with_call_right(home: OwnerHome, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
+    """Ask a runner in the owner's name, with the right that the wallet gives the session for some hours."""
+    async with home.client() as client:
+        try:
+            return await ask(client)
+        except NotGranted:
+            right = call_right(client.kv().space.text)
+            await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
+            home.keep_session(client.session)
+            return await ask(client)
+
+
+async def _call(home: OwnerHome, url: str, body: dict[str, Json], *, with_start: bool) -> dict[str, Json]:
+    answer = await with_call_right(home, lambda client: call_runner(url, client.session, body))
+    if with_start:
+        try:
+            answer["start"] = parse_json(await start_of(url), max_bytes=MAX_PUBLISHED_BYTES)
+        except InvalidJson:
+            raise BackendAnswerInvalid("the runner's start document cannot be read") from None
+    return answer
+
+
+def _key(file: Path) -> str:
+    data = read_named(file, most_bytes=_MAX_KEY_BYTES)
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file} holds no API key", hint="sealspace runner keys create URL") from None
+
+
+def _api_body(source: Path | None, secrets: str | None) -> dict[str, Json]:
+    """Return the body of a call with a key."""
+    data = b"null" if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
+    if len(data) > _MAX_INPUT_BYTES:
+        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+    try:
+        given: Json = json.loads(data)
+    except ValueError:
+        raise InvalidInput("the input of a call with a key is JSON", hint="a text is written in quotes") from None
+    body: dict[str, Json] = {"input": given}
+    if secrets is not None:
+        owner, _, profile = secrets.partition("/")
+        body["secrets_ref"] = {
+            "account_id": owner_home().profile().owner if owner == "me" else owner,
+            "profile": profile or "default",
+        }
+    return body
+
+
+def _hint(code: str, url: str) -> str:
+    return {
+        "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
+        "access-denied": "ask the owner of the secrets to admit you: sealspace whoami prints who you are",
+        "program-unknown": "sealspace project show DID/NAME",
+        "call-refused": "sealspace login, then the same command again",
+        "key-refused": f"sealspace runner keys create {url}",
+        "key-malformed": f"sealspace runner keys create {url}",
+        "balance-too-low": "ask the runner's operator to credit the account: sealspace runner credit",
+    }.get(code, "spec/runner.md says what each code means")

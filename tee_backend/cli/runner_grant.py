@@ -1,0 +1,194 @@
+"""`sealspace runner grant`: secrets for named programs and callers, at exactly the runner that was seen."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import click
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, parse_json
+from sealspace.apps.backend_words import as_json, in_plain_words
+from sealspace.apps.programs import read_active
+from sealspace.apps.run_words import run_words
+from sealspace.apps.runners import network_name
+from sealspace.cli.durations import ttl_s_of
+from sealspace.cli.errors import NotThere
+from sealspace.cli.grant_create import hand_over_all
+from sealspace.cli.owner_profile import KeptGrant, at_node, owner_home
+from sealspace.cli.paths import FILE, read_named
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_json, print_lines, time_text, words
+from sealspace.client import Client
+from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
+from sealspace.documents.project_names import checked_sha256
+from sealspace.documents.run_grants import (
+    MOST,
+    ByHash,
+    ByProject,
+    GrantLimits,
+    ProgramRule,
+    RunStatement,
+    checked_host,
+    run_statement_json,
+)
+from sealspace.errors import InvalidInput
+from sealspace.secrets import parse_secret_label
+
+from ..runner.guest.environment import is_reserved
+from .backend_grant import confirm_seen, require_stored
+from .backend_show import Looking, looking_options
+from .project import project_of, reader
+
+_MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
+
+
+@click.command(
+    "grant",
+    epilog="Example: `sealspace runner grant https://runner.example --secret API_KEY --program did:key:z6Mk…/digest` "
+    "shows what runs there and what is granted, and asks. It does not ask where `--like` or `--expect` name all the "
+    "code, as in `sealspace backend grant`.",
+)
+@click.option(
+    "--secret", "secrets", metavar="NAME", multiple=True, required=True, help="NAME or SCOPE/NAME; repeatable."
+)
+@click.option(
+    "--program",
+    "programs",
+    metavar="SHA256|DID/NAME",
+    multiple=True,
+    required=True,
+    help="The program that gets them: the active version of a project, whose manifest then counts, or a hash, which "
+    "has no manifest and sends nothing; repeatable.",
+)
+@click.option(
+    "--follow", "follows", is_flag=True, help="Whatever version of the project is active: its developer decides."
+)
+@click.option("--caller", "callers", metavar="DID", multiple=True, help="Who may call, and nobody else; repeatable.")
+@click.option("--anybody", is_flag=True, help="Anybody may call.")
+@click.option("--owner", "is_owner", is_flag=True, help="You alone may call; the default.")
+@click.option("--condition", "condition_file", type=FILE, help="A condition on callers, as JSON.")
+@click.option(
+    "--host", "hosts", metavar="HOST", multiple=True, help="Where the program may send anything; none by default."
+)
+@click.option("--max-instructions", type=click.IntRange(1, MOST["maxInstructions"]), help="Of a run.")
+@click.option("--max-memory-mb", type=click.IntRange(1, MOST["maxMemoryMb"]), help="Of a run.")
+@click.option("--max-execution-s", type=click.IntRange(1, MOST["maxExecutionSeconds"]), help="Of a run.")
+@click.option(
+    "--expires", metavar="TIME", default="7d", show_default=True, help="How long the grant lasts: 30m, 12h, 90d."
+)
+@click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
+@looking_options
+def grant(
+    url: str,
+    looking: Looking,
+    secrets: tuple[str, ...],
+    programs: tuple[str, ...],
+    follows: bool,
+    callers: tuple[str, ...],
+    anybody: bool,
+    is_owner: bool,
+    condition_file: Path | None,
+    hosts: tuple[str, ...],
+    max_instructions: int | None,
+    max_memory_mb: int | None,
+    max_execution_s: int | None,
+    expires: str,
+    yes: bool,
+) -> None:
+    """Look at the runner at URL, and grant secrets to exactly that code, for named programs and callers alone.
+
+    The node holds the runner to its code. That only these programs run with the secrets, and only for these callers,
+    that code sees to. The wallet signs the grant, and the runner receives it.
+    """
+    if sum((bool(callers), anybody, is_owner, condition_file is not None)) > 1:
+        raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
+    for label in secrets:
+        if is_reserved(label.rpartition("/")[2]):
+            raise InvalidInput(f"{label} is a name of the runner's own", hint="store the secret under another name")
+    network_name([parse_secret_label(label) for label in secrets])  # those of two networks are no one grant
+    limits = GrantLimits(
+        max_instructions=max_instructions, max_memory_mb=max_memory_mb, max_execution_s=max_execution_s
+    )
+    ttl_s = ttl_s_of(expires)
+    condition = _condition(callers, condition_file, anybody=anybody)
+    run = _statement(programs, follows, callers=condition, hosts=tuple(map(checked_host, hosts)), limits=limits)
+    kept, path, seen_json = _grant(url, looking, secrets, run, ttl_s=ttl_s, yes=yes)
+    asyncio.run(hand_over_all(url, [kept.portable], kept=str(path)))
+    if shared().as_json:
+        ends = None if kept.portable.expires_at is None else time_text(kept.portable.expires_at)
+        shown: dict[str, Json] = {"granted": kept.portable.cid, "file": str(path), "expiresAt": ends}
+        print_json({**shown, "run": run_statement_json(run), "seen": seen_json})
+
+
+@at_node
+async def _statement(
+    client: Client,
+    programs: tuple[str, ...],
+    follows: bool,
+    *,
+    callers: Condition,
+    hosts: tuple[str, ...],
+    limits: GrantLimits,
+) -> RunStatement:
+    """Return what the grant says; projects are looked up."""
+    rules = tuple([await _program(client, one, follows=follows) for one in programs])
+    return RunStatement(programs=rules, callers=callers, hosts=hosts, limits=limits)
+
+
+@at_node
+async def _grant(
+    client: Client, url: str, looking: Looking, secrets: tuple[str, ...], run: RunStatement, *, ttl_s: float, yes: bool
+) -> tuple[KeptGrant, Path, dict[str, Json]]:
+    """Return the grant, its file, and what it was made to, as JSON."""
+    home = owner_home()
+    seen = await looking.look(url)
+    await require_stored(client, secrets)
+    await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
+    named = map(parse_secret_label, secrets)
+    paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
+    policy = looking.policy(seen, paths, ttl_s=ttl_s)
+    # A confirmation is never requested for what is not shown.
+    print_lines(*in_plain_words(seen, policy), *run_words(run), err=shared().as_json)
+    if not (yes or looking.knows(seen)):
+        confirm_seen()
+    portable = await client.runners.grant(
+        seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=home.wallet()
+    )
+    kept = KeptGrant(url=url, portable=portable)
+    path = home.keep_grant(kept)
+    words(f"granted: {portable.cid}")
+    return kept, path, as_json(seen, policy)
+
+
+async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
+    """Return the rule for a program: its hash, unless the owner wants to follow its developer."""
+    if "/" not in text and len(text) == 64:
+        if follows:
+            raise InvalidInput("a hash is one version; --follow is about a project", hint="name DID/NAME")
+        return ByHash(checked_sha256(text, what="--program"))
+    project = project_of(text)
+    active = await read_active(reader(client, project), project)
+    if active is None:
+        raise NotThere(f"no version of {project.text} is active", hint=f"sealspace project show {project.text}")
+    if follows:
+        return ByProject(project)
+    words(f"{project.text} is {active.sha256} now; a later version needs a new grant")
+    return ByHash(active.sha256, project)
+
+
+def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) -> Condition:
+    if anybody:
+        return AllowAll()
+    if callers:
+        return parse_condition({"Whitelist": {"accounts": list(callers)}})
+    if file is None:
+        return Owner()
+    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
+    try:  # the reader takes objects alone, and a condition may be a text
+        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
+    except InvalidJson:
+        raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}') from None
+    if value.keys() != {"condition"}:
+        raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')
+    return parse_condition(value["condition"])

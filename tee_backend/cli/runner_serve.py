@@ -1,0 +1,247 @@
+"""`sealspace runner serve`: a runner, in a trust domain or in a simulated one."""
+
+import asyncio
+import ctypes
+import ssl
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+from aiohttp import web
+
+from capabilities.ambient import SystemEntropy
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.paths import FILE, NEW_FOLDER
+from sealspace.cli.shared import shared
+from sealspace.client import Client
+from sealspace.errors import BackendAnswerInvalid
+
+from ..backend import Backend
+from ..backend.key import backend_seed
+from ..backend.publishing import BackendSurface
+from ..evidence.errors import EvidenceSourceError
+from ..evidence.simulated import SimulatedSource
+from ..runner.calls.generated_secrets import SecretMaker
+from ..runner.calls.journal import Journal
+from ..runner.calls.prices import Price
+from ..runner.calls.private_programs import PrivatePrograms
+from ..runner.calls.published_programs import PublishedPrograms
+from ..runner.calls.sealed_rows import row_key
+from ..runner.calls.secret_tags import SecretTags
+from ..runner.calls.service import Runner
+from ..runner.calls.start import begin, manifest_of
+from ..runner.guest.executor import Executor, ExecutorSettings
+from ..runner.guest.outbound import OutboundSettings
+from ..runner.guest.reasons import RunRefused
+from ..runner.guest.runs import Limits
+from ..runner.http.api_routes import mounted
+from ..runner.http.generate_routes import GenerateSurface
+from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
+
+_JOURNAL: Final = "journal.sqlite"
+_MOST_CHILDREN: Final = 128
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE_BYTES: Final = 256 * 1024
+# The event loop takes the interpreter back up to ten times in a call. By default each time may take 5 ms, while another
+# thread encodes or hashes the output of somebody's program.
+_SWITCH_S: Final = 0.0005
+_PRICE: Final = click.IntRange(0, 10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    node: str
+    folder: Path
+    key_kind: Keys
+    name: str
+    domain: Domain
+    children: int
+    limits: Limits
+    price: Price
+    loopback_ca: Path | None
+
+
+@click.command(
+    "serve",
+    epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee --node "
+    "http://127.0.0.1:8000 --data runner --key file`.",
+)
+@click.option(
+    "--data",
+    "folder",
+    required=True,
+    type=NEW_FOLDER,
+    help="Where grants, used tokens and receipts are kept; of one runner alone.",
+)
+@click.option(
+    "--key",
+    "key_kind",
+    type=click.Choice(["platform", "file"]),
+    default="platform",
+    show_default=True,
+    help="Where the runner's key comes from: the platform's key service, or a file in DIR.",
+)
+@click.option("--name", default="Runner", show_default=True, help="What owners are shown.")
+@click.option(
+    "--children",
+    type=click.IntRange(1, _MOST_CHILDREN),
+    default=2,
+    show_default=True,
+    help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
+)
+@click.option("--max-instructions", type=int, default=Limits().max_instructions, show_default=True, help="Of a run.")
+@click.option("--max-memory-mb", type=int, default=Limits().max_memory_mb, show_default=True, help="Of a run.")
+@click.option("--max-execution-s", type=int, default=Limits().max_execution_s, show_default=True, help="Of a run.")
+@click.option("--price-call", type=_PRICE, default=0, show_default=True, help="Micro-units for each run.")
+@click.option(
+    "--price-instructions", type=_PRICE, default=0, show_default=True, help="Micro-units for each million instructions."
+)
+@click.option("--price-second", type=_PRICE, default=0, show_default=True, help="Micro-units for each whole second.")
+@click.option("--tls-certificate", type=FILE, help="PEM; TLS ends in the runner, which API keys from afar need.")
+@click.option("--tls-key", type=FILE, help="PEM, without a password.")
+@click.option(
+    "--loopback-ca",
+    type=FILE,
+    help="To try programs out, with --simulate alone: each host is this machine, at any port, with a certificate of "
+    "this authority.",
+)
+@domain_options
+def serve(
+    folder: Path,
+    key_kind: Keys,
+    name: str,
+    children: int,
+    max_instructions: int,
+    max_memory_mb: int,
+    max_execution_s: int,
+    price_call: int,
+    price_instructions: int,
+    price_second: int,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    loopback_ca: Path | None,
+    domain: Callable[[], Domain],
+    host: str,
+    port: int,
+) -> None:
+    """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
+
+    Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, developers
+    publish with `sealspace project publish`. Where a run has a price, whoever calls needs an account: `sealspace runner
+    credit`.
+    """
+    node = shared().node
+    if node is None:
+        raise click.UsageError("name the node at which owners grant: --node URL")
+    found = domain()
+    if loopback_ca is not None and not isinstance(found.source, SimulatedSource):  # RN111
+        raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
+    settings = _Settings(
+        node=node,
+        folder=folder,
+        key_kind=key_kind,
+        name=name,
+        domain=found,
+        children=children,
+        limits=_limits(max_instructions, max_memory_mb, max_execution_s),
+        price=Price(price_call, price_instructions, price_second),
+        loopback_ca=loopback_ca,
+    )
+    asyncio.run(_serve(settings, host, port, _tls(tls_certificate, tls_key)))
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # empty: nobody is asked for one
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{certificate} and {key} are no certificate with its key",
+            hint="name two files in PEM that belong together",
+        ) from None
+    return context
+
+
+def _limits(*stated: int) -> Limits:
+    try:
+        return Limits(*stated)
+    except RunRefused as refused:
+        name = refused.detail.replace("_", "-")
+        raise ConfigurationError(
+            f"--{name} is outside what a run may have", hint="sealspace runner serve --help"
+        ) from None
+
+
+async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    stopped = stopping()
+    sys.setswitchinterval(_SWITCH_S)
+    with suppress(AttributeError):  # another libc than glibc
+        # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    async with AsyncExitStack() as stack:
+        app = await _application(settings, stack)
+        await serve_until(stopped, app, host, port, tls=tls)
+
+
+async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:
+    """Make the runner; the stack ends it, its children too."""
+    domain, folder = settings.domain, settings.folder
+    keys = domain.keys(folder, settings.key_kind)
+    backend = Backend.open(settings.node, domain.source, folder=folder, keys=keys)  # one process has the folder
+    await stack.enter_async_context(backend)
+    journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
+    public = await stack.enter_async_context(Client(settings.node))
+    programs = PublishedPrograms(public, journal, private=PrivatePrograms(backend))
+    spare = min(settings.children + 1, _MOST_CHILDREN)
+    try:
+        executor = Executor(
+            ExecutorSettings(children=settings.children, spare=spare, outbound=OutboundSettings(settings.loopback_ca))
+        )
+    except OSError as error:  # of TLS too
+        raise ConfigurationError(
+            f"{settings.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
+        ) from error
+    await stack.enter_async_context(executor)
+    manifest = manifest_of(backend.did, settings.name)
+    try:
+        identity = await begin(
+            domain.source, did=backend.did, manifest=manifest, compose=domain.compose, entropy=SystemEntropy()
+        )
+    except BackendAnswerInvalid as error:
+        raise ConfigurationError(
+            f"no runner to publish: {error.message}", hint="name it in a few words: --name"
+        ) from None
+    except EvidenceSourceError as error:
+        raise ConfigurationError(
+            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
+        ) from None
+    tags = SecretTags.of(keys)
+    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=settings.limits)
+    app = web.Application()
+    key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
+    surface = await stack.enter_async_context(
+        mounted(
+            app,
+            runner,
+            journal,
+            folder=folder,
+            row_key=key,
+            limits=settings.limits,
+            price=settings.price,
+            workers=settings.children,
+        )
+    )
+    GenerateSurface(surface, SecretMaker(runner, backend, tags)).mount(app)
+    published = BackendSurface(
+        domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
+    )
+    published.mount(app)
+    return app

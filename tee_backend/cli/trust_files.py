@@ -1,0 +1,36 @@
+"""Trust roots and collateral that a command or a setting names."""
+
+from pathlib import Path
+from typing import Final
+
+from sealspace.cli.errors import CollateralRefused, ConfigurationError
+from sealspace.cli.term_files import read_terms
+
+from ..attestation.collateral import MAX_COLLATERAL_BYTES
+from ..attestation.errors import TrustRootRefused
+from ..attestation.trust_root import TrustRoot, parse_trust_root
+
+_MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
+
+
+def read_trust_root(path: Path) -> TrustRoot:
+    """Return the root certificate in a file, PEM or DER.
+
+    Raises:
+        ConfigurationError: unreadable, or no root certificate.
+    """
+    try:
+        return parse_trust_root(read_terms(path, "trust root", _MAX_TRUST_ROOT_BYTES))
+    except TrustRootRefused as error:
+        raise ConfigurationError(
+            f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
+        ) from None
+
+
+def read_collateral_file(path: Path) -> bytes:
+    """Read one file, up to the size limit of a document.
+
+    Raises:
+        CollateralRefused: unreadable.
+    """
+    return read_terms(path, "collateral", MAX_COLLATERAL_BYTES, CollateralRefused)

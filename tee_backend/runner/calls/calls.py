@@ -1,0 +1,389 @@
+"""Calls from the door to the answer: who pays, what is reserved, now or later, and what a crash leaves (RN93 to RN99).
+
+    POST /run     the caller signs, and pays for itself
+    POST /call    somebody calls with an API key, in its owner's name and at its cost
+
+A call that costs nothing and is answered at once is no row of the ledger. Every other one is: it is accepted, started
+and settled, each exactly once, whatever ends in between.
+
+Example:
+    async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
+        call = await runner.called(authorization, sign_in)
+        answer = await calls.run(call, await calls.payer(call), body)
+"""
+
+import asyncio
+import logging
+import re
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final, Self
+
+from capabilities.ambient import Clock, SystemClock
+from capabilities.principals import Principal
+from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
+from sealspace.apps.run_calls import Call as SignedCall
+from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
+from sealspace.errors import InvalidInput, StatementInvalid
+from sealspace.tokens import iso_time
+
+from ...errors import FolderDamaged, KeepingError
+from ...rates import Rates
+from ..guest.runs import Limits, RunResult
+from ..reasons import REASONS, RunRefused
+from ..shares import Bounds, InUse, Payer, Turns
+from .answers import Answer, api_answer, pending, run_answer
+from .api_bodies import parse_api_body
+from .call_bodies import CallBody, parse_body
+from .kept_keys import KeptKeys
+from .ledger import JobRecord, Ledger
+from .prices import FREE, Price, smallest
+from .run_receipts import RunFacts, names_hash, salted
+from .service import Job, Outcome, Runner
+
+DEFAULT_BUDGET: Final = 10_000
+"""Micro-units that a call may cost where it does not say; less where its key allows less."""
+
+AT_ONCE: Final = 10
+"""Calls of one key that wait for their answers."""
+PER_MINUTE: Final = 1000
+"""Calls of one key."""
+MOST_ANSWERED: Final = 256
+MOST_ANSWERED_BYTES: Final = 256 * 1024 * 1024
+"""Calls under way that wait for their answers, and the bytes of their bodies."""
+MOST_QUEUED: Final = 1000
+MOST_QUEUED_BYTES: Final = 256 * 1024 * 1024
+"""Asynchronous calls under way, and the bytes of their bodies."""
+
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}")
+_log = logging.getLogger(__name__)
+
+
+class Calls:
+    """The calls of one runner. Entering ends what a crash left, and begins what waits.
+
+    Args:
+        runner: that runs.
+        ledger: of jobs and accounts.
+        keys: that owners made.
+        price: of a run.
+        workers: as the executor's children, for asynchronous calls: a job that is started should run.
+        clock: for all times.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        ledger: Ledger,
+        keys: KeptKeys,
+        *,
+        price: Price = FREE,
+        workers: int = 2,
+        clock: Clock | None = None,
+    ) -> None:
+        self._runner = runner
+        self._ledger = ledger
+        self._keys = keys
+        self.price = price
+        self._clock = clock or SystemClock()
+        self._of_keys, self._lately = InUse(), Rates[tuple[Principal, int]]()
+        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
+        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
+        self._turns = Turns(workers, beside=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._recover()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; what was started stays so, and is interrupted at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- the doors -----------------------------------------------------------------------------------------------
+
+    async def payer(self, call: SignedCall) -> Payer:
+        """Return who pays for a signed call; KeepingError: the journal cannot be used."""
+        return Payer(call.caller, await self._ledger.account(call.caller) is not None)
+
+    async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
+        """Run a program for a caller who signs.
+
+        Args:
+            call: as `Runner.called` verified it.
+            payer: of the call.
+            body: as it arrived.
+        Returns:
+            What came of it, also where it was refused after that. A receipt is in it, and kept.
+        Raises:
+            RunRefused: the call is signed for another body, or the payer cannot pay, or the body cannot be read: no
+                job, and no receipt.
+            KeepingError: the journal cannot be used; nothing ran.
+        """
+        asked = parse_body(body)
+        await self._runner.use_up(call, asked.program, body)
+        budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
+        return await self._take(
+            self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body
+        )
+
+    async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
+        """Return the key that a caller shows (RN88, RN89).
+
+        Args:
+            shown: the header; None: there is none.
+            is_private: whether nobody between the caller and this runner reads it.
+        Raises:
+            RunRefused: `key-in-clear`, `key-malformed`, `key-refused`.
+        """
+        if not is_private:
+            raise RunRefused("key-in-clear")
+        if shown is None:
+            raise RunRefused("key-refused")
+        try:
+            credential = parse_credential(shown)
+        except InvalidInput as invalid:
+            raise RunRefused("key-malformed", invalid.message) from invalid
+        return await self._keys.find(credential, now=self._clock.now())
+
+    async def call(self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes) -> Answer:
+        """Run a program for the holder of a key.
+
+        Args:
+            key: that was shown.
+            owner: the developer, as the address names it.
+            name: the project, as the address names it.
+            compute_limit: the header; None: there is none.
+            body: as it arrived.
+        Returns, Raises:
+            As `run`.
+        """
+        project = _project(owner, name)
+        if not key.calls(project):
+            raise RunRefused("key-project")
+        budget = 0 if self.price.is_free else self._budget(key, compute_limit)
+        asked, compile_s = self._api_body(body, project, budget), self.price.compile_s(budget)
+        job = self._runner.job(asked, Payer(key.owner), compile_s=compile_s, in_person=False)
+        _require_profile(key, job.body)
+        holder, now = (key.owner, key.nonce), self._clock.now()
+        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
+            raise RunRefused("too-many-calls")
+        self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
+        return await self._take(job, key.nonce, budget, body)
+
+    async def add_key(self, statement: bytes) -> ApiKey:
+        """Keep a key that its owner signed; of an owner who has an account, or, where runs are free, a grant (RN91).
+
+        Raises:
+            RunRefused: `balance-too-low`, `owner-unknown`, and as `KeptKeys.add`.
+        """
+        try:
+            owner = signer_of(statement)
+        except StatementInvalid as invalid:
+            raise RunRefused("key-statement", invalid.message) from invalid
+        if await self._ledger.account(owner) is None:
+            if not self.price.is_free:
+                raise RunRefused("balance-too-low")
+            if not self._runner.has_grant_of(owner):
+                raise RunRefused("owner-unknown")
+        return await self._keys.add(statement, now=self._clock.now())
+
+    async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
+        """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
+
+        Args:
+            job: its id.
+            holder: the caller, or the owner of the key.
+            key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
+        """
+        record = await self._ledger.job(job)
+        if record is None or not record.is_async:
+            return None
+        if record.caller != holder or key not in (None, record.key):
+            return None
+        if record.state != "done":
+            return pending(job, is_api=record.key is not None)
+        return Answer(200, kept=self._ledger.answer(job, record))
+
+    # --- from a job to its answer --------------------------------------------------------------------------------
+
+    async def _take(self, job: Job, key: int | None, budget: int, request: bytes) -> Answer:
+        """Have a job run now, or later."""
+        with ExitStack() as counted:
+            if job.body.is_async:
+                counted.enter_context(self._queued.held(job.payer, len(request)))
+                await self._ledger.accept(job.id, self._record(job, key, budget), request=request)
+                self._begin(job.id, job.payer, counted.pop_all())
+                return pending(job.id, is_api=key is not None)
+            if key is not None:
+                counted.enter_context(self._of_keys.held({(job.caller, key): 1}, 1, AT_ONCE))  # RN97
+            counted.enter_context(self._answered.held(job.payer, len(request)))
+            if not budget:
+                outcome = await self._runner.perform(job)
+                await self._runner.keep(outcome, job.payer)
+                return _answer(outcome, key, 0)
+            record = self._record(job, key, budget)
+            await self._ledger.accept(job.id, record, request=None)
+            try:
+                outcome = await self._runner.perform(job)
+            except Exception:
+                await self._settle(self._unrun(job.id, record, "runner-failed"), 0, None)
+                raise
+            charged = self._charge(outcome, budget)
+            await self._settle(outcome, charged, None)
+            return _answer(outcome, key, charged)
+
+    def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
+        """Have an asynchronous call run when it is its payer's turn."""
+
+        async def later() -> None:
+            with counted:
+                async with self._turns.place(payer):
+                    try:
+                        await self._run_waiting(job)
+                    except KeepingError as error:  # the job stays as the ledger has it
+                        _log.error("an asynchronous call was not started or not settled: %s", error.message)
+
+        task = asyncio.create_task(later())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_waiting(self, id: str) -> None:
+        record = await self._ledger.job(id)
+        if record is None:
+            return
+        request = await self._ledger.start(id)
+        try:
+            job = Job(
+                id=id,
+                body=await self._body_again(record, request),
+                payer=record.payer,
+                salt=record.salt,
+                in_person=record.key is None,
+                compile_s=self.price.compile_s(record.reserved),
+            )
+            outcome = await self._runner.perform(job)
+        except RunRefused as refusal:
+            outcome = self._unrun(id, record, refusal.reason.code)
+        except Exception:
+            _log.exception("an asynchronous call could not be run")
+            outcome = self._unrun(id, record, "runner-failed")
+        charged = self._charge(outcome, record.reserved)
+        await self._settle(outcome, charged, _answer(outcome, record.key, charged))
+
+    async def _settle(self, outcome: Outcome, charged: int, answer: Answer | None) -> None:
+        body, now = None if answer is None else answer.body, self._clock.now()
+        receipt = outcome.receipt if outcome.is_kept else None
+        await self._ledger.settle(outcome.facts.job, charged=charged, receipt=receipt, answer=body, now=now)
+
+    async def _recover(self) -> None:
+        """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
+        for job, record in await self._ledger.unfinished():
+            if record is None:
+                _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
+            elif record.state == "waiting":
+                counted = ExitStack()
+                counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
+                self._begin(job, record.payer, counted)
+            else:
+                outcome = self._unrun(job, record, "interrupted")
+                try:
+                    await self._settle(outcome, 0, _answer(outcome, record.key, 0) if record.is_async else None)
+                except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
+                    _log.error("a job that was interrupted is not settled: %s", error.message)
+
+    def _unrun(self, id: str, record: JobRecord, code: str) -> Outcome:
+        """Return what is said of a job that was accepted, and of whose run nothing is known."""
+        may_have_begun = code == "interrupted"
+        facts = RunFacts(
+            job=id,
+            program_sha256=record.program or "",
+            project=record.project,
+            code=code,
+            input_hash=record.input_hash,
+            output_hash=salted(record.salt, b""),
+            variables_hash=names_hash(()),
+            secrets="delivered" if record.has_secrets and may_have_begun else "none",
+            hosts=(),
+            limits=Limits(*record.limits),
+            instructions=0,
+            time_ms=0,
+            nonce=record.nonce,
+            at=iso_time(self._clock.now()),
+        )
+        is_kept = record.is_known or record.has_secrets  # RN169
+        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False, is_kept)
+
+    def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
+        asked, limits = job.body, self._runner.limits(job.body)
+        return JobRecord(
+            state="waiting" if asked.is_async else "started",
+            caller=job.caller,
+            key=key,
+            reserved=budget,
+            is_async=asked.is_async,
+            project=None if asked.project is None else asked.project.text,
+            program=asked.sha256,
+            has_secrets=asked.secrets is not None,
+            salt=job.salt,
+            input_hash=salted(job.salt, asked.input),
+            limits=(limits.max_instructions, limits.max_memory_mb, limits.max_execution_s),
+            nonce=asked.nonce,
+            is_known=job.payer.is_known,
+        )
+
+    # --- money ---------------------------------------------------------------------------------------------------
+
+    def _budget(self, key: ApiKey, stated: str | None) -> int:
+        """Return what a call may cost: what it says, as far as its key allows (RN94)."""
+        if stated is None:
+            budget = min(max(DEFAULT_BUDGET, self.price.least), key.max_per_call)
+        elif _AMOUNT.fullmatch(stated) is None:
+            raise RunRefused("request-invalid", "X-Compute-Limit")
+        else:
+            budget = int(stated)
+        if budget < self.price.least:
+            raise RunRefused("compute-limit", f"{budget} < {self.price.least}")
+        if budget > key.max_per_call:
+            raise RunRefused("key-per-call", f"{budget} > {key.max_per_call}")
+        return budget
+
+    def _charge(self, outcome: Outcome, budget: int) -> int:
+        """Return what a run costs, with its compilation, at most what was reserved (RN94, RN166)."""
+        facts = outcome.facts
+        ran = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if outcome.ran else 0
+        return min(ran + int(outcome.result.compile_s) * self.price.second, budget)
+
+    def _api_body(self, body: bytes, project: ProjectId, budget: int) -> CallBody:
+        """Read the body of `POST /call`, with limits that its budget pays for."""
+        asked = parse_api_body(body, project)
+        return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
+
+    async def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
+        """Read the body of a call that was accepted before; its key has to hold still (RN89)."""
+        if record.key is None:
+            return parse_body(request)
+        key = await self._keys.held(Principal(record.caller), record.key, now=self._clock.now())
+        body = self._api_body(request, parse_project(str(record.project)), record.reserved)
+        _require_profile(key, body)
+        return body
+
+
+def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
+    return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)
+
+
+def _require_profile(key: ApiKey, body: CallBody) -> None:
+    """Refuse secrets of a profile that the key does not name, whosever they are (RN90)."""
+    if body.secrets is not None and (body.secrets.scope or DEFAULT_PROFILE) not in key.profiles:
+        raise RunRefused("key-profile")
+
+
+def _project(owner: str, name: str) -> ProjectId:
+    """Read the project that an address names (RN96)."""
+    try:
+        return ProjectId(parse_owner(owner), checked_project_name(name))
+    except InvalidInput as exc:
+        raise RunRefused("program-unknown") from exc

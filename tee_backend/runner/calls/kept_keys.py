@@ -1,0 +1,163 @@
+"""API keys that a runner keeps: the statements that their owners signed, and which were revoked (RN89, RN91).
+
+Each use reads the statement anew as one that just arrived, so that no row of the journal grants anything by itself. A
+key that was revoked stays noted until it would have ended: its statement holds for ever, and may be sent again.
+
+Example:
+    keys = KeptKeys(journal, sealer, runner=backend.did)
+    await keys.add(statement, now=now)
+    key = await keys.find(credential, now=now)
+"""
+
+import sqlite3
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from capabilities.principals import Principal
+from sealspace.apps.api_keys import ApiKey, Credential, read_api_key, signer_of
+from sealspace.errors import StatementInvalid
+
+from ..reasons import RunRefused
+from .journal import Journal
+from .sealed_rows import RowSealer
+
+MOST_OF_AN_OWNER: Final = 64
+MOST: Final = 100_000
+"""Keys that are kept; further ones are refused, those of owners without an account from the half on."""
+
+_COUNTS: Final = """
+SELECT count(*), count(*) FILTER (WHERE owner = ?), EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
+"""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    statement: bytes
+    is_revoked: bool
+
+
+_DECODER: Final = msgspec.json.Decoder(_Kept)
+
+
+class KeptKeys:
+    """The keys in a journal.
+
+    Args:
+        journal: open.
+        sealer: of the runner's key.
+        runner: its DID.
+    Raises:
+        FolderDamaged, FolderUnusable: in each call, as `Ledger`.
+    """
+
+    def __init__(self, journal: Journal, sealer: RowSealer, *, runner: Principal) -> None:
+        self._journal = journal
+        self._sealer = sealer
+        self._runner = runner
+
+    async def add(self, statement: bytes, *, now: float) -> ApiKey:
+        """Keep a key that its owner signed; to add it again changes nothing.
+
+        Args:
+            statement: untrusted.
+            now: epoch seconds.
+        Raises:
+            RunRefused: `key-statement`, `key-known` (another one of this nonce, or it was revoked), `keys-full`.
+        """
+        try:
+            key = read_api_key(statement, owner=signer_of(statement), runner=self._runner, now=now)
+        except StatementInvalid as invalid:
+            raise RunRefused("key-statement", invalid.message) from invalid
+
+        def added(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (now,))
+            known = self._kept(connection, key.owner, key.nonce)
+            if known is not None:
+                if known[0] != _Kept(statement, False):
+                    raise RunRefused("key-known")
+                return
+            ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
+            # Grants come and go, and whoever made many of them leaves half the places to those who have accounts.
+            if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
+                raise RunRefused("keys-full")
+            sealed = self._sealer.seal(_named(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False)))
+            row = (key.owner, key.nonce, key.expires_at, sealed)
+            connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)", row)
+
+        await self._journal.write(added)
+        return key
+
+    async def find(self, credential: Credential, *, now: float) -> ApiKey:
+        """Return the key that a holder shows (RN89).
+
+        Raises:
+            RunRefused: `key-refused`: there is none, it was revoked or has ended, or its secret is another one.
+        """
+        key = await self.held(credential.owner, credential.nonce, now=now)
+        if not key.is_of(credential):
+            raise RunRefused("key-refused")
+        return key
+
+    async def held(self, owner: Principal, nonce: int, *, now: float) -> ApiKey:
+        """Return a key that holds, whoever shows it; for calls that were accepted with it before.
+
+        Raises:
+            RunRefused: `key-refused`.
+        """
+        kept = await self._journal.write(lambda connection: self._kept(connection, owner, nonce))
+        if kept is not None and not kept[0].is_revoked:
+            with suppress(StatementInvalid):
+                key = read_api_key(kept[0].statement, owner=owner, runner=self._runner, now=now)
+                if key.nonce == nonce:
+                    return key
+        raise RunRefused("key-refused")
+
+    async def of(self, owner: Principal, *, now: float) -> list[ApiKey]:
+        """Return the keys of an owner that hold."""
+
+        def found(connection: sqlite3.Connection) -> list[_Kept]:
+            rows = connection.execute("SELECT nonce, version, sealed FROM api_keys WHERE owner = ?", (owner,))
+            return [
+                _DECODER.decode(self._sealer.open(_named(owner, nonce, version), sealed))
+                for nonce, version, sealed in rows.fetchall()
+            ]
+
+        keys = []
+        for kept in await self._journal.write(found):
+            try:
+                key = read_api_key(kept.statement, owner=owner, runner=self._runner, now=now)
+            except StatementInvalid:
+                continue
+            if not kept.is_revoked:
+                keys.append(key)
+        return keys
+
+    async def revoke(self, owner: Principal, nonce: int) -> bool:
+        """Revoke a key from now on; return whether there is one."""
+
+        def revoked(connection: sqlite3.Connection) -> bool:
+            kept = self._kept(connection, owner, nonce)
+            if kept is None:
+                return False
+            (known, version), named = kept, _named(owner, nonce, kept[1] + 1)
+            sealed = self._sealer.seal(named, msgspec.json.encode(_Kept(known.statement, True)))
+            connection.execute(
+                "UPDATE api_keys SET version = version + 1, sealed = ? WHERE owner = ? AND nonce = ? AND version = ?",
+                (sealed, owner, nonce, version),
+            )
+            return True
+
+        return await self._journal.write(revoked)
+
+    def _kept(self, connection: sqlite3.Connection, owner: str, nonce: int) -> tuple[_Kept, int] | None:
+        row = connection.execute(
+            "SELECT version, sealed FROM api_keys WHERE owner = ? AND nonce = ?", (owner, nonce)
+        ).fetchone()
+        if row is None:
+            return None
+        return _DECODER.decode(self._sealer.open(_named(owner, nonce, row[0]), row[1])), row[0]
+
+
+def _named(owner: str, nonce: int, version: int) -> tuple[str, str, int]:
+    return "api_keys", f"{owner}:{nonce}", version

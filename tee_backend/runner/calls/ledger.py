@@ -1,0 +1,347 @@
+"""Accounts and jobs of a runner: who may spend what, what was taken on, and what came of it (RN92, RN93, RN98, RN99).
+
+Amounts are integer micro-units. A job reserves before it starts and settles when it ends, each in one transaction with
+the job's own row, so that no crash, retry or race lets a balance fall below zero, charges twice or keeps a refund. At
+any time an account's credits are the sum of its balance, of what is reserved for jobs under way, and of charges.
+
+Rows are sealed (`sealed_rows`); the columns beside are what statements select and compare.
+
+Example:
+    ledger = Ledger(journal, RowSealer(row_key(seed)))
+    await ledger.credit(owner, 5_000_000, reference="invoice 7")
+    await ledger.accept(job, record, request=None)
+    await ledger.settle(job, charged=1003, receipt=receipt, answer=None, now=now)
+"""
+
+import json
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
+
+import msgspec
+
+from capabilities.principals import Principal
+from sealspace.apps.api_keys import MAX_AMOUNT
+
+from ...errors import FolderDamaged
+from ..reasons import RunRefused
+from ..shares import Payer, keep
+from .journal import Journal, keep_receipt
+from .sealed_rows import RowSealer
+
+KEPT_S: Final = 24 * 3600.0
+"""How long the answer of an asynchronous call is kept."""
+PIECE_BYTES: Final = 256 * 1024
+"""Of an answer that is kept: it is sealed, read and sent piece by piece, so that a client which reads nothing occupies
+the memory of one."""
+MOST_DONE: Final = 10_000
+MOST_DONE_BYTES: Final = 1 << 30
+"""Answers that are kept, and their bytes: a short answer counts as the ten thousandth part of these."""
+
+State = Literal["waiting", "started", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an owner has, in micro-units."""
+
+    balance: int = 0
+    reserved: int = 0
+    charged: int = 0
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The amounts as answers have them."""
+        return {"balance": str(self.balance), "reserved": str(self.reserved), "charged": str(self.charged)}
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner knows of a job, without its input: also what a receipt says of one that was interrupted.
+
+    Attributes:
+        state: where it is.
+        caller: in whose name it runs, and who pays.
+        key: nonce of the API key that it was called with; None: the caller itself signed.
+        reserved: micro-units; 0 once it has ended.
+        is_async: whether its answer is kept.
+        project: as in its receipt.
+        program: SHA-256 that was asked for; None: the active version of the project.
+        has_secrets: whether it asks for any.
+        salt: of the hashes in its receipt.
+        input_hash: salted.
+        limits: instructions, MiB and seconds that were asked for.
+        nonce: of the caller.
+        pieces: of its answer.
+        is_known: whether it was called with a key, or the caller had an account.
+    """
+
+    state: State
+    caller: str
+    key: int | None
+    reserved: int
+    is_async: bool
+    project: str | None
+    program: str | None
+    has_secrets: bool
+    salt: bytes
+    input_hash: bytes
+    limits: tuple[int, int, int]
+    nonce: str | None
+    pieces: int = 1
+    is_known: bool = True
+
+    @property
+    def payer(self) -> Payer:
+        """Whose share the job is counted to."""
+        return Payer(Principal(self.caller), self.is_known)
+
+
+_RECORDS: Final = msgspec.json.Decoder(JobRecord)
+_FORGET_OLD: Final = (
+    "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done' AND done_at < ?)"
+)
+
+
+class Ledger:
+    """The accounts and jobs in a journal.
+
+    Args:
+        journal: open.
+        sealer: of the runner's key.
+    Raises:
+        FolderDamaged: in each call: a row that it needs was edited or moved.
+        FolderUnusable: as `Journal`.
+    """
+
+    def __init__(self, journal: Journal, sealer: RowSealer) -> None:
+        self._journal = journal
+        self._sealer = sealer
+
+    # --- accounts ------------------------------------------------------------------------------------------------
+
+    async def account(self, owner: str) -> Account | None:
+        """Return an owner's account; None where it has none."""
+        found = await self._journal.write(lambda connection: self._account(connection, owner))
+        return None if found is None else found[0]
+
+    async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
+        """Add to an owner's account, which is made where there is none; once for each reference.
+
+        Args:
+            owner: canonical.
+            amount: micro-units, 0 to MAX_AMOUNT.
+            reference: what names this credit; a second one with it changes nothing.
+        Raises:
+            ValueError: the account would have more than MAX_AMOUNT, or the reference is that of another credit.
+        """
+
+        def credited(connection: sqlite3.Connection) -> Account:
+            known = connection.execute("SELECT owner, amount FROM credits WHERE reference = ?", (reference,)).fetchone()
+            if known is None:
+                connection.execute("INSERT INTO credits VALUES (?, ?, ?)", (reference, owner, amount))
+                return self._move(connection, owner, balance=amount)
+            if known != (owner, amount):
+                raise ValueError("the reference is that of another credit")
+            found = self._account(connection, owner)
+            return Account() if found is None else found[0]
+
+        return await self._journal.write(credited)
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
+        """Take a job on, and reserve what it may cost.
+
+        Args:
+            job: its id.
+            record: waiting or started.
+            request: what is needed to run it later; None: it is run now.
+        Raises:
+            RunRefused: `balance-too-low`.
+        """
+
+        def accepted(connection: sqlite3.Connection) -> None:
+            if record.reserved:
+                self._move(connection, record.caller, balance=-record.reserved, reserved=record.reserved)
+            connection.execute(
+                "INSERT INTO jobs (id, state, size_bytes, version, sealed) VALUES (?, ?, 0, 1, ?)",
+                (job, record.state, self._sealer.seal(("jobs", job, 1), msgspec.json.encode(record))),
+            )
+            if request is not None:
+                self._put_content(connection, job, "request", request)
+
+        await self._journal.write(accepted)
+
+    async def start(self, job: str) -> bytes:
+        """Mark a waiting job as started, once, and return its request, which is forgotten.
+
+        Raises:
+            FolderDamaged: it does not wait, or was edited.
+        """
+
+        def started(connection: sqlite3.Connection) -> bytes:
+            request = self._content(connection, job, "request")
+            self._replace(connection, job, "waiting", lambda record: msgspec.structs.replace(record, state="started"))
+            connection.execute("DELETE FROM contents WHERE job = ? AND kind = 'request'", (job,))
+            if request is None:
+                raise FolderDamaged("a job in the runner's journal has no request")
+            return request
+
+        return await self._journal.write(started)
+
+    async def settle(self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float) -> None:
+        """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous one.
+
+        Args:
+            job: its id.
+            charged: micro-units, at most what was reserved.
+            receipt: of the run; None: it is not kept.
+            answer: what is answered to whoever asks for it; None: the job is answered now, and forgotten.
+            now: epoch seconds.
+        """
+
+        def settled(connection: sqlite3.Connection) -> None:
+            starts = range(0, len(answer or b""), PIECE_BYTES)
+            done = {"state": "done", "reserved": 0, "pieces": len(starts)}
+            record = self._replace(connection, job, "started", lambda known: msgspec.structs.replace(known, **done))
+            if not 0 <= charged <= record.reserved:
+                raise ValueError("a charge is at most what was reserved")
+            back = record.reserved - charged
+            if record.reserved:
+                self._move(connection, record.caller, balance=back, reserved=-record.reserved, charged=charged)
+            if receipt is not None:
+                keep_receipt(connection, job, receipt, record.payer)
+            if answer is None:
+                connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+                return
+            for number, start in enumerate(starts):
+                self._put_content(connection, job, _piece(number), answer[start : start + PIECE_BYTES])
+            connection.execute("UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (now, len(answer), job))
+            connection.execute(_FORGET_OLD, (now - KEPT_S,))
+            cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
+            keep(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
+
+        await self._journal.write(settled)
+
+    async def job(self, job: str) -> JobRecord | None:
+        """Return what is known of a job; None where it is not there."""
+
+        def found(connection: sqlite3.Connection) -> JobRecord | None:
+            row = _row(connection, job)
+            return None if row is None else self._record(job, *row)
+
+        return await self._journal.write(found)
+
+    async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of the answer of a job that is done.
+
+        Raises:
+            FolderDamaged: the answer is not kept any more.
+        """
+        for number in range(record.pieces):  # sealed with the record: no piece can be left out (RN158)
+            piece = await self._journal.write(partial(self._content, job=job, kind=_piece(number)))
+            if piece is None:
+                raise FolderDamaged("an answer in the runner's journal is not there any more")
+            yield piece
+
+    async def unfinished(self) -> list[tuple[str, JobRecord | None]]:
+        """Return the jobs that have not ended, in the order in which they came; None for a row that was edited."""
+
+        def found(connection: sqlite3.Connection) -> list[tuple[str, JobRecord | None]]:
+            statement = "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
+            jobs: list[tuple[str, JobRecord | None]] = []
+            for job, *row in connection.execute(statement):
+                try:
+                    jobs.append((job, self._record(job, *row)))
+                except FolderDamaged:
+                    jobs.append((job, None))
+            return jobs
+
+        return await self._journal.write(found)
+
+    # --- rows ----------------------------------------------------------------------------------------------------
+
+    def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int] | None:
+        """Return an account and its version; what its columns say has to be what was sealed (RN92)."""
+        row = connection.execute(
+            "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?", (owner,)
+        ).fetchone()
+        if row is None:
+            return None
+        *amounts, version, sealed = row
+        if self._sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
+            raise FolderDamaged("an account in the runner's journal was changed")
+        return Account(*amounts), version
+
+    def _move(
+        self, connection: sqlite3.Connection, owner: str, *, balance: int = 0, reserved: int = 0, charged: int = 0
+    ) -> Account:
+        """Add to the amounts of an account, all or none (RN93).
+
+        Raises:
+            RunRefused: `balance-too-low`.
+        """
+        found = self._account(connection, owner)
+        account, version = found or (Account(), 0)
+        amounts = [account.balance + balance, account.reserved + reserved, account.charged + charged]
+        if amounts[0] < 0:
+            raise RunRefused("balance-too-low")
+        if sum(amounts[:2]) > MAX_AMOUNT:
+            raise ValueError("an account has more than it can")
+        sealed = self._sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
+        if found is None:
+            connection.execute("INSERT INTO accounts VALUES (?, ?, ?, ?, 1, ?)", (owner, *amounts, sealed))
+        else:
+            done = connection.execute(
+                "UPDATE accounts SET balance = balance + ?, reserved = reserved + ?, charged = charged + ?,"
+                " version = version + 1, sealed = ? WHERE owner = ? AND version = ? AND balance + ? >= 0",
+                (balance, reserved, charged, sealed, owner, version, balance),
+            )
+            if done.rowcount != 1:
+                raise FolderDamaged("an account in the runner's journal changed meanwhile")
+        return Account(*amounts)
+
+    def _replace(
+        self, connection: sqlite3.Connection, job: str, state: State, change: Callable[[JobRecord], JobRecord]
+    ) -> JobRecord:
+        """Change a job that is in a state, and return what it was."""
+        row = _row(connection, job)
+        record = None if row is None else self._record(job, *row)
+        if row is None or record is None or record.state != state:
+            raise FolderDamaged(f"a job in the runner's journal is not {state}")
+        changed, version = change(record), row[1]
+        sealed = self._sealer.seal(("jobs", job, version + 1), msgspec.json.encode(changed))
+        done = connection.execute(
+            "UPDATE jobs SET state = ?, version = version + 1, sealed = ? WHERE id = ? AND state = ? AND version = ?",
+            (changed.state, sealed, job, state, version),
+        )
+        if done.rowcount != 1:
+            raise FolderDamaged("a job in the runner's journal changed meanwhile")
+        return record
+
+    def _record(self, job: str, state: str, version: int, sealed: bytes) -> JobRecord:
+        record = _RECORDS.decode(self._sealer.open(("jobs", job, version), sealed))
+        if record.state != state:
+            raise FolderDamaged("a job in the runner's journal was changed")
+        return record
+
+    def _put_content(self, connection: sqlite3.Connection, job: str, kind: str, content: bytes) -> None:
+        sealed = self._sealer.seal((f"contents.{kind}", job, 1), content)
+        connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (job, kind, sealed))
+
+    def _content(self, connection: sqlite3.Connection, job: str, kind: str) -> bytes | None:
+        statement = "SELECT sealed FROM contents WHERE job = ? AND kind = ?"
+        row = connection.execute(statement, (job, kind)).fetchone()
+        return None if row is None else self._sealer.open((f"contents.{kind}", job, 1), row[0])
+
+
+def _piece(number: int) -> str:
+    """Return the kind of contents that a piece of an answer is; the first has the name that whole answers had."""
+    return f"answer.{number}" if number else "answer"
+
+
+def _row(connection: sqlite3.Connection, job: str) -> tuple[str, int, bytes] | None:
+    row = connection.execute("SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)).fetchone()
+    return None if row is None else (row[0], row[1], row[2])

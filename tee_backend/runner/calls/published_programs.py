@@ -1,0 +1,221 @@
+"""Finding programs at the node: what developers published, as it stands now (RN53, RN54).
+
+What a developer granted to this runner alone is looked up first, then the developer's space `public` (RN153).
+
+Which version is the active one is read anew after some seconds, and never goes back: the journal remembers the highest
+sequence that was seen. What is stated about a version is read anew after a minute; its bytes are read where the program
+is not compiled yet. The node counts reads of public spaces by address (`public_spaces.requests_per_minute`): a runner
+needs thirteen a minute for each project that is called all the time.
+
+Example:
+    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
+    await executor.run(RunRequest(found.sha256, found.target), found.load)
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from capabilities.ambient import Clock, SystemClock
+from capabilities.resources import SpaceId
+from sealspace.apps.programs import (
+    MAX_PROGRAM_BYTES,
+    Active,
+    ProgramManifest,
+    Reader,
+    Version,
+    read_active,
+    read_code,
+    read_version,
+)
+from sealspace.client import Client
+from sealspace.documents.project_names import PUBLIC_SPACE, ProjectId
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.errors import NotFound, SealspaceError, StatementInvalid
+
+from ...rates import Recent
+from ..guest.runs import Target
+from ..reasons import RunRefused
+from .journal import Journal
+from .private_programs import PrivatePrograms
+
+FRESH_S: Final = 5.0
+"""How long the active version is taken as it was read: it changes this much later at most."""
+VERSION_FRESH_S: Final = 60.0
+"""How long what is stated about a version is taken as it was read."""
+_MOST_REMEMBERED: Final = 1024
+_COMPONENT: Final = b"\0asm\x0d\0\x01\0"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A program that can be run.
+
+    Attributes:
+        version: as its developer states it.
+        active_of: its project where it is the active version there and was asked for as that; else None.
+        load: reads its bytes; raises RunRefused.
+    """
+
+    version: Version
+    active_of: ProjectId | None
+    load: Callable[[], Awaitable[bytes]]
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes, 64 hex digits."""
+        return self.version.sha256
+
+    @property
+    def target(self) -> Target:
+        """What it was built for."""
+        return Target(self.version.target)
+
+    @property
+    def manifest(self) -> ProgramManifest:
+        """What it wants."""
+        return self.version.manifest
+
+
+class PublishedPrograms:
+    """The programs that a runner can find.
+
+    Args:
+        client: to the node; no token is sent for what is public.
+        journal: remembers which versions were active.
+        private: what developers granted to this runner alone; None: nothing.
+        clock: how old a statement is.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        *,
+        private: PrivatePrograms | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._client = client
+        self._private = private
+        self._journal = journal
+        self._clock = clock or SystemClock()
+        self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
+        self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
+        self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
+        self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
+
+    async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
+        """Return a program.
+
+        Args:
+            project: whose; None: any program of this hash that this runner has read before.
+            sha256: of the version; None: the active one.
+        Raises:
+            RunRefused: `program-unknown`, `program-statement`, `program-mismatch`, `program-older` or
+                `node-unavailable`.
+        """
+        if project is None:
+            version = self._by_hash.get(sha256 or "")
+            if version is None:
+                raise RunRefused("program-unknown")
+            return self._found(version, None)
+        active_of = project if sha256 is None else None
+        at, active = self._active.get(project, (0.0, None))
+        fresh = active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
+        known = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
+        if known is not None:
+            return self._found(known, active_of)
+        # One read serves all calls that wait for it.
+        key = (project, sha256)
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._find(project, sha256))
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(task)
+
+    def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
+        """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""
+        at, version = self._versions.get((project, name, is_active), (0.0, None))
+        return version if 0 <= self._clock.now() - at < VERSION_FRESH_S else None
+
+    async def _find(self, project: ProjectId, sha256: str | None) -> Found:
+        read = self._reader(project, MAX_STATEMENT_BYTES)
+        try:
+            active = None if sha256 is not None else await read_active(read, project)
+            wanted = sha256 or active
+            if wanted is None:
+                raise RunRefused("program-unknown")
+            name = wanted if isinstance(wanted, str) else wanted.statement_sha256 or ""
+            version = self._fresh_version(project, name, active is not None) or await read_version(
+                read, project, wanted
+            )
+        except StatementInvalid as exc:
+            raise RunRefused("program-statement", exc.message) from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+        if version is None:
+            raise RunRefused("program-unknown")
+        if active is not None:
+            if not await self._journal.follow(project.text, active.sequence, name):  # RN54
+                raise RunRefused("program-older")
+            self._active.put(project, (self._clock.now(), active))
+        self._versions.put((project, name, active is not None), (self._clock.now(), version))
+        return self._found(version, None if active is None else project)
+
+    def _found(self, version: Version, active_of: ProjectId | None) -> Found:
+        async def load() -> bytes:
+            try:
+                private = self._private_reader(version.project, MAX_PROGRAM_BYTES)
+                code = None if private is None else await read_code(private, version)
+                if code is not None:  # by its hash others would run it: it is not noted (RN153)
+                    return code
+                code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
+            except StatementInvalid as exc:
+                raise RunRefused("program-mismatch") from exc
+            except SealspaceError as exc:
+                raise _unavailable(exc) from exc
+            if code is None:
+                raise RunRefused("program-unknown")
+            self._note_hash(version, code)
+            return code
+
+        return Found(version, active_of, load)
+
+    def _note_hash(self, version: Version, code: bytes) -> None:
+        """Remember what a program of this hash is; from the bytes alone, for anybody may state things about them."""
+        if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
+            self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
+
+    def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        """Return what reads the private project, and what it does not have, from the public one (RN153)."""
+        private, public = self._private_reader(project, max_bytes), self._public_reader(project, max_bytes)
+        if private is None:
+            return public
+
+        async def read(key: str) -> bytes | None:
+            value = await private(key)
+            return await public(key) if value is None else value
+
+        return read
+
+    def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader | None:
+        return None if self._private is None else self._private.reader(project, max_bytes=max_bytes)
+
+    def _public_reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+
+        async def read(key: str) -> bytes | None:
+            try:
+                return (await public.get(key, max_bytes=max_bytes)).body
+            except NotFound:
+                return None
+
+        return read
+
+
+def _unavailable(error: SealspaceError) -> RunRefused:
+    _log.warning("a program could not be read: %s", error.code)
+    return RunRefused("node-unavailable")

@@ -1,0 +1,272 @@
+"""Receipts of runs: one quote of the runner's start, and a signature for each run, prove what ran (RN70 to RN74).
+
+At its start a runner makes a receipt key inside the trust domain, and one quote names that key, the runner's DID, its
+manifest and its compose file: the start document. Each run, a failed one too, ends in a receipt that this key signs.
+
+    {"type": "sealspace.runner.start/v1", "statement": {"did", "manifest", "compose"}, "receiptKey": did:key,
+     "quote": base64, "eventLog": array or null}
+
+    a signed statement `sealspace.run.receipt/v1` of the receipt key:
+    {"job", "program": sha256, "project": text or null, "status": "completed" | "failed", "code": text or null,
+     "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes), "variablesHash": base64url, "secrets": "none" |
+     "delivered", "hosts": [], "limits": {…}, "instructions", "timeMs", "nonce": text or null, "runner": DID,
+     "start": base64url of the SHA-256 of the start document, "at": RFC 3339}
+
+Input and output are named by salted hashes, whose salt the caller gets: whoever sees a receipt cannot try inputs out.
+
+Example:
+    verified = await verify_run(receipt, start, inspector, now=receipt_time)
+    assert verified.is_about(salt=salt, input=body, output=answer)
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.principals import Principal, ed25519_public_key
+from capabilities.signatures import Ed25519Signer
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.apps.backends import Verified
+from sealspace.documents.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
+from sealspace.documents.signed_statements import read_statement, sign_statement
+from sealspace.errors import BackendAnswerInvalid, StatementInvalid
+
+from ...attestation.report_data import Binding, runner_binding
+from ..guest.runs import Limits
+
+START_TYPE: Final = "sealspace.runner.start/v1"
+RECEIPT_TYPE: Final = "sealspace.run.receipt/v1"
+SALT_BYTES: Final = 32
+
+_START_MEMBERS: Final = frozenset({"type", "statement", "receiptKey", "quote", "eventLog"})
+_MEMBERS: Final = frozenset(
+    {
+        "job",
+        "program",
+        "project",
+        "status",
+        "code",
+        "inputHash",
+        "outputHash",
+        "variablesHash",
+        "secrets",
+        "hosts",
+        "limits",
+        "instructions",
+        "timeMs",
+        "nonce",
+        "runner",
+        "start",
+        "at",
+    }
+)
+
+
+class BoundVerifier(Protocol):
+    """Verifies quotes; `tee_backend.attestation.inspection.Inspector`, which a runner itself does not need."""
+
+    async def verify_bound(
+        self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
+    ) -> Verified:
+        """Verify a quote that has to bind something; raises BackendNotProven or CollateralNeeded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A runner's start, read and not verified; made by `parse_start`.
+
+    Attributes:
+        statement: DID, manifest and compose file.
+        receipt_key: did:key that signs receipts.
+        quote: at most 16 KiB.
+        event_log: entries; None without a log.
+        sha256: of the document, 32 bytes.
+    """
+
+    statement: Statement
+    receipt_key: Principal
+    quote: bytes = field(repr=False)
+    event_log: list[Json] | None = field(repr=False)
+    sha256: bytes
+
+    @property
+    def receipt_public_key(self) -> bytes:
+        """The key in it, 32 bytes."""
+        return ed25519_public_key(self.receipt_key) or b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a receipt says of a run, but for who says it.
+
+    Attributes:
+        job: its id.
+        program_sha256: of the bytes that ran, 64 lowercase hex digits.
+        project: `<did>/<name>`; None where the program was asked for by its hash.
+        code: why it failed; None where it completed.
+        input_hash: salted, 32 bytes.
+        output_hash: salted, 32 bytes; of nothing where it failed.
+        variables_hash: of the names in the environment, 32 bytes.
+        secrets: whether the program got any.
+        hosts: that it contacted.
+        limits: of the run.
+        instructions: rounded up.
+        time_ms: rounded up.
+        nonce: of the caller.
+        at: when it ended, RFC 3339.
+    """
+
+    job: str
+    program_sha256: str
+    project: str | None
+    code: str | None
+    input_hash: bytes
+    output_hash: bytes
+    variables_hash: bytes
+    secrets: Literal["none", "delivered"]
+    hosts: tuple[str, ...]
+    limits: Limits
+    instructions: int
+    time_ms: int
+    nonce: str | None
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRun:
+    """A receipt that holds, with what its runner proved of itself."""
+
+    stated: dict[str, Json]
+    start: Start
+    runner: Verified
+
+    def is_about(self, *, salt: bytes, input: bytes, output: bytes) -> bool:
+        """Return whether the receipt is about these bytes (RN74).
+
+        A salt of another length is refused: its end could be the beginning of what was hashed.
+        """
+        expected = (("inputHash", input), ("outputHash", output))
+        return len(salt) == SALT_BYTES and all(
+            decode_url(self.stated[name]) == salted(salt, data) for name, data in expected
+        )
+
+
+def salted(salt: bytes, data: bytes | memoryview) -> bytes:
+    """Return SHA-256(salt ‖ data)."""
+    hashed = hashlib.sha256(salt)
+    hashed.update(data)
+    return hashed.digest()
+
+
+def names_hash(names: tuple[str, ...]) -> bytes:
+    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON."""
+    return hashlib.sha256(canonical_bytes([*sorted(names)])).digest()
+
+
+def encode_start(statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None) -> bytes:
+    """Write the start document."""
+    return canonical_bytes(
+        {
+            "type": START_TYPE,
+            "statement": statement,
+            "receiptKey": receipt_key,
+            "quote": encode_standard(quote),
+            "eventLog": event_log,
+        }
+    )
+
+
+def parse_start(data: bytes) -> Start:
+    """Read a start document, untrusted.
+
+    Raises:
+        StatementInvalid: it is none.
+    """
+    try:
+        value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
+        statement = parse_statement(value.get("statement"))
+    except (InvalidJson, BackendAnswerInvalid) as exc:
+        raise StatementInvalid("the start of the runner cannot be read") from exc
+    quote, log, key = decode_standard(value.get("quote")), value.get("eventLog"), value.get("receiptKey")
+    if value.keys() != _START_MEMBERS or value["type"] != START_TYPE or not quote or not isinstance(log, list | None):
+        raise StatementInvalid("the start of the runner has not its members")
+    if not isinstance(key, str) or ed25519_public_key(key) is None:
+        raise StatementInvalid("the runner's receipt key is no Ed25519 key")
+    return Start(
+        statement=statement,
+        receipt_key=Principal(key),
+        quote=quote,
+        event_log=log,
+        sha256=hashlib.sha256(data).digest(),
+    )
+
+
+def sign_receipt(facts: RunFacts, *, runner: str, start_sha256: bytes, key: Ed25519Signer) -> bytes:
+    """Return the receipt of a run (RN72)."""
+    stated: dict[str, Json] = {
+        "job": facts.job,
+        "program": facts.program_sha256,
+        "project": facts.project,
+        "status": "completed" if facts.code is None else "failed",
+        "code": facts.code,
+        "inputHash": encode_url(facts.input_hash),
+        "outputHash": encode_url(facts.output_hash),
+        "variablesHash": encode_url(facts.variables_hash),
+        "secrets": facts.secrets,
+        "hosts": list(facts.hosts),
+        "limits": {
+            "maxInstructions": facts.limits.max_instructions,
+            "maxMemoryMb": facts.limits.max_memory_mb,
+            "maxExecutionSeconds": facts.limits.max_execution_s,
+        },
+        "instructions": facts.instructions,
+        "timeMs": facts.time_ms,
+        "nonce": facts.nonce,
+        "runner": runner,
+        "start": encode_url(start_sha256),
+        "at": facts.at,
+    }
+    return sign_statement(RECEIPT_TYPE, stated, key)
+
+
+async def verify_run(receipt: bytes, start: bytes, inspector: BoundVerifier) -> VerifiedRun:
+    """Judge a receipt, as of its own time (RN73).
+
+    Args:
+        receipt: untrusted.
+        start: the runner's start document, untrusted.
+        inspector: with collateral that was valid then.
+    Raises:
+        StatementInvalid: the receipt or the document does not hold, or one is not about the other.
+        BackendNotProven, CollateralNeeded: the quote does not hold.
+    Does not check:
+        Whether that code is to be trusted: compare the measurements in the result with those that were approved.
+        Whether the time is true: it is the runner's.
+    """
+    return await verify_signed(receipt, start, inspector, kind=RECEIPT_TYPE, members=_MEMBERS)
+
+
+async def verify_signed(
+    receipt: bytes, start: bytes, inspector: BoundVerifier, *, kind: str, members: frozenset[str]
+) -> VerifiedRun:
+    """Judge what a runner states with its receipt key, of whatever type; as `verify_run`."""
+    read = parse_start(start)
+    stated = read_statement(receipt, kind, signer=read.receipt_key)
+    if stated.keys() != members or stated["runner"] != read.statement.did:
+        raise StatementInvalid("the receipt has not its members, or is of another runner")
+    if decode_url(stated["start"]) != read.sha256:
+        raise StatementInvalid("the receipt is of another start of the runner")
+    try:
+        now = parse_rfc3339(str(stated["at"]))
+    except CapabilityError as exc:
+        raise StatementInvalid("the time of the receipt is none") from exc
+    binding = runner_binding(read.statement.did, read.receipt_public_key, read.statement.sha256)
+    verified = await inspector.verify_bound(
+        read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
+    )
+    return VerifiedRun(stated, read, verified)

@@ -1,0 +1,1 @@
+"""Running WebAssembly programs in confined child processes."""

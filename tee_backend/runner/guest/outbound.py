@@ -1,0 +1,350 @@
+"""Requests that the runner makes for guests (RN100 to RN110).
+
+    message of a guest -> host allowed? -> name resolved -> every address public? -> connected to one of these -> answer
+
+aiohttp makes the connection to the very addresses that were checked here: it has no other resolver. Nothing is taken
+from the environment (proxies, cookies, `.netrc`, files of certificates or keys), nothing is followed or decompressed,
+and nothing is logged: a URL, a header or a body may contain a secret.
+
+Example:
+    async with Outbound(OutboundSettings()) as outbound:
+        client = outbound.for_run(frozenset({"api.example.com"}))
+        answer = await client.answer(message)
+        client.contacted
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from .frames import MAX_MESSAGE_BYTES, pack_parts
+from .outbound_requests import HTTPS_PORT, OutboundRequest, RequestRefused, parse_request
+
+_IPV4_SPECIAL: Final = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # shared by customers of a provider
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # a cloud's service for its machines, in public space
+            "169.254.0.0/16",  # link-local: metadata of clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+        ),
+    )
+)
+_IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
+# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others (mapped, compatible,
+# NAT64, 6to4, Teredo) are outside of it.
+_IPV6_SPECIAL: Final = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocols, among them Teredo
+            "2001:db8::/32",
+            "2002::/16",  # 6to4
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    )
+)
+
+
+def is_public(text: str) -> bool:
+    """Tell whether an address is one of the public internet; a text that is no address is none.
+
+    Args:
+        text: an IPv4 address of four decimal numbers, or an IPv6 address without a zone.
+    """
+    address = _address(text)
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in special for special in _IPV4_SPECIAL)
+    return address is not None and address in _IPV6_PUBLIC and not any(address in special for special in _IPV6_SPECIAL)
+
+
+def is_loopback(text: str) -> bool:
+    """Tell whether an address is this machine's own in its plain form: 127.0.0.0/8, or ::1."""
+    address = _address(text)
+    return address is not None and address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return None if "%" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+_LOOKUPS: Final = 512
+"""Names that are resolved at one time, in threads of their own; made when they are needed.
+
+A look-up cannot be ended: where nobody waits for it any more, its thread is taken until the machine's resolver gives
+up, 30 s by default. A run waits for one at a time, and lasts a second at least where its limit ends it. So sixteen
+children leave at most some 500 behind, and no slow name server holds up other runs.
+"""
+_MOST_ADDRESSES: Final = 16
+"""Of a name; further ones are not looked at, nor connected to."""
+_MOST_ARRIVING_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+"""Over one connection, TLS and all: a service can send for ever without any of it being a response."""
+_READ_BYTES: Final = 16 * 1024
+"""At one time: of a quarter of a megabyte, which the loop would read, tiny chunks are a tenth of a second's work."""
+_NOT_SENT: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+"""Headers that aiohttp would add; a guest says itself who it is and what it takes."""
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+"""Returns the addresses of a name, untrusted; OSError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundSettings:
+    """How requests are made.
+
+    Attributes:
+        loopback_ca: a file with the certificate of an authority. Then requests go to loopback alone, at any port, to
+            services that this authority certified, and no other authority counts; for trying out. None: to public
+            addresses, by the authorities that the machine trusts.
+        resolve: asks for the addresses of a name; None: the machine's resolver, or with `loopback_ca` each name is this
+            machine's.
+        most_requests: of a run, also those that were refused.
+        request_s: seconds in which a request has to be answered as a whole.
+    """
+
+    loopback_ca: Path | None = None
+    resolve: Resolve | None = None
+    most_requests: int = 64
+    request_s: float = 30.0
+
+
+class Outbound:
+    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop.
+
+    Raises:
+        OSError, ssl.SSLError: the file of the authority cannot be read.
+        RuntimeError: it is entered on another loop.
+    """
+
+    def __init__(self, settings: OutboundSettings) -> None:
+        self.settings = settings
+        self._tls = _tls(settings.loopback_ca)
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
+        resolve = self._addresses if settings.loopback_ca is None else _this_machine
+        self._resolver = _CheckedResolver(settings.resolve or resolve, settings.loopback_ca is not None)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            # RN109: `_CountedSocket` counts what this loop reads; another, uvloop say, reads past it.
+            raise RuntimeError("programs make requests on asyncio's own event loop alone")
+        # A connection serves one request (RN107). Runs are bounded, and so are their connections: one for each.
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            use_dns_cache=False,
+            force_close=True,
+            limit=0,
+            ssl=self._tls,
+            socket_factory=lambda found: _CountedSocket(*found[:3]),
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),  # `send` bounds it
+            auto_decompress=False,  # RN109
+            skip_auto_headers=_NOT_SENT,
+            trust_env=False,  # RN108
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    def for_run(self, hosts: frozenset[str]) -> "RunClient":
+        """Return what makes the requests of one run, to these hosts alone."""
+        return RunClient(self, hosts)
+
+    async def send(self, request: OutboundRequest) -> bytes:
+        """Make one request, and return the response as a message.
+
+        Raises:
+            RequestRefused: there is none.
+        """
+        assert self._session is not None
+        try:
+            async with asyncio.timeout(self.settings.request_s):  # RN109
+                response = await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body or None,
+                    allow_redirects=False,  # RN107
+                )
+                try:
+                    return await _message(response)
+                finally:
+                    response.close()
+        except TimeoutError as late:
+            raise RequestRefused("timed-out") from late
+        except aiohttp.ClientConnectorCertificateError as refused:
+            raise RequestRefused("certificate-refused") from refused
+        except (aiohttp.ClientConnectionError, OSError) as failed:
+            raise RequestRefused("connection-failed") from failed
+        except (aiohttp.ClientError, ValueError) as invalid:
+            raise RequestRefused("response-invalid") from invalid
+
+    async def _addresses(self, host: str) -> list[str]:
+        # With a dot at its end a name is a whole one: nothing is appended to it, and no file of the machine answers.
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._lookups, lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM)
+        )
+        return [str(address[0]) for _, _, _, _, address in await look_up]
+
+
+class RunClient:
+    """Makes the requests of one run.
+
+    Attributes:
+        contacted: hosts that requests were made to; without those whose name led nowhere, or inward.
+    """
+
+    def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
+        self._outbound = outbound
+        self._hosts = hosts
+        self._left = outbound.settings.most_requests
+        self.contacted: set[str] = set()
+
+    async def answer(self, message: bytes) -> bytes:
+        """Answer a message of a guest, untrusted: with a response, or with an error of `FETCH_ERRORS`.
+
+        Raises:
+            EOFError: the child was told that there are no requests left, and asks again (RN109).
+        """
+        self._left -= 1
+        if self._left < -1:
+            raise EOFError
+        try:
+            if self._left < 0:  # RN109
+                raise RequestRefused("requests-exhausted")
+            any_port = self._outbound.settings.loopback_ca is not None
+            request = parse_request(message, hosts=self._hosts, any_port=any_port)
+            known = request.host in self.contacted
+            self.contacted.add(request.host)  # before it is: the run may end meanwhile
+            try:
+                return await self._outbound.send(request)
+            except RequestRefused as refused:
+                if not known and refused.code in ("name-unknown", "address-refused"):
+                    self.contacted.discard(request.host)
+                raise
+        except RequestRefused as refused:
+            return pack_parts([refused.code.encode()])
+
+
+class _CheckedResolver(AbstractResolver):
+    """Returns the addresses that a connection may be made to; the connection is made to one of these (RN106)."""
+
+    def __init__(self, resolve: Resolve, loopback: bool) -> None:
+        self._resolve = resolve
+        self._is_allowed = is_loopback if loopback else is_public
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            found = list(dict.fromkeys(await self._resolve(host)))[:_MOST_ADDRESSES]
+        except (OSError, UnicodeError) as unknown:
+            raise RequestRefused("name-unknown") from unknown
+        if not found:
+            raise RequestRefused("name-unknown")
+        if not all(map(self._is_allowed, found)):  # one that is not public is a mistake, or means another
+            raise RequestRefused("address-refused")
+        return [_resolved(host, address, port) for address in found]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def _this_machine(host: str) -> list[str]:
+    return ["127.0.0.1"]
+
+
+class _CountedSocket(socket.socket):
+    """Breaks a connection over which too much arrives (RN109), read in small parts; the loop reads by these two."""
+
+    left = _MOST_ARRIVING_BYTES
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = super().recv(min(size, _READ_BYTES), flags)
+        self._count(len(data))
+        return data
+
+    def recv_into(self, buffer: "WriteableBuffer", size: int = 0, flags: int = 0) -> int:
+        count = super().recv_into(buffer, min(size or memoryview(buffer).nbytes, _READ_BYTES), flags)
+        self._count(count)
+        return count
+
+    def _count(self, arrived: int) -> None:
+        self.left -= arrived
+        if self.left < 0:
+            raise ConnectionAbortedError
+
+
+def _resolved(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=numeric)
+
+
+def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
+    """Return how a service proves its name. No authority, and no file for keys, comes from the environment (RN108)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate, and one for this name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if loopback_ca is not None:
+        context.load_verify_locations(cafile=loopback_ca)
+        return context
+    paths = ssl.get_default_verify_paths()
+    for name, path in (("cafile", paths.openssl_cafile), ("capath", paths.openssl_capath)):
+        if Path(path).exists():
+            context.load_verify_locations(**{name: path})
+    return context
+
+
+async def _message(response: aiohttp.ClientResponse) -> bytes:
+    """Read a response, and return it as a message."""
+    head = [str(response.status).encode()]
+    for name, value in response.raw_headers:
+        head += [name.lower(), value]
+    body = bytearray()
+    left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > left:  # RN109: the rest is not read
+            raise RequestRefused("response-too-large")
+    if left < 0:
+        raise RequestRefused("response-too-large")
+    return pack_parts([*head, bytes(body)])

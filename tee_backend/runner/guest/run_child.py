@@ -1,0 +1,255 @@
+"""The process in which guests run: it reads one request after the other from its parent and answers each.
+
+Forked by `_template`, never imported by the parent. Imports wasmtime and, of this project, what lies beside it.
+"""
+
+import ctypes
+import os
+import socket
+import time
+from typing import Any, Final, NamedTuple
+
+from wasmtime import Engine, ExitTrap, Linker, Module, Store, Trap, WasiConfig, WasmtimeError, wat2wasm
+from wasmtime import _ffi as ffi
+from wasmtime import component as components
+
+from . import frames as _frames
+from . import wasm as _wasm
+from .confinement import confine, limit, limit_cpu, limit_data, open_statm
+from .frames import Answer
+from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, wants
+from .linear_memory import MemoryBudget
+from .system_calls import ONCE_READY, refuse
+
+_SLACK_BYTES: Final = 64 * 1024 * 1024
+"""Beside the linear memories: what the host keeps for a guest (resources, tables, output), and the machine code."""
+_HARD_DATA_BYTES: Final = 2 * 1024 * 1024 * 1024
+"""A run's own bound is far below."""
+_SLACK_CPU_S: Final = 5
+"""The parent ends a run by the clock; this is for a parent that cannot."""
+_MAX_STDERR_BYTES: Final = 64 * 1024
+_TABLE_ELEMENTS: Final = 100_000
+_OWN_PROGRAM: Final = r"""
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\08\00\00\00\01\00\00\00.")
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))))
+"""
+"""Writes one byte to standard output."""
+# Instances, tables and memories of a run: one of each but tables for a module, which may have several. A component that
+# was made from a module has four instances (the program, its adapter and two shims) and two memories.
+_MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
+_WRITE: Final = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t)
+_NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+
+
+class _Prepared(NamedTuple):
+    program: _wasm.Program
+    start: str
+    makes_requests: bool
+    fetch: components.FuncType | None
+
+
+class _Output:
+    """Standard output and standard error of one run, bounded.
+
+    wasmtime calls these callbacks directly: the binding's own copy what is written before its length is seen, and turn
+    a failure into an error for the guest, which may ignore it and answer with a part of its output.
+    """
+
+    def __init__(self, connection: socket.socket, most: int) -> None:
+        self._connection = connection
+        self._left = most
+        self._parts: list[bytes] = []
+        self._callbacks = _WRITE(self._write), _WRITE(self._write_error)  # which have to live as long as the store
+        self.stderr = b""
+        self.stderr_bytes = 0
+
+    def serve(self, wasi: WasiConfig) -> None:
+        """Have a guest write here."""
+        ffi.wasi_config_set_stdout_custom(wasi.ptr(), self._callbacks[0], None, _NOTHING)
+        ffi.wasi_config_set_stderr_custom(wasi.ptr(), self._callbacks[1], None, _NOTHING)
+
+    def written(self) -> bytes:
+        """Return standard output."""
+        return b"".join(self._parts)
+
+    def _write(self, _: object, data: Any, size: int) -> int:
+        """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
+        if size > self._left:
+            answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
+            self._connection.sendall(_frames.pack(answer, b"", b""))
+            os._exit(0)
+        self._left -= size
+        self._parts.append(ctypes.string_at(data, size))
+        return size
+
+    def _write_error(self, _: object, data: Any, size: int) -> int:
+        """Keep the beginning of standard error, and count the rest (RN16)."""
+        self.stderr_bytes += size
+        self.stderr += ctypes.string_at(data, min(size, _MAX_STDERR_BYTES - len(self.stderr)))
+        return size
+
+
+class Guests:
+    """Runs guests, one after the other. Made in the template, so that each child has it from its first moment."""
+
+    _connection: socket.socket
+    _statm: int
+
+    def __init__(self) -> None:
+        self._budget = MemoryBudget()
+        config = _wasm.configured()
+        self._budget.serve(config)
+        self._engine = Engine(config)
+        self._http = GuestHttp(lambda message: _frames.exchange(self._connection, message))
+        self._linkers = _wasm.linkers(self._engine, self._http)
+        self._prepared: dict[str, _Prepared] = {}
+        self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
+
+    def open_files(self) -> socket.socket:
+        """Open what later runs need, and request a run of a program of ours; return where its answer will be read."""
+        # wasmtime starts its helper threads at the first use of a file; after `limit` no thread can be started.
+        WasiConfig().stdin_file = os.devnull
+        self._statm = open_statm()
+        program = os.memfd_create("own program")
+        os.write(program, self._own_program)
+        request = {"program": "", "target": _wasm.PREVIEW_1, "environment": [], "instructions": 1000, "forget": []}
+        bounds = {"memory_bytes": 1 << 16, "output_bytes": 1, "seconds": 1}
+        payload = _frames.pack_request(request | bounds, b"")
+        ours, self._connection = socket.socketpair()
+        socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
+        os.close(program)
+        return ours
+
+    def warm_up(self, ours: socket.socket) -> None:
+        """Run the program that `open_files` requested, as any other, and forget it (RN138).
+
+        The first write to a page after a fork copies it, and the first run writes to 500: before anybody waits for it.
+        """
+        with ours, self._connection:
+            self._answer()
+            answer = _frames.unpack(ours.recv(1024)[_frames.LENGTH.size :])
+        if answer[:2] != (answer[0]._replace(ended=_frames.COMPLETED, flags=0), memoryview(b".")):
+            raise RuntimeError("guests do not run")
+        self._prepared.clear()
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer requests until the parent closes the connection."""
+        self._connection = connection
+        while True:
+            self._answer()
+
+    def _answer(self) -> None:
+        payload, files = _frames.receive(self._connection)
+        request, standard_input = _frames.unpack_request(payload)
+        self._prepare(request, files)
+        self._run(request, standard_input)
+
+    def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
+        """Load the program, if a file comes with the request, and forget those that the parent says."""
+        for key in request["forget"]:
+            del self._prepared[key]
+        for file in files:
+            kind = Module if request["target"] == _wasm.PREVIEW_1 else components.Component
+            # Memory for the copies; a program is read-only once it is loaded, and no longer counts.
+            limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
+            # `deserialize_file` would save copies, and share pages with other children, but it opens a path (RN181).
+            program = kind.deserialize(self._engine, os.pread(file, os.fstat(file).st_size, 0))
+            os.close(file)
+            start, requests = _wasm.start_of(self._engine, program), _wasm.makes_requests(self._engine, program)
+            fetch = None
+            if requests and isinstance(program, components.Component):
+                fetch = wants(self._engine, program.type.imports(self._engine)[INTERFACE].ty)
+            self._prepared[request["program"]] = _Prepared(program, start or "", requests, fetch)
+
+    def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
+        prepared = self._prepared[request["program"]]
+        slack = _SLACK_BYTES + (DATA_BYTES if prepared.makes_requests else 0)
+        limit_data(self._statm, request["memory_bytes"] + 3 * request["output_bytes"] + slack, _HARD_DATA_BYTES)
+        limit_cpu(request["seconds"] + _SLACK_CPU_S)
+        self._budget.begin(request["memory_bytes"])
+        self._http.begin(prepared.fetch)
+        output = _Output(self._connection, request["output_bytes"])
+        target = request["target"]
+        store = Store(self._engine)
+        # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a function. With one
+        # unit more than the limit, fuel is left exactly if the program used no more than its limit.
+        fuel = request["instructions"] + 1
+        store.set_fuel(fuel)  # RN10
+        instances, tables, memories = _MOST[target]
+        store.set_limits(table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories)  # RN15
+        store.set_wasi(_wasi(request["environment"], standard_input, output))
+        begun = time.perf_counter_ns()
+        run = self._module if target == _wasm.PREVIEW_1 else self._component
+        ended, exit_code = run(store, prepared)
+        took = time.perf_counter_ns() - begun
+        left = store.get_fuel()
+        flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (0 if left else _frames.NO_FUEL)
+        written, used = output.written(), fuel - left
+        answer = Answer(ended, flags, exit_code, used, took, self._budget.peak, output.stderr_bytes, len(written))
+        self._connection.sendall(_frames.pack(answer, written, output.stderr))
+        store.close()  # and with it the memories
+
+    def _module(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        linker = self._linkers[_wasm.PREVIEW_1, prepared.makes_requests]
+        assert isinstance(linker, Linker) and isinstance(prepared.program, Module)
+        ended = _frames.REFUSED
+        try:
+            instance = linker.instantiate(store, prepared.program)
+            ended = _frames.TRAPPED
+            instance.exports(store)[prepared.start](store)  # type: ignore[operator]  # start_of saw that it is a function
+        except ExitTrap as exit_trap:
+            return _exited(exit_trap.code)
+        except Trap:
+            return _frames.TRAPPED, 0
+        except WasmtimeError:  # not linked; or, once started, an exit code that is none
+            return ended, 0
+        return _frames.COMPLETED, 0
+
+    def _component(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        linker, component = self._linkers[_wasm.PREVIEW_2, prepared.makes_requests], prepared.program
+        assert isinstance(linker, components.Linker) and isinstance(component, components.Component)
+        ended = _frames.REFUSED
+        try:
+            instance = linker.instantiate(store, component)
+            ended = _frames.TRAPPED
+            index = component.get_export_index("run", component.get_export_index(prepared.start))
+            run = instance.get_func(store, index) if index else None
+            assert run is not None  # `start_of` saw it
+            return _exited(0 if run(store).tag == "ok" else 1)
+        except ExitTrap as exit_trap:
+            return _exited(exit_trap.code)
+        except WasmtimeError:
+            return ended, 0
+
+
+def _exited(code: int) -> tuple[int, int]:
+    return (_frames.EXITED, code) if code else (_frames.COMPLETED, 0)
+
+
+def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
+    """Return what a guest sees: its environment, input, output, clocks and random, no file (RN12)."""
+    wasi = WasiConfig()
+    wasi.env = environment
+    data = ffi.wasm_byte_vec_t()
+    copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
+    ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
+    ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
+    output.serve(wasi)
+    return wasi
+
+
+def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
+    """Become a confined process, say that it is ready, and serve; never returns."""
+    try:
+        confine(uid, parent)
+        ours = guests.open_files()
+        limit(file_bytes=0)
+        refuse(ONCE_READY)  # RN181
+        guests.warm_up(ours)  # RN138: under everything that a run of another's program is under
+        connection.sendall(_frames.PROCESS.pack(-os.getpid()))
+        guests.serve(connection)
+    finally:
+        os._exit(1)

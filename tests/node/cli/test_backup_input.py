@@ -1,0 +1,294 @@
+"""What `admin backup`, `restore` and `check` do with input of somebody else's: folders, files, passphrases, signals."""
+
+import asyncio
+import os
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import pytest
+from engines import needs_folder
+from tests_support import CountingEntropy, FixedClock
+from value_bench import LARGE, SMALL, Bench, Write
+
+from encryption_network.keyring import Keyring
+from node.cli import restore as restore_command
+from node.platform import sealed_secret
+from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
+from sealspace.cli.root import main
+from spaces.backups.archive import ArchiveReader, ArchiveWriter
+from spaces.identity import open_identity
+from spaces.store.lmdb.engine import open_lmdb
+
+pytestmark = needs_folder()
+
+PASSPHRASE = "six words are better than one"
+PAGE = 4096
+Run = Callable[..., tuple[int, str, str]]
+Parts = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with its secret, some rows and a large value."""
+    folder, secret = tmp_path_factory.mktemp("used") / "data", CountingEntropy(b"backed up").token(32)
+
+    async def use() -> None:
+        store = open_lmdb(folder, clock=FixedClock())
+        bench = Bench(store, folder / "blobs")
+        await open_identity(store, node_did=Keyring(secret).node_did, entropy=CountingEntropy())
+        await bench.write(Write("large", LARGE), *(Write(f"small{at}", SMALL * 40) for at in range(40)))
+        await store.close()
+
+    asyncio.run(use())
+    (folder / "secret").write_bytes(secret)
+    (folder / "secret").chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run a command of the operator in this process; returns its status and what it wrote."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        status = main(["admin", *map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    yield command
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def parts(used: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """The members of a backup."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    file = tmp_path_factory.mktemp("backup") / "backup"
+    assert main(["admin", "backup", str(file), "--data", str(used), "--quiet"]) == 0
+    for number, handler in former.items():
+        signal.signal(number, handler)
+    reader = ArchiveReader(BytesIO(file.read_bytes()))
+    return {name: reader.contents(1 << 30) for name in reader.members()}
+
+
+def forged(parts: Parts, path: Path, **header: object) -> Path:
+    """Write a backup of any members, with its right digest, as anybody can."""
+    stated = msgspec.json.decode(parts["backup.json"]) | {"folder": "/nonexistent"} | header
+    with path.open("wb") as stream:
+        archive = ArchiveWriter(stream, lambda: None, made_at=1)
+        for name, contents in parts.items():
+            archive.add(name, msgspec.json.encode(stated) if name == "backup.json" else contents)
+        archive.close()
+    return path
+
+
+def with_rows(parts: Parts, rows: bytes) -> Parts:
+    return {name: rows if name.startswith("store/") else contents for name, contents in parts.items()}
+
+
+# --- folders
+
+
+def test_the_current_folder_is_not_imported_from(
+    used: Path, run: Run, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules that lie where the command is started are not run by the processes that read a store (BK9)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multiprocessing").mkdir()
+    for name in ("pickle.py", "multiprocessing/__init__.py", "lmdb.py", "msgspec.py", "sitecustomize.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise ImportError\n")
+    assert run("check", "--data", used)[0] == 0
+    assert run("restore", forged(parts, tmp_path / "backup"), "--data", "restored")[0] == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_is_made_during_a_restore(run: Run, tmp_path: Path) -> None:
+    """A node that is started where a restore is under way makes no secret, no lock and no store there (BK4)."""
+    (tmp_path / "restoring").mkdir()
+    assert main(["serve", "--data", str(tmp_path), "--port", "0"]) != 0
+    assert run("audit", "export", "--data", tmp_path)[0] != 0
+    assert [place.name for place in tmp_path.iterdir()] == ["restoring"]
+
+
+def test_the_original_below_a_name_that_cannot_be(run: Run, parts: Parts, tmp_path: Path) -> None:
+    """A header whose folder no machine can have is refused (BK6)."""
+    for folder in ("relative", "", "/a\0b", "/" + "x" * 256, "/x" * 2048):
+        file = forged(parts, tmp_path / "backup", folder=folder)
+        status, _, said = run("restore", file, "--data", tmp_path / "restored")
+        assert (status, "the folder that it names is none" in said) == (1, True), folder
+    assert not (tmp_path / "restored").exists()
+
+
+# --- files
+
+
+def meta(at: int, form: str, number: int) -> Callable[[bytes], bytes]:
+    """Return what writes a number into both meta pages."""
+
+    def change(rows: bytes) -> bytes:
+        changed = bytearray(rows)
+        for page in (0, PAGE):
+            struct.pack_into(form, changed, page + at, number)
+        return bytes(changed)
+
+    return change
+
+
+def beyond_the_metas(rows: bytes) -> bytes:
+    return rows[: 2 * PAGE] + b"\xff" * (len(rows) - 2 * PAGE)
+
+
+def circle(rows: bytes) -> bytes:
+    """Return rows of which many leaves are the same one."""
+    changed = bytearray(rows)
+    root = struct.unpack_from("<Q", rows, PAGE + 16 + 24 + 48 + 40)[0] * PAGE
+    assert changed[root + 10] & 1  # a branch
+    lower = struct.unpack_from("<H", rows, root + 12)[0]
+    nodes = [struct.unpack_from("<H", rows, root + at)[0] for at in range(16, lower, 2)]
+    assert len(nodes) > 3
+    first = rows[root + nodes[0] : root + nodes[0] + 4]
+    for node in nodes[:-2]:  # the last have what says of which version the file is
+        changed[root + node : root + node + 4] = first
+    return bytes(changed)
+
+
+HOSTILE_ROWS: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda rows: b"",
+    "a piece of a page": lambda rows: rows[:100],
+    "the metas alone": lambda rows: rows[: 2 * PAGE],
+    "all but the last page": lambda rows: rows[:-PAGE],
+    "a piece of the last page": lambda rows: rows[:-100],
+    "a last page far behind": meta(136, "<Q", 1 << 30),
+    "a last page beyond numbers": meta(136, "<Q", (1 << 64) - 1),
+    "a map of 64 TiB": meta(32, "<Q", 1 << 46),
+    "pages of 3 bytes": meta(40, "<I", 3),
+    "another magic": meta(16, "<I", 7),
+    "free pages of its own": meta(80, "<Q", 5),
+    "no pages": beyond_the_metas,
+    "leaves in a circle": circle,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_ROWS)
+def test_rows_that_are_damaged_under_a_right_digest(run: Run, parts: Parts, tmp_path: Path, what: str) -> None:
+    """They end no command: they are refused as a damaged backup, and nothing is left (BK4)."""
+    rows = b"".join(contents for name, contents in parts.items() if name.startswith("store/"))
+    file = forged(with_rows(parts, HOSTILE_ROWS[what](rows)), tmp_path / "backup")
+    status, _, said = run("restore", file, "--data", tmp_path / "restored")
+    assert (status, "nothing was restored: " in said) == (1, True), said
+    assert "take another copy of the backup" in said
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: Path) -> None:
+    """What the rows name and the backup does not have is named, and the exit status is 1 (BK4)."""
+    kept = {name: contents for name, contents in parts.items() if not name.startswith("blobs/")}
+    (lost,) = parts.keys() - kept.keys()
+    status, _, said = run("restore", forged(kept, tmp_path / "backup"), "--data", tmp_path / "restored")
+    assert (status, f"missing: {lost.rpartition('/')[2]}: " in said) == (1, True)
+    assert (tmp_path / "restored" / "store").is_dir()
+
+
+def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
+    """A mark that is more than a day ahead is refused unless it is asked for (BK5)."""
+    file = forged(parts, tmp_path / "backup", markedAt=float((1 << 33) - 1))
+    status, _, said = run("restore", file, "--data", tmp_path / "restored")
+    assert (status, "--future-mark" in said) == (EXIT_STATUS["clock-wrong"], True)
+    assert not (tmp_path / "restored").exists()
+    assert run("restore", file, "--data", tmp_path / "restored", "--future-mark")[0] == 0
+
+
+def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
+    """A pipe that nobody writes, and any other file that is not an ordinary one, is refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
+        status, _, said = run("restore", place, "--data", tmp_path / "restored")
+        assert (status, "is no ordinary file" in said) == (EXIT_STATUS["file-unreadable"], True)
+
+
+def test_the_longest_name(used: Path, run: Run, tmp_path: Path) -> None:
+    """A backup gets every name that a file can have (BK3)."""
+    assert run("backup", tmp_path / ("x" * 255), "--data", used)[0] == 0
+    assert [place.name for place in tmp_path.iterdir()] == ["x" * 255]
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing(
+    used: Path, run: Run, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A signal in the middle of a backup or restore ends it as Ctrl-C does, and nothing is left (BK3, BK4)."""
+    file = forged(parts, tmp_path / "whole")
+    made: list[str] = []
+
+    def interrupt(*_: object) -> None:
+        made.extend(place.name for place in tmp_path.rglob("*"))
+        os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spaces.backups.archive.ArchiveWriter.close", interrupt)
+        assert run("backup", tmp_path / "backup", "--data", used)[0] == INTERRUPTED
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_command, "done_apart", interrupt)
+        assert run("restore", file, "--data", tmp_path / "restored")[0] == INTERRUPTED
+    assert any(name.endswith(".partial") for name in made) and "restoring" in made
+    assert [place.name for place in tmp_path.iterdir()] == ["whole"]
+
+
+# --- passphrases
+
+
+def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
+    """The longest passphrase is used whole; a longer one, a blank one and one with NUL are refused (BK8)."""
+    place, unusable = tmp_path / "passphrase", EXIT_STATUS["secret-unusable"]
+    arguments = ("--data", used, "--with-secret", "--passphrase-file", place)
+    for text in ("x" * 1025, "x" * 5000, " " * 20, "six words\0and more", "\n"):
+        place.write_text(text)
+        status, _, said = run("backup", tmp_path / "backup", *arguments)
+        assert (status, "the passphrase" in said) == (unusable, True)
+        assert not (tmp_path / "backup").exists()
+    place.write_text("x" * 1024 + "\r\n")
+    status, _, said = run("backup", tmp_path / "backup", *arguments)
+    assert (status, "the root secret is in it, sealed" in said) == (0, True)
+    place.write_text("x" * 1024)
+    assert run("restore", tmp_path / "backup", "--data", tmp_path / "restored", *arguments[3:])[0] == 0
+
+
+def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
+    """A passphrase without --with-secret is a mistake; the words say that the secret is not in the backup (BK8)."""
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    file = tmp_path / "backup"
+    assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2
+    assert not file.exists()
+    assert "the root secret is not in it" in run("backup", file, "--data", used)[2]
+
+
+def test_no_memory_for_scrypt(used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the memory that scrypt takes is not there, both directions say so (BK8)."""
+
+    class NoMemory:
+        def __init__(self, **_: object) -> None: ...
+
+        def derive(self, _: bytes) -> bytes:
+            raise MemoryError
+
+    place, file = tmp_path / "passphrase", tmp_path / "backup"
+    place.write_text(PASSPHRASE)
+    sealing = ("backup", file, "--data", used, "--with-secret", "--passphrase-file", place)
+    opening = ("restore", file, "--data", tmp_path / "restored", "--passphrase-file", place)
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed_secret, "Scrypt", NoMemory)
+        status, _, said = run(*sealing)
+        assert (status, "no memory for scrypt" in said) == (EXIT_STATUS["secret-unusable"], True)
+    assert run(*sealing)[0] == 0
+    monkeypatch.setattr(sealed_secret, "Scrypt", NoMemory)
+    status, _, said = run(*opening)
+    assert (status, "no memory for scrypt" in said) == (EXIT_STATUS["secret-unusable"], True)

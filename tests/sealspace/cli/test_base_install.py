@@ -1,0 +1,320 @@
+"""Commands where only the base install is, or one extra beside it: each works, or names the extra that it needs."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from base_install import Ended, Environment, environment, requirements_of, stated_extras, top_level
+from command_tree import leaves
+from embedded_node import embedded_node
+from packaging.requirements import Requirement
+from patience import PATIENCE_S
+
+from encryption_network.policy import Policy, policy_json
+from node.config.tree import Config, Http, Store
+from sealspace.cli.lazy import EXTRAS, LazyGroup, Row
+from sealspace.cli.owner_profile import OwnerHome, Profile
+from sealspace.cli.root import EXIT_STATUS
+from sealspace.documents.node_evidence import NodePolicy
+from sealspace.session import key_session
+from tee_backend.evidence.simulated import measurements_of
+
+MISSING = EXIT_STATUS["extra-missing"]
+BACKEND = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+SPACE = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
+NOWHERE = "http://127.0.0.1:1"
+DATABASE = "postgresql://owner@127.0.0.1:1/none"
+BUCKET = "s3://bucket/prefix"
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a command is called.
+
+    Attributes:
+        arguments: after its name; words in braces stand for what a test made.
+        given: on standard input.
+        status: with which it ends, if it needs no extra.
+    """
+
+    arguments: str = ""
+    given: str = ""
+    status: int = 0
+
+
+DATA = Call("--data {data}")
+HOME = Call("--home {home}")
+# In this order they make a story: what one command leaves, another finds.
+CALLS: Mapping[str, Call] = {
+    "version": Call(),
+    "completion": Call("fish"),
+    "config show": Call("--data {data}"),
+    "config init": Call("-"),
+    "login": Call("--node {node} --new --home {home}"),
+    "whoami": HOME,
+    "status": HOME,
+    "secret put": Call("API_KEY --home {home}", given="open sesame"),
+    "doctor": HOME,
+    "secret list": HOME,
+    "secret get": Call("API_KEY --home {home}"),
+    "secret generate": Call("OTHER --home {home}"),
+    "secret export": Call("--home {home} --out {folder}/.env"),
+    "secret import": Call("{folder}/.env --yes --home {home}"),
+    "run": Call("--home {home} -- true"),
+    "template": Call("- --home {home}", given='{{ secret "API_KEY" }}'),
+    "secret delete": Call("API_KEY --home {home}"),
+    "kv put": Call("a --home {home}", given="value"),
+    "kv get": Call("a --home {home}"),
+    "kv head": Call("a --home {home}"),
+    "kv list": HOME,
+    "kv delete": Call("a --home {home}"),
+    "space create": Call("notes --home {home}"),
+    "space list": HOME,
+    "space info": Call("notes --home {home}"),
+    "grant create": Call(f"{BACKEND} --space default --out {{folder}}/grant.json --home {{home}}"),
+    "grant list": HOME,
+    "grant show": Call("{folder}/grant.json --home {home}"),
+    "grant accept": Call("{folder}/grant.json --home {home}", status=22),  # it is for somebody else
+    "grant revoke": Call("{folder}/grant.json --home {home}"),
+    "manifest check": Call("{folder}/manifest.json"),
+    "manifest explain": Call("{folder}/manifest.json"),
+    "manifest grant": Call("{folder}/manifest.json --yes --home {home}"),
+    "network create": Call("production --home {home}"),
+    "network show": HOME,
+    "network policy": HOME,
+    "network revoke": Call("production --yes --home {home}"),
+    "receipts list": HOME,
+    "backend show": Call(f"{NOWHERE} --home {{home}}"),
+    "backend grant": Call(f"{NOWHERE} --yes --home {{home}}"),
+    "backend list": HOME,
+    "backend revoke": Call(f"{BACKEND} --home {{home}}"),
+    "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
+    "backend simulate": Call("{folder}/tee"),
+    "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
+    "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),  # the login has no space public
+    "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
+    "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
+    "project list": HOME,
+    "project show": Call("digest --home {home}", status=21),
+    "runner serve": Call("--simulate {folder}/absent --node {node} --data {folder}/runner"),
+    "runner generate": Call(f"{NOWHERE} PROTECTED_KEY --yes --home {{home}}"),
+    "runner grant": Call(f"{NOWHERE} --secret API_KEY --program digest --yes --home {{home}}"),
+    "runner list": HOME,
+    "runner revoke": Call(f"{BACKEND} --home {{home}}"),
+    "runner call": Call(f"{NOWHERE} digest --home {{home}}", status=11),
+    "runner keys create": Call(f"{NOWHERE} --project digest --home {{home}}", status=11),
+    "runner keys list": Call(f"{NOWHERE} --home {{home}}", status=11),
+    "runner keys revoke": Call(f"{NOWHERE} 7 --yes --home {{home}}", status=11),
+    "runner credit": Call(f"{BACKEND} 5 --data {{folder}}", status=1),
+    "runner verify": Call("{folder}/receipt.json"),
+    "node verify": Call(NOWHERE),
+    "receipts verify": Call(f"--evidence {{folder}} --node-did {BACKEND} {{folder}}/receipt.json"),
+    "admin receipts list": DATA,
+    "admin receipts export": Call("--data {data} {folder}/receipts"),
+    "logout": HOME,
+    "serve": Call("--data {data} --port 0"),
+    "demo": Call("--dir {folder}"),
+    "dev": Call("--port 0"),
+    "admin release show": DATA,
+    "admin release set": Call("--data {data} --attestation everyone"),
+    "admin collateral import": Call("--data {data} {folder}/platform.json"),
+    "admin collateral list": DATA,
+    "admin audit export": DATA,
+    "admin audit verify": Call(f"--node-did {BACKEND} {{folder}}/audit.jsonl"),
+    "admin audit kept": Call("--data {data} {folder}/audit.jsonl"),
+    "admin withdraw": Call(f"--data {{data}} --did {BACKEND}"),
+    "admin owners add": Call(f"--data {{data}} {BACKEND}"),
+    "admin owners remove": Call(f"--data {{data}} {BACKEND}"),
+    "admin owners list": DATA,
+    "admin quota list": DATA,
+    "admin quota show": Call(f"--data {{data}} {SPACE}"),
+    "admin quota set": Call(f"--data {{data}} {SPACE} 1MiB"),
+    "admin quota clear": Call(f"--data {{data}} {SPACE}"),
+    "admin backup": Call("--data {data} {folder}/backup"),
+    "admin restore": Call("--data {folder}/restored {folder}/audit.jsonl"),
+    "admin check": DATA,
+    "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
+    "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
+    "storekeeper": Call(),
+    "worker": Call(),
+}
+NEEDS = {" ".join(leaf.words): leaf.extra for leaf in leaves()}
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environment]:
+    """The base install, and what one extra beside it gives."""
+    folder = tmp_path_factory.mktemp("environments")
+    return {"base": environment(folder / "base")} | {
+        extra: environment(folder / extra, extra) for extra in ("verify", "node")
+    }
+
+
+def _names_the_extra(ended: Ended, extra: str) -> bool:
+    """Whether a command ended in two lines of which the second is what installs the extra."""
+    first, *rest = ended.err.splitlines()
+    is_told = first.startswith(f"sealspace: this needs the extra {extra}, ") and rest == [
+        f"next: pip install 'sealspace[{extra}]'"
+    ]
+    return (ended.status, ended.out) == (MISSING, "") and is_told
+
+
+def test_the_environments_hold_what_they_say(environments: dict[str, Environment]) -> None:
+    """The base install has nothing of an extra or of the tests, and each extra brings its own modules alone."""
+    beyond = ("asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
+    assert environments["base"].absent("aiohttp", "node", *beyond) == list(beyond)
+    assert environments["verify"].absent(*beyond) == [name for name in beyond if name != "dcap_qvl"]
+    assert environments["node"].absent(*beyond) == ["asyncpg", "obstore", "pytest", "uvloop"]
+
+
+def test_the_table_of_extras_is_the_distribution_s() -> None:
+    """Each extra that a command can miss installs exactly the modules that the table gives it."""
+    assert EXTRAS.keys() == stated_extras().keys() - {"fast", "dev"}  # nobody misses those
+    for extra, modules in EXTRAS.items():
+        installed = {
+            name
+            for text in requirements_of(extra)
+            for name in top_level(distribution(Requirement(text).name))
+            if not name.endswith(".dist-info")
+        }
+        assert installed == set(modules), extra
+
+
+def test_every_command_has_an_entry() -> None:
+    """A new command is called here too."""
+    assert CALLS.keys() == NEEDS.keys()
+    assert set(NEEDS.values()) == {None, "verify", "node", "runner"}
+
+
+@pytest.mark.parametrize("place", ["base", "verify", "node"])
+def test_help_is_there_for_what_can_run(environments: dict[str, Environment], place: str) -> None:
+    """A command is imported where its extra is installed, and its help names the extra where it is not."""
+    extras: dict[str, tuple[str | None, ...]] = {"base": (), "verify": ("verify",), "node": ("verify", "node")}
+    enough = (None, *extras[place])
+    ended = environments[place].run_all([([*name.split(), "--help"], "") for name in NEEDS])
+    for (name, extra), one in zip(NEEDS.items(), ended, strict=True):
+        if extra in enough:
+            assert (one.status, one.err) == (0, "") and one.out.startswith(f"Usage: sealspace {name} "), (name, one)
+        else:
+            assert extra is not None and _names_the_extra(one, extra), (name, one)
+
+
+async def test_each_command_of_the_base_install(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """Owners sign in, keep secrets and end grants without an extra; every other command names the one that it needs."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    (tmp_path / "audit.jsonl").touch()
+    (tmp_path / "program.wasm").write_bytes(b"\0asm\x01\0\0\0")
+    manifest = {"app_id": "com.example", "name": "Example", "did": BACKEND, "defaults": False}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"secrets": {"API_KEY": True}}))
+    async with embedded_node(config) as node:
+        made = {"node": node.url, "home": tmp_path / "home", "folder": tmp_path, "data": tmp_path / "data"}
+        calls = [([*name.split(), *call.arguments.format(**made).split()], call.given) for name, call in CALLS.items()]
+        ended = await asyncio.to_thread(environments["base"].run_all, calls)
+    for (name, call), one in zip(CALLS.items(), ended, strict=True):
+        extra = NEEDS[name]
+        if extra is None:
+            assert one.status == call.status and "Traceback" not in one.err, (name, one)
+        else:
+            assert _names_the_extra(one, extra), (name, one)
+
+
+@pytest.mark.parametrize("arguments", ["serve", "dev", "demo", "admin release show", "admin receipts list", "worker"])
+def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
+    """What runs first in a fresh process ends the same way: two lines and status 20."""
+    assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
+
+
+def test_a_login_that_demands_evidence_names_the_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What only an option needs is named when it is needed: before the node is asked, and no login is kept."""
+    policy, home = tmp_path / "policy.json", tmp_path / "home"
+    code = Policy(measurements=(measurements_of("image"),))
+    policy.write_text(json.dumps(policy_json(code)))
+    demanding = ("--require-node-evidence", "--node-policy", str(policy))
+    login = ("login", "--node", NOWHERE, "--new", "--home", str(home))
+    assert _names_the_extra(environments["base"].run(*login, *demanding), "verify")
+    assert not (home / "profile.json").exists()
+
+
+def test_a_demand_that_is_remembered_is_not_dropped(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What a login demanded of the node cannot be judged without the extra, and no command goes on without it."""
+    demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
+    session = key_session(bytes(range(32)))
+    login = Profile(
+        node=NOWHERE,
+        owner=session.owner,
+        key_file=tmp_path / "wallet.key",
+        trust_root=None,
+        collateral=None,
+        node_policy=demanded,
+    )
+    OwnerHome(tmp_path / "home").keep(login, session)
+    assert _names_the_extra(environments["base"].run("secret", "list", "--home", str(tmp_path / "home")), "verify")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (f"serve --data {{data}} --port 0 --store {DATABASE}", "postgres"),
+        (f"serve --data {{data}} --port 0 --objects {BUCKET}", "s3"),
+        (f"admin migrate-store --data {{data}} --store {DATABASE} --to postgresql", "postgres"),
+        (f"admin migrate-objects --data {{data}} --objects {BUCKET} --to bucket", "s3"),
+    ],
+)
+async def test_a_client_that_is_not_installed_names_its_extra(
+    environments: dict[str, Environment], tmp_path: Path, arguments: str, extra: str
+) -> None:
+    """What only a setting needs is named too, by `serve` before it starts a process: it says nothing else."""
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
+    async with embedded_node(config):
+        pass
+    ended = await asyncio.to_thread(environments["node"].run, *arguments.format(data=tmp_path / "data").split())
+    assert _names_the_extra(ended, extra), ended
+
+
+def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """A file of secrets in YAML is read with an extra; the same command reads JSON without it."""
+    for name, text in (("values.yaml", "A: 1"), ("values.json", "{}")):
+        (tmp_path / name).write_text(text)
+    base = environments["base"]
+    assert _names_the_extra(base.run("secret", "import", str(tmp_path / "values.yaml")), "yaml")
+    assert base.run("secret", "import", str(tmp_path / "values.json")).status == 0
+
+
+def test_another_module_that_is_missing_is_a_fault() -> None:
+    """Only a module that an extra installs is explained; a module of ours that is not there is an error of ours."""
+    group = LazyGroup({"absent": Row("sealspace.cli.absent", "absent", "Is not there.")}, name="group")
+    with pytest.raises(ModuleNotFoundError, match=r"sealspace\.cli\.absent"):
+        group.main(["absent"], standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_the_extra_is_enough_to_run_a_node(environments: dict[str, Environment], tmp_path: Path) -> None:
+    """What the hint installs serves, on the standard event loop."""
+    _serves(environments["node"], "serve", "--data", str(tmp_path / "data"), "--port", "0", "--workers", "1")
+
+
+@pytest.mark.slow
+def test_the_base_install_is_enough_for_the_example_backend(
+    environments: dict[str, Environment], tmp_path: Path
+) -> None:
+    """A backend runs on a simulated platform without an extra."""
+    base, platform = environments["base"], str(tmp_path / "tee")
+    assert base.run("backend", "simulate", platform).status == 0
+    _serves(base, "backend", "serve", "--simulate", platform, "--node", NOWHERE, "--secret", "API_KEY", "--port", "0")
+
+
+def _serves(place: Environment, *arguments: str) -> None:
+    """Start a command, wait until it listens, and end it."""
+    with place.start(*arguments) as process:
+        try:
+            assert process.stderr is not None
+            assert any(line.startswith("listening on http://127.0.0.1:") for line in process.stderr)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()

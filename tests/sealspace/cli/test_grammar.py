@@ -1,0 +1,214 @@
+"""The grammar of the command line: options that every command accepts, and errors of usage."""
+
+import io
+import os
+import pty
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from command_tree import command_tree, leaves
+
+from node.config.loading import load_config
+from sealspace.cli.exit_status import INTERRUPTED, MISSING_EXTRA
+from sealspace.cli.lazy import EXTRAS, LazyGroup, Row
+from sealspace.cli.root import cli, main
+from sealspace.cli.shared import Shared, is_shared, share_options, shared
+from sealspace.cli.terminal import confirm, print_json, progress, table, time_text, watched, words
+from sealspace.errors import InvalidInput
+
+SHARED = ("--json", "--home", "--node", "-q", "--quiet")
+
+
+@pytest.fixture
+def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
+    """A noun with one verb, below the command line; returns what the verb was given."""
+    seen: list[Shared] = []
+
+    @click.command("verb")
+    @click.option("--interrupted", is_flag=True, help="Be interrupted.")
+    def verb(interrupted: bool) -> None:
+        """Note what was given."""
+        if interrupted:
+            raise KeyboardInterrupt
+        seen.append(shared())
+        words("a word")
+        print_json([])
+
+    @click.group("noun")
+    def noun() -> None:
+        """Hold a verb."""
+
+    noun.add_command(verb)
+    monkeypatch.setattr(click, "noun_of_a_test", noun, raising=False)
+    monkeypatch.setattr(cli, "table", {**cli.table, "noun": Row("click", "noun_of_a_test", "Hold a verb.")})
+    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    return seen
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_shared_options_are_taken_anywhere(noun: list[Shared], at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the noun, between noun and verb, and after the verb they mean the same."""
+    given = ["--json", "--home", "folder", "--node", "https://node.example", "-q"]
+    path = ["noun", "verb"]
+    assert main([*path[:at], *given, *path[at:]]) == 0
+    assert noun == [
+        Shared(as_json=True, home_folder=Path("folder"), node="https://node.example", quiet=True, names_login=True)
+    ]
+    assert capsys.readouterr() == ("[]\n", "")
+
+
+def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given after the verb holds over what is given before, and both over the variables."""
+    monkeypatch.setenv("SEALSPACE_NODE", "https://a.example")
+    monkeypatch.setenv("SEALSPACE_HOME", "a")
+    assert main(["noun", "verb"]) == 0
+    assert main(["--node", "https://b.example", "noun", "--home", "b", "verb", "--node", "https://c.example"]) == 0
+    assert [(one.node, one.home_folder) for one in noun] == [
+        ("https://a.example", Path("a")),
+        ("https://c.example", Path("b")),
+    ]
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_without_options(noun: list[Shared], monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """The folder is `~/.sealspace`, the node that of the login; an empty variable is none."""
+    if text is not None:
+        monkeypatch.setenv("SEALSPACE_NODE", text)
+        monkeypatch.setenv("SEALSPACE_HOME", text)
+    assert main(["noun", "verb"]) == 0
+    assert noun == [shared()]
+    assert noun == [Shared(as_json=False, home_folder=Path.home() / ".sealspace", node=None, quiet=False)]
+
+
+def test_every_command_takes_the_shared_options() -> None:
+    """Each has exactly the shared ones, none of its own by such a name, and a second import adds none."""
+    nodes = list(command_tree())
+    assert len(nodes) > 30
+    for node in nodes:
+        share_options(node.command)
+        names = [name for one in node.command.params for name in one.opts if name in SHARED]
+        assert sorted(names) == sorted(SHARED), node.words
+        assert [one for one in node.command.params if is_shared(one) and not set(one.opts) <= set(SHARED)] == []
+
+
+def test_variables_of_the_command_line_are_no_settings() -> None:
+    """A node's settings skip them, and refuse every other name that is unknown."""
+    config = load_config(
+        environment={
+            "SEALSPACE_NODE": "https://node.example",
+            "SEALSPACE_HOME": "a",
+            "SEALSPACE_KEYSTORE_PASSWORD": "x",
+        }
+    )
+    assert config == load_config(environment={})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "second"),
+    [
+        ("secrt list", "there is no command secrt; did you mean secret?", "sealspace secret --help"),
+        ("secret lst", "there is no command lst; did you mean list?", "sealspace secret list --help"),
+        ("admin owners ad x", "there is no command ad; did you mean add?", "sealspace admin owners add --help"),
+        ("secret rm X", "there is no command rm; did you mean delete?", "sealspace secret delete --help"),
+        ("secret set X", "there is no command set; did you mean put?", "sealspace secret put --help"),
+        ("secret frobnicate", "there is no command frobnicate", "sealspace secret --help"),
+        ("secret list --scop x", "there is no option --scop; did you mean --scope?", "sealspace secret list --help"),
+        ("login --days x", "invalid value for '--days': 'x' is not a valid float range", "sealspace login --help"),
+        ("secret put", "missing argument 'NAME'", "sealspace secret put --help"),
+    ],
+)
+def test_errors_of_usage_are_two_lines(
+    arguments: str, first: str, second: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is mistyped is named, with what is alike, and the next step."""
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr() == ("", f"sealspace: {first}\nnext: {second}\n")
+
+
+def test_a_noun_alone_says_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A noun without a verb is an error of usage that lists the verbs."""
+    assert main(["secret"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "\n  put " in err
+
+
+def test_a_missing_extra_has_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 20, and the message says how to install it."""
+    monkeypatch.setitem(EXTRAS, "verify", ("no_such_module",))
+    assert main(["node", "verify", "x"]) == MISSING_EXTRA == 20
+    assert capsys.readouterr().err.endswith("next: pip install 'sealspace[verify]'\n")
+
+
+def test_an_interrupt_has_a_status_of_its_own(noun: list[Shared], capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends a command with 130, as a shell expects."""
+    assert main(["noun", "verb", "--interrupted"]) == INTERRUPTED
+    assert "next: " in capsys.readouterr().err
+
+
+def test_a_group_imports_no_command() -> None:
+    """Help of the whole and of each noun costs no import of a command."""
+    assert {node.words[0] for node in leaves()} == set(cli.table)
+    assert all(isinstance(node.command, LazyGroup) for node in command_tree() if len(node.words) == 1 and node.is_group)
+
+
+# --- terminal -----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_for_programs_and_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Columns are aligned, and cells made printable; only a person gets headers; without rows nothing is printed."""
+    table(("name", "expires"), ())
+    assert capsys.readouterr().out == ""
+    rows = (("A", time_text(0.9)), ("LONGER", "\x1b[2J"))
+    table(("name", "expires"), rows)
+    assert capsys.readouterr().out == "A       1970-01-01T00:00:00Z\nLONGER  \ufffd[2J\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    table(("name", "expires"), rows)
+    assert capsys.readouterr().out.splitlines()[0] == "NAME    EXPIRES"
+
+
+def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a person a question is an error that names the option; with the option nobody is asked."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with pytest.raises(InvalidInput, match="nobody is here") as refused:
+        confirm("delete it?", yes=False)
+    assert refused.value.hint == "add --yes"
+    confirm("delete it?", yes=True)
+    with progress(10, "copying") as told:
+        told(10, None)
+
+
+@pytest.mark.parametrize(("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: bool) -> None:
+    """On a terminal the question is asked, and no answer is no; a bar is shown on standard error."""
+    controller, terminal = pty.openpty()
+    try:
+        with (
+            os.fdopen(os.dup(terminal), "r") as stdin,
+            os.fdopen(os.dup(terminal), "w") as stderr,
+            monkeypatch.context() as patch,
+        ):
+            patch.setattr(sys, "stdin", stdin)
+            patch.setattr(sys, "stderr", stderr)
+            assert watched()
+            os.write(controller, typed.encode())
+            if agrees:
+                confirm("delete it?", yes=False)
+            else:
+                with pytest.raises(click.Abort):
+                    confirm("delete it?", yes=False)
+            with progress(10, "copying") as told:
+                told(10, 10)
+        shown = ""
+        while "copying" not in shown:  # it comes in pieces
+            shown += os.read(controller, 1 << 16).decode()
+        assert "delete it? [y/N]" in shown
+    finally:
+        os.close(controller)
+        os.close(terminal)

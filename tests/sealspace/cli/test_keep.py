@@ -1,0 +1,312 @@
+"""What an owner keeps: `secret`, `kv` and `space`, one at a time."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from owner_desk import OwnerDesk, owner_desk
+from person import Person
+from running_node import COMMAND
+from tests_support import REPOSITORY
+
+from sealspace.cli.secret import ALPHABETS
+from sealspace.session import load_session
+from sealspace.sync import Client
+
+SECRET = "open sesame"
+BINARY = bytes(range(256))
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has logged in."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        await desk.log_in()
+        yield desk
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) -> None:
+    """A text without a line break more or less; bytes as they are; from standard input or a file."""
+    text, data = tmp_path / "text", tmp_path / "file"
+    text.write_bytes("ä line\nand another\n".encode())
+    data.write_bytes(BINARY)
+    assert (await desk.run("secret", "put", "PIPED", given=SECRET + "\n")).status == 0
+    assert (await desk.run("secret", "put", "FILED", "--file", str(text))).status == 0
+    assert (await desk.run("secret", "put", "BINARY", given=BINARY)).status == 0
+    assert (await desk.run("secret", "put", "BYTES", "--bytes", given="a\n")).status == 0
+    for name, value in (
+        ("PIPED", SECRET.encode()),
+        ("FILED", text.read_bytes()),
+        ("BINARY", BINARY),
+        ("BYTES", b"a\n"),
+    ):
+        assert (await desk.read("secret", "get", name)) == value
+    said = json.loads((await desk.run("secret", "get", "BINARY", "--json")).out)
+    assert (said["name"], said["encoding"]) == ("BINARY", "base64")
+
+
+async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
+    """The names that may be meant are said, where the session may list them; the status stays what it was."""
+    await desk.run("secret", "put", "STRIPE_KEY", given=SECRET)
+    for name, status in (("stripe_key", 2), ("STRIPE_KEYS", 21)):
+        ran = await desk.run("secret", "get", name)
+        assert (ran.status, ran.out, ran.next.startswith("did you mean STRIPE_KEY?")) == (status, "", True), ran
+    ran = await desk.run("template", "-", given=b'{{ secret "STRIP_KEY" }}')
+    assert (ran.status, "did you mean STRIPE_KEY?" in ran.next) == (21, True)
+    assert (await desk.run("secret", "get", "OTHER")).next == "sealspace secret list --all"
+    ran = await desk.run("secret", "get", "stripe_key", "--owner", f"did:pkh:eip155:1:0x{'1' * 40}")
+    assert (ran.status, "did you mean" in ran.err) == (2, False)
+
+
+async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
+    """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is asked for."""
+    await desk.run(
+        "secret",
+        "put",
+        "LINES",
+        given="a\nb\n\n",
+    )
+    await desk.run("secret", "put", "HOSTILE", given="\x1b[2J")
+    await desk.run("secret", "put", "BINARY", given=BINARY)
+    desk.shows_a_terminal()
+    assert (await desk.run("secret", "get", "LINES")).out == "a\nb\n"
+    ran = await desk.run("secret", "get", "HOSTILE")
+    assert ("\x1b" in ran.out, "--raw" in ran.err) == (False, True)
+    assert (await desk.run("secret", "get", "HOSTILE", "--raw")).out == "\x1b[2J"
+    ran = await desk.run("secret", "get", "BINARY")
+    assert (ran.status, ran.out, ran.next) == (2, "", "add > FILE, or --raw")
+
+
+@pytest.mark.parametrize("arguments", [("API_KEY", SECRET), (f"API_KEY={SECRET}",)])
+async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
+    """It is refused with the reason, without being repeated; nothing is stored."""
+    for noun in ("secret", "kv")[: len(arguments)]:
+        ran = await desk.run(noun, "put", *arguments, given="x")
+        assert (ran.status, SECRET in ran.err, "list of processes" in ran.err) == (2, False, True)
+    assert json.loads((await desk.run("secret", "list", "--json")).out) == []
+
+
+def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command on a terminal, and type each answer after its question; return its status and all that is shown."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(desk.home), "TERM": "dumb"}
+    shown = ""
+    with Person([*COMMAND, *arguments, "--home", str(desk.home)], environment=environment, folder=desk.home) as person:
+        for question, answer in answers.items():
+            shown += person.sees(f".*{re.escape(question)}")[0].decode()
+            person.type(answer.encode())
+        return person.end(), shown + person.seen.decode()
+
+
+@pytest.mark.slow
+async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
+    """It is asked for twice, shown never, and asked about once more where it replaces another; Ctrl-C ends it."""
+    put = ("secret", "put", "API_KEY")
+    twice = {"value: ": f"{SECRET}\n", "Repeat for confirmation: ": f"{SECRET}\n"}
+    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice)
+    assert (status, SECRET in shown, "stored API_KEY" in shown) == (0, False, True), shown
+    assert await desk.read("secret", "get", "API_KEY") == SECRET.encode()
+    status, shown = await asyncio.to_thread(_typed, desk, *put, answers=twice | {"replace it? [y/N]: ": "n\n"})
+    assert (status, SECRET in shown, "next: start it again" in shown) == (1, False, True), shown
+    status, shown = await asyncio.to_thread(_typed, desk, "secret", "get", "API_KEY", answers={})
+    assert (status, shown) == (0, f"{SECRET}\r\n")
+    for answers, ended in (
+        ({"value: ": "\x03"}, 130),
+        ({"value: ": "\x04"}, 1),
+    ):  # Ctrl-C, and the end of what is typed
+        status, shown = await asyncio.to_thread(_typed, desk, *put, answers=answers)
+        assert (status, "next: start it again" in shown) == (ended, True), shown
+
+
+async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
+    """Without a person it is replaced, as a script means it; `--if-absent` refuses."""
+    put = ("secret", "put", "API_KEY")
+    assert (await desk.run(*put, given="one")).status == 0
+    assert (await desk.run(*put, typed="two\ntwo\nn\n")).status == 1
+    assert await desk.read("secret", "get", "API_KEY") == b"one"
+    asked = await desk.run(*put, typed="two\ntwo\ny\n")
+    assert (asked.status, "replace it?" in asked.err) == (0, True)
+    assert (await desk.run(*put, "--yes", typed="three\nthree\n")).status == 0
+    refused = await desk.run(*put, "--if-absent", given="four")
+    assert (refused.status, refused.next) == (15, "leave --if-absent out to replace it")
+    assert await desk.read("secret", "get", "API_KEY") == b"three"
+    assert (await desk.run(*put, given="five")).status == 0
+
+
+async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Another writer between the question and its answer loses nothing: the command ends, and says what happened."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".env").write_text("API_KEY=mine\nOTHER=mine\n")
+
+    def meanwhile() -> None:
+        with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
+            client.secrets().put("API_KEY", "theirs")
+            client.kv().put("a", "theirs")
+
+    await asyncio.to_thread(meanwhile)
+    for command, given in (
+        (("secret", "put", "API_KEY"), "mine\nmine\n"),
+        (("secret", "import", str(tmp_path / ".env")), ""),
+        (("kv", "put", "a", "--file", str(tmp_path / "mine")), ""),
+    ):
+        await desk.run("secret", "put", "API_KEY", given="before")
+        await desk.run("kv", "put", "a", given="before")
+        ran = await desk.run(*command, typed=f"{given}y\n", meanwhile=meanwhile)
+        assert (ran.status, "meanwhile; nothing was stored" in ran.err) == (15, True), ran
+        assert await desk.read("secret", "get", "API_KEY") == await desk.read("kv", "get", "a") == b"theirs"
+    assert (await desk.run("secret", "list")).out == "API_KEY\n"
+
+
+async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
+    """What was deleted before and what never was get the same answer; a person is asked."""
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    assert (await desk.run("secret", "delete", "API_KEY", typed="n\n")).status == 1
+    assert (await desk.run("secret", "delete", "API_KEY")).status == 0
+    again, never = [await desk.run("secret", "delete", name) for name in ("API_KEY", "API_KEX")]
+    assert (again.status, again.err.replace("API_KEY", "API_KEX")) == (21, never.err)
+    assert (never.status, never.next) == (21, "sealspace secret list --all")
+    assert (await desk.run("secret", "get", "API_KEY")).status == 21
+
+
+async def test_lists(desk: OwnerDesk) -> None:
+    """An empty list is nothing on standard output and one sentence; scopes have lists of their own."""
+    empty = await desk.run("secret", "list")
+    assert (empty.status, empty.out) == (0, "") and "next: sealspace secret put NAME" in empty.err
+    await desk.run("secret", "put", "B", given="1")
+    await desk.run("secret", "put", "A", "--scope", "staging", given="2")
+    assert (await desk.run("secret", "list")).out == "B\n"
+    assert (await desk.run("secret", "list", "--scope", "staging")).out == "A  staging\n"
+    assert json.loads((await desk.run("secret", "list", "--all", "--json")).out) == [
+        {"name": "B", "scope": None},
+        {"name": "A", "scope": "staging"},
+    ]
+    assert (await desk.run("secret", "list", "--all", "--scope", "staging")).status == 2
+
+
+@pytest.mark.parametrize("alphabet", ALPHABETS)
+async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
+    """A value of the length and alphabet that is asked for; nobody sees it, unless that is asked for too."""
+    made = await desk.run("secret", "generate", "KEY", "--length", "40", "--alphabet", alphabet)
+    value = (await desk.read("secret", "get", "KEY")).decode()
+    assert (made.status, made.out, len(value), set(value) <= set(ALPHABETS[alphabet])) == (0, "KEY\n", 40, True)
+    assert value not in made.err
+    shown = await desk.run("secret", "generate", "KEY", "--show")
+    assert shown.out.strip().encode() == await desk.read("secret", "get", "KEY") != value.encode()
+    assert (await desk.run("secret", "generate", "KEY", "--if-absent")).status == 15
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("put", "api_key"), ("get", "api key"), ("delete", "1A"), ("put", "A", "--scope", "global"), ("generate", "")],
+)
+async def test_names_that_do_not_fit(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
+    """Two lines that say what a name or a scope is."""
+    ran = await desk.run("secret", *arguments, given=SECRET)
+    assert (ran.status, len(ran.err.splitlines()), SECRET in ran.err) == (2, 2, False), ran
+
+
+async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Neither is stored, and nothing of the value is said."""
+    huge = tmp_path / "huge"
+    huge.write_bytes(b"x" * (1 << 21))
+    for source in (("--file", os.devnull), ("--file", str(huge)), ()):
+        assert (await desk.run("secret", "put", "API_KEY", *source, given="\n")).status == 2
+    assert (await desk.run("secret", "put", "API_KEY", "--file", str(tmp_path / "absent"))).status == 2
+    assert (await desk.run("secret", "list", "--json")).out == "[]\n"
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Put, head, get, list, delete: byte for byte, of any size, and the same answer to deleting what is not there."""
+    film, copy = tmp_path / "film", tmp_path / "copy"
+    film.write_bytes(os.urandom(1 << 20) * 20)
+    assert (await desk.run("kv", "put", "film", "--file", str(film), "--type", "video/x")).status == 0
+    assert (await desk.run("kv", "put", "note", given=BINARY)).status == 0
+    assert await desk.read("kv", "get", "note") == BINARY
+    assert (await desk.run("kv", "get", "film", "--out", str(copy))).status == 0
+    assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(film.read_bytes()).digest()
+    said = json.loads((await desk.run("kv", "head", "film", "--json")).out)
+    assert (said["key"], said["contentType"], said["size"]) == ("film", "video/x", 20 << 20)
+    shown = (await desk.run("kv", "head", "film")).out.splitlines()
+    assert [re.split(r"\s{2,}", line) for line in shown] == [
+        ["key", "film"],
+        ["version", said["etag"]],
+        ["size", f"{20 << 20} bytes"],
+        ["content type", "video/x"],
+    ]
+    assert (await desk.run("kv", "list")).out == "film\nnote\n"
+    assert json.loads((await desk.run("kv", "list", "n", "--json")).out) == ["note"]
+    assert (await desk.run("kv", "delete", "note")).status == 0
+    again, never = await desk.run("kv", "delete", "note"), await desk.run("kv", "delete", "noto")
+    assert (again.status, again.err.replace("note", "noto")) == (21, never.err)
+    empty = await desk.run("kv", "list", "x")
+    assert (empty.out, "next: " in empty.err) == ("", True)
+
+
+async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Only if absent, only over a version; a person is asked before a value or a file is replaced."""
+    file = tmp_path / "file"
+    file.write_text("new")
+    await desk.run("kv", "put", "a", given="old")
+    etag = json.loads((await desk.run("kv", "head", "a", "--json")).out)["etag"]
+    assert (await desk.run("kv", "put", "a", "--if-absent", given="x")).status == 15
+    assert (await desk.run("kv", "put", "a", "--if-match", '"other"', given="x")).status == 15
+    assert (await desk.run("kv", "put", "a", "--if-match", etag, "--if-absent", given="x")).status == 2
+    assert (await desk.run("kv", "put", "a", "--file", str(file), typed="n\n")).status == 1
+    assert (await desk.run("kv", "get", "a", "--out", str(file), typed="n\n")).status == 1
+    refused = await desk.run("kv", "get", "a", "--out", str(file))
+    assert (refused.status, refused.next, file.read_text()) == (2, "add --yes", "new")
+    assert (await desk.run("kv", "put", "a", "--file", str(file), typed="y\n")).status == 0
+    assert await desk.read("kv", "get", "a") == b"new"
+    asked = await desk.run("kv", "delete", "a", typed="n\n")
+    assert (asked.status, "delete the value a?" in asked.err) == (1, True)
+    assert (await desk.run("kv", "put", "b", typed="x\n")).status == 2  # nothing is typed as a value of no secret
+
+
+async def test_other_spaces(desk: OwnerDesk) -> None:
+    """A space is made with one signature of the wallet, used at once, and asked for by later logins."""
+    for verb in ("put", "list", "get"):
+        key = () if verb == "list" else ("a",)
+        refused = await desk.run("kv", verb, *key, "--space", "notes", given="x")
+        assert (refused.status, refused.next) == (21, "sealspace space create notes"), refused
+        assert "the space notes does not exist yet" in refused.err
+    made = await desk.run("space", "create", "notes")
+    assert (made.status, made.out.strip().endswith(":notes")) == (0, True), made
+    assert (await desk.run("kv", "put", "a", "--space", "notes", given="x")).status == 0
+    assert (await desk.run("login")).status == 0
+    assert await desk.read("kv", "get", "a", "--space", "notes") == b"x"
+    names = [one["name"] for one in json.loads((await desk.run("space", "list", "--json")).out)]
+    assert {"default", "notes", "secrets"} <= set(names)
+    assert "notes" in (await desk.run("space", "list")).out
+    assert (await desk.run("space", "info", "notes")).status == 0
+    assert json.loads((await desk.run("space", "info", "notes", "--json")).out)["name"] == "notes"
+    again = await desk.run("space", "create", "notes")
+    assert (again.status, again.next) == (15, "to use it: sealspace login --space notes")
+    absent = await desk.run("space", "info", "absent")
+    assert (absent.status, absent.next) == (21, "sealspace space list")
+
+
+def test_nothing_that_is_kept_is_open_to_others() -> None:
+    """The mode of what `replace_file` makes, whatever the umask."""
+    from tempfile import TemporaryDirectory
+
+    from sealspace.private_files import replace_file
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_text("before")
+        path.chmod(0o644)
+        replace_file(path, b"after")
+        assert (stat.S_IMODE(path.stat().st_mode), path.read_bytes(), os.listdir(folder)) == (0o600, b"after", ["file"])

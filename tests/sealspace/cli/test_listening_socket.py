@@ -1,0 +1,51 @@
+"""The listening socket: an address that is taken is refused, and who has it is named."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from node.config.tree import Http
+from node.http.listener import start_listener
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.listening_socket import begin_to_listen, bind_socket, process_at
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    return pytest.importorskip("uvloop").new_event_loop()
+
+
+def test_a_taken_port_is_refused() -> None:
+    """Whoever binds an address at which somebody listens is told so."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as refused:
+        bind_socket("127.0.0.1", port := taken.getsockname()[1])
+    assert "listens there already" in refused.value.text
+    assert refused.value.hint == f"end that process, or sealspace serve --port {port + 1}"
+    with pytest.raises(ConfigurationError) as refused:
+        bind_socket("192.0.2.1", 0)
+    assert "--host" in refused.value.hint
+
+
+def test_the_process_is_named() -> None:
+    """The process that listens is found by its port; this one is not named to itself."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert process_at(port) == ""
+        inherits = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(taken.fileno(),))
+        with inherits:
+            assert process_at(port) == f"process {inherits.pid} (cat)"
+    assert process_at(port) == ""
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _uvloop], ids=["asyncio", "uvloop"])
+def test_two_that_start_at_once(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Of two nodes that both have bound one address, the second is refused when it would listen, on any event loop."""
+    loop = make_loop()
+    with bind_socket("127.0.0.1", 0) as first, bind_socket("127.0.0.1", first.getsockname()[1]) as second:
+        begin_to_listen(first, 1)
+        with pytest.raises(ConfigurationError, match="listens there already"):
+            loop.run_until_complete(start_listener(web.Application(), second, Http()))
+    loop.close()

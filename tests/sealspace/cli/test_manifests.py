@@ -1,0 +1,105 @@
+"""Manifests on the command line: checked, said in words, granted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend_desk import SECRET, Desk
+
+from sealspace.wire.portable import decode_bundle
+
+SOMEBODY = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+ASKED: dict[str, Any] = {"app_id": "com.example.notes", "name": "Notes", "defaults": False}
+
+
+def manifest(folder: Path, **members: object) -> str:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(ASKED | members))
+    return str(path)
+
+
+async def test_check_lists_every_fault(desk: Desk) -> None:
+    """Each fault with the member that it is about, no value of it; nothing for a manifest that is in order."""
+    ran = await desk.run("manifest", "check", manifest(desk.folder, secrets={"API_KEY": True}), home=False)
+    assert (ran.status, ran.out) == (0, ""), ran
+    bad = manifest(desk.folder, surprise="s3cret", secrets={"lower": True}, permissions=[{"service": "tinycloud.kv"}])
+    ran = await desk.run("manifest", "check", bad, "--json", home=False)
+    faults = json.loads(ran.out)
+    assert (ran.status, len(faults) >= 3) == (1, True), ran
+    assert any("surprise" in one["detail"] or one["path"] == "surprise" for one in faults)
+    assert "s3cret" not in ran.out + ran.err
+    for verb in ("explain", "grant"):
+        ran = await desk.run("manifest", verb, bad, home=False)
+        assert (ran.status, ran.out, ran.next) == (2, "", f"sealspace manifest check {bad} lists every fault"), ran
+        assert (ran.err.count("next:"), "check_manifest" in ran.err) == (1, False), ran
+
+
+async def test_an_action_that_no_node_has(desk: Desk) -> None:
+    """It is named with the nearest one by every verb, and nothing is granted (MF19)."""
+    entry = {"service": "tinycloud.kv", "path": "x", "actions": ["lst"]}
+    path = manifest(desk.folder, permissions=[entry], did=SOMEBODY)
+    for verb, status in (("check", 1), ("explain", 2), ("grant", 2)):
+        ran = await desk.run("manifest", verb, path, home=False)
+        assert (ran.status, "did you mean list?" in ran.out + ran.err) == (status, True), ran
+
+
+async def test_explain(desk: Desk) -> None:
+    """In words, and the same as JSON; nobody has to be logged in."""
+    path = manifest(desk.folder, secrets={"API_KEY": True})
+    ran = await desk.run("manifest", "explain", path, home=False)
+    assert (ran.status, "the secret API_KEY" in ran.out) == (0, True), ran
+    lines = json.loads((await desk.run("manifest", "explain", path, "--json", home=False)).out)
+    assert "secret" in {one["kind"] for one in lines}
+
+
+async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
+    """Shown, asked, granted a space at a time, written as one file, and ended by it."""
+    there = await desk.backend()
+    await desk.log_in()
+    assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
+    did = there.program.backend.did
+    notes = {"service": "tinycloud.kv", "space": "default", "path": "notes/", "actions": ["get"], "skipPrefix": True}
+    path, out = manifest(desk.folder, did=did, secrets={"API_KEY": True}, permissions=[notes]), desk.folder / "g.json"
+    ran = await desk.run("manifest", "grant", path, "--out", str(out))
+    assert (ran.status, ran.next, out.exists()) == (2, "add --yes", False), ran
+    assert "the secret API_KEY" in ran.err
+    ran = await desk.run("manifest", "grant", path, "--out", str(out), typed="y\n")
+    assert ran.status == 0, ran
+    portables = decode_bundle(out.read_bytes().strip())
+    assert {one.delegate_did for one in portables} == {did}
+    (portable,) = portables
+    spaces = {one.space for one in portable.resources}
+    assert len(spaces) == 3  # two spaces and the network: one grant, which ends at once (MF12)
+    listed = json.loads((await desk.run("grant", "list", "--json")).out)
+    assert {one["cid"] for one in listed} == {one.cid for one in portables}
+    shown = await desk.run("grant", "show", str(out), home=False)
+    assert (shown.status, shown.out.count("state    active")) == (0, len(portables))
+    assert (await desk.run("grant", "revoke", str(out))).status == 0
+    assert {one["state"] for one in json.loads((await desk.run("grant", "list", "--json")).out)} == {"revoked"}
+
+
+@pytest.mark.parametrize(
+    ("members", "options", "said"),
+    [
+        ({}, (), "--to DID"),
+        (
+            {"did": SOMEBODY},
+            ("--yes",),
+            "nothing that can be granted",
+        ),
+        (
+            {"permissions": [{"service": "tinycloud.sql", "path": "/", "actions": ["read"]}]},
+            ("--to", SOMEBODY, "--yes"),
+            "tinycloud.sql is not served",
+        ),
+    ],
+)
+async def test_what_cannot_be_granted(
+    desk: Desk, members: dict[str, object], options: tuple[str, ...], said: str
+) -> None:
+    """Nobody to grant to, nothing to grant, a service that the node does not serve: nothing is signed."""
+    await desk.log_in()
+    ran = await desk.run("manifest", "grant", manifest(desk.folder, **members), *options)
+    assert (ran.status, said in ran.err) == (2, True), ran
+    assert (await desk.run("grant", "list", "--json")).out == "[]\n"

@@ -1,0 +1,345 @@
+"""The child of `sealspace run`: masked output, signals, exit status, terminals; with real processes."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from patience import PATIENCE_S
+from person import Person
+from running_node import is_alive, stands_still, until
+from tests_support import REPOSITORY
+
+SECRET = "open sesame, says the owner"
+RUN = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import os, sys; from sealspace.cli.run_child import run_masked; "
+    "from sealspace.cli.run_masker import patterns_of; "
+    f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))",
+)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+LIMIT_S = PATIENCE_S
+
+
+def python(program: str) -> tuple[str, ...]:
+    """Return a command that runs a program."""
+    return (sys.executable, "-c", textwrap.dedent(program))
+
+
+@contextmanager
+def running(*command: str, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command with pipes as its three streams, without a terminal."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*RUN, *command],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=ENVIRONMENT,
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read(stream: int, expected: bytes) -> None:
+    """Read exactly this."""
+    seen = b""
+    while len(seen) < len(expected):
+        assert select.select([stream], [], [], LIMIT_S)[0], seen
+        piece = os.read(stream, len(expected) - len(seen))
+        assert piece, seen
+        seen += piece
+    assert expected == seen
+
+
+def run(*command: str, folder: Path, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run a command to its end with pipes as its streams."""
+    return subprocess.run(
+        [*RUN, *command], input=given, capture_output=True, env=ENVIRONMENT, cwd=folder, timeout=LIMIT_S, check=False
+    )
+
+
+# --- output --------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_over_two_writes(tmp_path: Path) -> None:
+    """A value that is written in two parts, with a pause between, is masked; what is no part of it comes at once."""
+    halves = f"""
+        import os
+        os.write(1, b"it is {SECRET[:9]}")
+        os.read(0, 1)
+        os.write(1, b"{SECRET[9:]}!")
+        os.read(0, 1)
+        """
+    with running(*python(halves), folder=tmp_path) as process:
+        assert process.stdout is not None and process.stdin is not None
+        read(process.stdout.fileno(), b"it is ")
+        os.write(process.stdin.fileno(), b"\n")
+        read(process.stdout.fileno(), b"***!")
+        os.write(process.stdin.fileno(), b"\n")
+        assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"", 0)
+
+
+def test_both_outputs_are_masked(tmp_path: Path) -> None:
+    """Standard output and standard error are masked each by itself, and not mixed."""
+    ran = run("sh", "-c", f"echo 'out: {SECRET}'; echo 'err: {SECRET}' >&2", folder=tmp_path)
+    assert (ran.stdout, ran.stderr, ran.returncode) == (b"out: ***\n", b"err: ***\n", 0)
+
+
+def test_binary_output_is_untouched(tmp_path: Path) -> None:
+    """Megabytes of bytes of all values arrive byte by byte, from both outputs, whatever is read first."""
+    data = bytes(range(256)) * 64 + os.urandom(4_000_000)
+    (tmp_path / "data").write_bytes(data)
+    ran = run("sh", "-c", "cat data >&2 & cat data; wait", folder=tmp_path)
+    assert (ran.stdout == data, ran.stderr == data, ran.returncode) == (True, True, 0)
+
+
+def test_input_is_the_callers(tmp_path: Path) -> None:
+    """The command reads what it would read without `run`, byte by byte, to its end."""
+    data = os.urandom(300_000)
+    assert run("cat", folder=tmp_path, given=data).stdout == data
+
+
+def test_what_outlives_the_command_is_not_waited_for(tmp_path: Path) -> None:
+    """A process that the command leaves behind holds the outputs, and nobody waits for it."""
+    ran = run("sh", "-c", "sleep 300 & echo $!", folder=tmp_path)
+    left = int(ran.stdout)
+    try:
+        assert (ran.returncode, is_alive(left)) == (0, True)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+def test_nobody_reads_the_output(tmp_path: Path) -> None:
+    """When the reader is gone the command gets the signal that it would get without `run`."""
+    with running("sh", "-c", "echo one; exec yes", folder=tmp_path) as process:
+        assert process.stdout is not None
+        read(process.stdout.fileno(), b"one\n")
+        process.stdout.close()
+        assert process.wait(LIMIT_S) == 128 + signal.SIGPIPE
+
+
+# --- exit status and signals ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 42", 42), ("exit 0", 0), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+)
+def test_exit_status(script: str, status: int, tmp_path: Path) -> None:
+    """The exit status is the command's; 128 + n if a signal ended it."""
+    assert run("sh", "-c", script, folder=tmp_path).returncode == status
+
+
+# Python runs a handler between two steps of a program: a signal just before a read would wait for what is read. So the
+# programs of these tests ask again and again.
+COUNTING = """
+    import os, select, signal
+    got = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: (got.append(number), os.write(1, b"got %d;" % number)))
+    os.write(1, b"ready;")
+    while not select.select([0], [], [], 0.02)[0] or os.read(0, 1) != b"q":
+        pass
+    os.write(1, b"all %d;" % len(got))
+    """
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1], ids=lambda one: one.name
+)
+def test_signals_are_passed_on_once(number: signal.Signals, tmp_path: Path) -> None:
+    """A signal to the parent, alone or with its whole process group, reaches the command once."""
+    for kill in (os.kill, os.killpg):
+        with running(*python(COUNTING), folder=tmp_path) as process:
+            assert process.stdout is not None and process.stdin is not None
+            read(process.stdout.fileno(), b"ready;")
+            kill(process.pid, number)
+            read(process.stdout.fileno(), b"got %d;" % number)
+            os.write(process.stdin.fileno(), b"q")
+            assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"all 1;", 0)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    """Below `nohup` neither the parent nor the command ends at SIGHUP."""
+    script = "trap '' HUP; exec " + " ".join(map(_quoted, [*RUN, "sh", "-c", "echo ready; read line; echo on"]))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, env=ENVIRONMENT, cwd=tmp_path) as process:
+        assert process.stdout is not None and process.stdin is not None
+        read(process.stdout.fileno(), b"ready\n")
+        process.send_signal(signal.SIGHUP)
+        os.write(process.stdin.fileno(), b"\n")
+        assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"on\n", 0)
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def test_the_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """SIGKILL of the parent is SIGTERM for the command, which may clean up."""
+    program = f"""
+        import os, pathlib, select, signal, sys
+        def end(*_):
+            pathlib.Path({str(tmp_path / "ended")!r}).write_text("in order")
+            sys.exit()
+        signal.signal(signal.SIGTERM, end)
+        os.write(1, b"%d;" % os.getpid())
+        while True:
+            select.select([], [], [], 0.02)
+        """
+    with running(*python(program), folder=tmp_path) as process:
+        assert process.stdout is not None
+        written = b""
+        while not written.endswith(b";"):  # in pieces: a digit may be the beginning of a secret
+            written += os.read(process.stdout.fileno(), 8)
+        child = int(written[:-1])
+        process.kill()
+        until(lambda: not is_alive(child))
+    assert (tmp_path / "ended").read_text() == "in order"
+
+
+# --- terminals -----------------------------------------------------------------------------------------------------
+
+
+def person(*command: str, folder: Path, stdin: int | None = None, stdout: int | None = None) -> Person:
+    """Return a person who runs a command."""
+    return Person([*RUN, *command], environment=ENVIRONMENT, folder=folder, stdin=stdin, stdout=stdout)
+
+
+LOOKING = """
+    import os
+    print([os.isatty(number) for number in range(3)], *os.get_terminal_size())
+    """
+
+
+def test_a_terminal_is_a_terminal(tmp_path: Path) -> None:
+    """At a terminal the command has one of the same size, and the caller's is afterwards as it was."""
+    with person(*python(LOOKING), folder=tmp_path) as someone:
+        assert someone.end() == 0
+        assert b"[True, True, True] 97 31\r\n" == someone.seen
+        assert not someone.is_raw
+
+
+def test_pipes_are_pipes(tmp_path: Path) -> None:
+    """Without a terminal the command has none."""
+    program = "import os; print([os.isatty(number) for number in range(3)])"
+    assert run(*python(program), folder=tmp_path).stdout == b"[False, False, False]\n"
+
+
+def test_output_at_a_terminal_is_masked(tmp_path: Path) -> None:
+    """A value is masked at a terminal too, and a prompt appears without a line break."""
+    script = f"printf 'go on? '; read answer; echo $answer: '{SECRET}'; exit 42"
+    with person("sh", "-c", script, folder=tmp_path) as someone:
+        someone.sees("^go on\\? ")
+        someone.type(b"yes\r")
+        assert someone.end() == 42
+        assert someone.seen == b"yes\r\nyes: ***\r\n"
+
+
+def test_ctrl_c_reaches_the_child_once(tmp_path: Path) -> None:
+    """Ctrl-C at the terminal is one SIGINT for the command, and none for the parent."""
+    with person(*python(COUNTING), folder=tmp_path) as someone:
+        someone.sees("ready;")
+        someone.interrupt()
+        someone.sees("got 2;")
+        someone.type(b"q\r")
+        someone.sees("all 1;")
+        assert someone.end() == 0
+
+
+def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
+    """A command that does not handle Ctrl-C is ended by it: status 130."""
+    with person("sh", "-c", "echo ready; exec cat", folder=tmp_path) as someone:
+        someone.sees("ready")
+        someone.interrupt()
+        assert someone.end() == 130
+        assert not someone.is_raw
+
+
+def test_the_size_follows(tmp_path: Path) -> None:
+    """A new size of the terminal is the command's at once."""
+    program = """
+        import os, select, signal
+        signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size().columns, flush=True))
+        print("ready", flush=True)
+        while not select.select([0], [], [], 0.02)[0]:
+            pass
+        """
+    with person(*python(program), folder=tmp_path) as someone:
+        someone.sees("ready")
+        someone.resize(20, 55)
+        someone.sees("55")
+        someone.type(b"\r")
+        assert someone.end() == 0
+
+
+def test_much_is_typed_at_once(tmp_path: Path) -> None:
+    """A long paste reaches a command that writes as much before it reads on: neither waits for the other."""
+    program = """
+        import os, sys, tty
+        tty.setraw(0)
+        os.write(1, b"ready;")
+        seen = 0
+        while seen < 200_000:
+            seen += len(os.read(0, 1000))
+            os.write(1, b"." * 1000)
+        os.write(1, b"all;")
+        """
+    with person(*python(program), folder=tmp_path) as someone:
+        someone.sees("ready;")
+        os.set_blocking(someone.terminal, False)
+        left = 200_000
+        while left:
+            readable, writable, _ = select.select([someone.terminal], [someone.terminal], [], LIMIT_S)
+            assert readable or writable
+            if readable:
+                someone.seen += os.read(someone.terminal, 65536)
+            if writable:
+                left -= os.write(someone.terminal, b"x" * min(left, 4096))
+        os.set_blocking(someone.terminal, True)
+        someone.sees("all;")
+        assert someone.end() == 0
+
+
+def test_stopped_and_continued(tmp_path: Path) -> None:
+    """SIGTSTP stops the command, gives the terminal back and stops the parent; SIGCONT undoes all three."""
+    with person("sh", "-c", "echo $$; read line; echo on", folder=tmp_path) as someone:
+        child = int(someone.sees("(\\d+)\r\n")[1])
+        until(lambda: someone.is_raw)
+        someone.process.send_signal(signal.SIGTSTP)
+        until(lambda: stands_still(someone.process.pid) and stands_still(child))
+        assert not someone.is_raw
+        someone.process.send_signal(signal.SIGCONT)
+        until(lambda: someone.is_raw)
+        someone.type(b"\r")
+        someone.sees("on\r\n")
+        assert someone.end() == 0
+
+
+def test_a_pipeline_at_a_terminal(tmp_path: Path) -> None:
+    """With its output in a pipe the command reads the terminal itself: no key is taken from other programs there."""
+    ours, its = os.pipe()
+    try:
+        with person(*python(COUNTING), folder=tmp_path, stdout=its) as someone:
+            os.close(its)
+            read(ours, b"ready;")
+            assert not someone.is_raw
+            someone.interrupt()
+            read(ours, b"got 2;")
+            someone.type(b"q\n")
+            read(ours, b"all 1;")
+            assert someone.end() == 0
+    finally:
+        os.close(ours)

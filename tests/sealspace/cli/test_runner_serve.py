@@ -1,0 +1,145 @@
+"""`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it was."""
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import wasmtime
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from deviating_platform import SimulatedPlatform
+from runner_stage import ECHO
+from running_node import COMMAND, running_node
+from tests_support import REPOSITORY
+
+from capabilities.strict_json import Json
+from sealspace.apps.runners import call_runner
+from sealspace.cli.root import EXIT_STATUS, main
+from sealspace.client import Client, SignIn
+from sealspace.errors import BackendUnreachable
+from sealspace.session import key_session
+from sealspace.wallets import new_wallet
+
+CALLER = key_session(sha256(b"caller").digest())
+
+
+def children_of(pid: int) -> set[int]:
+    """Return the processes that a process started, by any of its threads."""
+    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return {int(one) for numbers in found for one in numbers}
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Run a runner as a process of its own until the block ends; yields its address and its id."""
+    process = subprocess.Popen(
+        [*COMMAND, "runner", "serve", "--evidence", "simulated", "--simulate", "tee", "--port", "0", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"listening on (https?://127\.0\.0\.1:\d+)\n", line)
+        assert found, line
+        yield found[1], process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.slow
+async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
+    """SIGTERM ends it and each child; with its folder it has the same DID, and runs what it ran before."""
+    assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
+    platform = SimulatedPlatform.load(tmp_path / "tee")
+    with running_node(tmp_path, platform=platform, workers=1) as node:
+        arguments = ("--node", node.url, "--data", "kept", "--key", "file", "--children", "1", "--max-memory-mb", "64")
+        wallet, runners = new_wallet(), set()
+        async with Client(node.url) as developer:
+            await developer.sign_in(wallet, SignIn(spaces=("public",)))
+            wasm = bytes(wasmtime.wat2wasm(ECHO))
+            programs = developer.programs(public=True)
+            version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
+        for _ in range(2):
+            with serving(tmp_path, *arguments) as (url, pid):
+                body: dict[str, Json] = {"source": {"project": version.project.text}, "input": "hello"}
+                answer = await call_runner(url, CALLER, body)
+                assert (answer["status"], answer["output"]) == ("completed", "hello"), answer
+                said: Any = answer["receipt"]
+                assert said["statement"]["limits"]["maxMemoryMb"] == 64
+                runners.add(said["statement"]["runner"])
+                children = children_of(pid)
+                assert children
+            assert not [one for one in children if Path(f"/proc/{one}").exists()]
+            with pytest.raises(BackendUnreachable):
+                await call_runner(url, CALLER, body)
+        certificate = self_signed(tmp_path)
+        tls = ("--tls-certificate", "certificate.pem", "--tls-key", "key.pem")
+        with serving(tmp_path, *arguments, *tls) as (url, _):
+            async with aiohttp.ClientSession() as http, http.get(f"{url}/info", ssl=certificate) as info:
+                assert url.startswith("https:") and (await info.json())["runner"] in runners
+    assert len(runners) == 1
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """Write a certificate of 127.0.0.1 and its key, and return a client's context that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "runner")]), datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = built.public_bytes(Encoding.PEM)
+    (folder / "certificate.pem").write_bytes(pem)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    return ssl.create_default_context(cadata=pem.decode())
+
+
+def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit beyond its bound, a platform that is not named, and no node are refused in two lines."""
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    serve = ("runner", "serve", "--data", str(tmp_path / "kept"))
+    node, tee = ("--node", "http://127.0.0.1:1"), ("--simulate", str(tmp_path / "tee"))
+    for more, part in (
+        ((*node, *tee, "--max-memory-mb", "513"), "--max-memory-mb"),
+        ((*node, "--evidence", "simulated"), "--simulate FOLDER"),
+        ((*node, "--simulate", str(tmp_path / "absent")), "backend simulate"),
+        (tee, "--node URL"),
+        ((*node, *tee, "--tls-key", __file__), "go together"),
+        ((*node, *tee, "--tls-key", __file__, "--tls-certificate", __file__), "no certificate with its key"),
+    ):
+        status = main([*serve, *more])
+        said = capsys.readouterr().err
+        assert status == EXIT_STATUS["configuration-invalid"] and len(said.splitlines()) == 2 and part in said, said
+
+
+def test_loopback_is_for_a_simulated_domain_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """RN111: elsewhere whoever starts a runner could answer for a host; and the file has to hold a certificate."""
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    (tmp_path / "ca.pem").write_text("none")
+    serve = ("runner", "serve", "--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"), "--key", "file")
+    more = ("--loopback-ca", str(tmp_path / "ca.pem"))
+    simulated = ("--simulate", str(tmp_path / "tee"))
+    for domain, part in ((("--evidence", "tsm"), "needs --simulate"), (simulated, "ca.pem holds no certificate")):
+        assert main([*serve, *domain, *more]) == EXIT_STATUS["configuration-invalid"]
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 2 and part in said, said

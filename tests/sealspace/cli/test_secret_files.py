@@ -1,0 +1,260 @@
+"""`secret import` and `export`, and the files that they read and write."""
+
+import json
+import re
+import stat
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from owner_desk import OwnerDesk, owner_desk
+
+from capabilities.strict_json import Json
+from sealspace.cli.dotenv import (
+    MAX_ENTRIES,
+    MAX_FILE_BYTES,
+    BrokenEntry,
+    encode_dotenv,
+    parse_dotenv,
+    parse_values,
+    values_json,
+)
+from sealspace.errors import InvalidInput
+
+NAMES = st.from_regex(r"[A-Z][A-Z0-9_]{0,6}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8")) | st.text("ab '\"\\$`#\n\r\t=")
+CANARY = "open-sesame"
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has logged in."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        await desk.log_in()
+        yield desk
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_dotenv_file_says() -> None:
+    """Comments, `export`, three kinds of values, over several lines; nothing is expanded."""
+    text = r"""
+# a comment
+  export A = as it stands $HOME 'too'   # a comment
+B='literally \n
+over two lines' # a comment
+C="escaped \n \"\\\$ \x
+over two lines"
+D=
+E=a#b
+F= # nothing
+G="x"
+"""
+    assert parse_dotenv(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()) == {
+        "A": "as it stands $HOME 'too'",
+        "B": "literally \\n\nover two lines",
+        "C": 'escaped \n "\\$ \\x\nover two lines',
+        "D": "",
+        "E": "a#b",
+        "F": "",
+        "G": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"{CANARY}", "line 1"),
+        (f"A=1\n\n# x\n{CANARY} {CANARY}=1", "line 4"),
+        (f"A='{CANARY}\nB=1", "line 1"),
+        (f"A='1\n2'\nB=\"{CANARY}", "line 3"),
+        (f"A='x'{CANARY}", "line 1"),
+        (f"A=#{CANARY}", "line 1"),
+        (f"A=1\nA={CANARY}", "line 2"),
+        (f"open={CANARY}", "line 1"),
+        (f"={CANARY}", "line 1"),
+        ("".join(f"A{number}=1\n" for number in range(MAX_ENTRIES + 1)), f"line {MAX_ENTRIES + 1}"),
+    ],
+)
+def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
+    """And by nothing that stands in it."""
+    with pytest.raises(BrokenEntry, match=rf"^{place} [^;]*") as broken:
+        parse_dotenv(text.encode())
+    assert CANARY not in str(broken.value) and broken.value.hint
+    assert broken.value.__cause__ is None
+
+
+def test_all_that_is_broken_is_named_at_once() -> None:
+    """Every line with its number, in one error, up to a bound; what follows a broken line is read."""
+    text = f"A=1\n{CANARY}\nB=2\nlower={CANARY}\nA={CANARY}\nC='{CANARY}\nD=#{CANARY}\n"
+    with pytest.raises(BrokenEntry) as broken:
+        parse_dotenv(text.encode())
+    lines = re.findall(r"line (\d+)", broken.value.message)
+    assert (lines, CANARY in str(broken.value)) == (["2", "4", "5", "6", "7"], False)
+    assert "capitals" in broken.value.hint and "close the quote" in broken.value.hint
+    with pytest.raises(BrokenEntry) as many:
+        parse_dotenv(b"x\n" * 100_000)
+    assert (many.value.message.endswith("what follows was not examined"), len(many.value.message) < 1000) == (
+        True,
+        True,
+    )
+    with pytest.raises(BrokenEntry, match=r"^member 1 .*; member 3 "):
+        parse_values(json.dumps({"a": "1", "B": "2", "C": 3}).encode())
+
+
+@pytest.mark.parametrize("member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}])
+def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
+    """Only texts are taken, and bytes in base64: a number has several texts."""
+    with pytest.raises(BrokenEntry, match=r"^member 2 ") as broken:
+        parse_values(json.dumps({"A": "1", "B": member}).encode())
+    assert CANARY not in str(broken.value)
+    with pytest.raises(BrokenEntry, match=r"^member 1 "):
+        parse_values(json.dumps({CANARY: "1"}).encode())
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"A=1" + bytes([0xC3]), b"A=" + b"x" * MAX_FILE_BYTES])
+def test_what_is_no_text(data: bytes) -> None:
+    """Too long, or not UTF-8: refused as a whole."""
+    for parse in (parse_dotenv, parse_values):
+        with pytest.raises(InvalidInput):
+            parse(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"A": "1", "A": "2"}', b'{"A": "1"} x', b"{" * 100])
+def test_what_is_no_json_object(data: bytes) -> None:
+    """One object, no name twice."""
+    with pytest.raises(InvalidInput, match="not one JSON object"):
+        parse_values(data)
+
+
+@given(st.dictionaries(NAMES, TEXTS, max_size=4))
+def test_a_dotenv_file_is_read_as_it_was_written(values: dict[str, str | bytes]) -> None:
+    """Whatever the texts contain."""
+    assert parse_dotenv(encode_dotenv(values).encode()) == values
+
+
+@given(st.dictionaries(NAMES, TEXTS | st.binary(), max_size=4))
+def test_json_is_read_as_it_was_written(values: dict[str, str | bytes]) -> None:
+    """Texts stay texts, and bytes stay bytes."""
+    assert parse_values(json.dumps(values_json(values)).encode()) == values
+
+
+@given(st.binary() | st.text("AB='\"\\# \n\r$export").map(str.encode))
+def test_fuzz_files(data: bytes) -> None:
+    """Any bytes are values, or are refused."""
+    for parse in (parse_dotenv, parse_values):
+        with suppress(InvalidInput):
+            assert all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name in parse(data))
+
+
+@pytest.mark.parametrize(
+    "text", ["A" * 4_000_000, "A=" + " " * 4_000_000 + "x", "A=" + " #" * 2_000_000, " " * 4_000_000]
+)
+def test_long_lines_take_no_long_time(text: str) -> None:
+    """The time is proportional to the length; a quadratic reader would not end."""
+    with suppress(BrokenEntry):
+        parse_dotenv(text.encode())
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
+    """What is imported is exported again: as .env and JSON, texts and bytes."""
+    file, env, out = tmp_path / "values.json", tmp_path / ".env", tmp_path / "out.json"
+    values: dict[str, str | bytes] = {"A": "it's\nää", "B": bytes(range(256)), "C": ""}
+    file.write_text(json.dumps(values_json(values)))
+    imported = await desk.run("secret", "import", str(file))
+    assert (imported.status, imported.out) == (0, ""), imported
+    assert parse_values((await desk.run("secret", "export", "--format", "json")).out.encode()) == values
+    assert (await desk.run("secret", "export", "--format", "json", "--out", str(out))).status == 0
+    assert (parse_values(out.read_bytes()), stat.S_IMODE(out.stat().st_mode)) == (values, 0o600)
+    refused = await desk.run("secret", "export")
+    assert (refused.status, "B is bytes" in refused.err, refused.next) == (2, True, "add --format json")
+    env.write_text("A='x'\nD=y\n")
+    assert (await desk.run("secret", "import", str(env), "--scope", "staging")).status == 0
+    assert await desk.read("secret", "export", "--scope", "staging") == b"A='x'\nD='y'\n"
+    piped = await desk.run("secret", "import", "-", "--format", "env", "--scope", "other", given="E=z\n")
+    assert piped.status == 0 and await desk.read("secret", "get", "E", "--scope", "other") == b"z"
+
+
+async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None:
+    """It prints what is new and what would be replaced: names, and no value."""
+    await desk.run("secret", "put", "A", given="1")
+    env = tmp_path / ".env"
+    env.write_text(f"A={CANARY}\nB={CANARY}\n")
+    ran = await desk.run("secret", "import", str(env), "--dry-run")
+    assert (ran.status, ran.out, CANARY in ran.err) == (0, "replace  A\nnew      B\n", False)
+    said = json.loads((await desk.run("secret", "import", str(env), "--dry-run", "--json")).out)
+    assert said == [{"name": "A", "replaces": True}, {"name": "B", "replaces": False}]
+    assert await desk.read("secret", "get", "A") == b"1"
+
+
+async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path: Path) -> None:
+    """A person is asked, and shown the names; nobody is not taken for consent; no is no."""
+    env = tmp_path / ".env"
+    env.write_text("A=1\nB=2\n")
+    asked = await desk.run("secret", "import", str(env), typed="n\n")
+    assert (asked.status, "new      A" in asked.err, "store 2 secrets?" in asked.err) == (1, True, True)
+    assert (await desk.run("secret", "list")).out == ""
+    assert (await desk.run("secret", "import", str(env))).status == 0
+    refused = await desk.run("secret", "import", str(env))
+    assert (refused.status, refused.next) == (2, "add --yes")
+    assert (await desk.run("secret", "import", str(env), "--yes")).status == 0
+    assert (await desk.run("secret", "import", str(env), typed="y\n")).status == 0
+
+
+async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
+    """A line that is broken, and a value that is too long, at the end of the file: nothing before it is stored."""
+    env = tmp_path / ".env"
+    for last in (f"{CANARY}", f"B={'x' * 1_100_000}"):
+        env.write_text(f"A=1\n{last}\n")
+        ran = await desk.run("secret", "import", str(env))
+        assert (ran.status, CANARY in ran.err, ran.next != "") == (2, False, True), ran
+    assert (await desk.run("secret", "list")).out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "more", "hint"),
+    [
+        ("values.yaml", "- A", (), 'write NAME: "VALUE", one a line'),
+        ("-", "A=1", (), "add --format env, json or yaml"),
+        ("values.json", "A=1", (), 'write {"NAME": "VALUE"}'),
+    ],
+)
+async def test_files_that_are_not_read(
+    desk: OwnerDesk, tmp_path: Path, name: str, text: str, more: tuple[str, ...], hint: str
+) -> None:
+    """Each is answered with what to do."""
+    (tmp_path / name).write_text(text)
+    ran = await desk.run("secret", "import", name if name == "-" else str(tmp_path / name), *more, given=text)
+    assert (ran.status, ran.next) == (2, hint)
+
+
+async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Path) -> None:
+    """File and line, and nothing of what stands there."""
+    (tmp_path / ".env").write_text(f"A=1\n{CANARY}\n")
+    ran = await desk.run("secret", "import", str(tmp_path / ".env"))
+    assert (ran.status, CANARY in ran.err) == (2, False), ran
+    assert f"{tmp_path / '.env'}: line 2 is not NAME=VALUE" in ran.err
+
+
+async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Path) -> None:
+    """A person is asked; without one it takes a word; and nothing to export is said."""
+    out = tmp_path / "out"
+    empty = await desk.run("secret", "export")
+    assert (empty.out, "no secrets yet" in empty.err) == ("", True)
+    await desk.run("secret", "put", "A", given="1")
+    out.write_text("before")
+    export = ("secret", "export", "--out", str(out))
+    assert (await desk.run(*export)).status == 2
+    assert (await desk.run(*export, typed="n\n")).status == 1
+    assert out.read_text() == "before"
+    assert (await desk.run(*export, "--yes")).status == 0
+    assert (out.read_text(), stat.S_IMODE(out.stat().st_mode)) == ("A='1'\n", 0o600)

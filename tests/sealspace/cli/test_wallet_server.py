@@ -1,0 +1,290 @@
+"""The page for a wallet in a browser: who is answered, what is taken, and what the desk behind it decides."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from patience import PATIENCE_S
+from wallet_tab import WalletTab
+
+from node.console_files import HEADERS
+from sealspace.cli.errors import NotSigned
+from sealspace.cli.loopback_peers import peer_user
+from sealspace.cli.wallet_desk import AnswerRefused, WalletDesk
+from sealspace.cli.wallet_page import _last_view
+from sealspace.cli.wallet_server import MAX_BODY_BYTES, MAX_CONNECTIONS, WalletServer
+from sealspace.errors import SealspaceError
+from sealspace.wallets import new_wallet
+
+A, B = "0" * 32, "1" * 32
+NOBODY = 65534
+
+
+@pytest.fixture
+def server() -> Iterator[WalletServer]:
+    """A server whose command asks nothing."""
+    with WalletServer(WalletDesk()) as server:
+        yield server
+
+
+@pytest.fixture
+def tab(server: WalletServer) -> WalletTab:
+    """A tab that was opened at the address."""
+    tab = WalletTab(server.url, new_wallet())
+    tab.next()
+    return tab
+
+
+def _address(server: WalletServer) -> tuple[str, int]:
+    return "127.0.0.1", server.server_address[1]
+
+
+# --- who is answered --------------------------------------------------------------------------------------------------
+
+
+def test_LP1_the_system_says_whose_a_connection_is(server: WalletServer) -> None:
+    """Both ends are named: the user of this process."""
+    with socket.create_connection(_address(server)) as client:
+        assert peer_user(client.getsockname(), client.getpeername()) == os.geteuid()
+        assert peer_user(client.getpeername(), ("127.0.0.1", 1)) is None
+    assert peer_user(client_of(server), ("127.0.0.1", 1)) is None
+
+
+def client_of(server: WalletServer) -> tuple[str, int]:
+    """Return the end of a connection that is closed."""
+    with socket.create_connection(_address(server)) as client:
+        end: tuple[str, int] = client.getsockname()
+    return end
+
+
+@pytest.mark.parametrize(
+    ("row", "user"),
+    [
+        ("0: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7", 1000),
+        ("0: 0000000000000000FFFF00000100007F:9C40 0000000000000000FFFF00000100007F:1F90 01 0:0 0:0 0  1000 0 7", 1000),
+        ("0: 0100007F:9C40 0100007F:1F90 04 00000000:00000000 00:00000000 00000000     0 0 0", None),
+        ("0: 0100007F:9C40 0100007F:1F90 05 00000000:00000000 00:00000000 00000000     0 0 0", None),
+        ("0: 0100007F:9C40 0100007F:1F90 06 00000000:00000000 00:00000000 00000000     0 0 0", None),
+        ("0: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1000 0 7", None),
+        ("0: 0200007F:9C40 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000 0 7", None),
+        ("0: 0100007F:9C40", None),
+    ],
+)
+def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | None) -> None:
+    """The system lists it as root's, who is let in: a client may not get in by closing early."""
+    if sys.byteorder != "little":
+        pytest.skip("the rows are those of a little-endian machine")
+    table = tmp_path / "tcp"
+    table.write_text(f"  sl  local_address rem_address\n  {row}\n")
+    assert user == peer_user(("127.0.0.1", 0x9C40), ("127.0.0.1", 0x1F90), tables=[tmp_path / "absent", table])
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("bash") is None, reason="not root, or no bash")
+def test_LP1_another_user_gets_nothing(server: WalletServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not a byte, even with the token; and the person is told, once."""
+    script = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{server.server_address[1]}; "
+        f"printf 'GET /{server.token}/ HTTP/1.0\\r\\nHost: {server.authority}\\r\\n\\r\\n' >&3; cat <&3"
+    )
+    for _ in range(2):
+        got = subprocess.run(["bash", "-c", script], user=NOBODY, capture_output=True, timeout=PATIENCE_S, cwd="/")
+        assert got.stdout == b""
+    assert capfd.readouterr().err.count(f"another user of this machine (id {NOBODY})") == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "evil.example", "127.0.0.1", "[::1]", "127.1", None, "0.0.0.0"])
+def test_LP2_only_under_the_address_that_was_printed(server: WalletServer, tab: WalletTab, host: str | None) -> None:
+    """A name that resolves to this machine leads nowhere; nor does the address without its port."""
+    port = server.server_address[1]
+    for named in {host, host and f"{host}:{port}"} - {server.authority}:
+        status, body, _ = tab.ask("GET", "", headers={"Host": named})
+        assert (status, b"<html" in body) == (421, False)
+
+
+def test_LP3_only_below_the_token(server: WalletServer, tab: WalletTab) -> None:
+    """Its whole length counts; what is refused says nothing of it."""
+    token = server.token
+    assert len(token) == 43
+    others = (token[:-1], token + "A", token.swapcase(), "", "%2e", token[::-1], "%c3%a9")
+    for other in others:
+        for method in ("GET", "POST"):
+            status, body, _ = tab.ask(method, f"/{other}/", body=b"{}" if method == "POST" else None)
+            assert (status, token.encode() in body) == (404, False)
+    assert tab.ask("GET", "/")[0] == tab.ask("GET", f"http://{server.authority}/")[0] == 404
+    with WalletServer(WalletDesk()) as another:
+        assert another.token != token
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": None},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://localhost"},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": None},
+    ],
+)
+def test_LP4_what_changes_something_comes_from_the_page(tab: WalletTab, headers: dict[str, str | None]) -> None:
+    """A form or a script of another origin sends no JSON of this one, whatever it knows."""
+    for path in ("answer", "cancel"):
+        assert tab.ask("POST", path, body=json.dumps({"tab": tab.name}).encode(), headers=headers)[0] == 403
+
+
+def test_LP4_no_other_origin_reads(tab: WalletTab) -> None:
+    """Not even the files, which are everybody's."""
+    for path in ("", "next?tab=a&after=0", "files/style.css"):
+        assert tab.ask("GET", path, headers={"Origin": "http://evil.example"})[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{}", {"Content-Length": str(MAX_BODY_BYTES + 1)}, 413),
+        (b"", {"Content-Length": None}, 411),
+        (b"", {"Content-Length": "-1"}, 411),
+        (b"0\r\n\r\n", {"Content-Length": None, "Transfer-Encoding": "chunked"}, 411),
+        (b"[]", {}, 400),
+        (b"{", {}, 400),
+        (b"{}", {}, 400),
+        (b'{"tab":1}', {}, 400),
+        (b'{"tab":"a","tab":"b"}', {}, 400),
+    ],
+)
+def test_LP5_bodies_are_bounded_and_strict(
+    tab: WalletTab, body: bytes, headers: dict[str, str | None], status: int
+) -> None:
+    """The length is judged before a byte is read."""
+    assert tab.ask("POST", "answer", body=body, headers=headers)[0] == status
+
+
+def test_LP5_connections_are_bounded() -> None:
+    """One too many is closed at once, and a silent one after a while."""
+    with WalletServer(WalletDesk(), read_s=1.0) as server:
+        held = [socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)]
+        with socket.create_connection(_address(server), PATIENCE_S) as more:
+            assert more.recv(1) == b""
+        for one in held:
+            assert one.recv(1) == b""
+            one.close()
+        assert WalletTab(server.url, new_wallet()).ask("GET", "")[0] == 200
+
+
+def test_every_answer_has_the_console_s_headers(server: WalletServer, tab: WalletTab) -> None:
+    """Files, answers and refusals; nothing is kept by a cache."""
+    for method, path in [("GET", ""), ("GET", "files/style.css"), ("GET", "files/none"), ("GET", "/"), ("PUT", "")]:
+        _, _, headers = tab.ask(method, path)
+        assert HEADERS.items() <= headers.items()
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "files/../console_files.py",
+        "files/%2e%2e/errors.py",
+        "files//etc/passwd",
+        "files/sign_in/index.html",
+        "sign_in/page.js",
+    ],
+)
+def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
+    """Names are looked up, not opened."""
+    assert tab.ask("GET", path)[0] == 404
+
+
+# --- the desk ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opened", "kind", "text"),
+    [
+        (False, "connect", "nobody opened the page within 0.001 minutes"),
+        (True, "connect", "no wallet was connected within 0.001 minutes"),
+        (True, "sign", "the wallet did not sign within 0.001 minutes"),
+    ],
+)
+def test_nobody_answers_in_time(opened: bool, kind: str, text: str) -> None:
+    """The error says how far it came, and what to do."""
+    desk = WalletDesk(limit_s=0.06)
+    if opened:
+        desk.next_view(A, 0)
+    with pytest.raises(NotSigned) as caught:
+        desk.ask({"kind": kind}, dict)
+    assert (caught.value.text, "again" in caught.value.hint) == (text, True)
+
+
+def test_the_tab_that_was_opened_last_answers() -> None:
+    """The other one is told so, at once, and what it sends counts for nothing."""
+    desk = WalletDesk()
+    version, _ = desk.next_view(A, 0)
+    told = list[str]()
+
+    def wait() -> None:
+        try:
+            desk.next_view(A, version)
+        except AnswerRefused as refusal:
+            told.append(refusal.code)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    desk.next_view(B, 0)
+    waiting.join(PATIENCE_S)
+    assert told == ["other-tab"]
+    for send in (lambda: desk.answer(A, version, {}), lambda: desk.cancel(A)):
+        with pytest.raises(AnswerRefused, match="another tab"):
+            send()
+
+
+@pytest.mark.parametrize("name", ["", "short", "G" * 32, A + "0"])
+def test_a_tab_has_a_name(name: str) -> None:
+    """What names itself otherwise is not listened to."""
+    with pytest.raises(AnswerRefused):
+        WalletDesk().next_view(name, 0)
+
+
+def test_one_question_has_one_answer() -> None:
+    """A second one, one to an earlier question, and one to none are refused."""
+    desk = WalletDesk()
+    version, _ = desk.next_view(A, 0)
+    with pytest.raises(AnswerRefused, match="answered already"):
+        desk.answer(A, version, {})
+    answered = list[object]()
+    command = threading.Thread(target=lambda: answered.append(desk.ask({"kind": "sign"}, dict)))
+    command.start()
+    asked, view = desk.next_view(A, version)
+    assert view["kind"] == "sign"
+    with pytest.raises(AnswerRefused, match="answered already"):
+        desk.answer(A, version, {"a": 0})
+    desk.answer(A, asked, {"a": 1})
+    with pytest.raises(AnswerRefused, match="answered already"):
+        desk.answer(A, asked, {"a": 2})
+    command.join(PATIENCE_S)
+    assert answered == [{"a": 1}]
+
+
+def test_the_last_word_is_waited_for() -> None:
+    """The command ends when the page has it."""
+    desk = WalletDesk()
+    version, _ = desk.next_view(A, 0)
+    ending = threading.Thread(target=lambda: desk.end({"kind": "done"}))
+    ending.start()
+    version, view = desk.next_view(A, version)
+    desk.delivered(version)
+    ending.join(PATIENCE_S)
+    assert view == {"kind": "done"} and not ending.is_alive()
+
+
+def test_a_node_s_text_is_printable_in_the_page() -> None:
+    """What a node says when a command fails is shown as in a terminal: no character turns or hides what is around."""
+    view = _last_view(SealspaceError("bad \u202e\x07 text"))
+    assert view["text"] == "bad \ufffd\ufffd text"

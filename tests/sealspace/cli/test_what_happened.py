@@ -1,0 +1,74 @@
+"""Errors of the SDK, said in the words of the command line."""
+
+import re
+
+import pytest
+
+from capabilities.abilities import KV_LIST, SPACE_LIST
+from sealspace import errors
+from sealspace.cli.what_happened import what_happened
+from sealspace.delegations import allow
+
+OWNER = "did:pkh:eip155:1:0x9Db653d44Cd215604873F5aE3D25F595A8d6534C"
+SPACE = f"tinycloud:{OWNER.removeprefix('did:')}:notes"
+NETWORK = f"urn:tinycloud:encryption:{OWNER}:default"
+ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secrets/A"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            errors.NotGranted("", missing=(allow(f"{SPACE}/kv", KV_LIST), allow(f"{SPACE}/space", SPACE_LIST))),
+            f"this session may not list everything in the space notes of {OWNER}; list spaces of {OWNER}",
+        ),
+        (errors.NotGranted("a wallet grants what is its own"), "a wallet grants what is its own"),
+        (
+            errors.PreconditionFailed(412, "", asked=f"tinycloud.kv/del on {SPACE}/kv/a and 2 more"),
+            f"cannot delete a in the space notes of {OWNER} and 2 more: the stored value is not "
+            "the one that the condition names",
+        ),
+        (errors.NodeFailure(500, "", asked="POST /delegate"), "the node refuses it: the node failed"),
+        (errors.NodeRefused(418, "", asked="POST /x"), "the node refuses it: the node answers with status 418"),
+        (errors.NotFound(200, "it is gone", asked="deleting the secret A"), "deleting the secret A: it is gone"),
+        (
+            errors.ActionNotAuthorized(401, "", resource=f"{NETWORK}", action="tinycloud.encryption/decrypt"),
+            f"the node does not allow this session to decrypt what is sealed to the network default of {OWNER}",
+        ),
+        (
+            errors.ActionNotAuthorized(401, "", resource="nonsense", action="x/y"),
+            "the node does not allow this session to x/y nonsense",
+        ),
+        (
+            errors.DecryptDenied(errors.ReleaseRefused(401, "", reason="no_policy", asked=f"POST /{NETWORK}/decrypt")),
+            "the node does not open it: it is somebody else's, and no code is approved for it (no_policy)",
+        ),
+        (
+            errors.ReleaseRefused(401, "", reason="measurement"),
+            "the node does not open it: what the caller proved of its code is not what is demanded (measurement)",
+        ),
+        (
+            errors.DelegationRevoked(401, "delegation-revoked: bafy", cid="bafy"),
+            "the grant or session that this rests on was revoked: bafy",
+        ),
+        (
+            errors.TokenOutsideWindow(401, "invocation expired"),
+            "the session or a grant is not valid at this time: invocation expired",
+        ),
+        (errors.NodeTimeout("POST /invoke: no answer in 30 s."), "no answer in 30 s"),
+        (errors.MalformedAnswer(f"{ASKED} and 2 more: it is no answer"), "it is no answer"),
+        (errors.InvalidInput("two\nlines."), "two lines"),
+    ],
+)
+def test_what_happened(error: errors.SealspaceError, said: str) -> None:
+    """One line without a route, an ability or a resource as tokens have them."""
+    assert said == what_happened(error)
+    assert not re.search(r"tinycloud\.|POST /|urn:", said)
+
+
+def test_the_cause_of_an_incomplete_batch() -> None:
+    """What is written is counted, and the cause said in the same words."""
+    cause = errors.QuotaExceeded(402, "", asked=ASKED)
+    error = errors.BatchIncomplete(cause, done=("a",), left=("b", "c"))
+    error.__cause__ = cause
+    assert f"of 3 values 1 are written: cannot get the secret A of {OWNER}: the space is full" == what_happened(error)

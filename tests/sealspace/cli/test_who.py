@@ -1,0 +1,272 @@
+"""Who acts: `login`, `logout`, `whoami` and `status`."""
+
+import hashlib
+import json
+import re
+import shutil
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from owner_desk import OwnerDesk, owner_desk
+
+from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.principals import parse_principal
+from capabilities.signatures import WalletSigner, keccak256
+from node.config.tree import Hosting
+from node.operations.values.admission import admit_owner
+from sealspace.cli.errors import NotSignedIn
+from sealspace.cli.owner_profile import OwnerHome
+from sealspace.delegations import allow
+from sealspace.errors import Unauthorized
+from sealspace.session import save_session
+from sealspace.wire.portable import grant_of
+
+NOBODY = "http://127.0.0.1:1"
+RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has not logged in, and a node."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        yield desk
+
+
+def _owner(desk: OwnerDesk) -> str:
+    return OwnerHome(desk.home).profile().owner
+
+
+async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address, the key and the spaces of a login serve the next one, in which only what changes is named."""
+    await desk.log_in("--space", "notes")
+    owner = _owner(desk)
+    again = await desk.run("login", "--space", "more", "--json")
+    said = json.loads(again.out)
+    assert (again.status, said["owner"], OwnerHome(desk.home).profile().spaces) == (0, owner, ("notes", "more"))
+    assert RFC3339.fullmatch(said["expiresAt"])
+    async with desk.client() as client:
+        await client.kv("notes").put("a", "b")
+
+
+@pytest.mark.parametrize("way", ["argument", "option", "variable"])
+async def test_the_node_is_named_in_three_ways(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """As the argument, as the shared option, or in the environment."""
+    if way == "variable":
+        monkeypatch.setenv("SEALSPACE_NODE", desk.node)
+    words = {"argument": (desk.node,), "option": ("--node", desk.node), "variable": ()}[way]
+    assert (await desk.run("login", "--new", *words)).status == 0
+    assert OwnerHome(desk.home).profile().node == desk.node
+
+
+async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
+    """Without an address nothing is made."""
+    ran = await desk.run("login", "--new")
+    assert (ran.status, "name the node" in ran.err, desk.home.exists()) == (2, True, False)
+
+
+@pytest.mark.parametrize(("address", "status"), [(NOBODY, 11), ("http://node.example", 2), ("no address", 2)])
+async def test_a_login_that_fails_leaves_nothing(desk: OwnerDesk, address: str, status: int) -> None:
+    """No key is left behind that the next attempt would trip over; the address is looked at first."""
+    for _ in range(2):
+        ran = await desk.run("login", address, "--new")
+        assert (ran.status, ran.next != "", list(desk.home.glob("*"))) == (status, True, []), ran
+    await desk.log_in()
+
+
+@pytest.mark.parametrize("broken", ["session.json", "profile.json"])
+async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, broken: str) -> None:
+    """The node knows the owner already: without the key nothing of theirs could be opened again."""
+    (desk.home / broken).mkdir(parents=True, mode=0o700)
+    desk.home.chmod(0o700)
+    ran = await desk.run("login", desk.node, "--new")
+    key = (desk.home / "wallet.key").read_bytes()
+    assert (ran.status, broken in ran.err) != (0, False), ran
+    (desk.home / broken).rmdir()
+    assert (await desk.run("login", desk.node, "--new")).status == 0
+    assert (desk.home / "wallet.key").read_bytes() == key
+
+
+async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> None:
+    """A web server that knows no such page is another thing than a node that has no such value."""
+    await desk.log_in()
+    assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
+    for command in (("secret", "get", "API_KEY"), ("kv", "get", "x"), ("secret", "delete", "API_KEY")):
+        ran = await desk.run(*command, "--node", f"{desk.node}/elsewhere")
+        assert (ran.status, "is no node" in ran.err) == (11, True), ran
+
+
+async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> None:
+    """Each adds a grant to the session that it opened; a session that was ended meanwhile is not brought back."""
+    await desk.log_in()
+    home = OwnerHome(desk.home)
+    opened = home.session()
+    received = []
+    async with desk.client() as client:
+        for path in ("a", "b"):
+            wanted = [allow(f"{client.kv().space.text}/kv/{path}", "tinycloud.kv/get")]
+            received.append(grant_of(await client.delegations.delegate(opened.did, wanted), now=0.0))
+    for grant in received:
+        home.keep_session(opened.with_grant(grant))
+    assert {grant.cid for grant in received} <= {grant.cid for grant in home.session().grants}
+    home.forget_session()
+    with pytest.raises(NotSignedIn):
+        home.keep_session(opened)
+    await desk.run("login")
+    with pytest.raises(NotSignedIn):
+        home.keep_session(opened)
+
+
+async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
+    """A login of another wallet that ended between its two files is not taken for the former one's."""
+    await desk.log_in()
+    other = desk.home.parent / "other"
+    assert (await desk.run("login", desk.node, "--new", home=other)).status == 0
+    (desk.home / "session.json").write_bytes((other / "session.json").read_bytes())
+    ran = await desk.run("secret", "list")
+    assert (ran.status, "not completed" in ran.err, ran.next) == (10, True, f"sealspace login {desk.node}")
+    assert (await desk.run("login")).status == 0
+    assert (await desk.run("secret", "list")).status == 0
+
+
+async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
+    """With --new a second time nothing changes, and the message says how to go on."""
+    await desk.log_in()
+    key = (desk.home / "wallet.key").read_bytes()
+    ran = await desk.run("login", "--new")
+    assert (ran.status, ran.next, (desk.home / "wallet.key").read_bytes()) == (10, "leave --new out to use it", key)
+    assert stat.S_IMODE((desk.home / "wallet.key").stat().st_mode) == 0o600
+
+
+async def test_an_owner_who_is_not_admitted_keeps_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator is to admit exactly this owner: the key is kept, and --new again takes the same one."""
+    async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="permit")) as desk:
+        first = await desk.run("login", desk.node, "--new")
+        (owner,) = re.findall(r"did:pkh:\S+(?=,)", first.next)
+        assert first.status != 0 and not (desk.home / "profile.json").exists()
+        again = await desk.run("login", desk.node, "--new")
+        assert owner in again.next and "it is used" in again.err
+        now, entropy = SystemClock().now(), SystemEntropy()
+        await admit_owner(desk.served.services.store, parse_principal(owner), now=now, entropy=entropy)
+        assert (await desk.run("login", desk.node)).status == 0
+        assert _owner(desk) == owner
+
+
+async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
+    """It says who acts where, and until when."""
+    assert (await desk.run("whoami")).status == 10
+    await desk.log_in()
+    said = json.loads((await desk.run("whoami", "--json", "--node", NOBODY)).out)
+    assert (said["owner"], said["node"]) == (_owner(desk), NOBODY)
+    assert RFC3339.fullmatch(said["expiresAt"]) and said["nodeDid"].startswith("did:key:")
+    ran = await desk.run("whoami")
+    assert (ran.status, _owner(desk) in ran.out) == (0, True)
+
+
+async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
+    """0 where they would; else the status with which they would end, and still what is known."""
+    assert (await desk.run("status")).status == 10
+    await desk.log_in()
+    ran = await desk.run("status", "--json")
+    assert (ran.status, json.loads(ran.out)["standing"], json.loads(ran.out)["demands"]) == (0, "ready", "nothing")
+    away = await desk.run("status", "--node", NOBODY)
+    assert (away.status, "node-unreachable" in away.out, NOBODY in away.out) == (11, True, True)
+    home = OwnerHome(desk.home)
+    session = home.session()
+    async with desk.client() as client:
+        await client.delegations.revoke(session.grants[0].cid)
+    ended = await desk.run("status")
+    assert (ended.status, "revoked" in ended.err, ended.next) == (10, True, f"sealspace login {desk.node}")
+
+
+async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
+    """Whoever copied the session has nothing of it; the key stays, and a login without words follows."""
+    await desk.log_in()
+    copied = desk.home.parent / "copied.json"
+    async with desk.client() as client:
+        save_session(client.session, copied)
+        await client.kv().put("a", "b")
+        assert (await desk.run("logout")).status == 0
+        with pytest.raises(Unauthorized):
+            await client.kv().get("a")
+    assert not (desk.home / "session.json").exists() and (desk.home / "wallet.key").exists()
+    for command in (("whoami",), ("secret", "list")):
+        ran = await desk.run(*command)
+        assert (ran.status, ran.next) == (10, f"sealspace login {desk.node}"), ran
+    again = await desk.run("logout")  # what is asked for is so
+    assert (again.status, "nobody is logged in" in again.err) == (0, True)
+    assert (await desk.run("login")).status == 0
+
+
+async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
+    """The key of a home is found where the home is; a key in another home, as older logins say it, is not silent."""
+    await desk.log_in()
+    profile, former = desk.home / "profile.json", desk.home
+    assert json.loads(profile.read_text())["keyFile"] == "wallet.key"
+    copied = desk.home.parent / "copied"
+    shutil.copytree(desk.home, copied)
+    assert OwnerHome(copied).profile().key_file == copied / "wallet.key"
+    profile = copied / "profile.json"
+    profile.write_text(json.dumps(json.loads(profile.read_text()) | {"keyFile": str(former / "wallet.key")}))
+    assert OwnerHome(copied).wallet().did == OwnerHome(former).wallet().did
+    ran = await desk.run("login", home=copied)
+    assert (ran.status, f"another home: {former / 'wallet.key'}" in ran.err) == (0, True), ran
+    found = await desk.run("doctor", home=copied)
+    assert f"warn     key: in another home: {former / 'wallet.key'}" in found.out
+    for own in (former, copied):
+        assert not OwnerHome(own).is_of_another_home(own / "wallet.key")
+
+
+async def test_logout_without_the_node(desk: OwnerDesk) -> None:
+    """A node that is away does not keep anybody logged in on this machine; what remains is said."""
+    await desk.log_in()
+    ran = await desk.run("logout", "--node", NOBODY)
+    assert (ran.status, "could not be told" in ran.err, bool(RFC3339.search(ran.err))) == (0, True, True)
+    assert not (desk.home / "session.json").exists()
+
+
+def _keystore(path: Path, secret: bytes, password: str) -> None:
+    """Write a Web3 keystore of version 3, as wallets do, with little work in it."""
+    key = hashlib.scrypt(password.encode(), salt=bytes(32), n=2, r=8, p=1, dklen=32)
+    encryptor = Cipher(AES(key[:16]), CTR(bytes(16))).encryptor()
+    ciphertext = encryptor.update(secret) + encryptor.finalize()
+    params = {"dklen": 32, "n": 2, "r": 8, "p": 1, "salt": bytes(32).hex()}
+    crypto = {
+        "cipher": "aes-128-ctr",
+        "cipherparams": {"iv": bytes(16).hex()},
+        "ciphertext": ciphertext.hex(),
+        "kdf": "scrypt",
+        "kdfparams": params,
+        "mac": keccak256(key[16:] + ciphertext).hex(),
+    }
+    path.write_text(json.dumps({"version": 3, "address": WalletSigner(secret).address.hex(), "crypto": crypto}))
+
+
+async def test_a_keystore_signs_in(desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its password is typed, or stands in the environment; it is remembered where the key is, and nothing of either."""
+    path, secret = tmp_path / "UTC--keystore", bytes([7]) * 32
+    _keystore(path, secret, "open sesame")
+    assert (await desk.run("login", desk.node, "--keystore", str(path), typed="open sesame\n")).status == 0
+    assert _owner(desk) == WalletSigner(secret).did
+    unasked = await desk.run("login")
+    assert (unasked.status, unasked.next) == (10, "set SEALSPACE_KEYSTORE_PASSWORD")
+    monkeypatch.setenv("SEALSPACE_KEYSTORE_PASSWORD", "open sesame")
+    assert (await desk.run("login")).status == 0
+    assert (await desk.run("space", "create", "notes")).status == 0  # which takes the wallet
+    for kept in desk.home.iterdir():
+        assert not {secret.hex(), "open sesame"} & set(re.split(r"\W+", kept.read_text()))
+    monkeypatch.setenv("SEALSPACE_KEYSTORE_PASSWORD", "something else")
+    wrong = await desk.run("login")
+    assert (wrong.status, "something else" in wrong.err, "password" in wrong.err) == (10, False, True)
+    path.write_text("{}")
+    assert (await desk.run("login")).status == 10
+    assert (await desk.run("login", "--keystore", str(tmp_path / "absent"))).status == 2
+    assert (await desk.run("login", "--keystore", str(path), "--new")).status == 2
