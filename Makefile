@@ -8,23 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
 PYTEST := $(BIN)/pytest -q --numprocesses=2 --dist=loadgroup
-# What is built on the store and what speaks the wire; of that not what opens no store. The tests of the store itself, and
-# all that start a server for themselves, run on a database in every run.
-ON_POSTGRESQL := tests/attacks tests/conformance tests/durability/test_load.py tests/model tests/node/operations \
-	tests/node/http/messages/test_answers.py tests/node/http/test_listener.py tests/node/http/test_routes.py \
-	tests/node/housekeeping/test_seal_audit.py tests/node/housekeeping/test_sweep_delegations.py tests/sealspace \
-	tests/spec/test_*_rules.py tests/tee_backend/test_backend_*.py tests/spaces
+# Stores, the model, load, races, and some forty requests over the wire. The contract of a store, and all tests that start
+# a database for themselves, run on PostgreSQL in every run.
+ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/attacks/test_races.py \
+	tests/attacks/test_admission.py tests/conformance/test_complete_exchange.py \
+	$(addprefix tests/node/housekeeping/test_,seal_audit.py sweep_delegations.py) \
+	$(addprefix tests/spec/test_,network_rules.py node_rules.py value_rules.py)
+WITHOUT_A_STORE := $(addprefix tests/spaces/,store backups checks test_damaged_rows.py test_keyspace.py)
 CONSOLE_TOOLS := .cache/console-tools
-WITHOUT_A_STORE := tests/spaces/store tests/spaces/backups tests/spaces/checks tests/spaces/test_damaged_rows.py tests/spaces/test_keyspace.py \
-	tests/tee_backend/test_backend_key.py \
-	$(addprefix tests/conformance/,test_normaliser.py test_sign_ins.py) \
-	$(addprefix tests/node/operations/,attestation delegations/test_report_fuzz.py values/test_conditions.py) \
-	$(addprefix tests/attacks/,inside/test_ambiguous_envelopes.py inside/test_own_evidence.py test_backend_door.py \
-		test_expected_code.py test_files.py test_odd_parties.py test_odd_settings.py test_terminals.py) \
-	$(addprefix tests/sealspace/test_,api_keys.py call_conditions.py closed_client.py demo.py every_error.py examples.py fuzz.py \
-		grants_without_decrypt.py imports.py manifests.py node_evidence.py own_packages.py portable.py published.py \
-		recorded_exchanges.py refusals.py run_calls.py run_grants.py run_words.py secret_names.py session.py \
-		signed_statements.py sync.py sync_threads.py transport.py wallets.py)
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -63,10 +54,10 @@ test: $(VENV)/.installed ## check, then run the whole test suite
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync check test-postgresql
 	@$(PYTEST)
 
-test-postgresql: $(VENV)/.installed ## the tests of spaces and of the wire, with every store in PostgreSQL where that is installed
+test-postgresql: $(VENV)/.installed ## stores, races and forty requests, with every store in PostgreSQL where that is installed
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
-	else echo "the programs of a PostgreSQL server are not installed: spaces and the wire are tested on LMDB alone"; fi
+	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
 
 check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, generated pages
 	@$(BIN)/ruff format --check --quiet .
