@@ -1,17 +1,14 @@
-"""A real node on loopback, a platform it trusts, and clients on it: asynchronous ones, then synchronous ones."""
+"""A real node on loopback, a platform it trusts, and clients on it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 from believing import believing
 from deviating_platform import SimulatedPlatform
-from either_client import KINDS, NewClient, new_client
 from embedded_node import EmbeddedNode, embedded_node
-from engines import is_on_postgresql
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
 
@@ -26,17 +23,16 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 @dataclass
 class Bench:
-    """One node, its platform, and as many clients as a test wants, of one kind; all share one clock."""
+    """One node, its platform, and as many clients as a test wants; all share one clock."""
 
     node: EmbeddedNode
     platform: SimulatedPlatform
     clock: FixedClock
     entropy: CountingEntropy
     clients: AsyncExitStack
-    new_client: NewClient
 
     async def client(self, session: Session | None = None, *, pinned_node: str | None = None) -> Client:
-        client = self.new_client(
+        client = Client(
             self.node.url,
             session=session,
             pinned_node=pinned_node,
@@ -78,17 +74,9 @@ def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Co
     return believing(tmp_path, platform, published_at=clock.now())
 
 
-# Which client calls does not depend on the store: one kind is enough on a database.
-@pytest.fixture(params=KINDS[:1] if is_on_postgresql() else KINDS)
-def make_client(request: pytest.FixtureRequest) -> NewClient:
-    """Make a client; each test that asks for one runs with both kinds, and is counted (`tests_support`)."""
-    request.node.user_properties.append(("client", request.param))
-    return partial(new_client, request.param)
-
-
 @pytest.fixture
 async def bench_with(
-    platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy, make_client: NewClient
+    platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Callable[[Config], Awaitable[Bench]]]:
     """Start a node with given settings; everything ends with the test."""
     async with AsyncExitStack() as stack:
@@ -96,7 +84,7 @@ async def bench_with(
         async def start(config: Config) -> Bench:
             node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
             clients = await stack.enter_async_context(AsyncExitStack())
-            return Bench(node, platform, clock, entropy, clients, make_client)
+            return Bench(node, platform, clock, entropy, clients)
 
         yield start
 

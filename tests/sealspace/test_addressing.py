@@ -74,9 +74,7 @@ async def elsewhere(bench: Any) -> AsyncIterator[Elsewhere]:
     async with TestServer(app) as server:
         url = str(server.make_url("")).rstrip("/")
         session = replace(owner.session, node_id=None)
-        async with bench.new_client(
-            url, session=session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
-        ) as client:
+        async with Client(url, session=session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client:
             yield Elsewhere(collector, client, bench.node.url, owner, delegated.cid)
 
 
@@ -136,7 +134,7 @@ async def sent_on(url: str, method: str, path: str, body: bytes, token: str) -> 
 async def test_a_saved_session_says_so_at_a_restored_node(elsewhere: Elsewhere, bench: Any) -> None:
     """A session that was saved for a node that now goes by another DID sends nothing, and tells to sign in again."""
     saved = decode_session(encode_session(elsewhere.owner.session))
-    async with bench.new_client(elsewhere.client.url, session=saved, settings=SETTINGS, clock=bench.clock) as client:
+    async with Client(elsewhere.client.url, session=saved, settings=SETTINGS, clock=bench.clock) as client:
         for ask in everything(replace(elsewhere, client=client)).values():
             with pytest.raises(NodeMismatch, match="the session was made at") as refused:
                 await ask()

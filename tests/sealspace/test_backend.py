@@ -182,7 +182,7 @@ async def test_a_backend_makes_its_receiver_keys(bench) -> None:
     one, inside, sent = await granted(bench), Drawn(), bytearray()
     async with (
         _overheard(bench.node.url, sent) as url,
-        bench.new_client(url, session=one.agent.session, settings=SETTINGS, clock=bench.clock) as client,
+        Client(url, session=one.agent.session, settings=SETTINGS, clock=bench.clock) as client,
     ):
         backend = Backend(client, one.source, clock=bench.clock, entropy=inside)
         receivers = [(await backend.attest(one.client.encryption.network())).receiver for _ in range(2)]

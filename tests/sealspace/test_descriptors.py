@@ -52,7 +52,7 @@ class Scene:
 
     async def client(self, session: Session | None = None, *, unsigned_descriptors: bool = False) -> Client:
         """Return a client of the owner's session at the relay, with nothing remembered."""
-        client = self.bench.new_client(
+        client = Client(
             self.relay.url,
             session=session or replace(self.owner.session, pins=()),
             unsigned_descriptors=unsigned_descriptors,
@@ -193,7 +193,7 @@ async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
 async def test_a_client_that_has_not_signed_in_asks_once(scene: Scene) -> None:
     """Without a session there is nothing to keep a key in: the client goes on with the first one."""
     bench = scene.bench
-    client = bench.new_client(scene.relay.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
+    client = Client(scene.relay.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
     await scene.clients.enter_async_context(client)
     first = await client.encryption.descriptor(scene.network)
     scene.describe(scene.sign_another_key)

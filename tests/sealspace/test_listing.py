@@ -54,7 +54,7 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
     await owner.delegations.add_right(wallet, [right])
     async with relay_before(bench.node.url) as relay, AsyncExitStack() as clients:
         settings = {"settings": SETTINGS, "clock": bench.clock, "entropy": bench.entropy}
-        client = await clients.enter_async_context(bench.new_client(relay.url, session=owner.session, **settings))
+        client = await clients.enter_async_context(Client(relay.url, session=owner.session, **settings))
         yield Scene(relay, client)
 
 

@@ -60,9 +60,7 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
         await owner.kv().put(key, b"1")
     async with (
         relay_before(bench.node.url) as liar,
-        bench.new_client(
-            liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
-        ) as client,
+        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
     ):
         yield Scene(liar, client, owner, wallet)
 
@@ -116,9 +114,7 @@ async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene
 async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
     """A node that names itself by no key is no node, also to somebody who has not been here before."""
     scene.lie("/info", nodeId=node_id)
-    async with bench.new_client(
-        scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
-    ) as outsider:
+    async with Client(scene.client.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as outsider:
         with pytest.raises(NodeMismatch):
             await outsider.info()
 

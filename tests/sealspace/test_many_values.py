@@ -6,6 +6,7 @@ import pytest
 from patience import PATIENCE_S
 from relay import Answer, relay_before
 
+from sealspace.client import Client
 from sealspace.errors import (
     BatchIncomplete,
     InvalidInput,
@@ -142,9 +143,7 @@ async def test_answers_to_a_read_that_are_not_believed(bench, said: bytes) -> No
     await owner.kv().put_many({"a": b"1", "b": b"2"})
     async with (
         relay_before(bench.node.url) as liar,
-        bench.new_client(
-            liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
-        ) as client,
+        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
     ):
         assert 2 == len(await client.kv().get_many("ab"))
 
@@ -162,9 +161,7 @@ async def test_answers_to_a_write_that_are_not_believed(bench, change: dict[str,
     owner, _ = await bench.owner()
     async with (
         relay_before(bench.node.url) as liar,
-        bench.new_client(
-            liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy
-        ) as client,
+        Client(liar.url, session=owner.session, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy) as client,
     ):
 
         def twist(answer: Answer) -> None:

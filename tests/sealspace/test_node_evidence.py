@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 from deviating_log import LogOptions, mint_event_log
 from deviating_platform import DEBUG, DomainOptions, SimulatedPlatform
-from either_client import NewClient
 from fuzz_strategies import changed_objects, json_values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,10 +46,9 @@ from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, clock: FixedClock, make_client: NewClient) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
     """A guest agent; nodes and clients are started by the tests."""
     async with evidence_stage(tmp_path, clock) as stage:
-        stage.new_client = make_client
         yield stage
 
 

@@ -10,6 +10,7 @@ from capabilities.abilities import SET_POLICY
 from capabilities.audit_export import verify_export
 from capabilities.strict_json import Json
 from encryption_network.receipt import receipt_json
+from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
     DecryptDenied,
@@ -121,7 +122,7 @@ async def test_a_node_that_gives_another_document(bench) -> None:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(lie))
         deceived = await stack.enter_async_context(
-            bench.new_client(url, session=owner.session, clock=bench.clock, entropy=bench.entropy)
+            Client(url, session=owner.session, clock=bench.clock, entropy=bench.entropy)
         )
         with pytest.raises(ReceiptInvalid):
             await deceived.receipts.document(bytes(32))

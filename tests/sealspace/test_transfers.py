@@ -239,7 +239,7 @@ async def answering(bench, answer, settings: TransportSettings = PATIENT) -> Asy
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        async with bench.new_client(
+        async with Client(
             f"http://{host}:{port}", session=owner.session, settings=settings, clock=bench.clock
         ) as client:
             yield client

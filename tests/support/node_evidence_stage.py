@@ -16,7 +16,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 from deviating_platform import SimulatedPlatform
-from either_client import NewClient
 from embedded_node import EmbeddedNode, embedded_node
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
@@ -97,7 +96,6 @@ class Stage:
     agent: AgentSimulator
     clock: FixedClock
     stack: AsyncExitStack
-    new_client: NewClient = Client
 
     async def start(self, name: str = "node", **settings: Any) -> EmbeddedNode:
         root = self.folder / "root.pem"
@@ -125,7 +123,7 @@ class Stage:
         return relay, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def client(self, url: str, requirement: NodeRequirement | None) -> Client:
-        client = self.new_client(
+        client = Client(
             url,
             require_node_evidence=requirement,
             settings=SETTINGS,

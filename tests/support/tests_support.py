@@ -13,7 +13,6 @@ import io
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -181,10 +180,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for report in passed:
         if "printed" in dict(report.user_properties):  # of a process whose own words nobody sees
             terminalreporter.write_line(str(dict(report.user_properties)["printed"]))
-    of_kind = Counter(dict(report.user_properties).get("client") for report in passed)
-    if of_kind["sync"] or of_kind["async"]:
-        both = f"{of_kind['async']} with the asynchronous client, {of_kind['sync']} with the synchronous one"
-        terminalreporter.write_line(f"tests of the SDK that passed: {both}")
     if is_on_postgresql():
         ran = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
         terminalreporter.write_line(f"{ran} tests ran with their stores in PostgreSQL")
