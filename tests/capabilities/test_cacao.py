@@ -265,12 +265,12 @@ def test_payload_fields_have_their_forms(fields):
 
 
 @pytest.mark.parametrize("key", ["domain", "aud", "nonce", "iat", "statement", "exp", "nbf", "scheme", "request_id"])
-@pytest.mark.parametrize("character", ["\n", "\0", "\x1f", "\x7f", "\x85"])
-def test_C7_control_characters_are_refused(key, character):
+def test_C7_control_characters_are_refused(key):
     """No field can forge a line of the signed text, so one text has one set of fields."""
     text = libipld.decode_dag_cbor(GOOD)["p"].get(key, "2026-01-01T00:00:00Z")
-    refused(with_payload(**{key: text + character}))
-    refused(with_payload(resources=["x:a" + character]))
+    for character in ("\n", "\0", "\x1f", "\x7f", "\x85"):
+        refused(with_payload(**{key: text + character}))
+        refused(with_payload(resources=["x:a" + character]))
 
 
 @pytest.mark.parametrize("key", ["exp", "nbf", "scheme", "request_id", "resources", "statement"])

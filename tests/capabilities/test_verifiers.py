@@ -61,13 +61,14 @@ def test_round_trip(key):
 
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_Q33_K7_only_fitting_algorithms(key, algorithm):
+def test_Q33_K7_only_fitting_algorithms(key):
     """A good signature passes under the name of its own algorithm and no other."""
-    if algorithm == key.algorithm:
-        verifier_of(key).verify(algorithm, b"m", key.sign(b"m"))
-    else:
-        refused(key, key.sign(b"m"), algorithm)
+    assert key.algorithm in ALGORITHMS
+    for algorithm in ALGORITHMS:
+        if algorithm == key.algorithm:
+            verifier_of(key).verify(algorithm, b"m", key.sign(b"m"))
+        else:
+            refused(key, key.sign(b"m"), algorithm)
 
 
 def test_K7_algorithms_of_each_key_type():
@@ -97,11 +98,10 @@ def test_K7_numbers_out_of_range(key):
 
 
 @pytest.mark.parametrize("key", [ED25519, *ON_CURVE], ids=name_of)
-@pytest.mark.parametrize("length", [0, 1, 32, 63, 64, 65, 66, 128, 130])
-def test_K9_signatures_of_another_length(key, length):
+def test_K9_signatures_of_another_length(key):
     """A signature has exactly one length."""
     signature = key.sign(b"m")
-    if length != len(signature):
+    for length in {0, 1, 32, 63, 64, 65, 66, 128, 130} - {len(signature)}:
         refused(key, (signature * 3)[:length])
 
 

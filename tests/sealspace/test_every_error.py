@@ -1,11 +1,12 @@
 """Each class of error has a real cause, and says what was asked for, why not, and what to do next."""
 
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from believing import believing
 from error_causes import BASES, CAUSES, World, cause
 
 from sealspace import errors
@@ -35,20 +36,20 @@ def subclasses(kind: type[SealspaceError]) -> set[type[SealspaceError]]:
     return {kind}.union(*(subclasses(one) for one in kind.__subclasses__()))
 
 
-@pytest.fixture
-async def world(bench, bench_with, tmp_path: Path) -> AsyncIterator[World]:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    async with AsyncExitStack() as stack:
-        yield World(bench, bench_with, folder, stack)
-
-
-@pytest.mark.parametrize("kind", CAUSES)
-async def test_an_error_says_what_to_do_next(world: World, kind: type[SealspaceError]) -> None:
+async def test_an_error_says_what_to_do_next(bench_with, platform, clock, tmp_path: Path) -> None:
     """Raised by its cause, it has a message and a next step, which text and traceback show once; and no token."""
-    with pytest.raises(kind) as reported:
-        await CAUSES[kind](world)
-    error = reported.value
+    for kind, cause_of_it in CAUSES.items():
+        folder = tmp_path / kind.__name__
+        (folder / "files").mkdir(parents=True)
+        async with AsyncExitStack() as stack:
+            bench = await bench_with(believing(folder, platform, published_at=clock.now()))
+            world = World(bench, bench_with, folder / "files", stack)
+            with pytest.raises(SealspaceError) as reported:
+                await cause_of_it(world)
+        check_words(reported.value, kind)
+
+
+def check_words(error: SealspaceError, kind: type[SealspaceError]) -> None:
     assert type(error) is kind
     assert error.message and error.hint and str(error) == f"{error.message}; next: {error.hint}"
     last = traceback.format_exception_only(error)

@@ -115,10 +115,10 @@ def test_minted(case: Case) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_refusals_are_mapped(case: Case) -> None:
+def test_refusals_are_mapped() -> None:
     """No refusal of the set is one that our table of the library's texts does not know."""
-    assert _refusal(case) not in {"attestation", "evidence-invalid", "evidence-refused", "verdict-unknown"}
+    unknown = {"attestation", "evidence-invalid", "evidence-refused", "verdict-unknown"}
+    assert [] == [case.name for case in CASES if _refusal(case) in unknown]
 
 
 @pytest.mark.shared

@@ -74,14 +74,14 @@ def test_another_key() -> None:
         check_challenge(b"K" * 32, SCOPE, NONCE, now=NOW)
 
 
-@pytest.mark.parametrize("position", range(8 * NONCE_BYTES))
-def test_any_flipped_bit(position: int) -> None:
+def test_any_flipped_bit() -> None:
     """A nonce with any bit changed, the expiry's included, was not made here, even when it would be over."""
-    flipped = bytearray(NONCE)
-    flipped[position // 8] ^= 1 << position % 8
-    for now in (NOW, NOW + 10 * CHALLENGE_TTL_S):
-        with pytest.raises(ChallengeInvalid):
-            check_challenge(KEY, SCOPE, bytes(flipped), now=now)
+    for position in range(8 * NONCE_BYTES):
+        flipped = bytearray(NONCE)
+        flipped[position // 8] ^= 1 << position % 8
+        for now in (NOW, NOW + 10 * CHALLENGE_TTL_S):
+            with pytest.raises(ChallengeInvalid):
+                check_challenge(KEY, SCOPE, bytes(flipped), now=now)
 
 
 @given(st.binary(max_size=64))

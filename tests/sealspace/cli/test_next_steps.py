@@ -54,17 +54,11 @@ def test_hints_in_the_sdk_are_found() -> None:
     assert any(speaks_to_programs(text) for _, _, text in given)
 
 
-@pytest.mark.parametrize(("where", "name", "text"), [*hints_given()])
-def test_a_hint_for_programs_has_a_counterpart(where: str, name: str, text: str) -> None:
-    """What an error says to a program is said anew on the command line."""
-    assert not speaks_to_programs(text) or has_counterpart(KINDS[name].code, text), (where, text)
-
-
-@pytest.mark.parametrize("name", sorted(KINDS))
-def test_default_hints(name: str) -> None:
-    """The hint of each kind of error can be followed at a terminal, or has a counterpart that can."""
-    kind = KINDS[name]
-    assert not speaks_to_programs(kind.default_hint) or has_counterpart(kind.code, kind.default_hint)
+def test_a_hint_for_programs_has_a_counterpart() -> None:
+    """What an error says to a program is said anew on the command line; so are the hints of its class."""
+    given = [*hints_given(), *(("its class", name, kind.default_hint) for name, kind in KINDS.items())]
+    programs = [(where, name, text) for where, name, text in given if speaks_to_programs(text)]
+    assert [] == [(where, text) for where, name, text in programs if not has_counterpart(KINDS[name].code, text)]
 
 
 @pytest.mark.parametrize(

@@ -99,11 +99,11 @@ def test_fuzz_of_header_values(content_type: str, name: str) -> None:
 WHOLE = form((named("a"), b"1"), (named("b"), b"2"))
 
 
-@pytest.mark.parametrize("size_bytes", range(len(WHOLE) - 3))
-def test_a_form_that_ends_early(size_bytes: int) -> None:
+def test_a_form_that_ends_early() -> None:
     """Wherever a form is cut off it is refused, and never passes for a shorter one."""
-    text = refused(WHOLE[:size_bytes])
-    assert text in ("incomplete multipart stream", *(f'field "{name}" received with incomplete data' for name in "ab"))
+    texts = ("incomplete multipart stream", *(f'field "{name}" received with incomplete data' for name in "ab"))
+    for size_bytes in range(len(WHOLE) - 3):
+        assert refused(WHOLE[:size_bytes]) in texts, size_bytes
 
 
 @pytest.mark.parametrize(
