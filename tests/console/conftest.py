@@ -1,4 +1,4 @@
-"""One browser and one node for the tests of this folder, and a page for each test."""
+"""One browser and one node for the tests of this folder, and a page or a process of node.js for each test."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,8 @@ from browser import CHROMIUM, CHROMIUM_ABSENT, Browser, BrowserWallet, Page, bro
 from console_stage import ConsolePage, console_page
 from embedded_node import EmbeddedNode, embedded_node
 from engines import store_at
+from loop_thread import LoopThread, loop_thread
+from node_js import NODE_JS, NODE_JS_ABSENT, Scripts, node_js
 
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Http
@@ -20,20 +22,27 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def loop() -> Iterator[LoopThread]:
+    """A loop for the browser, the node and what tests await."""
+    with loop_thread() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(loop: LoopThread) -> Iterator[Browser]:
     """The system's Chromium."""
     if CHROMIUM is None:
         pytest.skip(CHROMIUM_ABSENT)
-    with browsing() as started:
+    with browsing(loop) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
+def node(loop: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNode]:
     """A node in this process, with the machine's clock."""
     folder = tmp_path_factory.mktemp("console")
     config = Config(http=Http(port=0, drain_s=0), store=store_at(folder / "data"))
-    with browser.entered(embedded_node(config)) as running:
+    with loop.entered(embedded_node(config)) as running:
         yield running
 
 
@@ -48,6 +57,24 @@ def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterato
     """An empty page at the node's origin, in a profile of its own."""
     with browser.page(node.url, wallet=wallet) as opened:
         yield opened
+
+
+@pytest.fixture
+def scripts(node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[Scripts]:
+    """The console's modules in a process of node.js, with a wallet."""
+    if NODE_JS is None:
+        pytest.skip(NODE_JS_ABSENT)
+    with node_js(node.url, wallet=wallet) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_scripts(node: EmbeddedNode) -> Iterator[Scripts]:
+    """The same without a wallet, for all tests of a module that leave nothing behind."""
+    if NODE_JS is None:
+        pytest.skip(NODE_JS_ABSENT)
+    with node_js(node.url) as started:
+        yield started
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from random import Random
 from typing import Any, Final
 
 import pytest
-from browser import Page
 from console_stage import ConsolePage
 from console_wire import in_page
+from node_js import Scripts
 from playwright.async_api import expect
 
 from capabilities.resources import extends, parse_resource
@@ -165,12 +165,12 @@ READ: Final = """
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_page_and_commands_read_every_manifest_alike(page: Page, seed: int) -> None:
+def test_page_and_commands_read_every_manifest_alike(scripts: Scripts, seed: int) -> None:
     """Both refuse the same manifests, resolve others to the same resources, and grant the same rights for as long."""
     random = Random(seed)
     values = [drawn(random) for _ in range(400)]
     by_commands = [read_by_commands(value) for value in values]
-    by_page = in_page(page, READ, {"owner": OWNER, "values": values})
+    by_page = in_page(scripts, READ, {"owner": OWNER, "values": values})
     accepted = 0
     for value, one, other in zip(values, by_commands, by_page, strict=True):
         if isinstance(other, dict):
@@ -180,7 +180,7 @@ def test_page_and_commands_read_every_manifest_alike(page: Page, seed: int) -> N
     assert 80 < accepted < 320, accepted
 
 
-def test_a_grant_with_a_query_is_counted(page: Page) -> None:
+def test_a_grant_with_a_query_is_counted(scripts: Scripts) -> None:
     """A node does not compare the query of a resource (X1), so a holder is listed whatever query its grant has."""
     script = """
       const { gives } = await at("grants");
@@ -191,7 +191,7 @@ def test_a_grant_with_a_query_is_counted(page: Page) -> None:
     held = [to, f"{to}?a", f"{OWN}:secrets/kv/vault?a=/b", f"{OWN}:secrets/kv?a", f"{OWN}:secrets/kv/vaul?t"]
     covered = [extends(parse_resource(to), parse_resource(one)) for one in held]
     assert (
-        in_page(page, script, {"to": to, "held": held, "get": "tinycloud.kv/get"})
+        in_page(scripts, script, {"to": to, "held": held, "get": "tinycloud.kv/get"})
         == covered
         == [True, True, True, True, False]
     )

@@ -12,10 +12,11 @@ import pytest
 from backend_desk import COMPOSE, IMAGE
 from backend_site import Domain, serving
 from believing import believing
-from browser import Browser, BrowserWallet, Page
+from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
+from node_js import Scripts
 from playwright.async_api import expect
 
 from sealspace.apps.backend_words import as_json
@@ -242,14 +243,14 @@ PATHS = {
 """Which secrets a path contains (X6): one, a folder with a slash at its end, all, or none."""
 
 
-def test_which_secrets_a_path_contains(page: Page) -> None:
+def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
     """Only the whole name of a secret is said to be one; every way to all of them is known to be one."""
     script = """async (paths) => {
       const { requestedRight, secretOf } = await import("/console/wire/grants.js");
       const right = { service: "tinycloud.kv", space: "secrets", actions: ["tinycloud.kv/get"] };
       return paths.map((path) => secretOf(requestedRight("did:key:z6Mk", { ...right, path })));
     }"""
-    assert page.evaluate(script, list(PATHS)) == [*PATHS.values()]
+    assert scripts.evaluate(script, list(PATHS)) == [*PATHS.values()]
 
 
 def test_bad_requests(console: ConsolePage) -> None:

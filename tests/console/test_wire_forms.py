@@ -2,13 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterator
 
-import pytest
 from blake3 import blake3
-from browser import Browser, BrowserWallet, Page
+from browser import BrowserWallet
 from console_wire import WRITTEN_AGAIN, members
-from embedded_node import EmbeddedNode
+from node_js import Scripts
 from tests_support import REPOSITORY, CountingEntropy
 
 from capabilities import _dag_cbor
@@ -34,17 +32,10 @@ ATT: dict[str, dict[str, tuple[dict[str, None], ...]]] = {
 ROWS = [{"resource": resource, "ability": ability} for resource, held in ATT.items() for ability in held]
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, node: EmbeddedNode) -> Iterator[Page]:
-    """One page for all tests here, none of which leaves anything in it."""
-    with browser.page(node.url) as opened:
-        yield opened
-
-
-def test_digests(page: Page) -> None:
+def test_digests(shared_scripts: Scripts) -> None:
     """BLAKE3 at the borders of blocks, chunks and subtrees; Keccak by checksums of addresses."""
     sizes = [0, 1, 63, 64, 65, 1023, 1024, 1025, 2048, 3072, 4097, 31744, 102400]
-    digests = page.evaluate(
+    digests = shared_scripts.evaluate(
         """async (sizes) => {
           const { blake3 } = await import("/console/wire/blake3.js");
           const { hex } = await import("/console/wire/bytes.js");
@@ -55,10 +46,10 @@ def test_digests(page: Page) -> None:
     assert digests == [blake3(bytes(at % 251 for at in range(size))).hexdigest() for size in sizes]
     addresses = [ENTROPY.token(20) for _ in range(8)]
     for address in addresses:
-        assert page.call("did.js", "checksummed", "0x" + address.hex()) == eip55(address)
+        assert shared_scripts.call("did.js", "checksummed", "0x" + address.hex()) == eip55(address)
 
 
-def test_base64_has_one_text_for_each_value(page: Page) -> None:
+def test_base64_has_one_text_for_each_value(shared_scripts: Scripts) -> None:
     texts = [
         "",
         "AA==",
@@ -78,29 +69,31 @@ def test_base64_has_one_text_for_each_value(page: Page) -> None:
     urls = ["", "AA", "AAE", "AAEC", "AB", "A", "-_8", "+/8", "AA==", "AAF"]
     for text in texts:
         decoded = decode_standard(text)
-        assert page.call("bytes.js", "fromBase64", text) == (None if decoded is None else decoded.hex()), text
+        assert shared_scripts.call("bytes.js", "fromBase64", text) == (None if decoded is None else decoded.hex()), text
     for text in urls:
         decoded = decode_url(text)
-        assert page.call("bytes.js", "fromBase64url", text) == (None if decoded is None else decoded.hex()), text
+        assert shared_scripts.call("bytes.js", "fromBase64url", text) == (None if decoded is None else decoded.hex()), (
+            text
+        )
 
 
-def test_keys_and_their_names(page: Page) -> None:
+def test_keys_and_their_names(shared_scripts: Scripts) -> None:
     for seed in (bytes(32), ENTROPY.token(32)):
         signer = Ed25519Signer(seed)
-        assert page.call("did.js", "didKey", list(signer.public_key)) == signer.did
-        assert page.call("did.js", "ed25519Key", signer.did) == signer.public_key.hex()
-        assert page.call("did.js", "didUrl", signer.did) == signer.did_url
-    assert page.call("did.js", "base58", [0, 0, 1]) == "112"
-    assert page.call("did.js", "fromBase58", "112") == "000001"
-    assert page.call("did.js", "ed25519Key", OWNER) is None
-    assert page.call("did.js", "principalOf", OWNER.lower()) == OWNER
+        assert shared_scripts.call("did.js", "didKey", list(signer.public_key)) == signer.did
+        assert shared_scripts.call("did.js", "ed25519Key", signer.did) == signer.public_key.hex()
+        assert shared_scripts.call("did.js", "didUrl", signer.did) == signer.did_url
+    assert shared_scripts.call("did.js", "base58", [0, 0, 1]) == "112"
+    assert shared_scripts.call("did.js", "fromBase58", "112") == "000001"
+    assert shared_scripts.call("did.js", "ed25519Key", OWNER) is None
+    assert shared_scripts.call("did.js", "principalOf", OWNER.lower()) == OWNER
 
 
-def test_canonical_json_is_that_of_the_vectors(page: Page) -> None:
+def test_canonical_json_is_that_of_the_vectors(shared_scripts: Scripts) -> None:
     cases = json.loads((VECTORS / "encryption_network" / "canonical_json.json").read_text("utf-8"))["cases"]
     held = [one for one in cases if "expect" in one and not _has_fraction(one["value"])]
     assert len(held) > 8
-    answers = page.evaluate(
+    answers = shared_scripts.evaluate(
         """async (values) => {
           const { canonicalText, canonicalHash } = await import("/console/wire/canonical_json.js");
           return Promise.all(values.map(async (one) => [canonicalText(one), await canonicalHash(one)]));
@@ -109,8 +102,8 @@ def test_canonical_json_is_that_of_the_vectors(page: Page) -> None:
     )
     assert answers == [[one["expect"]["canonical"], one["expect"]["sha256"]] for one in held]
     astral: dict[str, Json] = {"\U0001f600": 1, "\uff5e": 2, "b": [None, True, "\x7f\x01\n"]}
-    assert page.call("canonical_json.js", "canonicalText", astral) == canonical_bytes(astral).decode()
-    assert page.call("canonical_json.js", "canonicalHash", "abc") == canonical_hash("abc")
+    assert shared_scripts.call("canonical_json.js", "canonicalText", astral) == canonical_bytes(astral).decode()
+    assert shared_scripts.call("canonical_json.js", "canonicalHash", "abc") == canonical_hash("abc")
 
 
 def _has_fraction(value: object) -> bool:
@@ -121,14 +114,14 @@ def _has_fraction(value: object) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) > 2**53 - 1)
 
 
-def test_cbor_and_ids(page: Page) -> None:
+def test_cbor_and_ids(shared_scripts: Scripts) -> None:
     value = {"b": "ä", "a": 1, "longer": [None, 23, 24, 255, 256, 65536, "x" * 300], "": {"z": "", "y": []}}
-    assert page.call("cacao.js", "encodeCbor", value) == _dag_cbor.encode(value).hex()
+    assert shared_scripts.call("cacao.js", "encodeCbor", value) == _dag_cbor.encode(value).hex()
     token = "e30.e30.AA"
-    assert page.call("cid.js", "tokenCid", token) == cid_text(digest_of(token.encode()))
+    assert shared_scripts.call("cid.js", "tokenCid", token) == cid_text(digest_of(token.encode()))
 
 
-def test_a_wallets_message(page: Page, wallet: BrowserWallet) -> None:
+def test_a_wallets_message(shared_scripts: Scripts, wallet: BrowserWallet) -> None:
     """Text, ReCap, sentence and header equal those of the SDK."""
     signer = wallet.signer
     recap = Recap(ATT, ())
@@ -153,7 +146,7 @@ def test_a_wallets_message(page: Page, wallet: BrowserWallet) -> None:
         "statement": bare.statement,
     }
     signature = signer.sign_eip191(siwe_text(message))
-    text, header, encoded, sentence = page.evaluate(
+    text, header, encoded, sentence = shared_scripts.evaluate(
         """async ([given, rows, signature]) => {
           const { siweText, withRecap } = await import("/console/wire/siwe.js");
           const { encodeCacao } = await import("/console/wire/cacao.js");
@@ -170,9 +163,9 @@ def test_a_wallets_message(page: Page, wallet: BrowserWallet) -> None:
     assert sentence == recap_sentence(recap)
 
 
-def test_a_field_cannot_forge_a_line(page: Page) -> None:
+def test_a_field_cannot_forge_a_line(shared_scripts: Scripts) -> None:
     given = {"domain": "a\nb", "address": "0x" + "00" * 20, "chainId": 1, "uri": "u", "nonce": "n", "issuedAt": "t"}
-    code = page.evaluate(
+    code = shared_scripts.evaluate(
         """async (given) => (await import("/console/wire/siwe.js").then(({ siweText }) => siweText(given))
              .catch((error) => error.code))""",
         given,
@@ -180,7 +173,7 @@ def test_a_field_cannot_forge_a_line(page: Page) -> None:
     assert code == "invalid-input"
 
 
-def test_a_keys_token(page: Page) -> None:
+def test_a_keys_token(shared_scripts: Scripts) -> None:
     """A token of the same claims and key is the same text; Ed25519 signatures are deterministic."""
     signer = Ed25519Signer(bytes(range(32)))
     att: dict[str, dict[str, list[dict[str, Json]]]] = {
@@ -196,7 +189,7 @@ def test_a_keys_token(page: Page) -> None:
         "att": att,
     }
     pkcs8 = bytes.fromhex("302e020100300506032b657004220420") + bytes(range(32))
-    token = page.evaluate(
+    token = shared_scripts.evaluate(
         """async ([claims, pkcs8]) => {
           const { mintUcan } = await import("/console/wire/ucan.js");
           const key = await crypto.subtle.importKey("pkcs8", Uint8Array.from(pkcs8), "Ed25519", false, ["sign"]);
@@ -208,7 +201,7 @@ def test_a_keys_token(page: Page) -> None:
     assert parse_ucan(token).payload.att == att
 
 
-def test_recorded_messages_are_read(page: Page) -> None:
+def test_recorded_messages_are_read(shared_scripts: Scripts) -> None:
     """The members of the vectors' CACAOs are written as the same bytes."""
     cases = json.loads((VECTORS / "capabilities" / "tokens.json").read_text("utf-8"))["cases"]
     held = []
@@ -219,6 +212,6 @@ def test_recorded_messages_are_read(page: Page) -> None:
             held.append((one["token"], data, one["expect"]["cid"]))
     assert held
     for token, data, cid in held:
-        assert page.call("cid.js", "tokenCid", token) == cid
-        again = page.evaluate(f"async (text) => {{ {WRITTEN_AGAIN} return written(text); }}", members(data))
+        assert shared_scripts.call("cid.js", "tokenCid", token) == cid
+        again = shared_scripts.evaluate(f"async (text) => {{ {WRITTEN_AGAIN} return written(text); }}", members(data))
         assert again == data.hex()

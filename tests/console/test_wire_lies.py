@@ -8,6 +8,7 @@ import pytest
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
 from embedded_node import EmbeddedNode
+from node_js import Scripts
 
 from capabilities.tokens import Capability
 from sealspace.tokens import capability, covers
@@ -56,10 +57,10 @@ def page(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> Iterato
         yield opened
 
 
-def test_any_json_of_a_node_is_read_or_refused(page: Page) -> None:
+def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
     """Each member of its answers in turn is left out, or something else: it is read, or fails as modules do (CN5)."""
     said = in_page(
-        page,
+        scripts,
         _TWISTED
         + """
         const [kv, grants, spaces, receipts, encryption, secrets, node] = await Promise.all(
@@ -143,10 +144,10 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
     assert said["codes"] == ["too-large", "malformed-answer"]
 
 
-def test_a_wallet_signs_nothing_that_a_node_chose(page: Page, wallet: BrowserWallet) -> None:
+def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: BrowserWallet) -> None:
     """Ids of spaces are those of the owner; no text is invisible; for a node that was not meant, nothing (CN5)."""
     said = in_page(
-        page,
+        scripts,
         r"""
         const spaces = await at("spaces"), { Client } = await at("client"), { siweText } = await at("siwe");
         const { owner, held } = await signedIn();
@@ -173,7 +174,7 @@ def test_a_wallet_signs_nothing_that_a_node_chose(page: Page, wallet: BrowserWal
     asked = len(wallet.asked)
     assert asked
     codes = in_page(
-        page,
+        scripts,
         """
         const [info] = await (await at("wallets")).discover(), owner = await (await at("wallets")).connect(info);
         const held = await session.restore(), real = window.fetch;
@@ -224,7 +225,7 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
     assert said["changed"] == "network-key-changed"
 
 
-def test_which_grant_is_cited(page: Page) -> None:
+def test_which_grant_is_cited(scripts: Scripts) -> None:
     """None that ended, is narrower, or is of another owner: by the node's own rule of what covers what."""
     space, other = "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A", "tinycloud:key:z6Mk"
     places = [f"{space}:a", f"{space}:ab", f"{other}:a"]
@@ -234,7 +235,7 @@ def test_which_grant_is_cited(page: Page) -> None:
     held, wanted = _capabilities(resources, "tinycloud.kv/get"), _capabilities(resources, "tinycloud.kv/get")
     wanted += _capabilities(resources[:3], "tinycloud.kv/put")
     said = in_page(
-        page,
+        scripts,
         """
         const [held, wanted] = given, now = Date.now() / 1000;
         const grants = held.map((one, at) => ({ cid: `${at}`, capabilities: [one], expiresAt: now + 60 }));

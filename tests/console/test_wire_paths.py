@@ -5,6 +5,8 @@ import json
 from browser import Browser, BrowserWallet, Page
 from console_wire import in_page
 from embedded_node import EmbeddedNode
+from loop_thread import LoopThread
+from node_js import Scripts
 
 from capabilities.ucan import parse_ucan
 from encryption_network.canonical_json import canonical_bytes
@@ -67,7 +69,7 @@ def test_sign_in_and_values(page: Page, wallet: BrowserWallet, node: EmbeddedNod
 
 
 def test_secrets_of_either_side_are_read_by_the_other(
-    page: Page, wallet: BrowserWallet, node: EmbeddedNode, browser: Browser
+    scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
     """A secret of the browser opens in the SDK, one of the SDK in the browser; texts and bytes."""
 
@@ -78,9 +80,9 @@ def test_secrets_of_either_side_are_read_by_the_other(
             await client.secrets().put("FROM_SDK", "grüße")
             await client.secrets().put("CERT", b"\x00\xff", scope="mail")
 
-    browser.run(written())
+    loop.run(written())
     said = in_page(
-        page,
+        scripts,
         """
         const secrets = await at("secrets"), { Client } = await at("client");
         const { held } = await signedIn();
@@ -114,16 +116,16 @@ def test_secrets_of_either_side_are_read_by_the_other(
                 await secrets.get("M2", scope="mail"),
             )
 
-    assert browser.run(read()) == ("open sesame", b"\x01\x02\x03", "b")
-    sent = json.dumps([[path, headers, (body or b"").hex()] for _, path, headers, body in page.requests])
+    assert loop.run(read()) == ("open sesame", b"\x01\x02\x03", "b")
+    sent = json.dumps([[path, headers, (body or b"").hex()] for _, path, headers, body in scripts.requests])
     assert "sesame" not in sent
     assert b"open sesame".hex() not in sent
 
 
-def test_a_first_secret_makes_the_network(page: Page) -> None:
+def test_a_first_secret_makes_the_network(scripts: Scripts) -> None:
     """Nobody else has to set anything up."""
     said = in_page(
-        page,
+        scripts,
         """
         const secrets = await at("secrets"), { Client } = await at("client");
         const { held } = await signedIn();
@@ -132,7 +134,7 @@ def test_a_first_secret_makes_the_network(page: Page) -> None:
         """,
     )
     assert said == "value"
-    sent = {path.rpartition("/")[2]: (headers, body) for method, path, headers, body in page.requests if body}
+    sent = {path.rpartition("/")[2]: (headers, body) for method, path, headers, body in scripts.requests if body}
     headers, body = sent["decrypt"]
     asked = json.loads(body or b"")
     assert body == canonical_bytes(asked)
@@ -174,13 +176,13 @@ def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
     }
 
 
-def test_what_wallets_answer(page: Page, wallet: BrowserWallet) -> None:
+def test_what_wallets_answer(scripts: Scripts, wallet: BrowserWallet) -> None:
     """A refusal, another account and another chain are told apart; nothing is registered then."""
     wallet.refusal = (4001, "User rejected the request.")
-    assert in_page(page, "return (await caught(() => signedIn())).code") == "wallet-rejected"
+    assert in_page(scripts, "return (await caught(() => signedIn())).code") == "wallet-rejected"
     wallet.refusal = None
     said = in_page(
-        page,
+        scripts,
         """
         const [info] = await discover();
         const owner = await connect(info);
@@ -195,13 +197,13 @@ def test_what_wallets_answer(page: Page, wallet: BrowserWallet) -> None:
         """,
     )
     assert said == ["wallet-account-changed", "wallet-other-chain", "wallet-failed"]
-    assert [path for method, path, _, _ in page.requests if method == "POST"] == []
+    assert [path for method, path, _, _ in scripts.requests if method == "POST"] == []
 
 
-def test_spaces_and_further_rights(page: Page, wallet: BrowserWallet) -> None:
+def test_spaces_and_further_rights(scripts: Scripts, wallet: BrowserWallet) -> None:
     """A space is made, and one more signature gives the session its values."""
     said = in_page(
-        page,
+        scripts,
         """
         const spaces = await at("spaces"), kv = await at("kv"), { Client } = await at("client");
         const { owner, held } = await signedIn();

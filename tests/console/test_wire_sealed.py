@@ -2,13 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import Browser, Page
 from console_wire import WRITTEN_AGAIN, in_page, members
-from embedded_node import EmbeddedNode
+from node_js import Scripts
 from tests_support import REPOSITORY, json_lines, shared_vectors
 
 from capabilities.cacao import parse_cacao
@@ -16,22 +14,15 @@ from capabilities.cacao import parse_cacao
 VECTORS = REPOSITORY / "spec" / "vectors" / "encryption_network"
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, node: EmbeddedNode) -> Iterator[Page]:
-    """One page for all tests here, none of which leaves anything in it."""
-    with browser.page(node.url) as opened:
-        yield opened
-
-
 def _cases(name: str) -> list[dict[str, Any]]:
     cases: list[dict[str, Any]] = json.loads((VECTORS / name).read_text("utf-8"))["cases"]
     return cases
 
 
-def test_envelopes_are_read_as_the_vectors_say(page: Page) -> None:
+def test_envelopes_are_read_as_the_vectors_say(shared_scripts: Scripts) -> None:
     cases = _cases("envelope.json")
     answers = in_page(
-        page,
+        shared_scripts,
         """
         const { parseEnvelope, openEnvelope } = await at("envelope"), { utf8, text, fromHex } = await at("bytes");
         return Promise.all(given.map(([stored, key]) => caught(async () => {
@@ -47,11 +38,11 @@ def test_envelopes_are_read_as_the_vectors_say(page: Page) -> None:
         assert answer == (whole if "plaintext" in expect else "envelope-broken"), case["name"]
 
 
-def test_wrapped_keys_are_opened_as_the_vectors_say(page: Page) -> None:
+def test_wrapped_keys_are_opened_as_the_vectors_say(shared_scripts: Scripts) -> None:
     """What is broken or of low order is refused; what is wrapped here opens here."""
     cases = [one for one in _cases("keywrap.json") if one["operation"] == "open"]
     answers = in_page(
-        page,
+        shared_scripts,
         """
         const { newReceiver, rawKey, unwrapKey, wrapKey } = await at("envelope");
         const { concat, fromHex, hex } = await at("bytes");
@@ -75,7 +66,7 @@ def test_wrapped_keys_are_opened_as_the_vectors_say(page: Page) -> None:
 
 
 @pytest.mark.shared
-def test_recorded_messages_are_written_again(page: Page) -> None:
+def test_recorded_messages_are_written_again(shared_scripts: Scripts) -> None:
     """Header, ReCap and sentence of what other clients' wallets signed are what these modules write."""
     headers = list(dict.fromkeys(one["authorization"] for one in json_lines(shared_vectors("wire/sign-ins.jsonl"))))
     messages = []
@@ -92,7 +83,7 @@ def test_recorded_messages_are_written_again(page: Page) -> None:
             )
     assert len(messages) > 5
     same = in_page(
-        page,
+        shared_scripts,
         WRITTEN_AGAIN
         + """
         const { encodeRecap, recapSentence } = await at("recap");

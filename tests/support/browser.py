@@ -1,22 +1,21 @@
-"""A browser and a node for tests of the console: Chromium, driven from a thread of its own, and a page at the node.
+"""A browser for tests of the console: Chromium, driven from a thread of its own, and a page at the node.
 
 The driver, the node and what a test awaits share one loop in that thread, so that no test's own loop is in the way.
 
 Example:
-    with browsing() as browser, browser.page(node.url) as page:
+    with loop_thread() as loop, browsing(loop) as browser, browser.page(node.url) as page:
         assert page.call("bytes.js", "hex", [1, 255]) == "01ff"
 """
 
-import asyncio
 import os
 import shutil
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
+from loop_thread import LoopThread
 from patience import PATIENCE_S
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Request, Route, async_playwright, expect
@@ -35,7 +34,7 @@ CONSOLE = REPOSITORY / "node" / "console"
 _PLAIN = ("--disable-gpu", "--disable-software-rasterizer", "--disable-extensions", "--disable-background-networking")
 _KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8", ".css": "text/css"}
 _BLANK = "<!doctype html><html><head><link rel=icon href='data:,'><title>test</title></head><body></body></html>"
-_WALLET = """
+WALLET = """
 ((address, chain) => {
   const listeners = {};
   const provider = {
@@ -57,8 +56,6 @@ _WALLET = """
   announce();
 })();
 """
-
-T = TypeVar("T")
 
 
 class BrowserWallet:
@@ -114,10 +111,10 @@ class Page:
 
         What it returns is given back as JSON has it, bytes as hex digits.
         """
-        return self.evaluate(_CALL, {"module": module, "name": name, "args": list(arguments)})
+        return self.evaluate(CALL, {"module": module, "name": name, "args": list(arguments)})
 
 
-_CALL = """async ({module, name, args}) => {
+CALL = """async ({module, name, args}) => {
   const bytes = (one) => Array.isArray(one) && one.every(Number.isInteger) ? new Uint8Array(one) : one;
   const shown = (one) => one instanceof Uint8Array
     ? Array.from(one, (byte) => byte.toString(16).padStart(2, "0")).join("") : one;
@@ -126,34 +123,12 @@ _CALL = """async ({module, name, args}) => {
 }"""
 
 
-class Browser:
+class Browser(LoopThread):
     """A running Chromium, with the loop that drives it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, chromium: Chromium) -> None:
-        self._loop, self.chromium = loop, chromium
-
-    def run(self, awaited: Coroutine[Any, Any, T]) -> T:
-        """Await something on the loop of the browser."""
-        return asyncio.run_coroutine_threadsafe(awaited, self._loop).result(4 * PATIENCE_S)
-
-    @contextmanager
-    def entered(self, context: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an asynchronous context on the loop of the browser, for example a node in this process."""
-        entered, leave, ended = asyncio.Event(), asyncio.Event(), list[T]()
-
-        async def hold() -> None:
-            async with context as value:  # in one task: some contexts may not be left by another one
-                ended.append(value)
-                entered.set()
-                await leave.wait()
-
-        task = self.run(_started(hold))
-        self.run(_until(task, entered))
-        try:
-            yield ended[0]
-        finally:
-            self._loop.call_soon_threadsafe(leave.set)
-            self.run(_joined(task))
+    def __init__(self, loop: LoopThread, chromium: Chromium) -> None:
+        super().__init__(loop.loop)
+        self.chromium = chromium
 
     @contextmanager
     def page(self, origin: str, *, wallet: BrowserWallet | None = None) -> Iterator[Page]:
@@ -186,25 +161,9 @@ class Browser:
         await tab.route("**/console/**", _serve)
         if wallet is not None:
             await context.expose_function("__walletRequest", wallet.answer)
-            await context.add_init_script(_WALLET)
+            await context.add_init_script(WALLET)
         await tab.goto(f"{origin}/console/empty.html")
         return page
-
-
-async def _started(work: Callable[[], Coroutine[Any, Any, None]]) -> "asyncio.Task[None]":
-    return asyncio.create_task(work())
-
-
-async def _until(task: "asyncio.Task[None]", entered: asyncio.Event) -> None:
-    waiting = asyncio.create_task(entered.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if task.done():
-        task.result()
-
-
-async def _joined(task: "asyncio.Task[None]") -> None:
-    await task
 
 
 async def _serve(route: Route) -> None:
@@ -225,42 +184,20 @@ def _environment() -> dict[str, str | float | bool]:
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
+def browsing(loop: LoopThread) -> Iterator[Browser]:
     """Run the system's Chromium until the block ends."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    started, failed = list[Browser](), list[BaseException]()
-    stop = asyncio.Event()
+    with loop.entered(_chromium()) as chromium:
+        yield Browser(loop, chromium)
 
-    async def drive() -> None:
-        async with async_playwright() as driver:
-            expect.set_options(timeout=PATIENCE_S * 1000)
-            sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-            with TemporaryDirectory(ignore_cleanup_errors=True) as home:  # it writes settings there
-                chromium = await driver.chromium.launch(
-                    executable_path=CHROMIUM, args=[*_PLAIN, *sandbox], env={**_environment(), "HOME": home}
-                )
-                started.append(Browser(loop, chromium))
-                ready.set()
-                await stop.wait()
-                await chromium.close()
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(drive())
-        except BaseException as error:  # given to whoever waits for the start
-            failed.append(error)
-        finally:
-            ready.set()
-            loop.close()
-
-    thread = threading.Thread(target=run, name="browser", daemon=True)
-    thread.start()
-    ready.wait(PATIENCE_S)
-    if failed:
-        raise failed[0]
-    try:
-        yield started[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE_S)
+@asynccontextmanager
+async def _chromium() -> AsyncIterator[Chromium]:
+    async with async_playwright() as driver:
+        expect.set_options(timeout=PATIENCE_S * 1000)
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        with TemporaryDirectory(ignore_cleanup_errors=True) as home:  # it writes settings there
+            chromium = await driver.chromium.launch(
+                executable_path=CHROMIUM, args=[*_PLAIN, *sandbox], env={**_environment(), "HOME": home}
+            )
+            yield chromium
+            await chromium.close()

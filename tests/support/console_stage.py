@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
-from browser import _WALLET, Browser, BrowserWallet
+from browser import WALLET, Browser, BrowserWallet
 from playwright.async_api import BrowserContext, ConsoleMessage, Request, expect
 from playwright.async_api import Page as Tab
 from tests_support import REPOSITORY
@@ -161,7 +161,7 @@ def console_page(browser: Browser, origin: str, *, wallet: BrowserWallet | None 
         await context.add_init_script(_COUNT_VIOLATIONS)
         if wallet is not None:
             await context.expose_function("__walletRequest", wallet.answer)
-            await context.add_init_script(_WALLET)
+            await context.add_init_script(WALLET)
         return ConsolePage(browser, context, tab, origin)
 
     console = browser.run(opened())

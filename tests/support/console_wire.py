@@ -1,4 +1,4 @@
-"""Scripts in a page that use the console's modules, with its wallet at hand.
+"""Scripts in a page, or in node.js, that use the console's modules, with a wallet at hand.
 
 Example:
     owner = in_page(page, "return (await signedIn()).owner.did")
@@ -10,6 +10,7 @@ from typing import Any
 import libipld
 from browser import Page
 from console_stage import ConsolePage
+from node_js import Scripts
 
 SIGN_IN = """
   const at = (name) => import(`/console/wire/${name}.js`);
@@ -25,7 +26,7 @@ SIGN_IN = """
 """
 
 
-def in_page(page: Page, script: str, argument: object = None) -> Any:
+def in_page(page: Page | Scripts, script: str, argument: object = None) -> Any:
     """Run a script that has the wallets and the sessions at hand; `given` is the argument."""
     return page.evaluate(f"async (given) => {{ {SIGN_IN} {script} }}", argument)
 
