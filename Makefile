@@ -64,7 +64,7 @@ check: $(VENV)/.installed ## formatting, lint, types (of the console too, where 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python tests/pages --check
+	@$(BIN)/python tools/pages --check
 	@if ! { command -v node && command -v npm; } >/dev/null; then echo "node or npm is not installed: types of the console are not checked"; \
 	elif ! $(MAKE) --silent --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
 	else $(CONSOLE_TOOLS)/node_modules/.bin/tsc --project tests/console/tsconfig.json; fi
@@ -77,13 +77,13 @@ $(CONSOLE_TOOLS)/.installed: tests/console/package.json tests/console/package-lo
 	@touch $@
 
 pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
-	@$(BIN)/python tests/pages --write
+	@$(BIN)/python tools/pages --write
 
 docs: $(VENV)/.installed ## build the documentation as a site into .cache/site; needs no network
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 cast: $(VENV)/.installed ## record the demo into docs/demo.cast
-	@$(BIN)/python tests/pages/demo_cast.py
+	@$(BIN)/python tools/pages/demo_cast.py
 
 fmt: $(VENV)/.installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --quiet --fix .
@@ -101,7 +101,7 @@ test-wheel: ## install the wheel of dist into a fresh environment, and play the 
 	@cd .cache && wheel/bin/sealspace version && wheel/bin/sealspace demo
 
 bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH=--compare judges)
-	@$(BIN)/python tests/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)
+	@$(BIN)/python tools/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)
 
 soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races
 	@$(BIN)/pytest -q -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_*.py

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from hashlib import sha256
@@ -16,6 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from patience import PATIENCE_S
+from runner_connection_attacks import FLOOD
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.ambient import SystemClock, SystemEntropy
@@ -27,10 +27,6 @@ from tee_backend.runner.guest import runs
 from tee_backend.runner.guest.runs import ResponseFormat, answer_of
 from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
-from runner_connection_attacks import FLOOD
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

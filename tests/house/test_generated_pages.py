@@ -6,6 +6,7 @@ import pytest
 from pages.marked import with_part
 from pages.package_tables import PAGES
 from pages.writing import Generated, check, write
+from tests_support import REPOSITORY
 
 _PAGE = "before\n<!-- generated: numbers (make pages) -->\n1\n<!-- end of numbers -->\nafter\n"
 
@@ -52,7 +53,7 @@ def test_a_page_needs_its_markers_once(text: str) -> None:
 
 def test_a_generator_has_a_line_in_the_list() -> None:
     """Each module of the folder that makes a page is listed."""
-    folder = Path(__file__).parents[1] / "pages"
+    folder = REPOSITORY / "tools" / "pages"
     listed = (folder / "__main__.py").read_text()
     makers = {path.stem for path in folder.glob("*.py") if "\ndef page(" in path.read_text()}
     assert {name for name in makers if f"{name}.page" not in listed} == set()

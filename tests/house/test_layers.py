@@ -83,7 +83,7 @@ def _reaches_itself(graph: grimp.ImportGraph, module: str) -> bool:
 
 def test_modules_are_short() -> None:
     """No module of the product and none of the tests is longer than one reads in one go."""
-    files = _files(*PACKAGES, "tests")
+    files = _files(*PACKAGES, "tests", "tools")
     assert len(files) > 500
     assert [] == [str(path.relative_to(REPOSITORY)) for path in files if _lines(path) > MOST_LINES]
 

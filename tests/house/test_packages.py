@@ -36,11 +36,14 @@ def test_no_init_below_tests() -> None:
 
 
 def test_types_of_all_tests_are_checked() -> None:
-    """The type checker is told of each folder of tests, and of each module that tests import by its bare name."""
+    """The type checker knows each folder of tests and tools, and each module that is imported by a bare name."""
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]
-    tests = REPOSITORY / "tests"
-    folders = {path.relative_to(tests).parts[0] for path in tests.rglob("*.py") if path.parent != tests}
-    assert folders - {"support"} <= {name.removeprefix("tests.") for name in settings["packages"]}
+    places = [REPOSITORY / "tests", REPOSITORY / "tools"]
+    paths = [(path.parent, path.relative_to(place)) for place in places for path in place.rglob("*.py")]
+    folders = {relative.parts[0] for parent, relative in paths if parent not in places}
+    assert folders - {"support"} <= {
+        name.removeprefix("tests.").removeprefix("tools.") for name in settings["packages"]
+    }
     beside = {path.stem for place in settings["mypy_path"] for path in (REPOSITORY / place).glob("*.py")}
     assert {name for name in beside if not name.startswith(("test_", "conftest"))} == set(settings["modules"])
 

@@ -24,7 +24,7 @@ _SILENCED = re.compile(r"# (?:noqa|type: ignore)(?P<codes>\[[a-z, -]+\]|: [A-Z]+
 
 
 def _files() -> Iterator[Path]:
-    for folder in (*PACKAGES, "docs", "examples", "spec", "tests", ".github"):
+    for folder in (*PACKAGES, "docs", "examples", "spec", "tests", "tools", ".github"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.suffix in {".md", ".py", ".toml", ".yml"} and str(path.relative_to(REPOSITORY)) not in LOOKING:
                 yield path
@@ -47,7 +47,7 @@ def test_words_that_stand_nowhere(what: str) -> None:
 def test_a_silenced_check_says_why() -> None:
     """Each silenced check of the product, and of types in tests, names what it silences, and a reason beside."""
     bare = []
-    for folder in (*PACKAGES, "tests"):
+    for folder in (*PACKAGES, "tests", "tools"):
         for path in sorted((REPOSITORY / folder).rglob("*.py")):
             if str(path.relative_to(REPOSITORY)) in LOOKING:
                 continue

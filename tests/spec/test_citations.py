@@ -9,7 +9,7 @@ import pytest
 from tests_support import REPOSITORY
 
 SPEC = REPOSITORY / "spec"
-FOLDERS = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "spec", "tee_backend", "tests")
+FOLDERS = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "spec", "tee_backend", "tests", "tools")
 ROOT_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "SECURITY.md", "pyproject.toml")
 
 # Short names of pages: the two pages of the wire protocol count on (spec/README.md).
@@ -114,7 +114,7 @@ def test_cited_files_stand() -> None:
     missing = set()
     for name, text in _texts().items():
         for cited in _MARKDOWN.findall(text):
-            if name.startswith("tests/") and not cited.startswith("spec/"):
+            if name.startswith(("tests/", "tools/")) and not cited.startswith("spec/"):
                 continue  # a file of the test's own
             places = (REPOSITORY / cited, SPEC / cited, REPOSITORY / Path(name).parent / cited)
             if not any(place.exists() for place in places):

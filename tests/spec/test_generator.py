@@ -21,7 +21,7 @@ def test_the_generator_writes_what_is_kept(tmp_path: Path) -> None:
     write_vectors(tmp_path)
     made, kept = _contents(tmp_path), _contents(VECTORS)
     assert sorted(made) == sorted(kept)
-    assert [name for name in made if made[name] != kept[name]] == [], "run: python tests/vector_generator.py"
+    assert [name for name in made if made[name] != kept[name]] == [], "run: python tools/vector_generator.py"
 
 
 def test_a_run_removes_what_is_no_longer_made(tmp_path: Path) -> None:

@@ -51,5 +51,5 @@ def _document(about: str, cases: list[Case], context: Case | None = None) -> str
     names = [case["name"] for case in cases]
     if len(set(names)) != len(names):
         raise ValueError(f"{about}: a case name stands twice")
-    document = {"about": about, "generator": "tests/vector_generator.py", **(context or {}), "cases": cases}
+    document = {"about": about, "generator": "tools/vector_generator.py", **(context or {}), "cases": cases}
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

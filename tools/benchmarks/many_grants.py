@@ -5,7 +5,7 @@ of their own, half grants that one session passed on. Every token is signed and 
 the commits are larger. Then each question is asked of both stores in turn, and the CPU time of this thread is compared,
 once with everything that was decoded before in memory and once with nothing.
 
-    python tests/benchmarks/many_grants.py [--grants 100000] [--rounds 9]
+    python tools/benchmarks/many_grants.py [--grants 100000] [--rounds 9]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Clients of a runner that read none of its answers, and clients that say nothing; and the runner's memory meanwhile.
 
-    python tests/benchmarks/runner_connection_attacks.py                  60 seconds of each, 60 seconds after each
-    python tests/benchmarks/runner_connection_attacks.py --seconds 5
+    python tools/benchmarks/runner_connection_attacks.py                  60 seconds of each, 60 seconds after each
+    python tools/benchmarks/runner_connection_attacks.py --seconds 5
 
 Each attack is a coroutine that another program can run beside its own load, until an event is set. The attackers sign
 with keys that the runner does not know. `project` is a published program whose output is long, such as `FLOOD`. Printed
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 import aiohttp
 import wasmtime

@@ -1,6 +1,6 @@
 """What a backup, a restore and a check of a gigabyte cost: seconds, and the most memory of each command. By hand.
 
-    .venv/bin/python tests/benchmarks/backup_memory.py [--gigabytes 1] [--folder DIR]
+    .venv/bin/python tools/benchmarks/backup_memory.py [--gigabytes 1] [--folder DIR]
 
 Half of the bytes are values in rows, half are large values in files. It needs four times the space on the disk.
 """

@@ -1,9 +1,9 @@
 """`make bench`: CPU time, rate and latency of a node's requests, on loopback, over all of its processes.
 
-    python tests/benchmarks/requests_per_cpu.py                         our node, started on an empty folder
-    python tests/benchmarks/requests_per_cpu.py --url URL --pid PID     another node of the protocol beside it
-    python tests/benchmarks/requests_per_cpu.py --compare               what has become dearer since the baseline
-    python tests/benchmarks/requests_per_cpu.py --only "get 1 KiB" --connections 16
+    python tools/benchmarks/requests_per_cpu.py                         our node, started on an empty folder
+    python tools/benchmarks/requests_per_cpu.py --url URL --pid PID     another node of the protocol beside it
+    python tools/benchmarks/requests_per_cpu.py --compare               what has become dearer since the baseline
+    python tools/benchmarks/requests_per_cpu.py --only "get 1 KiB" --connections 16
 
 The other node's requests come in the same rounds, in turns. CPU time is the server's alone, user and system, of the
 process and all its descendants; the client's is not in it. Of several rounds the best is given, since what else the

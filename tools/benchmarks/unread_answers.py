@@ -1,7 +1,7 @@
 """What clients cost who do not read their answers: memory of a worker, and the wait of whoever is entitled.
 
-    python tests/benchmarks/unread_answers.py                          100 connections, 60 seconds, two workers
-    python tests/benchmarks/unread_answers.py --connections 20 --seconds 5
+    python tools/benchmarks/unread_answers.py                          100 connections, 60 seconds, two workers
+    python tools/benchmarks/unread_answers.py --connections 20 --seconds 5
 
 A node is started on an empty folder. An owner's gets run alone for a while, then beside the connections: half of them
 ask for a large public value and send forty megabytes of header lines behind it, half of them send small requests one
@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from select import select
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 from driving import drive
 from hoarders import Hoarder, long_heads, resident_bytes, small_requests

@@ -1,7 +1,7 @@
 """Commits of many workers at one database: a queueing model, and how far it is from a PostgreSQL that was measured.
 
-    python tests/benchmarks/simulate_database.py                  the model alone, with the costs written below
-    python tests/benchmarks/simulate_database.py --measure        start a PostgreSQL, measure, compare
+    python tools/benchmarks/simulate_database.py                  the model alone, with the costs written below
+    python tools/benchmarks/simulate_database.py --measure        start a PostgreSQL, measure, compare
 
 The model. A worker has four connections that commit, and one thread. A commit takes the worker's thread and a core for
 its share of work, then a core of the database for its statement, then the lock of its space's counter if it weighs into

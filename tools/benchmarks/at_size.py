@@ -1,8 +1,8 @@
 """What a node costs on a store of millions of values, beside one on a store of ten thousand.
 
-    python tests/benchmarks/at_size.py --keys 10000000         values in one space
-    python tests/benchmarks/at_size.py --spaces 1000000        spaces of ten values, each of another owner
-    python tests/benchmarks/at_size.py --keys 10000000 --folder /big/disk --json
+    python tools/benchmarks/at_size.py --keys 10000000         values in one space
+    python tools/benchmarks/at_size.py --spaces 1000000        spaces of ten values, each of another owner
+    python tools/benchmarks/at_size.py --keys 10000000 --folder /big/disk --json
 
 Both stores are filled through the store's contract, a node with one worker runs on each, and both are asked in turns
 about values at random. Reported: CPU time of a request on each and its ratio (1.3 at most is wanted; beyond it the

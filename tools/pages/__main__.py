@@ -1,4 +1,4 @@
-"""Write all generated pages, or compare them: `python tests/pages --write`, `python tests/pages --check`.
+"""Write all generated pages, or compare them: `python tools/pages --write`, `python tools/pages --check`.
 
 A generator is a module of this folder with `PAGE`, the path of a page, and `page()`, which returns its text; it has a
 line in `GENERATED`. Of a page that is generated in part, `page()` replaces only what is between the markers (`marked`).
@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-# A folder that is run has no other folder of tests on its path.
-sys.path.append(str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+# A folder that is run has no other folder on its path.
+sys.path += [str(Path(__file__).parents[2] / folder) for folder in ("tools", "tests", "tests/support")]
 
 from pages import (
     commands_page,
@@ -45,5 +44,5 @@ _COMMANDS: Final = {"--write": write, "--check": check}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in _COMMANDS:
-        sys.exit("usage: python tests/pages --write | --check")
+        sys.exit("usage: python tools/pages --write | --check")
     sys.exit(_COMMANDS[sys.argv[1]](GENERATED))

@@ -25,7 +25,7 @@ from processes import used_by
 from serving import own_node
 from simulate_database import Carried, Costs, Setting, simulate
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from postgres_server import PostgresServer, new_server
 
 from capabilities.cids import ContentKey

@@ -1,7 +1,7 @@
 """What a key holder of a runner notices of attacks on it: latency and the runner's memory.
 
-    python tests/benchmarks/runner_under_attack.py
-    python tests/benchmarks/runner_under_attack.py --seconds 20 --only compile_bombs
+    python tools/benchmarks/runner_under_attack.py
+    python tools/benchmarks/runner_under_attack.py --seconds 20 --only compile_bombs
 
 A node and a runner with two children run as processes on loopback. A customer calls a small program twice a second
 with an API key: 20 s undisturbed, then during each attack. Afterwards the runner's memory is watched until it is near
@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 import aiohttp
 import wasmtime

@@ -1,4 +1,4 @@
-"""Rewrite spec/vectors: `python tests/vector_generator.py`.
+"""Rewrite spec/vectors: `python tools/vector_generator.py`.
 
 Everything is made from fixed keys, times and random bytes, so a second run writes the same bytes. Files that are no
 longer generated are removed; README.md is written by hand.
@@ -7,7 +7,7 @@ longer generated are removed; README.md is written by hand.
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent / "support"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 from generate_vectors.files import all_files  # found on the path that is set above
 

@@ -1,7 +1,7 @@
 """What a page costs in a space with very many long keys that begin alike, beside one in a space with ten.
 
-    python tests/benchmarks/long_paths.py
-    python tests/benchmarks/long_paths.py --keys 150000 --rounds 7 --json
+    python tools/benchmarks/long_paths.py
+    python tools/benchmarks/long_paths.py --keys 150000 --rounds 7 --json
 
 Both are public spaces of one store, with keys that share their first 400 bytes. A node with one worker runs on it, and
 anybody asks both for a page of one key, in turns. Reported: CPU time of a request on each and its ratio (1.5 at most is

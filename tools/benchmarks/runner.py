@@ -1,4 +1,4 @@
-"""What a run costs beside a bare loop over wasmtime in this process: `python tests/benchmarks/runner.py`.
+"""What a run costs beside a bare loop over wasmtime in this process: `python tools/benchmarks/runner.py`.
 
 Prints JSON. A bare call makes a store, instantiates the same compiled program and runs it with the same input, without
 limits of memory or time. Wall times are medians; the shares of processor time say what other work on the machine hid.
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 from backend_site import Domain
 from guest_programs import Guest, asked, children, code, guest
