@@ -29,7 +29,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql check pages docs cast fmt wheel test-wheel bench soak test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt wheel test-wheel bench soak test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-postgresql: $(VENV)/.installed ## stores, races and forty requests, with ev
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
+
+test-tools: $(VENV)/.installed ## the benchmarks, a moment of each; the documentation as a site; the recording of the demo
+	@$(PYTEST) tools
 
 check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, generated pages
 	@$(BIN)/ruff format --check --quiet .
