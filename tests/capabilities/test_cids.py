@@ -31,10 +31,10 @@ def test_E6_E7_id_of_bytes():
     assert cid_text(Digest(DIGEST)) == fixed.SESSION_CID
 
 
-@pytest.mark.parametrize("base", "079fFvVtTbBcChkKRzZmMuU".replace("R", ""))
-def test_E8_any_multibase(base):
+def test_E8_any_multibase():
     """Every multibase spelling is the same id."""
-    assert parse_cid(in_base(base)) == Cid(0x55, 0x1E, DIGEST)
+    for base in "079fFvVtTbBcChkKzZmMuU":
+        assert parse_cid(in_base(base)) == Cid(0x55, 0x1E, DIGEST), base
 
 
 @pytest.mark.parametrize("codec", [0x55, 0x70, 0x71, 2**63 - 1])

@@ -35,7 +35,6 @@ def test_K8_algorithm_is_kept(signer):
     assert "ES384" == key_of_jwk(signer.jwk | {"alg": "ES384"}).algorithm
 
 
-@pytest.mark.parametrize("signer", KEYS, ids=name_of)
 @pytest.mark.parametrize(
     "change",
     [
@@ -71,9 +70,10 @@ def test_K8_algorithm_is_kept(signer):
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_K3_K9_what_is_no_key(signer, change):
+def test_K3_K9_what_is_no_key(change):
     """Another type, a coordinate of another length or spelling, another purpose or a private half: no key."""
-    refused(signer.jwk | change)
+    for signer in KEYS:
+        refused(signer.jwk | change)
 
 
 @pytest.mark.parametrize("signer", [P256, SECP256K1], ids=name_of)

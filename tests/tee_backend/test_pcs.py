@@ -160,29 +160,23 @@ def body(data: bytes) -> Respond:
     return lambda request, answer: web.Response(body=data, headers=answer.headers)
 
 
+STATUSES: dict[int, type[CollateralServiceFailed]] = {
+    404: PlatformUnknown,
+    410: EvaluationWithdrawn,
+    **dict.fromkeys((429, 500, 503), ServiceUnavailable),
+    **dict.fromkeys((400, 401, 204, 302), ServiceAnswerRefused),
+}
+
+
 @pytest.mark.parametrize("path", EVERY_PATH)
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (404, PlatformUnknown),
-        (410, EvaluationWithdrawn),
-        (429, ServiceUnavailable),
-        (500, ServiceUnavailable),
-        (503, ServiceUnavailable),
-        (400, ServiceAnswerRefused),
-        (401, ServiceAnswerRefused),
-        (204, ServiceAnswerRefused),
-        (302, ServiceAnswerRefused),
-    ],
-)
-async def test_statuses(
-    pcs: PcsSimulator, machine: SimulatedPlatform, path: str, code: int, kind: type[CollateralServiceFailed]
-) -> None:
+async def test_statuses(pcs: PcsSimulator, machine: SimulatedPlatform, path: str) -> None:
     """Every status but 200 is a failure of its kind, whichever part it is for."""
-    pcs.instead[path] = status(code, Location=pcs.url + NUMBERS)
-    async with asking(pcs) as service:
-        with pytest.raises(kind):
-            await service.collateral(machine.fmspc, "platform")
+    for code, kind in STATUSES.items():
+        pcs.instead[path] = status(code, Location=pcs.url + NUMBERS)
+        async with asking(pcs) as service:
+            with pytest.raises(CollateralServiceFailed) as failed:
+                await service.collateral(machine.fmspc, "platform")
+        assert isinstance(failed.value, kind), code
     assert NUMBERS not in pcs.asked
 
 
