@@ -1,12 +1,14 @@
 """Public keys as JSON Web Keys: K3, K4, K8."""
 
+from typing import Any
+
 import pytest
 from key_types import ED25519, P256, SECP256K1, b64, name_of
 
 from capabilities.errors import BadSignature
 from capabilities.jwk import key_of_jwk
 
-KEYS = [ED25519, P256, SECP256K1]
+KEYS: list[Any] = [ED25519, P256, SECP256K1]
 
 
 def refused(jwk):
