@@ -50,7 +50,7 @@ class Services:
         own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
         own_quote_rates: how often one client may ask for them.
         cohort: schedules requests that arrived together.
-        tally: counts for the operator of the node; None: metrics are off.
+        counter: counts for the operator of the node; None: metrics are off.
     """
 
     config: Config
@@ -73,7 +73,7 @@ class Services:
     own_quotes: OwnQuotes | None
     own_quote_rates: Rates
     cohort: Cohort = field(default_factory=Cohort)
-    tally: RequestCounter | None = None
+    counter: RequestCounter | None = None
 
     @property
     def quota(self) -> QuotaPolicy:

@@ -62,7 +62,7 @@ def build_app(services: Services) -> web.Application:
     if log is not None:
         app[REQUEST_LOG] = log
     for route in SERVED:
-        handler = bind(route, services.cohort, guard, services.tally, log)
+        handler = bind(route, services.cohort, guard, services.counter, log)
         # A line feed in what `.*` stands for is a character like any other: without a route the framework would answer.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path] if path != route.path else [path, f"{path}/"]  # H4

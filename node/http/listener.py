@@ -43,12 +43,12 @@ class ConnectionBounds(listener.ConnectionBounds):
     unauthenticated client fill the log.
     """
 
-    def __init__(self, http: Http, tally: RequestCounter | None = None) -> None:
+    def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
         """Begin with no connection.
 
         Args:
             http: the bounds, and which proxies bring many clients.
-            tally: counts what meets a bound; None: nothing is counted.
+            counter: counts what meets a bound; None: nothing is counted.
         """
         limits = ConnectionLimits(
             max_connections=http.max_connections,
@@ -60,13 +60,13 @@ class ConnectionBounds(listener.ConnectionBounds):
             max_head_bytes=MAX_HEAD_BYTES,
         )
         super().__init__(limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer))
-        self._tally = tally
+        self._counter = counter
         self._reported_at: set[Bound] = set()
 
     def met(self, bound: Bound) -> None:
         """Count a connection that was closed for the bound of a setting."""
-        if self._tally is not None:
-            self._tally.gave_up(bound)
+        if self._counter is not None:
+            self._counter.gave_up(bound)
         if bound not in self._reported_at:
             self._reported_at.add(bound)
             log_warning("connection-given-up", bound=bound)
@@ -179,7 +179,7 @@ async def start_listener(
     begin_to_listen(bound, BACKLOG)
     common, cohort, services = app.get(COMMON_HEAD), app.get(COHORT) or Cohort(), app.get(SERVICES)
     log = app.get(REQUEST_LOG)
-    bounds = ConnectionBounds(http, None if services is None else services.tally)
+    bounds = ConnectionBounds(http, None if services is None else services.counter)
 
     def make() -> Connection:
         return Connection(manager, loop=loop, common=common, cohort=cohort, bounds=bounds, log=log)

@@ -1,1 +1,1 @@
-"""Metrics: numbers of all processes in one shared-memory table, and their text for Prometheus."""
+"""Metrics: numbers of all processes in files of one folder, and their text for Prometheus."""

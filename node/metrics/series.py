@@ -1,37 +1,77 @@
-"""Every series of the node, once: its name, its labels with all their values, and its cells in a process's row.
+"""Every series of the node, once, with all values of its labels; and the metrics that one process writes.
 
-A label has no value that a caller could choose: operations, classes of status and codes are lists in this module, and
-the settings determine the number of processes. Lists that other modules have too are repeated here, so that the
-supervisor loads neither gate nor store for them; tests compare them. Numbers are stored as integers; a series of
-seconds counts nanoseconds.
+A label has no value that a caller could choose: operations, classes of status and codes are lists in the code, and the
+settings determine the number of processes. So every number exists from the start of its process.
+
+`prometheus-client` keeps the numbers in files of a folder, one for each process and type. They have the process's name
+and not its id: the replacement of a process continues to count where it ended.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, product
-from typing import Final, Literal, get_args
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from prometheus_client import Counter, Gauge, Histogram, values
+
+from encryption_network.gate import REASONS
+from encryption_network.release_facts import Ground
 
 from ..counts import Operation
 
-Kind = Literal["counter", "gauge", "histogram"]
 WORKER: Final = "worker"
 STOREKEEPER: Final = "storekeeper"
 SUPERVISOR: Final = "supervisor"
-
 OTHER: Final = "other"
-_NS: Final = 1_000_000_000
-_MS: Final = 1000
+CODES: Final = (
+    # the node or its environment lacks something
+    "store-full",
+    "store-busy",
+    "intake-full",
+    "store-unavailable",
+    "record-damaged",
+    "invalid-record",
+    "internal",
+    "quotes-busy",
+    "own-quotes-busy",
+    "own-quote-failed",
+    "collateral-missing",
+    "collateral-window",
+    # limits on callers
+    "too-many-requests",
+    "quota-exceeded",
+    "value-exceeds-quota",
+    "too-many-delegations",
+    "body-too-large",
+    # already used
+    "duplicate-invocation",
+    "replay-unknown",
+    "nonce-used",
+    "challenge-used",
+    # not authorised
+    "token-malformed",
+    "token-kind",
+    "signature-invalid",
+    "invocation-outside-window",
+    "delegation-revoked",
+    "parent-revoked",
+    "invoker-unauthorized",
+    "capability-unauthorized",
+    "release-refused",
+    OTHER,
+)
+BOUNDS: Final = ("http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s")
+SAMPLING_PERIOD_S: Final = 1.0
+_ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True)
-class Label:
-    """A label and all its possible values."""
-
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """One series.
 
@@ -39,153 +79,63 @@ class Series:
         name: as it is scraped, with the unit.
         kind: as it is scraped.
         help: one sentence.
-        labels: of each number.
-        bounds: of a histogram's buckets, in the stored unit; the last bucket has none.
-        unit: how many stored units make one scraped unit.
-        writers: kinds of processes that have a series of their own, each with its name as the label `process`;
-            empty: the numbers of all processes are added up.
-        counted: a counter derived from this histogram that keeps its last label, which the histogram itself drops.
+        labels: all values of each label.
+        buckets: upper bounds of a histogram's buckets.
+        writers: kinds of processes whose numbers have the process's name as the label `process`; empty: the numbers of
+            all processes are added up.
     """
 
     name: str
-    kind: Kind
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
-    labels: tuple[Label, ...] = ()
-    bounds: tuple[int, ...] = ()
-    unit: int = 1
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
     writers: tuple[str, ...] = ()
-    counted: tuple[str, str] | None = None
 
-    @property
-    def width(self) -> int:
-        """How many cells the numbers under one set of labels take: for a histogram the buckets, then the sum."""
-        return len(self.bounds) + 2 if self.kind == "histogram" else 1
-
-    @property
-    def size(self) -> int:
-        """How many cells the series takes in a row."""
-        return self.width * len(self.label_sets)
-
-    @cached_property
-    def label_sets(self) -> tuple[tuple[str, ...], ...]:
-        """The values of the labels, in the order of the cells; the last label varies fastest."""
-        return tuple(product(*[label.values for label in self.labels]))
-
-    @cached_property
-    def start(self) -> int:
-        """The first cell in a row."""
-        return _STARTS[self.name]
-
-    def cell(self, *values: str) -> int:
-        """Return the first cell for these label values; for an unknown last value that of `other`, if there is one.
-
-        Raises:
-            ValueError: there is none.
-        """
-        if self.labels and OTHER in self.labels[-1].values and values[-1] not in self.labels[-1].values:
-            values = (*values[:-1], OTHER)
-        return self.start + self.label_sets.index(values) * self.width
+    def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Yield what counts each number that these processes have, with the values of its labels."""
+        labels = dict(self.labels)
+        if self.writers:
+            labels["process"] = [name for name in processes if name.partition("-")[0] in self.writers]
+        # A gauge that a process wrote is not valid any more when the process has ended (`mark_process_dead`).
+        options: Any = {
+            "counter": {},
+            "gauge": {"multiprocess_mode": "livesum"},
+            "histogram": {"buckets": self.buckets},
+        }
+        make: Any = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[self.kind]
+        metric = make(self.name, self.help, list(labels), registry=None, **options[self.kind])
+        for chosen in product(*labels.values()):
+            yield chosen, metric.labels(*chosen) if chosen else metric
 
 
-def _micros(*bounds: int) -> tuple[int, ...]:
-    return tuple([bound * 1000 for bound in bounds])
-
-
-OPERATION: Final = Label("operation", get_args(Operation))
-STATUS: Final = Label("status", ("2xx", "3xx", "4xx", "5xx"))
-CODE: Final = Label(
-    "code",
-    (
-        # the node or its environment lacks something
-        "store-full",
-        "store-busy",
-        "intake-full",
-        "store-unavailable",
-        "record-damaged",
-        "invalid-record",
-        "internal",
-        "quotes-busy",
-        "own-quotes-busy",
-        "own-quote-failed",
-        "collateral-missing",
-        "collateral-window",
-        # limits on callers
-        "too-many-requests",
-        "quota-exceeded",
-        "value-exceeds-quota",
-        "too-many-delegations",
-        "body-too-large",
-        # already used
-        "duplicate-invocation",
-        "replay-unknown",
-        "nonce-used",
-        "challenge-used",
-        # not authorised
-        "token-malformed",
-        "token-kind",
-        "signature-invalid",
-        "invocation-outside-window",
-        "delegation-revoked",
-        "parent-revoked",
-        "invoker-unauthorized",
-        "capability-unauthorized",
-        "release-refused",
-        OTHER,
-    ),
+REQUESTS: Final = Series(
+    "sealspace_requests_total",
+    "counter",
+    "Requests that were answered.",
+    {"operation": get_args(Operation), "status": ("2xx", "3xx", "4xx", "5xx")},
 )
-GROUND: Final = Label("ground", ("owner", "owner_session", "attested", "off"))
-REASON: Final = Label(
-    "reason",
-    (
-        # from the gate itself
-        "chain",
-        "policy",
-        "path",
-        "mode",
-        "no_policy",
-        "not_attested",
-        "trust_root",
-        "withdrawn",
-        # from judging the evidence
-        "evidence_expired",
-        "measurement",
-        "key_provider",
-        "attributes",
-        "platform",
-        "tcb_status",
-        "advisory",
-        "evaluation",
-        "age",
-        "receiver",
-    ),
-)
-BOUND: Final = Label(
-    "bound", ("http.max_connections", "http.connections_per_client", "http.head_s", "http.unread_answer_s")
-)
-OUTCOME: Final = Label("outcome", ("committed", "refused", "failed"))
-POOL: Final = Label("pool", ("read", "commit"))
-STATE: Final = Label("state", ("busy", "idle", "waiting"))
-SIDE: Final = Label("side", ("ahead", "behind"))
-
-_ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
-
 REQUEST_SECONDS: Final = Series(
     "sealspace_request_seconds",
     "histogram",
     "Time from a request's head to its answer, the wait for a body included.",
-    labels=(OPERATION, STATUS),
-    bounds=_micros(250, 500, 1000, 2500, 5000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000),
-    unit=_NS,
-    counted=("sealspace_requests_total", "Requests that were answered."),
+    {"operation": get_args(Operation)},
+    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5),
 )
 REFUSALS: Final = Series(
-    "sealspace_refusals_total", "counter", "Requests that were refused, by the code of the refusal.", labels=(CODE,)
+    "sealspace_refusals_total", "counter", "Requests that were refused, by the code of the refusal.", {"code": CODES}
 )
 RELEASES: Final = Series(
-    "sealspace_releases_total", "counter", "Keys that were released, by the ground of the admission.", labels=(GROUND,)
+    "sealspace_releases_total",
+    "counter",
+    "Keys that were released, by the ground of the admission.",
+    {"ground": get_args(Ground)},
 )
 RELEASE_REFUSALS: Final = Series(
-    "sealspace_release_refusals_total", "counter", "Releases that the gate refused, by its reason.", labels=(REASON,)
+    "sealspace_release_refusals_total",
+    "counter",
+    "Releases that the gate refused, by its reason.",
+    {"reason": sorted(REASONS)},
 )
 OPEN_CONNECTIONS: Final = Series(
     "sealspace_open_connections", "gauge", "Connections of clients that are open.", writers=(WORKER,)
@@ -194,26 +144,25 @@ GIVEN_UP: Final = Series(
     "sealspace_connections_given_up_total",
     "counter",
     "Connections that were not taken, or were ended, by the setting whose bound they met.",
-    labels=(BOUND,),
+    {"bound": BOUNDS},
 )
 COMMITS: Final = Series(
     "sealspace_commits_total",
     "counter",
     "Commits that the storekeeper judged, by what became of them.",
-    labels=(OUTCOME,),
+    {"outcome": ("committed", "refused", "failed")},
 )
 BATCH_COMMITS: Final = Series(
     "sealspace_batch_commits",
     "histogram",
     "Commits that share one transaction and its sync.",
-    bounds=(1, 2, 4, 8, 16, 32, 64, 128),
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
 )
 SYNC_SECONDS: Final = Series(
     "sealspace_sync_seconds",
     "histogram",
     "Time that writing and syncing a transaction took.",
-    bounds=_micros(250, 500, 1000, 2500, 5000, 10_000, 25_000, 100_000, 1_000_000),
-    unit=_NS,
+    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
 )
 STORE_USED_BYTES: Final = Series("sealspace_store_used_bytes", "gauge", "Bytes of rows, in pages that are in use.")
 STORE_FILES_BYTES: Final = Series("sealspace_store_files_bytes", "gauge", "Bytes of values that lie in files.")
@@ -236,14 +185,13 @@ DATABASE_CONNECTIONS: Final = Series(
     "sealspace_database_connections",
     "gauge",
     "Connections to the database that are at work or idle, and statements that wait for one.",
-    labels=(POOL, STATE),
+    {"pool": ("read", "commit"), "state": ("busy", "idle", "waiting")},
 )
 CLOCK_SKEW: Final = Series(
     "sealspace_clock_skew_seconds",
     "gauge",
     "How far the node's clock is ahead of the database's, or behind.",
-    labels=(SIDE,),
-    unit=_MS,
+    {"side": ("ahead", "behind")},
 )
 CLAIM_FLOOR_AHEAD: Final = Series(
     "sealspace_claim_floor_ahead_seconds",
@@ -268,12 +216,11 @@ LOOP_LAG: Final = Series(
     "sealspace_loop_lag_seconds",
     "histogram",
     "How late a timer came that is due every second.",
-    bounds=_micros(1000, 5000, 25_000, 100_000, 1_000_000),
-    unit=_NS,
+    buckets=(0.001, 0.005, 0.025, 0.1, 1),
     writers=(STOREKEEPER, WORKER),
 )
 CPU_SECONDS: Final = Series(
-    "sealspace_process_cpu_seconds_total", "counter", "CPU time, user and system.", unit=_NS, writers=_ANY
+    "sealspace_process_cpu_seconds_total", "counter", "CPU time, user and system.", writers=_ANY
 )
 RESIDENT_BYTES: Final = Series(
     "sealspace_process_resident_bytes",
@@ -290,39 +237,47 @@ RESTARTS: Final = Series(
     "How often the process ended and was started again.",
     writers=(STOREKEEPER, WORKER),
 )
+SERIES: Final = tuple([value for value in globals().values() if isinstance(value, Series)])
+"""All of them, in the order above."""
 
-SERIES: Final = (
-    REQUEST_SECONDS,
-    REFUSALS,
-    RELEASES,
-    RELEASE_REFUSALS,
-    OPEN_CONNECTIONS,
-    GIVEN_UP,
-    COMMITS,
-    BATCH_COMMITS,
-    SYNC_SECONDS,
-    STORE_USED_BYTES,
-    STORE_FILES_BYTES,
-    STORE_LIMIT_BYTES,
-    DISK_FREE_BYTES,
-    INTAKE_BYTES,
-    CACHE_BYTES,
-    CACHE_MISSES,
-    DATABASE_CONNECTIONS,
-    CLOCK_SKEW,
-    CLAIM_FLOOR_AHEAD,
-    COLLATERAL_DOCUMENTS,
-    COLLATERAL_AGE,
-    COLLATERAL_FAILING,
-    AUDIT_LAG,
-    LOOP_LAG,
-    CPU_SECONDS,
-    RESIDENT_BYTES,
-    STARTED_AT,
-    RESTARTS,
-)
-_STARTS: Final = dict(
-    zip([series.name for series in SERIES], accumulate([series.size for series in SERIES], initial=0), strict=False)
-)
-ROW_CELLS: Final = sum([series.size for series in SERIES])
-"""Cells of one process's row."""
+
+class ProcessMetrics:
+    """The metrics that one process of a node writes.
+
+    Attributes:
+        cells: what counts each number, by its series and the values of its labels.
+    """
+
+    def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
+        """Open the files of a process, which continue those of its predecessor.
+
+        Args:
+            folder: of the node's files.
+            process: name of the process.
+            processes: names that the label `process` has here; the process's own if empty.
+        """
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+        cells = [(series, *cell) for series in SERIES for cell in series.cells(processes or (process,))]
+        self.cells = {(series, *labels): cell for series, labels, cell in cells}
+        self._process = process
+        self._cpu_s = 0.0
+        self.cells[STARTED_AT, process].set(int(time.time()))
+
+    def sample(self) -> None:
+        """Record the CPU time used since the last sample, and resident memory, which stays if it cannot be read."""
+        used_s = time.process_time()
+        self.cells[CPU_SECONDS, self._process].inc(used_s - self._cpu_s)
+        self._cpu_s = used_s
+        with suppress(OSError):  # no descriptor is free at the moment
+            pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+            self.cells[RESIDENT_BYTES, self._process].set(pages * _PAGE_BYTES)
+
+    async def keep_sampling(self) -> None:
+        """Sample each second until it is cancelled, and record how late the event loop is."""
+        while True:
+            self.sample()
+            due_at = time.monotonic() + SAMPLING_PERIOD_S
+            await asyncio.sleep(SAMPLING_PERIOD_S)
+            # A loop may round a timer down.
+            self.cells[LOOP_LAG, self._process].observe(max(time.monotonic() - due_at, 0))

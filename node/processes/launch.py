@@ -33,8 +33,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         listen_fd: the inherited listening socket; -1 for a process that does not listen.
         counts_fd: the inherited table of the workers' connections; -1 where there is only one worker.
         worker: this worker's row in it.
-        metrics_fd: the inherited table of numbers; -1 where metrics are off.
-        metrics_row: this process's row in it.
+        process: name of this process.
+        metrics_folder: where it writes its metrics; empty where they are off.
         first: whether this worker does what only one of them has to do at a start: it imports collateral.
         again: whether this worker replaces one of a node that has started: then the release record may have become
             stricter than the configuration, and the stricter one is in force.
@@ -45,8 +45,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     listen_fd: int = -1
     counts_fd: int = -1
     worker: int = 0
-    metrics_fd: int = -1
-    metrics_row: int = 0
+    process: str = ""
+    metrics_folder: str = ""
     first: bool = False
     again: bool = False
 

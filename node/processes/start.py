@@ -51,7 +51,7 @@ async def claim_store(
     clock: Clock,
     entropy: Entropy,
     again: bool = False,
-    tally: RequestCounter | None = None,
+    counter: RequestCounter | None = None,
 ) -> Services:
     """Compare the store with the secret and the configuration, and return the services over it.
 
@@ -62,7 +62,7 @@ async def claim_store(
         entropy: makes a new store's id; passed on.
         again: this process replaces one of a node that has started. Then a release record that has become stricter
             than the configuration meanwhile is no reason to stop: releases are decided by the record.
-        tally: passed on.
+        counter: passed on.
 
     Raises:
         StoreMisused: the store belongs to another root secret or another version, was restored and is beside its
@@ -99,7 +99,7 @@ async def claim_store(
         trust_root=configured_trust_root(config.release),
         own_quotes=configured_own_quotes(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
-        tally=tally,
+        counter=counter,
     )
 
 

@@ -15,7 +15,7 @@ from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 
 if TYPE_CHECKING:
-    from ..metrics.commit_tally import CommitTally
+    from ..metrics.storekeeper import StorekeeperMetrics
 
 
 def main() -> int:
@@ -26,11 +26,11 @@ def main() -> int:
     except EOFError:
         return 0
     configure_logs(launch.config.log.level)
-    tally = _tally(launch)
+    metrics = _metrics(launch)
 
     def ready() -> None:
-        if tally is not None:
-            tally.start()
+        if metrics is not None:
+            metrics.start()
         report_ready()
 
     try:
@@ -38,7 +38,7 @@ def main() -> int:
             launch.config.data,
             max_bytes=launch.config.store.max_bytes,
             ready=ready,
-            observer=tally,
+            observer=metrics,
             loop_factory=factory,
         )
     except SpaceError as error:
@@ -46,12 +46,12 @@ def main() -> int:
         return 1
 
 
-def _tally(launch: Launch) -> "CommitTally | None":
-    if launch.metrics_fd < 0:
+def _metrics(launch: Launch) -> "StorekeeperMetrics | None":
+    if not launch.metrics_folder:
         return None
-    from ..metrics.commit_tally import CommitTally  # not loaded where metrics are off
+    from ..metrics.storekeeper import StorekeeperMetrics  # not loaded where metrics are off
 
-    return CommitTally(launch.metrics_fd, launch.metrics_row)
+    return StorekeeperMetrics(launch.metrics_folder, launch.process)
 
 
 def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:

@@ -2,8 +2,7 @@
 
 - On a database (`store.url`) there is no storekeeper: workers are launched as soon as the secret is read.
 - The socket is bound once and inherited, so that a worker that is replaced loses no port and no connection of others.
-  Also inherited are the counts by which several workers share connections (`acceptor`) and, with `metrics.listen`
-  set, the table in which all processes write their numbers (`metrics`).
+  Also inherited are the counts by which several workers share connections (`acceptor`).
 - Processes start by exec, never by fork with an open environment, and import while the storekeeper opens the store;
   a worker gets its settings, which also start its work, when the storekeeper is ready.
 - SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper ends; what still
@@ -40,7 +39,7 @@ from .service_manager import READY as MANAGER_READY
 from .service_manager import STOPPING, report_to_manager
 
 if TYPE_CHECKING:
-    from ..metrics.counting import Counting
+    from ..metrics.supervisor import SupervisorMetrics
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no limit
 _KILL_AFTER_DRAIN_S = 2.0
@@ -86,13 +85,14 @@ class Supervisor:
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
         self._has_storekeeper = config.store.url is None
         self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
-        self._counting = None if config.metrics.listen is None else _counting_for(config, self._children)
+        self._metrics = None if config.metrics.listen is None else _metrics_for(config, self._children)
+        self._metrics_folder = "" if self._metrics is None else self._metrics.folder
 
     def start(self) -> None:
         """Start everything; this process runs its checks and its own imports while the others import."""
         check_clock(SystemClock())  # AT17
-        if self._counting is not None:
-            self._counting.start()
+        if self._metrics is not None:
+            self._metrics.start()
         for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
             self._spawn(child)  # workers first: their imports take longest
         check_ownership()
@@ -124,8 +124,8 @@ class Supervisor:
         deadline = time.monotonic() + self._config.http.drain_s + _KILL_AFTER_DRAIN_S
         _end(self._workers, deadline, hurry=self._woken)
         _end((self._storekeeper,), max(deadline, time.monotonic() + _KILL_AFTER_DRAIN_S), hurry=self._woken)
-        if self._counting is not None:
-            self._counting.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._selector.close()
 
     def _load_secret(self) -> None:
@@ -144,16 +144,13 @@ class Supervisor:
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _inherited(self, child: Child) -> list[int]:
-        tables = [self._counting] if child is self._storekeeper else [self._bound, self._counts, self._counting]
+        tables = () if child is self._storekeeper else (self._bound, self._counts)
         return [table.fileno() for table in tables if table is not None]
 
     def _launch_storekeeper(self) -> None:
-        fd, row = self._metrics_of(self._storekeeper)
-        self._storekeeper.send(Launch(config=self._child_config, metrics_fd=fd, metrics_row=row))
-
-    def _metrics_of(self, child: Child) -> tuple[int, int]:
-        """Return the table of numbers and the row of a process, as they are passed to it."""
-        return (-1, 0) if self._counting is None else (self._counting.fileno(), self._counting.row_of(child.name))
+        self._storekeeper.send(
+            Launch(config=self._child_config, process="storekeeper", metrics_folder=self._metrics_folder)
+        )
 
     def _launch_workers(self) -> None:
         for worker in self._workers:
@@ -162,7 +159,6 @@ class Supervisor:
 
     def _launch_worker(self, child: Child) -> None:
         index = self._workers.index(child)
-        metrics_fd, metrics_row = self._metrics_of(child)
         child.send(
             Launch(
                 config=self._child_config,
@@ -170,8 +166,8 @@ class Supervisor:
                 listen_fd=self._bound.fileno(),
                 counts_fd=-1 if self._counts is None else self._counts.fileno(),
                 worker=index,
-                metrics_fd=metrics_fd,
-                metrics_row=metrics_row,
+                process=child.name,
+                metrics_folder=self._metrics_folder,
                 first=index == 0,
                 again=self._announced,
             )
@@ -204,8 +200,8 @@ class Supervisor:
         status = child.reap()
         if self._counts is not None and child in self._workers:
             self._counts.withdraw(self._workers.index(child))
-        if self._counting is not None:
-            self._counting.ended(child.name)
+        if self._metrics is not None:
+            self._metrics.ended(child.name)
         log_warning("process-ended", process=child.name, status=status)
         if not self._announced and child.failures >= _START_TRIES:
             raise ProcessFailed(
@@ -253,10 +249,10 @@ def _refuse_pooling(config: Config) -> None:
             raise StoreMisused(POOLED.text, hint=POOLED.next_step)
 
 
-def _counting_for(config: Config, children: Sequence[Child]) -> "Counting":
-    from ..metrics.counting import Counting  # not loaded where metrics are off
+def _metrics_for(config: Config, children: Sequence[Child]) -> "SupervisorMetrics":
+    from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
 
-    return Counting(config, [child.name for child in children])
+    return SupervisorMetrics(config, [child.name for child in children])
 
 
 @contextmanager

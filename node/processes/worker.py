@@ -25,7 +25,7 @@ from .launch import Launch, receive_launch, report_ready, report_refusal
 from .start import claim_store, load_collateral, report_closed_minutes
 
 if TYPE_CHECKING:
-    from ..metrics.measuring import Measuring
+    from ..metrics.worker import WorkerMetrics
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ async def _work(launch: Launch) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = worker_store(config)
-    measuring = _measuring(launch)
+    metrics = _metrics(launch)
     try:
         keyring = Keyring(launch.secret)
         services = await claim_store(
@@ -63,7 +63,7 @@ async def _work(launch: Launch) -> None:
             clock=clock,
             entropy=entropy,
             again=launch.again,
-            tally=None if measuring is None else measuring.tally,
+            counter=metrics,
         )
         if launch.first:
             await load_collateral(services)
@@ -73,7 +73,7 @@ async def _work(launch: Launch) -> None:
             listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
             async with (
                 housekeeping(services),
-                nullcontext() if measuring is None else measuring.of(services, listener),
+                nullcontext() if metrics is None else metrics.of(services, listener, reads_store=launch.first),
             ):
                 log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
                 report_ready()
@@ -83,12 +83,12 @@ async def _work(launch: Launch) -> None:
         await store.close()
 
 
-def _measuring(launch: Launch) -> "Measuring | None":
-    if launch.metrics_fd < 0:
+def _metrics(launch: Launch) -> "WorkerMetrics | None":
+    if not launch.metrics_folder:
         return None
-    from ..metrics.measuring import Measuring  # not loaded where metrics are off
+    from ..metrics.worker import WorkerMetrics  # not loaded where metrics are off
 
-    return Measuring(launch.metrics_fd, launch.metrics_row, surveys=launch.first)
+    return WorkerMetrics(launch.metrics_folder, launch.process)
 
 
 def _shares(launch: Launch) -> Shares | None:

@@ -191,7 +191,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.2 metrics reveal to others how the node is used": (
         "node/metrics/test_metrics.py::test_who_may_read",
-        "node/metrics/test_metrics.py::test_label_sets_are_bounded",
+        "node/metrics/test_metrics.py::test_labels_are_from_lists",
         "node/metrics/test_metrics_node.py::test_each_address_serves_its_own",
         "node/metrics/test_metrics_node.py::test_off_by_default",
         "node/config/test_checks.py::test_metrics_stay_on_loopback",

@@ -113,7 +113,7 @@ def bind(
     route: Route,
     cohort: Cohort,
     guard: UnauthenticatedGuard | None = None,
-    tally: RequestCounter | None = None,
+    counter: RequestCounter | None = None,
     log: RequestLog | None = None,
 ) -> Handler:
     """Return the handler of a route with its errors turned into answers.
@@ -122,11 +122,11 @@ def bind(
         route: what to bind.
         cohort: lets requests that came together proceed together.
         guard: counts what unauthenticated clients cost; None: nothing is counted.
-        tally: counts answers; None: nothing is counted.
+        counter: counts answers; None: nothing is counted.
         log: notes them; None: nothing is noted.
     """
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
-    is_closed, place, is_measured = not route.cors, route.place, tally is not None or log is not None
+    is_closed, place, is_measured = not route.cors, route.place, counter is not None or log is not None
     note = None if log is None else partial(log.answered, template=route.template, is_path_shown=_is_shown(route))
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -150,11 +150,11 @@ def bind(
         except Exception as error:  # the one place where an error becomes an answer
             code = code_of(error)
             response = error_answer(request, error, own=own, place=place)
-            _count_refusal(request, error, code, response.status, guard, tally)
+            _count_refusal(request, error, code, response.status, guard, counter)
         if is_measured:
             asked = operation or request.pop(OPERATION, "other")
-            if tally is not None:
-                tally.answered(asked, response.status, began_ns)
+            if counter is not None:
+                counter.answered(asked, response.status, began_ns)
             if note is not None:
                 note(request, response=response, began_ns=began_ns, operation=asked, code=code)
         return response
@@ -176,12 +176,12 @@ def _count_refusal(
     code: str,
     status: int,
     guard: UnauthenticatedGuard | None,
-    tally: RequestCounter | None,
+    counter: RequestCounter | None,
 ) -> None:
     if guard is not None:
         guard.note(request, error, status)
-    if tally is not None:
-        tally.refused(error, code)
+    if counter is not None:
+        counter.refused(error, code)
 
 
 def _is_shown(route: Route) -> bool:

@@ -21,7 +21,7 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     )
     plan = plan_call(services, invocation, InvocationMessage(request, config.http))
     if (
-        services.tally is not None or config.log.requests != "off"
+        services.counter is not None or config.log.requests != "off"
     ):  # one without notes is answered faster, see `last_id`
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:

@@ -192,8 +192,8 @@ async def _decrypt(
 
     admission, receipt = await until_committed(services, attempt)
     note_durable(services, receipt)
-    if services.tally is not None:
-        services.tally.released(admission.audit.ground)
+    if services.counter is not None:
+        services.counter.released(admission.audit.ground)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
 
 

@@ -6,18 +6,19 @@ import json
 import resource
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
+from counted import numbers
 from patience import AT_ONCE_S
 
 from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.listener import Connection, ConnectionBounds
 from node.logs import configure_logs
-from node.metrics.measuring import Tally
-from node.metrics.series import BOUND, GIVEN_UP
-from node.metrics.table import Table
+from node.metrics.series import BOUNDS, GIVEN_UP
+from node.metrics.worker import WorkerMetrics
 
 BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10.0.0.0/8",))
 
@@ -67,26 +68,26 @@ def test_descriptors_are_left_for_the_store() -> None:
     assert 72 == sum([bounds.take(None) for _ in range(200)])
 
 
-def test_what_meets_a_bound_is_counted_and_said_once() -> None:
+def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
     """Each one counts under the name of its setting; the log has one line for each setting, and no address."""
     stream = io.StringIO()
     configure_logs("info", stream=stream)
-    row = Table.of(1).row(0)
-    bounds = ConnectionBounds(Http(connections_per_client=1, max_connections=2), Tally(row))
+    metrics = WorkerMetrics(str(tmp_path), "worker-0")
+    bounds = ConnectionBounds(Http(connections_per_client=1, max_connections=2), metrics)
     for _ in range(3):
         bounds.take("192.0.2.7")
     bounds.take("192.0.2.8")
     bounds.take("192.0.2.9")
     bounds.met("http.head_s")
     bounds.met("http.unread_answer_s")
-    assert {name: row[GIVEN_UP.cell(name)] for name in BOUND.values} == {
+    assert {name: numbers(tmp_path)[GIVEN_UP.name, name] for name in BOUNDS} == {
         "http.max_connections": 1,
         "http.connections_per_client": 2,
         "http.head_s": 1,
         "http.unread_answer_s": 1,
     }
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert sorted(BOUND.values) == sorted(line["bound"] for line in lines)
+    assert sorted(BOUNDS) == sorted(line["bound"] for line in lines)
     assert "192.0.2" not in stream.getvalue()
 
 

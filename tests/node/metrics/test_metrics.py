@@ -9,10 +9,12 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from math import prod
+from pathlib import Path
 from time import perf_counter_ns
-from typing import get_args
 
 import pytest
+from counted import families, numbers
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import AT_ONCE_S, PATIENCE_S
@@ -21,49 +23,39 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests_support import REPOSITORY
 
 from encryption_network.errors import NetworkNotFound, ReleaseRefused
-from encryption_network.gate import REASONS
-from encryption_network.release_facts import Ground
 from node.config.tree import Config, Metrics
 from node.http.messages.pages import NotFound
 from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
-from node.metrics.commit_tally import CommitTally
-from node.metrics.counting import Counting
-from node.metrics.measuring import Tally
-from node.metrics.scraping import MAX_HEAD_BYTES, Scraping
 from node.metrics.series import (
-    BATCH_COMMITS,
-    BOUND,
-    CODE,
-    COMMITS,
+    BOUNDS,
+    CODES,
     CPU_SECONDS,
-    GROUND,
-    OPERATION,
     OTHER,
-    REASON,
+    REQUESTS,
     RESIDENT_BYTES,
-    ROW_CELLS,
     SERIES,
     STARTED_AT,
-    STATUS,
-    STORE_USED_BYTES,
+    ProcessMetrics,
 )
-from node.metrics.table import Table
-from node.metrics.text import exposition
-from node.metrics.vitals import Vitals
+from node.metrics.storekeeper import StorekeeperMetrics
+from node.metrics.supervisor import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
+from node.metrics.worker import WorkerMetrics
 from node.rates import TooMany
+from sealspace.cli.errors import ConfigurationError
 from spaces.errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 
 PAGE = REPOSITORY / "spec" / "operations" / "metrics.md"
+OPERATIONS, STATUSES = REQUESTS.labels["operation"], REQUESTS.labels["status"]
 _GET = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n"
 
 
-def _families(*rows: str, table: Table | None = None) -> dict[str, Metric]:
-    """Return what a reader of the format makes of the text, by the name of each family without `_total`."""
-    table = table or Table.of(len(rows))
-    text = exposition({name: table.row(at).tolist() for at, name in enumerate(rows)})
-    return {family.name: family for family in text_string_to_metric_families(text)}
+def _families(folder: Path, *processes: str) -> dict[str, Metric]:
+    """Return what is scraped when these processes have started, besides what is there."""
+    for process in processes:
+        ProcessMetrics(str(folder), process)
+    return families(folder)
 
 
 def _values(family: Metric, suffix: str = "", **labels: str) -> dict[tuple[str, ...], float]:
@@ -78,21 +70,9 @@ def _values(family: Metric, suffix: str = "", **labels: str) -> dict[tuple[str, 
 # --- the table of series -------------------------------------------------------------------------------------------
 
 
-def test_the_series_lie_side_by_side() -> None:
-    """The cells of all series fill a row, without a gap and without one that belongs to two."""
-    taken = [cell for series in SERIES for cell in range(series.start, series.start + series.size)]
-    assert taken == list(range(ROW_CELLS))
-
-
-def test_grounds_and_reasons_are_the_gates() -> None:
-    """Releases are counted by every ground, and refusals by every reason, that the gate knows."""
-    assert set(GROUND.values) == set(get_args(Ground))
-    assert set(REASON.values) == REASONS
-
-
 def test_every_counted_code_exists() -> None:
     """Each code that is counted by itself is one that a refusal can have."""
-    assert set(CODE.values) - TABLE.keys() == {OTHER}
+    assert set(CODES) - TABLE.keys() == {OTHER}
 
 
 def test_every_fault_of_the_node_is_counted_by_itself() -> None:
@@ -100,64 +80,60 @@ def test_every_fault_of_the_node_is_counted_by_itself() -> None:
     faults = {code for code, row in TABLE.items() if row.is_fault}
     # A document that was taken in and does not hold: the alarms of the collateral itself tell of it (AT31).
     unusable = {f"collateral-{what}" for what in ("malformed", "signature", "mismatch", "root")}
-    assert faults - set(CODE.values) == unusable
+    assert faults - set(CODES) == unusable
 
 
 def test_routes_name_their_operation() -> None:
     """Of each operation there is a route, or the one route whose tokens say what they ask for."""
     named = {route.operation for route in ROUTES}
-    by_token = {operation for operation in OPERATION.values if operation.startswith("kv_")}
-    assert named == {None, *OPERATION.values} - by_token
+    by_token = {operation for operation in OPERATIONS if operation.startswith("kv_")}
+    assert named == {None, *OPERATIONS} - by_token
     assert [route.path for route in ROUTES if route.operation is None] == ["/invoke"]
 
 
 # --- the text ------------------------------------------------------------------------------------------------------
 
 
-def test_the_text_is_read_as_it_is_meant() -> None:
-    """A reader of the format finds every series with its kind, its labels and nothing that stands twice."""
-    found = _families("supervisor", "storekeeper", "worker-0", "worker-1")
-    expected = {series.name.removesuffix("_total"): series.kind for series in SERIES}
-    assert expected | {"sealspace_requests": "counter"} == {name: family.type for name, family in found.items()}
+def test_the_text_is_read_as_it_is_meant(tmp_path: Path) -> None:
+    """A reader of the format finds every series with its kind, its labels and no sample twice."""
+    found = _families(tmp_path, "supervisor", "storekeeper", "worker-0", "worker-1")
+    assert {series.name.removesuffix("_total"): series.kind for series in SERIES} == {
+        name: family.type for name, family in found.items()
+    }
     for family in found.values():
         assert family.documentation.endswith(".")
         keys = [(sample.name, *sorted(sample.labels.items())) for sample in family.samples]
         assert len(keys) == len(set(keys)) > 0
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_label_sets_are_bounded(workers: int) -> None:
-    """How many numbers there are follows from the processes alone, whatever was counted, and labels are from lists."""
-    names = ("supervisor", "storekeeper", *[f"worker-{at}" for at in range(workers)])
-    table = Table.of(len(names))
-    quiet = _families(*names, table=table)
-    for at in range(len(names)):
-        row = table.row(at)
-        for cell in range(ROW_CELLS):
-            row[cell] = cell + at
-    busy = _families(*names, table=table)
-    listed = {label.name: set(label.values) for series in SERIES for label in series.labels} | {"process": set(names)}
-    for name, family in busy.items():
-        assert [s.labels for s in family.samples] == [s.labels for s in quiet[name].samples]
-        for sample in family.samples:
-            assert all(label == "le" or value in listed[label] for label, value in sample.labels.items())
+def test_labels_are_from_lists(tmp_path: Path) -> None:
+    """Every number exists before anything is counted, and its labels are from lists in the code."""
+    processes = ("supervisor", "storekeeper", "worker-0", "worker-1")
+    found = _families(tmp_path, *processes)
+    for series in SERIES:
+        listed = dict(series.labels) | ({"process": processes} if series.writers else {})
+        family = found[series.name.removesuffix("_total")]
+        sets = {tuple(item for item in sample.labels.items() if item[0] != "le") for sample in family.samples}
+        names = [name for name in processes if name.partition("-")[0] in series.writers]
+        assert len(sets) == prod([len(values) for values in series.labels.values()]) * (len(names) or 1)
+        assert all(value in listed[label] for labels in sets for label, value in labels)
 
 
-def test_a_process_shows_only_what_it_has() -> None:
+def test_a_process_shows_only_what_it_has(tmp_path: Path) -> None:
     """What belongs to one kind of process is not shown of another, and a node on a database has no storekeeper."""
-    found = _families("supervisor", "worker-0")
+    found = _families(tmp_path, "supervisor", "worker-0")
     assert {s.labels["process"] for s in found["sealspace_open_connections"].samples} == {"worker-0"}
     assert {s.labels["process"] for s in found["sealspace_process_cpu_seconds"].samples} == {"supervisor", "worker-0"}
 
 
-def test_the_page_lists_every_series() -> None:
+def test_the_page_lists_every_series(tmp_path: Path) -> None:
     """The generated table has each series that is scraped, with its type and labels, and each has advice above it."""
     advice, _, generated = PAGE.read_text("utf-8").partition("<!-- generated: series")
     rows = re.findall(r"^\| `(sealspace_\w+)` \| (\w+) \| ([^|]*)\|", generated, re.MULTILINE)
     said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(said) == len(rows)
     shown: dict[str, tuple[str, set[str]]] = {}
-    for family in _families("supervisor", "storekeeper", "worker-0").values():
+    for family in _families(tmp_path, "supervisor", "storekeeper", "worker-0").values():
         name = family.name + ("_total" if family.type == "counter" else "")
         shown[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
     assert said == shown
@@ -170,29 +146,28 @@ def test_the_page_lists_every_code() -> None:
     listed = [
         code for row in re.findall(r"^\| (`[^|]+) \|", codes, re.MULTILINE) for code in re.findall(r"`([^`]+)`", row)
     ]
-    assert sorted(listed) == sorted(CODE.values)
+    assert sorted(listed) == sorted(CODES)
 
 
 def test_the_page_lists_the_operations() -> None:
     """The page for operators names each operation and bound, and each series of an example is one that there is."""
     text = PAGE.read_text("utf-8")
-    assert {name for name in (*OPERATION.values, *BOUND.values) if f"`{name}`" not in text} == set()
+    assert {name for name in (*OPERATIONS, *BOUNDS) if f"`{name}`" not in text} == set()
     named = set(re.findall(r"\bsealspace_\w+", text))
-    assert named <= {series.name for series in SERIES} | {"sealspace_requests_total"}
+    assert named <= {series.name for series in SERIES}
 
 
 # --- counting ------------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_is_counted_once() -> None:
+def test_an_answer_is_counted_once(tmp_path: Path) -> None:
     """An answer adds one to its operation and status, and its time to the bucket that holds it, across workers."""
-    table = Table.of(2)
-    for at in range(2):
-        tally = Tally(table.row(at))
-        tally.answered("kv_get", 200, perf_counter_ns() - 3_000_000)
-        tally.answered("kv_get", 404, perf_counter_ns() - 30_000_000)
-        tally.answered("decrypt", 503, perf_counter_ns())
-    found = _families("worker-0", "worker-1", table=table)
+    for process in ("worker-0", "worker-1"):
+        metrics = WorkerMetrics(str(tmp_path), process)
+        metrics.answered("kv_get", 200, perf_counter_ns() - 3_000_000)
+        metrics.answered("kv_get", 404, perf_counter_ns() - 30_000_000)
+        metrics.answered("decrypt", 503, perf_counter_ns())
+    found = _families(tmp_path)
     requests = _values(found["sealspace_requests"], "_total")
     assert requests == {("kv_get", "2xx"): 2, ("kv_get", "4xx"): 2, ("decrypt", "5xx"): 2}
     seconds = found["sealspace_request_seconds"]
@@ -204,13 +179,13 @@ def test_an_answer_is_counted_once() -> None:
     assert 0.066 <= _values(seconds, "_sum")[("kv_get",)] < 1
 
 
-@pytest.mark.parametrize("status", STATUS.values)
-@pytest.mark.parametrize("operation", OPERATION.values)
-def test_every_answer_has_a_place(operation: str, status: str) -> None:
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -> None:
     """No operation and status is counted as another."""
-    table = Table.of(1)
-    Tally(table.row(0)).answered(operation, int(status[0]) * 100 + 99, perf_counter_ns())  # type: ignore[arg-type]  # from the list
-    assert _values(_families("worker-0", table=table)["sealspace_requests"], "_total") == {(operation, status): 1}
+    metrics = WorkerMetrics(str(tmp_path), "worker-0")
+    metrics.answered(operation, int(status[0]) * 100 + 99, perf_counter_ns())  # type: ignore[arg-type]  # from the list
+    assert _values(_families(tmp_path)["sealspace_requests"], "_total") == {(operation, status): 1}
 
 
 @pytest.mark.parametrize(
@@ -225,95 +200,92 @@ def test_every_answer_has_a_place(operation: str, status: str) -> None:
         (ZeroDivisionError(), "internal"),
     ],
 )
-def test_refusals_are_counted_by_code(error: Exception, code: str) -> None:
+def test_refusals_are_counted_by_code(tmp_path: Path, error: Exception, code: str) -> None:
     """A refusal counts under its code; an unknown code is another."""
-    table = Table.of(1)
-    Tally(table.row(0)).refused(error, code_of(error))
-    assert _values(_families("worker-0", table=table)["sealspace_refusals"], "_total") == {(code,): 1}
+    WorkerMetrics(str(tmp_path), "worker-0").refused(error, code_of(error))
+    assert _values(_families(tmp_path)["sealspace_refusals"], "_total") == {(code,): 1}
 
 
-def test_refused_releases_are_counted_by_reason() -> None:
+def test_refused_releases_are_counted_by_reason(tmp_path: Path) -> None:
     """A release that the gate refuses counts as a refusal, and under the gate's reason."""
-    table = Table.of(1)
     error = ReleaseRefused("measurement", "what it was")
-    Tally(table.row(0)).refused(error, code_of(error))
-    found = _families("worker-0", table=table)
+    WorkerMetrics(str(tmp_path), "worker-0").refused(error, code_of(error))
+    found = _families(tmp_path)
     assert _values(found["sealspace_refusals"], "_total") == {("release-refused",): 1}
     assert _values(found["sealspace_release_refusals"], "_total") == {("measurement",): 1}
 
 
-def test_batches_are_counted() -> None:
+def test_batches_are_counted(tmp_path: Path) -> None:
     """Of a batch the outcomes count, of its sync the commits and the time, and the room is what was told last."""
-    table = Table.of(1)
-    tally = CommitTally(table.fileno(), 0)
-    tally.judged([Committed(), Committed(), Refused(), StoreFull("full")])
-    tally.judged([Committed()] * 200)
-    tally.judged([Refused()])
-    tally.synced(7_000_000)
-    tally.synced(1_000)
-    tally.used(8192)
-    tally.used(4096)
-    found = _families("storekeeper", table=table)
+    metrics = StorekeeperMetrics(str(tmp_path), "storekeeper")
+    metrics.judged([Committed(), Committed(), Refused(), StoreFull("full")])
+    metrics.judged([Committed()] * 200)
+    metrics.judged([Refused()])
+    metrics.synced(7_000_000)
+    metrics.synced(1_000)
+    metrics.used(8192)
+    metrics.used(4096)
+    found = _families(tmp_path)
     assert _values(found["sealspace_commits"], "_total") == {("committed",): 202, ("refused",): 2, ("failed",): 1}
     batches, syncs = found["sealspace_batch_commits"], found["sealspace_sync_seconds"]
     assert (_values(batches, "_sum")[()], _values(batches, "_count")[()]) == (202, 2)
-    assert (_values(batches, "_bucket", le="2")[()], _values(batches, "_bucket", le="128")[()]) == (1, 1)
+    assert (_values(batches, "_bucket", le="2.0")[()], _values(batches, "_bucket", le="128.0")[()]) == (1, 1)
     assert _values(syncs, "_bucket", le="0.005")[()] == 1
     assert _values(syncs, "_bucket", le="0.01")[()] == 2
     assert _values(syncs, "_sum")[()] == pytest.approx(0.007001)
     assert _values(found["sealspace_store_used_bytes"])[()] == 4096
 
 
-def test_what_was_counted_outlives_its_process() -> None:
-    """When a process has ended its gauges are 0 and its counters stay, for whoever maps the table anew."""
-    table = Table.of(2)
-    tally = CommitTally(table.fileno(), 1)
-    tally.judged([Committed()])
-    tally.synced(1)
-    tally.used(4096)
-    table.clear_gauges(1)
-    row = Table(table.fileno()).row(1)
-    assert (row[COMMITS.cell("committed")], row[BATCH_COMMITS.start], row[STORE_USED_BYTES.start]) == (1, 1, 0)
-    assert sum(table.row(0).tolist()) == 0
-
-
-def test_no_free_descriptor_ends_no_pulse() -> None:
-    """A process that may open nothing more for now still notes its CPU time; its memory stays as it was noted last."""
-    row = Table.of(1).row(0)
-    vitals = Vitals(row)
-    vitals.sample()
-    used_ns, resident_bytes = row[CPU_SECONDS.start], row[RESIDENT_BYTES.start]
+def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
+    """A process that can open no file still records its CPU time; its memory stays as it was recorded last."""
+    metrics = ProcessMetrics(str(tmp_path), "worker-0")
+    metrics.sample()
+    before = numbers(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # the least that is free is above it
     try:
-        vitals.sample()
+        metrics.sample()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert row[CPU_SECONDS.start] > used_ns
-    assert row[RESIDENT_BYTES.start] == resident_bytes > 0
+    now = numbers(tmp_path)
+    cpu, memory = (CPU_SECONDS.name, "worker-0"), (RESIDENT_BYTES.name, "worker-0")
+    assert now[cpu] > before[cpu]
+    assert now[memory] == before[memory] > 0
 
 
-def test_an_end_is_noted() -> None:
-    """When the supervisor hears that a process ended, its memory and start are gone from the text, and a restart is."""
-    counting = Counting(Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"])
+def test_what_was_counted_outlives_its_process() -> None:
+    """When a process has ended its gauges are 0, its restart is counted, and its replacement continues its counters."""
+    counting = SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["storekeeper", "worker-0"])
+    assert os.stat(counting.folder).st_mode & 0o777 == 0o700
     try:
-        row = Table(counting.fileno()).row(counting.row_of("worker-0"))
-        Tally(row).answered("kv_get", 200, perf_counter_ns())
-        for series in (RESIDENT_BYTES, STARTED_AT, CPU_SECONDS):
-            row[series.start] = 5_000_000_000
-        counting.ended("worker-0")
-        found = {family.name: family for family in text_string_to_metric_families(counting.text())}
+        for _ in range(2):
+            worker = WorkerMetrics(counting.folder, "worker-0")
+            worker.answered("kv_get", 200, perf_counter_ns())
+            for series in (RESIDENT_BYTES, STARTED_AT):
+                worker.cells[series, "worker-0"].set(5)
+            worker.cells[CPU_SECONDS, "worker-0"].inc(5)
+            counting.ended("worker-0")
+        found = {family.name: family for family in text_string_to_metric_families(counting.text().decode())}
     finally:
         counting.stop()
-    assert ("worker-0",) not in _values(found["sealspace_process_resident_bytes"])
-    assert ("worker-0",) not in _values(found["sealspace_process_start_time_seconds"])
-    assert _values(found["sealspace_process_cpu_seconds"], "_total")[("worker-0",)] == 5
-    assert _values(found["sealspace_requests"], "_total") == {("kv_get", "2xx"): 1}
-    assert _values(found["sealspace_process_restarts"], "_total") == {("worker-0",): 1}
+    assert not Path(counting.folder).exists()
+    for name in ("resident_bytes", "start_time_seconds"):
+        assert {s.labels["process"]: s.value for s in found[f"sealspace_process_{name}"].samples}["worker-0"] == 0
+    assert _values(found["sealspace_process_cpu_seconds"], "_total")[("worker-0",)] == 10
+    assert _values(found["sealspace_requests"], "_total") == {("kv_get", "2xx"): 2}
+    assert _values(found["sealspace_process_restarts"], "_total") == {("worker-0",): 2}
     assert _values(found["sealspace_process_resident_bytes"])[("supervisor",)] > 1 << 20
     assert _values(found["sealspace_store_limit_bytes"])[()] == Config().store.max_bytes
+
+
+def test_no_folder_for_the_numbers_refuses_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder can be made the error has a next step."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(ConfigurationError, match="cannot make a folder for metrics") as refused:
+        SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])
+    assert "TMPDIR" in refused.value.hint
 
 
 # --- the listener --------------------------------------------------------------------------------------------------
@@ -323,7 +295,7 @@ def test_an_end_is_noted() -> None:
 def patient_port() -> Iterator[int]:
     """The port of a listener that is bound by a name and whose clients have time."""
     bound = socket.create_server(("127.0.0.1", 0))
-    scraping = Scraping(bound, "metrics.example", lambda: "numbers\n", deadline_s=3600)
+    scraping = Scraping(bound, "metrics.example", lambda: b"numbers\n", deadline_s=3600)
     scraping.start()
     yield int(bound.getsockname()[1])
     scraping.stop()
@@ -392,7 +364,7 @@ def test_fuzz_any_head_has_an_end(patient_port: int, head: bytes) -> None:
 def port() -> Iterator[int]:
     """The port of a listener whose clients have a second."""
     bound = socket.create_server(("127.0.0.1", 0))
-    scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=1.0)
+    scraping = Scraping(bound, "127.0.0.1", lambda: b"numbers\n", deadline_s=1.0)
     scraping.start()
     yield int(bound.getsockname()[1])
     scraping.stop()
@@ -419,7 +391,7 @@ def test_bytes_that_keep_coming_win_no_time() -> None:
     bound = socket.create_server(("127.0.0.1", 0))
     with socket.create_connection(bound.getsockname()) as client:
         client.sendall(_GET)
-        scraping = Scraping(bound, "127.0.0.1", lambda: "numbers\n", deadline_s=0.0)
+        scraping = Scraping(bound, "127.0.0.1", lambda: b"numbers\n", deadline_s=0.0)
         scraping.start()
         client.settimeout(AT_ONCE_S)
         with suppress(ConnectionResetError):  # what it did not read it resets
@@ -440,11 +412,11 @@ def test_a_scrape_that_fails_ends_nothing() -> None:
     """What goes wrong while the text is made costs that scrape its answer, and no other."""
     made: list[str] = []
 
-    def text() -> str:
+    def text() -> bytes:
         made.append("")
         if len(made) == 1:
             raise ZeroDivisionError
-        return "numbers\n"
+        return b"numbers\n"
 
     bound = socket.create_server(("127.0.0.1", 0))
     scraping = Scraping(bound, "127.0.0.1", text)

@@ -348,7 +348,7 @@ def test_each_address_serves_its_own(node: RunningNode) -> None:
 
 
 def test_off_by_default(tmp_path: Path) -> None:
-    """Without the setting nothing listens but the node's own address, and no process has a table of numbers."""
+    """Without the setting nothing listens but the node's own address, and no process has a file of metrics."""
     with running_node(tmp_path, workers=1) as quiet:
         assert _status(f"{quiet.url}/metrics") == 404
         pids = [quiet.process.pid, *quiet.children("worker"), *quiet.children("storekeeper")]
@@ -356,8 +356,8 @@ def test_off_by_default(tmp_path: Path) -> None:
         assert not any("metrics-listening" in line for line in quiet.lines)
 
 
-def test_every_process_has_the_table(node: RunningNode) -> None:
-    """Where numbers are served each process of the node writes into the one table."""
+def test_every_process_has_its_files(node: RunningNode) -> None:
+    """Where numbers are served each process of the node writes into files of one folder."""
     for pid in (node.process.pid, *node.children("worker"), *node.children("storekeeper")):
         assert any("sealspace-metrics" in name for name in _descriptors(pid))
 

@@ -1,29 +1,40 @@
-"""The listener for scrapes: `GET /metrics` on an address of its own, answered by a thread of the supervisor.
+"""The supervisor's part: the folder of numbers, and the listener for scrapes.
 
-It depends on no worker: the numbers are available while workers hang or have ended. One scrape is answered at a time,
-within a deadline and for a head of bounded size, and its connection is closed.
+`GET /metrics` on an address of its own, answered by a thread of the supervisor. It depends on no worker: the numbers
+are available while workers hang or have ended. One scrape is answered at a time, within a deadline and for a head of
+bounded size, and its connection is closed.
 
 A page in a browser cannot read it through a name that resolves to this address (DNS rebinding): the `Host` has to
 be an address, `localhost`, or the host that the settings name.
 """
 
+import os
 import re
+import shutil
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from socketserver import TCPServer
+from tempfile import mkdtemp
 from typing import Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.listening_socket import bind_socket, url_of
 from tee_backend.rates import parsed_address
 
-from ..logs import describe, log_warning
-from .text import CONTENT_TYPE
+from ..config.tree import Config
+from ..logs import describe, log_event, log_warning
+from .series import DISK_FREE_BYTES, RESTARTS, STORE_LIMIT_BYTES, SUPERVISOR, ProcessMetrics
 
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATH: Final = "/metrics"
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
@@ -32,11 +43,65 @@ _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
 _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
+class SupervisorMetrics(ProcessMetrics):
+    """The numbers of a node, and the listener that serves them."""
+
+    def __init__(self, config: Config, processes: Sequence[str]) -> None:
+        """Bind the address, and make a new folder that only this user can open.
+
+        Args:
+            config: settings; `metrics.listen` is set.
+            processes: names of the processes that the supervisor starts.
+
+        Raises:
+            ConfigurationError: the address is not available, or no folder can be made.
+        """
+        host, port = config.metrics.address
+        self._bound = bind_socket(host, port, hint="choose another metrics.listen")
+        self._scraping = Scraping(self._bound, host, self.text)
+        try:
+            self.folder = mkdtemp(prefix="sealspace-metrics-")
+        except OSError as error:
+            self._scraping.stop()
+            raise ConfigurationError(
+                f"cannot make a folder for metrics: {error.strerror}", hint="set TMPDIR to a folder that can be written"
+            ) from None
+        super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
+        self._data = config.data
+        if config.store.url is None:
+            self.cells[STORE_LIMIT_BYTES,].set(config.store.max_bytes)
+
+    def start(self) -> None:
+        """Start to answer scrapes."""
+        self._scraping.start()
+        log_event("metrics-listening", url=f"{url_of(self._bound)}{PATH}")
+
+    def stop(self) -> None:
+        """Stop answering scrapes, and remove the folder."""
+        self._scraping.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ended(self, process: str) -> None:
+        """Clear the gauges of a process that has ended and count its restart."""
+        mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]
+        self.cells[RESTARTS, process].inc()
+
+    def text(self) -> bytes:
+        """Return all current numbers as text."""
+        self.sample()
+        with suppress(OSError):  # the folder does not exist yet
+            disk = os.statvfs(self._data)
+            self.cells[DISK_FREE_BYTES,].set(disk.f_bavail * disk.f_frsize)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
 class Scraping(TCPServer):
     """Answers scrapes while it is running."""
 
     def __init__(
-        self, bound: socket.socket, host: str, text: Callable[[], str], *, deadline_s: float = DEADLINE_S
+        self, bound: socket.socket, host: str, text: Callable[[], bytes], *, deadline_s: float = DEADLINE_S
     ) -> None:
         """Prepare.
 
@@ -115,7 +180,7 @@ class _Scrape(BaseHTTPRequestHandler):
         elif self.path.partition("?")[0] != PATH:
             self.send_error(404)
         else:
-            self._answer(200, self.server.text().encode())
+            self._answer(200, self.server.text())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Send a refusal without the standard library's page, which repeats parts of the request."""

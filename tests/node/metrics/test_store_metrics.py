@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from counted import numbers
 from embedded_node import embedded_node
 from engines import store_at
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
-from node.metrics.measuring import keep_surveying, survey
 from node.metrics.series import (
     AUDIT_LAG,
     COLLATERAL_AGE,
@@ -20,7 +20,7 @@ from node.metrics.series import (
     STORE_FILES_BYTES,
     Series,
 )
-from node.metrics.table import Table
+from node.metrics.worker import WorkerMetrics
 from node.services import Services
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.collateral import CollateralState, state_put
@@ -38,18 +38,18 @@ async def services(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) 
         yield node.services
 
 
-async def _seen(services: Services) -> dict[Series, int]:
-    row = Table.of(1).row(0)
-    await survey(services, row)
-    return {series: row[series.start] for series in WATCHED}
+async def _seen(services: Services, folder: Path) -> dict[Series, float]:
+    metrics = WorkerMetrics(str(folder), "worker-0")
+    await metrics.read_store(services)
+    return {series: numbers(folder)[series.name,] for series in WATCHED}
 
 
-async def test_an_empty_store(services: Services) -> None:
+async def test_an_empty_store(services: Services, tmp_path: Path) -> None:
     """Where nothing is, all numbers are 0."""
-    assert await _seen(services) == dict.fromkeys(WATCHED, 0)
+    assert await _seen(services, tmp_path) == dict.fromkeys(WATCHED, 0)
 
 
-async def test_collateral(services: Services, clock: FixedClock) -> None:
+async def test_collateral(services: Services, clock: FixedClock, tmp_path: Path) -> None:
     """The document that was not renewed for longest counts, wishes are no documents, and failures are told of both."""
     now = clock.now()
     states = (
@@ -59,38 +59,38 @@ async def test_collateral(services: Services, clock: FixedClock) -> None:
     )
     puts = tuple([state_put((bytes([at]) * 6, "platform"), state) for at, state in enumerate(states)])
     await services.store.commit(Commit(puts=puts))
-    seen = await _seen(services)
+    seen = await _seen(services, tmp_path)
     assert (seen[COLLATERAL_DOCUMENTS], seen[COLLATERAL_AGE], seen[COLLATERAL_FAILING]) == (2, 7000, 2)
 
 
-async def test_a_clock_that_was_set_back(services: Services, clock: FixedClock) -> None:
+async def test_a_clock_that_was_set_back(services: Services, clock: FixedClock, tmp_path: Path) -> None:
     """What seems to come from later has no age, and fails nothing."""
     state = CollateralState(source="import", refreshed_at=clock.now() + 1000)
     await services.store.commit(Commit(puts=(state_put((b"\x01" * 6, "platform"), state),)))
-    assert (await _seen(services))[COLLATERAL_AGE] == 0
+    assert (await _seen(services, tmp_path))[COLLATERAL_AGE] == 0
 
 
-async def test_files_and_waiting_audit(services: Services, clock: FixedClock) -> None:
+async def test_files_and_waiting_audit(services: Services, clock: FixedClock, tmp_path: Path) -> None:
     """Bytes in files are those that commits count; audit records wait until they are sealed."""
     record = AuditRecord(at=clock.now() - 70, action="kv.put", actor="did:key:zA", subject="s")
     adds = (Add(BODIES_COUNTER, 123_456),)
     await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),), adds=adds))
-    seen = await _seen(services)
+    seen = await _seen(services, tmp_path)
     assert (seen[STORE_FILES_BYTES], seen[AUDIT_LAG]) == (123_456, 70)
     await seal_recent(services)
-    assert (await _seen(services))[AUDIT_LAG] == 0
+    assert (await _seen(services, tmp_path))[AUDIT_LAG] == 0
 
 
-async def test_what_was_seen_stands_while_the_store_is_away(services: Services) -> None:
+async def test_what_was_seen_stands_while_the_store_is_away(services: Services, tmp_path: Path) -> None:
     """A store that does not answer ends no survey and changes no number."""
-    row = Table.of(1).row(0)
+    metrics = WorkerMetrics(str(tmp_path), "worker-0")
     await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))
-    await survey(services, row)
+    await metrics.read_store(services)
     await services.store.close()
-    surveying = asyncio.create_task(keep_surveying(services, row))
+    surveying = asyncio.create_task(metrics.keep_reading_store(services))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not surveying.done()
-    assert row[STORE_FILES_BYTES.start] == 5
+    assert numbers(tmp_path)[STORE_FILES_BYTES.name,] == 5
     surveying.cancel()
     await asyncio.gather(surveying, return_exceptions=True)

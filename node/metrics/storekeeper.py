@@ -1,0 +1,35 @@
+"""What the storekeeper counts, once for each batch of commits."""
+
+import asyncio
+from collections.abc import Sequence
+
+from spaces.errors import StoreError
+from spaces.store.contract import Committed, Refused
+
+from .series import BATCH_COMMITS, COMMITS, STORE_USED_BYTES, SYNC_SECONDS, ProcessMetrics
+
+
+class StorekeeperMetrics(ProcessMetrics):
+    """The observer of `spaces.store.observing`."""
+
+    def start(self) -> None:
+        """Start to sample the process on the storekeeper's event loop."""
+        self._sampling = asyncio.create_task(self.keep_sampling())
+
+    def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
+        """Count the outcomes of commits."""
+        committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
+        refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
+        self.cells[COMMITS, "committed"].inc(committed)
+        self.cells[COMMITS, "refused"].inc(refused)
+        self.cells[COMMITS, "failed"].inc(len(outcomes) - committed - refused)
+        if committed:
+            self.cells[BATCH_COMMITS,].observe(committed)
+
+    def synced(self, took_ns: int) -> None:
+        """Count a transaction that was written and synced."""
+        self.cells[SYNC_SECONDS,].observe(took_ns / 1e9)
+
+    def used(self, used_bytes: int) -> None:
+        """Record how many bytes the rows use."""
+        self.cells[STORE_USED_BYTES,].set(used_bytes)
