@@ -16,7 +16,7 @@ from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
 from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, PageAnswer, UntypedStream, WholeAnswer
-from .messages.pages import page_answer
+from .messages.problems import status_answer
 from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.request_log import REQUEST_LOG, request_log
 from .messages.route import bind
@@ -122,7 +122,7 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
     if expected != "100-continue":
         if (log := request.app.get(REQUEST_LOG)) is not None:
             log.unrouted(417, request.remote)
-        return page_answer(417, request.headers.get("Accept", ""))
+        return status_answer(request, 417)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer itself has not begun
     return None

@@ -30,7 +30,7 @@ from .acceptor import Acceptor, Shares
 from .app import FIXED_HEADERS, fixed_paths
 from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer
 from .messages.clients import is_proxy
-from .messages.pages import page_answer
+from .messages.problems import status_answer
 from .messages.request_ids import request_id
 from .messages.request_log import REQUEST_LOG, RequestLog
 
@@ -131,7 +131,7 @@ class Connection(listener.Connection):
         """Answer what could not be parsed, or what failed outside every route, without a word of the request."""
         if exc is not None:
             log_failure(request_id(request), request.method, exc)
-        response = page_answer(status, "" if status == 400 else request.headers.get("Accept", ""))
+        response = status_answer(request, status)
         response.headers.update(FIXED_HEADERS)
         return response
 

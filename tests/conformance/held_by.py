@@ -220,8 +220,8 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     ),
     "wire 4.10": (
         _PROBLEMS + "test_wire_errors_are_text",
-        _PROBLEMS + "test_wire_pages",
-        _PROBLEMS + "test_malformed_token_is_a_page",
+        _PROBLEMS + "test_wire_problems",
+        _PROBLEMS + "test_malformed_token_is_a_problem",
     ),
     "wire 5.1": (
         _ROUTES + "test_information",

@@ -429,12 +429,12 @@ def assert_refused(answer: Answer, status: int, text: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_missing_authorization_is_a_page(node: ReplayNode) -> None:
-    """Without a token the route answers the framework's 401 page."""
+async def test_missing_authorization_is_a_problem(node: ReplayNode) -> None:
+    """Without a token the route answers 401 as H2 says."""
     request = Decrypt().request("route", "")
     bare = replace(request, headers=(("content-type", "application/json"),))
     answer = await node.connection.send(bare)
-    assert (answer.status, answer.header("content-type")) == (401, "text/html; charset=utf-8")
+    assert (answer.status, answer.header("content-type")) == (401, "application/problem+json")
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -307,8 +307,8 @@ def comparable(answer: Answer, pairs: Sequence[tuple[str, str]] = ()) -> Result:
     """Return an answer in comparable form; `pairs`: texts and the placeholders that stand for them.
 
     Status; the body with ids, DIDs, times and random values replaced by placeholders, JSON with sorted keys and without
-    blanks; the telling headers. Lists whose order is free are sorted. A framework error page is `{page}`, a database's
-    own words are `{text}`. `content-length` is left out, and the content type of a page.
+    blanks; the telling headers. Lists whose order is free are sorted. An answer by H2 is `{page}`, a database's own
+    words are `{text}`. `content-length` is left out, and the content type of an answer by H2.
     """
     headers = {name: value for name, value in answer.headers if name not in _UNTELLING}
     if is_page(answer):
@@ -342,9 +342,11 @@ _UNTELLING = frozenset(
 
 
 def is_page(answer: Answer) -> bool:
-    """Tell whether an answer is a framework's default error page (H2), as HTML or as JSON."""
+    """Return whether an answer is one of H2: a problem, `{"error"}`, or a page of HTML by the recorded node."""
     if answer.status < 400:
         return False
+    if answer.header("content-type") == "application/problem+json":
+        return True
     if answer.header("content-type").startswith("text/html"):
         return answer.body.lstrip().lower().startswith(b"<!doctype html>")
     value = _json_body(answer)

@@ -13,8 +13,7 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.pages import reason_of
-from node.http.messages.refusals import GROUPS, TABLE, Body, Place, Row
+from node.http.messages.refusals import GROUPS, TABLE, Body, Place, Row, reason_of
 from node.http.messages.route import Authority, Given, Route
 from node.http.routes.table import ROUTES
 from node.operations.table import TABLE as ABILITIES
@@ -31,7 +30,8 @@ Any other path, and any other method on a path of the tag `wire`, is answered 40
 with `Allow`. Below `/hooks`, `/policy/v3` and `/share` every method but OPTIONS is answered 501.
 
 Refusals of the tag `own` are `application/problem+json`, whose `code` is stable. Those of the tag `wire` are a text, or
-a page that is JSON for a client that prefers it. Each answer lists its codes; what they mean is in spec/refusals.md.
+`application/problem+json`, or `{{"error"}}` for a client that accepts `application/json`. Each answer lists its codes;
+what they mean is in spec/refusals.md.
 
 A request has at most {MAX_HEADER_LINES} header lines, header values of {Http().max_header_line_bytes} bytes and a
 target of {MAX_TARGET_BYTES} bytes. Sizes that settings may change are stated with their defaults. What the routes do
@@ -46,7 +46,7 @@ _TOKENS: Final[Mapping[Authority, str]] = {
 _OPERATOR_CODES: Final = frozenset({"operator-locked", "operator-absent"})
 _BODY_CODES: Final = frozenset({"not-readable", "too-large", "too-slow"})
 _NO_TYPE_GIVEN: Final = "The content type is the one that the value was stored with; without one there is none."
-# What a client gets before or beside every route: status, and whether it has a page.
+# What a client gets before or beside every route: status, and whether it has a problem.
 _SERVER_ANSWERS: Final = {400: True, 408: False, 414: False, 417: True, 431: False}
 _PAGE_SCHEMA: Final[Json] = {
     "type": "object",
@@ -214,12 +214,12 @@ def _responses(route: Route, schema_of: Mapping[str, Json]) -> Json:
         else:
             answers[status]["description"] += f": {', '.join(listed)}"
     if re.search(r"\{\w+\}", route.path):  # a part with a brace in it fits no placeholder, and finds no route
-        _merge(answers.setdefault(404, _answer(404)).setdefault("content", {}), _page())
-    for status, has_page in _SERVER_ANSWERS.items():
+        _merge(answers.setdefault(404, _answer(404)).setdefault("content", {}), _problem())
+    for status, has_problem in _SERVER_ANSWERS.items():
         if status not in answers:
             answers[status] = {"$ref": f"#/components/responses/{status}"}
-        elif has_page:
-            _merge(answers[status].setdefault("content", {}), _page())
+        elif has_problem:
+            _merge(answers[status].setdefault("content", {}), _problem())
     return {str(status): answer for status, answer in sorted(answers.items())}
 
 
@@ -248,11 +248,11 @@ def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
         if other is not None:
             yield other.status, _text()
         else:
-            yield row.status, _page() if row.body is Body.PAGE else _text()
+            yield row.status, _problem() if row.body is Body.PROBLEM else _text()
 
 
 def _server_answer(status: int) -> Json:
-    return {**_answer(status), **({"content": _page()} if _SERVER_ANSWERS[status] else {})}
+    return {**_answer(status), **({"content": _problem()} if _SERVER_ANSWERS[status] else {})}
 
 
 def _answer(status: int) -> Json:
@@ -263,9 +263,9 @@ def _text() -> Json:
     return {"text/plain": {"schema": {"type": "string"}}}
 
 
-def _page() -> Json:
+def _problem() -> Json:
     return {
-        "text/html": {"schema": {"type": "string"}},
+        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
         "application/json": {"schema": {"$ref": "#/components/schemas/PageError"}},
     }
 

@@ -14,7 +14,7 @@ from ...operations.values.kv_batch import BatchUpload, Part
 from ...operations.values.kv_write import Upload
 from .clients import client_address
 from .multipart import boundary_of, multipart_parts, part_path
-from .pages import NotReadable, TooLarge, TooSlow
+from .problems import NotReadable, TooLarge, TooSlow
 from .request_bodies import body_at_hand, body_pieces, limited_body
 
 _STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})

@@ -1,8 +1,8 @@
 """From an error to an answer, in the two forms an answer takes.
 
-On the wire surface it is a text as the whole body (H1) or a framework page (H2); on our own surface it is
-`application/problem+json` with type, title, status, code, request_id and hint (wire 7.1). What a code means is in the
-table of `refusals`.
+On the wire surface it is a text as the whole body (H1), or `application/problem+json` where the request failed before
+its route (H2); on our own surface it is always `application/problem+json`, with type, title, status, code, request_id
+and hint (wire 7.1). What a code means is in the table of `refusals`.
 """
 
 from typing import Final
@@ -13,14 +13,72 @@ from aiohttp import web
 from ...logs import log_failure
 from ...refusal import Refusal
 from .answers import text_answer
-from .pages import NotFound, OperatorAbsent, WrongMethod, page_answer
-from .refusals import TABLE, Place, Row, code_of, wire_form
+from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
 from .request_ids import request_id
+
+
+class NotReadable(Refusal):
+    """The framing of the body is broken, or it is no JSON."""
+
+    code = "not-readable"
+
+
+class Unauthenticated(Refusal):
+    """There is no token where one is needed."""
+
+    code = "unauthenticated"
+
+
+class NotFound(Refusal):
+    """There is no such route, or no such method on it."""
+
+    code = "not-found"
+
+
+class WrongMethod(Refusal):
+    """A path of our own surface has other methods."""
+
+    code = "wrong-method"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+
+class TooSlow(Refusal):
+    """No part of the body arrived for too long."""
+
+    code = "too-slow"
+
+
+class TooLarge(Refusal):
+    """The body is longer than this route takes."""
+
+    code = "too-large"
+
+
+class WrongShape(Refusal):
+    """The body is JSON of another shape."""
+
+    code = "wrong-shape"
+
+
+class OperatorLocked(Refusal):
+    """A request to the operator's routes does not bear the operator's secret."""
+
+    code = "operator-locked"
+
+
+class OperatorAbsent(Refusal):
+    """The node has no operator's secret: its operator's routes are closed."""
+
+    code = "operator-absent"
+
 
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals the table answers differently from then on."""
 
-# What our surface calls a status that the framework itself ends a request with.
+# The code of a status with which the framework itself ends a request.
 _CODE_OF_STATUS: Final = {
     400: "not-readable",
     401: "unauthenticated",
@@ -41,47 +99,53 @@ def error_answer(request: web.Request, error: Exception, *, own: bool, place: Pl
     Args:
         request: what is answered.
         error: what was raised.
-        own: whether the answer is problem+json.
+        own: whether the route is of our own surface.
         place: of the route, in the table; where the handler has set `PLACE`, that counts.
     """
     if isinstance(error, web.HTTPException):
-        return _framework_answer(request, error.status, own=own)
+        return status_answer(request, error.status, own=own)
     code = code_of(error)
     row = TABLE[code]
     if row.is_fault:
         log_failure(request_id(request), request.method, error)
-    if own:
-        return _problem(request, code, row, error)
     place = request.get(PLACE) or place
-    status, text = wire_form(error, row, place)
+    status, text = (row.status, None) if own else wire_form(error, row, place)
     if text is None:
-        # Where the routes are described, and what closes the operator's, may be named to anybody.
-        sentence = f"{row.title}: {row.hint}." if isinstance(error, NotFound | OperatorAbsent) else ""
-        return page_answer(status, request.headers.get("Accept", ""), sentence=sentence)
+        return _problem(request, code, status, own=own, error=error)
     return text_answer(text, status=status, headers={} if place in row.elsewhere else _retry(row, error))
 
 
-def _framework_answer(request: web.Request, status: int, *, own: bool) -> web.Response:
-    if not own:
-        return page_answer(status, request.headers.get("Accept", ""))
-    code = _CODE_OF_STATUS.get(status, "not-readable")
-    return _problem(request, code, TABLE[code])
+def status_answer(request: web.BaseRequest, status: int, *, own: bool = False) -> web.Response:
+    """Return the answer to a request that no route could answer."""
+    return _problem(request, _CODE_OF_STATUS.get(status, "not-readable"), status, own=own)
 
 
-def _problem(request: web.Request, code: str, row: Row, error: Exception | None = None) -> web.Response:
-    hint = error.hint if isinstance(error, Refusal) else None
-    body = {
-        "type": f"urn:sealspace:problem:{code}",
-        "title": str(error) if row.title is None else row.title,
-        "status": row.status,
-        "code": code,
-        "request_id": request_id(request),
-        "hint": hint or row.hint,
-    }
-    headers = {"Content-Type": "application/problem+json", **_retry(row, error)}
+def _problem(
+    request: web.BaseRequest, code: str, status: int, *, own: bool, error: Exception | None = None
+) -> web.Response:
+    row = TABLE[code]
+    # On the wire surface an error that has no text there is answered without its message (H2).
+    title = row.title or (str(error) if own else reason_of(status))
+    hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
+    kind, body = (
+        "application/problem+json",
+        {
+            "type": f"urn:sealspace:problem:{code}",
+            "title": title,
+            "status": status,
+            "code": code,
+            "request_id": request_id(request),
+            "hint": hint,
+        },
+    )
+    accepted = [media.partition(";")[0].strip().lower() for media in request.headers.get("Accept", "").split(",")]
+    if not own and "application/json" in accepted:
+        said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
+        kind, body = "application/json", {"error": said}
+    headers = {"Content-Type": kind, **_retry(row, error)}
     if isinstance(error, WrongMethod):
         headers["Allow"] = ", ".join(error.allowed)
-    return web.Response(status=row.status, body=msgspec.json.encode(body), headers=headers)
+    return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
 
 
 def _retry(row: Row, error: Exception | None) -> dict[str, str]:

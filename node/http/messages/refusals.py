@@ -10,6 +10,7 @@ with all error classes.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
@@ -19,7 +20,6 @@ from spaces.errors import SpaceError
 from tee_backend.attestation.errors import AttestationError
 
 from ...refusal import Refusal
-from .pages import reason_of
 
 Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
 """The families that end requests."""
@@ -28,12 +28,20 @@ Place = Literal["invoked-decrypt", "delegate", "revoke", "delegation-status", "d
 """Where on the wire surface some codes are answered differently; `invoked-decrypt`: a decrypt request on `/invoke`."""
 
 
+def reason_of(status: int) -> str:
+    """Return the reason phrase of a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
 class Body(Enum):
     """What the body of a wire answer is."""
 
     TITLE = "the title of the row"
     MESSAGE = "the error's own message; it names bounds and what the caller sent, never a secret"
-    PAGE = "a framework page (H2)"
+    PROBLEM = "application/problem+json (H2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +92,20 @@ DESCRIPTION: Final = "/openapi.json"
 _COMPARE: Final = "compare the request with the documentation"
 
 _SERVER: Final = {
-    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", Body.PAGE),
-    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", Body.PAGE),
-    "operator-locked": Row(401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", Body.PAGE),
-    "not-found": Row(
-        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", Body.PAGE
+    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", Body.PROBLEM),
+    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", Body.PROBLEM),
+    "operator-locked": Row(
+        401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", Body.PROBLEM
     ),
-    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", Body.PAGE),
-    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", Body.PAGE),
-    "too-large": Row(413, "The request is too large", "send less", Body.PAGE),
-    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", Body.PAGE),
+    "not-found": Row(
+        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", Body.PROBLEM
+    ),
+    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", Body.PROBLEM),
+    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", Body.PROBLEM),
+    "too-large": Row(413, "The request is too large", "send less", Body.PROBLEM),
+    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", Body.PROBLEM),
     "too-many-requests": Row(429, "Too many requests", "wait, then try again", Body.MESSAGE, retry_after_s=10),
-    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", Body.PAGE),
+    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", Body.PROBLEM),
     "not-enabled": Row(
         501,
         "The service is not offered",
@@ -104,7 +114,7 @@ _SERVER: Final = {
         is_expected=True,
     ),
     "operator-absent": Row(
-        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", Body.PAGE, is_expected=True
+        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", Body.PROBLEM, is_expected=True
     ),
 }
 """What the server around the use cases raises."""
@@ -157,7 +167,7 @@ _TOKENS: Final = {
         401,
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
-        Body.PAGE,  # E5
+        Body.PROBLEM,  # E5
         elsewhere={"invoked-decrypt": Elsewhere(403)},
     ),
     "json-invalid": Row(
@@ -216,7 +226,7 @@ _VALUES: Final = {
     "duplicate-invocation": _said(409, _COMPARE),
     "replay-unknown": _said(409, _COMPARE),
     "space-not-found": _said(404, "the owner hosts a space by signing in to it"),
-    "key-not-found": _said(404, "list the space to see what is stored", Body.PAGE),
+    "key-not-found": _said(404, "list the space to see what is stored", Body.PROBLEM),
     "no-such-key": _said(404, "list the space to see what is stored"),
     "no-value": _said(404, "list the space to see what is stored"),
     "ticket-refused": _said(401, "ask for a new signed URL"),
@@ -256,8 +266,8 @@ def _network(
 _OTHER_TYPE: Final = Elsewhere(403, "invocation type is not a decrypt invocation")
 
 _NETWORKS: Final = {
-    "body-not-json": _network(400, invoked=Elsewhere(400), body=Body.PAGE),  # enc 2.1
-    "request-too-large": _network(413, invoked=Elsewhere(400), body=Body.PAGE),  # enc 2.1
+    "body-not-json": _network(400, invoked=Elsewhere(400), body=Body.PROBLEM),  # enc 2.1
+    "request-too-large": _network(413, invoked=Elsewhere(400), body=Body.PROBLEM),  # enc 2.1
     **_each(
         (
             "invalid-canonical-json",
@@ -389,7 +399,7 @@ def code_of(error: Exception) -> str:
 
 
 def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
-    """Return status and text of an answer on the wire surface; None: a framework page.
+    """Return status and text of an answer on the wire surface; None: problem+json.
 
     Args:
         error: what was raised.
@@ -400,7 +410,7 @@ def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[i
     if elsewhere is not None:
         return elsewhere.status, str(error) if elsewhere.text is None else elsewhere.text
     match row.body:
-        case Body.PAGE:
+        case Body.PROBLEM:
             return row.status, None
         case Body.MESSAGE:
             return row.status, str(error)

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
-from .pages import NotFound, NotReadable, TooLarge, TooSlow, WrongShape
+from .problems import NotFound, NotReadable, TooLarge, TooSlow, WrongShape
 
 IDLE_BODY_S: Final = 60.0
 

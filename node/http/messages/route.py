@@ -18,8 +18,7 @@ from aiohttp import web
 from ...cohort import Cohort
 from ...counts import Operation, RequestCounter
 from .answers import CLOSED_TO_PAGES
-from .pages import NotFound
-from .problems import error_answer
+from .problems import NotFound, error_answer
 from .refusals import Place, code_of
 from .request_bodies import require_json_type
 from .request_log import RequestLog

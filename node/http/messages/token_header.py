@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from .pages import Unauthenticated
+from .problems import Unauthenticated
 
 _NAME: Final = "Authorization"
 

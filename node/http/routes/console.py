@@ -18,8 +18,8 @@ from blake3 import blake3
 
 from ...console_files import TYPES, headers_with, read_files, suffix
 from ..messages.answers import PageAnswer
-from ..messages.pages import NotFound
 from ..messages.partial import matches_weakly
+from ..messages.problems import NotFound
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
 _RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it

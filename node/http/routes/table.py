@@ -33,7 +33,7 @@ from ...operations.values.conditions import OPTION_HEADERS
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
 from ..messages.clients import client_address
-from ..messages.pages import NotFound, WrongMethod
+from ..messages.problems import NotFound, WrongMethod
 from ..messages.refusals import DESCRIPTION, GROUPS
 from ..messages.route import Given, Handler, Route, Taken
 from ..messages.token_header import token_of

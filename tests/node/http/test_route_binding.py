@@ -99,7 +99,7 @@ async def test_json_routes(serving: Serving, headers: dict[str, str], body: byte
     await serving.start(Route("POST", "/json", _read_question, json=True))
     got, kind, _ = await serving.post("/json", body, headers)
     assert got == status
-    assert kind.startswith("application/json" if status == 200 else "text/html")
+    assert kind.startswith("application/json" if status == 200 else "application/problem+json")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

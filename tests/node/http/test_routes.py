@@ -104,17 +104,34 @@ async def test_front(caller) -> None:
     ],
 )
 async def test_no_route(caller, method: str, path: str) -> None:
-    """An unknown path and a method that a path does not have are the 404 page, with every fixed header (H2, H6)."""
+    """An unknown path and a method that a path does not have are a problem, with every fixed header (H2, H6)."""
     reply = await caller.send(method, path)
-    assert (reply.status, reply.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert b"404: Not Found" in reply.body
+    assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
+    assert json.loads(reply.body)["code"] == "not-found"
     assert {name.lower(): value for name, value in FIXED_HEADERS.items()}.items() <= reply.headers.items()
 
 
-async def test_page_as_json(caller) -> None:
-    """A page is JSON for who prefers it (H2)."""
-    reply = await caller.send("GET", "/nothing", headers={"Accept": "application/json"})
-    assert (json.loads(reply.body)["error"]["code"], json.loads(reply.body)["error"]["reason"]) == (404, "Not Found")
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "application/problem+json"),
+        ("*/*", "application/problem+json"),
+        ("text/html", "application/problem+json"),
+        ("application/problem+json", "application/problem+json"),
+        ("application/json", "application/json"),
+        ("application/json, text/plain, */*", "application/json"),
+        ("APPLICATION/JSON ; charset=utf-8", "application/json"),
+    ],
+)
+async def test_problem_as_json(caller, accept: str, kind: str) -> None:
+    """A problem is `{"error"}` for a client that accepts `application/json` (H2)."""
+    reply = await caller.send("GET", "/nothing", headers={"Accept": accept})
+    said = json.loads(reply.body)
+    assert (reply.status, reply.headers["content-type"]) == (404, kind)
+    if kind == "application/json":
+        assert {"code": 404, "reason": "Not Found"}.items() <= said["error"].items()
+    else:
+        assert said["code"] == "not-found"
 
 
 @pytest.mark.parametrize("path", ["/info", "/healthz", "/peer/generate/x", "/nothing"])

@@ -24,7 +24,7 @@ from tests_support import REPOSITORY
 
 from encryption_network.errors import NetworkNotFound, ReleaseRefused
 from node.config.tree import Config, Metrics
-from node.http.messages.pages import NotFound
+from node.http.messages.problems import NotFound
 from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
 from node.metrics.series import (

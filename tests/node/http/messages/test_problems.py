@@ -24,8 +24,7 @@ from encryption_network.errors import (
     RecordError,
     ReleaseRefused,
 )
-from node.http.messages.pages import NotFound, TooLarge, TooSlow, WrongShape
-from node.http.messages.problems import PLACE, error_answer
+from node.http.messages.problems import PLACE, NotFound, TooLarge, TooSlow, WrongShape, error_answer
 from node.http.messages.refusals import Place
 from node.operations.errors import (
     CollateralMissing,
@@ -86,10 +85,10 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
         (web.HTTPExpectationFailed(), 417),
     ],
 )
-def test_wire_pages(error: Exception, status: int) -> None:
-    """What the framework raises, and what has no text of its own, is a framework page (H2)."""
+def test_wire_problems(error: Exception, status: int) -> None:
+    """What the framework raises, and what has no text of its own, is a problem without the message (H2)."""
     answer = _answer(error)
-    assert (status, "text/html; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
+    assert (status, "application/problem+json") == (answer.status, answer.headers["Content-Type"])
     assert isinstance(answer.body, bytes) and b"canary" not in answer.body
 
 
@@ -122,11 +121,11 @@ def test_some_places_answer_in_their_own_way(place: Place, error: Exception, sta
     answer = _answer(error, place=place)
     assert (status, None) == (answer.status, answer.headers.get("Retry-After"))
     assert text in (answer.text, None)
-    assert answer.content_type == ("text/html" if text is None else "text/plain")
+    assert answer.content_type == ("application/problem+json" if text is None else "text/plain")
 
 
-def test_malformed_token_is_a_page() -> None:
-    """A token that cannot be decoded is the 401 page, without a reason (E5)."""
+def test_malformed_token_is_a_problem() -> None:
+    """A token that cannot be decoded is 401, without a reason (E5)."""
     answer = _answer(MalformedToken("canary"))
     assert answer.status == 401 and answer.text is not None and "canary" not in answer.text
 
@@ -152,7 +151,7 @@ def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> 
         (NotFound(), 404, "not-found"),
         (TooLarge(), 413, "too-large"),
         (TooSlow(), 408, "too-slow"),
-        (web.HTTPExpectationFailed(), 400, "not-readable"),
+        (web.HTTPExpectationFailed(), 417, "not-readable"),
         (web.HTTPNotFound(), 404, "not-found"),
         (ValueError("canary"), 500, "internal"),
         (DuplicateInvocation(), 409, "duplicate-invocation"),
