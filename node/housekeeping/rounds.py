@@ -7,7 +7,8 @@ does its work in rounds, between which the lease is renewed, or the turn ends; a
 A process whose clock is apart from that of the store it shares takes no turn (ST9). Where nobody can be asked, what
 goes by age alone waits: a day from when the clock was found more than a day ahead of where it was, or set back (ST11).
 
-A new job is a row of `JOBS`.
+A new job is a row of `JOBS`. Those that delete records of the past (receipts, documents, ended evidence, other
+spellings, audit; RC25 to RC29) delete only expired rows, each on condition that no other process changed it first.
 """
 
 import asyncio
@@ -17,22 +18,124 @@ from dataclasses import dataclass
 from typing import Final
 
 from capabilities.cids import ContentKey
+from encryption_network.errors import RecordError
+from encryption_network.evidence_record import decode_evidence
+from encryption_network.judgement import CLOCK_SKEW_S
+from spaces.audit.pruning import prune_batch
+from spaces.documents import receipts
+from spaces.documents.receipts import basis_beside
 from spaces.errors import RecordDamaged, SpaceError
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
-from spaces.keyspace import delegation_key
+from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mark_key
 from spaces.lease import Lease
+from spaces.store.contract import Commit, Put, Record
 from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.held_bodies import has_held_bodies
 from spaces.values.tickets import sweep_tickets
+from spaces.walks import walk_page, walk_place, walk_put
 
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
 from ..services import Services
 from ..storage.stores import is_shared
-from . import retention, seal_audit
+from . import seal_audit
+
+DAY_S: Final = 86_400.0
+EVIDENCE_KEPT_S: Final = DAY_S
+"""How long evidence that has ended stays: nothing is released on it, a day leaves room to look."""
+_ALIASES: Final = 200
+_EVIDENCE: Final = 64
+
+
+async def sweep_receipts(services: Services) -> bool:
+    """Remove receipts and documents that are kept long enough; True when there is more to do at once (RC25, RC26).
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    days = services.config.retention.receipts_days
+    if days == 0:
+        return False
+    now = services.clock.now()
+    until = now - days * DAY_S
+    more = await receipts.sweep_receipts(services.store, until=until)
+    # The walk through the networks takes its time; what their receipts refer to stays meanwhile.
+    return await receipts.sweep_documents(services.store, until=until - receipts.PERIOD_S, now=now) > 0 or more
+
+
+async def prune_audit(services: Services) -> bool:
+    """Cut the audit chain where that is asked for; True when there is more to do at once (RC27, RC28).
+
+    Raises:
+        RecordDamaged, SpaceError: the store does not answer, or a row does not decode.
+    """
+    retention = services.config.retention
+    if retention.audit_days == 0:
+        return False
+    now = services.clock.now()
+    pruned = await prune_batch(
+        services.store,
+        until=now - retention.audit_days * DAY_S,
+        needs_export=not retention.audit_unexported,
+        now=now,
+        entropy=services.entropy,
+    )
+    return pruned.more
+
+
+async def sweep_evidence(services: Services) -> bool:
+    """Remove evidence that ended a day ago, and what it was judged from; True when there is more to do at once (RC29).
+
+    Evidence of a holder that comes back is replaced then; this is for those who do not. What receipts refer to are
+    documents of their own.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    now = services.clock.now()
+    place = await walk_place(services.store, "evidence")
+    page = await walk_page(services.store, EVIDENCE_PREFIX, place, limit=_EVIDENCE)
+    ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
+    puts = [put for key, record in ended for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))]
+    if puts or page.place != place:
+        await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
+    return bool(puts) and page.place is not None
+
+
+def _is_void(record: Record, now: float) -> bool:
+    """Whether evidence ended a day ago, or was taken in by a clock that stood ahead: nothing is released on that."""
+    try:
+        evidence = decode_evidence(record.value or b"")
+        return evidence.expires_at <= now - EVIDENCE_KEPT_S or evidence.attested_at > now + CLOCK_SKEW_S
+    except RecordError:
+        log_event("sweep-record-damaged", kind="evidence")
+        return False
+
+
+async def sweep_aliases(services: Services) -> bool:
+    """Remove spellings of delegations that are gone; True when there is more to do at once (RC29).
+
+    A delegation leaves with its own cid; cids of other spellings that were posted later are found here. A mark is there
+    exactly as long as its delegation.
+
+    Raises:
+        SpaceError: the store does not answer.
+    """
+    place = await walk_place(services.store, "aliases")
+    page = await walk_page(services.store, ALIASES_PREFIX, place, limit=_ALIASES)
+    marks = (await services.store.read([mark_key(record.value or b"") for _, record in page.rows])).records
+    stray = [
+        Put(key, None, expect=record.stamp)
+        for (key, record), mark in zip(page.rows, marks, strict=True)
+        if mark is None or mark.value is None
+    ]
+    if stray or page.place != place:
+        await services.store.commit(Commit(puts=(*stray, walk_put("aliases", page.place))))
+    return bool(stray) and page.place is not None
+
 
 BATCH: Final = 64
 
@@ -135,13 +238,13 @@ JOBS: Final[tuple[Job, ...]] = (
     Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
     Job("collect-bodies", 30.0, _collect_bodies),
     Job("sweep-tickets", 60.0, _sweep_tickets, by_age=True),
-    Job("sweep-receipts", 60.0, retention.sweep_receipts, by_age=True),
-    Job("sweep-evidence", 60.0, retention.sweep_evidence, by_age=True),
-    Job("sweep-aliases", 60.0, retention.sweep_aliases),
+    Job("sweep-receipts", 60.0, sweep_receipts, by_age=True),
+    Job("sweep-evidence", 60.0, sweep_evidence, by_age=True),
+    Job("sweep-aliases", 60.0, sweep_aliases),
     Job("watch-collateral", 21_600.0, refresh_collateral.report_alarms),
     Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
     Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
-    Job("prune-audit", 3600.0, retention.prune_audit, by_age=True),
+    Job("prune-audit", 3600.0, prune_audit, by_age=True),
     Job("sweep-orphans", 86_400.0, _sweep_orphans, by_age=True),
 )
 

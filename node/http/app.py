@@ -15,12 +15,19 @@ from ..config.checks import serves_console
 from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
-from .messages.answers import CLOSED_TO_PAGES, COMMON_HEAD, CommonHead, PageAnswer, UntypedStream, WholeAnswer
+from .messages.answers import (
+    CLOSED_TO_PAGES,
+    COMMON_HEAD,
+    TRACE_HEADER,
+    CommonHead,
+    PageAnswer,
+    UntypedStream,
+    WholeAnswer,
+    request_id,
+)
 from .messages.problems import status_answer
-from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.request_log import REQUEST_LOG, request_log
-from .messages.route import bind
-from .messages.unauthenticated import UnauthenticatedGuard
+from .messages.route import UnauthenticatedGuard, bind
 from .routes.console import CONSOLE, load_console
 from .routes.table import SERVED
 

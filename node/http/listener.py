@@ -28,11 +28,10 @@ from ..logs import log_failure, log_warning
 from ..services import SERVICES
 from .acceptor import Acceptor, Shares
 from .app import FIXED_HEADERS, fixed_paths
-from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer
-from .messages.clients import is_proxy
+from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer, request_id
 from .messages.problems import status_answer
-from .messages.request_ids import request_id
 from .messages.request_log import REQUEST_LOG, RequestLog
+from .messages.requests import is_proxy
 
 
 class ConnectionBounds(listener.ConnectionBounds):

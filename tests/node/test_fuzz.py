@@ -40,8 +40,8 @@ from encryption_network.keyring import Keyring
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
+from node.http.messages.answers import Unsatisfiable, matches_weakly, parse_range
 from node.http.messages.multipart import boundary_of, multipart_parts, part_path
-from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_range
 from node.http.routes.table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters

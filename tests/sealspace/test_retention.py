@@ -12,8 +12,7 @@ from capabilities.cacao import Cacao, encode_cacao, header_bytes, header_text, p
 from encryption_network.judgement import CLOCK_SKEW_S
 from node.collateral.intake import import_collateral
 from node.config.tree import Config, Retention
-from node.housekeeping.retention import prune_audit, sweep_aliases, sweep_evidence, sweep_receipts
-from node.housekeeping.rounds import sweep_delegations
+from node.housekeeping.rounds import prune_audit, sweep_aliases, sweep_delegations, sweep_evidence, sweep_receipts
 from node.housekeeping.seal_audit import chain_of, seal_audit
 from node.services import Services
 from sealspace.client import Client, SignIn

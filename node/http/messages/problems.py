@@ -12,9 +12,8 @@ from aiohttp import web
 
 from ...logs import log_failure
 from ...refusal import Refusal
-from .answers import text_answer
+from .answers import request_id, text_answer
 from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
-from .request_ids import request_id
 
 
 class NotReadable(Refusal):

@@ -24,9 +24,8 @@ from ...config.tree import Config, Http
 from ...counts import Operation
 from ...logs import log_event
 from ...rates import counted_as
-from .answers import WholeAnswer
-from .clients import client_address
-from .request_ids import request_id
+from .answers import WholeAnswer, request_id
+from .requests import client_address
 
 _HASH_BYTES: Final = 12
 _MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any client may send it

@@ -1,7 +1,7 @@
 """One row of the route table, and the binding of a handler to its surface.
 
 A handler reads the typed request, calls one use case, maps the result. Errors it lets through become an answer here:
-on the `wire` surface the texts and pages of the wire protocol, on `own` problem+json (wire 7.1). What a row states of
+texts and problems of the wire protocol on the surface `wire`, problem+json on `own` (wire 7.1). What a row states of
 tokens, bodies, answers and refusals is what `/openapi.json` says of the route.
 """
 
@@ -15,14 +15,58 @@ from typing import Final, Literal
 
 from aiohttp import web
 
+from capabilities.ambient import Clock
+
 from ...cohort import Cohort
+from ...config.tree import Http
 from ...counts import Operation, RequestCounter
+from ...operations.errors import SpaceNotFound
+from ...rates import Rates
 from .answers import CLOSED_TO_PAGES
 from .problems import NotFound, error_answer
 from .refusals import Place, code_of
-from .request_bodies import require_json_type
 from .request_log import RequestLog
-from .unauthenticated import UnauthenticatedGuard
+from .requests import client_address, require_json_type
+
+_REFUSED = frozenset((401, 403))
+
+
+@dataclass(frozen=True, slots=True)
+class UnauthenticatedGuard:
+    """Counts what unauthenticated clients cost.
+
+    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so
+    does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
+    a token is read. Granted requests take nothing, so a busy client with authority is not limited, nor are others
+    behind its address. Requests without a token cost no signature and are not counted.
+
+    Attributes:
+        rates: one bucket for each client address.
+        http: whose forwarded headers are trusted.
+        clock: gives the time.
+    """
+
+    rates: Rates
+    http: Http
+    clock: Clock
+
+    def admit(self, request: web.Request) -> None:
+        """Check whether the client may still cost something.
+
+        Raises:
+            TooMany: the client's bucket is empty.
+        """
+        if "Authorization" not in request.headers:
+            return
+        client = client_address(request, self.http)
+        if not self.rates.is_new(client):  # nearly every client has cost nothing so far
+            self.rates.require(client, now=self.clock.now())
+
+    def note(self, request: web.Request, error: Exception, status: int) -> None:
+        """Take one for a token that was refused, or that was good for a space that does not exist."""
+        if "Authorization" in request.headers and (status in _REFUSED or isinstance(error, SpaceNotFound)):
+            self.rates.charge(client_address(request, self.http), now=self.clock.now())
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Surface = Literal["wire", "own"]

@@ -17,8 +17,7 @@ from ...operations.values.admin_quota import (
 from ...services import SERVICES, Services
 from ..messages.answers import json_answer
 from ..messages.problems import NotFound, OperatorAbsent, OperatorLocked
-from ..messages.queries import whole_number
-from ..messages.request_bodies import json_body
+from ..messages.requests import json_body, whole_number
 
 MAX_BODY_BYTES: Final = 4096
 

@@ -1,14 +1,88 @@
-"""The node's own quote: GET /attestation?nonce= (wire 5.9)."""
+"""The node's own quote (wire 5.9), challenges, sessions, and the owner's policy (AT59, AT1, AT4, RL17, RL20)."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 from aiohttp import web
 
+from encryption_network.policy import MAX_POLICY_BYTES, policy_json
+
+from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, challenge, open_session
 from ...operations.attestation.own_evidence import checked_nonce, own_evidence
-from ...services import SERVICES
-from ..messages.answers import json_answer
-from ..messages.clients import client_address
+from ...operations.attestation.terms import asked_family, terms_of
+from ...operations.releases.owner_policy import read_policy, set_policy
+from ...services import SERVICES, Services
+from ..messages.answers import empty_answer, json_answer
+from ..messages.requests import client_address, limited_body, token_of
+
+MAX_CHALLENGE_BODY_BYTES = 4096
+
+
+class ChallengeMade(msgspec.Struct, rename="camel"):
+    """A nonce to make a quote over, and when it ends in epoch seconds."""
+
+    nonce: str
+    expires_at: float
+
+
+class SessionOpened(msgspec.Struct, rename="camel"):
+    """When the evidence ends in epoch seconds, and the digest under which receipts name it."""
+
+    expires_at: float
+    evidence: str
+
+
+class StatedPolicy(msgspec.Struct):
+    """The owner's policy; null where none is stated."""
+
+    policy: Mapping[str, object] | None
+
+
+async def get_terms(request: web.Request) -> web.Response:
+    """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
+    return json_answer(await terms_of(services, family))
+
+
+async def post_challenge(request: web.Request) -> web.Response:
+    """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    made = challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
+    return json_answer(ChallengeMade(made.nonce, made.expires_at))
+
+
+async def post_session(request: web.Request) -> web.Response:
+    """POST /attestation/sessions: store the evidence of a quote -> `{"expiresAt", "evidence"}`."""
+    services = request.app[SERVICES]
+    header = token_of(request)
+    body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
+    _take_rate(services, request)
+    session = await open_session(services, header, body)
+    return json_answer(SessionOpened(session.expires_at, session.evidence))
+
+
+async def get_policy(request: web.Request) -> web.Response:
+    """GET /encryption/networks/<id>/policy -> `{"policy"}`, `null` where the owner stated none."""
+    services = request.app[SERVICES]
+    policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
+    return json_answer(StatedPolicy(None if policy is None else policy_json(policy)))
+
+
+async def put_policy(request: web.Request) -> web.Response:
+    """PUT /encryption/networks/<id>/policy: the owner's policy, or `null` to remove it."""
+    header = token_of(request)
+    body = await limited_body(request, max_bytes=MAX_POLICY_BYTES)
+    await set_policy(request.app[SERVICES], header, path_id=request.match_info["network"], body=body)
+    return empty_answer(204)
+
+
+def _take_rate(services: Services, request: web.Request) -> None:
+    client = client_address(request, services.config.http)
+    services.challenge_rates.take(client, now=services.clock.now())
 
 
 class NoEvidence(msgspec.Struct):
@@ -19,7 +93,7 @@ class NoEvidence(msgspec.Struct):
 
 
 async def get_attestation(request: web.Request) -> web.Response:
-    """Answer with a fresh quote over the nonce; `classic` where the node runs inside no trust domain."""
+    """GET /attestation?nonce=: a fresh quote over the nonce; `classic` where the node runs inside no trust domain."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return json_answer(NoEvidence())

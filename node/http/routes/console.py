@@ -17,8 +17,7 @@ from aiohttp import web
 from blake3 import blake3
 
 from ...console_files import TYPES, headers_with, read_files, suffix
-from ..messages.answers import PageAnswer
-from ..messages.partial import matches_weakly
+from ..messages.answers import PageAnswer, matches_weakly
 from ..messages.problems import NotFound
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files

@@ -1,9 +1,11 @@
-"""What the node reports about itself: /, /info, /version, /healthz, /readyz (wire 5.1, 7.1)."""
+"""What the node reports about itself: /, /info, /version, /healthz, /readyz, /openapi.json (wire 5.1, 7.1)."""
 
+from importlib.resources import files
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from blake3 import blake3
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
@@ -12,7 +14,22 @@ from spaces.errors import RecordDamaged
 from ...operations.readiness import PROBE
 from ...release_terms import in_force, recorded_release
 from ...services import SERVICES, Services
-from ..messages.answers import empty_answer, json_answer, text_answer
+from ..messages.answers import bytes_answer, empty_answer, json_answer, matches_weakly, text_answer
+from ..messages.requests import client_address
+
+_DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()
+_ETAG: Final = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'
+_HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
+
+
+async def get_description(request: web.Request) -> web.Response:
+    """GET /openapi.json: every route, the same bytes from every node of a version, whatever state it is in."""
+    services = request.app[SERVICES]
+    services.public_rates.take(client_address(request, services.config.http), now=services.clock.now())
+    if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
+        return bytes_answer(b"", headers=_HEADERS, status=304)
+    return bytes_answer(_DOCUMENT, headers={**_HEADERS, "Content-Type": "application/json"})
+
 
 PROTOCOL = 1  # J1: the number that clients compare
 FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")

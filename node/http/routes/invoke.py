@@ -1,15 +1,150 @@
 """POST /invoke: everything that a token's capabilities ask for (wire §4)."""
 
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
 from aiohttp import web
 
+from spaces.values.value_heads import Head
+
+from ...config.tree import Http
 from ...operations.authorise import admit_token
+from ...operations.delegations.read_capabilities import GrantChain, GrantList
+from ...operations.delegations.space_service import SpaceList
+from ...operations.errors import BodyTooLarge
 from ...operations.table import OPEN_KEY, plan_call
-from ...services import SERVICES
-from ..messages.invocation_answers import invocation_answer
-from ..messages.invocation_messages import InvocationMessage
-from ..messages.problems import PLACE
+from ...operations.values.kv_batch import BatchFound, BatchUpload, BatchWritten, Part
+from ...operations.values.kv_get import Value
+from ...operations.values.kv_list import Paths
+from ...operations.values.kv_write import Upload, Written
+from ...services import SERVICES, Services
+from ..messages.answers import batch_read_answer, bytes_answer, empty_answer, json_answer, value_answer
+from ..messages.multipart import boundary_of, multipart_parts, part_path
+from ..messages.problems import PLACE, NotReadable, TooLarge, TooSlow
+from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
-from ..messages.token_header import token_of
+
+_STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
+_STORED_PREFIX: Final = "x-tinycloud-meta-"
+
+
+class InvocationMessage:
+    """A request of /invoke without its token: the `Message` of the operations."""
+
+    __slots__ = ("_http", "_request", "headers")
+
+    def __init__(self, request: web.Request, http: Http) -> None:
+        self._request = request
+        self._http = http
+        self.headers: Mapping[str, str] = request.headers
+
+    @property
+    def is_form(self) -> bool:
+        """See `Message.is_form`."""
+        return self.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
+
+    @property
+    def client(self) -> str | None:
+        """See `Message.client`."""
+        return client_address(self._request, self._http)
+
+    def upload(self) -> Upload:
+        """See `Message.upload`."""
+        return Upload(
+            at_hand=self._at_hand,
+            pieces=self._pieces,
+            declared_bytes=self._request.content_length,
+            metadata=_stored(self.headers),
+            client=self.client,
+        )
+
+    def uploads(self) -> BatchUpload:
+        """See `Message.uploads`."""
+        boundary = boundary_of(self.headers["Content-Type"])
+
+        async def parts() -> AsyncIterator[Part]:
+            async for part in multipart_parts(self._pieces(), boundary):
+                yield Part(part_path(part.name), _stored(part.headers), part.pieces)
+
+        return BatchUpload(parts=parts, client=self.client)
+
+    async def whole_body(self, *, max_bytes: int) -> bytes | None:
+        """See `Message.whole_body`."""
+        try:
+            return await limited_body(self._request, max_bytes=max_bytes)
+        except (NotReadable, TooLarge, TooSlow):
+            return None
+
+    def _at_hand(self) -> bytes | None:
+        try:
+            return body_at_hand(self._request, max_bytes=self._http.max_body_bytes)
+        except TooLarge:
+            raise BodyTooLarge(self._http.max_body_bytes) from None  # Q2
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        http = self._http
+        try:
+            async for piece in body_pieces(self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s):
+                yield piece
+        except TooLarge:
+            raise BodyTooLarge(http.max_body_bytes) from None  # Q2
+
+
+def _stored(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what is kept of some headers, by lower-case name; of a repeated one the last value (4.4.3)."""
+    return {
+        name: value
+        for key, value in headers.items()
+        if (name := key.lower()) in _STORED or name.startswith(_STORED_PREFIX)
+    }
+
+
+_CACHE: Final = {"Cache-Control": "private, no-cache"}
+
+
+async def invocation_answer(request: web.Request, services: Services, result: object) -> web.StreamResponse:
+    """Return the answer that holds a result.
+
+    Args:
+        request: what is answered.
+        result: what a row's run returned; an open body in it is closed.
+    Raises:
+        As `value_answer`.
+    """
+    match result:
+        case Value(head, body):
+            headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
+            if body is None:
+                return bytes_answer(b"", headers=headers, status=304)
+            return (
+                bytes_answer(body, headers=headers)
+                if isinstance(body, bytes)
+                else await value_answer(request, body, headers)
+            )
+        case Written(etag):
+            return empty_answer() if etag is None else bytes_answer(b"", headers={"ETag": etag})
+        case Paths():
+            return _paths(result)
+        case Head():
+            return bytes_answer(b"", headers={**result.metadata, "ETag": result.etag_header})
+        case BatchFound(items, bodies):
+            return await batch_read_answer(request, services, items, bodies=bodies)
+        case BatchWritten(paths):
+            return json_answer({"written": paths, "count": len(paths)})
+        case GrantList(entries, truncated) | GrantChain(entries, truncated) | SpaceList(entries, truncated):
+            # An answer says whether a list is whole only where it is not: no client expects it here.
+            return json_answer(entries, headers={"x-tinycloud-truncated": "true"} if truncated else None)
+        case None:
+            return empty_answer()
+        case _:
+            return json_answer(result)
+
+
+def _paths(listed: Paths) -> web.Response:
+    if listed.next_cursor is None:
+        return json_answer(listed.paths, headers={"x-tinycloud-truncated": "false"})
+    headers = {"x-tinycloud-truncated": "true", "x-tinycloud-next-cursor": listed.next_cursor}
+    return json_answer(listed.paths, headers=headers)
 
 
 async def post_invocation(request: web.Request) -> web.StreamResponse:

@@ -32,27 +32,13 @@ from ...operations.values.admin_quota import QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
-from ..messages.clients import client_address
 from ..messages.problems import NotFound, WrongMethod
 from ..messages.refusals import DESCRIPTION, GROUPS
+from ..messages.requests import client_address, token_of
 from ..messages.route import Given, Handler, Route, Taken
-from ..messages.token_header import token_of
-from . import (
-    admin,
-    attestation,
-    attestation_sessions,
-    console,
-    delegation_query,
-    delegation_status,
-    description,
-    encryption,
-    info,
-    invoke,
-    public,
-    receipts,
-    shapes,
-    signed_urls,
-)
+from . import admin, attestation, console, delegations, encryption, info, invoke, shapes, values
+from . import delegations as delegation_status
+from . import values as signed_urls
 
 
 async def get_host_did(request: web.Request) -> web.Response:
@@ -218,23 +204,23 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/delegation/status",
-        delegation_status.post_status,
+        delegations.post_status,
         json=True,
         place="delegation-status",
         authority="invocation",
-        takes=Taken(delegation_status.MAX_BODY_BYTES, delegation_status.StatusRequest),
+        takes=Taken(delegations.MAX_STATUS_BODY_BYTES, delegation_status.StatusRequest),
         gives=(Given(StatusReport), Given(StatusReport, status=404)),
         refuses=_READS | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
     ),
     Route(
         "POST",
         "/delegation/query",
-        delegation_query.post_query,
+        delegations.post_query,
         json=True,
         place="delegation-query",
         authority="invocation",
         takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),
-        gives=(Given(delegation_query.DelegationPage),),
+        gives=(Given(delegations.DelegationPage),),
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
@@ -285,14 +271,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     _for_node(
         "GET",
         "/encryption/networks/{network}/policy",
-        attestation_sessions.get_policy,
-        gives=(Given(attestation_sessions.StatedPolicy),),
+        attestation.get_policy,
+        gives=(Given(attestation.StatedPolicy),),
         refuses=_READS | _READ_OF_NETWORK,
     ),
     _for_node(
         "PUT",
         "/encryption/networks/{network}/policy",
-        attestation_sessions.put_policy,
+        attestation.put_policy,
         json=True,
         takes=Taken(MAX_POLICY_BYTES, dict[str, object] | None),
         gives=(_NO_CONTENT,),
@@ -301,7 +287,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _for_node(
         "POST",
         "/encryption/networks/{network}/withdraw",
-        receipts.post_withdrawal,
+        encryption.post_withdrawal,
         json=True,
         takes=Taken(MAX_REQUEST_BYTES, shapes.Withdrawal),
         gives=(_NO_CONTENT,),
@@ -310,22 +296,22 @@ ROUTES: Final[tuple[Route, ...]] = (
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts",
-        receipts.get_receipts,
+        encryption.get_receipts,
         query=("after",),
-        gives=(Given(receipts.ReceiptPage),),
+        gives=(Given(encryption.ReceiptPage),),
         refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts/{digest}",
-        receipts.get_document,
+        encryption.get_document,
         gives=(Given(bytes),),
         refuses=_READS | _READ_OF_NETWORK | {"document-unknown"},
     ),
     _own(
         "GET",
         "/attestation/terms",
-        attestation_sessions.get_terms,
+        attestation.get_terms,
         query=("fmspc", "ca"),
         gives=(Given(Terms),),
         refuses=_RECORDS | {"request-malformed"},
@@ -333,21 +319,21 @@ ROUTES: Final[tuple[Route, ...]] = (
     _own(
         "POST",
         "/attestation/challenge",
-        attestation_sessions.post_challenge,
+        attestation.post_challenge,
         json=True,
         operation="challenge",
-        takes=Taken(attestation_sessions.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
-        gives=(Given(attestation_sessions.ChallengeMade),),
+        takes=Taken(attestation.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
+        gives=(Given(attestation.ChallengeMade),),
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
         "POST",
         "/attestation/sessions",
-        attestation_sessions.post_session,
+        attestation.post_session,
         json=True,
         operation="session",
         takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
-        gives=(Given(attestation_sessions.SessionOpened),),
+        gives=(Given(attestation.SessionOpened),),
         refuses=_WRITES
         | _TAKEN_NETWORK
         | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
@@ -356,11 +342,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/signed/kv",
-        signed_urls.post_signed_url,
+        values.post_signed_url,
         json=True,
         authority="invocation",
-        takes=Taken(signed_urls.MAX_BODY_BYTES, signed_urls.SignedUrlRequest),
-        gives=(Given(signed_urls.SignedUrl),),
+        takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, signed_urls.SignedUrlRequest),
+        gives=(Given(values.SignedUrl),),
         refuses=_WRITES
         | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
         | {"duplicate-invocation", "replay-unknown"},
@@ -368,7 +354,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/signed/kv/{ticket}",
-        signed_urls.get_signed_value,
+        values.get_signed_value,
         operation="public",
         headers=("If-None-Match", "Range", "If-Range"),
         gives=(
@@ -383,7 +369,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/public/{space}/kv",
-        public.list_public_keys,
+        values.list_public_keys,
         operation="public",
         query=("prefix", "after", "limit"),
         gives=(Given(list[str]),),
@@ -392,7 +378,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET",
         "/public/{space}/kv/{key:.*}",
-        public.get_public_value,
+        values.get_public_value,
         operation="public",
         headers=("If-None-Match",),
         gives=(_VALUE, _UNCHANGED),
@@ -406,7 +392,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _own(
         "GET",
         DESCRIPTION,
-        description.get_description,
+        info.get_description,
         headers=("If-None-Match",),
         gives=(Given(dict[str, object], headers=("ETag",)), _UNCHANGED),
     ),

@@ -14,7 +14,7 @@ from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
 from node.http.messages.answers import bytes_answer, json_answer
-from node.http.messages.request_bodies import json_body, limited_body
+from node.http.messages.requests import json_body, limited_body
 from node.http.messages.route import Handler, Route, bind
 from node.operations.errors import SpaceNotFound
 from node.rates import TooMany

@@ -10,7 +10,7 @@ from capabilities.errors import WrongKind
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Invocation
 from node.config.tree import Http
-from node.http.messages.invocation_messages import InvocationMessage
+from node.http.routes.invoke import InvocationMessage
 from node.operations.authorise import admit_token
 from node.operations.errors import BadOption
 from node.operations.table import TABLE, Plan, plan_call, row_of

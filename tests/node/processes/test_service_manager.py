@@ -9,7 +9,7 @@ import pytest
 from patience import PATIENCE_S
 from running_node import RunningNode
 
-from node.processes.service_manager import READY, STOPPING, report_to_manager
+from node.processes.supervisor import MANAGER_READY, MANAGER_STOPPING, report_to_manager
 
 pytestmark = pytest.mark.slow
 _WAIT_S = PATIENCE_S
@@ -28,11 +28,11 @@ def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
     with _listening(str(tmp_path / "notify")) as manager:
         node = RunningNode(tmp_path / "node", "--workers", "2", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         try:
-            assert manager.recv(4096) == READY
+            assert manager.recv(4096) == MANAGER_READY
             with urllib.request.urlopen(f"{node.url}/readyz", timeout=PATIENCE_S) as answer:
                 assert answer.status == 200
             assert node.stop() == 0
-            assert manager.recv(4096) == STOPPING
+            assert manager.recv(4096) == MANAGER_STOPPING
             manager.setblocking(False)
             with pytest.raises(BlockingIOError):
                 manager.recv(4096)
@@ -44,7 +44,7 @@ def test_ready_and_stopping_are_reported(tmp_path: Path) -> None:
 def test_an_address_without_a_manager_is_left_alone(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Without a manager, or with one that does not listen, a report is no error."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    report_to_manager(READY)
+    report_to_manager(MANAGER_READY)
 
 
 def test_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,5 +52,5 @@ def test_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"sealspace-{secrets.token_hex(8)}"
     with _listening(f"\0{name}") as manager:
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-        report_to_manager(STOPPING)
-        assert manager.recv(4096) == STOPPING
+        report_to_manager(MANAGER_STOPPING)
+        assert manager.recv(4096) == MANAGER_STOPPING

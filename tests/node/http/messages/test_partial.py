@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.http.messages.partial import Unsatisfiable, matches_weakly, parse_range
+from node.http.messages.answers import Unsatisfiable, matches_weakly, parse_range
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Signed URLs: POST /signed/kv, GET and HEAD /signed/kv/<ticket> (wire §5.10)."""
+"""Signed URLs (wire §5.10) and public spaces (wire §5.11)."""
 
 from typing import Annotated, Final
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -12,16 +13,23 @@ from spaces.values.value_heads import Head
 
 from ...operations.authorise import admit_signed
 from ...operations.kinds import check_call
+from ...operations.values.public_values import MAX_PAGE_PATHS, PublicPage, find_public, list_public, public_space
 from ...operations.values.signed_urls import RequestParameters, mint, redeem
-from ...services import SERVICES
-from ..messages.answers import SANDBOX, bytes_answer, json_answer
-from ..messages.partial import Unsatisfiable, matches_weakly, parse_range
-from ..messages.request_bodies import json_body
-from ..messages.shown_types import CONTENT_TYPE, shown_type
-from ..messages.token_header import token_of
-from ..messages.value_answers import value_answer
+from ...services import SERVICES, Services
+from ..messages.answers import (
+    CONTENT_TYPE,
+    SANDBOX,
+    Unsatisfiable,
+    bytes_answer,
+    json_answer,
+    matches_weakly,
+    parse_range,
+    shown_type,
+    value_answer,
+)
+from ..messages.requests import client_address, json_body, token_of, whole_number
 
-MAX_BODY_BYTES: Final = 1 << 20  # H5
+MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
 _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
@@ -63,7 +71,7 @@ async def post_signed_url(request: web.Request) -> web.Response:
     """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId", "expiresAt"}`."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
-    body = await json_body(request, SignedUrlRequest, max_bytes=MAX_BODY_BYTES)
+    body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
     now = services.clock.now()
     invocation = admit_signed(unverified, now=now)
     check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
@@ -97,3 +105,61 @@ def _range(request: web.Request, head: Head) -> range | None:
     if request.method != "GET" or (condition is not None and condition != head.etag_header):
         return None
     return parse_range(request.headers.get("Range"), size_bytes=head.size_bytes)
+
+
+_SHOWN: Final = frozenset({"content-encoding", "content-language"})
+_EXPOSED: Final = "ETag, Content-Type, Content-Length"
+_TRUNCATED: Final = "x-tinycloud-truncated"
+_FIXED: Final = {
+    "Cache-Control": "public, max-age=60",
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "If-None-Match",
+    "Access-Control-Expose-Headers": _EXPOSED,
+}
+
+
+async def get_public_value(request: web.Request) -> web.StreamResponse:
+    """GET /public/<space>/kv/<key>: the value; its key as the URL has it, else decoded (Q11)."""
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    space = public_space(request.match_info["space"])
+    head = await find_public(services, space, _paths(request))
+    headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
+    if request.headers.get("If-None-Match") == head.etag_header:  # 5.11: equal texts only
+        return bytes_answer(b"", headers=headers, status=304)
+    shown = {name: value for name, value in head.metadata.items() if name in _SHOWN}
+    shown[CONTENT_TYPE] = shown_type(head.metadata.get(CONTENT_TYPE))
+    return await value_answer(request, await services.values.open_body(head), {**shown, **headers})
+
+
+def _paths(request: web.Request) -> tuple[str, ...]:
+    """Return the keys that a URL can mean: its raw text, and its parts decoded, without the empty ones (Q11)."""
+    raw = request.rel_url.raw_path.split("/", 4)[4]
+    decoded = "/".join(unquote(part) for part in raw.split("/") if part)
+    return (raw,) if raw == decoded else (raw, decoded)
+
+
+async def list_public_keys(request: web.Request) -> web.Response:
+    """GET /public/<space>/kv?prefix=&after=&limit=: keys in byte order, a page of them.
+
+    A page that is not the last says `x-tinycloud-truncated: true`; the next one comes `after` its last key.
+    """
+    services = request.app[SERVICES]
+    _take_rate(services, request)
+    space = public_space(request.match_info["space"])
+    asked = PublicPage(
+        prefix=request.query.get("prefix", ""),
+        after=request.query.get("after"),
+        limit=whole_number(request, "limit", default=MAX_PAGE_PATHS),
+    )
+    listing = await list_public(services, space, asked)
+    headers = dict(_FIXED)
+    if listing.more:
+        headers |= {_TRUNCATED: "true", "Access-Control-Expose-Headers": f"{_EXPOSED}, {_TRUNCATED}"}
+    return json_answer(listing.paths, headers=headers)
+
+
+def _take_rate(services: Services, request: web.Request) -> None:
+    client = client_address(request, services.config.http)
+    services.public_rates.take(client, now=services.clock.now())

@@ -1,13 +1,74 @@
-"""Reading request bodies inside their bounds (H4, H5)."""
+"""What routes read of a request: its token (E1), its client (Q12), its query, its body inside a bound (H4, H5)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_network
 from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import StreamReader, web
 
-from .problems import NotFound, NotReadable, TooLarge, TooSlow, WrongShape
+from tee_backend.rates import parsed_address
+
+from ...config.tree import Http
+from .problems import NotFound, NotReadable, TooLarge, TooSlow, Unauthenticated, WrongShape
+
+
+def whole_number(request: web.Request, name: str, *, default: int) -> int:
+    """Return a whole number of at most nine digits, not negative; the default for anything else."""
+    text = request.query.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
+
+
+def token_of(request: web.Request) -> str:
+    """Return the raw token: the first `Authorization` header as it is (E1).
+
+    Raises:
+        Unauthenticated: there is none.
+    """
+    token = request.headers.get("Authorization")
+    if token is None:
+        raise Unauthenticated
+    return token
+
+
+def client_address(request: web.Request, http: Http) -> str | None:
+    """Return the client's address in text; None for a caller without one (a Unix socket).
+
+    A forwarded header counts only from an address of `http.trusted_proxies` (Q12): the last address in
+    `X-Forwarded-For` that is not itself a trusted proxy is the client. A proxy that sends none may send `X-Real-IP`.
+
+    Does not check:
+        The identity of the client: behind a trusted proxy this is the proxy's statement.
+    """
+    peer = request.remote
+    if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
+        return peer
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    for hop in reversed([_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]):
+        if not _is_within(hop, http.trusted_proxies):
+            return hop
+    if not forwarded.strip():
+        return request.headers.get("X-Real-IP", "").strip() or peer
+    return peer
+
+
+def _without_port(hop: str) -> str:
+    """Return an address without the port of the connection, which some proxies add."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def is_proxy(peer: str | None, http: Http) -> bool:
+    """Whether a connection's peer is a trusted proxy, which serves many clients."""
+    return peer is not None and _is_within(peer, http.trusted_proxies)
+
+
+def _is_within(address: str, networks: Sequence[str]) -> bool:
+    parsed = parsed_address(address)
+    return parsed is not None and any(parsed in ip_network(network, strict=False) for network in networks)
+
 
 IDLE_BODY_S: Final = 60.0
 
