@@ -12,14 +12,11 @@ import os
 import re
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler
-from io import BytesIO
-from socketserver import TCPServer
+from http import HTTPStatus
 from tempfile import mkdtemp
 from typing import Final
 
@@ -38,8 +35,11 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATH: Final = "/metrics"
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
-_VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1")
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
+_REQUEST: Final = re.compile(
+    rb"(?P<method>[A-Z]+) (?P<path>[^ \r\n]+) HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
+)
+_HOST: Final = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
+_NAME: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
 _BARE_LINE_END: Final = re.compile(rb"(?<!\r)\n")
 
 
@@ -97,7 +97,7 @@ class SupervisorMetrics(ProcessMetrics):
         return generate_latest(registry)
 
 
-class Scraping(TCPServer):
+class Scraping:
     """Answers scrapes while it is running."""
 
     def __init__(
@@ -111,91 +111,48 @@ class Scraping(TCPServer):
             text: returns the text to serve.
             deadline_s: time limit for a request's head, and the same again for the answer.
         """
-        super().__init__(bound.getsockname(), _Scrape, bind_and_activate=False)
-        self.socket.close()  # TCPServer makes its own
-        self.socket = bound
-        self.host = host.lower()
-        self.text = text
-        self.deadline_s = deadline_s
+        self._bound = bound
+        self._host = host.lower()
+        self._text = text
+        self._deadline_s = deadline_s
         self._stopped = threading.Event()
 
     def start(self) -> None:
         """Listen."""
-        self.server_activate()
+        self._bound.listen()
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
         """Stop answering; a scrape in progress may end without an answer."""
         self._stopped.set()
         with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
-        self.server_close()
+            self._bound.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
+        self._bound.close()
 
     def _serve(self) -> None:
-        # Not `serve_forever`, which wakes up twice a second.
         while not self._stopped.is_set():
-            with suppress(OSError, ValueError):  # the socket was closed
-                self.handle_request()
+            try:
+                client, _ = self._bound.accept()
+            except OSError:  # the socket was closed, or no descriptors or no memory are available for now
+                self._stopped.wait(self._deadline_s)
+                continue
+            try:
+                with client:
+                    self._answer(client)
+            except OSError:  # the client disconnected, or is too slow
+                pass
+            except Exception as error:  # the next scrape may succeed
+                log_warning("scrape-failed", **describe(error))
 
-    def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection; wait a little if no descriptors or no memory are available."""
-        try:
-            return super().get_request()
-        except OSError:
-            self._stopped.wait(self.deadline_s)
-            raise
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Continue after a scrape that failed: the next one may succeed."""
-        error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, OSError):  # an OSError: the client disconnected, or is too slow
-            log_warning("scrape-failed", **describe(error))
-
-
-class _Scrape(BaseHTTPRequestHandler):
-    """One connection, with one request."""
-
-    protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.0"  # for a line without a version, which is refused with a whole answer
-    server: Scraping
-
-    def setup(self) -> None:
-        super().setup()
-        # The standard library limits neither the size of a head nor the time for it, so the head is read beforehand.
-        self.rfile.close()
-        self.rfile = BytesIO(_head_of(self.connection, self.server.deadline_s))
-        self.connection.settimeout(self.server.deadline_s)
-
-    def do_GET(self) -> None:
-        """Answer with the numbers, or with a refusal."""
-        hosts = self.headers.get_all("Host", [])
-        is_whole = not self.headers.defects and not self.headers.get_payload()  # else lines were skipped
-        if self.request_version not in _VERSIONS:
-            self.request_version = self.default_request_version  # with another one the answer would have no head
-            self.send_error(400)
-        elif len(self.requestline.split(" ")) != 3 or not is_whole or len(hosts) != 1:
-            self.send_error(400)
-        elif not _leads_here(hosts[0], self.server.host):
-            self.send_error(403)
-        elif self.path.partition("?")[0] != PATH:
-            self.send_error(404)
-        else:
-            self._answer(200, self.server.text())
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Send a refusal without the standard library's page, which repeats parts of the request."""
-        self._answer(code, b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Write nothing to standard error, which is reserved for the log."""
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response_only(status)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
+    def _answer(self, client: socket.socket) -> None:
+        status = _status_of(_head_of(client, self._deadline_s), self._host)
+        body = self._text() if status == HTTPStatus.OK else b""
+        head = (
+            f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        client.settimeout(self._deadline_s)
+        client.sendall(head.encode() + body)
 
 
 def _head_of(taken: socket.socket, within_s: float) -> bytes:
@@ -214,10 +171,17 @@ def _head_of(taken: socket.socket, within_s: float) -> bytes:
     return head
 
 
-def _leads_here(named: str, host: str) -> bool:
-    """Whether a `Host` cannot be a name that another party's name server resolves to this address."""
-    match = _HOST.fullmatch(named.strip())
-    if match is None:
-        return False
-    name = (match[1] or match[2]).lower()
-    return name in ("localhost", host) or parsed_address(name) is not None
+def _status_of(head: bytes, host: str) -> HTTPStatus:
+    """Return how a request is answered: only a whole GET of the one path, under a name that leads here."""
+    request = _REQUEST.match(head)
+    hosts = [] if request is None else _HOST.findall(request["headers"])
+    if request is None or len(hosts) != 1:
+        return HTTPStatus.BAD_REQUEST
+    if request["method"] != b"GET":
+        return HTTPStatus.NOT_IMPLEMENTED
+    # Any other name is one that another party's name server may resolve to this address.
+    named = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
+    name = "" if named is None else (named[1] or named[2]).lower()
+    if name not in ("localhost", host) and parsed_address(name) is None:
+        return HTTPStatus.FORBIDDEN
+    return HTTPStatus.OK if request["path"].partition(b"?")[0] == PATH.encode() else HTTPStatus.NOT_FOUND

@@ -333,7 +333,7 @@ def _answer(port: int, sent: bytes) -> bytes:
         (_GET.replace(b" HTTP/1.1", b""), 400),
         (_GET.replace(b"HTTP/1.1", b"HTTP/2"), 400),
         (_GET.replace(b"Host: ", b"Host "), 400),
-        (_GET.replace(b"\r\nHost", b"\r\nHost: localhost\r\n Host"), 403),
+        (_GET.replace(b"\r\nHost", b"\r\nHost: localhost\r\n Host"), 400),
         (_GET.replace(b"HTTP/1.1", b"HTTP/0.9"), 400),
         (_GET.replace(b"\r\n\r\n", b"\r\njunk\r\nHost: attacker.example\r\n\r\n"), 400),
         (_GET.replace(b"127.0.0.1:9464", b"999.999.999.999"), 403),
