@@ -281,7 +281,9 @@ class Housekeeper:
         Raises:
             SpaceError: the lease cannot be read or written.
         """
-        lease = self._own_lease()
+        if self._lease is None:
+            self._lease = Lease(self._services.store, owner=self._services.entropy.token(16), ttl_s=LEASE_S)
+        lease = self._lease
         if await self._is_apart():
             await lease.release()
             return False
@@ -293,7 +295,11 @@ class Housekeeper:
         for job in self._jobs:
             if job.by_age and not is_steady:
                 continue
-            if self._is_due(job, begun.get(job.name)) and not await self._do(job, lease):
+            begun_at = begun.get(job.name)
+            # A beginning in the future is the trace of a clock that was set back.
+            if begun_at is not None and begun_at <= self._services.clock.now() < begun_at + job.every_s:
+                continue
+            if not await self._do(job, lease):
                 return False
         return True
 
@@ -320,16 +326,6 @@ class Housekeeper:
         if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
             await lease.note(_SEEN, now=now)
         return leapt_at is None or leapt_at + STEADY_S <= now
-
-    def _own_lease(self) -> Lease:
-        if self._lease is None:
-            owner = self._services.entropy.token(16)
-            self._lease = Lease(self._services.store, owner=owner, ttl_s=LEASE_S)
-        return self._lease
-
-    def _is_due(self, job: Job, begun_at: float | None) -> bool:
-        # A beginning in the future is the trace of a clock that was set back.
-        return begun_at is None or not begun_at <= self._services.clock.now() < begun_at + job.every_s
 
     async def _do(self, job: Job, lease: Lease) -> bool:
         """Do one job; False when the lease was lost over it."""

@@ -5,6 +5,7 @@ commit; one that came late is found by the rounds that look further back. They a
 record that was sealed lie mostly rows that were taken away and are not swept yet.
 """
 
+from functools import partial
 from typing import Final
 
 from spaces.audit.chain import Chain, seal_batch
@@ -19,34 +20,12 @@ _BATCHES: Final = 8
 """Batches of one round: less than a second of the disk's time."""
 
 
-async def seal_recent(services: Services) -> bool:
-    """Seal records that came since the last round, or shortly before it; True when there is more to do at once.
+async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
+    """Seal records, of the last seconds or of any time; True when there is more to do at once.
 
     Raises:
         SpaceError: the store does not answer, or a row does not decode.
     """
-    return await _seal(services, window_s=RECENT_S)
-
-
-async def seal_delayed(services: Services) -> bool:
-    """Seal records that were long on their way too; True when there is more to do at once.
-
-    Raises:
-        SpaceError: the store does not answer, or a row does not decode.
-    """
-    return await _seal(services, window_s=DELAYED_S)
-
-
-async def seal_audit(services: Services) -> bool:
-    """Seal records of whatever time; True when there is more to do at once.
-
-    Raises:
-        SpaceError: the store does not answer, or a row does not decode.
-    """
-    return await _seal(services, window_s=None)
-
-
-async def _seal(services: Services, *, window_s: float | None) -> bool:
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         now = services.clock.now()
@@ -55,6 +34,12 @@ async def _seal(services: Services, *, window_s: float | None) -> bool:
         if not more:
             break
     return more
+
+
+seal_recent: Final = partial(seal_audit, window_s=RECENT_S)
+"""Seal records that came since the last round, or shortly before it."""
+seal_delayed: Final = partial(seal_audit, window_s=DELAYED_S)
+"""Seal records that were long on their way too."""
 
 
 def chain_of(services: Services) -> Chain:

@@ -121,7 +121,10 @@ class Acceptor:
                 log_warning("accept-failed", code=errno.errorcode.get(error.errno or 0, ""), **describe(error))
                 self._stand_back(_REST_S)
                 return
-            self._open(taken)
+            taken.setblocking(False)
+            opening = self._loop.create_task(self._open(taken))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
 
     def _may_accept(self) -> bool:
         return self._shares.is_ours(self._open_now() + len(self._opening))
@@ -136,13 +139,7 @@ class Acceptor:
         self._loop.add_reader(self._bound, self._take_some)
         self._take_some()
 
-    def _open(self, taken: socket.socket) -> None:
-        taken.setblocking(False)
-        opening = self._loop.create_task(self._opened(taken))
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
-
-    async def _opened(self, taken: socket.socket) -> None:
+    async def _open(self, taken: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._make, taken)
         except OSError:  # the client has disconnected

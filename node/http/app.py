@@ -97,7 +97,8 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         for route in app.router.routes()
         if isinstance(route.resource, web.PlainResource)
     }
-    fallback = next(((_match_of(app, one), one.handler) for one in app.router.routes() if _is_fallback(one)), None)
+    last = [one for one in app.router.routes() if one.resource is not None and one.resource.canonical == "/{path}"]
+    fallback = next(((_match_of(app, one), one.handler) for one in last if one.method == "*"), None)
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         found = fixed.get((request.method, request.raw_path))
@@ -110,10 +111,6 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         return handler(request)
 
     return answer
-
-
-def _is_fallback(route: web.AbstractRoute) -> bool:
-    return route.method == "*" and route.resource is not None and route.resource.canonical == "/{path}"
 
 
 def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingMatchInfo:

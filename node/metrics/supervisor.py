@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -94,6 +95,10 @@ class SupervisorMetrics(ProcessMetrics):
             self.cells[DISK_FREE_BYTES,].set(disk.f_bavail * disk.f_frsize)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]
+        for _ in range(20):
+            with suppress(struct.error):  # a process that starts has made a file, and not its first bytes yet
+                return generate_latest(registry)
+            time.sleep(0.05)
         return generate_latest(registry)
 
 

@@ -30,7 +30,7 @@ from spaces.values.value_heads import Values
 from ..collateral.intake import import_folder
 from ..collateral.quotes import Quotes
 from ..collateral.source import configured_source, refresh_rules
-from ..config.tree import Config, Hosting, PublicSpaces
+from ..config.tree import Config, Hosting
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
 from ..platform.admin_key import load_admin_key
@@ -77,6 +77,8 @@ async def claim_store(
     if not again:
         await _claim_records(config, store)
     objects = open_objects(config)
+    public = config.public_spaces  # its buckets have the tokens of one second and the burst (wire 5.11)
+    per_minute = public.requests_per_minute
     if not again:
         await claim_objects(config, store, objects, store_id=identity.store_id)
     return Services(
@@ -93,7 +95,7 @@ async def claim_store(
         kept=DocumentCache(),
         collateral_source=configured_source(config.collateral),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
-        public_rates=_public_rates(config.public_spaces),
+        public_rates=Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0)),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
@@ -134,12 +136,6 @@ async def _claim_records(config: Config, store: Store) -> None:
         await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
     except RecordError as error:
         raise _unreadable(error) from error
-
-
-def _public_rates(public: PublicSpaces) -> Rates:
-    """Return the buckets of public reads: the tokens of one second and the burst (wire 5.11)."""
-    per_minute = public.requests_per_minute
-    return Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0))
 
 
 def _unreadable(error: Exception) -> StoreMisused:

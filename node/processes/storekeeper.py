@@ -3,8 +3,6 @@
 It needs no root secret: what it writes is already sealed or public when it arrives.
 """
 
-from typing import TYPE_CHECKING
-
 from sealspace.cli.errors import StoreMisused
 from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
 from spaces.store.lmdb.storekeeper import run_storekeeper
@@ -13,9 +11,6 @@ from ..logs import configure_logs
 from ..storage.stores import moved_error
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
-
-if TYPE_CHECKING:
-    from ..metrics.storekeeper import StorekeeperMetrics
 
 
 def main() -> int:
@@ -26,7 +21,11 @@ def main() -> int:
     except EOFError:
         return 0
     configure_logs(launch.config.log.level)
-    metrics = _metrics(launch)
+    metrics = None
+    if launch.metrics_folder:
+        from ..metrics.storekeeper import StorekeeperMetrics  # not loaded where metrics are off
+
+        metrics = StorekeeperMetrics(launch.metrics_folder, launch.process)
 
     def ready() -> None:
         if metrics is not None:
@@ -44,14 +43,6 @@ def main() -> int:
     except SpaceError as error:
         report_refusal(_refusal(error, launch))
         return 1
-
-
-def _metrics(launch: Launch) -> "StorekeeperMetrics | None":
-    if not launch.metrics_folder:
-        return None
-    from ..metrics.storekeeper import StorekeeperMetrics  # not loaded where metrics are off
-
-    return StorekeeperMetrics(launch.metrics_folder, launch.process)
 
 
 def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:

@@ -16,17 +16,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from sealspace.cli.errors import NodeError, ProcessFailed, StoreMisused
+from sealspace.cli.errors import ProcessFailed, StoreMisused
 from sealspace.cli.listening_socket import bind_socket, url_of
 
 from ..config.loading import child_environment
@@ -166,9 +166,6 @@ class Child:
                     pipe.close()
 
 
-if TYPE_CHECKING:
-    from ..metrics.supervisor import SupervisorMetrics
-
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no limit
 _KILL_AFTER_DRAIN_S = 2.0
 _READ_BYTES = 65_536
@@ -213,7 +210,11 @@ class Supervisor:
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
         self._has_storekeeper = config.store.url is None
         self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
-        self._metrics = None if config.metrics.listen is None else _metrics_for(config, self._children)
+        self._metrics = None
+        if config.metrics.listen is not None:
+            from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
+
+            self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
         self._metrics_folder = "" if self._metrics is None else self._metrics.folder
 
     def start(self) -> None:
@@ -238,7 +239,8 @@ class Supervisor:
             NodeError: a process reports that it will never start.
         """
         while not self._stopping:
-            for key, _ in self._selector.select(self._pause_s()):
+            due = [child.due_at for child in self._children if not child.running]
+            for key, _ in self._selector.select(max(0.0, min(due) - time.monotonic()) if due else None):
                 if key.data is None:
                     self._stopping = _was_woken(self._woken)
                 else:
@@ -268,12 +270,9 @@ class Supervisor:
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
     def _spawn(self, child: Child) -> None:
-        child.spawn(pass_fds=self._inherited(child))
-        self._selector.register(child.status_fd, selectors.EVENT_READ, child)
-
-    def _inherited(self, child: Child) -> list[int]:
         tables = () if child is self._storekeeper else (self._bound, self._counts)
-        return [table.fileno() for table in tables if table is not None]
+        child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
+        self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch_storekeeper(self) -> None:
         self._storekeeper.send(
@@ -310,7 +309,10 @@ class Supervisor:
             if line == READY:
                 self._ready(child)
             elif line.startswith(REFUSED):
-                raise _refusal(line.removeprefix(REFUSED))
+                refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=Refusal)
+                error = ProcessFailed(refusal.text, hint=refusal.hint)
+                error.code = refusal.code
+                raise error
 
     def _ready(self, child: Child) -> None:
         child.ready = True
@@ -347,10 +349,6 @@ class Supervisor:
                 elif self._storekeeper.ready or not self._has_storekeeper:
                     self._launch_worker(child)
 
-    def _pause_s(self) -> float | None:
-        waiting = [child.due_at for child in self._children if not child.running]
-        return None if not waiting else max(0.0, min(waiting) - time.monotonic())
-
 
 def _check_clients(config: Config) -> None:
     """Look for the clients that workers import: a worker without its client would only end and be restarted."""
@@ -375,12 +373,6 @@ def _refuse_pooling(config: Config) -> None:
     with suppress(StoreUnavailable):  # a worker tries again, and reports it
         if POOLED in asyncio.run(examine(config.store.url)):
             raise StoreMisused(POOLED.text, hint=POOLED.next_step)
-
-
-def _metrics_for(config: Config, children: Sequence[Child]) -> "SupervisorMetrics":
-    from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
-
-    return SupervisorMetrics(config, [child.name for child in children])
 
 
 @contextmanager
@@ -429,10 +421,3 @@ def _report_made(path: Path) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def _refusal(line: bytes) -> NodeError:
-    refusal = msgspec.json.decode(line, type=Refusal)
-    error = ProcessFailed(refusal.text, hint=refusal.hint)
-    error.code = refusal.code
-    return error

@@ -7,7 +7,6 @@ import asyncio
 import signal
 import socket
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
@@ -23,9 +22,6 @@ from ..storage.stores import worker_store
 from .event_loop import loop_factory, loop_name
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .start import claim_store, load_collateral, report_closed_minutes
-
-if TYPE_CHECKING:
-    from ..metrics.worker import WorkerMetrics
 
 
 def main() -> int:
@@ -53,24 +49,23 @@ async def _work(launch: Launch) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = worker_store(config)
-    metrics = _metrics(launch)
+    metrics = None
+    if launch.metrics_folder:
+        from ..metrics.worker import WorkerMetrics  # not loaded where metrics are off
+
+        metrics = WorkerMetrics(launch.metrics_folder, launch.process)
     try:
         keyring = Keyring(launch.secret)
         services = await claim_store(
-            config,
-            store=store,
-            keyring=keyring,
-            clock=clock,
-            entropy=entropy,
-            again=launch.again,
-            counter=metrics,
+            config, store=store, keyring=keyring, clock=clock, entropy=entropy, again=launch.again, counter=metrics
         )
         if launch.first:
             await load_collateral(services)
         if launch.first and not launch.again:
             await report_closed_minutes(services)
+        shares = None if launch.counts_fd < 0 else Shares(ConnectionCounts(launch.counts_fd), launch.worker)
         with socket.socket(fileno=launch.listen_fd) as bound:
-            listener = await start_listener(build_app(services), bound, config.http, shares=_shares(launch))
+            listener = await start_listener(build_app(services), bound, config.http, shares=shares)
             async with (
                 housekeeping(services),
                 nullcontext() if metrics is None else metrics.of(services, listener, reads_store=launch.first),
@@ -81,15 +76,3 @@ async def _work(launch: Launch) -> None:
                 await listener.stop()
     finally:
         await store.close()
-
-
-def _metrics(launch: Launch) -> "WorkerMetrics | None":
-    if not launch.metrics_folder:
-        return None
-    from ..metrics.worker import WorkerMetrics  # not loaded where metrics are off
-
-    return WorkerMetrics(launch.metrics_folder, launch.process)
-
-
-def _shares(launch: Launch) -> Shares | None:
-    return None if launch.counts_fd < 0 else Shares(ConnectionCounts(launch.counts_fd), launch.worker)

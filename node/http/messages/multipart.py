@@ -65,13 +65,10 @@ def part_path(name: str) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadOption(f"Multipart KV part name is not valid percent-encoded UTF-8: {_where(error)}") from None
-
-
-def _where(error: UnicodeDecodeError) -> str:
-    if error.reason == "unexpected end of data":
-        return f"incomplete utf-8 byte sequence from index {error.start}"
-    return f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
+        where = f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
+        if error.reason == "unexpected end of data":
+            where = f"incomplete utf-8 byte sequence from index {error.start}"
+        raise BadOption(f"Multipart KV part name is not valid percent-encoded UTF-8: {where}") from None
 
 
 async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
@@ -87,7 +84,10 @@ async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> Asyn
     await source.skip_first_delimiter()
     while not await source.is_at_end():
         headers = _headers(await source.head())
-        name = _field_name(headers.pop("content-disposition", ""))
+        disposition = headers.pop("content-disposition", "")
+        name = _parameters(disposition).get("name")
+        if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
+            raise BadOption("Multipart KV part is missing a field name")
         part = MultipartPart(name, headers, source.part(name))
         yield part
         async for _ in part.pieces:  # skips what was not read
@@ -173,14 +173,6 @@ def _headers(head: bytes) -> dict[str, str]:
             raise BadOption("multipart part has a malformed header")
         headers[match[1].lower()] = match[2].rstrip(" \t")
     return headers
-
-
-def _field_name(disposition: str) -> str:
-    """Return the name in a part's `Content-Disposition`."""
-    name = _parameters(disposition).get("name")
-    if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
-        raise BadOption("Multipart KV part is missing a field name")
-    return name
 
 
 def _parameters(value: str) -> dict[str, str]:

@@ -64,14 +64,14 @@ class RequestLog:
             code: of the error that became the answer; None: there was none.
             is_path_shown: in mode `plain` the path stands as it is.
         """
-        took_ns = time.perf_counter_ns() - began_ns
+        took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
         with suppress(Exception):  # of whatever kind: the answer is there
             log_event(
                 "request",
                 request_id=request_id(request),
                 method=request.method if request.method in _METHODS else "other",
                 route=template,
-                path=self._path(request.rel_url.raw_path, is_shown=is_path_shown),
+                path=path[:_MOST_PATH_CHARS] if self._is_plain and is_path_shown else self._hashed(path),
                 operation=operation,
                 status=None if response is None else response.status,
                 code=code,
@@ -85,9 +85,6 @@ class RequestLog:
         """Write the line of a request that reached no route: its head was too long, too late or not HTTP."""
         with suppress(Exception):
             log_event("request", route=None, status=status, client=self._client(peer))
-
-    def _path(self, path: str, *, is_shown: bool) -> str:
-        return path[:_MOST_PATH_CHARS] if self._is_plain and is_shown else self._hashed(path)
 
     def _client(self, client: str | None) -> str | None:
         """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy may state, hashed."""

@@ -170,7 +170,9 @@ def bind(
     """
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
     is_closed, place, is_measured = not route.cors, route.place, counter is not None or log is not None
-    note = None if log is None else partial(log.answered, template=route.template, is_path_shown=_is_shown(route))
+    # It opens nothing, and a row says what is in it.
+    is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
+    note = None if log is None else partial(log.answered, template=route.template, is_path_shown=is_shown)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         began_ns = time.perf_counter_ns() if is_measured else 0
@@ -225,8 +227,3 @@ def _count_refusal(
         guard.note(request, error, status)
     if counter is not None:
         counter.refused(error, code)
-
-
-def _is_shown(route: Route) -> bool:
-    """Whether a log may have the path as it is: it opens nothing, and a row says what is in it."""
-    return not route.is_credential and route.method not in ("*", "OPTIONS")

@@ -86,7 +86,11 @@ async def get_console_file(request: web.Request) -> web.Response:
     console = _served(request)
     digest, _, name = request.match_info["path"].partition("/")
     if digest == console.digest and name in console.packed:
-        return _packed_file(console, name) if _takes_gzip(request) else _file(console, name, _IMMUTABLE)
+        encodings = [one.strip().lower() for one in request.headers.get("Accept-Encoding", "").split(",")]
+        if "gzip" not in encodings:  # a client that states a preference gets plain bytes
+            return _file(console, name, _IMMUTABLE)
+        packed = {"Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
+        return PageAnswer(console.packed[name], {**console.headers, **_IMMUTABLE, **packed})
     return _file(console, "missing.html", _REVALIDATED, status=404)
 
 
@@ -100,13 +104,3 @@ def _served(request: web.Request) -> ConsoleFiles:
 def _file(console: ConsoleFiles, name: str, headers: Mapping[str, str], *, status: int = 200) -> web.Response:
     headers = {**console.headers, **headers, "Content-Type": TYPES[suffix(name)]}
     return PageAnswer(console.bodies[name], headers, status)
-
-
-def _packed_file(console: ConsoleFiles, name: str) -> web.Response:
-    headers = {**console.headers, **_IMMUTABLE, "Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
-    return PageAnswer(console.packed[name], headers)
-
-
-def _takes_gzip(request: web.Request) -> bool:
-    """Return whether a client takes gzip as readily as anything; one that states a preference gets plain bytes."""
-    return any(one.strip().lower() == "gzip" for one in request.headers.get("Accept-Encoding", "").split(","))

@@ -124,7 +124,10 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case Written(etag):
             return empty_answer() if etag is None else bytes_answer(b"", headers={"ETag": etag})
         case Paths():
-            return _paths(result)
+            headers = {"x-tinycloud-truncated": "false"}
+            if result.next_cursor is not None:
+                headers = {"x-tinycloud-truncated": "true", "x-tinycloud-next-cursor": result.next_cursor}
+            return json_answer(result.paths, headers=headers)
         case Head():
             return bytes_answer(b"", headers={**result.metadata, "ETag": result.etag_header})
         case BatchFound(items, bodies):
@@ -138,13 +141,6 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
             return empty_answer()
         case _:
             return json_answer(result)
-
-
-def _paths(listed: Paths) -> web.Response:
-    if listed.next_cursor is None:
-        return json_answer(listed.paths, headers={"x-tinycloud-truncated": "false"})
-    headers = {"x-tinycloud-truncated": "true", "x-tinycloud-next-cursor": listed.next_cursor}
-    return json_answer(listed.paths, headers=headers)
 
 
 async def post_invocation(request: web.Request) -> web.StreamResponse:

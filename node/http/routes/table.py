@@ -7,6 +7,7 @@ answer what no other row matches. The operator's routes are closed to pages of o
 tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` everywhere.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -30,6 +31,7 @@ from ...operations.errors import NotEnabled
 from ...operations.readiness import Readiness
 from ...operations.values.admin_quota import QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
+from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
 from ..messages.problems import NotFound, WrongMethod
@@ -92,42 +94,20 @@ async def options_public(_request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-def wrong_method(allowed: tuple[str, ...]) -> Handler:
-    """Return what answers other methods on a path of our own surface, preflights too; the wire has 404 for that."""
-
-    async def refuse(request: web.Request) -> web.Response:
-        if request.method == "OPTIONS":
-            return empty_answer()
-        raise WrongMethod(allowed)
-
-    return refuse
-
-
 async def no_route(_request: web.Request) -> web.Response:
     """Any method on a path without a route, or a method that a path does not have."""
     raise NotFound
 
 
-async def hooks(request: web.Request) -> web.Response:
-    """Anything below /hooks."""
-    return _not_offered(request, "Hooks")
+def refusing(error: Callable[[], Refusal]) -> Handler:
+    """Return what refuses every method but a preflight, which lets a page of another origin read the refusal."""
 
+    async def refuse(request: web.Request) -> web.Response:
+        if request.method == "OPTIONS":
+            return empty_answer()
+        raise error()
 
-async def policy(request: web.Request) -> web.Response:
-    """Anything below /policy/v3."""
-    return _not_offered(request, "Policy v3")
-
-
-async def share(request: web.Request) -> web.Response:
-    """Anything below /share."""
-    return _not_offered(request, "Share")
-
-
-def _not_offered(request: web.Request, service: str) -> web.Response:
-    """Answer a preflight, so that a page of another origin can read the refusal of anything else."""
-    if request.method == "OPTIONS":
-        return empty_answer()
-    raise NotEnabled(service)
+    return refuse
 
 
 _EMPTY: Final = Given(None)
@@ -385,8 +365,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         refuses=_READS | {"bad-option", "not-public", "no-value"},
     ),
     Route("GET", "/", info.get_front, gives=(Given(str),)),
-    Route("GET", "/info", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS),
-    Route("GET", "/version", info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS),
+    *[
+        Route("GET", path, info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS)
+        for path in ("/info", "/version")
+    ],
     Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
     Route("GET", "/readyz", info.get_readiness, surface="own", gives=(Given(Readiness), Given(Readiness, status=503))),
     _own(
@@ -396,24 +378,18 @@ ROUTES: Final[tuple[Route, ...]] = (
         headers=("If-None-Match",),
         gives=(Given(dict[str, object], headers=("ETag",)), _UNCHANGED),
     ),
-    _own(
-        "GET",
-        "/console",
-        console.get_console,
-        cors=False,
-        headers=("If-None-Match",),
-        gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
-        refuses=frozenset({"not-found"}),
-    ),
-    _own(
-        "GET",
-        "/console/grant",
-        console.get_console,
-        cors=False,
-        headers=("If-None-Match",),
-        gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
-        refuses=frozenset({"not-found"}),
-    ),
+    *[
+        _own(
+            "GET",
+            path,
+            console.get_console,
+            cors=False,
+            headers=("If-None-Match",),
+            gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
+            refuses=frozenset({"not-found"}),
+        )
+        for path in ("/console", "/console/grant")
+    ],
     _own(
         "GET",
         "/console/{path:.*}",
@@ -468,9 +444,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("*", "/admin/{path:.*}", admin.no_route, cors=False),
     Route("OPTIONS", "/public/{space}/kv/{key:.*}", options_public),
     Route("OPTIONS", "/{path:.*}", options_any),
-    Route("*", "/hooks/{path:.*}", hooks),
-    Route("*", "/policy/v3/{path:.*}", policy),
-    Route("*", "/share/{path:.*}", share),
+    Route("*", "/hooks/{path:.*}", refusing(lambda: NotEnabled("Hooks"))),
+    Route("*", "/policy/v3/{path:.*}", refusing(lambda: NotEnabled("Policy v3"))),
+    Route("*", "/share/{path:.*}", refusing(lambda: NotEnabled("Share"))),
     Route("*", "/{path:.*}", no_route),
 )
 """The rows that wire 7.1 lists."""
@@ -482,7 +458,11 @@ def _other_methods() -> tuple[Route, ...]:
     for route in ROUTES:
         if route.surface == "own":
             methods.setdefault(route.path, []).extend(("GET", "HEAD") if route.method == "GET" else (route.method,))
-    return tuple(Route("*", path, wrong_method((*known, "OPTIONS")), surface="own") for path, known in methods.items())
+    # The wire has 404 for another method on a path.
+    return tuple(
+        Route("*", path, refusing(partial(WrongMethod, (*known, "OPTIONS"))), surface="own")
+        for path, known in methods.items()
+    )
 
 
 SERVED: Final = (*ROUTES[:-1], *_other_methods(), ROUTES[-1])

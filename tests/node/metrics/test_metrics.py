@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -278,6 +279,17 @@ def test_what_was_counted_outlives_its_process() -> None:
     assert _values(found["sealspace_process_restarts"], "_total") == {("worker-0",): 2}
     assert _values(found["sealspace_process_resident_bytes"])[("supervisor",)] > 1 << 20
     assert _values(found["sealspace_store_limit_bytes"])[()] == Config().store.max_bytes
+
+
+def test_a_file_that_is_being_made_delays_a_scrape() -> None:
+    """A scrape waits for a process that has made a file, and not its first bytes yet."""
+    counting = SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])
+    try:
+        Path(counting.folder, "counter_worker-0.db").touch()
+        threading.Timer(0.1, WorkerMetrics, (counting.folder, "worker-0")).start()
+        assert b"sealspace_requests_total" in counting.text()
+    finally:
+        counting.stop()
 
 
 def test_no_folder_for_the_numbers_refuses_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
