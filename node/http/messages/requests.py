@@ -11,6 +11,8 @@ from aiohttp import StreamReader, web
 from tee_backend.rates import parsed_address
 
 from ...config.tree import Http
+from ...rates import Rates
+from ...services import Services
 from .problems import NotFound, NotReadable, TooLarge, TooSlow, Unauthenticated, WrongShape
 
 
@@ -51,6 +53,15 @@ def client_address(request: web.Request, http: Http) -> str | None:
     if not forwarded.strip():
         return request.headers.get("X-Real-IP", "").strip() or peer
     return peer
+
+
+def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
+    """Take one from the client's bucket.
+
+    Raises:
+        TooMany: the bucket is empty.
+    """
+    rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
 def _without_port(hop: str) -> str:

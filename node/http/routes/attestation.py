@@ -12,9 +12,9 @@ from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, challenge, 
 from ...operations.attestation.own_evidence import checked_nonce, own_evidence
 from ...operations.attestation.terms import asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
-from ...services import SERVICES, Services
+from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer
-from ..messages.requests import client_address, limited_body, token_of
+from ..messages.requests import limited_body, take_rate, token_of
 
 MAX_CHALLENGE_BODY_BYTES = 4096
 
@@ -42,7 +42,7 @@ class StatedPolicy(msgspec.Struct):
 async def get_terms(request: web.Request) -> web.Response:
     """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
     services = request.app[SERVICES]
-    _take_rate(services, request)
+    take_rate(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
     return json_answer(await terms_of(services, family))
 
@@ -50,7 +50,7 @@ async def get_terms(request: web.Request) -> web.Response:
 async def post_challenge(request: web.Request) -> web.Response:
     """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
     services = request.app[SERVICES]
-    _take_rate(services, request)
+    take_rate(request, services, services.challenge_rates)
     made = challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
     return json_answer(ChallengeMade(made.nonce, made.expires_at))
 
@@ -60,7 +60,7 @@ async def post_session(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
-    _take_rate(services, request)
+    take_rate(request, services, services.challenge_rates)
     session = await open_session(services, header, body)
     return json_answer(SessionOpened(session.expires_at, session.evidence))
 
@@ -80,11 +80,6 @@ async def put_policy(request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-def _take_rate(services: Services, request: web.Request) -> None:
-    client = client_address(request, services.config.http)
-    services.challenge_rates.take(client, now=services.clock.now())
-
-
 class NoEvidence(msgspec.Struct):
     """The answer of a node that runs in no trust domain."""
 
@@ -97,6 +92,6 @@ async def get_attestation(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return json_answer(NoEvidence())
-    services.own_quote_rates.take(client_address(request, services.config.http), now=services.clock.now())
+    take_rate(request, services, services.own_quote_rates)
     nonce = checked_nonce(request.query.getall("nonce", []))
     return json_answer(await own_evidence(services, services.own_quotes, nonce))

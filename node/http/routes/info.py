@@ -15,7 +15,7 @@ from ...operations.readiness import PROBE
 from ...release_terms import in_force, recorded_release
 from ...services import SERVICES, Services
 from ..messages.answers import bytes_answer, empty_answer, json_answer, matches_weakly, text_answer
-from ..messages.requests import client_address
+from ..messages.requests import take_rate
 
 _DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()
 _ETAG: Final = f'"blake3-{blake3(_DOCUMENT).hexdigest()}"'
@@ -25,7 +25,7 @@ _HEADERS: Final = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 async def get_description(request: web.Request) -> web.Response:
     """GET /openapi.json: every route, the same bytes from every node of a version, whatever state it is in."""
     services = request.app[SERVICES]
-    services.public_rates.take(client_address(request, services.config.http), now=services.clock.now())
+    take_rate(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
         return bytes_answer(b"", headers=_HEADERS, status=304)
     return bytes_answer(_DOCUMENT, headers={**_HEADERS, "Content-Type": "application/json"})

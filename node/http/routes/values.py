@@ -15,7 +15,7 @@ from ...operations.authorise import admit_signed
 from ...operations.kinds import check_call
 from ...operations.values.public_values import MAX_PAGE_PATHS, PublicPage, find_public, list_public, public_space
 from ...operations.values.signed_urls import RequestParameters, mint, redeem
-from ...services import SERVICES, Services
+from ...services import SERVICES
 from ..messages.answers import (
     CONTENT_TYPE,
     SANDBOX,
@@ -27,7 +27,7 @@ from ..messages.answers import (
     shown_type,
     value_answer,
 )
-from ..messages.requests import client_address, json_body, token_of, whole_number
+from ..messages.requests import json_body, take_rate, token_of, whole_number
 
 MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
 _Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
@@ -122,7 +122,7 @@ _FIXED: Final = {
 async def get_public_value(request: web.Request) -> web.StreamResponse:
     """GET /public/<space>/kv/<key>: the value; its key as the URL has it, else decoded (Q11)."""
     services = request.app[SERVICES]
-    _take_rate(services, request)
+    take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
     head = await find_public(services, space, _paths(request))
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
@@ -146,7 +146,7 @@ async def list_public_keys(request: web.Request) -> web.Response:
     A page that is not the last says `x-tinycloud-truncated: true`; the next one comes `after` its last key.
     """
     services = request.app[SERVICES]
-    _take_rate(services, request)
+    take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
     asked = PublicPage(
         prefix=request.query.get("prefix", ""),
@@ -158,8 +158,3 @@ async def list_public_keys(request: web.Request) -> web.Response:
     if listing.more:
         headers |= {_TRUNCATED: "true", "Access-Control-Expose-Headers": f"{_EXPOSED}, {_TRUNCATED}"}
     return json_answer(listing.paths, headers=headers)
-
-
-def _take_rate(services: Services, request: web.Request) -> None:
-    client = client_address(request, services.config.http)
-    services.public_rates.take(client, now=services.clock.now())

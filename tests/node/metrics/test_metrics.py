@@ -286,8 +286,10 @@ def test_a_file_that_is_being_made_delays_a_scrape() -> None:
     counting = SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])
     try:
         Path(counting.folder, "counter_worker-0.db").touch()
-        threading.Timer(0.1, WorkerMetrics, (counting.folder, "worker-0")).start()
+        starting = threading.Timer(0.1, WorkerMetrics, (counting.folder, "worker-0"))
+        starting.start()
         assert b"sealspace_requests_total" in counting.text()
+        starting.join()
     finally:
         counting.stop()
 
