@@ -71,7 +71,7 @@ _ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Series:
     """One series.
 
@@ -109,143 +109,130 @@ class Series:
             yield chosen, metric.labels(*chosen) if chosen else metric
 
 
-REQUESTS: Final = Series(
-    "sealspace_requests_total",
-    "counter",
-    "Requests that were answered.",
-    {"operation": get_args(Operation), "status": ("2xx", "3xx", "4xx", "5xx")},
+SERIES: Final = (
+    Series(
+        "sealspace_requests_total",
+        "counter",
+        "Requests that were answered.",
+        {"operation": get_args(Operation), "status": ("2xx", "3xx", "4xx", "5xx")},
+    ),
+    Series(
+        "sealspace_request_seconds",
+        "histogram",
+        "Time from a request's head to its answer, the wait for a body included.",
+        {"operation": get_args(Operation)},
+        buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5),
+    ),
+    Series(
+        "sealspace_refusals_total",
+        "counter",
+        "Requests that were refused, by the code of the refusal.",
+        {"code": CODES},
+    ),
+    Series(
+        "sealspace_releases_total",
+        "counter",
+        "Keys that were released, by the ground of the admission.",
+        {"ground": get_args(Ground)},
+    ),
+    Series(
+        "sealspace_release_refusals_total",
+        "counter",
+        "Releases that the gate refused, by its reason.",
+        {"reason": sorted(REASONS)},
+    ),
+    Series("sealspace_open_connections", "gauge", "Connections of clients that are open.", writers=(WORKER,)),
+    Series(
+        "sealspace_connections_given_up_total",
+        "counter",
+        "Connections that were not taken, or were ended, by the setting whose bound they met.",
+        {"bound": BOUNDS},
+    ),
+    Series(
+        "sealspace_commits_total",
+        "counter",
+        "Commits that the storekeeper judged, by what became of them.",
+        {"outcome": ("committed", "refused", "failed")},
+    ),
+    Series(
+        "sealspace_batch_commits",
+        "histogram",
+        "Commits that share one transaction and its sync.",
+        buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    ),
+    Series(
+        "sealspace_sync_seconds",
+        "histogram",
+        "Time that writing and syncing a transaction took.",
+        buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
+    ),
+    Series("sealspace_store_used_bytes", "gauge", "Bytes of rows, in pages that are in use."),
+    Series("sealspace_store_files_bytes", "gauge", "Bytes of values that lie in files."),
+    Series(
+        "sealspace_store_limit_bytes", "gauge", "Bound of rows, and of values in files: the setting store.max_bytes."
+    ),
+    Series("sealspace_disk_free_bytes", "gauge", "Bytes that are free on the disk of the data folder."),
+    Series("sealspace_intake_bytes", "gauge", "Memory that bodies on their way into the store hold, in all workers."),
+    Series("sealspace_delegation_cache_bytes", "gauge", "Memory that decoded delegations hold, in all workers."),
+    Series(
+        "sealspace_delegation_cache_misses_total", "counter", "Delegations that were looked for and were not in memory."
+    ),
+    Series(
+        "sealspace_database_connections",
+        "gauge",
+        "Connections to the database that are at work or idle, and statements that wait for one.",
+        {"pool": ("read", "commit"), "state": ("busy", "idle", "waiting")},
+    ),
+    Series(
+        "sealspace_clock_skew_seconds",
+        "gauge",
+        "How far the node's clock is ahead of the database's, or behind.",
+        {"side": ("ahead", "behind")},
+    ),
+    Series(
+        "sealspace_claim_floor_ahead_seconds",
+        "gauge",
+        "How far the minute up to which replay records are removed is ahead of the database's clock.",
+    ),
+    Series("sealspace_collateral_documents", "gauge", "Platform families whose collateral is held."),
+    Series(
+        "sealspace_collateral_age_seconds",
+        "gauge",
+        "Time since the collateral that was not renewed for longest came, or was found to be the newest.",
+    ),
+    Series("sealspace_collateral_failing", "gauge", "Platform families whose last fetch of collateral failed."),
+    Series("sealspace_audit_lag_seconds", "gauge", "Age of the oldest audit record that is not in the chain yet."),
+    Series(
+        "sealspace_loop_lag_seconds",
+        "histogram",
+        "How late a timer came that is due every second.",
+        buckets=(0.001, 0.005, 0.025, 0.1, 1),
+        writers=(STOREKEEPER, WORKER),
+    ),
+    Series("sealspace_process_cpu_seconds_total", "counter", "CPU time, user and system.", writers=_ANY),
+    Series(
+        "sealspace_process_resident_bytes",
+        "gauge",
+        "Resident memory, the pages of the store that were touched included.",
+        writers=_ANY,
+    ),
+    Series(
+        "sealspace_process_start_time_seconds", "gauge", "When the process was started, in epoch seconds.", writers=_ANY
+    ),
+    Series(
+        "sealspace_process_restarts_total",
+        "counter",
+        "How often the process ended and was started again.",
+        writers=(STOREKEEPER, WORKER),
+    ),
 )
-REQUEST_SECONDS: Final = Series(
-    "sealspace_request_seconds",
-    "histogram",
-    "Time from a request's head to its answer, the wait for a body included.",
-    {"operation": get_args(Operation)},
-    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5),
-)
-REFUSALS: Final = Series(
-    "sealspace_refusals_total", "counter", "Requests that were refused, by the code of the refusal.", {"code": CODES}
-)
-RELEASES: Final = Series(
-    "sealspace_releases_total",
-    "counter",
-    "Keys that were released, by the ground of the admission.",
-    {"ground": get_args(Ground)},
-)
-RELEASE_REFUSALS: Final = Series(
-    "sealspace_release_refusals_total",
-    "counter",
-    "Releases that the gate refused, by its reason.",
-    {"reason": sorted(REASONS)},
-)
-OPEN_CONNECTIONS: Final = Series(
-    "sealspace_open_connections", "gauge", "Connections of clients that are open.", writers=(WORKER,)
-)
-GIVEN_UP: Final = Series(
-    "sealspace_connections_given_up_total",
-    "counter",
-    "Connections that were not taken, or were ended, by the setting whose bound they met.",
-    {"bound": BOUNDS},
-)
-COMMITS: Final = Series(
-    "sealspace_commits_total",
-    "counter",
-    "Commits that the storekeeper judged, by what became of them.",
-    {"outcome": ("committed", "refused", "failed")},
-)
-BATCH_COMMITS: Final = Series(
-    "sealspace_batch_commits",
-    "histogram",
-    "Commits that share one transaction and its sync.",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
-)
-SYNC_SECONDS: Final = Series(
-    "sealspace_sync_seconds",
-    "histogram",
-    "Time that writing and syncing a transaction took.",
-    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
-)
-STORE_USED_BYTES: Final = Series("sealspace_store_used_bytes", "gauge", "Bytes of rows, in pages that are in use.")
-STORE_FILES_BYTES: Final = Series("sealspace_store_files_bytes", "gauge", "Bytes of values that lie in files.")
-STORE_LIMIT_BYTES: Final = Series(
-    "sealspace_store_limit_bytes", "gauge", "Bound of rows, and of values in files: the setting store.max_bytes."
-)
-DISK_FREE_BYTES: Final = Series(
-    "sealspace_disk_free_bytes", "gauge", "Bytes that are free on the disk of the data folder."
-)
-INTAKE_BYTES: Final = Series(
-    "sealspace_intake_bytes", "gauge", "Memory that bodies on their way into the store hold, in all workers."
-)
-CACHE_BYTES: Final = Series(
-    "sealspace_delegation_cache_bytes", "gauge", "Memory that decoded delegations hold, in all workers."
-)
-CACHE_MISSES: Final = Series(
-    "sealspace_delegation_cache_misses_total", "counter", "Delegations that were looked for and were not in memory."
-)
-DATABASE_CONNECTIONS: Final = Series(
-    "sealspace_database_connections",
-    "gauge",
-    "Connections to the database that are at work or idle, and statements that wait for one.",
-    {"pool": ("read", "commit"), "state": ("busy", "idle", "waiting")},
-)
-CLOCK_SKEW: Final = Series(
-    "sealspace_clock_skew_seconds",
-    "gauge",
-    "How far the node's clock is ahead of the database's, or behind.",
-    {"side": ("ahead", "behind")},
-)
-CLAIM_FLOOR_AHEAD: Final = Series(
-    "sealspace_claim_floor_ahead_seconds",
-    "gauge",
-    "How far the minute up to which replay records are removed is ahead of the database's clock.",
-)
-COLLATERAL_DOCUMENTS: Final = Series(
-    "sealspace_collateral_documents", "gauge", "Platform families whose collateral is held."
-)
-COLLATERAL_AGE: Final = Series(
-    "sealspace_collateral_age_seconds",
-    "gauge",
-    "Time since the collateral that was not renewed for longest came, or was found to be the newest.",
-)
-COLLATERAL_FAILING: Final = Series(
-    "sealspace_collateral_failing", "gauge", "Platform families whose last fetch of collateral failed."
-)
-AUDIT_LAG: Final = Series(
-    "sealspace_audit_lag_seconds", "gauge", "Age of the oldest audit record that is not in the chain yet."
-)
-LOOP_LAG: Final = Series(
-    "sealspace_loop_lag_seconds",
-    "histogram",
-    "How late a timer came that is due every second.",
-    buckets=(0.001, 0.005, 0.025, 0.1, 1),
-    writers=(STOREKEEPER, WORKER),
-)
-CPU_SECONDS: Final = Series(
-    "sealspace_process_cpu_seconds_total", "counter", "CPU time, user and system.", writers=_ANY
-)
-RESIDENT_BYTES: Final = Series(
-    "sealspace_process_resident_bytes",
-    "gauge",
-    "Resident memory, the pages of the store that were touched included.",
-    writers=_ANY,
-)
-STARTED_AT: Final = Series(
-    "sealspace_process_start_time_seconds", "gauge", "When the process was started, in epoch seconds.", writers=_ANY
-)
-RESTARTS: Final = Series(
-    "sealspace_process_restarts_total",
-    "counter",
-    "How often the process ended and was started again.",
-    writers=(STOREKEEPER, WORKER),
-)
-SERIES: Final = tuple([value for value in globals().values() if isinstance(value, Series)])
-"""All of them, in the order above."""
 
 
 class ProcessMetrics:
     """The metrics that one process of a node writes.
 
     Attributes:
-        cells: what counts each number, by its series and the values of its labels.
+        cells: what counts each number, by the name of its series and the values of its labels.
     """
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
@@ -258,20 +245,21 @@ class ProcessMetrics:
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
-        cells = [(series, *cell) for series in SERIES for cell in series.cells(processes or (process,))]
-        self.cells = {(series, *labels): cell for series, labels, cell in cells}
+        self.cells = {
+            (series.name, *labels): cell for series in SERIES for labels, cell in series.cells(processes or (process,))
+        }
         self._process = process
         self._cpu_s = 0.0
-        self.cells[STARTED_AT, process].set(int(time.time()))
+        self.cells["sealspace_process_start_time_seconds", process].set(int(time.time()))
 
     def sample(self) -> None:
         """Record the CPU time used since the last sample, and resident memory, which stays if it cannot be read."""
         used_s = time.process_time()
-        self.cells[CPU_SECONDS, self._process].inc(used_s - self._cpu_s)
+        self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
         with suppress(OSError):  # no descriptor is free at the moment
             pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-            self.cells[RESIDENT_BYTES, self._process].set(pages * _PAGE_BYTES)
+            self.cells["sealspace_process_resident_bytes", self._process].set(pages * _PAGE_BYTES)
 
     async def keep_sampling(self) -> None:
         """Sample each second until it is cancelled, and record how late the event loop is."""
@@ -280,4 +268,4 @@ class ProcessMetrics:
             due_at = time.monotonic() + SAMPLING_PERIOD_S
             await asyncio.sleep(SAMPLING_PERIOD_S)
             # A loop may round a timer down.
-            self.cells[LOOP_LAG, self._process].observe(max(time.monotonic() - due_at, 0))
+            self.cells["sealspace_loop_lag_seconds", self._process].observe(max(time.monotonic() - due_at, 0))

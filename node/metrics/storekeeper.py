@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from spaces.errors import StoreError
 from spaces.store.contract import Committed, Refused
 
-from .series import BATCH_COMMITS, COMMITS, STORE_USED_BYTES, SYNC_SECONDS, ProcessMetrics
+from .series import ProcessMetrics
 
 
 class StorekeeperMetrics(ProcessMetrics):
@@ -20,16 +20,16 @@ class StorekeeperMetrics(ProcessMetrics):
         """Count the outcomes of commits."""
         committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
         refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
-        self.cells[COMMITS, "committed"].inc(committed)
-        self.cells[COMMITS, "refused"].inc(refused)
-        self.cells[COMMITS, "failed"].inc(len(outcomes) - committed - refused)
+        self.cells["sealspace_commits_total", "committed"].inc(committed)
+        self.cells["sealspace_commits_total", "refused"].inc(refused)
+        self.cells["sealspace_commits_total", "failed"].inc(len(outcomes) - committed - refused)
         if committed:
-            self.cells[BATCH_COMMITS,].observe(committed)
+            self.cells["sealspace_batch_commits",].observe(committed)
 
     def synced(self, took_ns: int) -> None:
         """Count a transaction that was written and synced."""
-        self.cells[SYNC_SECONDS,].observe(took_ns / 1e9)
+        self.cells["sealspace_sync_seconds",].observe(took_ns / 1e9)
 
     def used(self, used_bytes: int) -> None:
         """Record how many bytes the rows use."""
-        self.cells[STORE_USED_BYTES,].set(used_bytes)
+        self.cells["sealspace_store_used_bytes",].set(used_bytes)

@@ -30,7 +30,7 @@ from tee_backend.rates import parsed_address
 
 from ..config.tree import Config
 from ..logs import describe, log_event, log_warning
-from .series import DISK_FREE_BYTES, RESTARTS, STORE_LIMIT_BYTES, SUPERVISOR, ProcessMetrics
+from .series import SUPERVISOR, ProcessMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATH: Final = "/metrics"
@@ -70,7 +70,7 @@ class SupervisorMetrics(ProcessMetrics):
         super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
         self._data = config.data
         if config.store.url is None:
-            self.cells[STORE_LIMIT_BYTES,].set(config.store.max_bytes)
+            self.cells["sealspace_store_limit_bytes",].set(config.store.max_bytes)
 
     def start(self) -> None:
         """Start to answer scrapes."""
@@ -85,14 +85,14 @@ class SupervisorMetrics(ProcessMetrics):
     def ended(self, process: str) -> None:
         """Clear the gauges of a process that has ended and count its restart."""
         mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]
-        self.cells[RESTARTS, process].inc()
+        self.cells["sealspace_process_restarts_total", process].inc()
 
     def text(self) -> bytes:
         """Return all current numbers as text."""
         self.sample()
         with suppress(OSError):  # the folder does not exist yet
             disk = os.statvfs(self._data)
-            self.cells[DISK_FREE_BYTES,].set(disk.f_bavail * disk.f_frsize)
+            self.cells["sealspace_disk_free_bytes",].set(disk.f_bavail * disk.f_frsize)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]
         for _ in range(20):

@@ -19,28 +19,9 @@ from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..http.listener import Listener
 from ..services import Services
 from .series import (
-    AUDIT_LAG,
-    CACHE_BYTES,
-    CACHE_MISSES,
-    CLAIM_FLOOR_AHEAD,
-    CLOCK_SKEW,
-    COLLATERAL_AGE,
-    COLLATERAL_DOCUMENTS,
-    COLLATERAL_FAILING,
-    DATABASE_CONNECTIONS,
-    GIVEN_UP,
-    INTAKE_BYTES,
-    OPEN_CONNECTIONS,
     OTHER,
-    REFUSALS,
-    RELEASE_REFUSALS,
-    RELEASES,
-    REQUEST_SECONDS,
-    REQUESTS,
     SAMPLING_PERIOD_S,
-    STORE_FILES_BYTES,
     ProcessMetrics,
-    Series,
 )
 
 STORE_PERIOD_S: Final = 15.0
@@ -51,22 +32,22 @@ class WorkerMetrics(ProcessMetrics):
 
     def answered(self, operation: Operation, status: int, began_ns: int) -> None:
         """Count an answer: its operation, its status, and how long it took until now by `perf_counter_ns`."""
-        self.cells[REQUEST_SECONDS, operation].observe((perf_counter_ns() - began_ns) / 1e9)
-        self.cells[REQUESTS, operation, f"{status // 100}xx"].inc()
+        self.cells["sealspace_request_seconds", operation].observe((perf_counter_ns() - began_ns) / 1e9)
+        self.cells["sealspace_requests_total", operation, f"{status // 100}xx"].inc()
 
     def refused(self, error: Exception, code: str) -> None:
         """Count an error that became an answer, by the code in the answer."""
-        self.cells.get((REFUSALS, code), self.cells[REFUSALS, OTHER]).inc()
+        self.cells.get(("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]).inc()
         if isinstance(error, ReleaseRefused):
-            self.cells[RELEASE_REFUSALS, error.reason].inc()
+            self.cells["sealspace_release_refusals_total", error.reason].inc()
 
     def released(self, ground: str) -> None:
         """Count a release that was authorised, and is durable."""
-        self.cells[RELEASES, ground].inc()
+        self.cells["sealspace_releases_total", ground].inc()
 
     def gave_up(self, setting: str) -> None:
         """Count a connection that was not accepted or was ended, by the setting whose limit it reached."""
-        self.cells[GIVEN_UP, setting].inc()
+        self.cells["sealspace_connections_given_up_total", setting].inc()
 
     @asynccontextmanager
     async def of(self, services: Services, listener: Listener, *, reads_store: bool) -> AsyncIterator[None]:
@@ -85,14 +66,14 @@ class WorkerMetrics(ProcessMetrics):
     async def _keep_sampling_resources(self, services: Services, listener: Listener) -> None:
         delegations, store, misses_sampled = services.delegations, services.store, 0
         while True:
-            self.cells[OPEN_CONNECTIONS, self._process].set(listener.open_connections)
-            self.cells[INTAKE_BYTES,].set(services.values.intake_bytes)
-            self.cells[CACHE_BYTES,].set(delegations.cache_bytes)
-            self.cells[CACHE_MISSES,].inc(delegations.misses - misses_sampled)
+            self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
+            self.cells["sealspace_intake_bytes",].set(services.values.intake_bytes)
+            self.cells["sealspace_delegation_cache_bytes",].set(delegations.cache_bytes)
+            self.cells["sealspace_delegation_cache_misses_total",].inc(delegations.misses - misses_sampled)
             misses_sampled = delegations.misses
             for pool, use in store.pools().items() if isinstance(store, Pooled) else ():
                 for state in ("busy", "idle", "waiting"):
-                    self.cells[DATABASE_CONNECTIONS, pool, state].set(getattr(use, state))
+                    self.cells["sealspace_database_connections", pool, state].set(getattr(use, state))
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_reading_store(self, services: Services) -> None:
@@ -111,17 +92,17 @@ class WorkerMetrics(ProcessMetrics):
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
         held = [state for state in states if not state.is_wish]
-        self._set(COLLATERAL_DOCUMENTS, len(held))
-        self._set(COLLATERAL_AGE, max([now - state.refreshed_at for state in held], default=0))
-        self._set(COLLATERAL_FAILING, len([state for state in states if state.failed]))
-        self._set(STORE_FILES_BYTES, counter_of((await store.read((BODIES_COUNTER,))).records[0]))
+        self._set("sealspace_collateral_documents", len(held))
+        self._set("sealspace_collateral_age_seconds", max([now - state.refreshed_at for state in held], default=0))
+        self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
+        self._set("sealspace_store_files_bytes", counter_of((await store.read((BODIES_COUNTER,))).records[0]))
         unsealed_at = await oldest_unsealed_at(store, chain_of(services), now=now, window_s=DELAYED_S)
-        self._set(AUDIT_LAG, 0 if unsealed_at is None else now - unsealed_at)
+        self._set("sealspace_audit_lag_seconds", 0 if unsealed_at is None else now - unsealed_at)
         if isinstance(store, Clocked):
             clocks = await store.clocks()
-            self.cells[CLOCK_SKEW, "ahead"].set(max(clocks.ahead_s, 0))
-            self.cells[CLOCK_SKEW, "behind"].set(max(-clocks.ahead_s, 0))
-            self._set(CLAIM_FLOOR_AHEAD, clocks.floor_ahead_s)
+            self.cells["sealspace_clock_skew_seconds", "ahead"].set(max(clocks.ahead_s, 0))
+            self.cells["sealspace_clock_skew_seconds", "behind"].set(max(-clocks.ahead_s, 0))
+            self._set("sealspace_claim_floor_ahead_seconds", clocks.floor_ahead_s)
 
-    def _set(self, series: Series, number: float) -> None:
+    def _set(self, series: str, number: float) -> None:
         self.cells[series,].set(max(int(number), 0))  # a clock that was set back gives no negative age

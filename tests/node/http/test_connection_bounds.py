@@ -17,7 +17,7 @@ from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.listener import Connection, ConnectionBounds
 from node.logs import configure_logs
-from node.metrics.series import BOUNDS, GIVEN_UP
+from node.metrics.series import BOUNDS
 from node.metrics.worker import WorkerMetrics
 
 BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10.0.0.0/8",))
@@ -80,7 +80,7 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
     bounds.take("192.0.2.9")
     bounds.met("http.head_s")
     bounds.met("http.unread_answer_s")
-    assert {name: numbers(tmp_path)[GIVEN_UP.name, name] for name in BOUNDS} == {
+    assert {name: numbers(tmp_path)["sealspace_connections_given_up_total", name] for name in BOUNDS} == {
         "http.max_connections": 1,
         "http.connections_per_client": 2,
         "http.head_s": 1,

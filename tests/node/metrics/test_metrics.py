@@ -31,12 +31,8 @@ from node.http.routes.table import ROUTES
 from node.metrics.series import (
     BOUNDS,
     CODES,
-    CPU_SECONDS,
     OTHER,
-    REQUESTS,
-    RESIDENT_BYTES,
     SERIES,
-    STARTED_AT,
     ProcessMetrics,
 )
 from node.metrics.storekeeper import StorekeeperMetrics
@@ -48,6 +44,7 @@ from spaces.errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 
 PAGE = REPOSITORY / "spec" / "operations" / "metrics.md"
+REQUESTS = next(series for series in SERIES if series.name == "sealspace_requests_total")
 OPERATIONS, STATUSES = REQUESTS.labels["operation"], REQUESTS.labels["status"]
 _GET = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n"
 
@@ -251,7 +248,7 @@ def test_no_free_descriptor_ends_no_sampling(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     now = numbers(tmp_path)
-    cpu, memory = (CPU_SECONDS.name, "worker-0"), (RESIDENT_BYTES.name, "worker-0")
+    cpu, memory = ("sealspace_process_cpu_seconds_total", "worker-0"), ("sealspace_process_resident_bytes", "worker-0")
     assert now[cpu] > before[cpu]
     assert now[memory] == before[memory] > 0
 
@@ -264,9 +261,9 @@ def test_what_was_counted_outlives_its_process() -> None:
         for _ in range(2):
             worker = WorkerMetrics(counting.folder, "worker-0")
             worker.answered("kv_get", 200, perf_counter_ns())
-            for series in (RESIDENT_BYTES, STARTED_AT):
+            for series in ("sealspace_process_resident_bytes", "sealspace_process_start_time_seconds"):
                 worker.cells[series, "worker-0"].set(5)
-            worker.cells[CPU_SECONDS, "worker-0"].inc(5)
+            worker.cells["sealspace_process_cpu_seconds_total", "worker-0"].inc(5)
             counting.ended("worker-0")
         found = {family.name: family for family in text_string_to_metric_families(counting.text().decode())}
     finally:

@@ -12,14 +12,6 @@ from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
-from node.metrics.series import (
-    AUDIT_LAG,
-    COLLATERAL_AGE,
-    COLLATERAL_DOCUMENTS,
-    COLLATERAL_FAILING,
-    STORE_FILES_BYTES,
-    Series,
-)
 from node.metrics.worker import WorkerMetrics
 from node.services import Services
 from spaces.audit.records import AuditRecord, audit_put
@@ -27,6 +19,11 @@ from spaces.documents.collateral import CollateralState, state_put
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import Add, Commit
 
+COLLATERAL_DOCUMENTS = "sealspace_collateral_documents"
+COLLATERAL_AGE = "sealspace_collateral_age_seconds"
+COLLATERAL_FAILING = "sealspace_collateral_failing"
+STORE_FILES_BYTES = "sealspace_store_files_bytes"
+AUDIT_LAG = "sealspace_audit_lag_seconds"
 WATCHED = (COLLATERAL_DOCUMENTS, COLLATERAL_AGE, COLLATERAL_FAILING, STORE_FILES_BYTES, AUDIT_LAG)
 
 
@@ -38,10 +35,10 @@ async def services(tmp_path: Path, clock: FixedClock, entropy: CountingEntropy) 
         yield node.services
 
 
-async def _seen(services: Services, folder: Path) -> dict[Series, float]:
+async def _seen(services: Services, folder: Path) -> dict[str, float]:
     metrics = WorkerMetrics(str(folder), "worker-0")
     await metrics.read_store(services)
-    return {series: numbers(folder)[series.name,] for series in WATCHED}
+    return {series: numbers(folder)[series,] for series in WATCHED}
 
 
 async def test_an_empty_store(services: Services, tmp_path: Path) -> None:
@@ -91,6 +88,6 @@ async def test_what_was_seen_stands_while_the_store_is_away(services: Services, 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not surveying.done()
-    assert numbers(tmp_path)[STORE_FILES_BYTES.name,] == 5
+    assert numbers(tmp_path)["sealspace_store_files_bytes",] == 5
     surveying.cancel()
     await asyncio.gather(surveying, return_exceptions=True)
