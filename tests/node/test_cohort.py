@@ -13,7 +13,7 @@ from patience import AT_ONCE_S, PATIENCE_S
 from node.cohort import COHORT, Cohort
 from node.config.tree import Http
 from node.http.listener import start_listener
-from node.http.messages.answers import bytes_answer
+from node.http.messages.answers import WholeAnswer
 from node.http.messages.route import Route, bind
 from sealspace.cli.listening_socket import bind_socket
 
@@ -81,7 +81,7 @@ async def test_requests_that_came_together_go_together() -> None:
         steps.append("first")
         await cohort.yield_to_cohort()
         steps.append("second")
-        return bytes_answer(b"ok", headers={})
+        return WholeAnswer(b"ok", headers={})
 
     async with listening(handler, cohort) as address:
         with ExitStack() as opened:
@@ -111,7 +111,7 @@ async def test_pipelined_requests_are_each_answered() -> None:
     cohort = Cohort()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        return bytes_answer(b"ok", headers={})
+        return WholeAnswer(b"ok", headers={})
 
     async with listening(handler, cohort) as address:
         reader, writer = await asyncio.open_connection(*address)
@@ -133,7 +133,7 @@ async def test_who_goes_away_is_not_waited_for(requests: int) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         is_asked.set()
         await may_answer.wait()
-        return bytes_answer(b"ok", headers={})
+        return WholeAnswer(b"ok", headers={})
 
     async with listening(handler, cohort) as address:
         _, writer = await asyncio.open_connection(*address)

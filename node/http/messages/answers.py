@@ -287,11 +287,6 @@ def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | No
     return web.Response(status=status, text=text, headers=headers)
 
 
-def bytes_answer(body: bytes, *, headers: Mapping[str, str], status: int = 200) -> web.Response:
-    """Return bytes with the headers given and no content type unless they name one (J7)."""
-    return WholeAnswer(body, headers, status)
-
-
 def empty_answer(status: int = 200) -> web.Response:
     """Return an answer without body or content type (H3)."""
     return WholeAnswer(b"", _NO_HEADERS, status)
@@ -321,12 +316,12 @@ async def value_answer(
         ConnectionError: afterwards; the connection is closed.
     """
     if isinstance(body, bytes):
-        return bytes_answer(body if part is None else body[part.start : part.stop], headers=headers, status=status)
+        return WholeAnswer(body if part is None else body[part.start : part.stop], headers, status)
     async with body:
         wanted = range(body.size_bytes) if part is None else part
         pieces = body.pieces(wanted.start, wanted.stop)
         if len(wanted) <= PIECE_BYTES and request.method != "HEAD":
-            return bytes_answer(await _joined(pieces), headers=headers, status=status)
+            return WholeAnswer(await _joined(pieces), headers, status)
         return await stream_answer(request, pieces, headers, size_bytes=len(wanted), status=status)
 
 
@@ -349,9 +344,9 @@ async def batch_read_answer(
     if sum([head.size_bytes for head in heads]) > PIECE_BYTES:
         return await stream_answer(request, _gathered(_batch_pieces(services, found)), _JSON)
     if None in [head.body for head in heads]:
-        return bytes_answer(await _joined(_batch_pieces(services, found)), headers=_JSON)
+        return WholeAnswer(await _joined(_batch_pieces(services, found)), _JSON)
     items = [_item(item, bodies=bodies) for item in found]
-    return bytes_answer(b'{"results":[%b]}' % b",".join(items), headers=_JSON)
+    return WholeAnswer(b'{"results":[%b]}' % b",".join(items), _JSON)
 
 
 async def stream_answer(

@@ -14,7 +14,7 @@ from spaces.errors import RecordDamaged
 from ...operations.readiness import PROBE
 from ...release_terms import in_force, recorded_release
 from ...services import SERVICES, Services
-from ..messages.answers import bytes_answer, empty_answer, json_answer, matches_weakly, text_answer
+from ..messages.answers import WholeAnswer, empty_answer, json_answer, matches_weakly, text_answer
 from ..messages.requests import take_rate
 
 _DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()
@@ -27,8 +27,8 @@ async def get_description(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
-        return bytes_answer(b"", headers=_HEADERS, status=304)
-    return bytes_answer(_DOCUMENT, headers={**_HEADERS, "Content-Type": "application/json"})
+        return WholeAnswer(b"", _HEADERS, 304)
+    return WholeAnswer(_DOCUMENT, {**_HEADERS, "Content-Type": "application/json"})
 
 
 PROTOCOL = 1  # J1: the number that clients compare

@@ -18,7 +18,7 @@ from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
 from ...operations.values.kv_write import Upload, Written
 from ...services import SERVICES, Services
-from ..messages.answers import batch_read_answer, bytes_answer, empty_answer, json_answer, value_answer
+from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer
 from ..messages.multipart import boundary_of, multipart_parts, part_path
 from ..messages.problems import PLACE, NotReadable, TooLarge, TooSlow
 from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
@@ -115,21 +115,17 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
             if body is None:
-                return bytes_answer(b"", headers=headers, status=304)
-            return (
-                bytes_answer(body, headers=headers)
-                if isinstance(body, bytes)
-                else await value_answer(request, body, headers)
-            )
+                return WholeAnswer(b"", headers, 304)
+            return WholeAnswer(body, headers) if isinstance(body, bytes) else await value_answer(request, body, headers)
         case Written(etag):
-            return empty_answer() if etag is None else bytes_answer(b"", headers={"ETag": etag})
+            return empty_answer() if etag is None else WholeAnswer(b"", {"ETag": etag})
         case Paths():
             headers = {"x-tinycloud-truncated": "false"}
             if result.next_cursor is not None:
                 headers = {"x-tinycloud-truncated": "true", "x-tinycloud-next-cursor": result.next_cursor}
             return json_answer(result.paths, headers=headers)
         case Head():
-            return bytes_answer(b"", headers={**result.metadata, "ETag": result.etag_header})
+            return WholeAnswer(b"", {**result.metadata, "ETag": result.etag_header})
         case BatchFound(items, bodies):
             return await batch_read_answer(request, services, items, bodies=bodies)
         case BatchWritten(paths):

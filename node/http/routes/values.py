@@ -20,7 +20,7 @@ from ..messages.answers import (
     CONTENT_TYPE,
     SANDBOX,
     Unsatisfiable,
-    bytes_answer,
+    WholeAnswer,
     json_answer,
     matches_weakly,
     parse_range,
@@ -86,11 +86,11 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     head = await redeem(services, request.match_info["ticket"])
     fixed = {"ETag": head.etag_header, "Accept-Ranges": "bytes", "Cache-Control": "private, no-store", **SANDBOX}
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
-        return bytes_answer(b"", headers=fixed, status=304)
+        return WholeAnswer(b"", fixed, 304)
     try:
         wanted = _range(request, head)
     except Unsatisfiable:
-        return bytes_answer(b"", headers={**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, status=416)
+        return WholeAnswer(b"", {**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, 416)
     headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
     body = await services.values.open_body(head)
     if wanted is None:
@@ -127,7 +127,7 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     head = await find_public(services, space, _paths(request))
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
     if request.headers.get("If-None-Match") == head.etag_header:  # 5.11: equal texts only
-        return bytes_answer(b"", headers=headers, status=304)
+        return WholeAnswer(b"", headers, 304)
     shown = {name: value for name, value in head.metadata.items() if name in _SHOWN}
     shown[CONTENT_TYPE] = shown_type(head.metadata.get(CONTENT_TYPE))
     return await value_answer(request, await services.values.open_body(head), {**shown, **headers})

@@ -12,7 +12,7 @@ from patience import AT_ONCE_S
 
 from node.config.tree import Http
 from node.http.listener import start_listener
-from node.http.messages.answers import COMMON_HEAD, CommonHead, bytes_answer
+from node.http.messages.answers import COMMON_HEAD, CommonHead, WholeAnswer
 from node.http.messages.requests import body_pieces
 from node.logs import configure_logs
 from sealspace.cli.listening_socket import bind_socket
@@ -105,7 +105,7 @@ async def test_what_follows_a_body_is_read(is_late: bool) -> None:
         while is_late and not request.protocol._reading_paused:
             await asyncio.sleep(0)
         taken.append(b"".join([piece async for piece in body_pieces(request, max_bytes=1 << 24)]))
-        return bytes_answer(b"", headers={})
+        return WholeAnswer(b"", headers={})
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         one = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n" % len(body)
@@ -131,7 +131,7 @@ async def test_what_follows_many_small_chunks_is_read(chunks: int, is_pipelined:
             if size_bytes == chunks:
                 all_came.set()
         taken.append(size_bytes)
-        return bytes_answer(b"", headers={})
+        return WholeAnswer(b"", headers={})
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chunk, end = b"1\r\na\r\n", b"0\r\n\r\n"
@@ -155,7 +155,7 @@ async def test_requests_behind_a_body_that_came_late_are_answered(behind: int) -
 
     async def take(request: web.Request) -> web.StreamResponse:
         is_asked.set()
-        return bytes_answer(b"".join([piece async for piece in body_pieces(request, max_bytes=9)]), headers={})
+        return WholeAnswer(b"".join([piece async for piece in body_pieces(request, max_bytes=9)]), headers={})
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = b"POST /it HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
@@ -176,7 +176,7 @@ async def test_requests_behind_answers_that_are_taken_late_are_answered(body: by
 
     async def take(request: web.Request) -> web.StreamResponse:
         size_bytes = sum([len(piece) async for piece in body_pieces(request, max_bytes=1 << 24)])
-        return bytes_answer(answer, headers={"X-Listed": f"{request.headers['X-Number']} {size_bytes}"})
+        return WholeAnswer(answer, headers={"X-Listed": f"{request.headers['X-Number']} {size_bytes}"})
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = "POST /it HTTP/1.1\r\nHost: a\r\nX-Number: {}\r\nContent-Length: {}\r\n\r\n"
@@ -191,11 +191,11 @@ async def test_requests_behind_answers_that_are_taken_late_are_answered(body: by
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    return bytes_answer(b"", headers={})
+    return WholeAnswer(b"", headers={})
 
 
 async def _answer_at_length(request: web.Request) -> web.StreamResponse:
-    return bytes_answer(bytes(32 << 20), headers={})
+    return WholeAnswer(bytes(32 << 20), headers={})
 
 
 _ASKED = b"POST /it HTTP/1.1\r\nHost: a\r\n"

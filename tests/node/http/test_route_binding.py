@@ -13,7 +13,7 @@ from node.cohort import Cohort
 from node.config.tree import Http
 from node.http.app import set_headers
 from node.http.listener import Listener, start_listener
-from node.http.messages.answers import bytes_answer, json_answer
+from node.http.messages.answers import WholeAnswer, json_answer
 from node.http.messages.requests import json_body, limited_body
 from node.http.messages.route import Handler, Route, bind
 from node.operations.errors import SpaceNotFound
@@ -70,7 +70,7 @@ async def _read_question(request: web.Request) -> web.Response:
 
 
 async def _read_bytes(request: web.Request) -> web.Response:
-    return bytes_answer(await limited_body(request, max_bytes=LIMIT_BYTES), headers={"ETag": '"x"'})
+    return WholeAnswer(await limited_body(request, max_bytes=LIMIT_BYTES), headers={"ETag": '"x"'})
 
 
 JSON = {"Content-Type": "application/json"}

@@ -15,7 +15,7 @@ from patience import AT_ONCE_S
 from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
-from node.http.messages.answers import COMMON_HEAD, CommonHead, bytes_answer, empty_answer, json_answer
+from node.http.messages.answers import COMMON_HEAD, CommonHead, WholeAnswer, empty_answer, json_answer
 from sealspace.cli.listening_socket import bind_socket
 
 HEADERS = {
@@ -90,7 +90,7 @@ async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) ->
     http = Http(drain_s=1, cors=cors)
     said = []
     for is_whole in (True, False):
-        async with answering(lambda: bytes_answer(b"ok", headers=headers), is_whole=is_whole, http=http) as port:
+        async with answering(lambda: WholeAnswer(b"ok", headers=headers), is_whole=is_whole, http=http) as port:
             said.append({name: await asked(port, request_bytes) for name, request_bytes in REQUESTS.items()})
     assert said[0] == said[1]
 
@@ -131,7 +131,7 @@ def test_remembered_lines_are_those_of_the_headers(headers: dict[str, str]) -> N
 async def test_a_client_that_reads_late_gets_everything() -> None:
     """Answers wait where a client does not take them, however many it asked for before it began to read."""
     body, count = bytes(range(256)) * 4096, 8
-    async with answering(lambda: bytes_answer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(REQUESTS["kept"] * (count - 1) + REQUESTS["closed"])
         for _ in range(count):
@@ -145,7 +145,7 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
 async def test_a_client_that_goes_away_harms_nobody() -> None:
     """Whoever leaves in the middle of its answers ends its own connection; the next is served."""
     body = bytes(1 << 20)
-    async with answering(lambda: bytes_answer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(lambda: WholeAnswer(body, headers={}), is_whole=True, http=Http(drain_s=1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"] * 16)
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), AT_ONCE_S)
@@ -158,7 +158,7 @@ async def test_a_client_that_goes_away_harms_nobody() -> None:
 async def test_no_header_ends_a_line() -> None:
     """A value with a line break is no header, however it got there: the answer is a 500 without it."""
     headers = {"x-tinycloud-meta-a": "b\r\nSet-Cookie: c"}
-    async with answering(lambda: bytes_answer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)) as port:
+    async with answering(lambda: WholeAnswer(b"ok", headers=headers), is_whole=True, http=Http(drain_s=1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUESTS["kept"])
         said = await asyncio.wait_for(reader.read(), AT_ONCE_S)
