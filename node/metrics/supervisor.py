@@ -34,6 +34,8 @@ from .series import SUPERVISOR, ProcessMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATH: Final = "/metrics"
+# Nothing is written to a disk, and a full disk ends no process.
+MEMORY: Final = "/dev/shm"  # noqa: S108  # the folder in it is new, and has mode 0700
 MAX_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 2.0
 _REQUEST: Final = re.compile(
@@ -61,7 +63,7 @@ class SupervisorMetrics(ProcessMetrics):
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
         try:
-            self.folder = mkdtemp(prefix="sealspace-metrics-")
+            self.folder = mkdtemp(prefix="sealspace-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
         except OSError as error:
             self._scraping.stop()
             raise ConfigurationError(

@@ -293,6 +293,7 @@ def test_a_file_that_is_being_made_delays_a_scrape() -> None:
 
 def test_no_folder_for_the_numbers_refuses_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no folder can be made the error has a next step."""
+    monkeypatch.setattr("node.metrics.supervisor.MEMORY", str(tmp_path / "absent"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(ConfigurationError, match="cannot make a folder for metrics") as refused:
         SupervisorMetrics(Config(metrics=Metrics(listen="127.0.0.1:0")), ["worker-0"])
