@@ -6,8 +6,8 @@ from sealspace.apps.programs import Target
 from sealspace.errors import InvalidInput
 
 from ..runner.guest.executor import Executor, ExecutorSettings
-from ..runner.guest.reasons import RunRefused
 from ..runner.guest.runs import Target as RunTarget
+from ..runner.reasons import RunRefused
 
 
 async def check(wasm: bytes, target: Target) -> None:

@@ -36,10 +36,10 @@ from ..runner.calls.service import Runner
 from ..runner.calls.start import begin, manifest_of
 from ..runner.guest.executor import Executor, ExecutorSettings
 from ..runner.guest.outbound import OutboundSettings
-from ..runner.guest.reasons import RunRefused
 from ..runner.guest.runs import Limits
 from ..runner.http.api_routes import mounted
 from ..runner.http.generate_routes import GenerateSurface
+from ..runner.reasons import RunRefused
 from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
 _JOURNAL: Final = "journal.sqlite"
