@@ -47,7 +47,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened by approved code and by nobody else
-	@$(BIN)/sealspace demo
+	@$(BIN)/python examples/demo.py
 
 # What checks is one process most of the time, so it runs beside the pass on PostgreSQL.
 test: $(VENV)/.installed ## check, then run the whole test suite
@@ -101,7 +101,7 @@ test-wheel: ## install the wheel of dist into a fresh environment, and play the 
 	@$(PYTHON) -m venv --clear .cache/wheel
 	@.cache/wheel/bin/pip install --quiet --require-hashes --requirement requirements.lock
 	@.cache/wheel/bin/pip install --quiet --no-deps --no-index dist/sealspace-*.whl
-	@cd .cache && wheel/bin/sealspace version && wheel/bin/sealspace demo
+	@cd .cache && wheel/bin/sealspace version && wheel/bin/python ../examples/demo.py
 
 bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH=--compare judges)
 	@$(BIN)/python tools/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)

@@ -40,7 +40,6 @@ SECTIONS: Final[Sections] = {
     "Start": {
         "serve": Row("node.cli.serve", "serve", "Run the node.", "node"),
         "dev": Row("node.cli.dev", "dev", "Run a node, a simulated backend and an owner, to build against.", "node"),
-        "demo": Row("node.cli.demo", "demo", "Run a node and a simulated backend, and show what they do.", "node"),
         "doctor": Row("node.cli.doctor", "doctor", "Find what is wrong with an installation, a node or a login."),
         "config": Row("node.cli.groups", "config", "Show a node's settings, or begin a settings file."),
     },

@@ -70,7 +70,7 @@ def test_each_is_listed_and_run_here() -> None:
     """The page names every example, and this module knows each of them."""
     page = (EXAMPLES / "README.md").read_text("utf-8")
     programs = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
-    assert programs == {"owner_and_reader.py", "flask_page.py", "backend.py", "manifest/notes.py"}
+    assert programs == {"owner_and_reader.py", "flask_page.py", "backend.py", "demo.py", "manifest/notes.py"}
     for name in (*programs, "workflow.yml", "deploy/README.md"):
         assert f"]({name})" in page
 

@@ -1,6 +1,7 @@
 """The demo: every step holds, and nothing is left behind."""
 
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,25 +13,19 @@ from pages.demo_cast import CAST, lines_of
 from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
-from node.cli.demo import respell
 from sealspace.delegations import allow
 from sealspace.session import read_grant
 from sealspace.tokens import Message, sign_message
 from sealspace.wallets import new_wallet
 
 STEP = re.compile(r"^ *\d+  .* ✓$", re.MULTILINE)
-# Ctrl-C works in it also where these tests run in the background of a shell, which has it ignored.
-_CODE = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from sealspace.cli.root import main; sys.exit(main())"
-)
+DEMO = REPOSITORY / "examples" / "demo.py"
 
 
 def demo_in(folder: Path) -> "subprocess.Popen[str]":
     """Start the demo in a folder, with settings around it that it must not take."""
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {_CODE}"
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, "demo", "--dir", str(folder)],
+        [sys.executable, str(DEMO), "--dir", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -38,7 +33,7 @@ def demo_in(folder: Path) -> "subprocess.Popen[str]":
         env={
             "PATH": "/usr/bin:/bin",
             "PYTHONIOENCODING": "utf-8",
-            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(REPOSITORY),
             "SEALSPACE_HTTP__PORT": "not a port",
         },
     )
@@ -81,6 +76,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -
 def test_a_delegation_in_other_bytes_has_the_same_signature_and_another_id() -> None:
     """What the demo posts as the same grant is one, by the signature, and is not, by its id."""
     agent = "did:key:z6MkuEUybFgDhSyrmvPMUbezRNH8hHdv8PYpg6PsTcrLXswS"
+    respell = runpy.run_path(str(DEMO))["respell"]
     for seed in range(8):
         wallet = new_wallet(entropy=CountingEntropy(bytes([seed])))
         message = Message(

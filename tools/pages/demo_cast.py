@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 CAST: Final = Path(__file__).parents[2] / "docs" / "demo.cast"
+DEMO: Final = CAST.parents[1] / "examples" / "demo.py"
 COLUMNS: Final = 108
 ROWS: Final = 42
 LONGEST_PAUSE_S: Final = 1.5
@@ -53,5 +54,5 @@ def lines_of(cast: str) -> list[str]:
 
 if __name__ == "__main__":
     header = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "sealspace demo"}
-    lines = [header, *recorded([str(Path(sys.executable).with_name("sealspace")), "demo"])]
+    lines = [header, *recorded([sys.executable, str(DEMO)])]
     CAST.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")

@@ -118,7 +118,6 @@ CALLS: Mapping[str, Call] = {
     "admin receipts export": Call("--data {data} {folder}/receipts"),
     "logout": HOME,
     "serve": Call("--data {data} --port 0"),
-    "demo": Call("--dir {folder}"),
     "dev": Call("--port 0"),
     "admin release show": DATA,
     "admin release set": Call("--data {data} --attestation everyone"),
@@ -223,7 +222,7 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
             assert _names_the_extra(one, extra), (name, one)
 
 
-@pytest.mark.parametrize("arguments", ["serve", "dev", "demo", "admin release show", "admin receipts list", "worker"])
+@pytest.mark.parametrize("arguments", ["serve", "dev", "admin release show", "admin receipts list", "worker"])
 def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
     """What runs first in a fresh process ends the same way: two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
