@@ -5,6 +5,7 @@ trust root: the certificate of the simulated platform, which believes whoever ha
 """
 
 import asyncio
+import hashlib
 import shlex
 import shutil
 import signal
@@ -12,17 +13,29 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
+from secrets import token_bytes
 from typing import Final
 
 import click
+from aiohttp import web
 
-from sealspace.cli.listening_socket import bind_socket
+from capabilities.strict_json import Json
+from sealspace.cli.errors import ProcessFailed
+from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.shared import HOME_VARIABLE, shared
 from sealspace.cli.terminal import print_json, print_lines, words
+from sealspace.client import Client
+from sealspace.errors import DecryptDenied, SealspaceError
+from sealspace.session import key_session
+from tee_backend.backend import Backend
+from tee_backend.backend.publishing import BackendSurface
+from tee_backend.evidence.simulated import SimulatedSource
+from tee_backend.listener import ConnectionLimits, listening
 
 from .own_process import OwnProcess
 
 _HOST: Final = "127.0.0.1"
+_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
 
 
@@ -60,24 +73,50 @@ async def _run(folder: Path, *, port: int, name: str, is_kept: bool) -> None:
     platform, home = folder / "platform", folder / "owner"
     trust = ("--trust-root", str(platform / "root-ca.pem"), "--collateral", str(platform / "collateral"))
     async with AsyncExitStack() as stack:
-        node, backend, once = (OwnProcess(one, folder) for one in ("node", "backend", "commands"))
+        node, once = OwnProcess("node", folder), OwnProcess("commands", folder)
         await once.run("backend", "simulate", str(platform))
         stack.push_async_callback(node.stop)
         await node.start("serve", "--data", str(folder / "node"), "--host", _HOST, "--port", str(port), *trust)
-        stack.push_async_callback(backend.stop)
-        await backend.start(
-            *("backend", "serve", "--node", node.url, "--simulate", str(platform), "--port", "0", "--secret", name)
-        )
+        backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
         await once.run("login", node.url, "--home", str(home), *new, *trust)
-        _announce(node.url, backend.url, home, name, is_kept=is_kept)
-        endings = {asyncio.create_task(one.ended()) for one in (node, backend)}
-        try:
-            done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for ending in endings:
-                ending.cancel()
-        done.pop().result()  # raises what ended
+        _announce(node.url, backend, home, name, is_kept=is_kept)
+        await node.ended()
+
+
+async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
+    """Serve a backend that asks for one secret, until the stack ends; return its address."""
+    source = SimulatedSource.load(platform, compose=_COMPOSE)
+    backend = await stack.enter_async_context(Backend(Client(node, session=key_session(token_bytes(32))), source))
+
+    async def state(_: web.Request) -> web.Response:
+        said = "not granted"
+        for owner in backend.owners:
+            try:
+                value = await backend.read_secret(owner, name)
+                data = value.encode() if isinstance(value, str) else value
+                said = f"read, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
+            except SealspaceError as error:
+                said = f"refused: {error.refusal.text if isinstance(error, DecryptDenied) else error.message}"
+        return web.json_response({name: said})
+
+    manifest: dict[str, Json] = {
+        "app_id": "com.example.backend",
+        "name": "Example backend",
+        "did": backend.did,
+        "defaults": False,
+        "secrets": {name: True},
+    }
+    try:
+        surface = BackendSurface(source, did=backend.did, manifest=manifest, compose=_COMPOSE, on_grant=backend.take_up)
+    except ValueError as error:
+        raise ProcessFailed(f"no backend to publish: {error}", hint="secrets are named like API_KEY") from None
+    app = web.Application()
+    app.router.add_get("/", state)
+    surface.mount(app)
+    bound = bind_socket(_HOST, 0, command="sealspace dev")
+    await stack.enter_async_context(listening(app, bound, ConnectionLimits()))
+    return url_of(bound)
 
 
 def _announce(node: str, backend: str, home: Path, name: str, *, is_kept: bool) -> None:

@@ -24,10 +24,7 @@ _BACKEND: Final[Table] = {
     "withdraw": Row(
         "tee_backend.cli.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."
     ),
-    "serve": Row(
-        "tee_backend.cli.backend_serve", "serve", "Run an example backend, in a trust domain or a simulated one."
-    ),
-    "simulate": Row("tee_backend.cli.backend_serve", "simulate", "Make a simulated platform, to try things out."),
+    "simulate": Row("tee_backend.cli.backend_simulate", "simulate", "Make a simulated platform, to try things out."),
 }
 backend = LazyGroup(
     _BACKEND,

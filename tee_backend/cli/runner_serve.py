@@ -2,29 +2,35 @@
 
 import asyncio
 import ctypes
+import signal
 import ssl
 import sys
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 from aiohttp import web
 
 from capabilities.ambient import SystemEntropy
 from sealspace.cli.errors import ConfigurationError
-from sealspace.cli.paths import FILE, NEW_FOLDER
+from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_lines
 from sealspace.client import Client
 from sealspace.errors import BackendAnswerInvalid
 
 from ..backend import Backend
-from ..backend.key import backend_seed
+from ..backend.key import KeyFile, backend_seed
 from ..backend.publishing import BackendSurface
+from ..evidence.dstack import DstackSource
 from ..evidence.errors import EvidenceSourceError
-from ..evidence.simulated import SimulatedSource
+from ..evidence.simulated import PlatformFolderError, SimulatedSource
+from ..evidence.source import EvidenceSource, KeySource
+from ..evidence.tsm import TsmSource
+from ..listener import ConnectionLimits, listening
 from ..runner.calls.generated_secrets import SecretMaker
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
@@ -40,7 +46,6 @@ from ..runner.guest.runs import Limits
 from ..runner.http.api_routes import mounted
 from ..runner.http.generate_routes import GenerateSurface
 from ..runner.reasons import RunRefused
-from .trust_domain import Domain, Keys, domain_options, serve_until, stopping
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
@@ -49,16 +54,40 @@ _LARGE_BYTES: Final = 256 * 1024
 # The event loop takes the interpreter back up to ten times in a call. By default each time may take 5 ms, while another
 # thread encodes or hashes the output of somebody's program.
 _SWITCH_S: Final = 0.0005
+_MAX_COMPOSE_BYTES: Final = 64 * 1024
+_EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
+_Quotes = Literal["dstack", "tsm", "simulated"]
+_Keys = Literal["platform", "file"]
 _PRICE: Final = click.IntRange(0, 10**9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Domain:
+    """What gives quotes, and the compose file to show: in a real domain only one that was named."""
+
+    source: EvidenceSource
+    compose: str | None
+
+    def keys(self, folder: Path, kind: _Keys) -> KeySource:
+        """Return where the key of a runner comes from.
+
+        Raises:
+            ConfigurationError: the platform has no key service.
+        """
+        if kind == "file":
+            return KeyFile(folder / "backend.key")
+        if not isinstance(self.source, KeySource):
+            raise ConfigurationError("this platform has no key service", hint="add --key file")
+        return self.source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
     node: str
     folder: Path
-    key_kind: Keys
+    key_kind: _Keys
     name: str
-    domain: Domain
+    domain: _Domain
     children: int
     limits: Limits
     price: Price
@@ -109,10 +138,34 @@ class _Settings:
     help="To try programs out, with --simulate alone: each host is this machine, at any port, with a certificate of "
     "this authority.",
 )
-@domain_options
+@click.option(
+    "--simulate",
+    "platform_folder",
+    type=NEW_FOLDER,
+    help="Simulated platform; without it this machine's own is asked.",
+)
+@click.option(
+    "--evidence",
+    "--quotes",
+    "quotes",
+    type=click.Choice(["dstack", "tsm", "simulated"]),
+    default="dstack",
+    show_default=True,
+    help="Who gives quotes: a guest agent, the kernel, or the platform that --simulate names.",
+)
+@click.option(
+    "--compose",
+    "compose_file",
+    type=FILE,
+    help="Compose file: in a simulated domain, the code that runs.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
+)
 def serve(
     folder: Path,
-    key_kind: Keys,
+    key_kind: _Keys,
     name: str,
     children: int,
     max_instructions: int,
@@ -124,7 +177,9 @@ def serve(
     tls_certificate: Path | None,
     tls_key: Path | None,
     loopback_ca: Path | None,
-    domain: Callable[[], Domain],
+    platform_folder: Path | None,
+    quotes: _Quotes,
+    compose_file: Path | None,
     host: str,
     port: int,
 ) -> None:
@@ -137,7 +192,7 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
-    found = domain()
+    found = _domain(platform_folder, quotes, compose_file)
     if loopback_ca is not None and not isinstance(found.source, SimulatedSource):  # RN111
         raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
     settings = _Settings(
@@ -152,6 +207,31 @@ def serve(
         loopback_ca=loopback_ca,
     )
     asyncio.run(_serve(settings, host, port, _tls(tls_certificate, tls_key)))
+
+
+def _domain(folder: Path | None, quotes: _Quotes, compose_file: Path | None) -> _Domain:
+    if quotes == "simulated" and folder is None:
+        raise click.UsageError("name the simulated platform: --simulate FOLDER")
+    compose = _EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
+    try:
+        if folder is not None:
+            return _Domain(SimulatedSource.load(folder, compose=compose), compose)
+        source: EvidenceSource = DstackSource.find() if quotes == "dstack" else TsmSource()
+    except PlatformFolderError as error:
+        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {folder}") from None
+    except EvidenceSourceError as error:
+        raise ConfigurationError(
+            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
+        ) from None
+    return _Domain(source, None if compose_file is None else compose)
+
+
+def _read_compose(path: Path) -> str:
+    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
+    if len(data) <= _MAX_COMPOSE_BYTES:
+        with suppress(UnicodeDecodeError):
+            return data.decode()
+    raise ConfigurationError(f"{path} is no compose file", hint=f"a text of at most {_MAX_COMPOSE_BYTES} bytes")
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -181,14 +261,20 @@ def _limits(*stated: int) -> Limits:
 
 
 async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-    stopped = stopping()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     sys.setswitchinterval(_SWITCH_S)
     with suppress(AttributeError):  # another libc than glibc
         # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     async with AsyncExitStack() as stack:
         app = await _application(settings, stack)
-        await serve_until(stopped, app, host, port, tls=tls)
+        bound = bind_socket(host, port, command=click.get_current_context().command_path)
+        async with listening(app, bound, ConnectionLimits(), tls=tls):
+            url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
+            print_lines(f"listening on {url}", err=True)
+            await stopped.wait()
 
 
 async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:

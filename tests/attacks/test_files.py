@@ -31,8 +31,8 @@ def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytes
     compose = tmp_path / "compose.yaml"
     compose.touch()
     os.truncate(compose, TOO_LARGE_BYTES)
-    asked = ("--node", "http://127.0.0.1:1", "--secret", "API_KEY", "--simulate", str(tmp_path))
-    assert main(["backend", "serve", *asked, "--compose", str(compose)]) == 2
+    asked = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "data"), "--simulate", str(tmp_path))
+    assert main(["runner", "serve", *asked, "--compose", str(compose)]) == 2
     reported, following = _said(capsys)
     assert reported == f"sealspace: {compose} is no compose file" and following.startswith("next: ")
 

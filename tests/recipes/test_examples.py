@@ -9,18 +9,17 @@ import runpy
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
-from believing import believing
+from backend_process import serving
 from deviating_platform import SimulatedPlatform
-from embedded_node import embedded_node
 from owner_desk import OwnerDesk, owner_desk
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
+from running_node import running_node
 from tests_support import REPOSITORY
 
 from sealspace.apps.backends import hand_over
@@ -114,47 +113,37 @@ async def test_manifest_application(bench: Bench) -> None:
     assert await bench.run(folder / "notes.py", "grants.json", "call Ada") == "buy milk\ncall Ada\n"
 
 
-@asynccontextmanager
-async def _serving(folder: Path, url: str) -> AsyncIterator[str]:
-    """Run the backend's program as a process, until the block ends; yields its address."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-u", str(EXAMPLES / "backend.py")),
-        stdout=subprocess.PIPE,
-        cwd=folder,
-        env={**os.environ, "SEALSPACE_NODE": url, "PORT": "0", "PYTHONPATH": str(REPOSITORY)},
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
-            line = (await process.stdout.readline()).decode()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        yield found[0]
-    finally:
-        process.terminate()
-        async with asyncio.timeout(PATIENCE_S):
-            await process.communicate()
-
-
 def test_the_backend_has_fifteen_lines() -> None:
     """Besides imports, settings and docstrings."""
     (body,) = re.findall(r"^async def main.*?(?=^if __name__)", (EXAMPLES / "backend.py").read_text(), re.M | re.S)
     assert 15 >= sum(bool(line.strip()) and '"""' not in line for line in body.splitlines())
 
 
+async def _work(url: str, owner: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/work", params={"owner": owner}) as answer:
+        return answer.status, await answer.text()
+
+
 async def test_backend(tmp_path: Path) -> None:
-    """It shows its evidence, is granted the secret for the code that it proves, and works with it."""
+    """It shows its evidence, is granted the secret for the code that it proves, works with it, after a restart too."""
     platform = SimulatedPlatform.from_seed(b"the platform of the examples")
     platform.save(tmp_path / "tee")
     inspector = Inspector(CollateralFolder(tmp_path / "collateral"), root=parse_trust_root(platform.root_der))
-    async with embedded_node(believing(tmp_path, platform)) as node, Client(node.url) as owner:
-        await owner.sign_in(new_wallet())
-        await owner.secrets().put("API_KEY", VALUE)
-        async with _serving(tmp_path, node.url) as url, aiohttp.ClientSession() as session:
-            seen = await owner.backends.look(url, inspector)
-            await hand_over(url, await owner.backends.grant(seen))
-            async with session.get(f"{url}/work", params={"owner": owner.session.owner}) as answer:
-                assert (answer.status, await answer.text()) == (200, "worked with a key of 16 characters\n")
+    with running_node(tmp_path, platform=platform, workers=1) as node:
+        async with Client(node.url) as owner:
+            await owner.sign_in(new_wallet())
+            await owner.secrets().put("API_KEY", VALUE)
+            worked = (200, "worked with a key of 16 characters\n")
+            with serving(tmp_path, node.url) as url:
+                seen = await owner.backends.look(url, inspector)
+                portable = await owner.backends.grant(seen)
+                await hand_over(url, portable)
+                assert await _work(url, owner.session.owner) == worked
+            with serving(tmp_path, node.url) as url:
+                assert (await owner.backends.look(url, inspector)).did == seen.did
+                assert await _work(url, owner.session.owner) == worked
+                await owner.delegations.revoke(portable)
+                assert (await _work(url, owner.session.owner))[0] == 500
 
 
 async def test_workflow(bench: Bench, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_every_block_does_what_it_says(
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "ENV").symlink_to(sys.prefix)  # as the README's installation leaves it
+    (tmp_path / "sealspace").symlink_to(REPOSITORY)
     port = None
     if not any(map(starts_a_node, BLOCKS[name])):
         given: Supposed = request.getfixturevalue("supposed")

@@ -74,6 +74,11 @@ class Environment:
         """Start `sealspace`; its standard error can be read."""
         return subprocess.Popen(self._python(_ONE, arguments), stderr=subprocess.PIPE, text=True, cwd=self.site.parent)
 
+    def start_example(self, path: Path, folder: Path) -> "subprocess.Popen[str]":
+        """Start a program on a free port in a folder; its standard output can be read."""
+        program = f"import os, runpy, sys; os.environ['PORT'] = '0'; sys.stdout.reconfigure(line_buffering=True); runpy.run_path({str(path)!r}, run_name='__main__')"
+        return subprocess.Popen(self._python(program, ()), stdout=subprocess.PIPE, text=True, cwd=folder)
+
     def run(self, *arguments: str) -> Ended:
         """Run `sealspace` in a process of its own, to its end."""
         return self._run(_ONE, arguments)

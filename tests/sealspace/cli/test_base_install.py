@@ -14,6 +14,7 @@ from command_tree import leaves
 from embedded_node import embedded_node
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
+from tests_support import REPOSITORY
 
 from encryption_network.policy import Policy, policy_json
 from node.config.tree import Config, Http, Store
@@ -95,7 +96,6 @@ CALLS: Mapping[str, Call] = {
     "backend revoke": Call(f"{BACKEND} --home {{home}}"),
     "backend withdraw": Call(f"{BACKEND} --yes --home {{home}}"),
     "backend simulate": Call("{folder}/tee"),
-    "backend serve": Call("--simulate {folder}/absent --node {node} --secret API_KEY", status=2),
     "project publish": Call("digest {folder}/program.wasm --home {home}", status=22),  # the login has no space public
     "project activate": Call(f"digest {'0' * 64} --home {{home}}", status=22),
     "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
@@ -302,9 +302,14 @@ def test_the_base_install_is_enough_for_the_example_backend(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
     """A backend runs on a simulated platform without an extra."""
-    base, platform = environments["base"], str(tmp_path / "tee")
-    assert base.run("backend", "simulate", platform).status == 0
-    _serves(base, "backend", "serve", "--simulate", platform, "--node", NOWHERE, "--secret", "API_KEY", "--port", "0")
+    base = environments["base"]
+    assert base.run("backend", "simulate", str(tmp_path / "tee")).status == 0
+    with base.start_example(REPOSITORY / "examples" / "backend.py", tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            assert any("Running on http://127.0.0.1:" in line for line in process.stdout)
+        finally:
+            process.kill()
 
 
 def _serves(place: Environment, *arguments: str) -> None:

@@ -288,7 +288,7 @@ def test_each_exit_status(
         "login --require-node-evidence --node-policy ABSENT",
         "login --trust-root ABSENT",
         "backend show URL --like ABSENT",
-        "backend serve --secret A --compose ABSENT",
+        "runner serve --data DIR --compose ABSENT",
         "receipts verify ABSENT --node-did DID",
         "receipts verify . --node-did DID",
         "node verify URL --policy ABSENT",

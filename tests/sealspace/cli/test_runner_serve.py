@@ -1,5 +1,7 @@
 """`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it was."""
 
+import json
+import logging
 import os
 import re
 import signal
@@ -130,6 +132,32 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         status = main([*serve, *more])
         said = capsys.readouterr().err
         assert status == EXIT_STATUS["configuration-invalid"] and len(said.splitlines()) == 2 and part in said, said
+
+
+def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A platform without a key service wants a file; an empty one, and a folder of another key, are named."""
+
+    def refused(*arguments: str) -> tuple[int, str]:
+        kept = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"))
+        status = main(["runner", "serve", *kept, *arguments])
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 2 and "\nnext: " in said
+        return status, said
+
+    status, said = refused("--quotes", "tsm")
+    assert status == 2 and "--key file" in said
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    from_file = ("--simulate", str(tmp_path / "tee"), "--key", "file")
+    (tmp_path / "kept").mkdir(mode=0o700)
+    (tmp_path / "kept" / "backend.key").touch(mode=0o600)
+    status, said = refused(*from_file)
+    assert status == 10 and "backend.key is empty" in said
+    (tmp_path / "kept" / "backend.key").unlink()
+    (tmp_path / "kept" / "backend.json").write_text(json.dumps({"v": 1, "did": "did:key:z6MkA", "networks": []}))
+    (tmp_path / "kept" / "backend.json").chmod(0o600)
+    status, said = refused(*from_file)
+    assert status == 1 and "was made by did:key:z6MkA" in said
+    assert logging.getLogger("aiohttp").level == logging.NOTSET  # the process's own logs stay as they were
 
 
 def test_loopback_is_for_a_simulated_domain_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,28 @@
+"""`sealspace backend simulate`: a simulated platform."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sealspace.cli.root import main
+
+
+def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is made once, and its collateral anew each time; a folder with something else in it is left alone."""
+    folder = tmp_path / "tee"
+    assert 0 == main(["backend", "simulate", str(folder)])
+    made = capsys.readouterr()
+    assert "" == made.out and "sealspace serve --trust-root" in made.err
+    key = (folder / "root.key").read_bytes()
+    assert 0 == main(["backend", "simulate", str(folder), "--json", "-q"])
+    again = capsys.readouterr()
+    said = json.loads(again.out)
+    assert "" == again.err and Path(said["trustRoot"]).is_file() and Path(said["collateral"]).is_dir()
+    assert key == (folder / "root.key").read_bytes()
+    (folder / "root.key").write_bytes(b"")
+    for spoilt in (folder, tmp_path / "file" / "tee"):
+        (tmp_path / "file").write_bytes(b"")
+        assert 2 == main(["backend", "simulate", str(spoilt)])
+        assert "\nnext: name a new folder\n" in capsys.readouterr().err
+    assert b"" == (folder / "root.key").read_bytes()
