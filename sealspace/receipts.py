@@ -2,7 +2,7 @@
 
 Each release leaves a receipt that the node signed. `Receipts` fetches the receipts of a network and the documents that
 they name, and checks the node's signature on the one and the digests of the other. Judging a release anew, quote and
-collateral included, is `sealspace receipts verify`; that a receipt is recorded in the node's audit chain is checked
+collateral included, is `sealspace verify`; that a receipt is recorded in the node's audit chain is checked
 with an export of the chain, which the operator makes: `named_receipt` says which receipt an entry of it is about.
 
 Reading needs `sealspace.encryption/receipts` on the network: ask for it at sign-in, or grant it.

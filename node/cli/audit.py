@@ -1,13 +1,12 @@
-"""`sealspace admin audit`: the chain over the audit records, and its verification without the node."""
+"""`sealspace admin audit`: the chain over the audit records."""
 
 import asyncio
-from collections.abc import Callable
 from typing import BinaryIO
 
 import click
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from capabilities.audit_export import MAX_ENTRY_BYTES, VerifiedExport, verify_export
+from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
 from capabilities.errors import AuditChainBroken
 from encryption_network.keyring import Keyring
 from sealspace.cli.errors import AuditRefuted, StoreMisused
@@ -26,7 +25,7 @@ from .settings import store_options
 
 @click.group(cls=Verbs)
 def audit() -> None:
-    """Export the chain over the audit records, or verify an export without the node."""
+    """Export the chain over the audit records, and note what is kept elsewhere."""
 
 
 @audit.command("export")
@@ -35,22 +34,6 @@ def audit() -> None:
 def export(config: Config, after: int) -> None:
     """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
     asyncio.run(_export(config, after))
-
-
-@audit.command("verify")
-@click.option("--node-did", required=True, metavar="DID", help="The node that has to have signed the heads.")
-@click.argument("file", type=click.File("rb"))
-def verify(node_did: str, file: BinaryIO) -> None:
-    """Verify an exported chain in FILE (- for standard input) and print what it holds."""
-    verified = _verified(file, node_did)
-    shown = {
-        "store": verified.store_id.hex(),
-        "after": verified.after,
-        "number": verified.number,
-        "hash": verified.hash.hex(),
-        "heads": verified.heads,
-    }
-    print_json(shown)
 
 
 @audit.command("kept")
@@ -64,19 +47,17 @@ def kept(config: Config, file: BinaryIO) -> None:
     asyncio.run(_note_kept(config, file))
 
 
-def _verified(file: BinaryIO, node_did: str, on_entry: Callable[[int, bytes], None] | None = None) -> VerifiedExport:
-    lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
-    try:
-        return verify_export(lines, node_did=node_did, on_entry=on_entry)
-    except AuditChainBroken as error:
-        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
-
-
 async def _note_kept(config: Config, file: BinaryIO) -> None:
     last: list[bytes] = []
     async with opened_store(config) as store:
         chain = await _chain(config, store)
-        verified = _verified(file, chain.node_did, lambda _, entry: last.__setitem__(slice(None), [entry]))
+        lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
+        try:
+            verified = verify_export(
+                lines, node_did=chain.node_did, on_entry=lambda _, entry: last.__setitem__(slice(None), [entry])
+            )
+        except AuditChainBroken as error:
+            raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
         # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
         before = max(await exported_through(store), await pruned_through(store))
         if verified.after > before:

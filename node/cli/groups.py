@@ -18,7 +18,7 @@ _ADMIN: Final[Table] = {
     "owners": Row("node.cli.owners", "owners", "Admit owners, remove them, list them.", "node"),
     "release": Row("node.cli.release", "release", "Show or set the terms under which keys are released.", "node"),
     "collateral": Row("node.cli.collateral", "collateral", "Take in what Intel publishes about its platforms.", "node"),
-    "audit": Row("node.cli.audit", "audit", "Export the chain over the audit records, or verify an export.", "node"),
+    "audit": Row("node.cli.audit", "audit", "Export the chain over the audit records.", "node"),
     "receipts": Row("node.cli.receipts", "receipts", "Print or export the receipts of all networks.", "node"),
     "withdraw": Row(
         "node.cli.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"

@@ -264,7 +264,7 @@ export const activity = {
   proves: "Your node signed it, and keeps every document that it names, unchanged. So the node authorised this release then, for these reasons.",
   provesNot: "It does not prove that the answer arrived, and the quote was judged by the node. To judge it yourself, without the node:",
   /** @param {string} digest @param {string} did */
-  command: (digest, did) => `sealspace receipts list --out DIR && sealspace receipts verify DIR/receipts/${digest}.json --node-did ${did}`,
+  command: (digest, did) => `sealspace receipts list --out DIR && sealspace verify DIR/receipts/${digest}.json --node-did ${did}`,
   /** @param {number} shown @param {number} all */
   count: (shown, all) => `${shown} of ${all} ${all === 1 ? "receipt" : "receipts"}`,
   /** @param {number} n */
@@ -471,7 +471,7 @@ export const grants = {
   stale: (when) => `Not refreshed since ${when}`,
   // Backends.
   backends: "Backends",
-  backendsLead: "Programs that proved their code and received keys. Their evidence is shown as the node verified it: that is the node's word. To judge it yourself: sealspace receipts verify",
+  backendsLead: "Programs that proved their code and received keys. Their evidence is shown as the node verified it: that is the node's word. To judge it yourself: sealspace verify",
   noBackends: "No backend has received a key",
   noBackendsText: "As soon as a program proves its code and opens a secret, it appears here.",
   backendColumns: { who: "Backend", last: "Last key", releases: "Keys received" },

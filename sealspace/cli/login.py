@@ -40,7 +40,7 @@ _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
     epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` makes a key and signs in; later `sealspace login` "
     "signs in again. `sealspace login URL --browser` asks the wallet in a browser instead, and keeps no key here. With "
     "`--require-node-evidence --node-policy approved.json` no token leaves this machine, now or later, unless the node "
-    "proves that it runs that code; `sealspace node verify URL` prints such a policy."
+    "proves that it runs that code; `sealspace verify URL` prints such a policy."
 )
 @click.argument("url", metavar="[URL]", required=False)
 @click.option(

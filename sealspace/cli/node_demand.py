@@ -49,4 +49,4 @@ def _next(refused: NodeEvidenceRefused, node: str) -> str:
     option = _ACCEPTING.get(refused.reason)
     if option is not None:
         return f"ask for another node, or accept that: sealspace login {node} --require-node-evidence {option}"
-    return refused.hint or f"see what it proves: sealspace node verify {node}"
+    return refused.hint or f"see what it proves: sealspace verify {node}"

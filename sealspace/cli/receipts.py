@@ -72,7 +72,7 @@ class _Release:
 @click.command(
     "list",
     epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, then `sealspace "
-    "receipts verify DIR/receipts/….json --node-did DID` judges a release anew, without the node; the first command "
+    "verify DIR/receipts/….json --node-did DID` judges a release anew, without the node; the first command "
     "says the DID.",
 )
 @click.option("--network", "name", metavar="NAME", default=DEFAULT_NETWORK, show_default=True, help="Of this network.")
@@ -103,7 +103,7 @@ def list_(
     )
     if len(shown) < len(found):
         words(f"and {_number(len(found) - len(shown))} of your own reads, which --all shows")
-    if found:  # the DID is what `receipts verify --node-did` needs
+    if found:  # the DID is what `verify --node-did` needs
         words(f"{_number(len(found))}{', each' if len(found) > 1 else ''} signed by the node {found[0].receipt.node}")
     return 1 if places is not None and any(digest_of(one.receipt) not in places for one in found) else 0
 

@@ -125,7 +125,7 @@ class NodePolicy:
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy approves no code: a genuine quote alone says nothing",
-                hint="list measurements; `sealspace node verify URL` prints those of a node",
+                hint="list measurements; `sealspace verify URL` prints those of a node",
             )
         if self.code.paths or self.code.receiver != "attested" or not self.code.in_person:
             raise InvalidPolicy("paths, receiver and inPerson are about backends, not about a node")

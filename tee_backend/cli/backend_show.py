@@ -97,41 +97,41 @@ class Looking:
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
 
-_OPTIONS: Final = {
-    "expect": click.option(
+_OPTIONS: Final = (
+    click.option(
         "--expect",
         metavar="TEXT",
         multiple=True,
         help="What the code has to be: a compose hash (64 hex digits), a measurement (96), or who gives the "
         "application its keys, as `show` prints it (`kms:<hex>`); may be repeated.",
     ),
-    "like": click.option(
+    click.option(
         "--like",
         type=FILE,
         help="The same code as in this file, which `show --json` printed when you approved it, or a policy.",
     ),
-    "accept": click.option(
+    click.option(
         "--accept",
         type=click.Choice(LENIENCIES),
         multiple=True,
         help="Accept what the strict terms refuse, as it was seen and no further.",
     ),
-    "pin": click.option(
+    click.option(
         "--pin",
         type=click.Choice(PINS),
         default="compose",
         show_default=True,
         help="What a grant names beside the image: the compose file, or this one start of it.",
     ),
-    "trust_root": click.option(
+    click.option(
         "--trust-root", type=FILE, help="Root certificate instead of Intel's, or of the one that the login remembered."
     ),
-    "collateral": click.option(
+    click.option(
         "--collateral",
         type=FOLDER,
         help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
     ),
-}
+)
 
 
 def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,38 +142,45 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         require_address(url)
         return command(url=url, **others)
 
-    return click.argument("url")(_gathered(at_address, *_OPTIONS))
+    return click.argument("url")(_gathered(at_address))
 
 
-def judging_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for what code is judged by where nothing is granted; received as `looking` too."""
-    return _gathered(command, "expect", "like", "trust_root", "collateral")
-
-
-def _gathered(command: Callable[..., Any], *names: str) -> Callable[..., Any]:
+def _gathered(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def gathered(
         expect: tuple[str, ...],
         like: Path | None,
+        accept: tuple[Leniency, ...],
+        pin: Pin,
         trust_root: Path | None,
         collateral: Path | None,
-        accept: tuple[Leniency, ...] = (),
-        pin: Pin = "compose",
         **others: Any,
     ) -> object:
-        looking = Looking(
-            expect=expect,
-            approved=None if like is None else _approved_in(like),
-            accept=accept,
-            pin=pin,
-            inspector=_inspector(trust_root, collateral),
-        )
-        return command(looking=looking, **others)
+        return command(looking=judged_by(expect, like, trust_root, collateral, accept=accept, pin=pin), **others)
 
     with_options: Callable[..., Any] = gathered
-    for name in reversed(names):
-        with_options = _OPTIONS[name](with_options)
+    for option in reversed(_OPTIONS):
+        with_options = option(with_options)
     return with_options
+
+
+def judged_by(
+    expect: tuple[str, ...],
+    like: Path | None,
+    trust_root: Path | None,
+    collateral: Path | None,
+    *,
+    accept: tuple[Leniency, ...] = (),
+    pin: Pin = "compose",
+) -> Looking:
+    """Return what code is judged by, from the options of a command."""
+    return Looking(
+        expect=expect,
+        approved=None if like is None else _approved_in(like),
+        accept=accept,
+        pin=pin,
+        inspector=_inspector(trust_root, collateral),
+    )
 
 
 @click.command(

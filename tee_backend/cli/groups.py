@@ -1,4 +1,4 @@
-"""The commands `backend`, `runner`, `project`, `receipts` and `node`, and where each is. None is imported here."""
+"""The commands of backends and runners, `receipts` and `verify`, and where each is. None is imported here."""
 
 from typing import Final
 
@@ -63,9 +63,6 @@ _RUNNER: Final[Table] = {
     "call": Row("tee_backend.cli.runner_call", "call", "Have a runner run a program, and print what it writes."),
     "keys": Row("tee_backend.cli.groups", "runner_keys", "API keys: whoever has one calls in your name, at your cost."),
     "credit": Row("tee_backend.cli.runner_credit", "credit", "Credit an owner's account; for a runner's operator."),
-    "verify": Row(
-        "tee_backend.cli.runner_verify", "verify", "Judge the receipt of a run, without node and runner.", "verify"
-    ),
 }
 _RUNNER_KEYS: Final[Table] = {
     "create": Row("tee_backend.cli.runner_keys", "create", "Make an API key, and print it once."),
@@ -85,18 +82,8 @@ runner = LazyGroup(
 
 _RECEIPTS: Final[Table] = {
     "list": Row("sealspace.cli.receipts", "list_", "Print who got keys, and check the node's signature on each."),
-    "verify": Row("tee_backend.cli.receipts_verify", "verify", "Judge a receipt again, without the node.", "verify"),
 }
-receipts = LazyGroup(
-    _RECEIPTS, name="receipts", help="See who got keys of the owner's network, and verify the node's receipts."
-)
-
-_NODE: Final[Table] = {
-    "verify": Row(
-        "tee_backend.cli.node_verify", "verify", "Ask a node what code it runs, and verify the answer.", "verify"
-    ),
-}
-node = LazyGroup(_NODE, name="node", help="Check a node from outside.")
+receipts = LazyGroup(_RECEIPTS, name="receipts", help="See who got keys of the owner's network.")
 
 
 SECTIONS: Final[Sections] = {
@@ -104,8 +91,10 @@ SECTIONS: Final[Sections] = {
         "backend": Row("tee_backend.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
         "runner": Row("tee_backend.cli.groups", "runner", "Run programs with secrets that open for them alone."),
         "project": Row("tee_backend.cli.groups", "project", "Programs for runners: publish, activate, list, show."),
-        "receipts": Row("tee_backend.cli.groups", "receipts", "See who got keys, and verify the node's receipts."),
-        "node": Row("tee_backend.cli.groups", "node", "Check from outside what code a node runs."),
+        "receipts": Row("tee_backend.cli.groups", "receipts", "See who got keys of the owner's network."),
+        "verify": Row(
+            "tee_backend.cli.verify", "verify", "Judge receipts, audit exports, or the code of a node.", "verify"
+        ),
     },
 }
 """Heading of the root's help -> its commands."""

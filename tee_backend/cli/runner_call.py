@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 @click.command(
     "call",
     epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input -`; with "
-    "`--secrets me` it has your secrets, where you granted them. `--receipt FILE` keeps what `sealspace runner verify` "
+    "`--secrets me` it has your secrets, where you granted them. `--receipt FILE` keeps what `sealspace verify` "
     "judges.",
 )
 @click.argument("url")

@@ -19,7 +19,7 @@ from sealspace.errors import BackendError, InvalidInput, StatementInvalid
 from ..runner.calls.generated_secrets import verify_generated
 from .backend_grant import confirm_seen
 from .backend_show import Looking, looking_options
-from .runner_verify import seen_at_start
+from .verify import seen_at_start
 
 _DEFAULT_TYPE = "hex32"
 _JUDGED_TTL_S = 600.0

@@ -359,7 +359,7 @@ async def test_the_operators_files_are_verified_without_the_node(
     )
     listed = await run("admin", "receipts", "list", "--data", data, "--network", owner.network, "--json")
     assert listed == (0, f"[{receipt.read_text()}]\n")
-    anybody = ("receipts", "verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
+    anybody = ("verify", str(receipt), "--evidence", str(folder / "documents"), "--trust-root", str(root))
     judge = (*anybody, "--node-did", stage.node_did)
     status, shown = await run(*judge, "--json")
     assert (status, json.loads(shown)["ground"]) == (0, "attested")
@@ -378,10 +378,10 @@ async def test_the_operators_files_are_verified_without_the_node(
     audit = tmp_path / "audit.jsonl"
     audit.write_text(lines)
     assert status == 0 and hashlib.sha256(receipt.read_bytes()).hexdigest() in bytes_of_details(lines)
-    status, shown = await run("admin", "audit", "verify", "--node-did", stage.node_did, str(audit))
+    status, shown = await run("verify", "--node-did", stage.node_did, str(audit))
     assert (status, json.loads(shown)["number"]) == (0, lines.count('"sealspace.audit-entry/v1"'))
     audit.write_text(lines.replace(delegate.did, owner.wallet.did, 1))
-    assert (await run("admin", "audit", "verify", "--node-did", stage.node_did, str(audit)))[0] == 1
+    assert (await run("verify", "--node-did", stage.node_did, str(audit)))[0] == 1
 
 
 def bytes_of_details(lines: str) -> str:
@@ -415,14 +415,13 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
 def test_files_that_are_none(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is no receipt is status 12, one that is absent 2, one that is no export 1, in two lines."""
+    """A file that is nothing of what is judged is status 12, one that is absent 2, in two lines."""
     path = tmp_path / "file"
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
     for status, arguments in (
-        (12, ["receipts", "verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
-        (2, ["receipts", "verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
-        (1, ["admin", "audit", "verify", "--node-did", did, str(path)]),
+        (12, ["verify", str(path), "--evidence", str(tmp_path), "--node-did", did]),
+        (2, ["verify", str(tmp_path / "absent"), "--evidence", str(tmp_path), "--node-did", did]),
     ):
         assert main(arguments) == status
         assert len(capsys.readouterr().err.splitlines()) == 2

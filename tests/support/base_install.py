@@ -76,7 +76,10 @@ class Environment:
 
     def start_example(self, path: Path, folder: Path) -> "subprocess.Popen[str]":
         """Start a program on a free port in a folder; its standard output can be read."""
-        program = f"import os, runpy, sys; os.environ['PORT'] = '0'; sys.stdout.reconfigure(line_buffering=True); runpy.run_path({str(path)!r}, run_name='__main__')"
+        program = (
+            "import os, runpy, sys; os.environ['PORT'] = '0'; sys.stdout.reconfigure(line_buffering=True); "
+            f"runpy.run_path({str(path)!r}, run_name='__main__')"
+        )
         return subprocess.Popen(self._python(program, ()), stdout=subprocess.PIPE, text=True, cwd=folder)
 
     def run(self, *arguments: str) -> Ended:

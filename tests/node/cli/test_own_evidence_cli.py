@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
@@ -34,7 +35,7 @@ class Bench:
 
     async def attest(self, *arguments: str) -> int:
         files = ["--trust-root", str(self.folder / "root.pem"), "--collateral", str(self.folder / "collateral")]
-        command = ["node", "verify", self.node.url, *files, *arguments]
+        command = ["verify", self.node.url, *files, *arguments]
         return await asyncio.to_thread(main, command)
 
     def policy(self, policy: Policy) -> list[str]:
@@ -119,7 +120,7 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
     """Under Intel's root a simulated platform is refused, and a root that is accepted is a digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
-    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, *folder]) == 1
+    assert await asyncio.to_thread(main, ["verify", bench.node.url, *folder]) == 1
     assert "untrusted-root" in capsys.readouterr().out
     accepted = ["--accept-root", INTEL_ROOT_SHA256.hex(), "--accept-operator-secret"]
     assert await bench.attest(*accepted, *bench.policy(bench.approved)) == 0
@@ -128,14 +129,14 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
     """A node that is not there, a folder that is not there and documents that are none end with their own status."""
-    assert await asyncio.to_thread(main, ["node", "verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
-    assert await asyncio.to_thread(main, ["node", "verify", "http://node.example", "--collateral", str(tmp_path)]) == 2
+    assert await asyncio.to_thread(main, ["verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]) == 11
+    assert await asyncio.to_thread(main, ["verify", "http://node.example", "--collateral", str(tmp_path)]) == 2
     absent = str(tmp_path / "absent")
-    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, "--collateral", absent]) == 2
+    assert await asyncio.to_thread(main, ["verify", bench.node.url, "--collateral", absent]) == 2
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.json").write_text("{}")
     bad = str(tmp_path / "bad")
-    assert await asyncio.to_thread(main, ["node", "verify", bench.node.url, "--collateral", bad]) == 7
+    assert await asyncio.to_thread(main, ["verify", bench.node.url, "--collateral", bad]) == 7
     capsys.readouterr()
 
 
@@ -171,7 +172,7 @@ async def test_a_node_of_processes(tmp_path: Path, agent: AgentSimulator, platfo
         (tmp_path / "policy.json").write_text(
             json.dumps(policy_json(Policy(measurements=(agent.minted.run_on(agent.image),))))
         )
-        command = ["node", "verify", url, *trust, "--collateral", str(tmp_path / "collateral")]
+        command = ["verify", url, *trust, "--collateral", str(tmp_path / "collateral")]
         command += ["--policy", str(tmp_path / "policy.json")]
         for _ in range(3):  # a connection each, so that either worker is asked
             assert await asyncio.to_thread(main, command) == 0
@@ -186,3 +187,22 @@ async def test_a_node_of_processes(tmp_path: Path, agent: AgentSimulator, platfo
 
 def _key_of(folder: Path) -> bytes:
     return DstackSource(folder / "agent.sock").key("tinycloud/keys/primary")
+
+
+async def test_an_answer_in_a_file(bench: Bench, capsys: Captured) -> None:
+    """What a node answered is judged as the answer to the nonce that the caller names, and to no other."""
+    path = bench.folder / "answer.json"
+    async with aiohttp.ClientSession() as http, http.get(f"{bench.node.url}/attestation?nonce=mine") as answer:
+        path.write_bytes(await answer.read())
+
+    async def judged(*arguments: str) -> int:
+        files = ["--trust-root", str(bench.folder / "root.pem"), "--collateral", str(bench.folder / "collateral")]
+        command = ["verify", str(path), *files, *arguments, *bench.policy(bench.approved)]
+        return await asyncio.to_thread(main, command)
+
+    assert await judged("--nonce", "mine") == 0
+    assert "the node runs approved code" in capsys.readouterr().out
+    assert await judged("--nonce", "another") == 1
+    assert await judged() == 2 and "--nonce" in capsys.readouterr().err
+    assert await judged("--nonce", "mine", "--start", "x") == 2
+    assert "--start is not about a node" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def _release_loosened(machine: Machine) -> int:
 
 def _collateral_refused(machine: Machine) -> int:
     (machine.folder / "document.json").write_text("{}")
-    return machine.run("node", "verify", NOBODY, "--collateral", str(machine.folder))
+    return machine.run("verify", NOBODY, "--collateral", str(machine.folder))
 
 
 def _store_unavailable(machine: Machine) -> int:
@@ -170,7 +170,7 @@ def _unreachable(machine: Machine) -> int:
 def _refuted(machine: Machine) -> int:
     receipt = machine.folder / "receipt.json"
     receipt.write_text("{}")
-    return machine.run("receipts", "verify", str(receipt), "--evidence", str(machine.folder), "--node-did", OWNER)
+    return machine.run("verify", str(receipt), "--evidence", str(machine.folder), "--node-did", OWNER)
 
 
 def _refused(machine: Machine) -> int:
@@ -289,9 +289,9 @@ def test_each_exit_status(
         "login --trust-root ABSENT",
         "backend show URL --like ABSENT",
         "runner serve --data DIR --compose ABSENT",
-        "receipts verify ABSENT --node-did DID",
-        "receipts verify . --node-did DID",
-        "node verify URL --policy ABSENT",
+        "verify ABSENT --node-did DID",
+        "verify . --node-did DID",
+        "verify URL --policy ABSENT",
         "admin collateral import ABSENT",
         "admin release set --node-policy ABSENT",
     ],

@@ -140,7 +140,7 @@ def test_a_missing_extra_has_a_status_of_its_own(
 ) -> None:
     """Status 20, and the message says how to install it."""
     monkeypatch.setitem(EXTRAS, "verify", ("no_such_module",))
-    assert main(["node", "verify", "x"]) == MISSING_EXTRA == 20
+    assert main(["verify", "x"]) == MISSING_EXTRA == 20
     assert capsys.readouterr().err.endswith("next: pip install 'sealspace[verify]'\n")
 
 

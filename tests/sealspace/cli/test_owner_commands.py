@@ -255,12 +255,12 @@ async def test_receipts(desk: Desk) -> None:
     (path,) = [one for one in (kept / "receipts").iterdir() if did in one.read_text()]
     assert receipt["node"] in ran.err
     trust = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", receipt["node"])
-    judged = await desk.run("receipts", "verify", str(path), *trust, home=False)
+    judged = await desk.run("verify", str(path), *trust, home=False)
     assert (judged.status, judged.out.startswith("holds"), at in judged.out) == (0, True, True), judged
-    judged = await desk.run("receipts", "verify", str(path), "--json", *trust, home=False)
+    judged = await desk.run("verify", str(path), "--json", *trust, home=False)
     assert json.loads(judged.out)["invoker"] == did
     another = ("--trust-root", str(desk.folder / "root.pem"), "--node-did", did)
-    assert (await desk.run("receipts", "verify", str(path), *another, home=False)).status == 12
+    assert (await desk.run("verify", str(path), *another, home=False)).status == 12
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ async def test_from_a_program_to_a_receipt_that_holds(desk: Desk, stage: RunnerS
     assert f"API_KEY={SECRET}" in called.out.split("\0")
     (tmp_path / "in").write_text("hello")
     (tmp_path / "out").write_bytes(called.out.encode())
-    verify = ("runner", "verify", str(kept), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
+    verify = ("verify", str(kept), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"))
     verified = await desk.run(*verify, "--like", str(approved))
     assert verified.status == 0, verified
     assert "exactly this input and output" in verified.out and "all of it as approved" in verified.out
@@ -130,10 +130,10 @@ async def test_hosts_are_granted_and_shown(desk: Desk, stage: RunnerStage, servi
     called = await desk.run(*call, given=service.url())
     assert (called.status, called.out.strip()) == (0, "200") and "contacted: api.test\n" in called.err, called
     assert service.seen[-1].headers["Authorization"] == f"Bearer {SECRET}"
-    assert re.search("contacted +api.test\n", (await desk.run("runner", "verify", kept)).out)
+    assert re.search("contacted +api.test\n", (await desk.run("verify", kept)).out)
     refused = await desk.run(*call, given="https://other.test/")
     assert refused.status == 1 and "HostRefused" in refused.err and "contacted" not in refused.err, refused
-    assert re.search("contacted +nobody\n", (await desk.run("runner", "verify", kept)).out)
+    assert re.search("contacted +nobody\n", (await desk.run("verify", kept)).out)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_hosts_are_granted_and_shown(desk: Desk, stage: RunnerStage, servi
 async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None:
     """Any file is judged, or refused in two lines."""
     (tmp_path / "kept").write_text(kept)
-    ran = await desk.run("runner", "verify", str(tmp_path / "kept"))
+    ran = await desk.run("verify", str(tmp_path / "kept"))
     assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, ran
 
 

@@ -1,0 +1,333 @@
+"""`sealspace verify`: receipts, receipts of runs, audit exports and evidence of nodes, judged on this machine."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import click
+from click.core import ParameterSource
+
+from capabilities.ambient import SystemClock
+from capabilities.audit_export import EXPORT_TYPE, MAX_ENTRY_BYTES, verify_export
+from capabilities.errors import AuditChainBroken, InvalidJson
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_base64 import decode_url
+from capabilities.strict_json import Json, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from encryption_network.errors import InvalidCanonicalJson
+from encryption_network.receipt import RECEIPT_TYPE
+from sealspace.apps.backends import Seen
+from sealspace.apps.runners import start_of
+from sealspace.cli.errors import AuditRefuted
+from sealspace.cli.next_steps import next_step
+from sealspace.cli.node_terms import Accepted, accepting_options
+from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
+from sealspace.cli.shared import is_shared
+from sealspace.cli.term_files import read_node_policy
+from sealspace.cli.terminal import facts, print_found, print_json, time_text
+from sealspace.client import Client
+from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, NodeAttestation, parse_node_attestation
+from sealspace.documents.published import MAX_PUBLISHED_BYTES, Published
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
+from sealspace.wire.transport import TransportSettings
+
+from ..attestation.receipt_check import documents_in, judge_with, verify_release
+from ..attestation.trust_root import intel_root
+from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
+from ..runner.calls.run_receipts import SALT_BYTES, VerifiedRun, verify_run
+from .backend_show import judged_by
+from .node_judging import as_json, ask_node, in_words, node_verifier
+from .runner_list import hosts_words
+from .trust_files import read_collateral_file, read_trust_root
+
+_MAX_DOCUMENT_BYTES: Final = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
+_MAX_DATA_BYTES: Final = 10_000_000
+_ACCEPTING: Final = {"accept_operator_secret", "accept_roots", "accept_node_policy", "accept_key_providers"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    node_did: str | None
+    evidence: Path | None
+    trust_root: Path | None
+    collateral: Path | None
+    start: str | None
+    input_file: Path | None
+    output_file: Path | None
+    expect: tuple[str, ...]
+    like: Path | None
+    policy: Path | None
+    nonce: str | None
+    plain_http: bool
+    accepted: Accepted
+
+    def require_node_did(self) -> str:
+        """Return the DID of the node that has to have signed (RC16)."""
+        if self.node_did is None:
+            raise click.UsageError("name the node that has to have signed: --node-did DID")
+        return self.node_did
+
+
+@click.command(
+    "verify",
+    epilog="Examples: `sealspace receipts list --out kept`, then `sealspace verify kept/receipts/….json --node-did "
+    "DID`; `sealspace verify receipt.json --like approved.json --input in.txt --output out.txt` for what `sealspace "
+    "runner call --receipt` kept; `sealspace verify audit.jsonl --node-did DID`; `sealspace verify "
+    "https://node.example --policy approved.json`.",
+)
+@click.option("--node-did", metavar="DID", help="Receipts and audit exports: the node that has to have signed.")
+@click.option(
+    "--evidence",
+    type=FOLDER,
+    help="Receipts: folder of documents; `documents` beside the folder of the receipt by default.",
+)
+@click.option("--trust-root", type=FILE, help="Root certificate instead of Intel's.")
+@click.option(
+    "--collateral",
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path, exists=True),
+    help="Receipts: judge the code with this document too, as of now. Else a folder of documents instead of Intel's.",
+)
+@click.option("--start", metavar="FILE|URL", help="Runs: the runner's start document, where it is not in FILE.")
+@click.option("--input", "input_file", type=FILE, help="Runs: what the program has to have read.")
+@click.option("--output", "output_file", type=FILE, help="Runs: what it has to have written.")
+@click.option("--expect", metavar="TEXT", multiple=True, help="Runs: what the code has to be, as in `backend show`.")
+@click.option("--like", type=FILE, help="Runs: the same code as in this file, which `backend show --json` printed.")
+@click.option("--policy", type=FILE, help="Nodes: which code is approved, as JSON.")
+@click.option("--nonce", help="Nodes: the nonce of the request that FILE answers; only you know that it was fresh.")
+@click.option("--plain-http", is_flag=True, help="Nodes: ask over http:// another machine than this one.")
+@accepting_options
+@click.argument("source", metavar="FILE|URL")
+def verify(source: str, **options: Any) -> int:
+    """Judge FILE, by its type, on this machine; or ask the node at URL what code it runs, and judge the answer.
+
+    FILE is a receipt, the receipt of a run, an export of the audit chain (- for standard input), or what a node
+    answered at /attestation. Options that are about another type are refused. The status is 1 when the code would be
+    refused today, is not approved, or the receipt of a run is not about the input and output that are named.
+    """
+    given = _Options(**options)
+    if "://" in source:
+        _require_fitting("node", _NODE - {"nonce"})
+        client = Client(source, settings=TransportSettings(allow_plain_http=given.plain_http))
+        return asyncio.run(_node(client, given))
+    path = FILE_OR_DASH.convert(source, None, None)
+    with nullcontext(sys.stdin.buffer) if source == "-" else path.open("rb") as stream:
+        first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
+        if _members(first).get("type") == EXPORT_TYPE:
+            _require_fitting("export of the audit chain", {"node_did"})
+            return _audit(
+                chain([first], iter(lambda: cast(BinaryIO, stream).readline(MAX_ENTRY_BYTES + 2), b"")), given
+            )
+        data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
+    members = _members(data)
+    if members.get("type") == RECEIPT_TYPE:
+        _require_fitting("receipt", {"node_did", "evidence", "trust_root", "collateral"})
+        return _receipt(data, path, given)
+    if "receipt" in members or members.get("type") == RUN_RECEIPT_TYPE:
+        _require_fitting("receipt of a run", _RUN)
+        return _run(members, path, given)
+    if "report_data_label" in members or members.get("mode") == "classic":
+        _require_fitting("node's evidence", _NODE - {"plain_http"})
+        return asyncio.run(_node(data, given))
+    raise StatementInvalid(
+        f"{path} is no receipt, no export of the audit chain and no evidence of a node",
+        hint="sealspace verify --help says what it judges",
+    )
+
+
+_RUN: Final = {"start", "input_file", "output_file", "expect", "like", "trust_root", "collateral"}
+_NODE: Final = {"policy", "nonce", "trust_root", "collateral", "plain_http"} | _ACCEPTING
+
+
+def _members(data: bytes) -> dict[str, Json]:
+    try:
+        return parse_json(data, max_bytes=_MAX_DOCUMENT_BYTES)
+    except InvalidJson:
+        return {}
+
+
+def _require_fitting(kind: str, names: set[str]) -> None:
+    """Refuse an option that would be ignored, as a check that the caller believes was made."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
+        if (
+            is_given
+            and isinstance(parameter, click.Option)
+            and not is_shared(parameter)
+            and parameter.name not in names
+        ):
+            raise click.UsageError(f"{parameter.opts[0]} is not about a {kind}")
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+def _receipt(data: bytes, path: Path, given: _Options) -> int:
+    """Judge a receipt again from stored documents, as of then."""
+    node_did = given.require_node_did()
+    root = read_trust_root(given.trust_root) if given.trust_root else intel_root()
+    folder = given.evidence or path.absolute().parent.parent / "documents"
+    if given.collateral is not None:
+        require_readable(given.collateral)
+    release = verify_release(data, documents_in(folder), root=root, node_did=node_did)
+    today: dict[str, str | None] = {}
+    if given.collateral is not None:
+        today = judge_with(release, read_collateral_file(given.collateral), root=root, now=SystemClock().now())
+    said, number = release.receipt, len(release.policies)
+    found: dict[str, object] = {
+        "node": said.node,
+        "network": said.network,
+        "invoker": said.invoker,
+        "ground": said.ground,
+        "at": time_text(said.at),
+    }
+    shown = facts(
+        {
+            "holds": "the receipt is the node's, and the documents prove the release",
+            **{_WORDS.get(name, name): value for name, value in found.items()},
+            "under": f"{number} polic{'y' if number == 1 else 'ies'}",
+        }
+    )
+    shown += [f"today    policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()]
+    print_found(found | {"policies": number} | ({"today": today} if given.collateral is not None else {}), shown)
+    return 1 if any(today.values()) else 0
+
+
+_WORDS: Final = {"invoker": "to", "ground": "why", "at": "time"}
+"""Member as JSON -> what a person reads."""
+
+
+def _audit(lines: Iterator[bytes], given: _Options) -> int:
+    """Verify an exported chain, line by line."""
+    try:
+        verified = verify_export(lines, node_did=given.require_node_did())
+    except AuditChainBroken as error:
+        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+    print_json(
+        {
+            "store": verified.store_id.hex(),
+            "after": verified.after,
+            "number": verified.number,
+            "hash": verified.hash.hex(),
+            "heads": verified.heads,
+        }
+    )
+    return 0
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
+    """Judge the receipt of a run, as of its own time: who signed it, which code that was, what it is about.
+
+    The receipt of unknown code proves nothing, so the status is 1 unless --like or --expect names all the code.
+    """
+    if (given.input_file is None) != (given.output_file is None):
+        raise click.UsageError("--input and --output are compared together")
+    looking = judged_by(given.expect, given.like, given.trust_root, _folder(given.collateral))
+    run = asyncio.run(verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), looking.inspector))
+    seen = seen_at_start(run)
+    looking.require(seen)
+    is_approved, is_about = looking.knows(seen), None
+    if given.input_file is not None and given.output_file is not None:
+        salt = decode_url(kept.get("salt"))
+        if salt is None or len(salt) != SALT_BYTES:
+            raise InvalidInput(f"{path} has no salt", hint="sealspace runner call --receipt FILE keeps one")
+        read, written = (read_named(one, most_bytes=_MAX_DATA_BYTES) for one in (given.input_file, given.output_file))
+        is_about = run.is_about(salt=salt, input=read, output=written)
+    stated = run.stated
+    failed = "" if stated["code"] is None else f": {stated['code']}"
+    shown = {
+        "holds": "the receipt is signed by the key that the runner's quote names",
+        "code": "all of it as approved" if is_approved else "not approved: name it with --like or --expect",
+        "runner": stated["runner"],
+        "MRTD": run.runner.evidence.mrtd.hex(),
+        "program": stated["program"],
+        "project": stated["project"] or "called by its hash",
+        "status": f"{stated['status']}{failed}",
+        "secrets": stated["secrets"],
+        "contacted": hosts_words(stated),
+        "at": stated["at"],
+        "data": None if is_about is None else f"{'exactly this' if is_about else 'another'} input and output",
+    }
+    print_found({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
+    return 0 if is_approved and is_about is not False else 1
+
+
+def _start(kept: dict[str, Json], given: _Options) -> bytes:
+    if given.start is None:
+        document = _canonical(kept["start"]) if "start" in kept else b""
+    elif "://" in given.start:
+        document = asyncio.run(start_of(given.start))
+    else:
+        document = read_named(Path(given.start), most_bytes=MAX_PUBLISHED_BYTES)
+    if not document:
+        raise InvalidInput("the runner's start document is missing", hint="name it: --start FILE or --start URL")
+    return document
+
+
+def seen_at_start(run: VerifiedRun) -> Seen:
+    """Return the runner as it was at its start, to be compared as one that is seen now."""
+    start = run.start
+    published = Published(nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log)
+    return Seen(url="", published=published, verified=run.runner, seen_at=parse_rfc3339(str(run.stated["at"])))
+
+
+def _canonical(value: Json) -> bytes:
+    try:
+        return canonical_bytes(value)
+    except InvalidCanonicalJson as error:
+        raise StatementInvalid("what was kept is not what a runner writes") from error
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+async def _node(asked: Client | bytes, given: _Options) -> int:
+    """Judge what a node answers now, or answered; the status is 1 unless the code is approved."""
+    code = None if given.policy is None else read_node_policy(given.policy)
+    if isinstance(asked, bytes) and given.nonce is None:
+        raise click.UsageError("name the nonce of your request, which the answer has to be about: --nonce TEXT")
+    lines: list[str] = []
+    verdict: dict[str, Json] = {"approved": True, "refused": None}
+    shown: dict[str, Json] = {}
+    async with node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral)) as verifier:
+        try:
+            attestation = await _attestation(asked, str(given.nonce))
+            now = SystemClock().now()
+            seen = await verifier.examine(attestation, now=now)
+            shown = as_json(attestation.statement, seen)
+            about = "this node and nonce" if isinstance(asked, bytes) else "this node, and fresh"
+            lines = [f"ok       the quote is genuine, about {about}"]
+            lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
+            if code is None:
+                raise NodeEvidenceRefused("measurement", "nobody said which code is approved", hint="--policy FILE")
+            await verifier.verify(attestation, given.accepted.policy(code), now=now)
+            lines.append("ok       verdict: the node runs approved code")
+        except NodeEvidenceRefused as refused:
+            verdict = {"approved": False, "refused": refused.reason}
+            lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
+            lines.append(f"         next: {next_step(refused)}")
+    print_found(verdict | shown, lines)
+    return 0 if verdict["approved"] else 1
+
+
+async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
+    if isinstance(asked, bytes):
+        return parse_node_attestation(asked, nonce=nonce)
+    async with asked:
+        return await ask_node(asked)
+
+
+def _folder(path: Path | None) -> Path | None:
+    if path is not None and not path.is_dir():
+        raise click.UsageError("--collateral names a folder here, and that is a file")
+    return path
