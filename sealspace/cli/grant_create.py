@@ -13,6 +13,7 @@ from capabilities.tokens import Capability
 from encryption_network.policy import Policy
 
 from ..apps.backends import hand_over
+from ..apps.descriptions import rights_words
 from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
@@ -22,7 +23,6 @@ from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
 from .paths import FILE, NEW_FILE
 from .portable_files import require_free, write_grants
-from .rights import rights_words
 from .shared import shared
 from .space import require_own_space
 from .term_files import read_node_policy

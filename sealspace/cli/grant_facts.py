@@ -15,12 +15,10 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
 
-from ..apps.run_words import run_grant_of, run_words
+from ..apps.descriptions import policy_words, rights_json, rights_words, run_grant_of, run_words
 from ..documents.run_grants import RunStatement, run_statement_json
 from ..errors import InvalidPortableDelegation
 from ..wire.portable import GrantedResource, PortableDelegation, grant_of, portable_of
-from .policy_words import policy_words
-from .rights import rights_json, rights_words
 from .terminal import time_text
 
 _HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"

@@ -8,7 +8,7 @@ import click
 from capabilities.ambient import SystemClock
 from capabilities.strict_json import Json
 
-from ..apps.run_words import run_grant_of, run_sentence
+from ..apps.descriptions import granted_resource, rights_json, rights_words, run_grant_of, run_sentence
 from ..client import Client
 from ..documents.run_grants import run_statement_json
 from ..errors import NotFound
@@ -18,7 +18,6 @@ from ..wire.portable import GrantedResource, PortableDelegation
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
 from .portable_files import checked_cid, read_grants
-from .rights import granted_resource, rights_json, rights_words
 from .terminal import print_found, print_rows, words
 
 _ANCESTOR: Final = "ancestor_revoked"

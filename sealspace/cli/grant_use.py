@@ -11,6 +11,7 @@ from capabilities.ambient import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import parse_space_id
 
+from ..apps.descriptions import rights_words
 from ..client import Client
 from ..delegations import DELEGATION_TTL_S
 from ..errors import InvalidPortableDelegation, NotGranted, Unauthorized
@@ -24,7 +25,6 @@ from .grant_list import unknown_grant
 from .owner_profile import at_node, owner_home
 from .paths import FILE
 from .portable_files import checked_cid, read_grants
-from .rights import rights_words
 from .shared import shared
 from .terminal import confirm, print_json, watched, words
 

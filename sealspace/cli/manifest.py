@@ -15,7 +15,7 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.policy import Policy
 
 from ..apps.backends import require_address
-from ..apps.manifest_words import ExplainedLine, explain
+from ..apps.descriptions import ExplainedLine, explain
 from ..client import Client
 from ..documents.manifest_grants import target_grants
 from ..documents.manifests import (

@@ -13,6 +13,7 @@ from encryption_network.pins import pin_of
 from encryption_network.policy import Policy, policy_json
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
+from ..apps.descriptions import MODE_WORDS, policy_words
 from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
@@ -20,7 +21,6 @@ from ..errors import NetworkNotFound, NotGranted
 from ..session import DEFAULT_NETWORK
 from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
-from .policy_words import MODE_WORDS, policy_words
 from .shared import shared
 from .terminal import confirm, print_found, print_json, words
 

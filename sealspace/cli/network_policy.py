@@ -8,12 +8,12 @@ import click
 from capabilities.abilities import SET_POLICY
 from encryption_network.policy import Policy, policy_json
 
+from ..apps.descriptions import policy_changes, policy_words
 from ..client import Client
 from ..session import DEFAULT_NETWORK
 from .network import right_to
 from .owner_profile import at_node
 from .paths import FILE
-from .policy_words import only_tightens, policy_changes, policy_words
 from .shared import shared
 from .term_files import read_node_policy
 from .terminal import confirm, print_found, print_json, words
@@ -69,3 +69,13 @@ async def _set(client: Client, name: str, wanted: Policy | None, *, yes: bool) -
 
 
 _QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}
+
+
+def only_tightens(before: Policy | None, after: Policy | None) -> bool:
+    """Whether nothing is accepted that was refused: False in doubt, and wherever a list of code appears or goes.
+
+    A policy that approves code is the list that delegates are judged by (RL5), so that the first one opens something.
+    """
+    if after is None or before is None:
+        return after == before or (before is None and after is not None and not after.is_allow_list)
+    return after.is_within(before) and (before.is_allow_list or not after.is_allow_list)

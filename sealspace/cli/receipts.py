@@ -19,6 +19,7 @@ from encryption_network.errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
 
+from ..apps.descriptions import granted_labels, label_at
 from ..client import Client
 from ..errors import InvalidInput, NotFound
 from ..receipts import digest_of, named_receipt
@@ -28,7 +29,6 @@ from .errors import AuditRefuted
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
 from .paths import NEW_FOLDER
-from .rights import granted_labels, label_at
 from .terminal import print_rows, time_text, words
 
 _HEADERS: Final = ("time", "why", "secret", "network", "to")

@@ -13,7 +13,7 @@ from capabilities.recap import PREFIX, parse_recap
 from capabilities.references import CID_AUDIENCE
 from capabilities.strict_json import Json
 
-from .rights import granted_resource, rights_words
+from ..apps.descriptions import granted_resource, rights_words
 
 _TEXT: Final = re.compile(
     r"[^\n]* wants you to sign in with your Ethereum account:\n(?P<address>0x[0-9a-fA-F]{40})\n\n(?:[^\n]+\n)?\n"

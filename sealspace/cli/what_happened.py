@@ -77,7 +77,7 @@ def _refused(error: NodeRefused, own: str) -> str:
 
 def _right(ability: str, resource: str, own: str) -> str:
     """Say what one ability on one resource allows."""
-    from .rights import granted_resource, rights_words  # needed for errors alone
+    from ..apps.descriptions import granted_resource, rights_words  # needed for errors alone
 
     (words,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
     return words

@@ -3,9 +3,9 @@
 import click
 
 from capabilities.principals import same_principal
+from sealspace.apps.descriptions import granted_labels
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
-from sealspace.cli.rights import granted_labels
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import confirm, print_json, print_rows, time_text, watched, words
 from sealspace.client import Client

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from capabilities.strict_json import Json
-from sealspace.apps.backend_words import as_json, in_plain_words
 from sealspace.apps.backends import Seen
+from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.owner_profile import KeptGrant, at_node, owner_home

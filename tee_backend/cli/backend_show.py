@@ -14,7 +14,6 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
-from sealspace.apps.backend_words import as_json, in_plain_words
 from sealspace.apps.backends import (
     Leniency,
     Pin,
@@ -27,7 +26,7 @@ from sealspace.apps.backends import (
     require_expected,
     require_like,
 )
-from sealspace.apps.run_words import run_grant_of, run_sentence
+from sealspace.apps.descriptions import as_json, in_plain_words, run_grant_of, run_sentence
 from sealspace.cli.errors import ConfigurationError, NotSignedIn
 from sealspace.cli.owner_profile import owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named

@@ -10,8 +10,8 @@ import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from sealspace.apps.descriptions import MODE_WORDS
 from sealspace.cli.errors import CollateralRefused
-from sealspace.cli.policy_words import MODE_WORDS
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin

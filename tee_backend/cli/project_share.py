@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sealspace.apps.backend_words import in_plain_words
+from sealspace.apps.descriptions import in_plain_words
 from sealspace.apps.programs import read_active
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.errors import NotThere

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import click
 
 from capabilities.strict_json import Json
-from sealspace.apps.backend_words import in_plain_words
 from sealspace.apps.backends import Seen, require_like
+from sealspace.apps.descriptions import in_plain_words
 from sealspace.apps.runners import Generation, start_of
 from sealspace.cli.errors import AlreadyThere, RunFailed
 from sealspace.cli.owner_profile import at_node, owner_home

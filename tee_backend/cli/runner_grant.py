@@ -8,9 +8,8 @@ import click
 
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
-from sealspace.apps.backend_words import as_json, in_plain_words
+from sealspace.apps.descriptions import as_json, in_plain_words, run_words
 from sealspace.apps.programs import read_active
-from sealspace.apps.run_words import run_words
 from sealspace.apps.runners import network_name
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.errors import NotThere

@@ -3,7 +3,7 @@
 import click
 
 from capabilities.strict_json import Json
-from sealspace.apps.run_words import caller_words, program_words, run_grant_of
+from sealspace.apps.descriptions import caller_words, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import print_rows, time_text

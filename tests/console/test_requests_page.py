@@ -19,8 +19,8 @@ from embedded_node import EmbeddedNode, embedded_node
 from node_js import Scripts
 from playwright.async_api import expect
 
-from sealspace.apps.backend_words import as_json
 from sealspace.apps.backends import ask_backend, look_at, policy_for
+from sealspace.apps.descriptions import as_json
 from sealspace.client import Client
 from sealspace.documents.published import EVIDENCE_PATH
 from sealspace.errors import SealspaceError

@@ -15,8 +15,8 @@ from deviating_platform import SimulatedPlatform
 from playwright.async_api import expect
 from running_node import RunningNode, running_node
 
-from sealspace.apps.backend_words import as_json
 from sealspace.apps.backends import ask_backend, hand_over, look_at, policy_for
+from sealspace.apps.descriptions import as_json
 from sealspace.cli.root import main
 from sealspace.documents.published import EVIDENCE_PATH
 from sealspace.wire.portable import decode_bundle

@@ -20,8 +20,8 @@ from patience import PATIENCE_S
 
 from capabilities.strict_base64 import encode_url
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES
-from sealspace.apps.backend_words import as_json, in_plain_words
 from sealspace.apps.backends import LOOK_TTL_S, Seen, hand_over, look_at, policy_for, require_expected
+from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.delegations import allow
 from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, MAX_PUBLISHED_BYTES
 from sealspace.errors import (

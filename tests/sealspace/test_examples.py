@@ -16,8 +16,8 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 import sealspace
-from sealspace.apps.backend_words import in_plain_words
 from sealspace.apps.backends import look_at, policy_for
+from sealspace.apps.descriptions import in_plain_words
 from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.documents.manifests import compose_manifests, parse_manifest, resolve_manifest

@@ -22,7 +22,7 @@ from encryption_network.envelope import seal_envelope
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import Descriptor
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
-from sealspace.apps.manifest_words import explain
+from sealspace.apps.descriptions import explain
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.durations import parse_duration_ms

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
+from sealspace.apps.descriptions import explain
 from sealspace.apps.manifest_subset import missing_resources, resources_of
-from sealspace.apps.manifest_words import explain
 from sealspace.documents.manifest_grants import target_grants
 from sealspace.documents.manifests import (
     Manifest,
@@ -371,7 +371,7 @@ def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
     assert [one.text for one in lines if one.who is None] == [
         "Notes (com.example.notes) asks for this:",
         "the app may read and list values below com.example.notes/ in the space applications: your notes",
-        f"the app may decrypt with the encryption network {NETWORK}",
+        f"the app may decrypt what is sealed to the encryption network {NETWORK}",
         "the app may read the secret API_KEY",
         "the app may read and write the secret bot/OTHER; asked for 1 hour",
         "the app may see what was granted in applications and secrets",

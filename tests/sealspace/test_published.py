@@ -13,8 +13,8 @@ from tests_support import altered, fuzzed
 
 from capabilities.principals import parse_principal
 from capabilities.strict_json import Json
-from sealspace.apps.backend_words import as_json, in_plain_words
 from sealspace.apps.backends import Seen, ValidWindow, Verified, require_expected
+from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.documents.published import encode_published, parse_published, parse_statement, statement_json
 from sealspace.errors import BackendAnswerInvalid, BackendError, BackendNotProven, SealspaceError
 from sealspace.receipts import check_receipt, named_receipt

@@ -25,8 +25,8 @@ from tests_support import CountingEntropy, FixedClock
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 from node.config.tree import Limits
-from sealspace.apps.backend_words import as_json, in_plain_words
 from sealspace.apps.backends import Seen, hand_over, look_at, policy_for
+from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.cli.root import fail, main
 from sealspace.client import Client
 from sealspace.delegations import allow

@@ -106,7 +106,7 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
     cid = json.loads(made.out)["cid"]
     assert "--policy" in made.err  # the node opens nothing for a person without code
     shown = await desk.run("grant", "show", cid)
-    assert (shown.status, "may      get the secret API_KEY" in shown.out) == (0, True), shown
+    assert (shown.status, "may      read the secret API_KEY" in shown.out) == (0, True), shown
     assert "what is sealed to the network default" in shown.out
     assert (await desk.run("grant", "list", "-q")).out.startswith("active")
 
@@ -146,8 +146,8 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
     await desk.log_in()
     _, did = await second_person(desk)
     for path, words in (
-        ("vault/secrets", "get every secret, those that begin with PROTECTED_ too"),
-        ("vault/secrets/scoped/mail/", "get every secret below scoped/mail/, those that begin with PROTECTED_ too"),
+        ("vault/secrets", "read every secret, those that begin with PROTECTED_ too"),
+        ("vault/secrets/scoped/mail/", "read every secret below scoped/mail/, those that begin with PROTECTED_ too"),
     ):
         assert (await desk.run("secret", "put", "API_KEY", "--yes", given="open sesame")).status == 0
         made = await desk.run("grant", "create", did, "--space", "secrets", "--path", path, "--can", "get")
@@ -158,8 +158,8 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
     file = desk.folder / "manifest.json"
     file.write_text(json.dumps(value))
     said = (await desk.run("manifest", "explain", str(file), home=False)).out
-    assert "read the owner's secrets, those that begin with PROTECTED_ too" in said
-    assert "read the owner's secrets below mail, those that begin with PROTECTED_ too" in said
+    assert "read every secret, those that begin with PROTECTED_ too" in said
+    assert "read every secret below scoped/mail, those that begin with PROTECTED_ too" in said
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ async def test_later_commands_ask_the_same_wallet(desk: OwnerDesk, run: Run, wal
     assert (granted.status, view["title"], view["rights"]) == (
         0,
         "Grant something of yours",
-        ["get, list everything in the space notes"],
+        ["read, list everything in the space notes"],
     ), (granted, view)
     again, tab = await run("login")
     assert (again.status, tab.views[0].get("before", tab.views[1].get("before"))) == (0, wallet.did)

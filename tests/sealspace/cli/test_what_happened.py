@@ -71,4 +71,4 @@ def test_the_cause_of_an_incomplete_batch() -> None:
     cause = errors.QuotaExceeded(402, "", asked=ASKED)
     error = errors.BatchIncomplete(cause, done=("a",), left=("b", "c"))
     error.__cause__ = cause
-    assert f"of 3 values 1 are written: cannot get the secret A of {OWNER}: the space is full" == what_happened(error)
+    assert f"of 3 values 1 are written: cannot read the secret A of {OWNER}: the space is full" == what_happened(error)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sealspace.apps.run_words import caller_words, run_sentence, run_words
+from sealspace.apps.descriptions import caller_words, run_sentence, run_words
 from sealspace.documents.call_conditions import AllowAll, parse_condition
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByHash, ByProject, GrantLimits, RunStatement

@@ -1,0 +1,597 @@
+"""Rights, manifests, policies, run grants and backends in words; the same in every command.
+
+Texts of manifests and backends are untrusted: in every line they are made fit for a terminal.
+
+Example:
+    for line in explain(parse_manifest(value)):
+        print(line.text)
+    print("\\n".join(in_plain_words(seen, policy)))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from capabilities.abilities import (
+    DECRYPT,
+    DELEGATION_STATUS,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    READ_RECEIPTS,
+    SET_POLICY,
+)
+from capabilities.errors import CapabilityError
+from capabilities.principals import same_principal
+from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.strict_json import Json
+from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, Measurements, Policy, policy_json
+from encryption_network.release_record import Mode
+
+from ..delegations import allow
+from ..documents.call_conditions import AllowAll, Condition, Logic, Not, Owner, ValidUntil, WasmHash, Whitelist
+from ..documents.manifest_reading import ENCRYPTION, KV
+from ..documents.manifests import Manifest, ManifestRequest, ResourceRequest, compose_manifests, not_served, served
+from ..documents.run_grants import MOST, ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
+from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
+from ..errors import InvalidInput, InvalidPortableDelegation
+from ..printable import printable
+from ..tokens import shown_time
+from ..wire.portable import GrantedResource, PortableDelegation, described
+from .backends import Seen
+
+_VERBS: Final[Mapping[str, str]] = {
+    KV_GET: "read",
+    KV_PUT: "write",
+    KV_DELETE: "delete",
+    KV_LIST: "list",
+    KV_METADATA: "see the metadata of",
+    DECRYPT: "decrypt what is sealed to",
+    NETWORK_CREATE: "create",
+    NETWORK_REVOKE: "revoke",
+    SET_POLICY: "set the terms of",
+    READ_RECEIPTS: "read the receipts of",
+    DELEGATION_STATUS: "look up",
+}
+"""Ability -> what it allows; what is missing is shown by its own name."""
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
+    """Return what is granted, as portable grants describe it."""
+    return [
+        {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)} for one in rights
+    ]
+
+
+def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:
+    """Return rights on a resource as portable grants describe them."""
+    try:
+        (one,) = described([allow(resource, ability) for ability in abilities])
+    except (InvalidInput, ValueError):  # nothing that is known here, or no ability at all
+        return GrantedResource("", "", resource, abilities)
+    return one
+
+
+def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:
+    """Return one line for each resource, of a network for each ability: what may be done with what.
+
+    Args:
+        rights: what is granted.
+        by: who grants it; the owner of a space is named where it is somebody else.
+        with_below: a path means what is below it too, as in a grant; else the one value, as in a request.
+    """
+    lines: list[str] = []
+    for one in rights:
+        place = _place(one, by, with_below=with_below)
+        verbs = [_verb(ability) for ability in one.actions]
+        if one.service == "encryption":
+            lines += [f"{verb} {place}" for verb in verbs]
+        elif one.service == "capabilities":
+            lines.append(f"see the rights {place}")
+        else:
+            lines.append(f"{', '.join(verbs)} {place}")
+    return tuple(lines)
+
+
+def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
+    try:
+        if right.service == "encryption":
+            network = parse_network_id(right.path)
+            return f"the network {network.name}{_whose(network.owner, by)}"
+        space = parse_space_id(right.space)
+    except CapabilityError:
+        return right.path or right.space
+    whose = _whose(space.owner, by)
+    if right.service == "space":
+        return f"spaces{whose}"
+    if right.service == "kv" and space.name == SECRETS_SPACE and _is_of_secrets(right.path):
+        return f"{_secrets(right.path)[1]}{whose}"
+    if right.service in ("capabilities", "delegation"):
+        return f"{'grants ' if right.service == 'delegation' else ''}in the space {space.name}{whose}"
+    where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
+    service = "" if right.service == "kv" else f" ({right.service})"
+    return f"{where} in the space {space.name}{whose}{service}"
+
+
+def _verb(ability: str) -> str:
+    return _VERBS.get(ability) or (ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability)
+
+
+def _is_of_secrets(path: str) -> bool:
+    return f"{path}/".startswith(list_prefix(None))
+
+
+def _secrets(path: str) -> tuple[str, str]:
+    """Return the label of a secret, or of a folder of secrets, and what it is in words."""
+    below = path[len(list_prefix(None)) :]
+    label = below.removeprefix("scoped/")
+    every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
+    return label, every if secret_at(path) is None else f"the secret {label}"
+
+
+def granted_labels(portable: PortableDelegation) -> list[str]:
+    """Return the labels of the secrets that a grant names, and the paths of other values."""
+    return [label_at(one.path) for one in portable.resources if one.service == "kv"]
+
+
+def label_at(path: str) -> str:
+    """Return the label of the secret at a path, `NAME` or `scope/NAME`; any other path as it is."""
+    secret = secret_at(path)
+    return path if secret is None else secret.label
+
+
+def _whose(owner: str, by: str) -> str:
+    return "" if same_principal(owner, by) else f" of {owner}"
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+Kind = Literal[
+    "app", "secret", "values", "network", "account", "capabilities", "other", "lifetime", "not-served", "note"
+]
+"""What a line is about: one of these words."""
+
+SESSION: Final = "the app"
+"""Who acts in a line without a DID: the session of the person who signs in to the app."""
+
+_MAX_LINE_CHARS: Final = 600
+_SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedLine:
+    """One statement about a manifest.
+
+    Attributes:
+        kind: what it is about.
+        text: the whole statement, one printable line.
+        who: DID of the recipient; None: the session of whoever signs in to the app.
+        space: space or network it is about; None: none in particular.
+        path: raw path in the space; for a secret its label, `NAME` or `scope/NAME`.
+        actions: full abilities.
+        lifetime_ms: for how long it is asked for, milliseconds.
+    """
+
+    kind: Kind
+    text: str
+    who: str | None = None
+    space: str | None = None
+    path: str | None = None
+    actions: tuple[str, ...] = ()
+    lifetime_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        """Make the text fit for a terminal."""
+        object.__setattr__(self, "text", printable(self.text, most=_MAX_LINE_CHARS))
+
+
+def explain(
+    asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
+) -> tuple[ExplainedLine, ...]:
+    """Say what a manifest, or a composed request, asks for.
+
+    Args:
+        asked: a checked manifest, or what `compose_manifests` made of several.
+        features: of the node, see `manifests.not_served`.
+        now: epoch seconds; with it, lines also say until when.
+    Returns:
+        First who asks, then what the app's own session gets, then each DID's part, then what is left out and why.
+    """
+    if isinstance(asked, Manifest):
+        return explain(
+            compose_manifests([asked], include_account_registry_permissions=False), features=features, now=now
+        )
+    lines = [ExplainedLine(kind="app", text=f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests]
+    lines += _part(None, asked.resources, asked.expiry_ms, features, now)
+    for target in asked.delegation_targets:
+        lines += _part(target.did, target.resources, target.expiry_ms, features, now)
+    for left in not_served(asked.resources, features):
+        abilities = tuple(f"{left.service}/{action}" for action in left.actions)
+        lines.append(ExplainedLine(kind="not-served", text=left.text, actions=abilities))
+    lines += [_defaults(one) for one in asked.manifests if one.defaults != "none"]
+    return tuple(lines)
+
+
+def _part(
+    who: str | None, resources: Sequence[ResourceRequest], expiry_ms: int, features: Sequence[str], now: float | None
+) -> list[ExplainedLine]:
+    """Say what one recipient gets; the rows that every space brings are one line."""
+    subject = SESSION if who is None else who
+    kept = served(resources, features, leave_out=True)
+    lines = [_requested(one, who, subject, expiry_ms) for one in kept if one.origin not in ("account", "capabilities")]
+    if any(one.origin == "account" for one in kept):
+        text = f"{subject} may keep the account's list of apps and spaces, in the space account"
+        lines.append(ExplainedLine(kind="account", text=text, who=who, space="account"))
+    read = [one.space for one in kept if one.origin == "capabilities"]
+    if read and lines and who is None:  # a DID never gets it (IP2)
+        lines.append(ExplainedLine(kind="capabilities", text=f"{subject} may see what was granted in {_listed(read)}"))
+    if not lines:
+        return [ExplainedLine(kind="note", text=f"{subject} gets nothing", who=who)]
+    span = _span(expiry_ms)
+    if who is None:
+        text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
+    else:
+        until = "" if now is None else f", until {shown_time(now + expiry_ms / 1000)}"
+        text = f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
+    return [*lines, ExplainedLine(kind="lifetime", text=text, who=who, lifetime_ms=expiry_ms)]
+
+
+def _requested(one: ResourceRequest, who: str | None, subject: str, expiry_ms: int) -> ExplainedLine:
+    verbs = _listed([_verb(action) for action in one.actions])
+    kind, place, path = _requested_place(one)
+    text = f"{subject} may {verbs} {place}"
+    if one.expiry_ms is not None:
+        text += f", for {_span(one.expiry_ms)}" if who else f"; asked for {_span(one.expiry_ms)}"
+    if one.description:
+        text += f": {one.description}"
+    return ExplainedLine(
+        kind=kind,
+        text=text,
+        who=who,
+        space=one.path if one.service == ENCRYPTION else one.space,
+        path=path,
+        actions=one.actions,
+        lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
+    )
+
+
+def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
+    """Return the kind of a resource, its name in words, and the path that a line shows."""
+    if one.service == ENCRYPTION:
+        return "network", f"the encryption network {one.path}", None
+    whole = one.path in ("", "/")
+    if one.service == KV and one.space == SECRETS_SPACE and _is_of_secrets(one.path):
+        label, words = _secrets(one.path)
+        return "secret", words, label
+    if one.service == KV:
+        below = "every value" if whole else f"values below {one.path}" if one.path.endswith("/") else f"{one.path}"
+        return "values", f"{below} in the space {one.space}", one.path
+    where = "" if whole else f" on {one.path}"
+    return "other", f"with {one.service}{where} in the space {one.space}", one.path
+
+
+def _defaults(manifest: Manifest) -> ExplainedLine:
+    """Say what the tier of a manifest brought, whether it was named or not."""
+    named = isinstance(manifest.source, dict) and "defaults" in manifest.source
+    why = f'of its defaults "{manifest.defaults}"' if named else "because it does not say otherwise"
+    return ExplainedLine(
+        kind="note",
+        text=f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves them out',
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _span(lifetime_ms: int) -> str:
+    for unit_ms, name in _SPANS_MS:
+        count, rest = divmod(lifetime_ms, unit_ms)
+        if count and not rest:
+            return f"{count} {name}" if count == 1 else f"{count} {name}s"
+    return f"{lifetime_ms} milliseconds"
+
+
+# --- run grants -------------------------------------------------------------------------------------------------------
+
+_MOST_FACT_CHARS: Final = 200
+
+
+def run_words(run: RunStatement) -> tuple[str, ...]:
+    """Return for which programs, callers and hosts a grant is, a fact a line."""
+    return (
+        *(f"for the program {program_words(rule)}" for rule in run.programs),
+        f"callers: {caller_words(run.callers)}",
+        f"it may send to: {', '.join(run.hosts) or 'nobody'}",
+        f"limits of a run: {_limits(run) or 'those of the runner'}",
+    )
+
+
+def run_sentence(run: RunStatement) -> str:
+    """Return `run_words` in one line; each fact is cut to a readable length, so that none hides another."""
+    programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
+    limits = _limits(run)
+    callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "nobody"
+    said = f"for {programs}; called by {callers}; sends to {hosts}"
+    return f"{said}; at most {limits}" if limits else said
+
+
+def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
+    """Return a grant as a run grant; None where it is none."""
+    try:
+        return read_run_grant(portable.header, runner=portable.delegate_did)
+    except InvalidPortableDelegation:
+        return None
+
+
+def program_words(rule: ProgramRule) -> str:
+    """Return which program a rule names."""
+    if isinstance(rule, ByHash):
+        return f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
+    return f"{rule.project.text}, whatever version its developer makes the active one"
+
+
+def caller_words(condition: Condition) -> str:
+    """Return whom a condition admits."""
+    match condition:
+        case Owner():
+            return "you alone, or with API keys of yours"  # a key calls in its maker's name (RN90)
+        case Whitelist(accounts) if len(accounts) == 1:
+            return f"{accounts[0]} alone, or with its API keys"
+        case _:
+            return _admitted(condition)
+
+
+def _admitted(condition: Condition) -> str:
+    match condition:
+        case AllowAll():
+            return "anybody"
+        case Owner():
+            return "you"
+        case Whitelist(accounts):
+            return " or ".join(accounts) or "nobody"
+        case ValidUntil(_, text):
+            return f"anybody before {text}"
+        case WasmHash(sha256):
+            return f"anybody who calls {sha256}"
+        case Logic("And", conditions):
+            return _joined(conditions, "who is also") or "anybody"
+        case Logic(_, conditions):
+            return _joined(conditions, "or") or "nobody"
+        case Not(inner):
+            return f"anybody but ({_admitted(inner)})"
+
+
+def _joined(conditions: tuple[Condition, ...], word: str) -> str:
+    if len(conditions) == 1:
+        return _admitted(conditions[0])
+    return f" {word} ".join(f"({_admitted(one)})" for one in conditions)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_FACT_CHARS else f"{text[:_MOST_FACT_CHARS]}…"
+
+
+def _limits(run: RunStatement) -> str:
+    stated = zip(MOST, (run.limits.max_instructions, run.limits.max_memory_mb, run.limits.max_execution_s), strict=True)
+    return ", ".join(f"{name} {most}" for name, most in stated if most is not None)
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+MODE_WORDS: Final[Mapping[Mode, str]] = {
+    "everyone": "proof of approved code from everyone, the owner included",
+    "delegates": "nothing from the owner in person; from everyone else proof of approved code",
+    "off": "nothing: it opens for whoever was granted it, whatever code that is",
+}
+"""Mode of a node -> what it demands before it opens anything."""
+_DAY_S = 86_400
+
+
+def policy_words(policy: Policy | None) -> tuple[str, ...]:
+    """Return what a policy says, whole values included, so that two policies with the same lines are the same."""
+    if policy is None:
+        return ("nothing is stated about code",)
+    lines = [_code(one) for one in policy.measurements] or ["approves no code by itself: a grant has to name it"]
+    lines += [f"compose file {one.hex()}" for one in policy.compose_hashes]
+    lines += [f"app id {one.hex()}" for one in policy.app_ids]
+    lines += [f"keys of the application from {one}" for one in policy.key_providers]
+    lines += [f"attributes of the trust domain {one.hex()}" for one in policy.td_attributes]
+    lines += [f"platform {one.hex()}" for one in policy.platform_ids]
+    lines += [f"platform status {one}" for one in policy.tcb_statuses]
+    if policy.tcb_grace_s is not None:
+        lines.append(f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their level")
+    lines += [f"platforms with the advisory {one}" for one in policy.advisories]
+    if policy.min_evaluation_number:
+        lines.append(f"judged by collateral of number {policy.min_evaluation_number} or newer")
+    if policy.max_age_s is not None:
+        lines.append(f"attested at most {policy.max_age_s} s ago")
+    if policy.receiver == "signed":
+        lines.append("keys go to any receiver key that the code's DID signed, not only to the attested one")
+    lines += [f"only what is stored at {one}" for one in policy.paths]
+    if not policy.in_person:
+        lines.append("the owner's own sessions have to prove their code too")
+    return tuple(lines)
+
+
+def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
+    """Return what changes: `- ` before a line that goes, `+ ` before one that comes, blanks before one that stays."""
+    old, new = policy_words(before), policy_words(after)
+    return (
+        *(f"- {line}" for line in old if line not in new),
+        *(f"{'  ' if line in old else '+ '}{line}" for line in new),
+    )
+
+
+def _code(entry: Measurements) -> str:
+    registers = {"MRTD": entry.mrtd, "RTMR0": entry.rtmr0, "RTMR1": entry.rtmr1, "RTMR2": entry.rtmr2}
+    named = ", ".join(f"{name} {value.hex()}" for name, value in registers.items())
+    last = "as the compose file makes it" if entry.rtmr3 is None else entry.rtmr3.hex()
+    return f"code {named}, RTMR3 {last}"
+
+
+# --- backends ---------------------------------------------------------------------------------------------------------
+
+SOON_S: Final = 5 * 86_400.0
+"""Collateral that ends within this time is worth a warning: releases stop with it."""
+
+_MOST_NAME_CHARS: Final = 40
+_MOST_ENTRY_CHARS: Final = 160
+_MOST_SHOWN: Final = 32
+_SEPT_VE_DISABLE: Final = 28
+_RUNNER_LINES: Final = (
+    "runner         runs programs of others; a grant says which programs, for which callers, and where they may send",
+    "               the node holds it to this code; programs, callers and hosts are held by this code alone",
+)
+_ATTRIBUTE_BITS: Final = {
+    0: "DEBUG",
+    16: "ICSSD",
+    27: "LASS",
+    _SEPT_VE_DISABLE: "SEPT_VE_DISABLE",
+    30: "PKS",
+    63: "PERFMON",
+}
+
+
+def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
+    """Return what was seen, a fact a line, then what a grant with the policy would name, then warnings."""
+    return (*_facts(seen), *([] if policy is None else _pinned(policy)), *(f"warning: {one}" for one in warnings(seen)))
+
+
+def warnings(seen: Seen) -> tuple[str, ...]:
+    """Return what an owner should know before granting."""
+    evidence, found = seen.verified.evidence, []
+    if not seen.verified.root_is_intel:
+        found.append("the platform's root certificate is not Intel's: it proves what the owner of that root wants")
+    if evidence.compose_hash is None:
+        found.append("no event log: the registers say what runs, and no compose file can be compared with them")
+    if evidence.compose_hash is not None:
+        found.append("a compose hash counts only on an image that you know: compare MRTD and RTMR0 to RTMR2 too")
+    if seen.published.statement.compose is None and evidence.compose_hash is not None:
+        found.append("it does not show its compose file: compare the compose hash with the one that you reviewed")
+    if evidence.tcb_status != "UpToDate":
+        found.append(f"the platform's status is {evidence.tcb_status}")
+    if evidence.advisories:
+        found.append(f"advisories apply to the platform: {', '.join(evidence.advisories)}")
+    if evidence.td_attributes != DEFAULT_TD_ATTRIBUTES:
+        found.append(f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}")
+    if _collateral_end(seen) - seen.seen_at < SOON_S:
+        found.append(
+            f"the collateral ends at {shown_time(_collateral_end(seen))}: without newer one nothing is released then"
+        )
+    if seen.further_wishes:
+        found.append(f"its manifest asks for more, which is no part of a grant: {_first(seen.further_wishes, '; ')}")
+    return tuple(found)
+
+
+def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
+    """Return the same for a program; bytes are hex, times RFC 3339."""
+    evidence = seen.verified.evidence
+    return {
+        "url": seen.url,
+        "did": seen.did,
+        "name": seen.published.statement.manifest.name,
+        "isRunner": seen.is_runner,
+        "composeHash": None if evidence.compose_hash is None else evidence.compose_hash.hex(),
+        "appId": None if evidence.app_id is None else evidence.app_id.hex(),
+        "keyProvider": evidence.key_provider,
+        "measurements": {
+            "mrtd": evidence.mrtd.hex(),
+            "rtmr0": evidence.rtmr0.hex(),
+            "rtmr1": evidence.rtmr1.hex(),
+            "rtmr2": evidence.rtmr2.hex(),
+            "rtmr3": evidence.rtmr3.hex(),
+        },
+        "tdAttributes": evidence.td_attributes.hex(),
+        "debug": _is_debugged(seen),
+        "tcbStatus": evidence.tcb_status,
+        "tcbDate": shown_time(evidence.tcb_date),
+        "advisories": list(evidence.advisories),
+        "evaluationNumber": evidence.evaluation_number,
+        "platformFamily": evidence.fmspc.hex(),
+        "rootIsIntel": seen.verified.root_is_intel,
+        "collateral": [
+            {"part": one.name, "from": shown_time(one.starts_at), "until": shown_time(one.ends_at)}
+            for one in seen.verified.windows
+        ],
+        "secrets": [one.label for one in seen.wanted],
+        "furtherWishes": list(seen.further_wishes),
+        "warnings": list(warnings(seen)),
+        "policy": None if policy is None else policy_json(policy),
+        "seenAt": shown_time(seen.seen_at),
+    }
+
+
+def _facts(seen: Seen) -> list[str]:
+    evidence, stated = seen.verified.evidence, seen.published.statement
+    compose = "none (no event log)" if evidence.compose_hash is None else evidence.compose_hash.hex()
+    issued = max((one.starts_at for one in seen.verified.windows), default=0.0)
+    return [
+        f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)} {_quoted(stated.manifest.app_id)}",
+        f"did            {seen.did}",
+        f"asks to read   {_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
+        *(_RUNNER_LINES if seen.is_runner else ()),
+        f"compose hash   {compose}",
+        f"app id         {'none' if evidence.app_id is None else evidence.app_id.hex()}",
+        f"key provider   {evidence.key_provider or 'none'}",
+        f"MRTD           {evidence.mrtd.hex()}",
+        f"RTMR0          {evidence.rtmr0.hex()}",
+        f"RTMR1          {evidence.rtmr1.hex()}",
+        f"RTMR2          {evidence.rtmr2.hex()}",
+        f"RTMR3          {evidence.rtmr3.hex()}",
+        f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
+        f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
+        f"advisories {', '.join(evidence.advisories) or 'none'}",
+        f"collateral     {_days(seen.seen_at - issued)} old, number {evidence.evaluation_number}, "
+        f"holds until {shown_time(_collateral_end(seen))}",
+        f"root           {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}",
+    ]
+
+
+def _pinned(policy: Policy) -> list[str]:
+    image = policy.measurements[0]
+    registers = "MRTD, RTMR0-2" if image.rtmr3 is None else "MRTD, RTMR0-3"
+    code = [f"image {registers}", *(f"compose hash {one.hex()[:16]}…" for one in policy.compose_hashes)]
+    code += [f"app id {one.hex()[:16]}…" for one in policy.app_ids]
+    code += [f"keys from {one[:24]}" for one in policy.key_providers]
+    terms = [f"platform {' or '.join(policy.tcb_statuses)}", f"advisories {', '.join(policy.advisories) or 'none'}"]
+    return [
+        f"a grant names  this DID; {', '.join(code)}",
+        f"and demands    {'; '.join(terms)}; keys wrapped to the attested receiver key alone",
+        *(f"for            {path}" for path in policy.paths),
+    ]
+
+
+def _quoted(text: str) -> str:
+    """Show an untrusted name, short enough that it fills no line."""
+    return f'"{printable(text, most=_MOST_NAME_CHARS)}"'
+
+
+def _first(texts: Sequence[str], separator: str) -> str:
+    """Show an untrusted list, cut to a readable length."""
+    more = len(texts) - _MOST_SHOWN
+    shown = separator.join(printable(text, most=_MOST_ENTRY_CHARS) for text in texts[:_MOST_SHOWN])
+    return shown if more <= 0 else f"{shown}{separator}and {more} more"
+
+
+def _is_debugged(seen: Seen) -> bool:
+    return bool(seen.verified.evidence.td_attributes[0] & 1)
+
+
+def _collateral_end(seen: Seen) -> float:
+    return min((one.ends_at for one in seen.verified.windows), default=0.0)
+
+
+def _attributes(attributes: bytes) -> str:
+    value = int.from_bytes(attributes, "little")
+    return ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
+
+
+def _days(seconds: float) -> str:
+    return f"{max(seconds, 0) / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"
