@@ -6,12 +6,14 @@ trust root: the certificate of the simulated platform, which believes whoever ha
 
 import asyncio
 import hashlib
+import os
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+from collections import deque
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from secrets import token_bytes
 from typing import Final
@@ -32,8 +34,13 @@ from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SimulatedSource
 from tee_backend.listener import ConnectionLimits, listening
 
-from .own_process import OwnProcess
-
+_START_LIMIT_S: Final = 60.0
+_STOP_LIMIT_S: Final = 20.0
+_LISTENING: Final = "listening on "
+_LINES_KEPT: Final = 20
+_CODE: Final = (
+    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main; sys.exit(main())"
+)
 _HOST: Final = "127.0.0.1"
 _COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
@@ -73,15 +80,119 @@ async def _run(folder: Path, *, port: int, name: str, is_kept: bool) -> None:
     platform, home = folder / "platform", folder / "owner"
     trust = ("--trust-root", str(platform / "root-ca.pem"), "--collateral", str(platform / "collateral"))
     async with AsyncExitStack() as stack:
-        node, once = OwnProcess("node", folder), OwnProcess("commands", folder)
-        await once.run("backend", "simulate", str(platform))
-        stack.push_async_callback(node.stop)
-        await node.start("serve", "--data", str(folder / "node"), "--host", _HOST, "--port", str(port), *trust)
+        await _run_command(stack, folder, "backend", "simulate", str(platform))
+        data = ("--data", str(folder / "node"))
+        node = await _run_command(stack, folder, "serve", *data, "--host", _HOST, "--port", str(port), *trust)
         backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
-        await once.run("login", node.url, "--home", str(home), *new, *trust)
+        await _run_command(stack, folder, "login", node.url, "--home", str(home), *new, *trust)
         _announce(node.url, backend, home, name, is_kept=is_kept)
         await node.ended()
+
+
+class _Process:
+    """A command of ours in a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.url = ""
+        self._folder = folder
+        self._arguments = arguments
+        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it listens, or to its end if it does not serve; its settings are its arguments alone.
+
+        Raises:
+            ProcessFailed: it did not listen in time, or ended with another status than 0.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            # The process imports from where this one does, never from the current directory.
+            *(sys.executable, "-P", "-c", _CODE, "\n".join(path for path in sys.path if path), *self._arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if not name.startswith("SEALSPACE_")},
+            cwd=self._folder,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(_START_LIMIT_S):
+                await self._read(until=_LISTENING)
+        except TimeoutError:
+            raise ProcessFailed(f"{self._name} does not start", hint="start it again, when less runs here") from None
+        if not self.url and await self._process.wait() != 0:
+            raise self._failure()
+
+    async def ended(self) -> None:
+        """Keep the last lines that it writes until it ends by itself, which raises ProcessFailed."""
+        await self._read()
+        raise self._failure()
+
+    async def stop(self) -> None:
+        """Stop it in order; kill every process of its session if it does not stop in time."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        reading = asyncio.create_task(self._read())  # a full pipe would keep it from ending
+        with suppress(TimeoutError, ProcessLookupError):
+            # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
+            os.kill(process.pid, signal.SIGTERM)
+            async with asyncio.timeout(_STOP_LIMIT_S):
+                await process.wait()
+        while members := _session_members(process.pid):
+            for pid in members:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.01)
+        await reading
+
+    @property
+    def _name(self) -> str:
+        return f"sealspace {self._arguments[0]}"
+
+    async def _read(self, *, until: str | None = None) -> None:
+        assert self._process is not None and self._process.stderr is not None  # stderr=PIPE
+        log = self._folder / ("node.log" if self._arguments[0] == "serve" else "commands.log")
+        with log.open("ab", buffering=0) as kept:
+            async for line in self._process.stderr:
+                kept.write(line)
+                text = line.decode(errors="replace").strip()
+                self._lines.append(text)
+                if until is not None and text.startswith(until):
+                    self.url = text.removeprefix(until)
+                    return
+
+    def _failure(self) -> ProcessFailed:
+        """Return what the process said when it ended, if it said so in our two lines."""
+        happened, next_step = f"{self._name} ended", "start it again"
+        for line in self._lines:
+            if line.startswith("sealspace: "):
+                happened = f"{self._name} ended: {line.removeprefix('sealspace: ')}"
+            elif line.startswith("next: "):
+                next_step = line.removeprefix("next: ")
+        return ProcessFailed(happened, hint=next_step)
+
+
+def _session_members(session: int) -> list[int]:
+    """Return the live processes of a session; its leader, which would restart the others, is first."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # After the name in brackets: state, parent, group, session.
+                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if int(its_session) == session and state not in "ZX":
+                    members.append(int(entry.name))
+    return sorted(members, key=lambda pid: pid != session)
+
+
+async def _run_command(stack: AsyncExitStack, folder: Path, *arguments: str) -> _Process:
+    """Start a command that the stack stops; one that does not serve has ended then."""
+    process = _Process(folder, *arguments)
+    stack.push_async_callback(process.stop)
+    await process.start()
+    return process
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:

@@ -58,6 +58,7 @@ _VERBS: Final[Mapping[str, str]] = {
     DELEGATION_STATUS: "look up",
 }
 """Ability -> what it allows; what is missing is shown by its own name."""
+_REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # --- rights -----------------------------------------------------------------------------------------------------------
 
@@ -399,12 +400,16 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
         return ("nothing is stated about code",)
     lines = [_code(one) for one in policy.measurements] or ["approves no code by itself: a grant has to name it"]
-    lines += [f"compose file {one.hex()}" for one in policy.compose_hashes]
-    lines += [f"app id {one.hex()}" for one in policy.app_ids]
-    lines += [f"keys of the application from {one}" for one in policy.key_providers]
-    lines += [f"attributes of the trust domain {one.hex()}" for one in policy.td_attributes]
-    lines += [f"platform {one.hex()}" for one in policy.platform_ids]
-    lines += [f"platform status {one}" for one in policy.tcb_statuses]
+    listed: dict[str, Sequence[str | bytes]] = {
+        "compose file": policy.compose_hashes,
+        "app id": policy.app_ids,
+        "keys of the application from": policy.key_providers,
+        "attributes of the trust domain": policy.td_attributes,
+        "platform": policy.platform_ids,
+        "platform status": policy.tcb_statuses,
+    }
+    for name, values in listed.items():
+        lines += [f"{name} {one.hex() if isinstance(one, bytes) else one}" for one in values]
     if policy.tcb_grace_s is not None:
         lines.append(f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their level")
     lines += [f"platforms with the advisory {one}" for one in policy.advisories]
@@ -430,8 +435,7 @@ def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ..
 
 
 def _code(entry: Measurements) -> str:
-    registers = {"MRTD": entry.mrtd, "RTMR0": entry.rtmr0, "RTMR1": entry.rtmr1, "RTMR2": entry.rtmr2}
-    named = ", ".join(f"{name} {value.hex()}" for name, value in registers.items())
+    named = ", ".join(f"{name.upper()} {getattr(entry, name).hex()}" for name in _REGISTERS[:-1])
     last = "as the compose file makes it" if entry.rtmr3 is None else entry.rtmr3.hex()
     return f"code {named}, RTMR3 {last}"
 
@@ -501,13 +505,7 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "composeHash": None if evidence.compose_hash is None else evidence.compose_hash.hex(),
         "appId": None if evidence.app_id is None else evidence.app_id.hex(),
         "keyProvider": evidence.key_provider,
-        "measurements": {
-            "mrtd": evidence.mrtd.hex(),
-            "rtmr0": evidence.rtmr0.hex(),
-            "rtmr1": evidence.rtmr1.hex(),
-            "rtmr2": evidence.rtmr2.hex(),
-            "rtmr3": evidence.rtmr3.hex(),
-        },
+        "measurements": {name: getattr(evidence, name).hex() for name in _REGISTERS},
         "tdAttributes": evidence.td_attributes.hex(),
         "debug": _is_debugged(seen),
         "tcbStatus": evidence.tcb_status,
@@ -540,11 +538,7 @@ def _facts(seen: Seen) -> list[str]:
         f"compose hash   {compose}",
         f"app id         {'none' if evidence.app_id is None else evidence.app_id.hex()}",
         f"key provider   {evidence.key_provider or 'none'}",
-        f"MRTD           {evidence.mrtd.hex()}",
-        f"RTMR0          {evidence.rtmr0.hex()}",
-        f"RTMR1          {evidence.rtmr1.hex()}",
-        f"RTMR2          {evidence.rtmr2.hex()}",
-        f"RTMR3          {evidence.rtmr3.hex()}",
+        *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in _REGISTERS),
         f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
         f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
         f"advisories {', '.join(evidence.advisories) or 'none'}",
