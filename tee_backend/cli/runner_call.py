@@ -76,7 +76,7 @@ def call(
         _show(asyncio.run(call_with_key(url, _key(key_file), project_of(program), _api_body(source, secrets))), url)
         return
     place = owner_home()
-    body = _body(place, program, source, secrets)
+    body = _body(program, source, secrets)
     answer = asyncio.run(_call(place, url, body, with_start=receipt_file is not None))
     if receipt_file is not None:
         kept: dict[str, Json] = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
@@ -104,7 +104,7 @@ def _show(answer: dict[str, Json], url: str) -> None:
         raise RunFailed(f"{error.get('code')}: {said}", hint=_hint(str(error.get("code")), url))
 
 
-def _body(home: OwnerHome, program: str, source: Path | None, secrets: str | None) -> dict[str, Json]:
+def _body(program: str, source: Path | None, secrets: str | None) -> dict[str, Json]:
     is_hash = "/" not in program and len(program) == 64
     body: dict[str, Json] = {
         "source": {"wasmSha256": checked_sha256(program, what="the program")}
@@ -112,19 +112,13 @@ def _body(home: OwnerHome, program: str, source: Path | None, secrets: str | Non
         else {"project": project_of(program).text}
     }
     if source is not None:
-        data = read_named(source, most_bytes=_MAX_INPUT_BYTES)
-        if len(data) > _MAX_INPUT_BYTES:
-            raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+        data = _input(source)
         try:
             body["input"] = data.decode()
         except UnicodeDecodeError:
             body["inputBase64"] = encode_standard(data)
     if secrets is not None:
-        owner, _, profile = secrets.partition("/")
-        body["secretsRef"] = {
-            "owner": home.profile().owner if owner == "me" else owner,
-            "profile": profile or "default",
-        }
+        body["secretsRef"] = _secrets(secrets, "owner")
     return body
 
 
@@ -160,21 +154,27 @@ def _key(file: Path) -> str:
 
 def _api_body(source: Path | None, secrets: str | None) -> dict[str, Json]:
     """Return the body of a call with a key."""
-    data = b"null" if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
-    if len(data) > _MAX_INPUT_BYTES:
-        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
     try:
-        given: Json = json.loads(data)
+        given: Json = json.loads(b"null" if source is None else _input(source))
     except ValueError:
         raise InvalidInput("the input of a call with a key is JSON", hint="a text is written in quotes") from None
     body: dict[str, Json] = {"input": given}
     if secrets is not None:
-        owner, _, profile = secrets.partition("/")
-        body["secrets_ref"] = {
-            "account_id": owner_home().profile().owner if owner == "me" else owner,
-            "profile": profile or "default",
-        }
+        body["secrets_ref"] = _secrets(secrets, "account_id")
     return body
+
+
+def _input(source: Path) -> bytes:
+    data = read_named(source, most_bytes=_MAX_INPUT_BYTES)
+    if len(data) > _MAX_INPUT_BYTES:
+        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
+    return data
+
+
+def _secrets(text: str, member: str) -> dict[str, Json]:
+    """Return whose secrets a call has; `me` is the owner who is logged in."""
+    owner, _, profile = text.partition("/")
+    return {member: owner_home().profile().owner if owner == "me" else owner, "profile": profile or "default"}
 
 
 def _hint(code: str, url: str) -> str:
