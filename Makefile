@@ -36,7 +36,7 @@ help: ## list the targets
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (about a minute the first time)" >&2
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "sealspace needs Python 3.11 to 3.13; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' || { echo "sealspace needs Python 3.11 to 3.15; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@# The lock names everything, so pip need not look for more: `check` tells what would be missing. What some packages
 	@# bring as templates does not compile.

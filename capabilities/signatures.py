@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-import coincurve
 import sha3
+from btclib_libsecp256k1 import keys, recovery
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
@@ -67,36 +67,36 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
     Raises:
         BadSignature: Wrong length, high `s`, `v` not 0, 1, 27 or 28, or no key fits.
     """
-    recovery = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
-    if recovery is None:
+    odd = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
+    if odd is None:
         raise BadSignature
-    return address_of(recover_public_key(digest, signature[:64], recovery))
+    return address_of(recover_public_key(digest, signature[:64], odd))
 
 
-def recover_public_key(digest: bytes, signature: bytes, recovery: int) -> coincurve.PublicKey:
-    """Return the secp256k1 key that signed a 32-byte digest.
+def recover_public_key(digest: bytes, signature: bytes, odd: int) -> bytes:
+    """Return the secp256k1 key that signed a 32-byte digest, as an uncompressed point of 65 bytes.
 
     Args:
         digest: 32 bytes.
         signature: 64 bytes, r ‖ s.
-        recovery: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order, are not read.
+        odd: 0 or 1: whether the y of the nonce's point is odd. 2 and 3, for an r beyond the order, are refused.
 
     Raises:
         BadSignature: Wrong length, high `s`, another recovery number, or no key fits.
     """
-    if len(signature) != 64 or recovery not in (0, 1):
+    if len(signature) != 64 or odd not in (0, 1):
         raise BadSignature
     if int.from_bytes(signature[32:], "big") > SECP256K1_ORDER // 2:  # Q25
         raise BadSignature
     try:
-        return coincurve.PublicKey.from_signature_and_message(signature + bytes([recovery]), digest, hasher=None)
-    except Exception as exc:  # the library raises bare Exception
+        return recovery.recover(digest, signature, odd, compressed=False)
+    except ValueError as exc:
         raise BadSignature from exc
 
 
-def address_of(key: coincurve.PublicKey) -> bytes:
-    """Return the 20-byte address of a secp256k1 key."""
-    return keccak256(key.format(compressed=False)[1:])[12:]
+def address_of(point: bytes) -> bytes:
+    """Return the 20-byte address of a secp256k1 key, an uncompressed point of 65 bytes."""
+    return keccak256(point[1:])[12:]
 
 
 class Ed25519Signer:
@@ -135,21 +135,21 @@ class WalletSigner:
         did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
     """
 
-    __slots__ = ("_key", "address", "chain_id", "did")
+    __slots__ = ("_secret", "address", "chain_id", "did")
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
         """Make the wallet of a 32-byte secret, a number between 1 and the curve's order."""
         if len(secret) != 32:
             raise ValueError("a wallet secret has 32 bytes")
-        self._key = coincurve.PrivateKey(secret)
-        self.address = address_of(self._key.public_key)
+        self._secret = secret
+        self.address = address_of(keys.pubkey_from_prvkey(secret, compressed=False))
         self.chain_id = chain_id
         self.did = f"did:pkh:eip155:{chain_id}:{eip55(self.address)}"
 
     def sign_eip191(self, text: str) -> bytes:
         """Return the 65-byte signature r ‖ s ‖ v of a personal message: RFC 6979 nonce, low `s`, `v` 27 or 28."""
-        signature = self._key.sign_recoverable(eip191_digest(text.encode()), hasher=None)
-        return signature[:64] + bytes([27 + signature[64]])
+        signature, odd = recovery.sign(eip191_digest(text.encode()), self._secret)
+        return signature + bytes([27 + odd])
 
     def __repr__(self) -> str:
         return f"WalletSigner({self.did})"

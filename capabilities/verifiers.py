@@ -15,7 +15,7 @@ Example:
 import hashlib
 from typing import Final, Protocol
 
-import coincurve
+from btclib_libsecp256k1 import dsa, keys
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -116,30 +116,33 @@ class Secp256k1Verifier:
         address: The Ethereum address of the key, 20 bytes.
     """
 
-    __slots__ = ("_key", "address", "public_key")
+    __slots__ = ("_point", "address", "public_key")
     algorithms: Final = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
         """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
         _check_form(point)
         try:
-            self._key = coincurve.PublicKey(point)
+            key = keys.parse(point)
         except ValueError as exc:
             raise BadSignature from exc
-        self.public_key = self._key.format()
-        self.address = address_of(self._key)
+        self.public_key = keys.serialize(key)
+        # The uncompressed form, because each use reads it: to read the compressed one takes a square root.
+        self._point = keys.serialize(key, compressed=False)
+        self.address = address_of(self._point)
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         """Check a signature with low `s`: 64 bytes, or 65 where the algorithm recovers the key; see Verifier."""
         _check_algorithm(algorithm, self.algorithms)
         if algorithm == "ES256K":
-            if not self._key.verify(_low_der(signature, SECP256K1_ORDER), message):
+            digest = hashlib.sha256(message).digest()
+            if not dsa.verify(digest, self._point, _low_der(signature, SECP256K1_ORDER)):
                 raise BadSignature
             return
         digest = keccak256(message) if algorithm == "ESKeccakKR" else hashlib.sha256(message).digest()
         if len(signature) != 65:
             raise BadSignature
-        if recover_public_key(digest, signature[:64], signature[64]).format() != self.public_key:
+        if recover_public_key(digest, signature[:64], signature[64]) != self._point:
             raise BadSignature
 
 

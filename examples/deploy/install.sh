@@ -4,7 +4,7 @@
 #   install.sh wheel SOURCE WHEELS          builds the wheel of the source into the folder WHEELS
 #   install.sh environment LOCK WHEELS ENV  makes an environment with that wheel, and of the lock file what it needs
 #
-# Every package from an index has to match a hash of the lock file. Needs Python 3.11 to 3.13 with venv.
+# Every package from an index has to match a hash of the lock file. Needs Python 3.11 to 3.15 with venv.
 set -eu
 
 EXTRAS=node,postgres,s3,fast

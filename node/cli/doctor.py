@@ -26,7 +26,7 @@ from ..processes.ownership import check_ownership
 from .settings import config_from, data_options
 
 _OLDEST: Final = (3, 11)
-_TOO_NEW: Final = (3, 14)
+_TOO_NEW: Final = (3, 16)
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -42,7 +42,7 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Found:
     """Check the version of Python."""
     if not _OLDEST <= version < _TOO_NEW:
         raise ConfigurationError(
-            f"this is Python {'.'.join(map(str, version))}, and sealspace needs 3.11 to 3.13",
+            f"this is Python {'.'.join(map(str, version))}, and sealspace needs 3.11 to 3.15",
             hint="in a clone of sealspace: python3.13 -m venv ENV && ENV/bin/pip install '.[node]'",
         )
     return f"{platform.python_version()} at {sys.executable}"

@@ -5,7 +5,6 @@ import base64
 import time
 from typing import Any
 
-import coincurve
 import dag_cbor
 import libipld
 import pytest
@@ -25,7 +24,7 @@ from attacks.parties import (
     opens,
     policy_for,
 )
-from coincurve.keys import ffi  # type: ignore[attr-defined]  # what the nonce's type names, exported nowhere else
+from btclib_libsecp256k1 import recovery
 from running_node import Reply, key_token, new_key, send, wallet_token
 from wire_replay import token_id
 
@@ -167,20 +166,15 @@ async def test_two_operations_in_one_token_run_none(stage: Stage, abilities: lis
 class UnluckyWallet(WalletSigner):
     """A wallet each of whose signatures begins as a CID does: version 1, a codec, a hash code, a length that fits."""
 
-    __slots__ = ("_secret",)
-
-    def __init__(self, secret: bytes) -> None:
-        super().__init__(secret)
-        self._secret = coincurve.PrivateKey(secret)
+    __slots__ = ()
 
     def sign_eip191(self, text: str) -> bytes:
         """Sign with one nonce after another until the signature is such a one."""
         digest = eip191_digest(text.encode())
         for attempt in range(1_000_000):
-            nonce = (ffi.NULL, ffi.new("unsigned char[32]", attempt.to_bytes(32, "big")))
-            signature = self._secret.sign_recoverable(digest, hasher=None, custom_nonce=nonce)
+            signature, odd = recovery.sign(digest, self._secret, attempt.to_bytes(32, "big"))
             if signature[0] == 1 and max(signature[1:3]) < 0x80 and signature[3] <= 61:
-                return signature[:64] + bytes([27 + signature[64]])
+                return signature + bytes([27 + odd])
         raise AssertionError("no such signature")
 
 

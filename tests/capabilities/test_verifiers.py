@@ -2,8 +2,8 @@
 
 import hashlib
 
-import coincurve
 import pytest
+from btclib_libsecp256k1 import recovery as recoverable
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,11 +131,11 @@ def test_Q25_recovery_of_numbers_beyond_the_order():
     for r in range(1, 100):
         signature = r.to_bytes(32, "big") + (5).to_bytes(32, "big")
         try:
-            key = coincurve.PublicKey.from_signature_and_message(signature + b"\2", digest, hasher=None)
+            key = recoverable.recover(digest, signature, 2)
             break
-        except Exception:
+        except ValueError:
             continue
-    verifier = Secp256k1Verifier(key.format())
+    verifier = Secp256k1Verifier(key)
     verifier.verify("ES256K", b"m", signature)
     for recovery in range(4):
         with pytest.raises(BadSignature):

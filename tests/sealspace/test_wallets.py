@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import coincurve
 import pytest
+from btclib_libsecp256k1 import keys, recovery
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -201,8 +201,8 @@ class Account:
     """An account of the shape of eth-account's, which signs for itself."""
 
     def __init__(self, secret: bytes, *, claims: bytes | None = None) -> None:
-        self._key = coincurve.PrivateKey(secret)
-        own = keccak_256(self._key.public_key.format(compressed=False)[1:]).digest()[12:]
+        self._secret = secret
+        own = keccak_256(keys.pubkey_from_prvkey(secret, compressed=False)[1:]).digest()[12:]
         self.address = "0x" + (claims or own).hex()
         self.asked: list[tuple[bytes, bytes, bytes]] = []
 
@@ -212,8 +212,8 @@ class Account:
         assert version == signable_message.version and len(version) == 1
         self.asked.append((version, header, body))
         digest = keccak_256(b"\x19" + version + header + body).digest()
-        signature = self._key.sign_recoverable(digest, hasher=None)
-        whole = signature[:64] + bytes([signature[64] + 27])
+        signature, odd = recovery.sign(digest, self._secret)
+        whole = signature + bytes([odd + 27])
         r, s = (int.from_bytes(part, "big") for part in (whole[:32], whole[32:64]))
         return _SignedMessage(digest, r, s, whole[64], whole)
 

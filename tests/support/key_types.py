@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import coincurve
 import libipld
 import msgspec
+from btclib_libsecp256k1 import keys, recovery
 from capability_cases import OWNER, claims, raw_ucan
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -137,16 +137,12 @@ class Secp256k1Key:
     algorithm: str = "ES256K"
 
     @property
-    def private(self) -> coincurve.PrivateKey:
-        return coincurve.PrivateKey(self.secret)
-
-    @property
     def public_key(self) -> bytes:
-        return self.private.public_key.format()
+        return keys.pubkey_from_prvkey(self.secret)
 
     @property
     def point(self) -> bytes:
-        return self.private.public_key.format(compressed=False)
+        return keys.pubkey_from_prvkey(self.secret, compressed=False)
 
     @property
     def did(self) -> str:
@@ -162,8 +158,8 @@ class Secp256k1Key:
 
     def sign(self, message: bytes) -> bytes:
         hasher: Callable[[bytes], bytes] = keccak256 if self.algorithm == "ESKeccakKR" else _sha256
-        signature = self.private.sign_recoverable(hasher(message), hasher=None)
-        return signature[:64] if self.algorithm == "ES256K" else signature
+        signature, odd = recovery.sign(hasher(message), self.secret)
+        return signature if self.algorithm == "ES256K" else signature + bytes([odd])
 
 
 def _sha256(message: bytes) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any
 
 import sha3
 from blake3 import blake3
-from coincurve import PrivateKey
+from btclib_libsecp256k1 import keys
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -236,11 +236,11 @@ def key_name(key: Key) -> str | None:
         case "EdDSA":
             return _did_key_suffix(b"\xed\x01" + bytes(SigningKey(key.secret).verify_key))
         case "wallet":
-            point = PrivateKey(key.secret).public_key.format(compressed=False)
+            point = keys.pubkey_from_prvkey(key.secret, compressed=False)
             digest: bytes = sha3.keccak_256(point[1:]).digest()
             return _checksummed(digest[12:])
         case "ES256K":
-            return _did_key_suffix(b"\xe7\x01" + PrivateKey(key.secret).public_key.format())
+            return _did_key_suffix(b"\xe7\x01" + keys.pubkey_from_prvkey(key.secret))
         case "ES256":
             return _did_key_suffix(b"\x80\x24" + _nist_point(key.secret, ec.SECP256R1()))
         case "ES384":

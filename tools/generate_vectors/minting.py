@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import coincurve
 import dag_cbor
 import nacl.bindings
 import sha3
 from blake3 import blake3
+from btclib_libsecp256k1 import keys, recovery
 
 NOW = 1_795_000_000
 """The clock of all vectors: 2026-11-18T11:06:40Z."""
@@ -95,7 +95,7 @@ class Wallet:
     @property
     def address(self) -> str:
         """Return the address in EIP-55 spelling."""
-        key = coincurve.PrivateKey(bytes([self.fill]) * 32).public_key.format(compressed=False)
+        key = keys.pubkey_from_prvkey(bytes([self.fill]) * 32, compressed=False)
         lower = keccak(key[1:])[12:].hex()
         digest = keccak(lower.encode()).hex()
         return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
@@ -109,8 +109,8 @@ class Wallet:
         """Return r ‖ s ‖ v over a personal message."""
         raw = text.encode()
         digest = keccak(b"\x19Ethereum Signed Message:\n" + str(len(raw)).encode() + raw)
-        signature = coincurve.PrivateKey(bytes([self.fill]) * 32).sign_recoverable(digest, hasher=None)
-        return signature[:64] + bytes([signature[64] + 27])
+        signature, odd = recovery.sign(digest, bytes([self.fill]) * 32)
+        return signature + bytes([odd + 27])
 
 
 @dataclass(frozen=True)

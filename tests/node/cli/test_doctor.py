@@ -100,7 +100,7 @@ async def test_no_node_is_named(patient: Patient, monkeypatch: pytest.MonkeyPatc
 # --- the machine ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [(3, 10), (3, 14)])
+@pytest.mark.parametrize("version", [(3, 10), (3, 16)])
 def test_another_python(version: tuple[int, int]) -> None:
     """A Python that is too old or too new is named, with how to get an environment."""
     with pytest.raises(ConfigurationError) as refused:
