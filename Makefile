@@ -68,6 +68,8 @@ check: $(VENV)/.installed ## formatting, lint, types (of the console too, where 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/pages --check
+	@$(BIN)/python tools/sync_stubs.py --check
+	@$(BIN)/stubtest --concise sealspace.sync
 	@if ! { command -v node && command -v npm; } >/dev/null; then echo "node or npm is not installed: types of the console are not checked"; \
 	elif ! $(MAKE) --silent --no-print-directory $(CONSOLE_TOOLS)/.installed; then echo "npm could not install TypeScript: types of the console are not checked"; \
 	else $(CONSOLE_TOOLS)/node_modules/.bin/tsc --project tests/console/tsconfig.json; fi
@@ -81,6 +83,7 @@ $(CONSOLE_TOOLS)/.installed: tests/console/package.json tests/console/package-lo
 
 pages: $(VENV)/.installed ## write the generated pages, and generated parts of pages
 	@$(BIN)/python tools/pages --write
+	@$(BIN)/python tools/sync_stubs.py --write
 
 docs: $(VENV)/.installed ## build the documentation as a site into .cache/site; needs no network
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -30,74 +30,9 @@ What a program may rely on:
       that asks it.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import sealspace
-
-if TYPE_CHECKING:
-    from ..client import NodeInfo as NodeInfo
-    from ..client import SignIn as SignIn
-    from ..client import TransportSettings as TransportSettings
-    from ..delegations import allow as allow
-    from ..errors import DecryptDenied as DecryptDenied
-    from ..errors import InvalidInput as InvalidInput
-    from ..errors import NodeRefused as NodeRefused
-    from ..errors import NotFound as NotFound
-    from ..errors import NotGranted as NotGranted
-    from ..errors import NotSignedIn as NotSignedIn
-    from ..errors import PreconditionFailed as PreconditionFailed
-    from ..errors import SealspaceError as SealspaceError
-    from ..errors import SessionExpired as SessionExpired
-    from ..errors import TransportError as TransportError
-    from ..errors import Unauthorized as Unauthorized
-    from ..kv import Value as Value
-    from ..secrets import Secret as Secret
-    from ..session import Session as Session
-    from ..session import load_session as load_session
-    from ..session import save_session as save_session
-    from ..wallets import Wallet as Wallet
-    from ..wallets import new_wallet as new_wallet
-    from ..wallets import wallet_from_key as wallet_from_key
-    from ..wallets import wallet_from_keystore as wallet_from_keystore
-    from ..wire.portable import PortableDelegation as PortableDelegation
-    from ..wire.portable import decode_portable as decode_portable
-    from ..wire.portable import encode_portable as encode_portable
-    from .client import Client as Client
-    from .services import Attestation as Attestation
-    from .services import Backends as Backends
-    from .services import Delegations as Delegations
-    from .services import Encryption as Encryption
-    from .services import Kv as Kv
-    from .services import Programs as Programs
-    from .services import PublicKv as PublicKv
-    from .services import Receipts as Receipts
-    from .services import Runners as Runners
-    from .services import Secrets as Secrets
-    from .services import Spaces as Spaces
-    from .services import Withdrawals as Withdrawals
-    from .services import hand_over as hand_over
-    from .services import look_at as look_at
-
-    __version__: str
-else:  # a type checker that saw it would accept every misspelling as a name
-
-    def __getattr__(name: str) -> object:
-        """Import a name on first use: what is synchronous from here, everything else from `sealspace`."""
-        if name in _OWN:
-            from importlib import import_module
-
-            found = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
-        elif name in __all__:
-            found = getattr(sealspace, name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = found
-        return found
-
-    def __dir__() -> list[str]:
-        """List what can be imported from here, loaded or not."""
-        return sorted({*globals(), *__all__})
-
 
 _SERVICES: Final = (
     "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets Spaces Withdrawals "
@@ -106,3 +41,22 @@ _SERVICES: Final = (
 _OWN: Final = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 
 __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
+
+
+def __getattr__(name: str) -> object:
+    """Import a name on first use: what is synchronous from here, everything else from `sealspace`."""
+    if name in _OWN:
+        from importlib import import_module
+
+        found = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
+    elif name in __all__:
+        found = getattr(sealspace, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List what can be imported from here, loaded or not."""
+    return sorted({*globals(), *__all__})

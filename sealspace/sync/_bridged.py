@@ -1,30 +1,28 @@
-"""Synchronous methods out of asynchronous ones, with the types and the documentation of these.
+"""Synchronous classes out of asynchronous ones.
 
-A service here names each method of the asynchronous service once (`get = called(aio.Kv.get)`); parameters and result
-follow from that, for a type checker and for `help` alike.
+`class Kv(Bridged, of=kv.Kv)` gets every public member of `kv.Kv` that it does not define itself. Types for checkers are
+in the generated `.pyi` files (`make pages`).
 """
 
-import functools
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial, update_wrapper
 from queue import SimpleQueue
 from types import GenericAlias
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, get_args
+from typing import Any, Final, get_args, get_origin
 
 from ._loop_thread import Calls, LoopThread
 
-Inner = TypeVar("Inner")
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Page = TypeVar("Page")
-Service = TypeVar("Service")
-Wrapper = TypeVar("Wrapper", bound=Callable[..., object])
-
 _ASYNCHRONOUS: Final = re.compile(r"\b(?:await|async) ")
+# What a synchronous client does by itself, or has no use for.
+_INSIDE: Final = {"acting", "leave_connections"}
+
+COUNTERPARTS: Final[dict[object, type["Bridged"]]] = {}
+"""The synchronous class of each asynchronous one."""
 
 
-class Bridged(Generic[Inner]):
+class Bridged:
     """A synchronous service.
 
     Args:
@@ -32,128 +30,93 @@ class Bridged(Generic[Inner]):
         thread: with the loop.
     """
 
-    def __init__(self, inner: Inner, thread: LoopThread) -> None:
+    def __init_subclass__(cls, *, of: type | None = None) -> None:
+        if of is None:  # a subclass of a program's
+            return
+        COUNTERPARTS[of] = cls
+        for name, member in vars(of).items():
+            if not name.startswith("_") and name not in (*vars(cls), *_INSIDE):
+                setattr(cls, name, _counterpart(member))
+
+    def __init__(self, inner: Any, thread: LoopThread) -> None:
         self._inner = inner
         self._thread = thread
 
-
-def called(
-    method: Callable[Concatenate[Inner, Parameters], Coroutine[object, object, Result]],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Result]:
-    """Return a method that runs an asynchronous one, and waits for its result."""
-
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return self._thread.run(method(self._inner, *args, **kwargs))
-
-    return _described(call, method)
+    def _bridged(self, value: object) -> object:
+        """Return the synchronous counterpart of an asynchronous service, and any other value as it is."""
+        found = COUNTERPARTS.get(type(value))
+        return value if found is None else found(value, self._thread)
 
 
-def reported(
-    method: Callable[Concatenate[Inner, Parameters], Coroutine[object, object, Result]],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Result]:
-    """Return a method as `called` does, whose argument `progress` is called in the caller's thread."""
+def _counterpart(member: Any) -> object:
+    """Return the synchronous member for an asynchronous one."""
+    if isinstance(member, property):
+        return property(lambda self: self._bridged(member.__get__(self._inner)), doc=member.__doc__)
+    returns = inspect.signature(member).return_annotation
+    call: Callable[..., object]
+    if inspect.iscoroutinefunction(member):
 
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        calls: Calls = SimpleQueue()
-        progress = kwargs.get("progress")
-        if callable(progress):
-            kwargs["progress"] = lambda *moved: calls.put(functools.partial(progress, *moved))
-        return self._thread.run(method(self._inner, *args, **kwargs), calls)
+        def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
+            calls: Calls = SimpleQueue()
+            if callable(progress := kwargs.get("progress")):
+                kwargs["progress"] = lambda *moved: calls.put(partial(progress, *moved))
+            return self._thread.run(member(self._inner, *args, **kwargs), calls)
 
-    return _described(call, method)
+    elif get_origin(returns) is AsyncIterator:
+        returns = GenericAlias(Iterator, get_args(returns))
 
+        def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
+            return self._thread.iterate(member(self._inner, *args, **kwargs))
 
-def iterated(
-    method: Callable[Concatenate[Inner, Parameters], AsyncIterator[Result]],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Iterator[Result]]:
-    """Return a method that yields what an asynchronous iterator yields."""
+    elif returns is None:  # it changes what calls that are under way read, so it runs in the loop
 
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
-        return self._thread.iterate(method(self._inner, *args, **kwargs))
+        async def turn(*args: Any, **kwargs: Any) -> None:
+            member(*args, **kwargs)
 
-    return _described(call, method, returns=_iterator_of(method))
+        def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
+            return self._thread.run(turn(self._inner, *args, **kwargs))
 
+    else:
+        returns = COUNTERPARTS.get(returns, returns)
 
-def iterated_by_pages(
-    method: Callable[Concatenate[Inner, Parameters], AsyncIterator[Result]],
-    pages: Callable[Concatenate[Inner, Parameters], AsyncIterator[Page]],
-    items: Callable[[Page], Iterable[Result]],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Iterator[Result]]:
-    """Return a method as `iterated` does, for long lists: a change of threads, 80 µs, for a page, not for an item."""
+        def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
+            return self._bridged(member(self._inner, *args, **kwargs))
 
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Iterator[Result]:
-        for page in self._thread.iterate(pages(self._inner, *args, **kwargs)):
-            yield from items(page)
-
-    return _described(call, method, returns=_iterator_of(method))
+    return described(member, returns)(call)
 
 
-def changed(
-    method: Callable[Concatenate[Inner, Parameters], Result],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Result]:
-    """Return a method that runs a plain one in the loop: it changes what calls that are under way change too."""
-
-    async def turn(inner: Inner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return method(inner, *args, **kwargs)
-
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return self._thread.run(turn(self._inner, *args, **kwargs))
-
-    return _described(call, method)
-
-
-def passed(
-    method: Callable[Concatenate[Inner, Parameters], Result],
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Result]:
-    """Return a method that runs a plain one, which only reads, in the caller's thread."""
-
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        return method(self._inner, *args, **kwargs)
-
-    return _described(call, method)
-
-
-def made(
-    method: Callable[Concatenate[Inner, Parameters], Result], service: Callable[[Result, LoopThread], Service]
-) -> Callable[Concatenate[Bridged[Inner], Parameters], Service]:
-    """Return a method that returns a synchronous service where a plain one returns an asynchronous one."""
-
-    def call(self: Bridged[Inner], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Service:
-        return service(method(self._inner, *args, **kwargs), self._thread)
-
-    return _described(call, method, returns=service)
-
-
-def called_alone(
-    function: Callable[Parameters, Coroutine[object, object, Result]],
-) -> Callable[Parameters, Result]:
+def alone(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that runs an asynchronous one in a loop for this call alone."""
 
-    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def call(*args: Any, **kwargs: Any) -> object:
         thread = LoopThread(close=_nothing, leave=lambda: None)
         try:
             return thread.run(function(*args, **kwargs))
         finally:
             thread.close()
 
-    return _described(call, function)
+    return described(function)(call)
 
 
 async def _nothing() -> None:
     """Close nothing: the function closes what it opens."""
 
 
-def _iterator_of(method: Callable[..., object]) -> GenericAlias:
-    """Return the annotation of an iterator of what an asynchronous one yields."""
-    return GenericAlias(Iterator, get_args(inspect.signature(method).return_annotation))
+def described(method: Any, returns: object = None) -> Callable[[Any], Callable[..., Any]]:
+    """Give a function the name, the signature and the documentation of what it wraps, for `help`.
 
+    Args:
+        method: what it wraps.
+        returns: annotation of its result; None: that of `method`.
+    """
 
-def _described(wrapper: Wrapper, method: Callable[..., object], *, returns: object = None) -> Wrapper:
-    """Give a wrapper the name, the signature and the documentation of what it wraps, for `help`."""
-    functools.update_wrapper(wrapper, method)
-    if returns is not None:
-        described: Any = wrapper  # functions take attributes, their types do not
-        described.__signature__ = inspect.signature(method).replace(return_annotation=returns)
-    if wrapper.__doc__ is not None:
-        wrapper.__doc__ = _ASYNCHRONOUS.sub("", wrapper.__doc__)
-    return wrapper
+    def describe(call: Any) -> Callable[..., Any]:
+        update_wrapper(call, method)
+        if returns is not None:
+            call.__signature__ = inspect.signature(method).replace(return_annotation=returns)
+        if call.__doc__ is not None:
+            call.__doc__ = _ASYNCHRONOUS.sub("", call.__doc__)
+        found: Callable[..., Any] = call
+        return found
+
+    return describe

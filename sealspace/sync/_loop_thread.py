@@ -22,7 +22,7 @@ from typing import Final, TypeAlias, TypeVar
 from ..errors import ClientClosed, ClientNotReady
 
 Result = TypeVar("Result")
-Calls: TypeAlias = "SimpleQueue[Callable[[], object] | None]"
+Calls: TypeAlias = SimpleQueue[Callable[[], object] | None]
 
 EXIT_WAIT_S: Final = 2.0
 """How long the end of the program waits for the connections of clients that were not closed."""
@@ -56,7 +56,7 @@ class LoopThread:
     def run(
         self,
         coroutine: Coroutine[object, object, Result],
-        calls: "Calls | None" = None,
+        calls: Calls | None = None,
     ) -> Result:
         """Run a coroutine in the loop, and wait for its result; one that cannot be run is closed unawaited.
 

@@ -19,7 +19,7 @@ from sealspace import sync
 from sealspace.apps import backends
 from sealspace.sync import client as client_module
 from sealspace.sync import services
-from sealspace.sync._bridged import Bridged
+from sealspace.sync._bridged import COUNTERPARTS, Bridged
 
 SERVICES = [
     service
@@ -33,7 +33,8 @@ INSIDE = {"acting", "leave_connections"}
 
 
 def model_of(service: type) -> type:
-    (model,) = get_args(vars(service)["__orig_bases__"][0])
+    (model,) = (model for model, found in COUNTERPARTS.items() if found is service)
+    assert isinstance(model, type)
     return model
 
 
@@ -150,7 +151,7 @@ MISTAKES = {
     "notes.gett('a')": '"Kv" has no attribute "gett"',
     "notes.get(1)": 'incompatible type "int"; expected "str"',
     "notes.get('a', max_byte=1)": 'Unexpected keyword argument "max_byte"',
-    "notes.get()": "Too few arguments",
+    "notes.get()": 'Missing positional argument "key"',
     "client.kv(space=1)": 'incompatible type "int"',
     "first: int = notes.get('a')": 'expression has type "Value"',
     "second: int = notes.put('a', 'b')": 'expression has type "str"',

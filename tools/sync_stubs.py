@@ -1,0 +1,180 @@
+"""Write the types of `sealspace.sync`, or compare them: `python tools/sync_stubs.py --write | --check`.
+
+The synchronous classes are derived when they are imported, so a type checker reads these `.pyi` files in their place.
+They are made from the source of the asynchronous classes; `stubtest` compares them with what is imported. The names of
+`sealspace` itself, which are imported on first use, have such a file too.
+"""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / "sealspace"
+HEAD: Final = "# Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.\n"
+sys.path.insert(0, str(ROOT))
+
+import sealspace  # noqa: E402
+from sealspace import sync  # noqa: E402
+from sealspace.sync import client, services  # noqa: E402
+from sealspace.sync._bridged import COUNTERPARTS  # noqa: E402
+
+
+class Stub:
+    """The text of one stub."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.imports: set[tuple[str, str]] = set()
+        self.parts: list[str] = []
+
+    def text(self) -> str:
+        """Return the formatted text."""
+        lines = [
+            f"from {place} import {name} as {name}"
+            if self.module in ("sealspace", "sealspace.sync")
+            else f"from {place} import {name}"
+            for place, name in sorted(self.imports)
+            if place != self.module
+        ]
+        raw = HEAD + "\n".join(lines) + "\n\n" + "\n\n".join(self.parts) + "\n"
+        for command in (["check", "--select", "I,RUF022", "--fix"], ["format"]):
+            ran = subprocess.run(
+                [sys.executable, "-m", "ruff", *command, "--quiet", "--stdin-filename", str(FOLDER / "stub.pyi"), "-"],
+                input=raw, capture_output=True, text=True, check=True, cwd=ROOT,
+            )  # fmt: skip
+            raw = ran.stdout
+        return raw
+
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, source: Any, documented: Any) -> str:
+        """Return the stub of a function: its signature with results that need no waiting, and its documentation."""
+        returns = node.returns
+        if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "AsyncIterator":
+            returns = ast.Subscript(ast.Name("Iterator"), returns.slice)
+            self.imports.add(("collections.abc", "Iterator"))
+        node.args.defaults = [_default(one) for one in node.args.defaults]
+        node.args.kw_defaults = [one and _default(one) for one in node.args.kw_defaults]
+        for annotation in (returns, *(one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg))):
+            self._import_names(annotation, source)
+        doc = inspect.getdoc(documented)
+        body: list[ast.stmt] = [ast.Expr(ast.Constant(...))]
+        decorators = [one for one in node.decorator_list if ast.unparse(one) == "property"]
+        made = ast.FunctionDef(node.name, node.args, body, decorators, returns, None)
+        text = ast.unparse(ast.fix_missing_locations(made)).removesuffix("\n    ...")
+        if doc is None:
+            return text + " ..."
+        return text + "\n" + textwrap.indent(f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""', "    ")
+
+    def service(self, cls: Any) -> None:
+        """Add the stub of a synchronous class."""
+        model = next(one for one, found in COUNTERPARTS.items() if found is cls)
+        source = inspect.getmodule(model)
+        own = {node.name: node for node in _members(cls)}
+        members = [
+            self.function(own[name], inspect.getmodule(cls), None) for name in ("__enter__", "__exit__") if name in own
+        ]
+        for node in _members(model):
+            if node.name == "__init__" and "__init__" in own:
+                members.insert(0, self.function(node, source, None))
+            elif not node.name.startswith("_") and node.name in vars(cls):
+                members.append(self.function(node, source, vars(cls)[node.name]))
+        doc = inspect.getdoc(cls) or ""
+        quoted = f'"""{doc}\n"""' if "\n" in doc else f'"""{doc}"""'
+        self.parts.append(f"class {cls.__name__}:\n" + textwrap.indent("\n\n".join([quoted, *members]), "    "))
+
+    def _import_names(self, annotation: ast.expr | None, source: Any) -> None:
+        places = _imports(source)
+        for one in ast.walk(annotation) if annotation is not None else ():
+            if isinstance(one, ast.Name) and hasattr(source, one.id):
+                place = places.get(one.id, source.__name__)
+                if getattr(source, one.id) in COUNTERPARTS.values() or getattr(source, one.id) in COUNTERPARTS:
+                    place = f"sealspace.sync.{sync._OWN[one.id]}"
+                self.imports.add((place, one.id))
+
+
+def _default(node: ast.expr) -> ast.expr:
+    return node if isinstance(node, ast.Constant) else ast.Constant(...)
+
+
+def _members(cls: Any) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def _imports(module: Any) -> dict[str, str]:
+    """Return the absolute module from which each name of a module is imported."""
+    found = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ImportFrom):
+            package = module.__name__.split(".")[: -node.level] if node.level else []
+            place = ".".join([*package, *([node.module] if node.module else [])])
+            found.update({one.asname or one.name: place for one in node.names})
+    return found
+
+
+def client_stub() -> str:
+    """Return the stub of the client."""
+    stub = Stub("sealspace.sync.client")
+    stub.service(client.Client)
+    return stub.text()
+
+
+def services_stub() -> str:
+    """Return the stub of the services."""
+    stub = Stub("sealspace.sync.services")
+    for name in ("look_at", "hand_over"):
+        function = getattr(services, name)
+        source = importlib.import_module(function.__module__)
+        (node,) = ast.parse(inspect.getsource(function.__wrapped__)).body
+        assert isinstance(node, ast.AsyncFunctionDef)
+        stub.parts.append(stub.function(node, source, function))
+    for cls in COUNTERPARTS.values():
+        if cls is not client.Client:
+            stub.service(cls)
+    return stub.text()
+
+
+def package_stub(package: Any, own: Mapping[str, str]) -> str:
+    """Return the stub of a package that imports its names on first use: where each of them comes from."""
+    stub = Stub(package.__name__)
+    for name in package.__all__:
+        if name in own:
+            stub.imports.add((f"{package.__name__}.{own[name]}", name))
+        elif name != "__version__":
+            stub.imports.add((f"sealspace.{sealspace._PLACES[name]}", name))
+    stub.parts.append("__version__: str\n__all__ = " + repr(list(package.__all__)))
+    return stub.text()
+
+
+def main() -> int:
+    """Write the stubs, or name those that are out of date."""
+    if sys.argv[1:] not in (["--write"], ["--check"]):
+        sys.exit("usage: python tools/sync_stubs.py --write | --check")
+    stale = 0
+    stubs = {
+        "__init__.pyi": package_stub(sealspace, sealspace._PLACES),
+        "sync/__init__.pyi": package_stub(sync, sync._OWN),
+        "sync/client.pyi": client_stub(),
+        "sync/services.pyi": services_stub(),
+    }
+    for path, text in stubs.items():
+        file = FOLDER / path
+        if file.exists() and file.read_text("utf-8") == text:
+            continue
+        if sys.argv[1] == "--write":
+            file.write_text(text, "utf-8")
+        else:
+            print(f"sealspace/{path} is out of date; run: make pages", file=sys.stderr)
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())
