@@ -179,10 +179,10 @@ class Fault:
 
 
 class ManifestInvalid(InvalidInput):
-    """An app manifest breaks a rule; the message names the member, `faults` lists all where a whole one was read."""
+    """An app manifest breaks a rule; the message and `faults` name the member."""
 
     code = "manifest-invalid"
-    default_hint = "correct what the message names; `manifests.check_manifest` lists every fault"
+    default_hint = "correct what the message names"
     faults: tuple[Fault, ...] = ()
 
 

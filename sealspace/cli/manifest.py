@@ -45,7 +45,7 @@ _file = click.argument("file", type=FILE)
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
 @_file
 def check(file: Path) -> int:
-    """List everything that is wrong with the manifest in FILE; the status is 1 when there is anything."""
+    """Say what is wrong with the manifest in FILE, the first fault with its path; the status is 1 then."""
     faults = check_manifest(_read(file))
     print_found([{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults])
     if not faults:
@@ -149,7 +149,7 @@ def _manifest(file: Path) -> Manifest:
         return parse_manifest(value)
     except ManifestInvalid as error:
         raise ManifestInvalid(
-            f"{file}: {error.message}", hint=f"sealspace manifest check {file} lists every fault"
+            f"{file}: {error.message}", hint=f"correct it, then: sealspace manifest check {file}"
         ) from None
 
 

@@ -14,7 +14,7 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     "invalid-secret-value": "store a text or bytes, at most 1 MiB",
     "invalid-portable-delegation": "ask whoever gave it for the file as it was written, or for a new one",
     "lifetime-too-long": "ask for less, or log in for longer: sealspace login --days N",
-    "manifest-invalid": "sealspace manifest check FILE lists every fault",
+    "manifest-invalid": "correct it, then: sealspace manifest check FILE",
     "network-key-changed": "seal nothing until the node's operator has said why the key changed; if it is right: "
     "sealspace login",
     "network-not-found": "sealspace network create NAME",

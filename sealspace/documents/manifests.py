@@ -1,6 +1,6 @@
 """App manifests: what an application declares it needs, and what an owner is therefore asked to sign.
 
-`check_manifest` lists what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
+`check_manifest` says what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
 resources, `compose_manifests` joins several into one request, and `requested_capabilities` turns resources into what a
 delegation or a sign-in states. `manifest_words` says all of it in words, `manifest_grants` makes the grants that a
 manifest's DID waits for. Rules MF1 to MF10 (spec/manifests.md).

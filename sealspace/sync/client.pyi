@@ -31,12 +31,7 @@ class Client:
 
     Use it in `with`, or call `close`. Any number of threads may use it at once.
 
-    Args:
-        url: address of the node; `http://` only for this machine, see `TransportSettings`.
-        session: the acting session; None until `sign_in`.
-        pinned_node: as the other arguments, see `sealspace.client.Client`.
-    Raises:
-        InvalidInput: the address.
+    Its arguments and errors are those of `sealspace.client.Client`.
     """
 
     def __init__(

@@ -116,7 +116,7 @@ function reading(value) {
     }
     if (typeof skipPrefix !== "boolean") note(`${at}.skipPrefix`, "must be true or false");
     if (!Array.isArray(actions) || !actions.length) note(`${at}.actions`, "must name at least one action");
-    const words = Array.isArray(actions) ? actions.slice(0, MOST_ENTRIES) : [];
+    const words = Array.isArray(actions) ? actions : [];
     words.forEach((word, index) => {
       if (typeof word !== "string" || fullAction(String(service), word) === null) note(`${at}.actions[${index}]`, `is no action of ${service}`);
     });
