@@ -13,7 +13,6 @@ from typing import Final
 
 import libipld
 
-from . import _dag_cbor
 from .errors import BadSignature, InvalidIdentifier, MalformedToken
 from .principals import parse_address, parse_chain_id
 from .resources import is_authority, is_scheme, is_uri
@@ -66,7 +65,7 @@ def parse_cacao(data: bytes) -> Cacao:
     envelope = _decoded(data)
     cacao = _cacao_of(envelope, most_resources=MAX_RESOURCES)
     # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked: this is cheap.
-    if _dag_cbor.encode(envelope) != data:
+    if encode_dag_cbor(envelope) != data:
         raise MalformedToken("CACAO is not canonical")
     return cacao
 
@@ -104,7 +103,7 @@ def encode_cacao(cacao: Cacao) -> bytes:
         "version": 1,
     }
     signature = {"s": cacao.signature, "t": "eip191"}
-    return _dag_cbor.encode({"h": {"t": "eip4361"}, "p": payload, "s": signature})
+    return encode_dag_cbor({"h": {"t": "eip4361"}, "p": payload, "s": signature})
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
@@ -151,6 +150,61 @@ def restore_header_bytes(text: str) -> bytes:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:
         raise MalformedToken("CACAO is not padded base64url") from exc
+
+
+_NUMBER: Final = 0x00
+_BYTES: Final = 0x40
+_TEXT: Final = 0x60
+_ARRAY: Final = 0x80
+_MAP: Final = 0xA0
+_NULL: Final = b"\xf6"
+
+
+# Libraries for DAG-CBOR write a byte string that parses as a CID as a link: one signature in 1,300.
+def encode_dag_cbor(value: object) -> bytes:
+    """Return the canonical bytes of a value.
+
+    Args:
+        value: dict with str keys, list, str, bytes, int from 0 to 2^32 - 1, or None; nested no deeper than a CACAO is.
+
+    Raises:
+        ValueError: A value or key of another type or range, or a text that is not valid Unicode (UnicodeEncodeError).
+    """
+    if isinstance(value, str):
+        text = value.encode()
+        return _head(_TEXT, len(text)) + text
+    if isinstance(value, bytes):
+        return _head(_BYTES, len(value)) + value
+    if isinstance(value, dict):
+        # Encoded text keys sort by length first, because their encoding begins with the length.
+        members = sorted([(_key(key), encode_dag_cbor(member)) for key, member in value.items()])
+        return _head(_MAP, len(members)) + b"".join([key + member for key, member in members])
+    if isinstance(value, list):
+        return _head(_ARRAY, len(value)) + b"".join(map(encode_dag_cbor, value))
+    if value is None:
+        return _NULL
+    if type(value) is int:  # not a bool
+        return _head(_NUMBER, value)
+    raise ValueError(f"{type(value).__name__} has no place in a CACAO")
+
+
+def _key(key: object) -> bytes:
+    if not isinstance(key, str):
+        raise ValueError("a map key of a CACAO is text")
+    return encode_dag_cbor(key)
+
+
+def _head(major: int, number: int) -> bytes:
+    """Return the major type with a length or a number, in the fewest bytes."""
+    if not 0 <= number < 1 << 32:
+        raise ValueError("number out of range")
+    if number < 24:
+        return bytes((major | number,))
+    if number < 1 << 8:
+        return bytes((major | 24, number))
+    if number < 1 << 16:
+        return bytes((major | 25,)) + number.to_bytes(2, "big")
+    return bytes((major | 26,)) + number.to_bytes(4, "big")
 
 
 def _decoded(data: bytes) -> Mapping[str, object]:

@@ -46,12 +46,11 @@ _PLACES: Final = {
         "kv": "Kv Value",
         "wire.portable": "PortableDelegation decode_portable encode_portable",
         "apps.programs": "Programs",
-        "public": "PublicKv",
         "receipts": "Receipts",
         "apps.runners": "Runners",
         "secrets": "Secret Secrets",
         "session": "Session load_session save_session",
-        "spaces": "Spaces",
+        "spaces": "PublicKv Spaces",
         "wallets": "Wallet new_wallet wallet_from_key wallet_from_keystore",
     }.items()
     for name in names.split()

@@ -24,13 +24,13 @@ from sealspace.errors import TransportError as TransportError
 from sealspace.errors import Unauthorized as Unauthorized
 from sealspace.kv import Kv as Kv
 from sealspace.kv import Value as Value
-from sealspace.public import PublicKv as PublicKv
 from sealspace.receipts import Receipts as Receipts
 from sealspace.secrets import Secret as Secret
 from sealspace.secrets import Secrets as Secrets
 from sealspace.session import Session as Session
 from sealspace.session import load_session as load_session
 from sealspace.session import save_session as save_session
+from sealspace.spaces import PublicKv as PublicKv
 from sealspace.spaces import Spaces as Spaces
 from sealspace.wallets import Wallet as Wallet
 from sealspace.wallets import new_wallet as new_wallet

@@ -9,14 +9,16 @@ Example:
         await client.secrets().put("API_KEY", "open sesame")
 """
 
+import asyncio
 import copy
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import encode_url
 
 from .apps.attestation import Attestation
 from .apps.backends import Backends
@@ -24,20 +26,101 @@ from .apps.programs import Programs
 from .apps.release_terms import Family, ReleaseTerms, fetch_terms
 from .apps.runners import Runners
 from .delegations import Delegations
-from .documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
+from .documents.node_evidence import (
+    MAX_ATTESTATION_BYTES,
+    NodeAttestation,
+    NodeEvidence,
+    NodeRequirement,
+    parse_node_attestation,
+)
 from .encryption import Encryption, Withdrawals
-from .errors import ClientNotReady, InvalidInput
+from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, SealspaceError
 from .kv import Kv
-from .public import PublicKv
 from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Session, space_of
-from .spaces import Spaces
+from .spaces import PublicKv, Spaces
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
-from .wire.node_guard import NodeGuard, fetch_node_attestation
 from .wire.sign_in import SignIn, key_sign_in, wallet_sign_in
-from .wire.transport import Transport, TransportSettings
+from .wire.transport import Request, Transport, TransportSettings
+
+_NONCE_BYTES: Final = 32
+
+
+async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
+    """Ask a node for its evidence with a fresh nonce; nothing of the answer is verified."""
+    nonce = encode_url(entropy.token(_NONCE_BYTES))
+    request = Request("GET", f"/attestation?nonce={nonce}", repeatable=True, max_answer_bytes=MAX_ATTESTATION_BYTES)
+    answer = await transport.require(request)
+    return parse_node_attestation(answer.body, nonce=nonce)
+
+
+class NodeGuard:
+    """Requires a node's evidence, once for all waiting callers, and again when it is old."""
+
+    def __init__(self, caller: Caller, requirement: NodeRequirement, *, clock: Clock, entropy: Entropy) -> None:
+        self._caller = caller
+        self._requirement = requirement
+        self._clock = clock
+        self._entropy = entropy
+        self._turn = asyncio.Lock()
+        self._known: tuple[float, NodeEvidence] | None = None
+        self._store_id: bytes | None = None
+        self._failures = 0
+        self._failed: SealspaceError | None = None
+
+    async def require(self) -> NodeEvidence:
+        """Return evidence that is good now; it is asked for where there is none, or it is old.
+
+        Raises:
+            NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that waited for an answer
+            that was not good get the same answer, or the last of many would wait for all requests before.
+            NodeMismatch, NodeRefused, TransportError.
+        """
+        known = self._fresh()
+        if known is not None:
+            return known
+        failures = self._failures
+        async with self._turn:
+            known = self._fresh()  # another task may have asked meanwhile
+            if known is not None:
+                return known
+            if self._failed is not None and self._failures != failures:
+                raise self._failed
+            try:
+                return await self._ask()
+            except SealspaceError as error:
+                self._failures, self._failed = self._failures + 1, error
+                raise
+
+    def leave_turn(self) -> None:
+        """Let nobody wait for a request that is under way, in a forked process: its parent makes it."""
+        self._turn = asyncio.Lock()
+
+    def _fresh(self) -> NodeEvidence | None:
+        if self._known is None:
+            return None
+        asked_at, evidence = self._known
+        ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
+        # A clock that was set back says nothing about the age.
+        return evidence if asked_at <= self._clock.now() < ends_at else None
+
+    async def _ask(self) -> NodeEvidence:
+        self._known = None
+        node_id = await self._caller.node_id()
+        asked_at = self._clock.now()  # a quote may be as old as the request: a relay can hold it back
+        attestation = await fetch_node_attestation(self._caller.transport, self._entropy)
+        statement, now = attestation.statement, self._clock.now()
+        # AT45
+        if statement.node_did != node_id:
+            raise NodeEvidenceRefused("node-did", f"the evidence is of {statement.node_did}, the node is {node_id}")
+        if self._store_id not in (None, statement.store_id):
+            raise NodeEvidenceRefused("store", "the evidence is of another store than the one before")
+        evidence = await self._requirement.verifier.verify(attestation, self._requirement.policy, now=now)
+        self._store_id, self._known = statement.store_id, (asked_at, evidence)
+        return evidence
+
 
 __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
 

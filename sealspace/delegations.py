@@ -49,8 +49,18 @@ from .errors import (
     NotGranted,
     SessionExpired,
 )
-from .session import Grant, Session, read_grant
-from .tokens import REVOCATION_TTL_S, Claims, Message, capability, mint, sign_message, space_capability
+from .session import (
+    REVOCATION_TTL_S,
+    Claims,
+    Grant,
+    Message,
+    Session,
+    capability,
+    mint,
+    read_grant,
+    sign_message,
+    space_capability,
+)
 from .wallets import AnyWallet, Wallet, wallet_of
 from .wire.answers import json_object, required_text, texts_of
 from .wire.caller import Caller

@@ -37,23 +37,28 @@ from .errors import (
     SpaceNotFound,
     ValueTooLarge,
 )
-from .tokens import INVOCATION_TTL_S, space_capability
+from .session import INVOCATION_TTL_S, space_capability
 from .wire.answers import json_object, required_text, text_list
-from .wire.batches import (
-    MOST_READS,
-    MOST_WRITES,
-    Part,
-    found_in,
-    in_order,
-    multipart,
-    packed_keys,
-    packed_parts,
-    require_written,
-)
 from .wire.caller import Caller, in_words
 from .wire.listing import read_pages, require_advance
 from .wire.pace import Upload
-from .wire.transfers import Progress, Source, checked, of_bytes, save, upload_of
+from .wire.transfers import (
+    MOST_READS,
+    MOST_WRITES,
+    Part,
+    Progress,
+    Source,
+    checked,
+    found_in,
+    in_order,
+    multipart,
+    of_bytes,
+    packed_keys,
+    packed_parts,
+    require_written,
+    save,
+    upload_of,
+)
 from .wire.transport import MAX_ANSWER_BYTES, Answer, Stream
 from .wire.values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
 

@@ -27,8 +27,7 @@ from encryption_network.errors import InvalidCanonicalJson, ReceiptError
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, verify_receipt
 
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
-from .session import network_of_owner
-from .tokens import capability
+from .session import capability, network_of_owner
 from .wire.answers import json_object
 from .wire.caller import Caller
 from .wire.listing import read_pages

@@ -61,8 +61,7 @@ from .errors import (
     SpaceNotFound,
 )
 from .kv import Kv, Value
-from .session import DEFAULT_NETWORK, network_of_owner
-from .tokens import capability, iso_time, space_capability
+from .session import DEFAULT_NETWORK, capability, iso_time, network_of_owner, space_capability
 from .wire.caller import Caller
 
 __all__ = [

@@ -30,7 +30,7 @@ from ..documents.project_names import ProjectId, checked_sha256, parse_project
 from ..documents.secret_names import is_scope
 from ..documents.signed_statements import MAX_STATEMENT_BYTES, StatementSigner, read_statement, sign_statement
 from ..errors import InvalidInput, StatementInvalid
-from ..tokens import iso_time
+from ..session import iso_time
 
 KEY_TYPE: Final = "sealspace.runner.key/v1"
 KEY_HEADER: Final = "X-Payment-Key"

@@ -23,7 +23,7 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 
 from ..errors import AttestationRefused, MalformedAnswer, NodeRefused
-from ..tokens import capability
+from ..session import capability
 from ..wire.answers import json_object, required_number, required_text
 from ..wire.caller import Caller
 from ..wire.transport import Answer

@@ -53,8 +53,7 @@ from ..errors import (
     TransportError,
 )
 from ..printable import printable
-from ..session import network_of_owner, space_of
-from ..tokens import capability
+from ..session import capability, network_of_owner, space_of
 from ..wallets import AnyWallet
 from ..wire.caller import Caller
 from ..wire.portable import PortableDelegation, encode_bundle

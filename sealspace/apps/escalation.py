@@ -14,8 +14,7 @@ from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
 from ..errors import ActionNotAuthorized, DecryptDenied, InvalidInput, NotGranted, SealspaceError
-from ..session import Session
-from ..tokens import capability, distinct_capabilities
+from ..session import Session, capability, distinct_capabilities
 from ..wire.sign_in import SESSION_TTL_S, SignIn
 
 

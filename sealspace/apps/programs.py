@@ -25,8 +25,7 @@ from ..documents.secret_names import is_secret_name
 from ..documents.signed_statements import StatementSigner, read_statement, sign_statement
 from ..errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from ..kv import Kv
-from ..session import space_of
-from ..tokens import iso_time
+from ..session import iso_time, space_of
 from ..wire.caller import Caller
 
 VERSION_TYPE: Final = "sealspace.program.version/v1"

@@ -41,8 +41,7 @@ from capabilities.tokens import (
 )
 
 from ..errors import CallRefused, NotGranted
-from ..session import Session, space_of
-from ..tokens import INVOCATION_TTL_S, Claims, capability, mint
+from ..session import INVOCATION_TTL_S, Claims, Session, capability, mint, space_of
 
 CALL: Final = "sealspace.run/call"
 CALL_FACT: Final = "sealspace.run.call/v1"

@@ -42,8 +42,7 @@ from ..documents.secret_names import (
 from ..encryption import Encryption
 from ..errors import BackendAnswerInvalid, BackendNotAcceptable, CallRefused, InvalidInput, NetworkNotFound, NotGranted
 from ..printable import printable
-from ..session import DEFAULT_NETWORK, Session, network_of_owner, space_of
-from ..tokens import capability
+from ..session import DEFAULT_NETWORK, Session, capability, network_of_owner, space_of
 from ..wallets import AnyWallet, wallet_of
 from ..wire.caller import Caller
 from ..wire.portable import PortableDelegation

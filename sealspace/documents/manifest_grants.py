@@ -15,8 +15,7 @@ from capabilities.abilities import CAPABILITIES_READ, satisfies
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
-from ..session import space_of
-from ..tokens import distinct_capabilities
+from ..session import distinct_capabilities, space_of
 from .manifests import DelegationTarget, requested_capabilities, served
 
 

@@ -24,8 +24,7 @@ from capabilities.resources import parse_network_id
 from capabilities.tokens import Capability
 
 from ..errors import Fault, InvalidInput
-from ..session import space_of
-from ..tokens import capability
+from ..session import capability, space_of
 from .durations import parse_duration_ms
 from .manifest_reading import (
     ENCRYPTION,

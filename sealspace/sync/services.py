@@ -3,63 +3,63 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .. import delegations, encryption, kv, public, receipts, secrets, spaces
-from ..apps import attestation, backends, programs, runners
+from .. import client as aio
+from ..apps import backends
 from ._bridged import Bridged, alone, described
 
 look_at = alone(backends.look_at)
 hand_over = alone(backends.hand_over)
 
 
-class Kv(Bridged, of=kv.Kv):
+class Kv(Bridged, of=aio.Kv):
     """The values of one space; made by `Client.kv`. As `sealspace.kv.Kv`."""
 
-    @described(kv.Kv.list, Iterator[str])
+    @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
         """Iterate by pages, not by keys: a change of threads takes 80 µs."""
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 
 
-class PublicKv(Bridged, of=public.PublicKv):
-    """The values of one public space; made by `Client.public`. As `sealspace.public.PublicKv`."""
+class PublicKv(Bridged, of=aio.PublicKv):
+    """The values of one public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
 
 
-class Secrets(Bridged, of=secrets.Secrets):
+class Secrets(Bridged, of=aio.Secrets):
     """The secrets of one owner; made by `Client.secrets`. As `sealspace.secrets.Secrets`."""
 
 
-class Spaces(Bridged, of=spaces.Spaces):
+class Spaces(Bridged, of=aio.Spaces):
     """The spaces of the owner of one space; made by `Client.spaces`. As `sealspace.spaces.Spaces`."""
 
 
-class Encryption(Bridged, of=encryption.Encryption):
+class Encryption(Bridged, of=aio.Encryption):
     """The encryption networks of a node; made by `Client.encryption`. As `sealspace.encryption.Encryption`."""
 
 
-class Delegations(Bridged, of=delegations.Delegations):
+class Delegations(Bridged, of=aio.Delegations):
     """Grants by and to the session; made by `Client.delegations`. As `sealspace.delegations.Delegations`."""
 
 
-class Attestation(Bridged, of=attestation.Attestation):
+class Attestation(Bridged, of=aio.Attestation):
     """The attestation routes of a node; made by `Client.attestation`. As `sealspace.apps.attestation.Attestation`."""
 
 
-class Backends(Bridged, of=backends.Backends):
+class Backends(Bridged, of=aio.Backends):
     """Granting to backends by what was seen; made by `Client.backends`. As `sealspace.apps.backends.Backends`."""
 
 
-class Programs(Bridged, of=programs.Programs):
+class Programs(Bridged, of=aio.Programs):
     """The projects of one developer; made by `Client.programs`. As `sealspace.apps.programs.Programs`."""
 
 
-class Runners(Bridged, of=runners.Runners):
+class Runners(Bridged, of=aio.Runners):
     """Granting to runners; made by `Client.runners`. As `sealspace.apps.runners.Runners`."""
 
 
-class Receipts(Bridged, of=receipts.Receipts):
+class Receipts(Bridged, of=aio.Receipts):
     """The receipts of a node; made by `Client.receipts`. As `sealspace.receipts.Receipts`."""
 
 
-class Withdrawals(Bridged, of=encryption.Withdrawals):
+class Withdrawals(Bridged, of=aio.Withdrawals):
     """Withdrawals by the owner; made by `Client.withdrawals`. As `sealspace.encryption.Withdrawals`."""

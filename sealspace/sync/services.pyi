@@ -299,7 +299,7 @@ class Kv:
         """
 
 class PublicKv:
-    """The values of one public space; made by `Client.public`. As `sealspace.public.PublicKv`."""
+    """The values of one public space; made by `Client.public`. As `sealspace.spaces.PublicKv`."""
 
     @property
     def space(self) -> SpaceId:

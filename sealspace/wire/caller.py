@@ -12,8 +12,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from ..errors import NodeMismatch, NotSignedIn
-from ..session import Session
-from ..tokens import INVOCATION_TTL_S, Claims, mint
+from ..session import INVOCATION_TTL_S, Claims, Session, mint
 from .answers import json_object, required_text, texts_of
 from .pace import Upload
 from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Stream, Transport

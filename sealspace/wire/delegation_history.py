@@ -18,7 +18,7 @@ from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
 
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from ..errors import MalformedAnswer
-from ..tokens import capability
+from ..session import capability
 from .answers import decoded, json_object, required_text
 from .transport import Answer
 

@@ -31,8 +31,7 @@ from capabilities.tokens import Capability
 
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
-from ..session import Grant, read_grant, space_of, until
-from ..tokens import iso_time
+from ..session import Grant, iso_time, read_grant, space_of, until
 
 MAX_PORTABLE_BYTES: Final = 1024 * 1024
 MAX_BUNDLED: Final = 32

@@ -30,8 +30,22 @@ from capabilities.tokens import Capability
 
 from ..documents.manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities, served
 from ..errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SpacesNotHosted
-from ..session import SECRETS_SPACE, Grant, Session, key_session, network_of_owner, read_grant, space_of
-from ..tokens import Claims, Message, capability, distinct_capabilities, mint, sign_message, space_capability
+from ..session import (
+    SECRETS_SPACE,
+    Claims,
+    Grant,
+    Message,
+    Session,
+    capability,
+    distinct_capabilities,
+    key_session,
+    mint,
+    network_of_owner,
+    read_grant,
+    sign_message,
+    space_capability,
+    space_of,
+)
 from ..wallets import Wallet
 from .answers import json_object, texts_of
 from .caller import Caller

@@ -15,7 +15,7 @@ from tests_support import fuzzed
 from capabilities.caveats import check_delegated, check_invoked, same_json
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_URN, attestation_facts, is_terminal, policy_profile_refusal, states_policy
-from capabilities.jwk import key_of_jwk
+from capabilities.issuers import key_of_jwk
 from capabilities.principals import parse_address, parse_chain_id
 from capabilities.signatures import recover_eip191, recover_public_key
 from capabilities.strict_base64 import encode_url

@@ -11,7 +11,7 @@ from embedded_node import EmbeddedNode
 from node_js import Scripts
 
 from capabilities.tokens import Capability
-from sealspace.tokens import capability, covers
+from sealspace.session import capability, covers
 from sealspace.wallets import new_wallet
 
 SOUND: Final = ('{"a":{"a":1},"b":["a","a"]}', r'{"__proto__":{"x":1},"constructor":"\\ud800","n":1.50}', "[1] ")

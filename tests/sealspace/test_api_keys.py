@@ -16,7 +16,7 @@ from sealspace.apps.api_keys import KEY_TYPE, new_api_key, parse_credential, par
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput, StatementInvalid
-from sealspace.tokens import iso_time
+from sealspace.session import iso_time
 from sealspace.wallets import new_wallet
 
 NOW = 1_795_000_000.0

@@ -38,8 +38,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.session import decode_session, encode_session, key_session
-from sealspace.tokens import Claims, mint
+from sealspace.session import Claims, decode_session, encode_session, key_session, mint
 from sealspace.wire.portable import decode_portable, encode_portable
 from sealspace.wire.transport import Request, Transport
 from tee_backend.evidence.simulated import measurements_of

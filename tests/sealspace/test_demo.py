@@ -14,8 +14,7 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
 from sealspace.delegations import allow
-from sealspace.session import read_grant
-from sealspace.tokens import Message, sign_message
+from sealspace.session import Message, read_grant, sign_message
 from sealspace.wallets import new_wallet
 
 STEP = re.compile(r"^ *\d+  .* ✓$", re.MULTILINE)

@@ -29,11 +29,19 @@ from sealspace.documents.durations import parse_duration_ms
 from sealspace.documents.manifest_grants import target_grants
 from sealspace.documents.manifests import check_manifest, compose_manifests, parse_manifest, requested_capabilities
 from sealspace.documents.secret_names import is_secret_name, parse_secret_name
+from sealspace.encryption import decrypt_request, verify_answer
 from sealspace.errors import SealspaceError
-from sealspace.session import decode_session, encode_session, key_session, network_of_owner, read_grant, space_of
-from sealspace.tokens import Message, sign_message
+from sealspace.session import (
+    Message,
+    decode_session,
+    encode_session,
+    key_session,
+    network_of_owner,
+    read_grant,
+    sign_message,
+    space_of,
+)
 from sealspace.wallets import new_wallet
-from sealspace.wire.decrypt_exchange import decrypt_request, verify_answer
 from sealspace.wire.portable import (
     decode_bundle,
     decode_portable,

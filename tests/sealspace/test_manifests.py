@@ -25,8 +25,7 @@ from sealspace.documents.manifests import (
     with_decrypt,
 )
 from sealspace.errors import InvalidInput, ManifestInvalid
-from sealspace.session import network_of_owner, space_of
-from sealspace.tokens import covers
+from sealspace.session import covers, network_of_owner, space_of
 from sealspace.wallets import new_wallet
 
 OWNER = "did:pkh:eip155:1:0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"

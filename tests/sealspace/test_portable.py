@@ -12,8 +12,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.delegations import allow
 from sealspace.errors import InvalidPortableDelegation
-from sealspace.session import Grant, network_of_owner, read_grant, space_of
-from sealspace.tokens import Message, sign_message
+from sealspace.session import Grant, Message, network_of_owner, read_grant, sign_message, space_of
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import (
     PortableDelegation,

@@ -17,11 +17,10 @@ from capabilities.tokens import parse_delegation
 from encryption_network.envelope import InlineEnvelope, encode_envelope, parse_envelope
 from sealspace.delegations import allow
 from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities
+from sealspace.encryption import DecryptRequest, decrypt_request, verify_answer
 from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
-from sealspace.session import read_grant, space_of
-from sealspace.tokens import Message, iso_time, sign_message, token_cid
+from sealspace.session import Message, iso_time, read_grant, sign_message, space_of, token_cid
 from sealspace.wallets import new_wallet
-from sealspace.wire.decrypt_exchange import DecryptRequest, decrypt_request, verify_answer
 from sealspace.wire.sign_in import KV_ABILITIES
 
 pytestmark = pytest.mark.shared

@@ -17,8 +17,7 @@ from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
 from sealspace.errors import CallRefused, InvalidPortableDelegation
-from sealspace.session import Session, key_session, read_grant
-from sealspace.tokens import _base58_cid, iso_time
+from sealspace.session import Session, _base58_cid, iso_time, key_session, read_grant
 
 RUNNER = Ed25519Signer(bytes(range(100, 132))).did
 START = encode_url(bytes(range(32)))

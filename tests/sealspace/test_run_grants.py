@@ -31,7 +31,7 @@ from sealspace.documents.run_grants import (
 )
 from sealspace.documents.secret_names import parse_secret_label
 from sealspace.errors import InvalidInput, InvalidPortableDelegation
-from sealspace.tokens import iso_time
+from sealspace.session import iso_time
 from tee_backend.evidence.simulated import measurements_of
 
 KEY = SESSION

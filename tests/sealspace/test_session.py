@@ -18,18 +18,21 @@ from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
 from sealspace.session import (
+    Claims,
     Grant,
+    Message,
     Session,
     decode_session,
     encode_session,
     key_session,
     load_session,
+    mint,
     network_of_owner,
     read_grant,
     save_session,
+    sign_message,
     space_of,
 )
-from sealspace.tokens import Claims, Message, mint, sign_message
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import portable_of
 

@@ -35,8 +35,7 @@ from sealspace.documents.manifests import parse_manifest
 from sealspace.documents.node_evidence import NodePolicy
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import BackendError, DecryptDenied, EncryptionError, SealspaceError, TransportError
-from sealspace.session import Session, decode_session, key_session
-from sealspace.tokens import Claims, mint
+from sealspace.session import Claims, Session, decode_session, key_session, mint
 from sealspace.wallets import wallet_from_keystore
 from sealspace.wire.portable import decode_portable
 from sealspace.wire.transport import Request, Transport, TransportSettings

@@ -20,8 +20,7 @@ from tests_support import CountingEntropy, fuzzed
 from capabilities.principals import Principal
 from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
-from sealspace.session import Grant, key_session, read_grant
-from sealspace.tokens import Claims, mint
+from sealspace.session import Claims, Grant, key_session, mint, read_grant
 from tee_backend.backend.grant_folder import GrantFolder, Holding
 from tee_backend.backend.held_grants import MOST
 from tee_backend.errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError

@@ -22,8 +22,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace.delegations import allow
 from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
 from sealspace.errors import GrantsFull
-from sealspace.session import key_session, read_grant
-from sealspace.tokens import Claims, mint
+from sealspace.session import Claims, key_session, mint, read_grant
 from sealspace.wire.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
 from tee_backend.backend import publishing
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest

@@ -25,7 +25,7 @@ from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, p
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
 from sealspace.errors import InvalidInput, StatementInvalid
-from sealspace.tokens import iso_time
+from sealspace.session import iso_time
 
 from ...errors import FolderDamaged, KeepingError
 from ...rates import Rates

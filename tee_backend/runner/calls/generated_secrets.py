@@ -46,8 +46,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import Generated
-from sealspace.session import Grant
-from sealspace.tokens import iso_time
+from sealspace.session import Grant, iso_time
 
 from ...backend import Backend
 from ..reasons import REASONS, RunRefused

@@ -40,8 +40,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import is_protected, parse_secret_name
-from sealspace.session import Grant, read_grant
-from sealspace.tokens import iso_time
+from sealspace.session import Grant, iso_time, read_grant
 from sealspace.wire.portable import PortableDelegation
 
 from ...backend import Backend

@@ -27,7 +27,7 @@ from sealspace.apps.api_keys import KEY_HEADER, ApiKey
 from sealspace.apps.run_calls import SIGN_IN_HEADER
 from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
-from sealspace.tokens import iso_time
+from sealspace.session import iso_time
 
 from ...rates import parsed_address
 from ..calls.answers import Answer

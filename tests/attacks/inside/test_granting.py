@@ -33,8 +33,7 @@ from sealspace.delegations import allow
 from sealspace.documents.published import GRANTS_PATH, parse_statement
 from sealspace.errors import BackendAnswerInvalid
 from sealspace.printable import printable
-from sealspace.session import Session, key_session, read_grant
-from sealspace.tokens import Claims, mint
+from sealspace.session import Claims, Session, key_session, mint, read_grant
 from sealspace.wire.portable import PortableDelegation, encode_portable, portable_of
 from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.inspection import Inspector
