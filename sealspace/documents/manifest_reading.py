@@ -22,6 +22,7 @@ from ..errors import Fault, InvalidInput, InvalidSecretName, InvalidSecretScope,
 from ..printable import printable
 from .durations import parse_duration_ms
 from .secret_names import NAME_PATTERN, SECRETS_SPACE, is_secret_name, parse_secret_name
+from .shapes import Text, below, shaped_at
 
 T = TypeVar("T")
 
@@ -36,9 +37,6 @@ MAX_PERMISSIONS: Final = 256
 _FAILED: Final = "Manifest validation failed: "
 _SERVICE: Final = re.compile(r"tinycloud\.[a-z][a-z0-9-]*")
 _ACTION: Final = re.compile(r"[A-Za-z0-9\-_.+*]{1,100}")
-_MEMBER: Final = re.compile(
-    r"Object (?:(?P<unknown>contains unknown)|missing required) field `(?P<name>.*)`", re.DOTALL
-)
 _MAX_SHOWN_CHARS: Final = 100
 _TIERS: Final[Mapping[Json, str]] = {
     False: "none",
@@ -49,7 +47,6 @@ _TIERS: Final[Mapping[Json, str]] = {
     "all": "all",
 }
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 
 
@@ -69,7 +66,7 @@ class Permission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
     service: str
     path: str
-    actions: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)]
+    actions: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
     space: str | None = None
     skip_prefix: bool = False
     expiry: str | None = None
@@ -86,8 +83,8 @@ class _Secret(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Members(msgspec.Struct, forbid_unknown_fields=True):
-    app_id: _Text
-    name: _Text
+    app_id: Text
+    name: Text
     manifest_version: int | float = 1
     description: str | None = None
     icon: str | None = None
@@ -153,7 +150,7 @@ def parse_manifest(value: Json) -> Manifest:
     Does not check:
         That services and actions exist: unknown ones pass in their full form, as unknown abilities do on a node.
     """
-    members = _shaped(value, _Members, "")
+    members = shaped_at("", value, _Members, _misshapen)
     if members.manifest_version != 1:
         _refuse("manifest_version", "manifest.manifest_version must be 1")
     knowledge = members.knowledge
@@ -220,12 +217,12 @@ def _check_place(members: _Members | Permission, where: str) -> None:
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
         form = "a short name such as notes, or a full id tinycloud:…:notes"
-        _refuse(_below(where, "space"), f"{where or 'manifest'}.space must be {form}")
+        _refuse(below(where, "space"), f"{where or 'manifest'}.space must be {form}")
 
 
 def _check_expiry(expiry: str | None, where: str) -> None:
     if expiry is not None:
-        with _at(_below(where, "expiry")):
+        with _at(below(where, "expiry")):
             parse_duration_ms(expiry)
 
 
@@ -236,7 +233,7 @@ def _secret(key: str, spec: object) -> Permission:
         _refuse(at, f"manifest.{at} must match {NAME_PATTERN}")
     if spec is not True and not isinstance(spec, str | list | dict):
         _refuse(at, f"manifest.{at} must be true, a string action, an actions array, or an object")
-    secret = _shaped(spec if isinstance(spec, dict) else {}, _Secret, at)
+    secret = shaped_at(at, spec if isinstance(spec, dict) else {}, _Secret, _misshapen)
     actions = spec if isinstance(spec, str | list) else secret.actions
     words = [actions] if isinstance(actions, str) else actions
     if not isinstance(words, Sequence) or not words:
@@ -259,21 +256,6 @@ def _secret(key: str, spec: object) -> Permission:
     )
 
 
-def _shaped(value: object, shape: type[T], where: str) -> T:
-    """Read an object of one shape; unknown members are refused with their path (MF1)."""
-    try:
-        return msgspec.convert(value, shape)
-    except ValueError as exc:
-        said, _, place = str(exc).partition(" - at `$")  # it names types and members, and quotes no value
-        at = _below(where, place[:-1].removeprefix("."))
-        if member := _MEMBER.fullmatch(said):
-            at = _below(at, _shown(member["name"]))
-            said = "is no known member" if member["unknown"] else "is required"
-        else:
-            said = f"must be {printable(said.removeprefix('Expected '))}"
-        _refuse(at, f"{'.'.join(filter(None, ('manifest', at)))} {said}")
-
-
 @contextmanager
 def _at(path: str) -> Iterator[None]:
     """Name the member whose text another module refuses."""
@@ -291,8 +273,8 @@ def _refuse(path: str, detail: str) -> NoReturn:
     raise refusal
 
 
-def _below(where: str, member: str) -> str:
-    return f"{where}.{member}" if where and member else where or member
+def _misshapen(path: str, what: str) -> NoReturn:
+    _refuse(path, f"{below('manifest', path)} {what}")
 
 
 # --- words -------------------------------------------------------------------------------------------------------

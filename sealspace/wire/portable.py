@@ -16,9 +16,9 @@ Example:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 
@@ -29,8 +29,8 @@ from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, parse_json
 from capabilities.tokens import Capability
 
+from ..documents.shapes import Text, below, shaped_at
 from ..errors import InvalidInput, InvalidPortableDelegation
-from ..printable import printable
 from ..session import Grant, iso_time, read_grant, space_of, until
 
 MAX_PORTABLE_BYTES: Final = 1024 * 1024
@@ -195,19 +195,60 @@ def _form(portable: PortableDelegation) -> dict[str, Json]:
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
-_MEMBERS: Final = frozenset(
-    {"cid", "delegationHeader", "spaceId", "path", "actions", "resources", "disableSubDelegation", "expiry"}
-    | {"delegateDID", "ownerAddress", "chainId", "ownerDID", "host", "parentCid"}
-)
-_MEMBERS_OF_SOME: Final = frozenset(
-    {"allowSubDelegation", "authHeader", "caveats", "createdAt", "delegatorDID", "isRevoked", "publicDelegation"}
-    | {"siweProof"}
-)
-"""What some writers add (MF15)."""
-
-_COMPANION: Final = "publicDelegation."
-_RESOURCE_MEMBERS: Final = frozenset(("service", "space", "path", "actions", "caveats"))
 _HINT: Final = "hand over the delegation as its writer made it, whole; if it stays, ask for a new one"
+_COMPANION: Final = "publicDelegation"
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    Authorization: str
+
+
+class _Resource(msgspec.Struct, forbid_unknown_fields=True):
+    service: str
+    space: str
+    path: str
+    actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    caveats: Any = None
+
+
+class _Flat(msgspec.Struct):
+    """The only resource, where `resources` is absent."""
+
+    spaceId: str
+    actions: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    path: str = ""
+
+
+class _Form(msgspec.Struct, forbid_unknown_fields=True):
+    cid: str
+    delegationHeader: _Header
+    delegateDID: str
+    spaceId: str = ""
+    path: Any = None
+    actions: Any = None
+    resources: list[_Resource] | None = None
+    disableSubDelegation: bool | None = None
+    expiry: str | None = None
+    ownerAddress: Any = None
+    chainId: Any = 1
+    ownerDID: Any = None
+    host: str = ""
+    parentCid: str = ""
+    # What some writers add (MF15).
+    allowSubDelegation: bool | None = None
+    authHeader: str | msgspec.UnsetType = msgspec.UNSET
+    caveats: Any = None
+    createdAt: Any = None
+    delegatorDID: Any = None
+    isRevoked: bool = False
+    publicDelegation: Any = None
+    siweProof: Any = None
+
+
+class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
+    delegations: Annotated[list[Any], msgspec.Meta(min_length=1, max_length=MAX_BUNDLED)]
+    format: Any = None
+    version: int | float = 0
 
 
 def decode_portable(data: bytes) -> PortableDelegation:
@@ -234,63 +275,68 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     value = _object(data)
     if "delegations" not in value:
         return _read(value, "")
-    _known(value, frozenset(("format", "version", "delegations")), "")
-    items, version = value["delegations"], value.get("version")
-    if value.get("format") != BUNDLE_FORMAT or version != 1 or isinstance(version, bool):
-        raise _wrong("format", f'is not "{BUNDLE_FORMAT}" of version 1')
-    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BUNDLED:
-        raise _wrong("delegations", f"is no list of 1 to {MAX_BUNDLED} delegations")
+    bundle = shaped_at("", value, _Bundle, _wrong)
+    if bundle.format != BUNDLE_FORMAT or bundle.version != 1:
+        _wrong("format", f'is not "{BUNDLE_FORMAT}" of version 1')
     found: list[PortableDelegation] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(bundle.delegations):
         at = f"delegations[{index}]"
-        if isinstance(item, str):
-            item = _object(item.encode(), at)
-        found += _read(item, f"{at}.")
+        found += _read(_object(item.encode(), at) if isinstance(item, str) else item, at)
     return tuple(found)
 
 
 def _object(data: bytes, at: str = "") -> dict[str, Json]:
     try:
         return parse_json(data, max_bytes=MAX_PORTABLE_BYTES)
-    except CapabilityError as exc:
-        raise _wrong(at, "is not a JSON object") from exc
+    except CapabilityError:
+        _wrong(at, "is not a JSON object")
 
 
 def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     """Read one delegation, and the one for the public space that some writers put into it."""
-    if not isinstance(value, dict):
-        raise _wrong(at.removesuffix("."), "is not a JSON object")
-    _known(value, _MEMBERS | _MEMBERS_OF_SOME, at)
-    header = _header(value, at)
-    if value.get("isRevoked", False) is not False:
-        raise _wrong(f"{at}isRevoked", "says that it was revoked")
+    form = shaped_at(at, value, _Form, _wrong)
+    header = _token(form.delegationHeader.Authorization)
+    if form.authHeader is not msgspec.UNSET and _token(form.authHeader) != header:
+        _wrong(below(at, "authHeader"), "differs from the token in delegationHeader")
+    if form.isRevoked:
+        _wrong(below(at, "isRevoked"), "says that it was revoked")
+    if form.resources is None:  # the flat members are the only one
+        flat = shaped_at(at, value, _Flat, _wrong)
+        by_service: dict[str, list[str]] = {}
+        for action in _full(flat.actions, ""):
+            by_service.setdefault(action.partition("/")[0].removeprefix("tinycloud."), []).append(action)
+        resources = [
+            GrantedResource(service, _ENCRYPTION if service == _ENCRYPTION else flat.spaceId, flat.path, tuple(actions))
+            for service, actions in by_service.items()
+        ]
+    else:
+        names = [one.service.removeprefix("tinycloud.") for one in form.resources]
+        resources = [
+            GrantedResource(service, one.space, one.path, _full(one.actions, service))
+            for service, one in zip(names, form.resources, strict=True)
+        ]
+    try:
+        expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
+    except InvalidIdentifier:
+        _wrong(below(at, "expiry"), "is no time")
     main = PortableDelegation(
-        cid=_text(value, "cid", at),
+        cid=form.cid,
         header=header,
-        delegate_did=_text(value, "delegateDID", at),
-        owner=_owner(value, at),
-        resources=_resources(value, at),
-        expires_at=_expiry(value.get("expiry"), f"{at}expiry"),
-        host=_text(value, "host", at, absent=""),
-        space_id=_text(value, "spaceId", at, absent=""),
-        sub_delegation=_passed_on(value, at),
-        parent_cid=_text(value, "parentCid", at, absent="") or None,
+        delegate_did=form.delegateDID,
+        owner=_owner(form, at),
+        resources=tuple(resources),
+        expires_at=expires_at,
+        host=form.host,
+        space_id=form.spaceId,
+        # Former writers said it the other way round.
+        sub_delegation=not form.disableSubDelegation and form.allowSubDelegation is not False,
+        parent_cid=form.parentCid or None,
     )
-    if value.get("publicDelegation") is None:
+    if form.publicDelegation is None:
         return (main,)
     if at.endswith(_COMPANION):
-        raise _wrong(f"{at}publicDelegation", "is one too many")
-    return (main, *_read(value["publicDelegation"], at + _COMPANION))
-
-
-def _header(value: Mapping[str, Json], at: str) -> str:
-    carrier = value.get("delegationHeader")
-    if not isinstance(carrier, dict) or carrier.keys() != {"Authorization"}:
-        raise _wrong(f"{at}delegationHeader", "is no object with the member Authorization")
-    header = _token(_text(carrier, "Authorization", f"{at}delegationHeader."))
-    if _token(_text(value, "authHeader", at, absent=header)) != header:
-        raise _wrong(f"{at}authHeader", "differs from the token in delegationHeader")
-    return header
+        _wrong(below(at, _COMPANION), "is one too many")
+    return (main, *_read(form.publicDelegation, below(at, _COMPANION)))
 
 
 def _token(text: str) -> str:
@@ -298,97 +344,29 @@ def _token(text: str) -> str:
     return text[7:] if text[:7].lower() == "bearer " else text
 
 
-def _passed_on(value: Mapping[str, Json], at: str) -> bool:
-    """Whether it may be passed on; former writers said it the other way round."""
-    for member, meaning in (("disableSubDelegation", False), ("allowSubDelegation", True)):
-        flag = value.get(member)
-        if flag is not None and not isinstance(flag, bool):
-            raise _wrong(f"{at}{member}", "is neither true nor false")
-        if flag is (not meaning):
-            return False
-    return True
-
-
-def _resources(value: Mapping[str, Json], at: str) -> tuple[GrantedResource, ...]:
-    """Return the resources; without `resources`, the flat members are the only one."""
-    items = value.get("resources")
-    if items is None:
-        return _flat(value, at)
-    if not isinstance(items, list):
-        raise _wrong(f"{at}resources", "is no list")
-    return tuple(_resource(one, f"{at}resources[{index}]") for index, one in enumerate(items))
-
-
-def _flat(value: Mapping[str, Json], at: str) -> tuple[GrantedResource, ...]:
-    space, path = _text(value, "spaceId", at), _text(value, "path", at, absent="")
-    by_service: dict[str, list[str]] = {}
-    for action in _actions(value.get("actions"), "", f"{at}actions"):
-        by_service.setdefault(action.partition("/")[0].removeprefix("tinycloud."), []).append(action)
-    return tuple(
-        GrantedResource(service, _ENCRYPTION if service == _ENCRYPTION else space, path, tuple(actions))
-        for service, actions in by_service.items()
-    )
-
-
-def _resource(value: Json, at: str) -> GrantedResource:
-    if not isinstance(value, dict):
-        raise _wrong(at, "is no object")
-    _known(value, _RESOURCE_MEMBERS, f"{at}.")
-    service = _text(value, "service", f"{at}.").removeprefix("tinycloud.")
-    space, path = _text(value, "space", f"{at}."), _text(value, "path", f"{at}.")
-    return GrantedResource(service, space, path, _actions(value.get("actions"), service, f"{at}.actions"))
-
-
-def _actions(value: Json, service: str, at: str) -> tuple[str, ...]:
-    actions = [one for one in value if isinstance(one, str) and one] if isinstance(value, list) else []
-    if not isinstance(value, list) or not value or len(actions) != len(value):
-        raise _wrong(at, "is no list of actions")
+def _full(actions: Sequence[str], service: str) -> tuple[str, ...]:
     return tuple(one if "/" in one else f"tinycloud.{service}/{one}" for one in actions)
 
 
-def _owner(value: Mapping[str, Json], at: str) -> Principal:
-    did, address, chain_id = value.get("ownerDID"), value.get("ownerAddress"), value.get("chainId", 1)
+def _owner(form: _Form, at: str) -> Principal:
+    did, address = form.ownerDID, form.ownerAddress
     if address is not None:
-        if isinstance(chain_id, bool) or not isinstance(chain_id, int):
-            raise _wrong(f"{at}chainId", "is no number of a chain")
-        did = f"did:pkh:eip155:{chain_id}:{address}" if isinstance(address, str) else None
+        if type(form.chainId) is not int:  # not a bool
+            _wrong(below(at, "chainId"), "is no number of a chain")
+        did = f"did:pkh:eip155:{form.chainId}:{address}" if isinstance(address, str) else None
     try:
         return parse_principal(did if isinstance(did, str) else "")
-    except CapabilityError as exc:
-        raise _wrong(
-            f"{at}ownerAddress" if did is None or address is not None else f"{at}ownerDID", "is no owner"
-        ) from exc
-
-
-def _expiry(text: Json, at: str) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text if isinstance(text, str) else "")
-    except InvalidIdentifier as exc:
-        raise _wrong(at, "is no time") from exc
-
-
-def _text(value: Mapping[str, Json], member: str, at: str, *, absent: str | None = None) -> str:
-    text = value.get(member, absent)
-    if not isinstance(text, str):
-        raise _wrong(f"{at}{member}", "is missing" if text is None else "is no text")
-    return text
-
-
-def _known(value: Mapping[str, Json], known: frozenset[str], at: str) -> None:
-    unknown = sorted(value.keys() - known)
-    if unknown:
-        raise _wrong(printable(f"{at}{unknown[0]}", most=100), "is no known member")
+    except CapabilityError:
+        _wrong(below(at, "ownerAddress" if did is None or address is not None else "ownerDID"), "is no owner")
 
 
 def _differs(how: str) -> InvalidPortableDelegation:
     return InvalidPortableDelegation(f"the delegation's token differs from its description: {how}", hint=_HINT)
 
 
-def _wrong(path: str, what: str) -> InvalidPortableDelegation:
+def _wrong(path: str, what: str) -> NoReturn:
     subject = f"the delegation's {path}" if path else "the delegation"
-    return InvalidPortableDelegation(f"{subject} {what}", hint=_HINT)
+    raise InvalidPortableDelegation(f"{subject} {what}", hint=_HINT)
 
 
 # --- describing --------------------------------------------------------------------------------------------------

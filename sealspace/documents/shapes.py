@@ -1,0 +1,41 @@
+"""Reading JSON values as msgspec shapes: the first fault, with the path of its member."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Final, NoReturn, TypeVar
+
+import msgspec
+
+from ..printable import printable
+
+T = TypeVar("T")
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+_MEMBER: Final = re.compile(
+    r"Object (?:(?P<unknown>contains unknown)|missing required) field `(?P<name>.*)`", re.DOTALL
+)
+
+
+def shaped_at(where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]) -> T:
+    """Read a value as an object of one shape.
+
+    Args:
+        where: path of the value.
+        value: untrusted JSON.
+        shape: a `msgspec.Struct`.
+        refuse: raises the error, by the path of the member and what is wrong with it; that quotes no value.
+    """
+    try:
+        return msgspec.convert(value, shape)
+    except ValueError as exc:  # also of a text that is not valid Unicode
+        said, _, place = str(exc).partition(" - at `$")
+        path = below(where, place[:-1].removeprefix("."))
+        if member := _MEMBER.fullmatch(said):
+            path = below(path, printable(member["name"], most=100))
+            refuse(path, "is no known member" if member["unknown"] else "is required")
+        refuse(path, f"must be {printable(said.removeprefix('Expected '))}")
+
+
+def below(where: str, member: str) -> str:
+    """Return the path of a member."""
+    return f"{where}.{member}" if where and member else where or member
