@@ -122,7 +122,11 @@ class _Reader:
             raise AuditChainBroken(line_number, "an export begins with one line that says what it is")
         try:
             if kind == EXPORT_TYPE:
-                self._open(members)
+                if members.get("node") != self._node_did:
+                    raise _Wrong("it is another node's")
+                self._store_id = _bytes(members, "store", _STORE_ID_BYTES)
+                self._after = self._number = _whole(members, "after")
+                self._hash = genesis_hash(self._store_id) if self._after == 0 else None
             elif kind == ENTRY_TYPE:
                 self._entry(members, text)
             elif kind == HEAD_TYPE:
@@ -137,13 +141,6 @@ class _Reader:
         if not self._is_covered or self._hash is None:
             raise AuditChainBroken(line_number, "the export does not end with a head that the node signed")
         return VerifiedExport(self._store_id, self._after, self._number, self._hash, self._heads, self._last_at)
-
-    def _open(self, members: dict[str, Json]) -> None:
-        if members.get("node") != self._node_did:
-            raise _Wrong("it is another node's")
-        self._store_id = _bytes(members, "store", _STORE_ID_BYTES)
-        self._after = self._number = _whole(members, "after")
-        self._hash = genesis_hash(self._store_id) if self._after == 0 else None
 
     def _entry(self, members: dict[str, Json], text: bytes) -> None:
         if _whole(members, "number") != self._number + 1:

@@ -59,23 +59,15 @@ def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
         BadSignature: Another type of key, a coordinate that is not 32 bytes, a point off the curve, a key that is not
             for signatures, or one that includes its private half.
     """
-    _check_purpose(jwk)
+    operations = jwk.get("key_ops")
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        raise BadSignature
+    if jwk.get("use") not in (None, "sig") or jwk.get("d") is not None:  # with `d` any reader of the token could sign
+        raise BadSignature
     algorithm = jwk.get("alg")
     if algorithm is not None and not isinstance(algorithm, str):
         raise BadSignature
     return VerificationKey(_verifier(jwk), algorithm)
-
-
-def _check_purpose(jwk: Mapping[str, Json]) -> None:
-    operations = jwk.get("key_ops")
-    if jwk.get("use") not in (None, "sig") or (operations is not None and not _verifies(operations)):
-        raise BadSignature
-    if jwk.get("d") is not None:  # any reader of the token could sign as well
-        raise BadSignature
-
-
-def _verifies(operations: object) -> bool:
-    return isinstance(operations, list) and "verify" in operations
 
 
 def _verifier(jwk: Mapping[str, Json]) -> Verifier:

@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .errors import BadSignature
 from .signatures import SECP256K1_ORDER, address_of, keccak256, recover_public_key, verify_ed25519
@@ -97,7 +98,7 @@ class P256Verifier:
             self._key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
         except ValueError as exc:
             raise BadSignature from exc
-        self.public_key = _compressed(self._key.public_numbers())
+        self.public_key = self._key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         """Check a signature of 64 bytes with low `s`; see Verifier."""
@@ -155,10 +156,6 @@ def _check_form(point: bytes) -> None:
     """Refuse anything but a plain point: the libraries read the hybrid form as well, a third spelling of one key."""
     if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
         raise BadSignature
-
-
-def _compressed(point: ec.EllipticCurvePublicNumbers) -> bytes:
-    return bytes([2 + (point.y & 1)]) + point.x.to_bytes(32, "big")
 
 
 def _low_der(signature: bytes, order: int) -> bytes:

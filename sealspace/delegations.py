@@ -32,7 +32,7 @@ from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
-from capabilities.resources import SpaceId, extends, root_of
+from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
@@ -436,7 +436,10 @@ class Delegations:
         through = self._caller.session.chosen_space(account)
 
         async def ask(cursor: str | None) -> tuple[HistoryPage, str | None]:
-            page = await self._query_page(through, asked | {"cursor": cursor})
+            mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
+            stated = asked | {"cursor": cursor}
+            body = canonical_bytes({name: value for name, value in stated.items() if value is not None})
+            page = page_of((await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)).require())
             if len(page.records) > page_items:
                 raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
             return page, page.cursor
@@ -444,12 +447,6 @@ class Delegations:
         async for page in read_pages(ask):  # a page may be empty and be followed by another one
             for record in page.records:
                 yield record
-
-    async def _query_page(self, through: SpaceId, asked: dict[str, Json]) -> HistoryPage:
-        mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
-        body = canonical_bytes({name: value for name, value in asked.items() if value is not None})
-        answer = await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)
-        return page_of(answer.require())
 
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
         mint_one = await self._caller.minter([capability(CID_URN + cid, DELEGATION_STATUS)], proofs=proofs)

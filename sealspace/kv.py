@@ -259,7 +259,12 @@ class Kv:
             if len(pack) == 1:
                 await self._invoke(KV_PUT, pack[0].key, headers=pack[0].headers, body=of_bytes(pack[0].body))
             else:
-                await self._write(pack)
+                keys = [part.key for part in pack]
+                body, content_type = multipart(pack, self._caller.entropy)
+                wanted = [space_capability(self._space, "kv", key, KV_PUT) for key in keys]
+                headers = {"Content-Type": content_type}
+                answer = await self._caller.exchange(wanted, headers=headers, body=of_bytes(body))
+                require_written(answer.require(), keys)
 
         await in_order([[part.key for part in pack] for pack in packs], write)
         return {part.key: f'"blake3-{blake3(part.body).hexdigest()}"' for part in parts}  # M1
@@ -492,14 +497,6 @@ class Kv:
             middle = len(keys) // 2
             return await self._read(keys[:middle], max_bytes) | await self._read(keys[middle:], max_bytes)
         return {key: whole_value_of(one) for key, one in found.items()}
-
-    async def _write(self, parts: Sequence[Part]) -> None:
-        """Write small values in one commit."""
-        keys = [part.key for part in parts]
-        body, content_type = multipart(parts, self._caller.entropy)
-        wanted = [space_capability(self._space, "kv", key, KV_PUT) for key in keys]
-        answer = await self._caller.exchange(wanted, headers={"Content-Type": content_type}, body=of_bytes(body))
-        require_written(answer.require(), keys)
 
     async def _invoke(
         self,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from capabilities.errors import BadSignature, CapabilityError, InvalidJson
-from capabilities.principals import Principal, ed25519_public_key, parse_principal, wallet_address
+from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
 from capabilities.signatures import Ed25519Signer, recover_eip191, verify_ed25519
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.strict_json import Json, parse_json
@@ -85,19 +85,16 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
         raise StatementInvalid("the statement has not its members")
     if document["type"] != kind or document["signer"] != principal:
         raise StatementInvalid(f"the statement is not {kind} of {principal}")
+    text = _text(kind, statement).encode()
+    address, public_key = wallet_address(principal), ed25519_public_key(principal)
     try:
-        _verify(principal, _text(kind, statement), signature)
+        if public_key is not None:
+            verify_ed25519(public_key, text, signature)
+        elif address is None or recover_eip191(text, signature) != address:
+            raise BadSignature  # statements by keys of other types are not accepted
     except BadSignature as exc:
         raise StatementInvalid(f"the signature of {principal} does not hold") from exc
     return statement
-
-
-def _verify(principal: Principal, text: str, signature: bytes) -> None:
-    address, public_key = wallet_address(principal), ed25519_public_key(principal)
-    if public_key is not None:
-        verify_ed25519(public_key, text.encode(), signature)
-    elif address is None or recover_eip191(text.encode(), signature) != address:
-        raise BadSignature  # of other methods and key types none is signed here
 
 
 def _text(kind: str, statement: Mapping[str, Json]) -> str:
