@@ -10,10 +10,10 @@ Example:
 """
 
 import hmac
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
 
+import msgspec
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -25,7 +25,7 @@ from capabilities.ambient import Entropy, SystemEntropy
 from capabilities.errors import BadSignature, CapabilityError
 from capabilities.principals import eip55
 from capabilities.signatures import WalletSigner, keccak256, recover_eip191
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json, shaped
 
 from .errors import InvalidInput, InvalidKeystore, WrongPassword
 
@@ -39,6 +39,35 @@ _MAX_SALT_BYTES: Final = 256
 _KEY_BYTES: Final = 32
 
 
+class _Parameters(msgspec.Struct):
+    salt: str
+    dklen: Literal[32]
+    n: int = 0
+    r: int = 0
+    p: int = 0
+    c: int = 0
+    prf: Any = None
+
+
+class _Iv(TypedDict):
+    iv: str
+
+
+class _Crypto(msgspec.Struct):
+    cipher: Literal["aes-128-ctr"]
+    cipherparams: _Iv
+    ciphertext: str
+    mac: str
+    kdf: Literal["scrypt", "pbkdf2"]
+    kdfparams: _Parameters
+
+
+class _Keystore(msgspec.Struct):
+    version: Literal[3]
+    crypto: _Crypto
+    address: Any = None
+
+
 def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
     """Open a keystore, untrusted; a password that is a text is taken as UTF-8.
 
@@ -50,76 +79,50 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     """
     try:
         value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)
-    except CapabilityError:
-        raise InvalidKeystore("the keystore is not a JSON object") from None
-    crypto = _object(value, "crypto" if "crypto" in value else "Crypto")
-    if value.get("version") != 3 or isinstance(value.get("version"), bool):
-        raise InvalidKeystore("the keystore is not of version 3")
-    if crypto.get("cipher") != "aes-128-ctr":
-        raise InvalidKeystore("the keystore uses another cipher than aes-128-ctr")
-    ciphertext, mac = _hex(crypto, "ciphertext", _KEY_BYTES), _hex(crypto, "mac", 32)
-    iv = _hex(_object(crypto, "cipherparams"), "iv", 16)
-    key = _derived(crypto, password if isinstance(password, bytes) else _encoded(password))
+        value.setdefault("crypto", value.get("Crypto"))
+        keystore = shaped(value, _Keystore)
+    except CapabilityError as exc:
+        raise InvalidKeystore(f"not a keystore of version 3 that can be used: {exc}") from None
+    crypto = keystore.crypto
+    ciphertext, mac = _bytes(crypto.ciphertext, _KEY_BYTES), _bytes(crypto.mac, 32)
+    iv = _bytes(crypto.cipherparams["iv"], 16)
+    try:
+        key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
+    except UnicodeEncodeError:
+        raise WrongPassword("the password is not a Unicode text") from None  # the cause quotes the password
     if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
     decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
-    address = value.get("address")
+    address = keystore.address
     stated = address.lower().removeprefix("0x") if isinstance(address, str) and address else None
     return decryptor.update(ciphertext) + decryptor.finalize(), stated
 
 
-def _derived(crypto: Mapping[str, Json], password: bytes) -> bytes:
+def _derived(crypto: _Crypto, password: bytes) -> bytes:
     """Return the derived key; the parameters are bounded before any work is done."""
-    kdf, params = crypto.get("kdf"), _object(crypto, "kdfparams")
-    salt = _hex(params, "salt", None)
-    if _number(params, "dklen") != _KEY_BYTES:
-        raise InvalidKeystore("the keystore's derived key has not 32 bytes")
-    if kdf == "scrypt":
-        n, r, p = (_number(params, name) for name in ("n", "r", "p"))
-        if n & (n - 1) or n < 2 or 128 * n * r > _MAX_SCRYPT_BYTES or p > _MAX_SCRYPT_PASSES:
+    params = crypto.kdfparams
+    salt = _bytes(params.salt, None)
+    if crypto.kdf == "scrypt":
+        n, r, p = params.n, params.r, params.p
+        if n & (n - 1) or n < 2 or r < 1 or p < 1 or 128 * n * r > _MAX_SCRYPT_BYTES or p > _MAX_SCRYPT_PASSES:
             raise InvalidKeystore("the keystore asks for more memory or time than is allowed, or n is no power of two")
         try:
             return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=r, p=p).derive(password)
         except (MemoryError, ValueError):  # also for an n too large for its r, of whatever size
             raise InvalidKeystore("the keystore's scrypt does not run with its numbers, or this memory") from None
-    if kdf == "pbkdf2":
-        iterations = _number(params, "c")
-        if params.get("prf") != "hmac-sha256" or iterations > _MAX_ITERATIONS:
-            raise InvalidKeystore(f"the keystore's pbkdf2 is not hmac-sha256 with at most {_MAX_ITERATIONS} rounds")
-        return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=iterations).derive(password)
-    raise InvalidKeystore("the keystore's kdf is neither scrypt nor pbkdf2")
+    if params.prf != "hmac-sha256" or not 0 < params.c <= _MAX_ITERATIONS:
+        raise InvalidKeystore(f"the keystore's pbkdf2 is not hmac-sha256 with at most {_MAX_ITERATIONS} rounds")
+    return PBKDF2HMAC(algorithm=SHA256(), length=_KEY_BYTES, salt=salt, iterations=params.c).derive(password)
 
 
-def _encoded(password: str) -> bytes:
+def _bytes(text: str, size_bytes: int | None) -> bytes:
+    """Return the bytes of hex digits: exactly so many, or with None as many as a salt may have."""
     try:
-        return password.encode()
-    except UnicodeEncodeError:
-        raise WrongPassword("the password is not a Unicode text") from None  # the cause quotes the password
-
-
-def _object(value: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    member = value.get(name)
-    if not isinstance(member, dict):
-        raise InvalidKeystore(f"the keystore has no object `{name}`")
-    return member
-
-
-def _number(value: Mapping[str, Json], name: str) -> int:
-    member = value.get(name)
-    if isinstance(member, bool) or not isinstance(member, int) or member < 1:
-        raise InvalidKeystore(f"the keystore has no number `{name}`")
-    return member
-
-
-def _hex(value: Mapping[str, Json], name: str, size_bytes: int | None) -> bytes:
-    """Return a member's bytes: exactly so many, or with None as many as a salt may have."""
-    member = value.get(name)
-    try:
-        data = bytes.fromhex(member.removeprefix("0x")) if isinstance(member, str) else b""
+        data = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         data = b""
     if not data or len(data) > _MAX_SALT_BYTES or size_bytes not in (None, len(data)):
-        raise InvalidKeystore(f"the keystore has no `{name}` of the right size")
+        raise InvalidKeystore("a text of the keystore is not hex digits of the right size")
     return data
 
 
