@@ -40,7 +40,7 @@ from ..documents.run_grants import MOST, ByHash, ProgramRule, RunGrant, RunState
 from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
-from ..tokens import shown_time
+from ..session import shown_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
 from .backends import Seen
 
