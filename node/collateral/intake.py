@@ -28,7 +28,7 @@ from tee_backend.attestation.collateral import (
     parse_collateral,
 )
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
-from tee_backend.attestation.errors import AttestationError, CollateralOutsideWindow, CollateralRollback
+from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.cli.trust_files import read_collateral_file
@@ -105,8 +105,8 @@ async def keep_collateral(
     Returns:
         Whether it differs from the one that was stored.
     Raises:
-        CollateralRollback: it is older than the stored one.
-        CollateralSignatureInvalid: its PCK list is not by the authority that the stored one carries.
+        CollateralUnusable: `collateral-rollback`, it is older than the stored one.
+        CollateralUnusable: `collateral-signature`, its PCK list is not by the authority that the stored one carries.
         CollateralUnusable: the stored one cannot be read.
         SpaceError: the store does not accept it.
     """
@@ -187,9 +187,10 @@ async def import_folder(
             data = read_collateral_file(path)
             await import_collateral(store, data, root=root, clock=clock, source=str(path), rules=rules)
         except CollateralRefused as error:
-            if not isinstance(error.__cause__, CollateralOutsideWindow | CollateralRollback):
+            code = getattr(error.__cause__, "code", None)
+            if code not in ("collateral-window", "collateral-rollback"):
                 raise
-            log_warning("collateral-passed-over", file=path.name, code=error.__cause__.code)
+            log_warning("collateral-passed-over", file=path.name, code=code)
     return len(paths)
 
 

@@ -39,7 +39,7 @@ class CollateralSource:
         """Fetch one document (AT30).
 
         Raises:
-            CollateralServiceFailed: see `pcs.CollateralService.collateral`.
+            CollateralUnusable: see `pcs.CollateralService.collateral`.
         Does not check:
             Signatures, windows, and whether it is newer than the stored one.
         """
@@ -56,8 +56,8 @@ class CollateralSource:
         Returns:
             The edition that follows the document's; None when none is published, or the check is off.
         Raises:
-            CollateralRollback: its edition was replaced.
-            CollateralServiceFailed, CollateralUnusable: the list of editions cannot be fetched, or is not valid.
+            CollateralUnusable: its edition was replaced.
+            CollateralUnusable: the list of editions cannot be fetched, or is not valid.
         """
         if not self._checks_numbers:
             return None

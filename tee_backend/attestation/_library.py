@@ -4,85 +4,91 @@ The library reports every failure as a ValueError with text. A stem that is not 
 error that alarms: a text that a later version changes makes the reason coarser, never the answer weaker.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import dcap_qvl
 
 from .collateral import Collateral
-from .errors import (
-    AttestationError,
-    CertificateChainRefused,
-    CollateralMismatch,
-    CollateralOutsideWindow,
-    CollateralSignatureInvalid,
-    EvidenceInvalid,
-    MalformedCollateral,
-    MalformedQuote,
-    QuoteSignatureInvalid,
-    QuotingEnclaveRefused,
-    Revoked,
-    TcbTooOld,
-    TrustDomainRefused,
-    UnsupportedQuote,
-    VerdictUnknown,
-)
+from .errors import AttestationError, CollateralUnusable, QuoteRefused
 
 # The first stem that occurs in the text decides; causes are listed before the steps they occur in.
-_STEMS: Final[tuple[tuple[str, type[AttestationError]], ...]] = (
-    ("CertRevoked", Revoked),
-    ("TCB status is invalid: Revoked", Revoked),
-    ("CrlExpired", CollateralOutsideWindow),
-    ("TCBInfo expired", CollateralOutsideWindow),
-    ("TCBInfo issue date is in the future", CollateralOutsideWindow),
-    ("QE Identity expired", CollateralOutsideWindow),
-    ("QE Identity issue date is in the future", CollateralOutsideWindow),
-    ("UnknownRevocationStatus", CollateralMismatch),
-    ("InvalidCrlSignatureForPublicKey", CollateralMismatch),
-    ("Fmspc mismatch", CollateralMismatch),
-    ("Unsupported QE Identity id", CollateralMismatch),
-    ("TDX quote with non-TDX TCB info", CollateralMismatch),
-    ("Signature is invalid for tcb_info", CollateralSignatureInvalid),
-    ("Signature is invalid for qe_identity", CollateralSignatureInvalid),
-    ("Failed to parse root CA CRL", MalformedCollateral),
-    ("Failed to parse PCK CRL", MalformedCollateral),
-    ("Failed to parse CRL", MalformedCollateral),
-    ("Failed to decode TcbInfo", MalformedCollateral),
-    ("Failed to decode QeIdentity", MalformedCollateral),
-    ("Failed to parse TCB Info", MalformedCollateral),
-    ("Failed to parse QE Identity", MalformedCollateral),
-    ("No TCB levels found in QE Identity", MalformedCollateral),
-    ("Failed to decode quote", MalformedQuote),
-    ("Failed to parse quote", MalformedQuote),
-    ("Unsupported DCAP", UnsupportedQuote),
-    ("Unsupported TEE type", UnsupportedQuote),
-    ("Unknown QE vendor ID", UnsupportedQuote),
-    ("ISV enclave report signature is invalid", QuoteSignatureInvalid),
-    ("Signature is invalid for qe_report", QuotingEnclaveRefused),
-    ("QE report hash mismatch", QuotingEnclaveRefused),
-    ("Invalid QE auth data length", QuotingEnclaveRefused),
-    ("Failed to decode QE report", QuotingEnclaveRefused),
-    ("QE report validation failed", QuotingEnclaveRefused),
-    ("QE MRSIGNER mismatch", QuotingEnclaveRefused),
-    ("QE ISVPRODID mismatch", QuotingEnclaveRefused),
-    ("QE MISCSELECT mismatch", QuotingEnclaveRefused),
-    ("QE ATTRIBUTES mismatch", QuotingEnclaveRefused),
-    ("QE ISVSVN", QuotingEnclaveRefused),
-    ("No matching TCB level found", TcbTooOld),
-    ("TDX module", TrustDomainRefused),
-    ("Debug mode is enabled", TrustDomainRefused),
-    ("TD profiling is enabled", TrustDomainRefused),
-    ("SERVTD_EXT is enabled", TrustDomainRefused),
-    ("SEPT_VE_DISABLE is not enabled", TrustDomainRefused),
-    ("TD migration is enabled", TrustDomainRefused),
-    ("Reserved bits in TD attributes are set", TrustDomainRefused),
-    ("Invalid MR service TD", TrustDomainRefused),
-    ("CertNotValidYet", CertificateChainRefused),
-    ("CertExpired", CertificateChainRefused),
-    ("Failed to verify certificate chain", CertificateChainRefused),
-    ("Certificate chain is too short", CertificateChainRefused),
-    ("Failed to parse PCK certificate", CertificateChainRefused),
-    ("Failed to extract PCK certificates", CertificateChainRefused),
-)
+_STEMS: Final[Mapping[Callable[[str], AttestationError], tuple[str, ...]]] = {
+    partial(QuoteRefused, "revoked"): (
+        "CertRevoked",
+        "TCB status is invalid: Revoked",
+    ),
+    partial(CollateralUnusable, "collateral-window"): (
+        "CrlExpired",
+        "TCBInfo expired",
+        "TCBInfo issue date is in the future",
+        "QE Identity expired",
+        "QE Identity issue date is in the future",
+    ),
+    partial(CollateralUnusable, "collateral-mismatch"): (
+        "UnknownRevocationStatus",
+        "InvalidCrlSignatureForPublicKey",
+        "Fmspc mismatch",
+        "Unsupported QE Identity id",
+        "TDX quote with non-TDX TCB info",
+    ),
+    partial(CollateralUnusable, "collateral-signature"): (
+        "Signature is invalid for tcb_info",
+        "Signature is invalid for qe_identity",
+    ),
+    partial(CollateralUnusable, "collateral-malformed"): (
+        "Failed to parse root CA CRL",
+        "Failed to parse PCK CRL",
+        "Failed to parse CRL",
+        "Failed to decode TcbInfo",
+        "Failed to decode QeIdentity",
+        "Failed to parse TCB Info",
+        "Failed to parse QE Identity",
+        "No TCB levels found in QE Identity",
+    ),
+    partial(QuoteRefused, "malformed"): (
+        "Failed to decode quote",
+        "Failed to parse quote",
+    ),
+    partial(QuoteRefused, "unsupported"): (
+        "Unsupported DCAP",
+        "Unsupported TEE type",
+        "Unknown QE vendor ID",
+    ),
+    partial(QuoteRefused, "quote-signature"): ("ISV enclave report signature is invalid",),
+    partial(QuoteRefused, "qe-binding"): (
+        "Signature is invalid for qe_report",
+        "QE report hash mismatch",
+        "Invalid QE auth data length",
+        "Failed to decode QE report",
+        "QE report validation failed",
+        "QE MRSIGNER mismatch",
+        "QE ISVPRODID mismatch",
+        "QE MISCSELECT mismatch",
+        "QE ATTRIBUTES mismatch",
+        "QE ISVSVN",
+    ),
+    partial(QuoteRefused, "tcb-too-old"): ("No matching TCB level found",),
+    partial(QuoteRefused, "td-attributes"): (
+        "TDX module",
+        "Debug mode is enabled",
+        "TD profiling is enabled",
+        "SERVTD_EXT is enabled",
+        "SEPT_VE_DISABLE is not enabled",
+        "TD migration is enabled",
+        "Reserved bits in TD attributes are set",
+        "Invalid MR service TD",
+    ),
+    partial(QuoteRefused, "certificate-chain"): (
+        "CertNotValidYet",
+        "CertExpired",
+        "Failed to verify certificate chain",
+        "Certificate chain is too short",
+        "Failed to parse PCK certificate",
+        "Failed to extract PCK certificates",
+    ),
+}
 
 _STEPS_WITH_A_CAUSE: Final = (
     "Failed to verify certificate chain",
@@ -119,7 +125,7 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
         raise
     except BaseException as exc:
         # A panic of the library arrives as a BaseException; it must end this verification, not the worker.
-        raise EvidenceInvalid(f"the verifier failed: {type(exc).__name__}") from exc
+        raise QuoteRefused("evidence-invalid", f"the verifier failed: {type(exc).__name__}") from exc
 
 
 def _documents(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
@@ -150,9 +156,9 @@ def _cause_of(
 
 
 def error_of_text(text: str) -> AttestationError:
-    """Return our error for a failure text of the library; an unknown text is VerdictUnknown."""
+    """Return our error for a failure text of the library; `verdict-unknown` for an unknown text."""
     flat = " ".join(text.split())
-    for stem, kind in _STEMS:
-        if stem in flat:
-            return kind(flat)
-    return VerdictUnknown(flat)
+    for refused, stems in _STEMS.items():
+        if any(stem in flat for stem in stems):
+            return refused(flat)
+    return QuoteRefused("verdict-unknown", flat)

@@ -8,7 +8,7 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 
 from .certificates import Certificate, parse_pem_chain
-from .errors import AttestationError, MalformedCertificate, MalformedCollateral
+from .errors import CollateralUnusable, MalformedCertificate
 
 _SIGNER_CHAIN_CERTIFICATES = 2
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
@@ -48,74 +48,74 @@ class SignedDocument:
     window: Window
 
 
-def read_object(data: bytes, *, max_bytes: int, error: type[AttestationError], what: str) -> dict[str, Json]:
-    """Parse one JSON object; raises `error` with `what` in its detail."""
+def read_object(data: bytes, *, max_bytes: int, what: str) -> dict[str, Json]:
+    """Parse one JSON object; raises CollateralUnusable with `what` in its detail."""
     try:
         return parse_json(data, max_bytes=max_bytes)
     except InvalidJson as exc:
-        raise error(f"{what}: {exc}") from exc
+        raise CollateralUnusable("collateral-malformed", f"{what}: {exc}") from exc
 
 
 def document_window(signed: dict[str, Json]) -> Window:
-    """Return the window that a signed document names; raises MalformedCollateral."""
+    """Return the window that a signed document names; raises CollateralUnusable."""
     return window_of(time_member(signed, "issueDate"), time_member(signed, "nextUpdate"))
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
-    """Return a window that does not end before it starts; raises MalformedCollateral."""
+    """Return a window that does not end before it starts; raises CollateralUnusable."""
     if ends_at < starts_at:
-        raise MalformedCollateral("a window ends before it starts")
+        raise CollateralUnusable("collateral-malformed", "a window ends before it starts")
     return Window(starts_at, ends_at)
 
 
 def time_member(signed: dict[str, Json], name: str) -> float:
-    """Return a UTC time in whole seconds as epoch seconds; raises MalformedCollateral."""
+    """Return a UTC time in whole seconds as epoch seconds; raises CollateralUnusable."""
     value = signed.get(name)
     if not isinstance(value, str) or _TIME.fullmatch(value) is None:
-        raise MalformedCollateral(f"{name} is no UTC time in seconds")
+        raise CollateralUnusable("collateral-malformed", f"{name} is no UTC time in seconds")
     try:
         return datetime.fromisoformat(value).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
-        raise MalformedCollateral(f"{name} is no time of a calendar") from exc
+        raise CollateralUnusable("collateral-malformed", f"{name} is no time of a calendar") from exc
 
 
 def evaluation_number(signed: dict[str, Json]) -> int:
-    """Return tcbEvaluationDataNumber; raises MalformedCollateral."""
+    """Return tcbEvaluationDataNumber; raises CollateralUnusable."""
     value = signed.get("tcbEvaluationDataNumber")
     if type(value) is not int or not 0 <= value < 2**31:
-        raise MalformedCollateral("tcbEvaluationDataNumber is no number")
+        raise CollateralUnusable("collateral-malformed", "tcbEvaluationDataNumber is no number")
     return value
 
 
 def issuer_chain(document: dict[str, Json], name: str) -> IssuerChain:
-    """Return a chain of exactly signer and root; raises MalformedCollateral."""
+    """Return a chain of exactly signer and root; raises CollateralUnusable."""
     pem = text_member(document, name)
     try:
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
     except MalformedCertificate as exc:
-        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
+        raise CollateralUnusable("collateral-malformed", f"{name}: {exc.detail}") from exc
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
-        raise MalformedCollateral(f"{name} is not signer and root")
+        raise CollateralUnusable("collateral-malformed", f"{name} is not signer and root")
     return IssuerChain(pem=pem, signer=chain[0], root=chain[1])
 
 
 def text_member(members: dict[str, Json], name: str) -> str:
-    """Return a text; raises MalformedCollateral."""
+    """Return a text; raises CollateralUnusable."""
     value = members.get(name)
     if not isinstance(value, str):
-        raise MalformedCollateral(f"{name} is no text")
+        raise CollateralUnusable("collateral-malformed", f"{name} is no text")
     return value
 
 
 def hex_member(members: dict[str, Json], name: str, *, size_bytes: int | None) -> bytes:
-    """Return bytes given as plain hex of either case; raises MalformedCollateral."""
+    """Return bytes given as plain hex of either case; raises CollateralUnusable."""
     text = text_member(members, name)
     try:
         value = bytes.fromhex(text)
     except ValueError as exc:
-        raise MalformedCollateral(f"{name} is no hex") from exc
+        raise CollateralUnusable("collateral-malformed", f"{name} is no hex") from exc
     if len(text) != 2 * len(value):  # spaces between the digits
-        raise MalformedCollateral(f"{name} is no plain hex")
+        raise CollateralUnusable("collateral-malformed", f"{name} is no plain hex")
     if size_bytes is not None and len(value) != size_bytes:
-        raise MalformedCollateral(f"{name} is not {size_bytes} bytes")
+        raise CollateralUnusable("collateral-malformed", f"{name} is not {size_bytes} bytes")
     return value

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from encryption_network.key_providers import is_within_terms, key_provider_text
 
-from .errors import KeyProviderRefused
+from .errors import QuoteRefused
 
 KeyProviderName = Literal["none", "local-sgx", "kms", "tpm"]
 
@@ -71,14 +71,14 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
         provider: of a verified log; None: no log names one.
         accepted: what the operator or owner accepts: entries of `encryption_network.key_providers`.
     Raises:
-        KeyProviderRefused: another kind or id than accepted, no provider at all, or no log under terms that exclude
-            a provider of the default (AT29).
+        QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no log under terms that
+            exclude a provider of the default (AT29).
     """
     # AT29
     if provider is not None and provider.name == "none":  # no list can accept it
-        raise KeyProviderRefused("the application has no key provider")
+        raise QuoteRefused("key-provider", "the application has no key provider")
     if is_within_terms(None if provider is None else provider.text, accepted):
         return
     if provider is None:
-        raise KeyProviderRefused("no event log tells who gave the application its keys")
-    raise KeyProviderRefused(f"key provider {provider.name!r} with id {provider.id[:16].hex()}")
+        raise QuoteRefused("key-provider", "no event log tells who gave the application its keys")
+    raise QuoteRefused("key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}")

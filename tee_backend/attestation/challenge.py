@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from encryption_network.judgement import CLOCK_SKEW_S
 
-from .errors import ChallengeExpired, ChallengeInvalid
+from .errors import QuoteRefused
 
 LABEL = b"sealspace/attestation-challenge/1"
 NONCE_BYTES = 32
@@ -83,23 +83,23 @@ def check_challenge(
     Returns:
         Its expiry, epoch seconds: the minute under which its use is claimed.
     Raises:
-        ChallengeInvalid: another size, key, holder, audience or store, or a changed byte.
-        ChallengeExpired: made here for this scope, and expired; or it ends later than one that is made now, and so
-            was made by a clock that was ahead.
+        QuoteRefused: `challenge-invalid`, another size, key, holder, audience or store, or a changed byte.
+        QuoteRefused: `challenge-expired`, made here for this scope, and expired; or it ends later than one that is made
+            now, and so was made by a clock that was ahead.
     Does not check:
         Whether it was used before.
     """
     if len(nonce) != NONCE_BYTES:
-        raise ChallengeInvalid(f"nonce of {len(nonce)} bytes")
+        raise QuoteRefused("challenge-invalid", f"nonce of {len(nonce)} bytes")
     random, expiry = nonce[:RANDOM_BYTES], nonce[RANDOM_BYTES : RANDOM_BYTES + _EXPIRY_BYTES]
     # The expiry is trusted only after the MAC: an unauthenticated client learns nothing from the kind of refusal.
     if not hmac.compare_digest(nonce[-_MAC_BYTES:], _mac(key, scope, random=random, expiry=expiry)):
-        raise ChallengeInvalid("nonce was not made here for this holder")
+        raise QuoteRefused("challenge-invalid", "nonce was not made here for this holder")
     expires_at = int.from_bytes(expiry, "big")
     if not now < expires_at:  # also refuses a `now` that is no number
-        raise ChallengeExpired("nonce is over")
+        raise QuoteRefused("challenge-expired", "nonce is over")
     if expires_at > now + ttl_s + CLOCK_SKEW_S:
-        raise ChallengeExpired("nonce was made by a clock that stands ahead")
+        raise QuoteRefused("challenge-expired", "nonce was made by a clock that stands ahead")
     return expires_at
 
 

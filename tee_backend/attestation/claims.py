@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import parse_json, shaped
 
-from .errors import EvidenceInvalid
+from .errors import QuoteRefused
 from .quote import Quote, TdReport
 
 KNOWN_STATUSES = frozenset(
@@ -124,14 +124,14 @@ def parse_claims(data: bytes) -> Claims:
     Args:
         data: JSON, at most MAX_CLAIMS_BYTES; from the library, so any surprise is a fault of a version.
     Raises:
-        EvidenceInvalid: a member is missing or of another type, an unknown status, not a TDX quote.
+        QuoteRefused: `evidence-invalid`, a member is missing or of another type, an unknown status, not a TDX quote.
     """
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), _Claims)
     except InvalidJson as exc:
-        raise EvidenceInvalid(f"claims: {exc}") from exc
+        raise QuoteRefused("evidence-invalid", f"claims: {exc}") from exc
     if claims.tee_type != _TEE_TYPE_TDX:
-        raise EvidenceInvalid("claims are not about a TDX quote")
+        raise QuoteRefused("evidence-invalid", "claims are not about a TDX quote")
     pck = claims.platform.pck
     return Claims(
         version=claims.header.version,
@@ -148,15 +148,15 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
     """Compare what the library read with what we read.
 
     Raises:
-        EvidenceInvalid: they differ in any field that evidence is made of.
+        QuoteRefused: `evidence-invalid`, they differ in any field that evidence is made of.
     """
     own_platform = (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid)
     if claims.version != quote.version or claims.platform != own_platform:
-        raise EvidenceInvalid("two readings of one quote differ in version or platform")
+        raise QuoteRefused("evidence-invalid", "two readings of one quote differ in version or platform")
     own = _own_report(quote.report)
     differing = sorted(name for name in own if claims.report.get(name) != own[name])
     if differing:
-        raise EvidenceInvalid(f"two readings of one quote differ in {', '.join(differing)}")
+        raise QuoteRefused("evidence-invalid", f"two readings of one quote differ in {', '.join(differing)}")
 
 
 def _own_report(report: TdReport) -> dict[str, str]:
@@ -167,17 +167,17 @@ def _own_report(report: TdReport) -> dict[str, str]:
 def _report(report: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Flatten the nested shapes: 1.5 holds 1.0 as `base`, the extended one holds 1.5."""
     if len(report) != 1:
-        raise EvidenceInvalid("claims hold no single report")
+        raise QuoteRefused("evidence-invalid", "claims hold no single report")
     (flat,) = report.values()
     while "base" in flat:
         base = flat.pop("base")
         if not isinstance(base, dict):
-            raise EvidenceInvalid("claims hold no object 'base'")
+            raise QuoteRefused("evidence-invalid", "claims hold no object 'base'")
         flat = {**base, **flat}
     return {name: value for name, value in flat.items() if isinstance(value, str)}
 
 
 def _known(status: str) -> str:
     if status not in KNOWN_STATUSES:
-        raise EvidenceInvalid(f"unknown TCB status {status[:40]!r}")
+        raise QuoteRefused("evidence-invalid", f"unknown TCB status {status[:40]!r}")
     return status

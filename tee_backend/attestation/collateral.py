@@ -45,12 +45,7 @@ from .certificates import (
     load_crl,
     parse_pem_chain,
 )
-from .errors import (
-    CollateralMismatch,
-    CollateralRollback,
-    MalformedCertificate,
-    MalformedCollateral,
-)
+from .errors import CollateralUnusable, MalformedCertificate
 
 MAX_COLLATERAL_BYTES = 256 * 1024
 """Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
@@ -198,8 +193,8 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
         held: kept so far.
         with_pck_crl: whether the PCK lists are compared; see `collateral_trust.check_replaces`.
     Raises:
-        CollateralRollback: a lower evaluation number, of TCB info or QE identity, or any part issued before the one
-            held.
+        CollateralUnusable: `collateral-rollback`, a lower evaluation number, of TCB info or QE identity, or any part
+            issued before the one held.
     """
     new, old = offered.tcb_info, held.tcb_info
     numbers = (
@@ -209,11 +204,11 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     )
     for number, known in numbers:
         if number < known:
-            raise CollateralRollback(f"evaluation number {number} below {known}")
+            raise CollateralUnusable("collateral-rollback", f"evaluation number {number} below {known}")
     dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
     for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
         if newer.starts_at < older.starts_at:
-            raise CollateralRollback(f"{name} is older than the one held")
+            raise CollateralUnusable("collateral-rollback", f"{name} is older than the one held")
 
 
 @lru_cache(_REMEMBERED)
@@ -225,16 +220,17 @@ def parse_collateral(data: bytes) -> Collateral:
     Returns:
         The document's facts; id, version and member types are those of TDX collateral.
     Raises:
-        MalformedCollateral: not that shape; members missing, unknown or repeated; a part that cannot be read.
-        CollateralMismatch: well-formed collateral of another technology.
+        CollateralUnusable: `collateral-malformed`, not that shape; members missing, unknown or repeated; a part that
+            cannot be read.
+        CollateralUnusable: `collateral-mismatch`, well-formed collateral of another technology.
     Does not check:
         Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is held: see
         `collateral_trust.check_replaces`. Whether it belongs to a quote.
     """
-    document = read_object(data, max_bytes=MAX_COLLATERAL_BYTES, error=MalformedCollateral, what="collateral")
+    document = read_object(data, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
     names = set(document) - {_PCK_CHAIN_MEMBER}
     if names != _MEMBERS:
-        raise MalformedCollateral(f"members missing or unknown: {sorted(names ^ _MEMBERS)[:4]}")
+        raise CollateralUnusable("collateral-malformed", f"members missing or unknown: {sorted(names ^ _MEMBERS)[:4]}")
     pck_crl = _revocation_list(document, "pck_crl")
     return Collateral(
         raw=data,
@@ -251,11 +247,11 @@ def parse_collateral(data: bytes) -> Collateral:
 
 def _tcb_info(document: dict[str, Json]) -> TcbInfo:
     text = text_member(document, "tcb_info")
-    info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="tcb_info")
+    info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="tcb_info")
     # The technology is checked first: a document for SGX is sound and only in the wrong place.
     _check_kind(info, "TDX", range(3, 10))
     if not isinstance(info.get("tdxModule"), dict):
-        raise MalformedCollateral("tcb_info without tdxModule")
+        raise CollateralUnusable("collateral-malformed", "tcb_info without tdxModule")
     return TcbInfo(
         text=text,
         signature=hex_member(document, "tcb_info_signature", size_bytes=64),
@@ -269,7 +265,7 @@ def _tcb_info(document: dict[str, Json]) -> TcbInfo:
 
 def _qe_identity(document: dict[str, Json]) -> QeIdentity:
     text = text_member(document, "qe_identity")
-    identity = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="qe_identity")
+    identity = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="qe_identity")
     _check_kind(identity, "TD_QE", range(2, 4))
     return QeIdentity(
         text=text,
@@ -283,9 +279,11 @@ def _qe_identity(document: dict[str, Json]) -> QeIdentity:
 def _check_kind(signed: dict[str, Json], expected_id: str, versions: range) -> None:
     found_id, version = signed.get("id"), signed.get("version")
     if not isinstance(found_id, str) or type(version) is not int:
-        raise MalformedCollateral(f"{expected_id}: id or version is missing")
+        raise CollateralUnusable("collateral-malformed", f"{expected_id}: id or version is missing")
     if found_id != expected_id or version not in versions:
-        raise CollateralMismatch(f"document {found_id[:16]!r} version {version} where {expected_id} is due")
+        raise CollateralUnusable(
+            "collateral-mismatch", f"document {found_id[:16]!r} version {version} where {expected_id} is due"
+        )
 
 
 def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
@@ -294,7 +292,7 @@ def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
         loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
         ends_at = loaded.next_update_utc
         if ends_at is None:
-            raise MalformedCollateral(f"{name} has no nextUpdate")
+            raise CollateralUnusable("collateral-malformed", f"{name} has no nextUpdate")
         window = window_of(loaded.last_update_utc.timestamp(), ends_at.timestamp())
         issuer = loaded.issuer
         return RevocationList(
@@ -305,16 +303,16 @@ def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
             window=window,
         )
     except MalformedCertificate as exc:
-        raise MalformedCollateral(f"{name}: {exc.detail}") from exc
+        raise CollateralUnusable("collateral-malformed", f"{name}: {exc.detail}") from exc
     except READER_ERRORS as exc:
-        raise MalformedCollateral(f"{name} cannot be read") from exc
+        raise CollateralUnusable("collateral-malformed", f"{name} cannot be read") from exc
 
 
 def _authority(pck_crl: RevocationList) -> PlatformCa:
     try:
         return authority_kind(pck_crl.issuer_name)
     except MalformedCertificate as exc:
-        raise CollateralMismatch(f"pck_crl: {exc.detail}") from exc
+        raise CollateralUnusable("collateral-mismatch", f"pck_crl: {exc.detail}") from exc
 
 
 def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
@@ -325,4 +323,4 @@ def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
         # The same text is in a quote with a closing NUL.
         return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
     except MalformedCertificate as exc:
-        raise MalformedCollateral(f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc
+        raise CollateralUnusable("collateral-malformed", f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc

@@ -19,14 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from ._members import SignedDocument
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList, check_not_older, parse_collateral
-from .errors import (
-    CollateralMismatch,
-    CollateralOutsideWindow,
-    CollateralRootRefused,
-    CollateralSignatureInvalid,
-    MalformedCertificate,
-    Revoked,
-)
+from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .quote import Quote
 from .trust_root import TrustRoot
 
@@ -42,12 +35,13 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
         collateral: parsed; untrusted.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow: a document, revocation list or certificate is over, or comes from the future.
+        CollateralUnusable: `collateral-window`, a document, revocation list or certificate is over, or comes from the
+            future.
     """
     for name, window in collateral.windows:
         if not window.starts_at <= now < window.ends_at:  # also refuses a `now` that is no number
             side = "is over" if now >= window.ends_at else "comes from the future"
-            raise CollateralOutsideWindow(f"{name} {side}")
+            raise CollateralUnusable("collateral-window", f"{name} {side}")
 
 
 def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
@@ -57,31 +51,31 @@ def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
         collateral: parsed; untrusted.
         root: the configured anchor.
     Raises:
-        CollateralRootRefused: a chain ends at another root.
-        CollateralSignatureInvalid: a signer has another role.
-        CollateralMismatch: a revocation list is by another authority than it has to be.
+        CollateralUnusable: `collateral-root`, a chain ends at another root.
+        CollateralUnusable: `collateral-signature`, a signer has another role.
+        CollateralUnusable: `collateral-mismatch`, a revocation list is by another authority than it has to be.
     Does not check:
         Signatures: the names are claims until `verify_collateral` or the verifier has checked them.
     """
     signers = (collateral.tcb_info.issuer_chain, collateral.qe_identity.issuer_chain)
     for chain in (*signers, collateral.pck_crl_issuer_chain):
         if chain.root.der != root.certificate.der:
-            raise CollateralRootRefused("a collateral chain ends at another root")
+            raise CollateralUnusable("collateral-root", "a collateral chain ends at another root")
     for chain in signers:
         _check_tcb_signer(chain.signer, root=root)
     if collateral.root_crl.issuer != root.certificate.subject:
-        raise CollateralMismatch("root CRL is not the root's")
+        raise CollateralUnusable("collateral-mismatch", "root CRL is not the root's")
     if collateral.pck_crl.issuer_name != root.pck_authority_name(collateral.ca):
-        raise CollateralMismatch("PCK CRL is not by a PCK authority of this root")
+        raise CollateralUnusable("collateral-mismatch", "PCK CRL is not by a PCK authority of this root")
 
 
 def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
     name = root.tcb_signer_name
     # A platform's key is certified under the same root: without this it could sign its own TCB info.
     if signer.common_name != name or signer.is_authority:
-        raise CollateralSignatureInvalid(f"signer {signer.common_name[:80]!r} where {name!r} is due")
+        raise CollateralUnusable("collateral-signature", f"signer {signer.common_name[:80]!r} where {name!r} is due")
     if signer.issuer != root.certificate.subject:
-        raise CollateralSignatureInvalid(f"{name!r} was not issued by the root")
+        raise CollateralUnusable("collateral-signature", f"{name!r} was not issued by the root")
 
 
 def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) -> None:
@@ -92,10 +86,10 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow, CollateralRootRefused, CollateralSignatureInvalid, CollateralMismatch: as the checks
+        CollateralUnusable: `collateral-` and `window`, `root`, `signature` or `mismatch`, as the checks
             above.
-        CollateralSignatureInvalid: also a signature that is not valid.
-        Revoked: the root revoked a signer.
+        CollateralUnusable: `collateral-signature`, also a signature that is not valid.
+        QuoteRefused: `revoked`, the root revoked a signer.
     Does not check:
         The contents of the levels; the verifier judges them together with a quote. The PCK CRL's signature when the
         document does not carry its authority's certificate; the verifier has that one from the quote.
@@ -123,9 +117,10 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
         offered: verified with `verify_collateral`.
         held: the same, when it was kept.
     Raises:
-        CollateralSignatureInvalid: the authority that the held document carries did not sign the offered list.
-        CollateralRollback: as `check_not_older`; a held list that the offered document's authority did not sign does
-            not count.
+        CollateralUnusable: `collateral-signature`, the authority that the held document carries did not sign the
+            offered list.
+        CollateralUnusable: `collateral-rollback`, as `check_not_older`; a held list that the offered document's
+            authority did not sign does not count.
     """
     # AT55
     is_forged = False
@@ -150,8 +145,9 @@ def with_newest_lists(collateral: Collateral, held: Sequence[Collateral], quote:
     Returns:
         The collateral itself if its lists are the newest; else a copy that differs only in the lists.
     Raises:
-        CollateralMismatch: two lists of one issuer and one time differ: it is unknown which one is in force.
-        MalformedCollateral: the copy would be too large.
+        CollateralUnusable: `collateral-mismatch`, two lists of one issuer and one time differ: it is unknown which one
+            is in force.
+        CollateralUnusable: `collateral-malformed`, the copy would be too large.
     Does not check:
         Windows. `check_windows` has to check what is returned: the newest list may have ended.
     Source: RFC 5280, 5.1.2.4. The CRL number of all of Intel's lists is 1, so only thisUpdate orders them.
@@ -171,7 +167,7 @@ def _newest(lists: Sequence[RevocationList], issuer: Certificate, own: Revocatio
     newest = max(signed, key=lambda one: one.window.starts_at, default=own)
     # AT60: signatures are random, so lists are compared without them.
     if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
-        raise CollateralMismatch("two revocation lists of one authority and one time differ")
+        raise CollateralUnusable("collateral-mismatch", "two revocation lists of one authority and one time differ")
     return newest
 
 
@@ -184,19 +180,19 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
         root_crl: the root's list; its own signature has been verified.
         now: epoch seconds.
     Raises:
-        CollateralRootRefused: its chain ends at another root.
-        CollateralSignatureInvalid: another signer, or a signature that is not valid.
-        CollateralOutsideWindow: the signer's certificate is not valid now.
-        Revoked: the root revoked the signer.
+        CollateralUnusable: `collateral-root`, its chain ends at another root.
+        CollateralUnusable: `collateral-signature`, another signer, or a signature that is not valid.
+        CollateralUnusable: `collateral-window`, the signer's certificate is not valid now.
+        QuoteRefused: `revoked`, the root revoked the signer.
     Does not check:
         The contents of the text, its window included.
     """
     chain = document.issuer_chain
     if chain.root.der != root.certificate.der:
-        raise CollateralRootRefused("a collateral chain ends at another root")
+        raise CollateralUnusable("collateral-root", "a collateral chain ends at another root")
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
-        raise CollateralOutsideWindow(f"{chain.signer.common_name[:80]!r} does not hold at this time")
+        raise CollateralUnusable("collateral-window", f"{chain.signer.common_name[:80]!r} does not hold at this time")
     _check_issued_by_root(chain.signer, root=root)
     _check_not_revoked(chain.signer, root_crl)
     _check_text_signature(document)
@@ -210,18 +206,20 @@ def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
         max_age_s: oldest TCB info and QE identity in seconds; their windows are 30 days.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow: one of the two is older.
+        CollateralUnusable: `collateral-window`, one of the two is older.
     """
     for name, window in (("TCB info", collateral.tcb_info.window), ("QE identity", collateral.qe_identity.window)):
         if not now - window.starts_at <= max_age_s:  # also refuses a `now` that is no number
-            raise CollateralOutsideWindow(f"{name} is older than {max_age_s:.0f} s")
+            raise CollateralUnusable("collateral-window", f"{name} is older than {max_age_s:.0f} s")
 
 
 def _check_issued_by_root(signer: Certificate, *, root: TrustRoot) -> None:
     try:
         load_certificate(signer.der).verify_directly_issued_by(load_certificate(root.certificate.der))
     except _CRYPTO_ERRORS as exc:
-        raise CollateralSignatureInvalid(f"certificate {signer.common_name[:80]!r} is not signed by the root") from exc
+        raise CollateralUnusable(
+            "collateral-signature", f"certificate {signer.common_name[:80]!r} is not signed by the root"
+        ) from exc
 
 
 def _check_not_revoked(signer: Certificate, crl: RevocationList) -> None:
@@ -229,14 +227,16 @@ def _check_not_revoked(signer: Certificate, crl: RevocationList) -> None:
     try:
         entry = load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).get_revoked_certificate_by_serial_number(serial)
     except _CRYPTO_ERRORS as exc:
-        raise CollateralSignatureInvalid("revocation list cannot be searched") from exc
+        raise CollateralUnusable("collateral-signature", "revocation list cannot be searched") from exc
     if entry is not None:
-        raise Revoked(f"the root revoked {signer.common_name[:80]!r}")
+        raise QuoteRefused("revoked", f"the root revoked {signer.common_name[:80]!r}")
 
 
 def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
     if not _is_signed(crl, issuer):
-        raise CollateralSignatureInvalid(f"revocation list is not signed by {issuer.common_name[:80]!r}")
+        raise CollateralUnusable(
+            "collateral-signature", f"revocation list is not signed by {issuer.common_name[:80]!r}"
+        )
 
 
 @lru_cache(256)  # two lists for each held document are compared for each quote
@@ -254,7 +254,7 @@ def _check_text_signature(document: SignedDocument) -> None:
         key = _public_key(document.issuer_chain.signer)
         key.verify(signature, document.text.encode(), ec.ECDSA(hashes.SHA256()))
     except _CRYPTO_ERRORS as exc:
-        raise CollateralSignatureInvalid("a document's signature does not hold") from exc
+        raise CollateralUnusable("collateral-signature", "a document's signature does not hold") from exc
 
 
 def _public_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:

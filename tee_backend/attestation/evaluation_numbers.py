@@ -21,7 +21,7 @@ from capabilities.strict_json import Json
 from ._members import SignedDocument, document_window, evaluation_number, issuer_chain, read_object, time_member
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
 from .collateral_trust import verify_signed_text
-from .errors import CollateralMismatch, CollateralOutsideWindow, CollateralRollback, MalformedCollateral
+from .errors import CollateralUnusable
 from .signed_body import cut_signed_body
 from .trust_root import TrustRoot
 
@@ -75,17 +75,15 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         body: `{"tcbEvaluationDataNumbers": {…}, "signature": hex}`; at most MAX_DOCUMENT_BYTES; untrusted.
         issuer_chain_pem: signer and root, from the answer's header.
     Raises:
-        MalformedCollateral: not that shape, or a number twice.
-        CollateralMismatch: a list of another technology.
+        CollateralUnusable: `collateral-malformed`, not that shape, or a number twice.
+        CollateralUnusable: `collateral-mismatch`, a list of another technology.
     Does not check:
         Signature, window, role: see `verify_evaluation_numbers`.
     """
     cut = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
-    listed = read_object(
-        cut.text.encode(), max_bytes=MAX_DOCUMENT_BYTES, error=MalformedCollateral, what="evaluation numbers"
-    )
+    listed = read_object(cut.text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="evaluation numbers")
     if listed.get("id") != "TDX" or listed.get("version") != 1:
-        raise CollateralMismatch("evaluation numbers of another technology or version")
+        raise CollateralUnusable("collateral-mismatch", "evaluation numbers of another technology or version")
     return EvaluationNumbers(
         text=cut.text,
         signature=cut.signature,
@@ -106,11 +104,11 @@ def verify_evaluation_numbers(
         root_crl: the root's list, of collateral that was verified.
         now: epoch seconds.
     Raises:
-        CollateralOutsideWindow: the list is expired, or comes from the future.
+        CollateralUnusable: `collateral-window`, the list is expired, or comes from the future.
         CollateralRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
     """
     if not numbers.window.starts_at <= now < numbers.window.ends_at:
-        raise CollateralOutsideWindow("the list of evaluation numbers does not hold now")
+        raise CollateralUnusable("collateral-window", "the list of evaluation numbers does not hold now")
     verify_signed_text(numbers, root=root, root_crl=root_crl, now=now)
 
 
@@ -127,27 +125,29 @@ def check_edition(
         now: epoch seconds.
         grace_s: how long an edition passes after it was replaced.
     Raises:
-        CollateralRollback: its number is below the one that was standard `grace_s` ago.
+        CollateralUnusable: `collateral-rollback`, its number is below the one that was standard `grace_s` ago.
     """
     # AT33
     standard = numbers.standard(now=now - grace_s)
     found = collateral.tcb_info.evaluation_number
     if standard is not None and found < standard.number:
-        raise CollateralRollback(f"evaluation number {found} where {standard.number} is standard")
+        raise CollateralUnusable(
+            "collateral-rollback", f"evaluation number {found} where {standard.number} is standard"
+        )
 
 
 def _evaluations(value: Json) -> tuple[Evaluation, ...]:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_NUMBERS:
-        raise MalformedCollateral("tcbEvalNumbers is no list of numbers")
+        raise CollateralUnusable("collateral-malformed", "tcbEvalNumbers is no list of numbers")
     found = [_evaluation(entry) for entry in value]
     if len({evaluation.number for evaluation in found}) != len(found):
-        raise MalformedCollateral("an evaluation number stands twice")
+        raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
     return tuple(sorted(found, key=lambda evaluation: -evaluation.number))
 
 
 def _evaluation(entry: Json) -> Evaluation:
     if not isinstance(entry, dict):
-        raise MalformedCollateral("an evaluation is no object")
+        raise CollateralUnusable("collateral-malformed", "an evaluation is no object")
     return Evaluation(
         number=evaluation_number(entry),
         recovery_event_at=time_member(entry, "tcbRecoveryEventDate"),

@@ -42,7 +42,7 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
-from .errors import EventLogRefused, MalformedEventLog
+from .errors import QuoteRefused
 
 RUNTIME_EVENT_TYPE: Final = 0x0800_0001
 RUNTIME_REGISTER: Final = 3
@@ -106,17 +106,17 @@ def parse_event_log(data: bytes) -> EventLog:
     Args:
         data: at most MAX_LOG_BYTES of UTF-8; untrusted.
     Raises:
-        MalformedEventLog: as `read_event_log`; also no JSON, a repeated member, deep nesting.
+        QuoteRefused: `event-log-malformed`, as `read_event_log`; also no JSON, a repeated member, deep nesting.
     """
     if len(data) > MAX_LOG_BYTES:
-        raise MalformedEventLog(f"event log of {len(data)} bytes")
+        raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
         # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
         wrapped = parse_json(b'{"%s":%s}' % (_WRAPPED.encode(), data), max_bytes=MAX_LOG_BYTES + 16)
     except InvalidJson as exc:
-        raise MalformedEventLog(f"event log: {exc}") from exc
+        raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
     if wrapped.keys() != {_WRAPPED}:
-        raise MalformedEventLog("event log is no array")
+        raise QuoteRefused("event-log-malformed", "event log is no array")
     return read_event_log(wrapped[_WRAPPED])
 
 
@@ -126,18 +126,18 @@ def read_event_log(value: Json) -> EventLog:
     Args:
         value: the array; untrusted, its text bounded by the caller.
     Raises:
-        MalformedEventLog: no array, too many entries, too much payload, an entry with members missing, unknown or of
-            another type.
+        QuoteRefused: `event-log-malformed`, no array, too many entries, too much payload, an entry with members
+            missing, unknown or of another type.
     Does not check:
         The contents of the entries: see `runtime_entries`.
     """
     if not isinstance(value, list):
-        raise MalformedEventLog("event log is no array")
+        raise QuoteRefused("event-log-malformed", "event log is no array")
     if len(value) > MAX_ENTRIES:
-        raise MalformedEventLog(f"event log of {len(value)} entries")
+        raise QuoteRefused("event-log-malformed", f"event log of {len(value)} entries")
     entries = tuple(_event(entry) for entry in value)
     if sum(len(event.payload) for event in entries) > MAX_LOG_BYTES // 2:
-        raise MalformedEventLog("event log with too much payload")
+        raise QuoteRefused("event-log-malformed", "event log with too much payload")
     return EventLog(entries)
 
 
@@ -145,13 +145,13 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
     """Return the entries of register 3, each with a digest that follows from its contents.
 
     Raises:
-        EventLogRefused: an entry of register 3 of another type, or a run-time event elsewhere; a name that is empty or
-            contains a colon; a digest or preimage that does not follow from name and payload.
+        QuoteRefused: `event-log`, an entry of register 3 of another type, or a run-time event elsewhere; a name that is
+            empty or contains a colon; a digest or preimage that does not follow from name and payload.
     """
     for event in log.entries:
         # AT20: an entry of another type would bring a digest that cannot be recomputed.
         if (event.register == RUNTIME_REGISTER) != (event.event_type == RUNTIME_EVENT_TYPE):
-            raise EventLogRefused(f"event type {event.event_type:#x} in register {event.register}")
+            raise QuoteRefused("event-log", f"event type {event.event_type:#x} in register {event.register}")
     found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
     for event in found:
         _check_runtime_event(event)
@@ -186,13 +186,13 @@ def event_preimage(name: str, payload: bytes, *, version: EventVersion = 1) -> b
 
 def _check_runtime_event(event: Event) -> None:
     if _RUNTIME_NAME.fullmatch(event.name) is None:
-        raise EventLogRefused("a run-time event with an ambiguous name")
+        raise QuoteRefused("event-log", "a run-time event with an ambiguous name")
     preimage = event_preimage(event.name, event.payload, version=event.version)
     # AT20
     if event.supplied_digest and event.supplied_digest != hashlib.sha384(preimage).digest():
-        raise EventLogRefused(f"digest of {event.name!r} is not that of its payload")
+        raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
     if event.supplied_preimage is not None and event.supplied_preimage != preimage.hex():
-        raise EventLogRefused(f"preimage of {event.name!r} is not made of its payload")
+        raise QuoteRefused("event-log", f"preimage of {event.name!r} is not made of its payload")
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -209,9 +209,9 @@ def _event(value: Json) -> Event:
     try:
         entry = shaped(value, _Entry)
     except InvalidJson as exc:
-        raise MalformedEventLog(f"an entry: {exc}") from exc
+        raise QuoteRefused("event-log-malformed", f"an entry: {exc}") from exc
     if not entry.digest and entry.imr != RUNTIME_REGISTER:
-        raise MalformedEventLog("an entry without a digest")
+        raise QuoteRefused("event-log-malformed", "an entry without a digest")
     return Event(
         register=entry.imr,
         event_type=entry.event_type,

@@ -40,7 +40,7 @@ from .application import (
     KeyProvider,
     KeyProviderName,
 )
-from .errors import EventLogRefused
+from .errors import QuoteRefused
 from .event_log import Event, EventLog, replay, runtime_entries
 from .mr_config import check_mr_config_id
 from .quote import TdReport
@@ -73,8 +73,9 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
     Returns:
         The claims; they are true if the quote is valid and its other registers are those of a known image.
     Raises:
-        EventLogRefused: an entry whose digest cannot be recomputed, a replay with another result, system entries that
-            are missing, repeated, out of order or of another size, or an MRCONFIGID that states something else.
+        QuoteRefused: `event-log`, an entry whose digest cannot be recomputed, a replay with another result, system
+            entries that are missing, repeated, out of order or of another size, or an MRCONFIGID that states something
+            else.
     Does not check:
         Whether the application or its key provider is approved: see `check_key_provider` and policies.
     """
@@ -82,7 +83,7 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
     entries = runtime_entries(log)
     # 2. Together they yield the register of the quote.
     if not hmac.compare_digest(replay(entries), report.rtmr3):
-        raise EventLogRefused("the replay gives another RTMR3 than the quote's")
+        raise QuoteRefused("event-log", "the replay gives another RTMR3 than the quote's")
     # 3. The system wrote what a system writes, before the application ran.
     claims = _read_claims(_system_entries(entries))
     # 4. The host stated the same application, where it stated one.
@@ -94,15 +95,15 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
     """Return what was written up to the first `system-ready`; its known names occur once each, in order (AT21)."""
     names = [event.name for event in entries]
     if SYSTEM_READY not in names:
-        raise EventLogRefused("the system was not ready yet")
+        raise QuoteRefused("event-log", "the system was not ready yet")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
     found = [event.name for event in system if event.name in SEQUENCE]
     # AT21
     if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
-        raise EventLogRefused("system entries are missing, repeated or out of order")
+        raise QuoteRefused("event-log", "system entries are missing, repeated or out of order")
     booted = [event.name for event in system].index(BOOT_DONE)
     if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
-        raise EventLogRefused("a measurement of the boot stands after its end")
+        raise QuoteRefused("event-log", "a measurement of the boot stands after its end")
     return system
 
 
@@ -112,9 +113,9 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
     scripts = _payloads(system, "init-script-hash")
     gpu_policies = _payloads(system, "gpu-policy-hash")
     if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:
-        raise EventLogRefused("too many measurements of one kind")
+        raise QuoteRefused("event-log", "too many measurements of one kind")
     if any(len(digest) != COMPOSE_HASH_BYTES for digest in (*scripts, *gpu_policies)):
-        raise EventLogRefused("a measurement of the boot has another size")
+        raise QuoteRefused("event-log", "a measurement of the boot has another size")
     return EventLogClaims(
         compose_hash=_payload(system, "compose-hash", sizes=(COMPOSE_HASH_BYTES,)),
         app_id=_payload(system, "app-id", sizes=(APP_ID_BYTES,)),
@@ -133,7 +134,7 @@ def _payloads(system: Sequence[Event], name: str) -> tuple[bytes, ...]:
 def _payload(system: Sequence[Event], name: str, *, sizes: tuple[int, ...]) -> bytes:
     payload = _payloads(system, name)[0]
     if len(payload) not in sizes:
-        raise EventLogRefused(f"{name} of {len(payload)} bytes")
+        raise QuoteRefused("event-log", f"{name} of {len(payload)} bytes")
     return payload
 
 
@@ -147,16 +148,16 @@ def _key_provider(payload: bytes) -> KeyProvider:
     try:
         stated = parse_json(payload, max_bytes=_MAX_KEY_PROVIDER_BYTES)
     except InvalidJson as exc:
-        raise EventLogRefused("key-provider is no JSON object") from exc
+        raise QuoteRefused("event-log", "key-provider is no JSON object") from exc
     name, id_text = stated.get("name"), stated.get("id")
     if stated.keys() != {"name", "id"} or not isinstance(id_text, str):
-        raise EventLogRefused("key-provider has other members than name and id")
+        raise QuoteRefused("event-log", "key-provider has other members than name and id")
     try:
         provider_id = bytes.fromhex(id_text)
     except ValueError as exc:
-        raise EventLogRefused("key-provider's id is no hex") from exc
+        raise QuoteRefused("event-log", "key-provider's id is no hex") from exc
     if 2 * len(provider_id) != len(id_text):  # spaces between the digits
-        raise EventLogRefused("key-provider's id is no plain hex")
+        raise QuoteRefused("event-log", "key-provider's id is no plain hex")
     return KeyProvider(_provider_name(name), provider_id)
 
 
@@ -165,4 +166,4 @@ def _provider_name(name: object) -> KeyProviderName:
     for known in get_args(KeyProviderName):
         if name == known:
             return known
-    raise EventLogRefused(f"unknown key provider {str(name)[:40]!r}")
+    raise QuoteRefused("event-log", f"unknown key provider {str(name)[:40]!r}")

@@ -70,7 +70,7 @@ def bind_quote(
         accepted: accepted providers of an application's keys, entries of `encryption_network.key_providers`. "none" is
             never accepted; a missing log only under terms that exclude no provider of the default (AT29).
     Raises:
-        EvidenceRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`, `key-provider`:
+        QuoteRefused: `malformed`, `unsupported`, `report-data`, `event-log-malformed`, `event-log`, `key-provider`:
             the first check that fails.
     Does not check:
         Signatures: nothing of the quote is verified before `examine`.
@@ -97,7 +97,7 @@ def examine(
         Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the signed statement, the
         same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID.
     Raises:
-        EvidenceRefused, CollateralUnusable, TrustRootRefused: as `verify_quote`.
+        QuoteRefused, CollateralUnusable: as `verify_quote`.
     """
     return _evidence(bound, verify_quote(bound.quote.raw, collateral, root=root, now=now), ttl_s)
 

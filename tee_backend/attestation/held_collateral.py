@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .certificates import PlatformCa
 from .collateral import Collateral, parse_collateral
-from .errors import PlatformUnknown
+from .errors import CollateralUnusable
 
 
 class HeldCollateral:
@@ -31,11 +31,13 @@ class HeldCollateral:
         """Return the document of one platform family and authority, with all documents beside it.
 
         Raises:
-            PlatformUnknown: no document of the family is held.
+            CollateralUnusable: `platform-unknown`, no document of the family is held.
         """
         of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
         if not of_family:
-            raise PlatformUnknown(f"no collateral is held for platform family {fmspc.hex()} ({ca})")
+            raise CollateralUnusable(
+                "platform-unknown", f"no collateral is held for platform family {fmspc.hex()} ({ca})"
+            )
         # AT19: a document that is not the newest of its family may have the newest list.
         return replace(max(of_family, key=_edition), beside=self._held)
 

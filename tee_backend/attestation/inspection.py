@@ -26,14 +26,7 @@ from sealspace.errors import BackendNotProven, CollateralNeeded
 from .application import EventLogClaims
 from .certificates import PlatformCa
 from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider
-from .errors import (
-    AttestationError,
-    CollateralOutsideWindow,
-    CollateralUnusable,
-    MalformedCertificate,
-    PlatformUnknown,
-    TrustRootRefused,
-)
+from .errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .examine import bind_quote, examine_with
 from .held_collateral import HeldCollateral
 from .pcs import CollateralService, ServiceSettings
@@ -98,7 +91,7 @@ class CollateralFolder:
             ) from error
         try:
             return await held.collateral(fmspc, ca)
-        except PlatformUnknown as error:
+        except CollateralUnusable as error:
             raise CollateralNeeded(
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
@@ -211,7 +204,7 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
 
 
 def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
-    if isinstance(error, CollateralOutsideWindow):
+    if error.code == "collateral-window":
         return CollateralNeeded(
             f"the collateral at hand is stale: {error.detail}",
             problem=error.code,
@@ -219,7 +212,7 @@ def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
         )
     if isinstance(error, CollateralUnusable | MalformedCertificate):
         return CollateralNeeded(f"the collateral at hand is of no use: {error.code}", problem=error.code)
-    if isinstance(error, TrustRootRefused) or error.code in _SAID:
+    if error.code in _SAID:
         said, hint = _SAID[error.code]
         return BackendNotProven(said, problem=error.code, hint=hint)
     return BackendNotProven(f"its evidence does not hold: {error.code}", problem=error.code)

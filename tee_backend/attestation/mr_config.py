@@ -28,7 +28,7 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 
 from .application import EventLogClaims, KeyProviderName
-from .errors import EventLogRefused
+from .errors import QuoteRefused
 
 MR_CONFIG_ID_BYTES: Final = 48
 
@@ -44,13 +44,13 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
         mr_config_id: 48 bytes of a quote.
         claims: read from the log that fits the quote.
     Raises:
-        EventLogRefused: the host stated another application, or something in an unknown form.
+        QuoteRefused: `event-log`, the host stated another application, or something in an unknown form.
     """
     # AT28
     if not any(mr_config_id):
         return
     if mr_config_id not in _possible_ids(mr_config_id[0], claims):
-        raise EventLogRefused(f"MRCONFIGID of version {mr_config_id[0]} states another application")
+        raise QuoteRefused("event-log", f"MRCONFIGID of version {mr_config_id[0]} states another application")
 
 
 def _possible_ids(version: int, claims: EventLogClaims) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from cryptography.exceptions import InvalidSignature
 
 from .certificates import READER_ERRORS, load_certificate
-from .errors import CertificateChainRefused, MalformedCertificate, TrustRootRefused
+from .errors import MalformedCertificate, QuoteRefused
 from .quote import Quote
 from .trust_root import TrustRoot
 
@@ -21,31 +21,31 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
     """Check that the chain ends at the configured root; the certificate in the quote is compared, never trusted.
 
     Raises:
-        TrustRootRefused: it ends elsewhere.
+        QuoteRefused: `untrusted-root`, it ends elsewhere.
     """
     # AT7, AT12
     if quote.pck_chain[-1].der != root.certificate.der:
-        raise TrustRootRefused("the quote's chain ends at another root")
+        raise QuoteRefused("untrusted-root", "the quote's chain ends at another root")
 
 
 def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
     """Check that the certificates have their roles, follow each other by name and are valid at `now`.
 
     Raises:
-        CertificateChainRefused: they do not.
+        QuoteRefused: `certificate-chain`, they do not.
     Does not check:
         Signatures, revocation, and that the last one is the root.
     """
     leaf, authority, top = quote.pck_chain
     if leaf.common_name != root.pck_leaf_name or leaf.is_authority:
-        raise CertificateChainRefused("the leaf is no platform's certificate")
+        raise QuoteRefused("certificate-chain", "the leaf is no platform's certificate")
     if authority.common_name != root.pck_authority_name(quote.platform.ca) or not authority.is_authority:
-        raise CertificateChainRefused("the leaf's issuer is no PCK authority")
+        raise QuoteRefused("certificate-chain", "the leaf's issuer is no PCK authority")
     if leaf.issuer != authority.subject or authority.issuer != top.subject:
-        raise CertificateChainRefused("the chain's names do not follow each other")
+        raise QuoteRefused("certificate-chain", "the chain's names do not follow each other")
     for certificate in quote.pck_chain:
         if not certificate.not_before <= now < certificate.not_after:
-            raise CertificateChainRefused(f"{certificate.common_name[:80]!r} does not hold at this time")
+            raise QuoteRefused("certificate-chain", f"{certificate.common_name[:80]!r} does not hold at this time")
 
 
 def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
@@ -56,7 +56,7 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         root: the configured anchor.
         now: epoch seconds.
     Raises:
-        TrustRootRefused, CertificateChainRefused: the chain is another's, or a signature is not valid.
+        QuoteRefused: the chain is another's, or a signature is not valid.
     Does not check:
         Revocation, which needs collateral, and the quote itself: any client may put a platform's chain into a quote.
     """
@@ -67,4 +67,4 @@ def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
         for issued, issuer in pairwise(loaded):
             issued.verify_directly_issued_by(issuer)
     except (InvalidSignature, MalformedCertificate, *READER_ERRORS) as exc:
-        raise CertificateChainRefused("a signature of the chain does not hold") from exc
+        raise QuoteRefused("certificate-chain", "a signature of the chain does not hold") from exc

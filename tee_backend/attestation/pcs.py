@@ -38,13 +38,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
 from .collateral import Collateral, parse_collateral
-from .errors import (
-    CollateralUnusable,
-    EvaluationWithdrawn,
-    PlatformUnknown,
-    ServiceAnswerRefused,
-    ServiceUnavailable,
-)
+from .errors import CollateralUnusable
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
 from .signed_body import cut_signed_body
 
@@ -120,9 +114,9 @@ class CollateralService:
         Returns:
             The document in its stored form, parsed; about the family, authority and number that were asked for.
         Raises:
-            PlatformUnknown, EvaluationWithdrawn: the service has no such document.
-            ServiceUnavailable: no answer in time, or one that asks for a later retry.
-            ServiceAnswerRefused: an answer that is too large, of another shape or about something else.
+            CollateralUnusable: `platform-unknown` or `evaluation-withdrawn`, the service has no such document;
+            CollateralUnusable: `service-unavailable`, no answer in time, or one that asks for a later retry.
+            CollateralUnusable: `service-answer`, an answer that is too large, of another shape or about something else.
             ValueError: `fmspc` has another size (a mistake of the calling code).
         Does not check:
             Signatures, windows, roles, and whether the edition that is held is newer.
@@ -139,7 +133,7 @@ class CollateralService:
                 pck_crl = await self._get("/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
                 root_crl = await self._root_crl()
         except TimeoutError as exc:
-            raise ServiceUnavailable("no answer in time") from exc
+            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         _check_asked_for(fetched, fmspc, ca, evaluation_number=evaluation_number)
         return fetched
@@ -156,11 +150,11 @@ class CollateralService:
             async with asyncio.timeout(self._settings.timeout_s):
                 answer = await self._get("/tdx/certification/v4/tcbevaluationdatanumbers", {}, _NUMBERS_CHAIN)
         except TimeoutError as exc:
-            raise ServiceUnavailable("no answer in time") from exc
+            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
-            raise ServiceAnswerRefused(f"evaluation numbers: {exc.detail}") from exc
+            raise CollateralUnusable("service-answer", f"evaluation numbers: {exc.detail}") from exc
 
     def _edition(self, number: int | None) -> dict[str, str]:
         """Name an edition in one way: a service refuses both together."""
@@ -186,20 +180,20 @@ class CollateralService:
             raise
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             # The text of such an error may hold bytes of the answer; its kind is enough.
-            raise ServiceUnavailable(f"no answer: {type(exc).__name__}") from exc
+            raise CollateralUnusable("service-unavailable", f"no answer: {type(exc).__name__}") from exc
 
 
 def _check_head(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 404:
-        raise PlatformUnknown("the service knows no such platform family")
+        raise CollateralUnusable("platform-unknown", "the service knows no such platform family")
     if answer.status == 410:
-        raise EvaluationWithdrawn("the service no longer has this evaluation number")
+        raise CollateralUnusable("evaluation-withdrawn", "the service no longer has this evaluation number")
     if answer.status in _BUSY:
-        raise ServiceUnavailable(f"status {answer.status}", retry_after_s=_retry_after_s(answer))
+        raise CollateralUnusable("service-unavailable", f"status {answer.status}", retry_after_s=_retry_after_s(answer))
     if answer.status != 200:
-        raise ServiceAnswerRefused(f"status {answer.status}")
+        raise CollateralUnusable("service-answer", f"status {answer.status}")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise ServiceAnswerRefused("a packed body that nobody asked for")
+        raise CollateralUnusable("service-answer", "a packed body that nobody asked for")
 
 
 def _retry_after_s(answer: aiohttp.ClientResponse) -> float | None:
@@ -212,7 +206,7 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
     async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise ServiceAnswerRefused(f"an answer of more than {MAX_BODY_BYTES} bytes")
+            raise CollateralUnusable("service-answer", f"an answer of more than {MAX_BODY_BYTES} bytes")
     return bytes(body)
 
 
@@ -221,7 +215,7 @@ def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
     encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
     pem = unquote_to_bytes(encoded)
     if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
-        raise ServiceAnswerRefused("an issuer chain is no PEM")
+        raise CollateralUnusable("service-answer", "an issuer chain is no PEM")
     return pem.decode()
 
 
@@ -242,7 +236,7 @@ def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root
         }
         return parse_collateral(json.dumps(document).encode())
     except CollateralUnusable as exc:
-        raise ServiceAnswerRefused(f"{exc.code}: {exc.detail}") from exc
+        raise CollateralUnusable("service-answer", f"{exc.code}: {exc.detail}") from exc
 
 
 def _crl_der(body: bytes) -> bytes:
@@ -252,13 +246,15 @@ def _crl_der(body: bytes) -> bytes:
         try:
             return x509.load_pem_x509_crl(text).public_bytes(Encoding.DER)
         except READER_ERRORS as exc:
-            raise ServiceAnswerRefused("a revocation list is no PEM") from exc
+            raise CollateralUnusable("service-answer", "a revocation list is no PEM") from exc
     return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body
 
 
 def _check_asked_for(fetched: Collateral, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None) -> None:
     # AT30
     if (fetched.fmspc, fetched.ca) != (fmspc, ca):
-        raise ServiceAnswerRefused(f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for")
+        raise CollateralUnusable(
+            "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
+        )
     if evaluation_number not in (None, fetched.tcb_info.evaluation_number):
-        raise ServiceAnswerRefused("a document with another evaluation number than was asked for")
+        raise CollateralUnusable("service-answer", "a document with another evaluation number than was asked for")

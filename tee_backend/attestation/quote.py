@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
-from .errors import MalformedCertificate, MalformedQuote, UnsupportedQuote
+from .errors import MalformedCertificate, QuoteRefused
 
 MAX_QUOTE_BYTES = 16 * 1024
 """Genuine quotes are 4.6 to 5.2 KiB; the largest padded one seen is 8000 bytes."""
@@ -159,7 +159,7 @@ class _Reader:
     def take(self, size_bytes: int) -> bytes:
         end = self.offset + size_bytes
         if end > len(self._data):
-            raise MalformedQuote(f"ends at {len(self._data)} inside a field of [{self.offset}, {end})")
+            raise QuoteRefused("malformed", f"ends at {len(self._data)} inside a field of [{self.offset}, {end})")
         taken = self._data[self.offset : end]
         self.offset = end
         return taken
@@ -176,13 +176,14 @@ def parse_quote(data: bytes) -> Quote:
     Returns:
         The quote; every length fits, only zero bytes followed.
     Raises:
-        MalformedQuote: too long, cut, lengths that do not fit, non-zero bytes after the quote, broken certificates.
-        UnsupportedQuote: not TDX, another version, key type, vendor, body or certification data.
+        QuoteRefused: `malformed`, too long, cut, lengths that do not fit, non-zero bytes after the quote, broken
+            certificates.
+        QuoteRefused: `unsupported`, not TDX, another version, key type, vendor, body or certification data.
     Does not check:
         Signatures, certificates, attributes, measurements: see verify.verify_quote.
     """
     if len(data) > MAX_QUOTE_BYTES:
-        raise MalformedQuote(f"quote of {len(data)} bytes")
+        raise QuoteRefused("malformed", f"quote of {len(data)} bytes")
     reader = _Reader(data)
     version = _read_header(reader.take(HEADER_BYTES))
     kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
@@ -194,19 +195,19 @@ def parse_quote(data: bytes) -> Quote:
     signature, attestation_key = reader.take(64), reader.take(64)
     outer_size = _read_certification_head(reader, _CERTIFICATION_QE_REPORT)
     if auth_size != _AUTH_FIXED_BYTES + outer_size:
-        raise MalformedQuote("size of the signature data does not fit its content")
+        raise QuoteRefused("malformed", "size of the signature data does not fit its content")
     qe_report, qe_signature = reader.take(QE_REPORT_BYTES), reader.take(64)
     if reader.number(2) != QE_AUTH_BYTES:
-        raise UnsupportedQuote(f"authentication data of the quoting enclave is not {QE_AUTH_BYTES} bytes")
+        raise QuoteRefused("unsupported", f"authentication data of the quoting enclave is not {QE_AUTH_BYTES} bytes")
     qe_auth = reader.take(QE_AUTH_BYTES)
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
     if outer_size != _OUTER_FIXED_BYTES + inner_size:
-        raise MalformedQuote("size of the certification data does not fit its content")
+        raise QuoteRefused("malformed", "size of the certification data does not fit its content")
     pem = reader.take(inner_size)
     assert reader.offset == auth_start + auth_size
 
     if any(data[reader.offset :]):
-        raise MalformedQuote("non-zero bytes after the quote")
+        raise QuoteRefused("malformed", "non-zero bytes after the quote")
     pck_chain, platform = _read_chain(pem)
     return Quote(
         version=version,
@@ -228,15 +229,15 @@ def _read_header(header: bytes) -> int:
     reader = _Reader(header)
     version, key_type, tee_type = reader.number(2), reader.number(2), reader.number(4)
     if version not in (4, 5):
-        raise UnsupportedQuote(f"quote version {version}")
+        raise QuoteRefused("unsupported", f"quote version {version}")
     if tee_type != _TEE_TYPE_TDX:
-        raise UnsupportedQuote(f"TEE type {tee_type:#x} is not TDX")
+        raise QuoteRefused("unsupported", f"TEE type {tee_type:#x} is not TDX")
     if key_type != _KEY_TYPE_ECDSA_P256:
-        raise UnsupportedQuote(f"attestation key type {key_type}")
+        raise QuoteRefused("unsupported", f"attestation key type {key_type}")
     if any(reader.take(4)):
-        raise MalformedQuote("reserved bytes of the header are not zero")
+        raise QuoteRefused("malformed", "reserved bytes of the header are not zero")
     if reader.take(16) != INTEL_QE_VENDOR:
-        raise UnsupportedQuote("quoting enclave of another vendor")
+        raise QuoteRefused("unsupported", "quoting enclave of another vendor")
     return version
 
 
@@ -245,9 +246,9 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
     body_type, body_size = reader.number(2), reader.number(4)
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
-        raise UnsupportedQuote(f"body type {body_type}")
+        raise QuoteRefused("unsupported", f"body type {body_type}")
     if body_size != kind.value:
-        raise MalformedQuote(f"body type {body_type} of {body_size} bytes")
+        raise QuoteRefused("malformed", f"body type {body_type} of {body_size} bytes")
     return kind
 
 
@@ -255,7 +256,7 @@ def _read_certification_head(reader: _Reader, expected_type: int) -> int:
     """Read type and size of certification data; return the size."""
     found = reader.number(2)
     if found != expected_type:
-        raise UnsupportedQuote(f"certification data of type {found} where {expected_type} is due")
+        raise QuoteRefused("unsupported", f"certification data of type {found} where {expected_type} is due")
     return reader.number(4)
 
 
@@ -289,7 +290,7 @@ def _read_chain(pem: bytes) -> tuple[tuple[Certificate, ...], Platform]:
     try:
         chain = parse_pem_chain(pem.removesuffix(b"\x00"), most=_CHAIN_CERTIFICATES)
         if len(chain) != _CHAIN_CERTIFICATES:
-            raise MalformedQuote(f"chain of {len(chain)} certificates")
+            raise QuoteRefused("malformed", f"chain of {len(chain)} certificates")
         return chain, parse_platform(chain[0], chain[1])
     except MalformedCertificate as exc:
-        raise MalformedQuote(exc.detail) from exc
+        raise QuoteRefused("malformed", exc.detail) from exc

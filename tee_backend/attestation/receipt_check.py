@@ -37,7 +37,7 @@ from sealspace.errors import ReceiptInvalid
 
 from .application import EventLogClaims
 from .collateral import Collateral, parse_collateral
-from .errors import AttestationError, EventLogRefused, KeyProviderRefused, MalformedEventLog
+from .errors import AttestationError, QuoteRefused
 from .examine import BoundQuote, bind_quote, examine
 from .report_data import session_binding
 from .trust_root import TrustRoot
@@ -195,8 +195,10 @@ def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents
         try:
             # The terms of the node are no part of a receipt; "none" is accepted under no terms.
             return bind_quote(quote, binding, event_log=log, accepted=NAMES)
-        except KeyProviderRefused:  # RC32
-            raise _refuted("event log", "an application without a key provider is never accepted") from None
+        except QuoteRefused as error:
+            if error.code != "key-provider":
+                raise
+            raise _refuted("event log", "an application without a key provider is never accepted") from None  # RC32
 
 
 def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> None:
@@ -244,7 +246,7 @@ def _naming(what: str, *, log: str = "event log") -> Iterator[None]:
     try:
         yield
     except AttestationError as error:
-        is_log = isinstance(error, EventLogRefused | MalformedEventLog)
+        is_log = error.code in ("event-log", "event-log-malformed")
         raise _refuted(log if is_log else what, f"{error.code}: {error.detail}") from error
     except (EncryptionError, InvalidJson) as error:
         raise _refuted(what, str(error)) from error

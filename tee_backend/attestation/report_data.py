@@ -21,7 +21,7 @@ from encryption_network.policy import ReceiverMode
 from sealspace.documents.node_evidence import LABEL as NODE_LABEL
 from sealspace.documents.node_evidence import NodeStatement
 
-from .errors import ReportDataMismatch
+from .errors import QuoteRefused
 
 LABEL = b"sealspace/report-data/1"
 PUBLISHED_LABEL = b"sealspace/backend-evidence/1"
@@ -148,7 +148,7 @@ def check_report_data(found: bytes, expected: bytes) -> None:
     """Compare a quote's report data with what it has to be, in constant time over all 64 bytes.
 
     Raises:
-        ReportDataMismatch: they differ.
+        QuoteRefused: `report-data`, they differ.
     """
     if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
-        raise ReportDataMismatch("report data names another nonce, audience, holder, mode or key")
+        raise QuoteRefused("report-data", "report data names another nonce, audience, holder, mode or key")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ._members import hex_member, read_object
-from .errors import MalformedCollateral
+from .errors import CollateralUnusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,12 @@ def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> SignedText:
         member: name of the signed object.
         max_bytes: longest body.
     Raises:
-        MalformedCollateral: too long, not exactly these two members, the first no object, the second no signature.
+        CollateralUnusable: `collateral-malformed`, too long, not exactly these two members, the first no object, the
+            second no signature.
     """
-    answer = read_object(body, max_bytes=max_bytes, error=MalformedCollateral, what=member)
+    answer = read_object(body, max_bytes=max_bytes, what=member)
     if answer.keys() != {member, "signature"} or not isinstance(answer[member], dict):
-        raise MalformedCollateral(f"no answer with {member} and signature")
+        raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
     # The body was read strictly: no member occurs twice, so both readings mean the same one.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     return SignedText(text=bytes(parts[member]).decode(), signature=hex_member(answer, "signature", size_bytes=64))

@@ -23,7 +23,7 @@ a hash, so a domain that was built shows another value.
 Source: Intel TDX Module Base Architecture and ABI specifications.
 """
 
-from .errors import TrustDomainRefused
+from .errors import QuoteRefused
 from .quote import TdReport
 
 SEPT_VE_DISABLE = 1 << 28
@@ -43,29 +43,31 @@ def check_trust_domain(report: TdReport) -> None:
     """Refuse states that no policy may accept.
 
     Raises:
-        TrustDomainRefused: attributes, XFAM, module signer, service domains or MRTD.
+        QuoteRefused: `td-attributes`, attributes, XFAM, module signer, service domains or MRTD.
     """
     _check_attributes(int.from_bytes(report.td_attributes, "little"))
     _check_xfam(int.from_bytes(report.xfam, "little"))
     if any(report.mr_signer_seam) or any(report.seam_attributes):
-        raise TrustDomainRefused("the TDX module is not Intel's own")
+        raise QuoteRefused("td-attributes", "the TDX module is not Intel's own")
     if report.mr_service_td is not None and any(report.mr_service_td):
-        raise TrustDomainRefused("a service domain is bound to the trust domain")
+        raise QuoteRefused("td-attributes", "a service domain is bound to the trust domain")
     if any(report.extension[_SERVICE_AT_LAUNCH]) or any(report.extension[_SERVICE_NOW]):
-        raise TrustDomainRefused("a service domain was or is bound to the trust domain")
+        raise QuoteRefused("td-attributes", "a service domain was or is bound to the trust domain")
     if not any(report.mrtd):
-        raise TrustDomainRefused("MRTD is zero: nothing was measured")
+        raise QuoteRefused("td-attributes", "MRTD is zero: nothing was measured")
 
 
 def _check_attributes(attributes: int) -> None:
     refused = attributes & ~(SEPT_VE_DISABLE | POLICY_BITS)
     if refused:
         bit = (refused & -refused).bit_length() - 1
-        raise TrustDomainRefused(f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set")
+        raise QuoteRefused(
+            "td-attributes", f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set"
+        )
     if not attributes & SEPT_VE_DISABLE:
-        raise TrustDomainRefused("SEPT_VE_DISABLE is not set")
+        raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
 
 
 def _check_xfam(xfam: int) -> None:
     if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
-        raise TrustDomainRefused(f"impossible XFAM {xfam:#x}")
+        raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
 from .certificates import Certificate, PlatformCa, parse_certificate, parse_pem_chain
-from .errors import MalformedCertificate, TrustRootRefused
+from .errors import MalformedCertificate, QuoteRefused
 
 _INTEL_ROOT_FILE = Path(__file__).with_name("intel_sgx_root_ca.der")
 _ROOT_SUFFIX = "Root CA"
@@ -65,16 +65,16 @@ def parse_trust_root(data: bytes) -> TrustRoot:
     Args:
         data: one certificate; trusted by the author of the configuration.
     Raises:
-        TrustRootRefused: not exactly one self-issued authority whose CN ends in "Root CA".
+        QuoteRefused: `untrusted-root`, not exactly one self-issued authority whose CN ends in "Root CA".
     """
     try:
         certificate = parse_pem_chain(data, most=1)[0] if data.startswith(b"-----") else parse_certificate(data)
     except MalformedCertificate as exc:
-        raise TrustRootRefused(exc.detail) from exc
+        raise QuoteRefused("untrusted-root", exc.detail) from exc
     if certificate.subject != certificate.issuer or not certificate.is_authority:
-        raise TrustRootRefused("root is not a self-issued authority")
+        raise QuoteRefused("untrusted-root", "root is not a self-issued authority")
     if not certificate.common_name.endswith(_ROOT_SUFFIX):
-        raise TrustRootRefused("common name of the root does not end in 'Root CA'")
+        raise QuoteRefused("untrusted-root", "common name of the root does not end in 'Root CA'")
     return TrustRoot(
         certificate=certificate,
         sha256=hashlib.sha256(certificate.der).digest(),
@@ -87,9 +87,9 @@ def intel_root() -> TrustRoot:
     """Return Intel's production root, checked against its pin.
 
     Raises:
-        TrustRootRefused: the installed file is not that certificate.
+        QuoteRefused: `untrusted-root`, the installed file is not that certificate.
     """
     root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
     if not root.is_intel:
-        raise TrustRootRefused("the packaged root certificate does not match its pin")
+        raise QuoteRefused("untrusted-root", "the packaged root certificate does not match its pin")
     return root

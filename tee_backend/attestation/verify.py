@@ -16,7 +16,7 @@ from ._library import claims_json
 from .claims import check_same_reading, parse_claims
 from .collateral import Collateral
 from .collateral_trust import check_roles, check_windows
-from .errors import CollateralMismatch
+from .errors import CollateralUnusable
 from .pck_chain import check_pck_roles, check_quote_root
 from .quote import Quote, parse_quote
 from .trust_domain import check_trust_domain
@@ -63,9 +63,9 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     Returns:
         The facts; they hold at `now`.
     Raises:
-        EvidenceRefused: the quote is bad (a subclass says how).
+        QuoteRefused: the quote is bad (a subclass says how).
         CollateralUnusable: the collateral cannot judge it (a subclass says why).
-        TrustRootRefused: the quote belongs to another root.
+        QuoteRefused: `untrusted-root`, the quote belongs to another root.
     Does not check:
         Statuses, advisories, measurements, attributes that a policy may allow, freshness, report data, event log.
     """
@@ -105,10 +105,14 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     platform, info = quote.platform, collateral.tcb_info
     if platform.fmspc != info.fmspc:
-        raise CollateralMismatch(f"FMSPC {info.fmspc.hex()} for a platform of {platform.fmspc.hex()}")
+        raise CollateralUnusable(
+            "collateral-mismatch", f"FMSPC {info.fmspc.hex()} for a platform of {platform.fmspc.hex()}"
+        )
     if platform.pce_id != info.pce_id:
-        raise CollateralMismatch(f"PCEID {info.pce_id.hex()} for a platform of {platform.pce_id.hex()}")
+        raise CollateralUnusable(
+            "collateral-mismatch", f"PCEID {info.pce_id.hex()} for a platform of {platform.pce_id.hex()}"
+        )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
-        raise CollateralMismatch("the PCK CRL is of another authority than the leaf's")
+        raise CollateralUnusable("collateral-mismatch", "the PCK CRL is of another authority than the leaf's")
     if collateral.pck_chain is not None and collateral.pck_chain != tuple(c.der for c in quote.pck_chain):
-        raise CollateralMismatch("the collateral carries another quote's certificates")
+        raise CollateralUnusable("collateral-mismatch", "the collateral carries another quote's certificates")

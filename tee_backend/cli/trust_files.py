@@ -7,7 +7,7 @@ from sealspace.cli.errors import CollateralRefused, ConfigurationError
 from sealspace.cli.term_files import read_terms
 
 from ..attestation.collateral import MAX_COLLATERAL_BYTES
-from ..attestation.errors import TrustRootRefused
+from ..attestation.errors import QuoteRefused
 from ..attestation.trust_root import TrustRoot, parse_trust_root
 
 _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
@@ -21,7 +21,7 @@ def read_trust_root(path: Path) -> TrustRoot:
     """
     try:
         return parse_trust_root(read_terms(path, "trust root", _MAX_TRUST_ROOT_BYTES))
-    except TrustRootRefused as error:
+    except QuoteRefused as error:
         raise ConfigurationError(
             f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
         ) from None

@@ -35,7 +35,7 @@ from typing import Any, Final, Literal
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 
-from ..attestation.errors import MalformedEventLog
+from ..attestation.errors import QuoteRefused
 from ..attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
 from ..attestation.quote import MAX_QUOTE_BYTES
 from .errors import SourceMalformed, SourceRefused, SourceUnavailable
@@ -180,7 +180,7 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
         return None
     try:
         return parse_event_log(text.encode())
-    except (MalformedEventLog, UnicodeEncodeError) as exc:
+    except (QuoteRefused, UnicodeEncodeError) as exc:
         raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'no text')}") from exc
 
 

@@ -8,7 +8,7 @@ Example:
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from ..attestation.errors import EvidenceRefused
+from ..attestation.errors import QuoteRefused
 from ..attestation.event_log import EventLog
 from ..attestation.quote import MAX_QUOTE_BYTES, parse_quote
 from ..attestation.report_data import REPORT_DATA_BYTES
@@ -85,7 +85,7 @@ def checked_quote(quote: bytes, report_data: bytes) -> bytes:
         raise SourceMalformed(f"quote of more than {MAX_QUOTE_BYTES} bytes")
     try:
         found = parse_quote(quote).report.report_data
-    except EvidenceRefused as exc:
+    except QuoteRefused as exc:
         raise SourceMalformed(f"no TDX quote: {exc.detail}") from exc
     if found != report_data:  # AT27
         raise SourceMalformed("the quote is over other report data")

@@ -38,7 +38,7 @@ from sealspace.errors import (
     SealspaceError,
 )
 from tee_backend.attestation.application import KeyProvider
-from tee_backend.attestation.errors import CollateralUnusable, PlatformUnknown
+from tee_backend.attestation.errors import CollateralUnusable
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
@@ -478,7 +478,7 @@ async def test_held_documents(clock: FixedClock) -> None:
     for documents in ([old, new], [new, old]):
         found = await HeldCollateral(documents).collateral(machine.fmspc, "platform")
         assert found.raw == new
-    with pytest.raises(PlatformUnknown):
+    with pytest.raises(CollateralUnusable, match=r"^platform-unknown$"):
         await HeldCollateral([new]).collateral(b"other!", "platform")
     with pytest.raises(CollateralUnusable):
         HeldCollateral([b"{}"])

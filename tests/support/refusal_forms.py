@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
+from typing import get_args
 
 import capabilities
 import encryption_network
@@ -33,6 +34,13 @@ def error_classes() -> set[type[Exception]]:
         for thing in vars(module).values()
         if isinstance(thing, type) and issubclass(thing, Exception) and thing.__module__ == module.__name__
     }
+
+
+def codes_of(kind: type[Exception]) -> tuple[str, ...]:
+    """Return the codes that an error class states itself: its only one, or those that its constructor takes."""
+    if "code" in vars(kind):
+        return (vars(kind)["code"],)
+    return get_args(kind.__init__.__annotations__.get("code")) if "__init__" in vars(kind) else ()
 
 
 def _modules(package: ModuleType) -> Iterator[ModuleType]:

@@ -16,7 +16,7 @@ from tee_backend.attestation.challenge import (
     check_challenge,
     issue_challenge,
 )
-from tee_backend.attestation.errors import ChallengeExpired, ChallengeInvalid
+from tee_backend.attestation.errors import QuoteRefused
 
 KEY = b"k" * 32
 SCOPE = ChallengeScope(holder="did:key:z6MkHolder", audience="did:key:z6MkNode", store_id=b"s" * 16)
@@ -38,7 +38,7 @@ def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> N
     assert expires_at == check_challenge(KEY, SCOPE, nonce, now=clock.now())
     assert expires_at == check_challenge(KEY, SCOPE, nonce, now=expires_at - 0.5)
     for late in (expires_at, expires_at + 1, math.nan, math.inf):
-        with pytest.raises(ChallengeExpired):
+        with pytest.raises(QuoteRefused, match=r"^challenge-expired$"):
             check_challenge(KEY, SCOPE, nonce, now=late)
 
 
@@ -46,7 +46,7 @@ def test_good_until_its_expiry(clock: FixedClock, entropy: CountingEntropy) -> N
 def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
     """A nonce that ends later than one made now is over, but for what clocks may differ (AT17)."""
     nonce = issue_challenge(KEY, SCOPE, random=bytes(16), now=NOW + ahead_s)
-    with pytest.raises(ChallengeExpired):
+    with pytest.raises(QuoteRefused, match=r"^challenge-expired$"):
         check_challenge(KEY, SCOPE, nonce, now=NOW)
     assert check_challenge(KEY, SCOPE, nonce, now=NOW + ahead_s)
     assert check_challenge(KEY, SCOPE, nonce, now=NOW, ttl_s=CHALLENGE_TTL_S + ahead_s)
@@ -64,13 +64,13 @@ def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
 )
 def test_good_for_one_scope(scope: ChallengeScope) -> None:
     """A nonce of one holder, node and store is none for another."""
-    with pytest.raises(ChallengeInvalid):
+    with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(KEY, scope, NONCE, now=NOW)
 
 
 def test_another_key() -> None:
     """A nonce made with another key is none."""
-    with pytest.raises(ChallengeInvalid):
+    with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(b"K" * 32, SCOPE, NONCE, now=NOW)
 
 
@@ -80,14 +80,14 @@ def test_any_flipped_bit() -> None:
         flipped = bytearray(NONCE)
         flipped[position // 8] ^= 1 << position % 8
         for now in (NOW, NOW + 10 * CHALLENGE_TTL_S):
-            with pytest.raises(ChallengeInvalid):
+            with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
                 check_challenge(KEY, SCOPE, bytes(flipped), now=now)
 
 
 @given(st.binary(max_size=64))
 def test_any_bytes(nonce: bytes) -> None:
     """Any bytes are no nonce."""
-    with pytest.raises(ChallengeInvalid):
+    with pytest.raises(QuoteRefused, match=r"^challenge-invalid$"):
         check_challenge(KEY, SCOPE, nonce, now=NOW)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tee_backend.attestation._library import claims_json, error_of_text
 from tee_backend.attestation.claims import check_same_reading, parse_claims
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, EvidenceInvalid
+from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.evidence.simulated import measurements_of
 
@@ -80,7 +80,7 @@ def test_claims_are_read() -> None:
 )
 def test_unreadable_claims(path: str, value: object) -> None:
     """Claims of another shape, or with a status that nobody may accept, refuse."""
-    with pytest.raises(EvidenceInvalid):
+    with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         parse_claims(_edited(path, value))
 
 
@@ -101,7 +101,7 @@ def test_unreadable_claims(path: str, value: object) -> None:
 def test_another_reading(path: str, value: object) -> None:
     """A field that the library read differently refuses."""
     claims = parse_claims(_edited(path, value))
-    with pytest.raises(EvidenceInvalid):
+    with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         check_same_reading(QUOTE, claims)
 
 
@@ -144,5 +144,5 @@ def test_a_broken_root_refuses(collateral: Collateral) -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_bytes(data: bytes) -> None:
     """Any bytes are no claims."""
-    with pytest.raises(EvidenceInvalid):
+    with pytest.raises(QuoteRefused, match=r"^evidence-invalid$"):
         parse_claims(data)

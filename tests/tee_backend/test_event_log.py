@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capabilities.strict_json import Json
-from tee_backend.attestation.errors import AttestationError, EventLogRefused, MalformedEventLog
+from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.event_log import (
     MAX_ENTRIES,
     MAX_LOG_BYTES,
@@ -127,14 +127,14 @@ def test_boot_entries_are_not_handed_on() -> None:
 )
 def test_broken_entries(change: dict[str, Any]) -> None:
     """A member of another type, size or name refuses the log."""
-    with pytest.raises(MalformedEventLog):
+    with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(_text({**RUNTIME, **change}))
 
 
 @pytest.mark.parametrize("name", sorted(RUNTIME))
 def test_every_member_is_needed(name: str) -> None:
     """An entry without one of the five members is refused."""
-    with pytest.raises(MalformedEventLog):
+    with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(_text({key: value for key, value in RUNTIME.items() if key != name}))
 
 
@@ -161,16 +161,16 @@ def test_every_member_is_needed(name: str) -> None:
 )
 def test_other_text(data: bytes) -> None:
     """Text that is no array of entries, or tries to be two, is refused."""
-    with pytest.raises(MalformedEventLog):
+    with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(data)
 
 
 def test_bounds() -> None:
     """The number of entries and all their payloads together are bounded."""
     assert MAX_ENTRIES == len(parse_event_log(_text(*[RUNTIME] * MAX_ENTRIES)).entries)
-    with pytest.raises(MalformedEventLog):
+    with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         parse_event_log(_text(*[RUNTIME] * (MAX_ENTRIES + 1)))
-    with pytest.raises(MalformedEventLog):
+    with pytest.raises(QuoteRefused, match=r"^event-log-malformed$"):
         read_event_log([{**RUNTIME, "event_payload": "00" * MAX_PAYLOAD_BYTES}] * 9)
 
 
@@ -189,7 +189,7 @@ def test_bounds() -> None:
 )
 def test_entries_that_nobody_can_recompute(entry: dict[str, Any]) -> None:
     """Every entry of the register has a digest that follows from what it says, and none is believed (AT20)."""
-    with pytest.raises(EventLogRefused):
+    with pytest.raises(QuoteRefused, match=r"^event-log$"):
         runtime_entries(parse_event_log(_text(entry)))
 
 

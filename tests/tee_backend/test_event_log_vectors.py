@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests_support import SHARED_VECTORS, shared_vectors
 
-from tee_backend.attestation.errors import EventLogRefused
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.attestation.event_log import EventLog, event_digest, parse_event_log, replay, runtime_entries
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import TdReport, parse_quote
@@ -57,7 +57,7 @@ def test_case(case: dict[str, Any]) -> None:
     if case["server_must"] == "accept":
         assert verify_event_log(log, report).compose_hash
         return
-    with pytest.raises(EventLogRefused):
+    with pytest.raises(QuoteRefused, match=r"^event-log$"):
         verify_event_log(log, report)
 
 

@@ -6,7 +6,7 @@ import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from sealspace.errors import CollateralNeeded
-from tee_backend.attestation.errors import MalformedCollateral
+from tee_backend.attestation.errors import CollateralUnusable
 from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.inspection import CollateralFolder
 
@@ -38,7 +38,7 @@ async def test_of_one_edition_the_later_one_judges(
 async def test_a_damaged_document_is_not_passed_over(machine: SimulatedPlatform, now: float, tmp_path: Path) -> None:
     """Beside a good document a damaged one refuses all: it may be the newest, and the good one kinder."""
     document = machine.collateral_json(now)
-    with pytest.raises(MalformedCollateral):
+    with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
         HeldCollateral([document, b"{}"])
     (tmp_path / "good.json").write_bytes(document)
     folder = CollateralFolder(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import sha3
 
 from tee_backend.attestation.application import EventLogClaims, KeyProvider
-from tee_backend.attestation.errors import EventLogRefused
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.attestation.mr_config import check_mr_config_id
 
 CLAIMS = EventLogClaims(
@@ -84,7 +84,7 @@ def test_fits(found: bytes) -> None:
 )
 def test_does_not_fit(found: bytes) -> None:
     """Another application, another spelling and another version are refused (AT28)."""
-    with pytest.raises(EventLogRefused):
+    with pytest.raises(QuoteRefused, match=r"^event-log$"):
         check_mr_config_id(found, CLAIMS)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tee_backend.attestation.errors import ReportDataMismatch
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.attestation.report_data import check_report_data, report_data
 
 FIELDS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_fixed_value() -> None:
 )
 def test_every_field_is_bound(name: str, value: object) -> None:
     """A quote made for one nonce, node, holder, mode and key serves no other."""
-    with pytest.raises(ReportDataMismatch):
+    with pytest.raises(QuoteRefused, match=r"^report-data$"):
         check_report_data(report_data(**FIELDS), report_data(**{**FIELDS, name: value}))
 
 
@@ -65,7 +65,7 @@ def test_the_right_one_passes() -> None:
     expected = report_data(**FIELDS)
     check_report_data(bytes(expected), expected)
     for found in (expected[:63], expected + b"\x00", b"", expected[:32] + bytes(32)):
-        with pytest.raises(ReportDataMismatch):
+        with pytest.raises(QuoteRefused, match=r"^report-data$"):
             check_report_data(found, expected)
 
 

@@ -8,7 +8,7 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import parse_collateral
-from tee_backend.attestation.errors import CollateralMismatch, Revoked
+from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.attestation.verify import verify_quote
@@ -125,7 +125,7 @@ def test_another_machine_under_one_root(
     if fmspc is None:
         assert "UpToDate" == verify_quote(quote, collateral, root=root, now=now).tcb_status
     else:
-        with pytest.raises(CollateralMismatch):
+        with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
             verify_quote(quote, collateral, root=root, now=now)
 
 
@@ -135,7 +135,7 @@ def test_one_machine_is_revoked(machine: SimulatedPlatform, code: Measurements, 
     document = second.collateral_json(now, options=CollateralOptions(revoked=("pck",)))
     collateral = parse_collateral(document)
     verify_quote(machine.mint_quote(code, bytes(64)), collateral, root=root, now=now)
-    with pytest.raises(Revoked):
+    with pytest.raises(QuoteRefused, match=r"^revoked$"):
         verify_quote(second.mint_quote(code, bytes(64)), collateral, root=root, now=now)
 
 

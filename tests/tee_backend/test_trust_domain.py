@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from deviating_platform import DomainOptions, SimulatedPlatform
 
-from tee_backend.attestation.errors import TrustDomainRefused
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.attestation.quote import BodyKind, TdReport, parse_quote
 from tee_backend.attestation.trust_domain import POLICY_BITS, SEPT_VE_DISABLE, check_trust_domain
 from tee_backend.evidence.simulated import measurements_of
@@ -20,7 +20,8 @@ REPORT = parse_quote(
 def _passes(report: TdReport) -> bool:
     try:
         check_trust_domain(report)
-    except TrustDomainRefused:
+    except QuoteRefused as refused:
+        assert refused.code == "td-attributes"
         return False
     return True
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
-from tee_backend.attestation.errors import TrustRootRefused
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
 
@@ -34,14 +34,14 @@ def test_no_root(machine: SimulatedPlatform) -> None:
     blocks = machine.pck_chain_pem.split("-----END CERTIFICATE-----\n")
     leaf, authority = (block + "-----END CERTIFICATE-----\n" for block in blocks[:2])
     for data in (leaf, authority, machine.pck_chain_pem, machine.root_pem * 2, "", "junk", "-----junk"):
-        with pytest.raises(TrustRootRefused):
+        with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
             parse_trust_root(data.encode())
 
 
 def test_root_needs_a_name_for_its_roles(machine: SimulatedPlatform) -> None:
     """A root whose name does not end in "Root CA" names no roles."""
     renamed = machine.root_der.replace(b"Root CA", b"Ruth CA")
-    with pytest.raises(TrustRootRefused):
+    with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
         parse_trust_root(renamed)
 
 
@@ -50,5 +50,5 @@ def test_root_needs_a_name_for_its_roles(machine: SimulatedPlatform) -> None:
 def test_any_bytes(data: bytes) -> None:
     """Any bytes are no root."""
     for candidate in (data, b"-----" + data):
-        with pytest.raises(TrustRootRefused):
+        with pytest.raises(QuoteRefused, match=r"^untrusted-root$"):
             parse_trust_root(candidate)

@@ -1,5 +1,8 @@
 """`spec/refusals.md`: every code that a node refuses a request with, from the node's own table."""
 
+import inspect
+import re
+import sys
 from typing import Final
 
 from refusal_forms import error_classes
@@ -60,10 +63,19 @@ def _line(code: str, row: Row, section: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+def _source(module: str) -> str:
+    return inspect.getsource(sys.modules[module])
+
+
 def _elsewhere(place: str, form: Elsewhere) -> str:
     return f"{place} {form.status}" if form.text is None else f"{place} {form.status} `{form.text}`"
 
 
+# A code of its own class is explained by the class, others by the comment above them.
 _MEANINGS: Final = {
     vars(kind)["code"]: (kind.__doc__ or "").split("\n")[0] for kind in error_classes() if "code" in vars(kind)
+} | {
+    code: comment
+    for module in {kind.__module__ for kind in error_classes()}
+    for comment, code in re.findall(r"^    # (.+)\n    \"([a-z-]+)\",$", _source(module), re.MULTILINE)
 }

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from capabilities.errors import CapabilityError
 from encryption_network.errors import EncryptionError
 from spaces.errors import SpaceError
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.errors import AttestationError, QuoteCode
 
 from ...refusal import Refusal
 
@@ -313,8 +313,6 @@ _NETWORKS: Final = {
 }
 """What encryption networks raise."""
 
-_EVIDENCE_REFUSED: Final = Row(403, "The evidence does not hold", "attest anew, with a new challenge")
-_UNUSABLE: Final = Row(503, "This node cannot judge the evidence", "ask the operator to import fresh collateral")
 
 _ATTESTATION: Final = {
     "request-malformed": Row(400, "The request is malformed", _COMPARE),
@@ -326,28 +324,7 @@ _ATTESTATION: Final = {
     "collateral-missing": Row(
         503, "The node has no collateral for this platform", "ask the operator to import fresh collateral"
     ),
-    **_each(
-        (
-            "malformed",
-            "unsupported",
-            "td-attributes",
-            "certificate-chain",
-            "quote-signature",
-            "qe-binding",
-            "revoked",
-            "tcb-too-old",
-            "evidence-invalid",
-            "verdict-unknown",
-            "event-log-malformed",
-            "event-log",
-            "key-provider",
-            "report-data",
-            "challenge-invalid",
-            "challenge-expired",
-            "untrusted-root",
-        ),
-        _EVIDENCE_REFUSED,
-    ),
+    **_each(get_args(QuoteCode), Row(403, "The evidence does not hold", "attest anew, with a new challenge")),
     **_each(
         (
             "collateral-malformed",
@@ -356,7 +333,7 @@ _ATTESTATION: Final = {
             "collateral-mismatch",
             "collateral-root",
         ),
-        _UNUSABLE,
+        Row(503, "This node cannot judge the evidence", "ask the operator to import fresh collateral"),
     ),
     "quotes-busy": Row(503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1),
     "own-quotes-busy": Row(

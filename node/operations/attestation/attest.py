@@ -72,9 +72,9 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
 
     Raises:
         CollateralMissing: there is none; if the node fetches collateral, a wish for it is now noted.
-        CollateralOutsideWindow: it was issued longer ago than the settings let it judge.
+        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it judge.
         CollateralUnusable: it cannot be read.
-        TrustRootRefused, CertificateChainRefused: there is none, and the platform is not certified.
+        QuoteRefused: there is none, and the platform is not certified.
         SpaceError: the store does not answer.
     """
     family = (quote.platform.fmspc, quote.platform.ca)

@@ -27,7 +27,7 @@ from spaces.store.contract import ABSENT, Commit
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
-from tee_backend.attestation.errors import AttestationError, PlatformUnknown, ServiceUnavailable
+from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.pck_chain import verify_pck_chain
 from tee_backend.attestation.quote import Quote
 from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, alarms_of, due_at
@@ -136,8 +136,8 @@ async def _note(services: Services, due: _Due, state: CollateralState | None) ->
 
 def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
     """Return how long the service is not called: longer each time, and as long as it asks for (AT31, AT32)."""
-    asked_for = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
-    if isinstance(error, PlatformUnknown):  # AT32
+    asked_for = error.retry_after_s if isinstance(error, CollateralUnusable) else None
+    if error.code == "platform-unknown":  # AT32
         retry_s = max(retry_s, UNKNOWN_FOR_S)
     elif is_wish:
         retry_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), retry_s)
@@ -159,7 +159,7 @@ async def wish_for(services: Services, quote: Quote, state: CollateralState | No
     Returns:
         Seconds; None: nothing is fetched, or the store already keeps as many families as it may.
     Raises:
-        TrustRootRefused, CertificateChainRefused: the platform is not certified.
+        QuoteRefused: the platform is not certified.
         SpaceError: the store does not answer.
     """
     now = services.clock.now()

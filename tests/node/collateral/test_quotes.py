@@ -9,7 +9,7 @@ from capabilities.principals import parse_principal
 from encryption_network.policy import Evidence
 from node.collateral.quotes import MOST_REST_S, REST, Quotes, QuotesBusy
 from tee_backend.attestation.collateral import Collateral, parse_collateral
-from tee_backend.attestation.errors import AttestationError, QuoteSignatureInvalid
+from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.examine import BoundQuote
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import Binding
@@ -99,7 +99,7 @@ async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> No
     prover = Prover(platform, most_waiting=1)
     prover.watch.gate.set()
     for _ in range(3):
-        with pytest.raises(QuoteSignatureInvalid):
+        with pytest.raises(QuoteRefused, match=r"^quote-signature$"):
             await prover.examine(prover.changed(SIGNATURE_AT))
     prover.watch.gate.clear()
     prover.watch.resting.clear()

@@ -37,7 +37,7 @@ from node.operations.errors import (
 )
 from node.rates import TooMany
 from spaces.errors import IntakeFull, StoreBusy, StoreFull, StoreLocked, StoreUnavailable, TooManySpaces
-from tee_backend.attestation.errors import CollateralOutsideWindow, MalformedQuote
+from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 
 
 def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Place | None = None) -> web.Response:
@@ -146,8 +146,8 @@ def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> 
         (StoreFull("x"), 507, "store-full"),
         (BadSignature(), 401, BadSignature.code),
         (MalformedToken("x"), 401, "token-malformed"),
-        (MalformedQuote("x"), 403, "malformed"),
-        (CollateralOutsideWindow("x"), 503, "collateral-window"),
+        (QuoteRefused("malformed", "x"), 403, "malformed"),
+        (CollateralUnusable("collateral-window", "x"), 503, "collateral-window"),
         (NotFound(), 404, "not-found"),
         (TooLarge(), 413, "too-large"),
         (TooSlow(), 408, "too-slow"),

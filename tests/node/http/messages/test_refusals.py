@@ -2,7 +2,7 @@
 
 import re
 
-from refusal_forms import error_classes
+from refusal_forms import codes_of, error_classes
 
 from capabilities.errors import CapabilityError
 from encryption_network.errors import EncryptionError
@@ -23,7 +23,6 @@ ELSEWHERE = {
         ("capability-error", "encryption", "encryption-request", "space-error", "store-error", "start-refused"),
         "a base",
     ),
-    **dict.fromkeys(("attestation", "evidence-refused", "collateral"), "a base"),
     # A node does not start, or a command ends.
     **dict.fromkeys(("schema-mismatch", "store-moved", "wrong-secret", "bodies-elsewhere", "store-locked"), "a start"),
     "root-secret-too-short": "a start",
@@ -33,13 +32,10 @@ ELSEWHERE = {
     **dict.fromkeys(("invalid-envelope", "invalid-descriptor"), "a client"),
     # A fault of ours, answered like one.
     "commit-invalid": "internal",
-    # Whoever reads a certificate says what it stood in (AT7).
-    "certificate-malformed": "a reading",
     # Documents are fetched and imported while no request waits (AT39).
     **dict.fromkeys(
         (
             "collateral-rollback",
-            "collateral-service",
             "platform-unknown",
             "evaluation-withdrawn",
             "service-unavailable",
@@ -56,8 +52,8 @@ def _codes() -> dict[str, list[type[Exception]]]:
     """Return each code of the families with the classes that say it themselves; subclasses may share their base's."""
     codes: dict[str, list[type[Exception]]] = {}
     for kind in error_classes():
-        if issubclass(kind, FAMILIES) and "code" in vars(kind):
-            codes.setdefault(vars(kind)["code"], []).append(kind)
+        for code in codes_of(kind) if issubclass(kind, FAMILIES) else ():
+            codes.setdefault(code, []).append(kind)
     return codes
 
 

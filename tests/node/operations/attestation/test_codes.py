@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import libipld
 import pytest
@@ -21,8 +21,7 @@ from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
 from node.operations import errors as operation_errors
 from node.operations.errors import HintedRefusal
-from tee_backend.attestation import errors
-from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.errors import CollateralCode, CollateralUnusable, QuoteCode, QuoteRefused
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES
 from tee_backend.evidence.simulated import measurements_of
 
@@ -39,13 +38,14 @@ def table() -> dict[str, int]:
 
 def raised() -> list[Exception]:
     """Return one of each error that the operation may raise."""
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, AttestationError)]
+    refused = [QuoteRefused(code, "canary") for code in get_args(QuoteCode)]
+    unusable = [CollateralUnusable(code, "canary") for code in get_args(CollateralCode)]
     asked = [
         kind
         for _, kind in inspect.getmembers(operation_errors, inspect.isclass)
         if issubclass(kind, HintedRefusal) and kind is not HintedRefusal
     ]
-    return [kind("canary") for kind in (*kinds, *asked)]
+    return [*refused, *unusable, *(kind("canary") for kind in asked)]
 
 
 def test_the_table_says_what_is_answered() -> None:

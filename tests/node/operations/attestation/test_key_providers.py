@@ -22,7 +22,7 @@ from tee_backend.attestation.application import (
     KeyProviderName,
     check_key_provider,
 )
-from tee_backend.attestation.errors import KeyProviderRefused
+from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.evidence.simulated import MintedLog, measurements_of
 
 COMPOSE = b"\xc0" * 32
@@ -76,7 +76,7 @@ def test_settings_that_name_providers() -> None:
     named = key_providers_named(("tpm", "kms:0a", "tpm"), where="here")
     for provider in (KeyProvider("kms", b"\n"), KeyProvider("tpm", b"any")):
         check_key_provider(provider, named)
-    with pytest.raises(KeyProviderRefused):
+    with pytest.raises(QuoteRefused, match=r"^key-provider$"):
         check_key_provider(KeyProvider("kms", b"other"), named)
 
 
