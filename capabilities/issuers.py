@@ -26,6 +26,14 @@ from .strict_base64 import decode_url
 from .strict_json import Json, parse_json
 from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifier
 
+# --- JSON Web Keys ---------------------------------------------------------------------------------------------------
+# Source: RFC 7517, RFC 7518 §6.2, RFC 8037 §2 (rules K3, K4, K8).
+#
+#     kty   crv          members
+#     OKP   Ed25519      x     32 bytes, base64url without padding
+#     EC    P-256        x, y  32 bytes each
+#     EC    secp256k1    x, y  32 bytes each
+
 _COORDINATE_CHARS: Final = 43
 """32 bytes in base64url without padding."""
 

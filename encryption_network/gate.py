@@ -27,9 +27,12 @@ Example:
     answer = open_key(admission, keyring=keyring, entropy=entropy)
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Final, Literal, get_args
+
+from msgspec import Struct
 
 from capabilities.abilities import DECRYPT, satisfies
 from capabilities.chain import is_in_force
@@ -37,17 +40,86 @@ from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.sign_ins import Link, Presence, cited_links, in_person_marks, owner_word_marks
+from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
-from ._stated import StatedPolicies
 from .errors import PolicyError, ReleaseRefused
 from .judgement import Refusal, judge
 from .key_providers import is_within_terms
-from .policy import Evidence, Policy, policy_digest
+from .policy import Evidence, Policy, policies_of, policy_digest
 from .release_facts import Ground, ReleaseAudit, ReleaseRequest, RowStamp
 from .release_record import Mode, ReleaseRecord
 from .requests import CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, evidence_digest
+
+# --- policies that delegations state ---------------------------------------------------------------------------------
+# A decoded delegation never changes and is handed from release to release, so its facts are known by their identity;
+# they are held here as long as what was read from them, which keeps that identity theirs.
+
+MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
+"""Tokens, in all, of the delegations whose policies are held: a policy is part of its delegation's token."""
+
+
+class _Stated(Struct, frozen=True):
+    """The policies that a delegation's facts state.
+
+    Attributes:
+        facts: referenced, so that their identity is not reused.
+        size_bytes: of the delegation's token.
+        policies: in their order.
+        name_code: one of them is an allow-list.
+    """
+
+    facts: tuple[Json, ...]
+    size_bytes: int
+    policies: tuple[Policy, ...]
+    name_code: bool
+
+
+class StatedPolicies:
+    """Policies by delegation; the oldest are evicted first."""
+
+    def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
+        self._max_header_bytes = max_header_bytes
+        self._header_bytes = 0
+        self._read: OrderedDict[int, _Stated] = OrderedDict()
+
+    def of(self, delegation: Delegation) -> tuple[Policy, ...]:
+        """Return what `policies_of` returns for a delegation's facts.
+
+        Raises:
+            PolicyError: as `policies_of`; it is not remembered.
+        """
+        return self._of(delegation).policies if delegation.facts else ()
+
+    def name_code(self, delegation: Delegation) -> bool:
+        """Return whether one of a delegation's policies is an allow-list.
+
+        Raises:
+            PolicyError: as `of`.
+        """
+        return self._of(delegation).name_code if delegation.facts else False
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def _of(self, delegation: Delegation) -> _Stated:
+        facts = delegation.facts
+        found = self._read.get(id(facts))
+        if found is None:
+            policies = policies_of(facts)
+            name_code = any(policy.is_allow_list for policy in policies)
+            found = _Stated(facts, len(delegation.header), policies, name_code)
+            self._keep(found)
+        return found
+
+    def _keep(self, stated: _Stated) -> None:
+        self._read[id(stated.facts)] = stated
+        self._header_bytes += stated.size_bytes
+        while self._header_bytes > self._max_header_bytes:
+            _, dropped = self._read.popitem(last=False)
+            self._header_bytes -= dropped.size_bytes
+
 
 MAX_PATHS: Final = 256
 """Most paths that the policies of one release may name together: each is a row to read."""

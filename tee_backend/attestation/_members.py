@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
 
@@ -119,3 +121,35 @@ def hex_member(members: dict[str, Json], name: str, *, size_bytes: int | None) -
     if size_bytes is not None and len(value) != size_bytes:
         raise CollateralUnusable("collateral-malformed", f"{name} is not {size_bytes} bytes")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class SignedText:
+    """What was signed, and the signature; unverified.
+
+    Attributes:
+        text: the inner object, byte for byte.
+        signature: 64 bytes, r then s.
+    """
+
+    text: str
+    signature: bytes
+
+
+def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> SignedText:
+    """Cut a signed object out of an answer.
+
+    Args:
+        body: `{member: {…}, "signature": hex}`; untrusted.
+        member: name of the signed object.
+        max_bytes: longest body.
+    Raises:
+        CollateralUnusable: `collateral-malformed`, too long, not exactly these two members, the first no object, the
+            second no signature.
+    """
+    answer = read_object(body, max_bytes=max_bytes, what=member)
+    if answer.keys() != {member, "signature"} or not isinstance(answer[member], dict):
+        raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
+    # The body was read strictly: no member occurs twice, so both readings mean the same one.
+    parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return SignedText(text=bytes(parts[member]).decode(), signature=hex_member(answer, "signature", size_bytes=64))

@@ -19,7 +19,8 @@ Source: Intel PCS API v4, TCB info and enclave identity v2; the quote verificati
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -37,14 +38,7 @@ from ._members import (
     text_member,
     window_of,
 )
-from .certificates import (
-    READER_ERRORS,
-    PlatformCa,
-    authority_kind,
-    common_name_of,
-    load_crl,
-    parse_pem_chain,
-)
+from .certificates import READER_ERRORS, PlatformCa, authority_kind, common_name_of, load_crl, parse_pem_chain
 from .errors import CollateralUnusable, MalformedCertificate
 
 MAX_COLLATERAL_BYTES = 256 * 1024
@@ -174,7 +168,7 @@ class Collateral:
 class CollateralProvider(Protocol):
     """A verifier's source of collateral, by platform family; never the prover, which would choose the more lenient one.
 
-    See `held_collateral.HeldCollateral`, `pcs.CollateralService`.
+    See `HeldCollateral`, `pcs.CollateralService`.
     """
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
@@ -324,3 +318,38 @@ def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
         return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
     except MalformedCertificate as exc:
         raise CollateralUnusable("collateral-malformed", f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc
+
+
+class HeldCollateral:
+    """Documents by platform family and authority; of two for one family the newer edition counts, in either order.
+
+    Args:
+        documents: each as `parse_collateral` reads it.
+    Raises:
+        CollateralUnusable: one of them is no collateral.
+    Does not check:
+        Signatures and windows: they are checked where a quote is judged with a document.
+    """
+
+    def __init__(self, documents: Sequence[bytes]) -> None:
+        self._held = tuple(map(parse_collateral, documents))
+
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
+        """Return the document of one platform family and authority, with all documents beside it.
+
+        Raises:
+            CollateralUnusable: `platform-unknown`, no document of the family is held.
+        """
+        of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
+        if not of_family:
+            raise CollateralUnusable(
+                "platform-unknown", f"no collateral is held for platform family {fmspc.hex()} ({ca})"
+            )
+        # AT19: a document that is not the newest of its family may have the newest list.
+        return replace(max(of_family, key=_edition), beside=self._held)
+
+
+def _edition(document: Collateral) -> tuple[float, ...]:
+    """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
+    dated = (document.tcb_info, document.qe_identity)
+    return (*[part.evaluation_number for part in dated], *[part.window.starts_at for part in dated])

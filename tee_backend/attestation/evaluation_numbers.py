@@ -18,11 +18,18 @@ from typing import Final
 
 from capabilities.strict_json import Json
 
-from ._members import SignedDocument, document_window, evaluation_number, issuer_chain, read_object, time_member
+from ._members import (
+    SignedDocument,
+    cut_signed_body,
+    document_window,
+    evaluation_number,
+    issuer_chain,
+    read_object,
+    time_member,
+)
 from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
 from .collateral_trust import verify_signed_text
 from .errors import CollateralUnusable
-from .signed_body import cut_signed_body
 from .trust_root import TrustRoot
 
 MAX_NUMBERS: Final = 64

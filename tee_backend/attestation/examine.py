@@ -18,21 +18,245 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
+
+from cryptography.exceptions import InvalidSignature
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Evidence
 
+from ._library import claims_json
 from .application import EventLogClaims, check_key_provider
-from .certificates import PlatformCa
+from .certificates import READER_ERRORS, PlatformCa, load_certificate
+from .claims import check_same_reading, parse_claims
 from .collateral import Collateral, CollateralProvider
-from .collateral_trust import with_newest_lists
+from .collateral_trust import check_roles, check_windows, with_newest_lists
+from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .event_log import parse_event_log, read_event_log
 from .event_log_claims import verify_event_log
-from .quote import Quote, parse_quote
+from .quote import Quote, TdReport, parse_quote
 from .report_data import Binding, check_report_data
 from .trust_root import TrustRoot
-from .verify import VerifiedQuote, verify_quote
+
+
+def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
+    """Check that the chain ends at the configured root; the certificate in the quote is compared, never trusted.
+
+    Raises:
+        QuoteRefused: `untrusted-root`, it ends elsewhere.
+    """
+    # AT7, AT12
+    if quote.pck_chain[-1].der != root.certificate.der:
+        raise QuoteRefused("untrusted-root", "the quote's chain ends at another root")
+
+
+def check_pck_roles(quote: Quote, *, root: TrustRoot, now: float) -> None:
+    """Check that the certificates have their roles, follow each other by name and are valid at `now`.
+
+    Raises:
+        QuoteRefused: `certificate-chain`, they do not.
+    Does not check:
+        Signatures, revocation, and that the last one is the root.
+    """
+    leaf, authority, top = quote.pck_chain
+    if leaf.common_name != root.pck_leaf_name or leaf.is_authority:
+        raise QuoteRefused("certificate-chain", "the leaf is no platform's certificate")
+    if authority.common_name != root.pck_authority_name(quote.platform.ca) or not authority.is_authority:
+        raise QuoteRefused("certificate-chain", "the leaf's issuer is no PCK authority")
+    if leaf.issuer != authority.subject or authority.issuer != top.subject:
+        raise QuoteRefused("certificate-chain", "the chain's names do not follow each other")
+    for certificate in quote.pck_chain:
+        if not certificate.not_before <= now < certificate.not_after:
+            raise QuoteRefused("certificate-chain", f"{certificate.common_name[:80]!r} does not hold at this time")
+
+
+def verify_pck_chain(quote: Quote, *, root: TrustRoot, now: float) -> None:
+    """Verify that the platform which a quote names was certified under a root.
+
+    Args:
+        quote: parsed; untrusted.
+        root: the configured anchor.
+        now: epoch seconds.
+    Raises:
+        QuoteRefused: the chain is another's, or a signature is not valid.
+    Does not check:
+        Revocation, which needs collateral, and the quote itself: any client may put a platform's chain into a quote.
+    """
+    check_quote_root(quote, root=root)
+    check_pck_roles(quote, root=root, now=now)
+    try:
+        loaded = [load_certificate(certificate.der) for certificate in quote.pck_chain]
+        for issued, issuer in pairwise(loaded):
+            issued.verify_directly_issued_by(issuer)
+    except (InvalidSignature, MalformedCertificate, *READER_ERRORS) as exc:
+        raise QuoteRefused("certificate-chain", "a signature of the chain does not hold") from exc
+
+
+# --- the state of a trust domain -------------------------------------------------------------------------------------
+# TDATTRIBUTES, a little-endian u64:
+#
+# | bits | meaning | here |
+# |---|---|---|
+# | 0 | DEBUG: the host may read the memory | refused |
+# | 1-7 | profiling; any of them makes the domain untrusted | refused |
+# | 16 | ICSSD | the policy's matter |
+# | 17 | SERVTD_EXT | refused |
+# | 27 | LASS | the policy's matter |
+# | 28 | SEPT_VE_DISABLE | must be set |
+# | 29 | MIGRATABLE: the memory may leave for another machine | refused |
+# | 30 | PKS | the policy's matter |
+# | 31 | KL | refused |
+# | 62 | TPA | refused |
+# | 63 | PERFMON: a side channel | the policy's matter |
+# | others | reserved | refused |
+#
+# XFAM: bits 0 and 1 (x87, SSE) are always set, bits outside 0x6DBE7 never. A measurement of zero is no measurement: it
+# is a hash, so a domain that was built shows another value.
+#
+# Source: Intel TDX Module Base Architecture and ABI specifications.
+
+SEPT_VE_DISABLE = 1 << 28
+POLICY_BITS = (1 << 16) | (1 << 27) | (1 << 30) | (1 << 63)
+"""Attribute bits that verification lets pass; a policy names the exact attributes it accepts."""
+
+_NAMED_BITS = {0: "DEBUG", 17: "SERVTD_EXT", 29: "MIGRATABLE", 31: "KL", 62: "TPA"}
+_XFAM_FIXED_ONE = 0x3
+_XFAM_ALLOWED = 0x6DBE7
+
+# Hash and attributes of service domains in the extended report, offsets from the extension's start.
+_SERVICE_AT_LAUNCH = slice(81, 137)
+_SERVICE_NOW = slice(181, 237)
+
+
+def check_trust_domain(report: TdReport) -> None:
+    """Refuse states that no policy may accept.
+
+    Raises:
+        QuoteRefused: `td-attributes`, attributes, XFAM, module signer, service domains or MRTD.
+    """
+    _check_attributes(int.from_bytes(report.td_attributes, "little"))
+    _check_xfam(int.from_bytes(report.xfam, "little"))
+    if any(report.mr_signer_seam) or any(report.seam_attributes):
+        raise QuoteRefused("td-attributes", "the TDX module is not Intel's own")
+    if report.mr_service_td is not None and any(report.mr_service_td):
+        raise QuoteRefused("td-attributes", "a service domain is bound to the trust domain")
+    if any(report.extension[_SERVICE_AT_LAUNCH]) or any(report.extension[_SERVICE_NOW]):
+        raise QuoteRefused("td-attributes", "a service domain was or is bound to the trust domain")
+    if not any(report.mrtd):
+        raise QuoteRefused("td-attributes", "MRTD is zero: nothing was measured")
+
+
+def _check_attributes(attributes: int) -> None:
+    refused = attributes & ~(SEPT_VE_DISABLE | POLICY_BITS)
+    if refused:
+        bit = (refused & -refused).bit_length() - 1
+        raise QuoteRefused(
+            "td-attributes", f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) is set"
+        )
+    if not attributes & SEPT_VE_DISABLE:
+        raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
+
+
+def _check_xfam(xfam: int) -> None:
+    if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
+        raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedQuote:
+    """A quote whose signatures, chain, platform and state are valid; made by `verify_quote` only.
+
+    Attributes:
+        quote: the parsed quote; its report is the TDX module's statement.
+        tcb_status: converged status of platform, module and quoting enclave, in Intel's spelling.
+        qe_status: status of the quoting enclave's own level.
+        advisories: ids that apply, distinct, sorted.
+        evaluation_number: tcbEvaluationDataNumber of the TCB info. The QE identity may lag by one renewal.
+        tcb_date: date of the matched platform level, epoch seconds.
+        root_sha256: SHA-256 of the root the chain ends at.
+        collateral_sha256: SHA-256 of the collateral document.
+        verified_at: the `now` of the verification.
+        collateral_ends_at: earliest end of all documents and certificates relied on, epoch seconds.
+    """
+
+    quote: Quote
+    tcb_status: str
+    qe_status: str
+    advisories: tuple[str, ...]
+    evaluation_number: int
+    tcb_date: float
+    root_sha256: bytes
+    collateral_sha256: bytes
+    verified_at: float
+    collateral_ends_at: float
+
+
+def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
+    """Verify one quote against collateral that the operator chose.
+
+    Args:
+        quote: at most quote.MAX_QUOTE_BYTES; untrusted.
+        collateral: of the quote's platform family; never taken from the prover, which would choose a lenient one.
+        root: the configured anchor; a root inside the quote or the collateral is compared with it, never used.
+        now: epoch seconds; one value for the whole request.
+    Returns:
+        The facts; they hold at `now`.
+    Raises:
+        QuoteRefused: the quote is bad (a subclass says how).
+        CollateralUnusable: the collateral cannot judge it (a subclass says why).
+        QuoteRefused: `untrusted-root`, the quote belongs to another root.
+    Does not check:
+        Statuses, advisories, measurements, attributes that a policy may allow, freshness, report data, event log.
+    """
+    # 1. Our own reading, bounded, before any library sees a byte.
+    parsed = parse_quote(quote)
+    # 2. States that no policy may accept.
+    check_trust_domain(parsed.report)
+    # 3. It belongs to our root; a quote under another root says nothing about the documents here.
+    check_quote_root(parsed, root=root)
+    # 4. Every part of the collateral is valid now, and none comes from the future.
+    check_windows(collateral, now=now)
+    # 5. Every part of the collateral names the signer whose role it is, under our root.
+    check_roles(collateral, root=root)
+    # 6. The quote's certificates have their roles too, under our root.
+    check_pck_roles(parsed, root=root, now=now)
+    # 7. The collateral is of this platform family and authority, and carries no other machine's certificates.
+    _check_same_platform(parsed, collateral)
+    # 8. Signatures, revocation, quoting enclave, TCB levels: the library.
+    claims = parse_claims(claims_json(parsed.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
+    # 9. Both readings agree.
+    check_same_reading(parsed, claims)
+    # 10. The facts.
+    return VerifiedQuote(
+        quote=parsed,
+        tcb_status=claims.status,
+        qe_status=claims.qe_status,
+        advisories=claims.advisories,
+        evaluation_number=collateral.tcb_info.evaluation_number,
+        tcb_date=claims.tcb_date,
+        root_sha256=root.sha256,
+        collateral_sha256=collateral.sha256,
+        verified_at=now,
+        collateral_ends_at=min(collateral.ends_at, *(c.not_after for c in parsed.pck_chain)),
+    )
+
+
+def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
+    platform, info = quote.platform, collateral.tcb_info
+    if platform.fmspc != info.fmspc:
+        raise CollateralUnusable(
+            "collateral-mismatch", f"FMSPC {info.fmspc.hex()} for a platform of {platform.fmspc.hex()}"
+        )
+    if platform.pce_id != info.pce_id:
+        raise CollateralUnusable(
+            "collateral-mismatch", f"PCEID {info.pce_id.hex()} for a platform of {platform.pce_id.hex()}"
+        )
+    if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
+        raise CollateralUnusable("collateral-mismatch", "the PCK CRL is of another authority than the leaf's")
+    if collateral.pck_chain is not None and collateral.pck_chain != tuple(c.der for c in quote.pck_chain):
+        raise CollateralUnusable("collateral-mismatch", "the collateral carries another quote's certificates")
+
 
 EVIDENCE_TTL_S: Final = 600.0
 """How long evidence counts unless a policy asks for less; renewal needs a new quote."""

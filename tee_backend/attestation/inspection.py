@@ -25,10 +25,9 @@ from sealspace.errors import BackendNotProven, CollateralNeeded
 
 from .application import EventLogClaims
 from .certificates import PlatformCa
-from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider
+from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider, HeldCollateral
 from .errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .examine import bind_quote, examine_with
-from .held_collateral import HeldCollateral
 from .pcs import CollateralService, ServiceSettings
 from .report_data import Binding, published_binding
 from .trust_root import TrustRoot, intel_root

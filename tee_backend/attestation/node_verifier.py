@@ -24,7 +24,7 @@ class TdxNodeVerifier:
 
     Args:
         root: where the quote's chain has to end.
-        collateral: gives the document of the node's platform family: `held_collateral.HeldCollateral`, or Intel's
+        collateral: gives the document of the node's platform family: `collateral.HeldCollateral`, or Intel's
             service (`pcs.CollateralService`). Never the node: the choice of the collateral decides the verdict.
     """
 

@@ -36,11 +36,11 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ._members import cut_signed_body
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
 from .collateral import Collateral, parse_collateral
 from .errors import CollateralUnusable
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
-from .signed_body import cut_signed_body
 
 INTEL_SERVICE_URL: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"

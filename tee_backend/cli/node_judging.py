@@ -17,9 +17,8 @@ from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
 from sealspace.errors import NodeEvidenceRefused
 
-from ..attestation.collateral import CollateralProvider
+from ..attestation.collateral import CollateralProvider, HeldCollateral
 from ..attestation.errors import CollateralUnusable
-from ..attestation.held_collateral import HeldCollateral
 from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService, ServiceSettings
 from ..attestation.trust_root import intel_root

@@ -34,8 +34,7 @@ from ..listener import ConnectionLimits, listening
 from ..runner.calls.generated_secrets import SecretMaker
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
-from ..runner.calls.private_programs import PrivatePrograms
-from ..runner.calls.published_programs import PublishedPrograms
+from ..runner.calls.published_programs import PrivatePrograms, PublishedPrograms
 from ..runner.calls.sealed_rows import row_key
 from ..runner.calls.secret_tags import SecretTags
 from ..runner.calls.service import Runner
@@ -44,7 +43,7 @@ from ..runner.guest.executor import Executor, ExecutorSettings
 from ..runner.guest.outbound import OutboundSettings
 from ..runner.guest.runs import Limits
 from ..runner.http.api_routes import mounted
-from ..runner.http.generate_routes import GenerateSurface
+from ..runner.http.routes import GenerateSurface
 from ..runner.reasons import RunRefused
 
 _JOURNAL: Final = "journal.sqlite"

@@ -42,6 +42,9 @@ from ._pki import PCE_ID, PCE_SVN, ROLES, SGX_COMPONENTS, Pki, derive_key, pem_o
 from .errors import EvidenceSourceError
 from .source import Quoted
 
+# --- event logs ------------------------------------------------------------------------------------------------------
+# Source: the dstack guest agent's event log, version 1 and 2.
+
 SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
 
 

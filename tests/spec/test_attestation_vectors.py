@@ -12,9 +12,9 @@ from sealspace.documents.published import parse_statement
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.report_data import node_report_data, published_report_data, report_data
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.attestation.verify import verify_quote
 
 FOLDER = REPOSITORY / "spec" / "vectors" / "attestation"
 QUOTES = json.loads((FOLDER / "quotes.json").read_text("utf-8"))

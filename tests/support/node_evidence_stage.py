@@ -29,7 +29,7 @@ from sealspace.client import Client
 from sealspace.documents.node_evidence import NodePolicy, NodeRequirement
 from sealspace.wallets import new_wallet
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.collateral import HeldCollateral
 from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of, mint_event_log

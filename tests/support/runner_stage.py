@@ -50,8 +50,7 @@ from tee_backend.listener import ConnectionLimits
 from tee_backend.runner.calls.generated_secrets import SecretMaker
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.calls.prices import FREE, Price
-from tee_backend.runner.calls.private_programs import PrivatePrograms
-from tee_backend.runner.calls.published_programs import PublishedPrograms
+from tee_backend.runner.calls.published_programs import PrivatePrograms, PublishedPrograms
 from tee_backend.runner.calls.sealed_rows import row_key
 from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.calls.service import Runner
@@ -60,8 +59,8 @@ from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 from tee_backend.runner.guest.outbound import OutboundSettings
 from tee_backend.runner.guest.runs import Limits
 from tee_backend.runner.http.api_routes import mounted
-from tee_backend.runner.http.generate_routes import GenerateSurface
 from tee_backend.runner.http.operator_routes import ask_operator
+from tee_backend.runner.http.routes import GenerateSurface
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
 COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"

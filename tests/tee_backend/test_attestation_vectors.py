@@ -13,11 +13,10 @@ from encryption_network.judgement import judge
 from encryption_network.policy import Policy
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError, QuoteRefused
-from tee_backend.attestation.examine import BoundQuote, examine
+from tee_backend.attestation.examine import BoundQuote, VerifiedQuote, examine, verify_quote
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
-from tee_backend.attestation.verify import VerifiedQuote, verify_quote
 
 HOLDER = parse_principal("did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH")
 

@@ -7,6 +7,7 @@ import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import shared_vectors
 
+from tee_backend.attestation._members import cut_signed_body
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.evaluation_numbers import (
@@ -17,7 +18,6 @@ from tee_backend.attestation.evaluation_numbers import (
     parse_evaluation_numbers,
     verify_evaluation_numbers,
 )
-from tee_backend.attestation.signed_body import cut_signed_body
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 DAY_S = 86_400.0

@@ -32,9 +32,9 @@ from tee_backend.attestation.evaluation_numbers import (
 )
 from tee_backend.attestation.event_log import parse_event_log, read_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
+from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0

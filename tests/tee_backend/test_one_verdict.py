@@ -34,10 +34,9 @@ from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRef
 from spaces.documents.collateral import collateral_row_key
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.application import KeyProvider
-from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.collateral import HeldCollateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.examine import bind_quote, examine
-from tee_backend.attestation.held_collateral import HeldCollateral
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.receipt_check import verify_release

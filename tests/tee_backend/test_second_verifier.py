@@ -23,9 +23,9 @@ from tee_backend.attestation.certificates import READER_ERRORS
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError
+from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.quote import Quote, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
-from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import measurements_of
 
 BEYOND_SIGNATURES = {"tcb-too-old", "td-attributes", "collateral-mismatch", "revoked"}

@@ -6,8 +6,8 @@ import pytest
 from deviating_platform import DomainOptions, SimulatedPlatform
 
 from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.examine import POLICY_BITS, SEPT_VE_DISABLE, check_trust_domain
 from tee_backend.attestation.quote import BodyKind, TdReport, parse_quote
-from tee_backend.attestation.trust_domain import POLICY_BITS, SEPT_VE_DISABLE, check_trust_domain
 from tee_backend.evidence.simulated import measurements_of
 
 REPORT = parse_quote(

@@ -13,10 +13,9 @@ from tests_support import altered
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
-from tee_backend.attestation.pck_chain import check_pck_roles
+from tee_backend.attestation.examine import check_pck_roles, verify_quote
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
-from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
 
 MACHINE = SimulatedPlatform.from_seed(b"the platform of the tests")

@@ -16,8 +16,8 @@ from places import PROGRAM, Place, set_up
 from serving import own_node, trusting
 
 from tee_backend.attestation.collateral import parse_collateral
+from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.attestation.verify import verify_quote
 from tee_backend.evidence.simulated import SimulatedPlatform
 
 Figures = dict[str, float]

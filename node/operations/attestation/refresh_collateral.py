@@ -28,7 +28,7 @@ from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
-from tee_backend.attestation.pck_chain import verify_pck_chain
+from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
 from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, alarms_of, due_at
 

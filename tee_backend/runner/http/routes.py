@@ -30,9 +30,11 @@ from sealspace.apps.run_calls import SIGN_IN_HEADER
 
 from ...errors import KeepingError
 from ...rates import Rates
-from ..calls.answers import Answer, refused
+from ..calls.answers import Answer, refused, status_of
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
+from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, SecretMaker
+from ..calls.generated_secrets import refused as nothing_made
 from ..calls.ledger import PIECE_BYTES
 from ..calls.service import Runner
 from ..guest.runs import Limits
@@ -257,3 +259,31 @@ def to_json(value: Mapping[str, object], status: int) -> web.Response:
 def not_found(message: str) -> web.Response:
     """Return the response where nothing is."""
     return to_json({"error": {"code": "not-found", "message": message}}, 404)
+
+
+class GenerateSurface:
+    """Answers owners who have secrets made.
+
+    Args:
+        surface: reads bodies within the bounds of the runner.
+        maker: makes them.
+    """
+
+    def __init__(self, surface: RunnerSurface, maker: SecretMaker) -> None:
+        self._surface = surface
+        self._maker = maker
+
+    def mount(self, app: web.Application) -> None:
+        """Add the route to an application whose server does not decompress bodies."""
+        app.router.add_post("/secrets/generate", self._generate)
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        try:
+            async with self._surface.body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
+                headers = request.headers
+                made = await self._maker.make(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body)
+        except RunRefused as refusal:
+            made = nothing_made(refusal)
+        except KeepingError:
+            made = nothing_made(RunRefused("runner-failed"))
+        return respond(Answer(200 if made.code is None else status_of(made.code), made.body))

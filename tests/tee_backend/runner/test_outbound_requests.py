@@ -20,8 +20,7 @@ from yarl import URL
 from tee_backend.runner.guest import frames as _frames
 from tee_backend.runner.guest.child import Child, ChildEnded, Template
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
-from tee_backend.runner.guest.outbound import is_loopback, is_public
-from tee_backend.runner.guest.outbound_requests import RequestRefused, parse_request
+from tee_backend.runner.guest.outbound import RequestRefused, is_loopback, is_public, parse_request
 
 _TOO_MANY = _frames.MAX_MESSAGE_BYTES + 1
 HOSTS = frozenset({"api.test", "other.test"})

@@ -19,7 +19,7 @@ from spaces.documents.collateral import MAX_FAMILIES, CollateralState, collatera
 from spaces.documents.evidence import evidence_row_key
 from spaces.store.contract import Commit
 from tee_backend.attestation.errors import QuoteRefused
-from tee_backend.attestation.pck_chain import verify_pck_chain
+from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of
