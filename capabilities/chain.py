@@ -180,7 +180,13 @@ def judge_invocation(
     if dependent:  # I30: else the invoker is root, and what it cites is not checked further
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")  # I34, I35, I37
-    _check_conditions(invocation.capabilities)  # I39
+    # Check that each requested capability meets the conditions that it states, the invoker's own included (I39).
+    # I39
+    for capability in invocation.capabilities:
+        try:
+            selection_of(capability.resource, capability.caveats)
+        except CaveatRefused as refusal:
+            raise CaveatsNotContained(refusal.reason, boundary="invocation") from refusal
     return Authority(tuple(members) if dependent else (), dependent)
 
 
@@ -491,15 +497,6 @@ def _shortfall(
                 else:
                     return None
     return reason
-
-
-def _check_conditions(capabilities: Iterable[Capability]) -> None:
-    """Check that each requested capability meets the conditions that it states, the invoker's own included (I39)."""
-    for capability in capabilities:
-        try:
-            selection_of(capability.resource, capability.caveats)
-        except CaveatRefused as refusal:
-            raise CaveatsNotContained(refusal.reason, boundary="invocation") from refusal
 
 
 def _joint_window(delegation: Delegation, parents: Sequence[Registered]) -> tuple[float | None, float | None]:

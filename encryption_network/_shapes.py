@@ -151,7 +151,11 @@ def _parser_text(data: bytes) -> str:
     if start == len(text):
         return f"EOF while parsing a value at {_position(text, start)}"
     if literal is not None and not text.startswith(literal, start):
-        return _literal_text(text, start, literal)
+        # Where a text departs from the literal that its first letter begins.
+        end = start + max(size for size in range(len(literal)) if text.startswith(literal[:size], start))
+        if end == len(text):
+            return f"EOF while parsing a value at {_position(text, end)}"
+        return f"expected ident at {_position(text, end + 1)}"
     try:
         json.loads(text)
     except json.JSONDecodeError as exc:
@@ -160,14 +164,6 @@ def _parser_text(data: bytes) -> str:
     except (ValueError, RecursionError):
         pass
     return "recursion limit or number out of range at line 1 column 1"
-
-
-def _literal_text(text: str, start: int, literal: str) -> str:
-    """Return where a text departs from the literal that its first letter begins."""
-    end = start + max(size for size in range(len(literal)) if text.startswith(literal[:size], start))
-    if end == len(text):
-        return f"EOF while parsing a value at {_position(text, end)}"
-    return f"expected ident at {_position(text, end + 1)}"
 
 
 def _position(text: str, end: int) -> str:

@@ -110,15 +110,12 @@ class StatedPolicies:
             policies = policies_of(facts)
             name_code = any(policy.is_allow_list for policy in policies)
             found = _Stated(facts, len(delegation.header), policies, name_code)
-            self._keep(found)
+            self._read[id(found.facts)] = found
+            self._header_bytes += found.size_bytes
+            while self._header_bytes > self._max_header_bytes:
+                _, dropped = self._read.popitem(last=False)
+                self._header_bytes -= dropped.size_bytes
         return found
-
-    def _keep(self, stated: _Stated) -> None:
-        self._read[id(stated.facts)] = stated
-        self._header_bytes += stated.size_bytes
-        while self._header_bytes > self._max_header_bytes:
-            _, dropped = self._read.popitem(last=False)
-            self._header_bytes -= dropped.size_bytes
 
 
 MAX_PATHS: Final = 256

@@ -56,7 +56,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
     if not _status_accepted(evidence, policy, now):
         return "tcb_status"
     for advisory in evidence.advisories:
-        if not _advisory_accepted(advisory, policy):
+        if not (advisory in policy.advisories or advisory.startswith(_NOTICE_PREFIX)):
             return "advisory"
     if evidence.evaluation_number < policy.min_evaluation_number:
         return "evaluation"
@@ -87,7 +87,3 @@ def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
     if evidence.tcb_status not in GRACE_STATUSES:
         return True
     return policy.tcb_grace_s is not None and now <= evidence.tcb_date + policy.tcb_grace_s
-
-
-def _advisory_accepted(advisory: str, policy: Policy) -> bool:
-    return advisory in policy.advisories or advisory.startswith(_NOTICE_PREFIX)

@@ -254,7 +254,7 @@ class Policy:
             and set(self.td_attributes) <= set(other.td_attributes)
             and set(self.tcb_statuses) <= set(other.tcb_statuses)
             and set(self.advisories) <= set(other.advisories)
-            and _limit_within(self.max_age_s, other.max_age_s)
+            and (other.max_age_s is None or (self.max_age_s is not None and self.max_age_s <= other.max_age_s))
             and (self.tcb_grace_s or 0) <= (other.tcb_grace_s or 0)
             and self.min_evaluation_number >= other.min_evaluation_number
             and (self.receiver == "attested" or other.receiver == "signed")
@@ -526,7 +526,3 @@ def _providers_within(inner: Policy, outer: Policy) -> bool:
     if not outer.key_providers:
         return True
     return bool(inner.key_providers) and all(is_accepted(entry, outer.key_providers) for entry in inner.key_providers)
-
-
-def _limit_within(inner: int | None, outer: int | None) -> bool:
-    return outer is None or (inner is not None and inner <= outer)

@@ -307,7 +307,12 @@ def check_decrypt(
     body, facts = bound.body.stated, bound.facts
     if not body.alg == facts.alg == record.alg or not body.key_version == facts.key_version == record.key_version:
         raise VersionMismatch  # row 15
-    _check_lifetime(bound.invocation, int(now), max_lifetime_s)  # rows 16, 17
+    # rows 16, 17
+    now_s = int(now)
+    if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:  # row 16
+        raise NotYetValid
+    if not now_s < int(bound.invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
+        raise Expired
     wrapped_key = decode_standard(body.encrypted_symmetric_key)
     receiver = decode_standard(body.receiver_public_key)
     if wrapped_key is None or receiver is None:  # row 18
@@ -339,13 +344,6 @@ def _decrypt_facts(facts: Sequence[Json]) -> tuple[DecryptFacts, NetworkId]:
         except (ValidationError, InvalidIdentifier):
             continue  # the next one may fit
     raise BodyMalformed(_NO_FACTS)
-
-
-def _check_lifetime(invocation: Invocation, now_s: int, max_lifetime_s: int) -> None:
-    if invocation.not_before is not None and int(invocation.not_before) > now_s:  # row 16
-        raise NotYetValid
-    if not now_s < int(invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
-        raise Expired
 
 
 def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:

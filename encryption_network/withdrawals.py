@@ -74,7 +74,12 @@ class Withdrawals:
         """Return whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
-        if self.measurements and _conceals_application(evidence) and any(map(_is_compose_hash, self.measurements)):
+        # Whether something was written into RTMR3, and no event log states what.
+        if (
+            self.measurements
+            and (evidence.compose_hash is None and any(evidence.rtmr3))
+            and any(map(_is_compose_hash, self.measurements))
+        ):
             return True  # RC30: an application withdrawn by a compose hash would leave out the log that names it
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
@@ -99,11 +104,6 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
         evidence.mr_seam,
     )
     return registers if evidence.compose_hash is None else (*registers, evidence.compose_hash)
-
-
-def _conceals_application(evidence: Evidence) -> bool:
-    """Return whether something was written into RTMR3, and no event log states what."""
-    return evidence.compose_hash is None and any(evidence.rtmr3)
 
 
 def _is_compose_hash(measurement: bytes) -> bool:

@@ -14,7 +14,7 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_json import parse_json, shaped
 
 from .errors import QuoteRefused
-from .quote import Quote, TdReport
+from .quote import Quote
 
 KNOWN_STATUSES = frozenset(
     {
@@ -153,15 +153,11 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
     own_platform = (quote.platform.fmspc, quote.platform.pce_id, quote.platform.ppid)
     if claims.version != quote.version or claims.platform != own_platform:
         raise QuoteRefused("evidence-invalid", "two readings of one quote differ in version or platform")
-    own = _own_report(quote.report)
+    names = _REPORT_FIELDS if quote.report.tee_tcb_svn2 is None else {**_REPORT_FIELDS, **_REPORT_FIELDS_15}
+    own = {theirs: getattr(quote.report, ours).hex() for theirs, ours in names.items()}
     differing = sorted(name for name in own if claims.report.get(name) != own[name])
     if differing:
         raise QuoteRefused("evidence-invalid", f"two readings of one quote differ in {', '.join(differing)}")
-
-
-def _own_report(report: TdReport) -> dict[str, str]:
-    names = _REPORT_FIELDS if report.tee_tcb_svn2 is None else {**_REPORT_FIELDS, **_REPORT_FIELDS_15}
-    return {theirs: getattr(report, ours).hex() for theirs, ours in names.items()}
 
 
 def _report(report: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -136,7 +136,9 @@ def check_trust_domain(report: TdReport) -> None:
         QuoteRefused: `td-attributes`, attributes, XFAM, module signer, service domains or MRTD.
     """
     _check_attributes(int.from_bytes(report.td_attributes, "little"))
-    _check_xfam(int.from_bytes(report.xfam, "little"))
+    xfam = int.from_bytes(report.xfam, "little")
+    if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
+        raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")
     if any(report.mr_signer_seam) or any(report.seam_attributes):
         raise QuoteRefused("td-attributes", "the TDX module is not Intel's own")
     if report.mr_service_td is not None and any(report.mr_service_td):
@@ -156,11 +158,6 @@ def _check_attributes(attributes: int) -> None:
         )
     if not attributes & SEPT_VE_DISABLE:
         raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
-
-
-def _check_xfam(xfam: int) -> None:
-    if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
-        raise QuoteRefused("td-attributes", f"impossible XFAM {xfam:#x}")
 
 
 @dataclass(frozen=True, slots=True)

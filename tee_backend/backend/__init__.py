@@ -379,7 +379,14 @@ class Backend:
                 refusal = denial.refusal
                 # Another read may have attested while this one was on its way, with the receiver key from before.
                 is_outdated = standing is not self._attestation
-                if standing is not None and not is_new and (is_outdated or _wants_new_evidence(refusal)):
+                if (
+                    standing is not None
+                    and not is_new
+                    and (
+                        is_outdated
+                        or (isinstance(refusal, ReleaseRefused) and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE)
+                    )
+                ):
                     standing, is_new = await self._evidence_for(network, refused=standing), True
                 elif not await self._passes_on(decrypt, by_decrypt, refusal, passed) or by is not None:
                     if isinstance(refusal, DelegationRevoked):
@@ -529,7 +536,3 @@ class Backend:
             except Unauthorized as refusal:
                 if not await self._passes_on(decrypt, cited, refusal, passed):
                     raise
-
-
-def _wants_new_evidence(refusal: Unauthorized) -> bool:
-    return isinstance(refusal, ReleaseRefused) and refusal.reason in _FOR_WANT_OF_NEW_EVIDENCE

@@ -161,7 +161,12 @@ class GrantFolder:
                     number += known is None
                     place = number if known is None else known.number
                     self._write_grant(KeptGrant(grant, place, grant.cid in holding.read, grant.cid in holding.revoked))
-                self._remove(self._kept.keys() - {grant.cid for grant in holding.grants})
+                cids = self._kept.keys() - {grant.cid for grant in holding.grants}
+                for cid in cids:
+                    self._file_of(cid).unlink(missing_ok=True)
+                    del self._kept[cid]
+                if cids:
+                    sync_folder(self._grants)
             except OSError as error:
                 raise self._unusable(error) from None
 
@@ -184,13 +189,6 @@ class GrantFolder:
         }
         replace_file(self._file_of(kept.grant.cid), canonical_bytes(value))
         self._kept[kept.grant.cid] = kept
-
-    def _remove(self, cids: set[str]) -> None:
-        for cid in cids:
-            self._file_of(cid).unlink(missing_ok=True)
-            del self._kept[cid]
-        if cids:
-            sync_folder(self._grants)
 
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"

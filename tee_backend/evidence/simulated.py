@@ -199,7 +199,13 @@ class SimulatedPlatform:
         for role in ROLES:
             path = folder / f"{role}.key"
             path.touch(mode=0o600)
-            path.write_bytes(_pem_of_key(self._pki.keys[role]))
+            path.write_bytes(
+
+                    self._pki.keys[role].private_bytes(
+                        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                    )
+
+            )
         (folder / _ROOT_FILE).write_text(self.root_pem)
         (folder / _LEAF_CHAIN_FILE).write_text(self.pck_chain_pem)
 
@@ -461,9 +467,3 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("not a P-256 key")
     return key
-
-
-def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -108,7 +108,12 @@ def parse_body(data: bytes) -> CallBody:
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
     try:
-        _require_short_beside_input(_SHAPES.decode(data), data)
+        shape = _SHAPES.decode(data)
+        texts = [bytes(one) for one in (shape.input, shape.inputBase64)]
+        if any(text[:1] not in (b"", b'"', b"n") for text in texts):  # a string, or null
+            raise RunRefused("request-invalid", "input")
+        if len(data) - sum(map(len, texts)) > MAX_BESIDE_INPUT_BYTES:
+            raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
         value = parse_json(data, max_bytes=MAX_BODY_BYTES)
     except msgspec.ValidationError as exc:
         raise RunRefused("request-invalid", "no object of the members that are known") from exc
@@ -128,14 +133,6 @@ def parse_body(data: bytes) -> CallBody:
         nonce=nonce,
         is_async=flag_of(value.get("async"), name="async"),
     )
-
-
-def _require_short_beside_input(shape: _Shape, data: bytes) -> None:
-    texts = [bytes(one) for one in (shape.input, shape.inputBase64)]
-    if any(text[:1] not in (b"", b'"', b"n") for text in texts):  # a string, or null
-        raise RunRefused("request-invalid", "input")
-    if len(data) - sum(map(len, texts)) > MAX_BESIDE_INPUT_BYTES:
-        raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
 
 
 def _source(value: Json) -> tuple[ProjectId | None, str | None]:

@@ -89,7 +89,14 @@ class PrivatePrograms:
         self._read = {one.grant.cid: self._known(one.grant) for one in held}
         for one in held:
             read = self._read[one.grant.cid]
-            if one.state == "live" and read is not None and any(_is_same(project, own) for own in read.projects):
+            if (
+                one.state == "live"
+                and read is not None
+                and any(
+                    (project.name == own.name and same_principal(project.developer, own.developer))
+                    for own in read.projects
+                )
+            ):
                 return one.grant
         return None
 
@@ -100,10 +107,6 @@ class PrivatePrograms:
             return read_program_grant(grant.header, runner=self._backend.did)
         except InvalidPortableDelegation:
             return None
-
-
-def _is_same(project: ProjectId, other: ProjectId) -> bool:
-    return project.name == other.name and same_principal(project.developer, other.developer)
 
 
 FRESH_S: Final = 5.0
@@ -244,15 +247,12 @@ class PublishedPrograms:
                 raise _unavailable(exc) from exc
             if code is None:
                 raise RunRefused("program-unknown")
-            self._note_hash(version, code)
+            # Remember what a program of this hash is; from the bytes alone, for anybody may state things about them.
+            if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
+                self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
             return code
 
         return Found(version, active_of, load)
-
-    def _note_hash(self, version: Version, code: bytes) -> None:
-        """Remember what a program of this hash is; from the bytes alone, for anybody may state things about them."""
-        if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
-            self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
 
     def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
         """Return what reads the private project, and what it does not have, from the public one (RN153)."""

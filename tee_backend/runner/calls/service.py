@@ -208,7 +208,10 @@ class Runner:
                 kinds.
             As `Backend.take_up`.
         """
-        releasing = {_releases(portable) for portable in portables}
+        # Whether a grant holds decrypt, by its token alone.
+        releasing = {
+            any(one.ability == DECRYPT for one in read_grant(portable.header).capabilities) for portable in portables
+        }
         if releasing == {False}:
             for portable in portables:
                 self._require_known(portable)
@@ -480,11 +483,6 @@ class Runner:
         """Return the receipt of what is known of a run."""
         identity = self._identity
         return sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
-
-
-def _releases(portable: PortableDelegation) -> bool:
-    """Whether a grant holds decrypt, by its token alone."""
-    return any(one.ability == DECRYPT for one in read_grant(portable.header).capabilities)
 
 
 def _may_see_names(job: Job, refused: RunRefused) -> bool:

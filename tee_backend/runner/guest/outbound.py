@@ -102,7 +102,15 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     if method not in _METHODS or found is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
     headers = tuple(zip(texts[::2], texts[1::2], strict=True))
-    if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(_is_header(name, value) for name, value in headers):
+    # no line end can be in it
+    if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(
+        (
+            _NAME.fullmatch(name) is not None
+            and name.lower() not in _OWN  # RN105
+            and _VALUE.fullmatch(value) is not None
+        )
+        for name, value in headers
+    ):
         raise RequestRefused("request-invalid")
     host, port = found[1], int(found[2] or HTTPS_PORT)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:  # RN104
@@ -111,14 +119,6 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     if host not in hosts or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(method, host, port, url, headers, parts[-1])
-
-
-def _is_header(name: str, value: str) -> bool:
-    return (
-        _NAME.fullmatch(name) is not None
-        and name.lower() not in _OWN  # RN105
-        and _VALUE.fullmatch(value) is not None  # no line end can be in it
-    )
 
 
 _IPV4_SPECIAL: Final = tuple(
