@@ -180,8 +180,7 @@ def judge_invocation(
     if dependent:  # I30: else the invoker is root, and what it cites is not checked further
         _check_usable(invocation, dependent, known, marks, now)  # I32, I33
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")  # I34, I35, I37
-    # Check that each requested capability meets the conditions that it states, the invoker's own included (I39).
-    # I39
+    # I39: each requested capability meets the conditions that it states, the invoker's own included.
     for capability in invocation.capabilities:
         try:
             selection_of(capability.resource, capability.caveats)

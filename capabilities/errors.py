@@ -16,6 +16,9 @@ class CapabilityError(Exception):
     @property
     def text(self) -> str:
         """The message; for errors that the wire shows, its exact wording."""
+        return self._wording()
+
+    def _wording(self) -> str:
         return self.wording
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_json import Json, check_text
 
-from .errors import BodyNotJson, RequestTooLarge
+from .errors import RequestError
 
 Kind = Literal["string", "i64", "u32", "network", "object"]
 
@@ -65,16 +65,16 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
     Returns:
         Any JSON value; of a repeated member, the last (enc 2.3).
     Raises:
-        RequestTooLarge: longer than `max_bytes`.
-        BodyNotJson: not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
+        RequestError: `request-too-large`, longer than `max_bytes`.
+        RequestError: `body-not-json`, not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
     """
     if len(data) > max_bytes:
-        raise RequestTooLarge(max_bytes)
+        raise RequestError("request-too-large", str(max_bytes))
     try:
         check_text(data, max_bytes=max_bytes)
         value = cast(Json, _DECODER.decode(data))
     except (InvalidJson, ValueError, RecursionError) as exc:
-        raise BodyNotJson(_parser_text(data)) from exc
+        raise RequestError("body-not-json", _parser_text(data)) from exc
     return value
 
 

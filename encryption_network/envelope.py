@@ -153,7 +153,7 @@ def seal_envelope(
         aad: label to include; not authenticated.
         metadata: labels to include; not authenticated.
     Raises:
-        KeyBackendError: the descriptor's key is of low order.
+        RequestError: `key-backend`, the descriptor's key is of low order.
     Does not check:
         That the network's state allows writing.
     Source: enc 3.3, 3.4.

@@ -4,7 +4,7 @@ The texts of `RequestError` are the wire's on the dedicated `/encryption` routes
 condition has and how `/invoke` reports it (enc 2.5, 2.7): its table of refusals has a row for each code.
 """
 
-from typing import ClassVar
+from typing import Final
 
 
 class EncryptionError(Exception):
@@ -14,7 +14,7 @@ class EncryptionError(Exception):
         code: stable name of the condition, for logs, metrics and problem documents.
     """
 
-    code: ClassVar[str] = "encryption"
+    code = "encryption"
 
     @property
     def text(self) -> str:
@@ -110,224 +110,80 @@ class ReleaseRefused(EncryptionError):
         super().__init__(f"release refused: {reason}")
 
 
+TEXTS: Final = {
+    # The body is no JSON text; the message is the parser's.
+    "body-not-json": "{}",
+    # The body is longer than the limit; on `/invoke` it is cut there and so is no JSON.
+    "request-too-large": "EOF while parsing a body of more than {} bytes",
+    # A body, a fact or a query has the wrong shape.
+    "body-malformed": "decrypt request body is malformed: {}",
+    # The body of a create request has the wrong shape; the text is the bare reason (enc 2.5 row 5).
+    "create-body-malformed": "{}",
+    # A network id, or the owner and name of one, is malformed; the text says how (enc 1.1).
+    "invalid-network-id": "{}",
+    # No such network here.
+    "network-not-found": "network not found",
+    # The id is taken, whether the network is active or revoked.
+    "network-exists": "network already exists",
+    # The network has been revoked; its keys stay closed.
+    "network-revoked": "network has been revoked",
+    # The network is in another state than active or revoked.
+    "network-not-active": "network is not active (state: {})",
+    # The decrypt capabilities of one token name several networks.
+    "multiple-networks": "decrypt invocation contains multiple networks",
+    # Body or fact is of another type than the request needs.
+    "type-mismatch": "invocation type is not a decrypt invocation",
+    # The token is addressed to another audience than this node.
+    "audience-mismatch": "invocation audience does not match this node",
+    # Body or fact names another node.
+    "target-node-mismatch": "invocation target node does not match this node",
+    # Path, body, fact and capability do not name one network.
+    "network-mismatch": "invocation references a different network",
+    # The token holds no capability for the action, or its fact names another one.
+    "action-not-permitted": "decrypt action not permitted",
+    # Algorithm or key version differ from the network's.
+    "version-mismatch": "invocation alg / key version does not match network",
+    # The token's `nbf` is in the future.
+    "not-yet-valid": "invocation not yet valid",
+    # The token's `exp` is in the past, or further ahead than the longest lifetime of a decrypt token.
+    "expired": "invocation expired",
+    # A key field is not canonical standard base64 with padding.
+    "invalid-base64": "hex decode error: invalid base64",
+    # A stated hash differs from the recomputed one.
+    "hash-mismatch": "invocation hash mismatch: {}",
+    # A create or revoke token carries a nonce that its issuer has used.
+    "nonce-used": "nonce already used",
+    # A wrapped key, a receiver key or a sealed key cannot be used.
+    "key-backend": "key backend error: {}",
+}
+"""The wire text of each row of the request ladders, by its code (enc 2.5, 2.7)."""
+
+_OUTCOMES: Final = {
+    "network-revoked": "denied:revoked",
+    "network-not-active": "denied:state",
+    "audience-mismatch": "denied:audience",
+    "target-node-mismatch": "denied:target-node",
+    "bodyHash": "denied:body-hash",
+    "encryptedSymmetricKeyHash": "denied:key-hash",
+    "receiverPublicKeyHash": "denied:receiver-hash",
+}
+
+
 class RequestError(EncryptionError):
-    """One row of the request ladders failed.
+    """One row of the request ladders failed, or a key cannot be used.
+
+    Args:
+        code: one of `TEXTS`.
+        detail: what the text leaves open. For `hash-mismatch` the name of the field, for `network-not-active` the
+            state. Never a key.
 
     Attributes:
+        detail: as given.
         audit_outcome: what the audit record calls it (enc 2.10); None: the row is not audited.
     """
 
-    code = "encryption-request"
-    audit_outcome: str | None = None
-
-
-class BodyNotJson(RequestError):
-    """The body is no JSON text; the message is the parser's."""
-
-    code = "body-not-json"
-
-
-class RequestTooLarge(RequestError):
-    """The body is longer than the limit; on `/invoke` it is cut there and so is no JSON."""
-
-    code = "request-too-large"
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        super().__init__(f"EOF while parsing a body of more than {limit_bytes} bytes")
-
-
-class BodyMalformed(RequestError):
-    """A body, a fact or a query has the wrong shape."""
-
-    code = "body-malformed"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"decrypt request body is malformed: {reason}")
-
-
-class CreateBodyMalformed(RequestError):
-    """The body of a create request has the wrong shape; the text is the bare reason (enc 2.5 row 5)."""
-
-    code = "create-body-malformed"
-
-
-class InvalidNetworkId(RequestError):
-    """A network id, or the owner and name of one, is malformed; the text says how (enc 1.1)."""
-
-    code = "invalid-network-id"
-
-
-class NetworkNotFound(RequestError):
-    """No such network here."""
-
-    code = "network-not-found"
-
-    def __init__(self) -> None:
-        super().__init__("network not found")
-
-
-class NetworkExists(RequestError):
-    """The id is taken, whether the network is active or revoked."""
-
-    code = "network-exists"
-
-    def __init__(self) -> None:
-        super().__init__("network already exists")
-
-
-class NetworkRevoked(RequestError):
-    """The network has been revoked; its keys stay closed."""
-
-    code = "network-revoked"
-    audit_outcome = "denied:revoked"
-
-    def __init__(self) -> None:
-        super().__init__("network has been revoked")
-
-
-class NetworkNotActive(RequestError):
-    """The network is in another state than active or revoked."""
-
-    code = "network-not-active"
-    audit_outcome = "denied:state"
-
-    def __init__(self, state: str) -> None:
-        self.state = state
-        super().__init__(f"network is not active (state: {state})")
-
-
-class MultipleNetworks(RequestError):
-    """The decrypt capabilities of one token name several networks."""
-
-    code = "multiple-networks"
-
-    def __init__(self) -> None:
-        super().__init__("decrypt invocation contains multiple networks")
-
-
-class TypeMismatch(RequestError):
-    """Body or fact is of another type than the request needs."""
-
-    code = "type-mismatch"
-
-    def __init__(self) -> None:
-        super().__init__("invocation type is not a decrypt invocation")
-
-
-class AudienceMismatch(RequestError):
-    """The token is addressed to another audience than this node."""
-
-    code = "audience-mismatch"
-    audit_outcome = "denied:audience"
-
-    def __init__(self) -> None:
-        super().__init__("invocation audience does not match this node")
-
-
-class TargetNodeMismatch(RequestError):
-    """Body or fact names another node."""
-
-    code = "target-node-mismatch"
-    audit_outcome = "denied:target-node"
-
-    def __init__(self) -> None:
-        super().__init__("invocation target node does not match this node")
-
-
-class NetworkMismatch(RequestError):
-    """Path, body, fact and capability do not name one network."""
-
-    code = "network-mismatch"
-
-    def __init__(self) -> None:
-        super().__init__("invocation references a different network")
-
-
-class ActionNotPermitted(RequestError):
-    """The token holds no capability for the action, or its fact names another one."""
-
-    code = "action-not-permitted"
-
-    def __init__(self) -> None:
-        super().__init__("decrypt action not permitted")
-
-
-class VersionMismatch(RequestError):
-    """Algorithm or key version differ from the network's."""
-
-    code = "version-mismatch"
-
-    def __init__(self) -> None:
-        super().__init__("invocation alg / key version does not match network")
-
-
-class NotYetValid(RequestError):
-    """The token's `nbf` is in the future."""
-
-    code = "not-yet-valid"
-
-    def __init__(self) -> None:
-        super().__init__("invocation not yet valid")
-
-
-class Expired(RequestError):
-    """The token's `exp` is in the past, or further ahead than the longest lifetime of a decrypt token."""
-
-    code = "expired"
-
-    def __init__(self) -> None:
-        super().__init__("invocation expired")
-
-
-class InvalidBase64(RequestError):
-    """A key field is not canonical standard base64 with padding."""
-
-    code = "invalid-base64"
-
-    def __init__(self) -> None:
-        super().__init__("hex decode error: invalid base64")
-
-
-class HashMismatch(RequestError):
-    """A stated hash differs from the recomputed one.
-
-    Attributes:
-        field: `bodyHash`, `encryptedSymmetricKeyHash` or `receiverPublicKeyHash`.
-    """
-
-    code = "hash-mismatch"
-    _OUTCOMES: ClassVar[dict[str, str]] = {
-        "bodyHash": "denied:body-hash",
-        "encryptedSymmetricKeyHash": "denied:key-hash",
-        "receiverPublicKeyHash": "denied:receiver-hash",
-    }
-
-    def __init__(self, field: str) -> None:
-        self.field = field
-        self.audit_outcome = self._OUTCOMES.get(field)
-        super().__init__(f"invocation hash mismatch: {field}")
-
-
-class NonceUsed(RequestError):
-    """A create or revoke token carries a nonce that its issuer has used."""
-
-    code = "nonce-used"
-
-    def __init__(self) -> None:
-        super().__init__("nonce already used")
-
-
-class KeyBackendError(RequestError):
-    """A wrapped key, a receiver key or a sealed key cannot be used.
-
-    Attributes:
-        reason: why; says nothing about any key's value.
-    """
-
-    code = "key-backend"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"key backend error: {reason}")
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code = code
+        self.detail = detail
+        self.audit_outcome = _OUTCOMES.get(detail if code == "hash-mismatch" else code)
+        super().__init__(TEXTS[code].format(detail))

@@ -79,7 +79,7 @@ class Keyring:
         """Open what `seal` made under the same secret and context.
 
         Raises:
-            KeyBackendError: it was sealed under another secret or context, or was altered.
+            RequestError: `key-backend`, it was sealed under another secret or context, or was altered.
         """
         return open_blob(self._seal_key(context), sealed)
 

@@ -26,7 +26,7 @@ from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 
 from capabilities.ambient import Entropy
 
-from .errors import KeyBackendError
+from .errors import RequestError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -43,10 +43,10 @@ def public_key_of(private_key: bytes) -> bytes:
     """Return the X25519 public key (32 bytes) of a private scalar.
 
     Raises:
-        KeyBackendError: the scalar is not 32 bytes.
+        RequestError: `key-backend`, the scalar is not 32 bytes.
     """
     if len(private_key) != KEY_BYTES:
-        raise KeyBackendError("invalid private key length")
+        raise RequestError("key-backend", "invalid private key length")
     return crypto_scalarmult_base(private_key)
 
 
@@ -60,11 +60,12 @@ def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
     Returns:
         The wrapped key, 93 bytes.
     Raises:
-        KeyBackendError: the public key is not 32 bytes or is of low order, or the content key is not 32 bytes.
+        RequestError: `key-backend`, the public key is not 32 bytes or is of low order, or the content key is not 32
+            bytes.
     Source: enc 3.2.
     """
     if len(plaintext) != KEY_BYTES:
-        raise KeyBackendError("invalid content key length")  # W8
+        raise RequestError("key-backend", "invalid content key length")  # W8
     ephemeral = entropy.token(KEY_BYTES)
     shared = _exchange(ephemeral, public_key)
     return public_key_of(ephemeral) + seal_blob(shared, plaintext, entropy)
@@ -79,20 +80,20 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     Returns:
         The content key; exactly 32 bytes, and authenticated under the shared secret.
     Raises:
-        KeyBackendError: too short, another version byte, a low-order ephemeral key, a failed tag or a content key of
-            another length.
+        RequestError: `key-backend`, too short, another version byte, a low-order ephemeral key, a failed tag or a
+            content key of another length.
     Does not check:
         Who wrapped it: any client can wrap to a public key.
     Source: enc 3.2.
     """
     if len(blob) < KEY_BYTES:
-        raise KeyBackendError("invalid wrapped key envelope")
+        raise RequestError("key-backend", "invalid wrapped key envelope")
     ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
     # The cheap check of the shape first: no multiplication for a blob that cannot open.
     _check_blob(sealed)
     plaintext = _open(_exchange(private_key, ephemeral), sealed)
     if len(plaintext) != KEY_BYTES:
-        raise KeyBackendError("invalid content key length")  # W8
+        raise RequestError("key-backend", "invalid content key length")  # W8
     return plaintext
 
 
@@ -106,7 +107,7 @@ def open_blob(key: bytes, blob: bytes) -> bytes:
     """Open a sealed blob.
 
     Raises:
-        KeyBackendError: too short, another version byte than 0x01, or the tag fails.
+        RequestError: `key-backend`, too short, another version byte than 0x01, or the tag fails.
     Source: enc 1.5, without its pass-through of unsealed input (W6).
     """
     _check_blob(blob)
@@ -117,25 +118,25 @@ def _open(key: bytes, blob: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(blob[1 : 1 + NONCE_BYTES], blob[1 + NONCE_BYTES :], None)
     except InvalidTag as exc:
-        raise KeyBackendError("decryption failed: aead::Error") from exc
+        raise RequestError("key-backend", "decryption failed: aead::Error") from exc
 
 
 def _check_blob(blob: bytes) -> None:
     if blob and blob[0] != BLOB_VERSION:
-        raise KeyBackendError("unknown version of sealed data")  # W6
+        raise RequestError("key-backend", "unknown version of sealed data")  # W6
     if len(blob) < BLOB_OVERHEAD_BYTES:
-        raise KeyBackendError("encrypted data too short")
+        raise RequestError("key-backend", "encrypted data too short")
 
 
 def _exchange(private_key: bytes, public_key: bytes) -> bytes:
     if len(public_key) != KEY_BYTES:
-        raise KeyBackendError("invalid public key length")
+        raise RequestError("key-backend", "invalid public key length")
     if len(private_key) != KEY_BYTES:
-        raise KeyBackendError("invalid private key length")
+        raise RequestError("key-backend", "invalid private key length")
     try:
         # libsodium on bare scalars: a key object of `cryptography` computes its public key whenever it is made.
         # Refuses an all-zero result, that is every public key of low order (W5): the wrap would open under a publicly
         # known key.
         return crypto_scalarmult(private_key, public_key)
     except nacl.exceptions.RuntimeError as exc:
-        raise KeyBackendError("low-order public key") from exc
+        raise RequestError("key-backend", "low-order public key") from exc

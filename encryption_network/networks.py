@@ -23,15 +23,7 @@ from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 
 from ._memo import remembered
-from .errors import (
-    BodyMalformed,
-    DescriptorError,
-    InvalidNetworkId,
-    KeyBackendError,
-    PolicyError,
-    RecordError,
-    WithdrawalError,
-)
+from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
 from .policy import Policy, encode_policy, parse_policy
@@ -185,13 +177,13 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     Returns:
         The scalar, 32 bytes; it belongs to the record's public key.
     Raises:
-        KeyBackendError: sealed under another root secret, altered, or of another key pair.
+        RequestError: `key-backend`, sealed under another root secret, altered, or of another key pair.
     """
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
     pair = record.sealed_private_key + record.public_key
     if pair not in _fitting_pairs:
         if public_key_of(scalar) != record.public_key:
-            raise KeyBackendError("private key material unavailable")
+            raise RequestError("key-backend", "private key material unavailable")
         if len(_fitting_pairs) >= _MAX_FITTING_PAIRS:
             _fitting_pairs.clear()
         _fitting_pairs.add(pair)
@@ -240,27 +232,27 @@ def parse_path_id(text: str) -> NetworkId:
     """Read the network id of a path segment, already percent-decoded once.
 
     Raises:
-        InvalidNetworkId: with the wire's text (enc 1.1).
+        RequestError: `invalid-network-id`, with the wire's text (enc 1.1).
     """
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:
-        raise InvalidNetworkId(exc.text) from exc
+        raise RequestError("invalid-network-id", exc.text) from exc
 
 
 def well_known_id(name: str, owner_did: str | None) -> NetworkId:
     """Return the network that a well-known lookup asks for.
 
     Raises:
-        BodyMalformed: no owner is named (a name alone selects no owner's network, enc-W13), or owner and name
-            make no id (enc 2.6).
+        RequestError: `body-malformed`, no owner is named (a name alone selects no owner's network, enc-W13), or owner
+            and name make no id (enc 2.6).
     """
     if owner_did is None:
-        raise BodyMalformed("name the owner with ownerDid")
+        raise RequestError("body-malformed", "name the owner with ownerDid")
     try:
         return network_id(owner_did, name)
     except InvalidIdentifier as exc:
-        raise BodyMalformed(f"invalid network id: {exc.text}") from exc
+        raise RequestError("body-malformed", f"invalid network id: {exc.text}") from exc
 
 
 def timestamp(now: float) -> str:

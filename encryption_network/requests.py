@@ -36,27 +36,7 @@ from capabilities.tokens import Capability, Invocation
 from ._shapes import Shape, ShapeError, read_members
 from ._shapes import read_body as read_body
 from .canonical_json import canonical_hash, canonical_members
-from .errors import (
-    ActionNotPermitted,
-    AudienceMismatch,
-    BodyMalformed,
-    CreateBodyMalformed,
-    Expired,
-    HashMismatch,
-    InvalidBase64,
-    InvalidCanonicalJson,
-    InvalidNetworkId,
-    MultipleNetworks,
-    NetworkExists,
-    NetworkMismatch,
-    NetworkNotActive,
-    NetworkNotFound,
-    NetworkRevoked,
-    NotYetValid,
-    TargetNodeMismatch,
-    TypeMismatch,
-    VersionMismatch,
-)
+from .errors import InvalidCanonicalJson, RequestError
 from .networks import NetworkRecord, Threshold
 
 DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"
@@ -103,7 +83,7 @@ _NONCE_LABEL: Final = b"sealspace/network-admin-nonce/v1\0"
 def check_audience(audience: str, node_did: str) -> None:
     """Compare a token's audience with the node's DID, as text (rows 2 and 3; wire T8)."""
     if audience != node_did:
-        raise AudienceMismatch
+        raise RequestError("audience-mismatch")
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
@@ -112,8 +92,8 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
     Returns:
         None: the token holds no decrypt capability on a network URN and is an ordinary call.
     Raises:
-        MultipleNetworks: decrypt on more than one network.
-        InvalidNetworkId: the URN does not parse.
+        RequestError: `multiple-networks`, decrypt on more than one network.
+        RequestError: `invalid-network-id`, the URN does not parse.
     Source: enc 2.7 row 4, on `/invoke`.
     """
     texts = [
@@ -125,10 +105,10 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
         networks = {parse_network_id(text) for text in texts}
     except InvalidIdentifier as exc:
         if len(set(texts)) > 1:
-            raise MultipleNetworks from exc
-        raise InvalidNetworkId(exc.text) from exc
+            raise RequestError("multiple-networks") from exc
+        raise RequestError("invalid-network-id", exc.text) from exc
     if len(networks) > 1:
-        raise MultipleNetworks
+        raise RequestError("multiple-networks")
     return networks.pop()
 
 
@@ -137,9 +117,9 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
     for capability in invocation.capabilities:
         if capability.ability == action:
             if network_of(capability.resource) != network:
-                raise NetworkMismatch
+                raise RequestError("network-mismatch")
             return
-    raise ActionNotPermitted
+    raise RequestError("action-not-permitted")
 
 
 # --- decrypt -------------------------------------------------------------------------------------------------------
@@ -238,14 +218,15 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
     Args:
         value: what `read_body` returned.
     Raises:
-        BodyMalformed: not exactly the nine members, one of the wrong type, or a network id that does not parse.
+        RequestError: `body-malformed`, not exactly the nine members, one of the wrong type, or a network id that does
+            not parse.
     """
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
-        raise BodyMalformed(_fault(value) or str(exc)) from exc
+        raise RequestError("body-malformed", _fault(value) or str(exc)) from exc
     return DecryptBody(stated=stated, network_id=network, body_hash=body_hash)
 
 
@@ -267,17 +248,17 @@ def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, 
         network: id of the path; on `/invoke` what `invoked_network` returned.
         node_did: this node's DID.
     Raises:
-        BodyMalformed: no fact of the decrypt shape (6). TypeMismatch (7). AudienceMismatch (8).
-        TargetNodeMismatch (9). NetworkMismatch (10, 12). ActionNotPermitted (11).
+        RequestError: `body-malformed`, no fact of the decrypt shape (6). `type-mismatch` (7). `audience-mismatch` (8).
+        `target-node-mismatch` (9). `network-mismatch` (10, 12). `action-not-permitted` (11).
     """
     facts, bound_network = _decrypt_facts(invocation.facts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
-        raise TypeMismatch
+        raise RequestError("type-mismatch")
     check_audience(invocation.audience, node_did)  # row 8
     if facts.target_node != node_did or body.stated.target_node != node_did:  # row 9
-        raise TargetNodeMismatch
+        raise RequestError("target-node-mismatch")
     if bound_network != network or body.network_id != network:  # row 10
-        raise NetworkMismatch
+        raise RequestError("network-mismatch")
     _check_capability(invocation, network, DECRYPT)  # rows 11, 12
     return BoundDecrypt(invocation=invocation, body=body, facts=facts, network_id=network)
 
@@ -293,30 +274,30 @@ def check_decrypt(
         now: epoch seconds.
         max_lifetime_s: how far ahead `exp` may be.
     Raises:
-        NetworkNotFound (13). NetworkRevoked, NetworkNotActive (14). VersionMismatch (15). NotYetValid (16).
-        Expired (17). InvalidBase64 (18). HashMismatch (19 receiver, 20 key, 21 body).
+        RequestError: `network-not-found` (13). `network-revoked`, `network-not-active` (14). `version-mismatch` (15).
+        `not-yet-valid` (16). `expired` (17). `invalid-base64` (18). `hash-mismatch` (19 receiver, 20 key, 21 body).
     Does not check:
         That the keys are usable; `release.open_key` does, after the gate.
     """
     if record is None or record.network_id != bound.network_id:  # row 13
-        raise NetworkNotFound
+        raise RequestError("network-not-found")
     if record.state == "revoked":  # row 14
-        raise NetworkRevoked
+        raise RequestError("network-revoked")
     if record.state != "active":
-        raise NetworkNotActive(record.state)
+        raise RequestError("network-not-active", record.state)
     body, facts = bound.body.stated, bound.facts
     if not body.alg == facts.alg == record.alg or not body.key_version == facts.key_version == record.key_version:
-        raise VersionMismatch  # row 15
+        raise RequestError("version-mismatch")  # row 15
     # rows 16, 17
     now_s = int(now)
     if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:  # row 16
-        raise NotYetValid
+        raise RequestError("not-yet-valid")
     if not now_s < int(bound.invocation.expires_at) <= now_s + max_lifetime_s:  # row 17
-        raise Expired
+        raise RequestError("expired")
     wrapped_key = decode_standard(body.encrypted_symmetric_key)
     receiver = decode_standard(body.receiver_public_key)
     if wrapped_key is None or receiver is None:  # row 18
-        raise InvalidBase64
+        raise RequestError("invalid-base64")
     _check_hashes(bound.body, facts)  # rows 19 to 21
     digest = bound.invocation.cid
     cid = cid_text(digest)
@@ -343,19 +324,19 @@ def _decrypt_facts(facts: Sequence[Json]) -> tuple[DecryptFacts, NetworkId]:
             return stated, parse_network_id(stated.network_id)
         except (ValidationError, InvalidIdentifier):
             continue  # the next one may fit
-    raise BodyMalformed(_NO_FACTS)
+    raise RequestError("body-malformed", _NO_FACTS)
 
 
 def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
     stated = body.stated
     receiver_hash = canonical_hash(stated.receiver_public_key)
     if not stated.receiver_public_key_hash == facts.receiver_public_key_hash == receiver_hash:  # row 19
-        raise HashMismatch("receiverPublicKeyHash")
+        raise RequestError("hash-mismatch", "receiverPublicKeyHash")
     key_hash = canonical_hash(stated.encrypted_symmetric_key)
     if not stated.encrypted_symmetric_key_hash == facts.encrypted_symmetric_key_hash == key_hash:  # row 20
-        raise HashMismatch("encryptedSymmetricKeyHash")
+        raise RequestError("hash-mismatch", "encryptedSymmetricKeyHash")
     if facts.body_hash != body.body_hash:  # row 21
-        raise HashMismatch("bodyHash")
+        raise RequestError("hash-mismatch", "bodyHash")
 
 
 # --- create and revoke ---------------------------------------------------------------------------------------------
@@ -380,8 +361,9 @@ def parse_create(value: Json) -> CreateBody:
     """Read the body of a create request (rows 5 and 6).
 
     Raises:
-        CreateBodyMalformed: wrong shape, a name that clients cannot write, or another threshold than one of one.
-        InvalidNetworkId: owner and name make no id.
+        RequestError: `create-body-malformed`, wrong shape, a name that clients cannot write, or another threshold than
+            one of one.
+        RequestError: `invalid-network-id`, owner and name make no id.
     """
     try:
         members = read_members(value, _CREATE_SHAPE)
@@ -391,15 +373,17 @@ def parse_create(value: Json) -> CreateBody:
             threshold = Threshold(n=cast(int, stated["n"]), t=cast(int, stated["t"]))
         body_hash = canonical_hash(value)
     except (ShapeError, InvalidCanonicalJson) as exc:
-        raise CreateBodyMalformed(str(exc)) from exc  # row 5
+        raise RequestError("create-body-malformed", str(exc)) from exc  # row 5
     try:
         network = network_id(cast(str, members["ownerDid"]), cast(str, members["name"]))
     except InvalidIdentifier as exc:
-        raise InvalidNetworkId(exc.text) from exc  # row 6
+        raise RequestError("invalid-network-id", exc.text) from exc  # row 6
     if _NEW_NAME.fullmatch(network.name) is None:  # enc-D4: a name that clients cannot write is never found again
-        raise CreateBodyMalformed("the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'")
+        raise RequestError(
+            "create-body-malformed", "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
+        )
     if threshold != Threshold():  # enc-D1: a threshold that means nothing must not look as if it did
-        raise CreateBodyMalformed("threshold must be n 1 and t 1")
+        raise RequestError("create-body-malformed", "threshold must be n 1 and t 1")
     return CreateBody(network_id=network, threshold=threshold, body_hash=body_hash)
 
 
@@ -415,24 +399,25 @@ def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_
     Returns:
         The token's nonce, for row 17.
     Raises:
-        BodyMalformed: no fact of the admin shape (7), no nonce (16). TypeMismatch (8). AudienceMismatch (9).
-        TargetNodeMismatch (10). NetworkMismatch (11, 14). ActionNotPermitted (12, 13). HashMismatch (15).
+        RequestError: `body-malformed`, no fact of the admin shape (7), no nonce (16). `type-mismatch` (8).
+            `audience-mismatch` (9).
+        `target-node-mismatch` (10). `network-mismatch` (11, 14). `action-not-permitted` (12, 13). `hash-mismatch` (15).
     """
     members = _admin_fact(invocation.facts)  # row 7
     if members["type"] != ADMIN_TYPE:  # row 8
-        raise TypeMismatch
+        raise RequestError("type-mismatch")
     check_audience(invocation.audience, node_did)  # row 9
     if members["targetNode"] != node_did:  # row 10
-        raise TargetNodeMismatch
+        raise RequestError("target-node-mismatch")
     if members["networkId"] != network:  # row 11
-        raise NetworkMismatch
+        raise RequestError("network-mismatch")
     if members["action"] != action:  # row 12
-        raise ActionNotPermitted
+        raise RequestError("action-not-permitted")
     _check_capability(invocation, network, action)  # rows 13, 14
     if members["bodyHash"] != body_hash:  # row 15
-        raise HashMismatch("bodyHash")
+        raise RequestError("hash-mismatch", "bodyHash")
     if invocation.nonce is None:  # row 16
-        raise BodyMalformed("missing nonce")
+        raise RequestError("body-malformed", "missing nonce")
     return invocation.nonce
 
 
@@ -447,13 +432,13 @@ def admin_claim_key(invocation: Invocation, nonce: str) -> bytes:
 def check_create(existing: NetworkRecord | None) -> None:
     """Require the id to be free (row 18) or its active network unclaimed (EN31); a revoked one keeps its id (EN7)."""
     if existing is not None and (existing.claimed or existing.state != "active"):
-        raise NetworkExists
+        raise RequestError("network-exists")
 
 
 def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
     """Require the network to exist; revoking again is allowed (enc 1.8, 2.8)."""
     if existing is None:
-        raise NetworkNotFound
+        raise RequestError("network-not-found")
     return existing
 
 
@@ -463,7 +448,7 @@ def _admin_fact(facts: Sequence[Json]) -> dict[str, str | int | NetworkId | dict
             return read_members(fact, _ADMIN_FACT_SHAPE)
         except ShapeError:
             continue
-    raise BodyMalformed(_NO_FACTS)
+    raise RequestError("body-malformed", _NO_FACTS)
 
 
 # --- the sender's side ---------------------------------------------------------------------------------------------

@@ -200,11 +200,9 @@ class SimulatedPlatform:
             path = folder / f"{role}.key"
             path.touch(mode=0o600)
             path.write_bytes(
-
-                    self._pki.keys[role].private_bytes(
-                        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                    )
-
+                self._pki.keys[role].private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
             )
         (folder / _ROOT_FILE).write_text(self.root_pem)
         (folder / _LEAF_CHAIN_FILE).write_text(self.pck_chain_pem)

@@ -10,7 +10,7 @@ from relay import Answer, Relay, relay_before
 
 from capabilities.strict_base64 import decode_standard, encode_standard
 from encryption_network.envelope import open_envelope, parse_envelope
-from encryption_network.errors import KeyBackendError
+from encryption_network.errors import RequestError
 from encryption_network.keywrap import open_wrapped
 from sealspace.client import Client
 from sealspace.encryption import ReceiverKey, new_receiver_key
@@ -38,7 +38,7 @@ class Thief:
             envelope = parse_envelope(answer.asked)
             wrapped = decode_standard(envelope.encrypted_symmetric_key)
             assert wrapped is not None
-            with suppress(KeyBackendError):  # it was sealed to somebody else
+            with suppress(RequestError):  # it was sealed to somebody else
                 self.read.append(open_envelope(envelope, open_wrapped(self.key.private_key, wrapped)))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_support import CountingEntropy, shared_vectors
+from tests_support import CountingEntropy, coded, shared_vectors
 
-from encryption_network.errors import KeyBackendError
+from encryption_network.errors import RequestError
 from encryption_network.keyring import ATTESTATION_CHALLENGE, NETWORK_SEAL, Keyring
 from encryption_network.keywrap import WRAPPED_KEY_BYTES, open_blob, open_wrapped, public_key_of, seal_blob, wrap
 
@@ -56,17 +56,17 @@ def test_one_flipped_bit_never_opens(bit: int) -> None:
     if bit == 255:
         assert open_wrapped(SCALAR, bytes(blob)) == CONTENT_KEY
         return
-    with pytest.raises(KeyBackendError):
+    with pytest.raises(RequestError, check=coded("key-backend")):
         open_wrapped(SCALAR, bytes(blob))
 
 
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_low_order_points_are_refused_on_both_sides(point: str) -> None:
     """Neither a receiver key nor an ephemeral key of low order is used (W5)."""
-    with pytest.raises(KeyBackendError, match="low-order public key"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="low-order public key"):
         wrap(bytes.fromhex(point), CONTENT_KEY, CountingEntropy())
     sealed = seal_blob(bytes(32), CONTENT_KEY, CountingEntropy())
-    with pytest.raises(KeyBackendError, match="low-order public key"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="low-order public key"):
         open_wrapped(SCALAR, bytes.fromhex(point) + sealed)
 
 
@@ -86,7 +86,7 @@ def test_low_order_points_are_refused_on_both_sides(point: str) -> None:
 def test_malformed_wraps(change: Any, reason: str) -> None:
     """Each malformed wrap has its reason, and none passes through unopened (W6)."""
     blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
-    with pytest.raises(KeyBackendError) as caught:
+    with pytest.raises(RequestError, check=coded("key-backend")) as caught:
         open_wrapped(SCALAR, change(blob))
     assert caught.value.text == f"key backend error: {reason}"
 
@@ -95,11 +95,11 @@ def test_malformed_wraps(change: Any, reason: str) -> None:
 def test_a_content_key_has_32_bytes(size: int) -> None:
     """Content keys of another length are neither wrapped nor opened (W8)."""
     ephemeral = b"\x29" * 32
-    with pytest.raises(KeyBackendError):
+    with pytest.raises(RequestError, check=coded("key-backend")):
         wrap(public_key_of(SCALAR), bytes(size), CountingEntropy())
     shared = shared_secret(ephemeral, public_key_of(SCALAR))
     blob = public_key_of(ephemeral) + seal_blob(shared, bytes(size), CountingEntropy())
-    with pytest.raises(KeyBackendError, match="invalid content key length"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="invalid content key length"):
         open_wrapped(SCALAR, blob)
 
 
@@ -116,7 +116,7 @@ def test_another_library_agrees(private: bytes, point: bytes) -> None:
     try:
         expected = shared_secret(private, point)
     except ValueError:
-        with pytest.raises(KeyBackendError, match="low-order public key"):
+        with pytest.raises(RequestError, check=coded("key-backend"), match="low-order public key"):
             wrap(point, CONTENT_KEY, Script(private, bytes(12)))
         return
     blob = wrap(point, CONTENT_KEY, Script(private, bytes(12)))
@@ -128,9 +128,9 @@ def test_another_library_agrees(private: bytes, point: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 10, 31, 33])
 def test_a_public_key_has_32_bytes(size: int) -> None:
     """Receiver keys of another length are refused with the wire's text."""
-    with pytest.raises(KeyBackendError, match="key backend error: invalid public key length"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="key backend error: invalid public key length"):
         wrap(bytes(size), CONTENT_KEY, CountingEntropy())
-    with pytest.raises(KeyBackendError):
+    with pytest.raises(RequestError, check=coded("key-backend")):
         public_key_of(bytes(size))
 
 
@@ -138,14 +138,14 @@ def test_a_public_key_has_32_bytes(size: int) -> None:
 def test_a_private_key_has_32_bytes(size: int) -> None:
     """A scalar of another length opens nothing: the library would read beyond a shorter one."""
     blob = wrap(public_key_of(SCALAR), CONTENT_KEY, CountingEntropy())
-    with pytest.raises(KeyBackendError, match="invalid private key length"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="invalid private key length"):
         open_wrapped(SCALAR[:size].ljust(size, b"\0"), blob)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_into_the_opener(blob: bytes) -> None:
     """Whatever the bytes, they fail with our own error."""
-    with pytest.raises(KeyBackendError):
+    with pytest.raises(RequestError, check=coded("key-backend")):
         open_wrapped(SCALAR, blob)
 
 
@@ -158,7 +158,7 @@ def test_x25519_vectors() -> None:
         public, private = bytes.fromhex(case["public"]), bytes.fromhex(case["private"])
         entropy = Script(private, bytes(12))
         if "ZeroSharedSecret" in case["flags"]:
-            with pytest.raises(KeyBackendError):
+            with pytest.raises(RequestError, check=coded("key-backend")):
                 wrap(public, CONTENT_KEY, entropy)
         else:
             blob = wrap(public, CONTENT_KEY, entropy)
@@ -176,7 +176,7 @@ def test_aes_gcm_vectors() -> None:
         for case in (case for case in group["tests"] if not case["aad"]):
             blob = b"\x01" + bytes.fromhex(case["iv"] + case["ct"] + case["tag"])
             if case["result"] == "invalid":
-                with pytest.raises(KeyBackendError):
+                with pytest.raises(RequestError, check=coded("key-backend")):
                     open_blob(bytes.fromhex(case["key"]), blob)
             else:
                 assert open_blob(bytes.fromhex(case["key"]), blob) == bytes.fromhex(case["msg"])
@@ -197,7 +197,7 @@ def test_seals_at_rest(plaintext: bytes, bit: int) -> None:
         (keyring, sealed, "another/context"),
         (Keyring(b"\x08" * 32), sealed, NETWORK_SEAL),
     ):
-        with pytest.raises(KeyBackendError):
+        with pytest.raises(RequestError, check=coded("key-backend")):
             ring.open_sealed(blob, context)
 
 

@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusal_forms import on_route
-from tests_support import CountingEntropy
+from tests_support import CountingEntropy, coded
 
 from capabilities.resources import parse_network_id
 from encryption_network import networks
-from encryption_network.errors import (
-    BodyMalformed,
-    DescriptorError,
-    InvalidNetworkId,
-    KeyBackendError,
-    RecordError,
-)
+from encryption_network.errors import DescriptorError, RecordError, RequestError
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import public_key_of
 from encryption_network.networks import (
@@ -125,13 +119,13 @@ def test_times(moment: float, text: str) -> None:
 def test_the_private_key_belongs_to_the_record() -> None:
     """A seal of another secret, or of another pair, opens nothing."""
     assert len(private_key(record(), KEYRING)) == 32
-    with pytest.raises(KeyBackendError):
+    with pytest.raises(RequestError, check=coded("key-backend")):
         private_key(record(), Keyring(b"\x08" * 32))
     other = KEYRING.seal(bytes(31) + b"\x01", NETWORK_SEAL, CountingEntropy())
     for _ in range(2):
-        with pytest.raises(KeyBackendError, match="private key material unavailable"):
+        with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
             private_key(record(sealed_private_key=other), KEYRING)
-        with pytest.raises(KeyBackendError, match="private key material unavailable"):
+        with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
             private_key(record(public_key=public_key_of(bytes(31) + b"\x01")), KEYRING)
         assert len(private_key(record(sealed_private_key=record().sealed_private_key), KEYRING)) == 32
 
@@ -165,7 +159,7 @@ def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_malformed_ids_say_how(text: str, message: str) -> None:
     """A malformed id in the path is a 400 with the wire's text."""
-    with pytest.raises(InvalidNetworkId) as caught:
+    with pytest.raises(RequestError, check=coded("invalid-network-id")) as caught:
         parse_path_id(text)
     assert on_route(caught.value) == (400, message)
 
@@ -180,10 +174,10 @@ def test_any_spelling_of_the_owner_is_one_id() -> None:
 def test_well_known_lookups_name_an_owner() -> None:
     """Without an owner the text asks for one (enc-W13); with a bad one it says so."""
     assert well_known_id("default", f"did:pkh:eip155:1:{ADDRESS}").text == URN
-    with pytest.raises(BodyMalformed) as caught:
+    with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         well_known_id("default", None)
     assert caught.value.text == "decrypt request body is malformed: name the owner with ownerDid"
-    with pytest.raises(BodyMalformed) as caught:
+    with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         well_known_id("", "did:key:z")
     assert caught.value.text == "decrypt request body is malformed: invalid network id: empty network name"
 

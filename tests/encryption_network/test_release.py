@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from refusal_forms import on_invoke, on_route
-from tests_support import CountingEntropy, altered
+from tests_support import CountingEntropy, altered, coded
 
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import verify_ed25519
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.errors import KeyBackendError
+from encryption_network.errors import RequestError
 from encryption_network.gate import Admission, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped, wrap
@@ -75,7 +75,7 @@ def test_no_key_stays_behind(world: Any) -> None:
 )
 def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: str) -> None:
     """Wraps that do not open and receiver keys that hide nothing are 500 on the route, 403 on `/invoke`."""
-    with pytest.raises(KeyBackendError) as caught:
+    with pytest.raises(RequestError, check=coded("key-backend")) as caught:
         open_key(admitted(world, **changes), keyring=world.keyring, entropy=world.entropy)
     text = f"key backend error: {reason}"
     assert (on_route(caught.value), on_invoke(caught.value)) == ((500, text), (403, text))
@@ -84,7 +84,7 @@ def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: s
 def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
     """A record whose seal was swapped is refused before anything is wrapped."""
     sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
-    with pytest.raises(KeyBackendError, match="private key material unavailable"):
+    with pytest.raises(RequestError, check=coded("key-backend"), match="private key material unavailable"):
         open_key(
             admitted(world, network=altered(world.network, sealed_private_key=sealed)),
             keyring=world.keyring,

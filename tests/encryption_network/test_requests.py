@@ -9,35 +9,14 @@ from fuzz_strategies import changed_objects, json_values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusal_forms import on_invoke, on_route
-from tests_support import altered
+from tests_support import altered, coded
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE
 from capabilities.resources import OpaqueResource, SpaceId, SpaceResource, parse_network_id
 from capabilities.tokens import Capability
 from encryption_network import requests
 from encryption_network._shapes import ShapeError, read_members
-from encryption_network.errors import (
-    ActionNotPermitted,
-    AudienceMismatch,
-    BodyMalformed,
-    BodyNotJson,
-    EncryptionError,
-    Expired,
-    HashMismatch,
-    InvalidBase64,
-    InvalidNetworkId,
-    MultipleNetworks,
-    NetworkMismatch,
-    NetworkNotActive,
-    NetworkNotFound,
-    NetworkRevoked,
-    NotYetValid,
-    RequestError,
-    RequestTooLarge,
-    TargetNodeMismatch,
-    TypeMismatch,
-    VersionMismatch,
-)
+from encryption_network.errors import EncryptionError, RequestError
 from encryption_network.requests import (
     bind_decrypt,
     check_decrypt,
@@ -117,44 +96,44 @@ def break_row(attempt: Attempt, row: int) -> None:
             attempt.fact_changes["bodyHash"] = "00"
 
 
-TEXTS: dict[int, tuple[type[RequestError], int, str | None, str | None]] = {
-    5: (BodyMalformed, 400, None, None),
-    6: (BodyMalformed, 400, "decrypt request body is malformed: missing encryption invocation facts", None),
-    7: (TypeMismatch, 401, "invocation type is not a decrypt invocation", None),
+TEXTS: dict[int, tuple[str, int, str | None, str | None]] = {
+    5: ("body-malformed", 400, None, None),
+    6: ("body-malformed", 400, "decrypt request body is malformed: missing encryption invocation facts", None),
+    7: ("type-mismatch", 401, "invocation type is not a decrypt invocation", None),
     8: (
-        AudienceMismatch,
+        "audience-mismatch",
         401,
         "invocation audience does not match this node",
         "invocation type is not a decrypt invocation",
     ),
     9: (
-        TargetNodeMismatch,
+        "target-node-mismatch",
         401,
         "invocation target node does not match this node",
         "invocation type is not a decrypt invocation",
     ),
-    10: (NetworkMismatch, 401, "invocation references a different network", None),
-    11: (ActionNotPermitted, 401, "decrypt action not permitted", None),
-    12: (NetworkMismatch, 401, "invocation references a different network", None),
-    13: (NetworkNotFound, 404, "network not found", None),
-    14: (NetworkRevoked, 401, "network has been revoked", "network is not active (state: revoked)"),
-    15: (VersionMismatch, 401, "invocation alg / key version does not match network", None),
-    16: (NotYetValid, 401, "invocation not yet valid", None),
-    17: (Expired, 401, "invocation expired", None),
-    18: (InvalidBase64, 400, "hex decode error: invalid base64", None),
+    10: ("network-mismatch", 401, "invocation references a different network", None),
+    11: ("action-not-permitted", 401, "decrypt action not permitted", None),
+    12: ("network-mismatch", 401, "invocation references a different network", None),
+    13: ("network-not-found", 404, "network not found", None),
+    14: ("network-revoked", 401, "network has been revoked", "network is not active (state: revoked)"),
+    15: ("version-mismatch", 401, "invocation alg / key version does not match network", None),
+    16: ("not-yet-valid", 401, "invocation not yet valid", None),
+    17: ("expired", 401, "invocation expired", None),
+    18: ("invalid-base64", 400, "hex decode error: invalid base64", None),
     19: (
-        HashMismatch,
+        "hash-mismatch",
         401,
         "invocation hash mismatch: receiverPublicKeyHash",
         "invocation hash mismatch: bodyHash",
     ),
     20: (
-        HashMismatch,
+        "hash-mismatch",
         401,
         "invocation hash mismatch: encryptedSymmetricKeyHash",
         "invocation hash mismatch: bodyHash",
     ),
-    21: (HashMismatch, 401, "invocation hash mismatch: bodyHash", None),
+    21: ("hash-mismatch", 401, "invocation hash mismatch: bodyHash", None),
 }
 
 
@@ -163,8 +142,8 @@ def test_each_row_of_the_decrypt_ladder(world: Any, row: int) -> None:
     """A request with one fault gets that row's status and texts on both routes."""
     attempt = Attempt(world)
     break_row(attempt, row)
-    kind, status, text, invoke_text = TEXTS[row]
-    with pytest.raises(kind) as caught:
+    code, status, text, invoke_text = TEXTS[row]
+    with pytest.raises(RequestError, check=coded(code)) as caught:
         attempt.run()
     error = caught.value
     assert on_route(error) == (status, text or error.text)
@@ -178,15 +157,15 @@ def test_an_earlier_row_is_reported_first(world: Any, row: int) -> None:
         attempt = Attempt(world)
         break_row(attempt, later)
         break_row(attempt, row)
-        kind, _, text, _ = TEXTS[row]
-        with pytest.raises(kind) as caught:
+        code, _, text, _ = TEXTS[row]
+        with pytest.raises(RequestError, check=coded(code)) as caught:
             attempt.run()
         assert text in (None, caught.value.text)
 
 
 def test_a_text_that_is_not_unicode_is_malformed(world: Any) -> None:
     """A body that has the shape but no canonical form is refused in its own words."""
-    with pytest.raises(BodyMalformed, match="text is not Unicode"):
+    with pytest.raises(RequestError, check=coded("body-malformed"), match="text is not Unicode"):
         parse_decrypt_body(world.body() | {"alg": "\ud800"})
 
 
@@ -211,7 +190,7 @@ def test_body_members_are_compared_too(world: Any, member: str) -> None:
     with pytest.raises(RequestError) as caught:
         attempt.run()
     rows = {"type": 7, "targetNode": 9, "networkId": 10, "alg": 15, "keyVersion": 15}
-    assert isinstance(caught.value, TEXTS[rows[member]][0])
+    assert caught.value.code == TEXTS[rows[member]][0]
 
 
 @pytest.mark.parametrize("field", ["receiverPublicKeyHash", "encryptedSymmetricKeyHash"])
@@ -224,9 +203,9 @@ def test_hashes_are_compared_as_text(world: Any, field: str, form: str) -> None:
     source = attempt.body[field.removesuffix("Hash")]
     wrong = attempt.body[field].upper() if form == "upper" else hashlib.sha256(source.encode()).hexdigest()
     attempt.body[field] = wrong
-    with pytest.raises(HashMismatch) as caught:
+    with pytest.raises(RequestError, check=coded("hash-mismatch")) as caught:
         attempt.run()
-    assert caught.value.field == field
+    assert caught.value.detail == field
 
 
 @pytest.mark.parametrize("member", ["encryptedSymmetricKey", "receiverPublicKey"])
@@ -244,7 +223,7 @@ def test_keys_are_canonical_base64(world: Any, member: str) -> None:
         attempt.body[member] = spell(attempt.body[member])
         if base64_is_canonical(attempt.body[member]):
             continue
-        with pytest.raises(InvalidBase64):
+        with pytest.raises(RequestError, check=coded("invalid-base64")):
             attempt.run()
 
 
@@ -264,7 +243,7 @@ def test_the_lifetime_is_judged_in_whole_seconds(world: Any, offset: float, pass
     if passes:
         attempt.run()
     else:
-        with pytest.raises(Expired):
+        with pytest.raises(RequestError, check=coded("expired")):
             attempt.run()
 
 
@@ -272,7 +251,7 @@ def test_a_network_in_another_state(world: Any) -> None:
     """States that neither open nor are revoked say their name, with 409."""
     attempt = Attempt(world)
     attempt.record = altered(world.network, state="rotating")
-    with pytest.raises(NetworkNotActive) as caught:
+    with pytest.raises(RequestError, check=coded("network-not-active")) as caught:
         attempt.run()
     assert caught.value.text == "network is not active (state: rotating)"
     assert (on_route(caught.value)[0], on_invoke(caught.value)[0]) == (409, 403)
@@ -312,7 +291,7 @@ def test_a_record_of_another_network_is_none(world: Any) -> None:
     """The record handed in has to be the bound network's."""
     attempt = Attempt(world)
     attempt.record = altered(world.network, network_id=parse_network_id(ANOTHER))
-    with pytest.raises(NetworkNotFound):
+    with pytest.raises(RequestError, check=coded("network-not-found")):
         attempt.run()
 
 
@@ -340,7 +319,7 @@ def test_a_record_of_another_network_is_none(world: Any) -> None:
 )
 def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
     """On `/invoke` the answer is the parser's text, with 400; on the routes a page."""
-    with pytest.raises(BodyNotJson) as caught:
+    with pytest.raises(RequestError, check=coded("body-not-json")) as caught:
         read_body(data, max_bytes=1_000_000)
     assert (on_route(caught.value), on_invoke(caught.value)) == ((400, None), (400, text))
 
@@ -348,7 +327,7 @@ def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
 def test_a_body_is_bounded() -> None:
     """A longer body is not parsed."""
     assert read_body(b'"' + b"a" * 98 + b'"', max_bytes=100) == "a" * 98
-    with pytest.raises(RequestTooLarge) as caught:
+    with pytest.raises(RequestError, check=coded("request-too-large")) as caught:
         read_body(b'"' + b"a" * 99 + b'"', max_bytes=100)
     assert (on_route(caught.value), on_invoke(caught.value)[0]) == ((413, None), 400)
 
@@ -382,7 +361,7 @@ def test_of_a_repeated_member_the_last_counts(world: Any) -> None:
 )
 def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: str) -> None:
     """Each malformed member has the reader's words."""
-    with pytest.raises(BodyMalformed) as caught:
+    with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         parse_decrypt_body(world.body() | change)
     assert caught.value.text == f"decrypt request body is malformed: {reason}"
 
@@ -398,15 +377,15 @@ def test_malformed_decrypt_bodies(world: Any, change: dict[str, Any], reason: st
 )
 def test_a_body_is_an_object(value: Any, reason: str) -> None:
     """A list of the members in order is no body (W19)."""
-    with pytest.raises(BodyMalformed) as caught:
+    with pytest.raises(RequestError, check=coded("body-malformed")) as caught:
         parse_decrypt_body(value)
-    assert caught.value.reason == reason
+    assert caught.value.detail == reason
 
 
 @given(JSON)
 def test_any_json_is_a_body_or_malformed(value: Any) -> None:
     """Whatever the value, it is refused with our own error."""
-    with pytest.raises(BodyMalformed):
+    with pytest.raises(RequestError, check=coded("body-malformed")):
         parse_decrypt_body(value)
     with pytest.raises(EncryptionError):
         parse_create(value)
@@ -417,7 +396,8 @@ def test_any_bytes_are_json_or_our_error(data: bytes) -> None:
     """Whatever the bytes, they give a value or our own error."""
     try:
         value = read_body(data, max_bytes=50)
-    except (BodyNotJson, RequestTooLarge):
+    except RequestError as refused:
+        assert refused.code in ("body-not-json", "request-too-large")
         return
     assert value == json.loads(data)
 
@@ -433,7 +413,7 @@ def test_two_readers_of_a_body_agree(world: Any, data: Any) -> None:
     try:
         members = read_members(body, requests._BODY_SHAPE)
     except ShapeError as fault:
-        with pytest.raises(BodyMalformed) as refused:
+        with pytest.raises(RequestError, check=coded("body-malformed")) as refused:
             parse_decrypt_body(body)
         assert str(fault) in refused.value.text
         return
@@ -464,10 +444,10 @@ def test_invoke_tokens_name_one_network(world: Any) -> None:
     """Two spellings are one network, two networks are refused, a malformed one says how."""
     lower = world.urn.replace(world.owner, world.owner.lower())
     assert invoked_network([capability(world.urn), capability(lower)]) == parse_network_id(world.urn)
-    with pytest.raises(MultipleNetworks) as several:
+    with pytest.raises(RequestError, check=coded("multiple-networks")) as several:
         invoked_network([capability(world.urn), capability(ANOTHER)])
     assert on_invoke(several.value) == (403, "decrypt invocation contains multiple networks")
-    with pytest.raises(InvalidNetworkId):
+    with pytest.raises(RequestError, check=coded("invalid-network-id")):
         invoked_network([capability("urn:tinycloud:encryption:x")])
-    with pytest.raises(MultipleNetworks):
+    with pytest.raises(RequestError, check=coded("multiple-networks")):
         invoked_network([capability(world.urn), capability("urn:tinycloud:encryption:x")])

@@ -28,7 +28,7 @@ from capabilities.tokens import (
 )
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.errors import EncryptionError, NetworkNotFound, NonceUsed
+from encryption_network.errors import EncryptionError, RequestError
 from encryption_network.gate import admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
@@ -144,7 +144,7 @@ class MiniNode:
     def found(self, text: str) -> networks.NetworkRecord:
         record = self.networks.get(networks.parse_path_id(text).text)
         if record is None:
-            raise NetworkNotFound
+            raise RequestError("network-not-found")
         return record
 
     # --- tokens ---
@@ -183,7 +183,7 @@ class MiniNode:
         check_window(invocation, self.now)
         return invocation
 
-    def claim(self, key: bytes, error: type[NonceUsed | DuplicateInvocation]) -> None:
+    def claim(self, key: bytes, error: RequestError | DuplicateInvocation) -> None:
         if key in self.claims:
             raise error
         self.claims.add(key)
@@ -203,7 +203,7 @@ class MiniNode:
             body_hash=wanted.body_hash,
             node_did=self.keyring.node_did,
         )
-        self.claim(requests.admin_claim_key(invocation, nonce), NonceUsed)
+        self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
         requests.check_create(self.networks.get(wanted.network_id.text))
         record = networks.create_network(
             wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy, threshold=wanted.threshold
@@ -232,7 +232,7 @@ class MiniNode:
             body_hash=requests.REVOKE_BODY_HASH,
             node_did=self.keyring.node_did,
         )
-        self.claim(requests.admin_claim_key(invocation, nonce), NonceUsed)
+        self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
         record = requests.check_revoke(self.networks.get(network.text))
         self.networks[network.text] = networks.revoked(record, self.now)
         return 204, None
@@ -243,7 +243,7 @@ class MiniNode:
         parse_invocation(header)
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         invocation = self.authorised(header)
-        self.claim(invocation.content_key, DuplicateInvocation)
+        self.claim(invocation.content_key, DuplicateInvocation())
         judged = self.judged(invocation)
         return self.opened(invocation, networks.parse_path_id(text), value, judged)
 
@@ -257,7 +257,7 @@ class MiniNode:
             return 200, None
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         self.early = False
-        self.claim(invocation.content_key, DuplicateInvocation)
+        self.claim(invocation.content_key, DuplicateInvocation())
         judged = self.judged(invocation)
         return self.opened(invocation, network, value, judged)
 

@@ -74,6 +74,11 @@ def json_lines(path: Path) -> Iterator[Any]:
             yield json.loads(line)
 
 
+def coded(code: str) -> Callable[[Exception], bool]:
+    """Return a check for `pytest.raises`: the error has this code."""
+    return lambda error: getattr(error, "code", None) == code
+
+
 def altered(value: Any, **changes: object) -> Any:
     """Return a frozen value with some fields replaced, whichever kind of record it is."""
     return msgspec.structs.replace(value, **changes) if isinstance(value, msgspec.Struct) else replace(value, **changes)

@@ -77,5 +77,5 @@ _MEANINGS: Final = {
 } | {
     code: comment
     for module in {kind.__module__ for kind in error_classes()}
-    for comment, code in re.findall(r"^    # (.+)\n    \"([a-z-]+)\",$", _source(module), re.MULTILINE)
+    for comment, code in re.findall(r"^    # (.+)\n    \"([a-z0-9-]+)\"[,:]", _source(module), re.MULTILINE)
 }

@@ -16,7 +16,7 @@ from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_members
-from encryption_network.errors import InvalidNetworkId, ReleaseRefused, RequestError, RequestTooLarge
+from encryption_network.errors import ReleaseRefused, RequestError
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
@@ -120,7 +120,7 @@ async def decrypt_on_route(services: Services, header: str, *, path_id: str, bod
     invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
     try:
         named = parse_path_id(path_id)
-    except InvalidNetworkId:
+    except RequestError:  # `invalid-network-id`
         named = None  # answered in its row, after the chain
 
     def bind() -> BoundDecrypt:
@@ -152,7 +152,7 @@ async def decrypt_invoked(services: Services, invocation: Invocation, read: _Rea
     """
     body = await read(max_bytes=MAX_BODY_BYTES)
     if body is None:
-        raise RequestTooLarge(MAX_BODY_BYTES)
+        raise RequestError("request-too-large", str(MAX_BODY_BYTES))
     network = invoked_network(invocation.capabilities)  # row 4
     assert network is not None  # this branch was chosen by such a capability
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1

@@ -8,7 +8,7 @@ from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
-from encryption_network.errors import NetworkNotFound, NonceUsed
+from encryption_network.errors import RequestError
 from encryption_network.networks import (
     NetworkRecord,
     create_network,
@@ -55,7 +55,7 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
-        InvalidNetworkId, BadNonce, NetworkNotFound: the first that applies.
+        InvalidNetworkId, BadNonce, `network-not-found`: the first that applies.
     """
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
@@ -71,7 +71,7 @@ async def read_well_known(services: Services, name: str, owner_did: str | None) 
     """Return the flat record of an owner's network; the owner has to be named (enc-W13).
 
     Raises:
-        BodyMalformed, NetworkNotFound: owner and name make no id, no owner is named, or there is no such network.
+        BodyMalformed, `network-not-found`: owner and name make no id, no owner is named, or there is no such network.
     """
     return well_known_json(await _read(services, well_known_id(name, owner_did)))
 
@@ -80,7 +80,7 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
     row = (await services.store.read((network_row_key(network),))).records[0]
     record = _decoded(row)
     if record is None:
-        raise NetworkNotFound
+        raise RequestError("network-not-found")
     return record
 
 
@@ -192,7 +192,7 @@ async def _claimed_row(
     """Read the network's row and use up the nonce, even when the request fails afterwards (row 17)."""
     for claim in claims if claiming else ():
         if (await services.store.read(claim=claim)).claimed is False:
-            raise NonceUsed
+            raise RequestError("nonce-used")
     return (await services.store.read((network_row_key(network),))).records[0]
 
 

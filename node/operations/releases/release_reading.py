@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from capabilities.principals import Principal, principal_of, same_principal
 from capabilities.resources import MAX_MEMOISED_CHARS, NetworkId, SpaceResource, parse_resource
-from encryption_network.errors import NetworkNotFound
+from encryption_network.errors import RequestError
 from encryption_network.evidence_record import decode_evidence
 from encryption_network.gate import needs_evidence, paths_in_force, policies_in_force
 from encryption_network.networks import decode_network
@@ -123,7 +123,11 @@ async def read_release(
     network_row, record_row, withdrawn_row = rows.network.found, rows.record.found, rows.withdrawals.found
     checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
     if network_row is None or record_row is None:
-        raise NetworkNotFound if network_row is None else RecordDamaged("the store has no release record")
+        raise (
+            RequestError("network-not-found")
+            if network_row is None
+            else RecordDamaged("the store has no release record")
+        )
     if withdrawn_row is None:
         raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))

@@ -23,7 +23,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests_support import REPOSITORY
 
-from encryption_network.errors import NetworkNotFound, ReleaseRefused
+from encryption_network.errors import ReleaseRefused, RequestError
 from node.config.tree import Config, Metrics
 from node.http.messages.problems import NotFound
 from node.http.messages.refusals import TABLE, code_of
@@ -193,7 +193,7 @@ def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -
         (StoreBusy("others"), "store-busy"),
         (IntakeFull("others"), "intake-full"),
         (TooMany(1), "too-many-requests"),
-        (NetworkNotFound(), OTHER),
+        (RequestError("network-not-found"), OTHER),
         (NotFound(), OTHER),
         (ZeroDivisionError(), "internal"),
     ],

@@ -14,16 +14,7 @@ from capabilities.errors import (
     UnauthorizedRevoker,
     WrongKind,
 )
-from encryption_network.errors import (
-    BodyNotJson,
-    HashMismatch,
-    KeyBackendError,
-    NetworkExists,
-    NetworkNotFound,
-    NetworkRevoked,
-    RecordError,
-    ReleaseRefused,
-)
+from encryption_network.errors import RecordError, ReleaseRefused, RequestError
 from node.http.messages.problems import PLACE, NotFound, TooLarge, TooSlow, WrongShape, error_answer
 from node.http.messages.refusals import Place
 from node.operations.errors import (
@@ -53,7 +44,7 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Pla
         (quota_exceeded(1, 1), 402, "Storage quota exceeded. Used: 1 bytes, Limit: 1 bytes"),
         (quota_exceeded(0, 1), 413, "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes"),
         (BadSignature(), 401, "Failed to verify signature"),
-        (NetworkNotFound(), 404, "network not found"),
+        (RequestError("network-not-found"), 404, "network not found"),
         (DuplicateInvocation(), 409, "duplicate invocation"),
         (TooManySpaces(limit=64, got=65), 400, "at most 64 spaces"),
         (StoreFull("x"), 507, "The store is full"),
@@ -61,7 +52,7 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Pla
         (StoreBusy("x"), 503, "Others changed the same rows"),
         (IntakeFull("x"), 503, "Too many values are on their way"),
         (TooMany(3), 429, "Rate limit exceeded"),
-        (KeyBackendError("x"), 500, "key backend error: x"),
+        (RequestError("key-backend", "x"), 500, "key backend error: x"),
         (NotEnabled("SQL"), 501, "SQL support is not enabled on this node"),
     ],
 )
@@ -78,7 +69,7 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
         (WrongShape(), 422),
         (TooSlow(), 408),
         (KeyNotFound(), 404),
-        (BodyNotJson("canary"), 400),
+        (RequestError("body-not-json", "canary"), 400),
         (ValueError("canary"), 500),
         (StoreLocked("canary"), 500),
         (web.HTTPNotFound(), 404),
@@ -95,11 +86,16 @@ def test_wire_problems(error: Exception, status: int) -> None:
 @pytest.mark.parametrize(
     ("place", "error", "status", "text"),
     [
-        ("invoked-decrypt", NetworkNotFound(), 403, "network not found"),
-        ("invoked-decrypt", NetworkExists(), 409, "network already exists"),
-        ("invoked-decrypt", NetworkRevoked(), 403, "network is not active (state: revoked)"),
-        ("invoked-decrypt", HashMismatch("receiverPublicKeyHash"), 403, "invocation hash mismatch: bodyHash"),
-        ("invoked-decrypt", BodyNotJson("EOF while parsing"), 400, "EOF while parsing"),
+        ("invoked-decrypt", RequestError("network-not-found"), 403, "network not found"),
+        ("invoked-decrypt", RequestError("network-exists"), 409, "network already exists"),
+        ("invoked-decrypt", RequestError("network-revoked"), 403, "network is not active (state: revoked)"),
+        (
+            "invoked-decrypt",
+            RequestError("hash-mismatch", "receiverPublicKeyHash"),
+            403,
+            "invocation hash mismatch: bodyHash",
+        ),
+        ("invoked-decrypt", RequestError("body-not-json", "EOF while parsing"), 400, "EOF while parsing"),
         ("invoked-decrypt", ReleaseRefused("no_policy", "canary"), 403, "release refused: no_policy"),
         ("invoked-decrypt", RecordError("torn"), 403, "torn"),
         ("invoked-decrypt", BadSignature(), 403, "Failed to verify signature"),
@@ -184,7 +180,12 @@ def test_the_error_knows_when_to_come_again() -> None:
 @pytest.mark.parametrize("own", [False, True])
 def test_faults_are_logged_and_what_callers_do_is_not(capfd: pytest.CaptureFixture[str], own: bool) -> None:
     """An answer of 500 or more is logged under the request id, without its message; not where the caller did it."""
-    quiet: tuple[Exception, ...] = (KeyBackendError("canary"), NotEnabled("SQL"), BadSignature(), NotFound())
+    quiet: tuple[Exception, ...] = (
+        RequestError("key-backend", "canary"),
+        NotEnabled("SQL"),
+        BadSignature(),
+        NotFound(),
+    )
     for error in quiet:
         _answer(error, own=own)
     assert capfd.readouterr().err == ""
