@@ -52,19 +52,6 @@ MAX_SECONDS: Final = 10 * 365 * 86_400
 """Longest age and grace: ten years, beyond any platform's service life."""
 DEFAULT_TD_ATTRIBUTES: Final = bytes.fromhex("0000001000000000")
 """SEPT_VE_DISABLE alone: what every genuine production quote shows."""
-ACCEPTABLE_STATUSES: Final = frozenset(
-    {
-        "UpToDate",
-        "SWHardeningNeeded",
-        "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded",
-        "OutOfDate",
-        "OutOfDateConfigurationNeeded",
-        "TDRelaunchAdvised",
-        "TDRelaunchAdvisedConfigurationNeeded",
-    }
-)
-"""Statuses that a policy may accept; "Revoked" never."""
 GRACE_STATUSES: Final = frozenset(
     {
         "OutOfDate",
@@ -74,6 +61,13 @@ GRACE_STATUSES: Final = frozenset(
     }
 )
 """Statuses that are accepted only within a grace after the level's date."""
+ACCEPTABLE_STATUSES: Final = GRACE_STATUSES | {
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+}
+"""Statuses that may leave verification and that a policy may accept; "Revoked" never."""
 ReceiverMode = Literal["attested", "signed"]
 
 

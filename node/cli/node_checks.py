@@ -27,7 +27,6 @@ from spaces.values.object_place import recorded_place
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.report_data import REPORT_DATA_BYTES
 from tee_backend.evidence.errors import EvidenceSourceError
-from tee_backend.evidence.source import take_quote
 
 from ..collateral.intake import HeldDocument, held_collateral
 from ..config.tree import Config
@@ -195,7 +194,7 @@ def _nearest(folder: Path) -> Path:
 
 def _platform(config: Config) -> Found:
     try:
-        quoted = take_quote(quote_source(config.platform), bytes(REPORT_DATA_BYTES))
+        quoted = quote_source(config.platform).quote(bytes(REPORT_DATA_BYTES))
     except EvidenceSourceError as error:
         raise PlatformSilent(
             f"no quote from {config.platform.source}: {error.code}: {error.detail}",

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
-from tee_backend.evidence.source import Quoted, take_quote
+from tee_backend.evidence.source import Quoted
 
 from ..config.tree import Platform, PlatformSource
 from ..logs import log_event, log_warning
@@ -118,7 +118,7 @@ def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
     if platform.source == "none":
         return None
     return OwnQuotes(
-        lambda report_data: take_quote(quote_source(platform), report_data),
+        lambda report_data: quote_source(platform).quote(report_data),
         source=platform.source,
         most_waiting=platform.quotes_waiting,
         patience_s=platform.quote_s,

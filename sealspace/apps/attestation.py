@@ -5,7 +5,7 @@
 Example:
     challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
     data = report_data(challenge.nonce, challenge.audience, client.session.did, "attested", receiver.public_key)
-    attested = Attested(quote=domain.quote(data), receiver_public_key=receiver.public_key)
+    attested = Attested(quote=domain.quote(data).quote, receiver_public_key=receiver.public_key)
     session = await client.attestation.open_session(network, challenge, attested)
 
 The trust domain's side, `domain` and `report_data`, is in `tee_backend`, whose `Backend` does all of this.

@@ -12,23 +12,10 @@ from msgspec import Meta, Struct, field
 
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import parse_json, shaped
+from encryption_network.policy import ACCEPTABLE_STATUSES
 
 from .errors import QuoteRefused
 from .quote import Quote
-
-KNOWN_STATUSES = frozenset(
-    {
-        "UpToDate",
-        "SWHardeningNeeded",
-        "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded",
-        "OutOfDate",
-        "OutOfDateConfigurationNeeded",
-        "TDRelaunchAdvised",
-        "TDRelaunchAdvisedConfigurationNeeded",
-    }
-)
-"""Statuses that may leave verification. "Revoked" is not among them: no policy can accept it."""
 
 MAX_CLAIMS_BYTES = 64 * 1024
 MAX_ADVISORIES = 256
@@ -174,6 +161,6 @@ def _report(report: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _known(status: str) -> str:
-    if status not in KNOWN_STATUSES:
+    if status not in ACCEPTABLE_STATUSES:
         raise QuoteRefused("evidence-invalid", f"unknown TCB status {status[:40]!r}")
     return status

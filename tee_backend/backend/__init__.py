@@ -69,7 +69,7 @@ from sealspace.wire.portable import PortableDelegation
 
 from ..attestation.report_data import report_data
 from ..errors import FolderUnusable
-from ..evidence.source import EvidenceSource, KeySource, take_quote
+from ..evidence.source import EvidenceSource, KeySource
 from .grant_folder import GrantFolder, Holding
 from .held_grants import HeldGrant, HeldGrants, owners_of
 from .key import backend_seed
@@ -330,7 +330,7 @@ class Backend:
         challenge = await self._client.attestation.challenge()
         bound = report_data(challenge.nonce, challenge.audience, self.did, "attested", receiver.public_key)
         # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
-        quoted = await asyncio.to_thread(take_quote, self._source, bound)
+        quoted = await asyncio.to_thread(self._source.quote, bound)
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         attested = Attested(quote=quoted.quote, receiver_public_key=receiver.public_key, event_log=log)
         session = await self._client.attestation.open_session(network, challenge, attested)

@@ -48,7 +48,7 @@ from sealspace.wire.portable import PortableDelegation, decode_bundle
 from ..attestation.report_data import published_report_data
 from ..errors import KeepingError
 from ..evidence.errors import EvidenceSourceError
-from ..evidence.source import EvidenceSource, Quoted, take_quote
+from ..evidence.source import EvidenceSource, Quoted
 from ..rates import Rates, counted_address
 
 GRANTS_PER_MINUTE: Final = 60
@@ -302,7 +302,7 @@ class BackendSurface:
         try:
             async with self._quoting:
                 # A quote comes out of a file system or a socket, neither of which belongs on the event loop.
-                return await asyncio.to_thread(take_quote, self._source, report_data)
+                return await asyncio.to_thread(self._source.quote, report_data)
         finally:
             self._waiting -= 1
 

@@ -92,11 +92,7 @@ class DstackSource:
                     return cls(path, generation, timeout_s=timeout_s)
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
-    def quote(self, report_data: bytes) -> bytes:
-        """Return a quote over 64 bytes of report data; as `quote_with_log`."""
-        return self.quote_with_log(report_data).quote
-
-    def quote_with_log(self, report_data: bytes) -> Quoted:
+    def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`.
 
         Raises:

@@ -381,11 +381,7 @@ class SimulatedSource:
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(SimulatedPlatform.load(folder), measurements_of(_IMAGE), minted)
 
-    def quote(self, report_data: bytes) -> bytes:
-        """Mint a quote over 64 bytes of report data."""
-        return self.quote_with_log(report_data).quote
-
-    def quote_with_log(self, report_data: bytes) -> Quoted:
+    def quote(self, report_data: bytes) -> Quoted:
         """Mint a quote over 64 bytes of report data, with the log."""
         quote = self.platform.mint_quote(self._measured(), report_data)
         return Quoted(quote, None if self.minted is None else self.minted.log)

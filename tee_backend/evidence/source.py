@@ -25,25 +25,16 @@ class Quoted:
     """
 
     quote: bytes = field(repr=False)
-    event_log: EventLog | None = field(repr=False)
+    event_log: EventLog | None = field(default=None, repr=False)
 
 
 class EvidenceSource(Protocol):
-    """Where a backend gets its quotes."""
+    """Where a backend gets its quotes.
 
-    def quote(self, report_data: bytes) -> bytes:
-        """Return a quote over 64 bytes of report data. May block; it is called in a thread."""
-        ...
-
-
-@runtime_checkable
-class LoggingEvidenceSource(EvidenceSource, Protocol):
-    """A source whose platform keeps an event log.
-
-    Quote and log come from one call: a log that was asked for later could hold an entry that the quote does not know.
+    Quote and log come from one call: a log from a later one could contain an entry that the quote does not cover.
     """
 
-    def quote_with_log(self, report_data: bytes) -> Quoted:
+    def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data, and its log. May block; it is called in a thread."""
         ...
 
@@ -55,13 +46,6 @@ class KeySource(Protocol):
     def key(self, path: str) -> bytes:
         """Return 32 secret bytes or more for a path. May block."""
         ...
-
-
-def take_quote(source: EvidenceSource, report_data: bytes) -> Quoted:
-    """Request a quote, and its log where the source has one. May block."""
-    if isinstance(source, LoggingEvidenceSource):
-        return source.quote_with_log(report_data)
-    return Quoted(source.quote(report_data), None)
 
 
 def check_report_data_size(report_data: bytes) -> None:

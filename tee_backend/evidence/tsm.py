@@ -28,7 +28,7 @@ from capabilities.ambient import Entropy, SystemEntropy
 
 from ..attestation.quote import MAX_QUOTE_BYTES
 from .errors import SourceMalformed, SourceRefused, SourceUnavailable
-from .source import check_report_data_size, checked_quote
+from .source import Quoted, check_report_data_size, checked_quote
 
 REPORTS_FOLDER: Final = Path("/sys/kernel/config/tsm/report")
 PROVIDER: Final = b"tdx_guest"
@@ -76,7 +76,7 @@ class TsmSource:
         self._files = files or ReportFiles()
         self._entropy = entropy or SystemEntropy()
 
-    def quote(self, report_data: bytes) -> bytes:
+    def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data. Blocks until the platform made it.
 
         Raises:
@@ -88,7 +88,7 @@ class TsmSource:
         check_report_data_size(report_data)
         with self._report() as report:
             self._check_provider(report)
-            return checked_quote(self._ask(report, report_data), report_data)
+            return Quoted(checked_quote(self._ask(report, report_data), report_data))
 
     @contextmanager
     def _report(self) -> Iterator[Path]:

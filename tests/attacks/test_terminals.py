@@ -296,7 +296,7 @@ async def test_statements_that_a_quote_binds(
     async def evidence(request: web.Request) -> web.Response:
         nonce = libipld.decode_multibase("u" + request.query["nonce"])[1]
         bound = published_report_data(nonce, Principal(did), hashlib.sha256(canonical_bytes(statement)).digest())
-        quoted = domain.quote_with_log(bound)
+        quoted = domain.quote(bound)
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         body = encode_published(nonce, statement, quote=quoted.quote, event_log=log)
         return web.Response(body=body, content_type="application/json")

@@ -34,6 +34,7 @@ from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.report_data import report_data
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.source import Quoted
 
 APPROVED = measurements_of("approved")
 OTHER = measurements_of("other")
@@ -52,9 +53,9 @@ class Source:
     measurements: Measurements = APPROVED
     quotes: int = 0
 
-    def quote(self, data: bytes) -> bytes:
+    def quote(self, data: bytes) -> Quoted:
         self.quotes += 1
-        return self.platform.mint_quote(self.measurements, data)
+        return Quoted(self.platform.mint_quote(self.measurements, data))
 
 
 class Granted(NamedTuple):
@@ -256,7 +257,7 @@ def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = N
     bound = report_data(
         challenge.nonce, challenge.audience, holder or agent.session.did, "attested", receiver.public_key
     )
-    return Attested(source.quote(bound), receiver.public_key)
+    return Attested(source.quote(bound).quote, receiver.public_key)
 
 
 async def test_a_quote_for_another_client_is_refused(bench) -> None:
@@ -291,7 +292,7 @@ async def test_a_source_that_fails_is_the_caller_s_to_handle(bench) -> None:
     """What the platform raises comes through as it is; no evidence is recorded."""
 
     class Broken:
-        def quote(self, data: bytes) -> bytes:
+        def quote(self, data: bytes) -> Quoted:
             raise OSError("no TSM")
 
     one = await granted(bench)

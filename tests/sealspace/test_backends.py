@@ -47,6 +47,7 @@ from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.errors import SourceUnavailable
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
+from tee_backend.evidence.source import Quoted
 
 COMPOSE = "services:\n  notes:\n    image: notes@sha256:0123\n"
 COMPOSE_HASH = hashlib.sha256(COMPOSE.encode()).digest()
@@ -482,7 +483,7 @@ class _Slow:
     def __init__(self, domain: Domain) -> None:
         self.domain, self.gate, self.at_once, self.most = domain, threading.Event(), 0, 0
 
-    def quote(self, report_data: bytes) -> bytes:
+    def quote(self, report_data: bytes) -> Quoted:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         self.gate.wait(20)
@@ -508,7 +509,7 @@ async def test_a_platform_that_gives_no_quote(stack) -> None:
     """What the platform says stays with the backend; who asks learns that there is no quote now."""
 
     class Broken:
-        def quote(self, report_data: bytes) -> bytes:
+        def quote(self, report_data: bytes) -> Quoted:
             raise SourceUnavailable("a path of this machine")
 
     surface = BackendSurface(Broken(), did=key_session(SEED).did, manifest=manifest())

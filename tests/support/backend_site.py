@@ -51,10 +51,7 @@ class Domain:
     options: DomainOptions | None = None
     quotes: int = 0
 
-    def quote(self, report_data: bytes) -> bytes:
-        return self.quote_with_log(report_data).quote
-
-    def quote_with_log(self, report_data: bytes) -> Quoted:
+    def quote(self, report_data: bytes) -> Quoted:
         self.quotes += 1
         measured = self.image if self.minted is None else self.minted.run_on(self.image)
         quote = self.platform.mint_quote(measured, report_data, options=self.options)

@@ -24,6 +24,7 @@ from sealspace.wallets import new_wallet
 from sealspace.wire.transport import TransportSettings
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.source import Quoted
 
 APPROVED = measurements_of("approved")
 SETTINGS = TransportSettings(timeout_s=PATIENCE_S, backoff_s=0)  # as many tries as programs make
@@ -37,9 +38,9 @@ class Source:
     platform: SimulatedPlatform
     asked: list[bytes] = field(default_factory=list)
 
-    def quote(self, data: bytes) -> bytes:
+    def quote(self, data: bytes) -> Quoted:
         self.asked.append(data)
-        return self.platform.mint_quote(APPROVED, data)
+        return Quoted(self.platform.mint_quote(APPROVED, data))
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.evidence.dstack import DstackSource, Generation
 from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
-from tee_backend.evidence.source import KeySource, LoggingEvidenceSource, Quoted, take_quote
+from tee_backend.evidence.source import KeySource, Quoted
 
 DATA = bytes(range(64))
 COMPOSE = bytes(range(32))
@@ -51,7 +51,7 @@ def agent(machine: SimulatedPlatform, code: Measurements) -> AgentSimulator:
 async def ask(path: Path, generation: Generation = "dstack", **settings: float | bool) -> Quoted:
     """Ask an agent as a backend does, in a thread."""
     source = DstackSource(path, generation, **settings)  # type: ignore[arg-type]  # by name
-    return await asyncio.to_thread(take_quote, source, DATA)
+    return await asyncio.to_thread(source.quote, DATA)
 
 
 @BOTH
@@ -162,7 +162,6 @@ def test_find(tmp_path: Path) -> None:
         new.bind(str(folders[1] / "dstack.sock"))
         found = DstackSource.find(folders)
         assert (folders[1] / "dstack.sock", "dstack") == (found.socket_path, found.generation)
-    assert isinstance(found, LoggingEvidenceSource)
 
 
 def test_find_one_generation(tmp_path: Path) -> None:

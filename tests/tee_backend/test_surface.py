@@ -29,6 +29,7 @@ from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Mess
 from tee_backend.errors import FolderUnusable
 from tee_backend.evidence.errors import SourceRefused
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.evidence.source import Quoted
 
 SELF, OWNER = key_session(bytes(32)), key_session(bytes(range(32)))
 ENTROPY = CountingEntropy()
@@ -291,7 +292,7 @@ async def test_a_platform_without_quotes(machine: SimulatedPlatform) -> None:
     """The two servers say the same where the platform gives no quote, and where no grants are taken."""
 
     class Silent:
-        def quote(self, report_data: bytes) -> bytes:
+        def quote(self, report_data: bytes) -> Quoted:
             raise SourceRefused("a text of the agent's")
 
     surface = BackendSurface(Silent(), did=SELF.did, manifest=MANIFEST)
@@ -357,11 +358,11 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
     made: list[bytes] = []
 
     class Slow:
-        def quote(self, report_data: bytes) -> bytes:
+        def quote(self, report_data: bytes) -> Quoted:
             made.append(report_data)
             started.release()
             go_on.wait(30)
-            return machine.mint_quote(measurements_of("notes"), report_data)
+            return Quoted(machine.mint_quote(measurements_of("notes"), report_data))
 
     surface = BackendSurface(Slow(), did=SELF.did, manifest=MANIFEST)
     query = f"nonce={encode_url(NONCE)}"

@@ -11,7 +11,6 @@ from tests_support import CountingEntropy
 from encryption_network.policy import Measurements
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES, parse_quote
 from tee_backend.evidence.errors import EvidenceSourceError, SourceMalformed, SourceRefused, SourceUnavailable
-from tee_backend.evidence.source import LoggingEvidenceSource, take_quote
 from tee_backend.evidence.tsm import TsmSource
 
 DATA = bytes(range(64))
@@ -31,7 +30,7 @@ def source(tmp_path: Path, kernel: TsmSimulator, entropy: CountingEntropy) -> Ts
 
 def test_quote(source: TsmSource, kernel: TsmSimulator, tmp_path: Path) -> None:
     """A quote is over the bytes that were asked for; its folder is gone afterwards."""
-    assert DATA == parse_quote(source.quote(DATA)).report.report_data
+    assert DATA == parse_quote(source.quote(DATA).quote).report.report_data
     assert 1 == len(kernel.made)
     assert [] == list(tmp_path.iterdir())
 
@@ -45,14 +44,13 @@ def test_a_folder_for_each_quote(source: TsmSource, kernel: TsmSimulator) -> Non
 
 def test_no_log(source: TsmSource) -> None:
     """The kernel keeps no log that a node could judge."""
-    assert not isinstance(source, LoggingEvidenceSource)
-    assert take_quote(source, DATA).event_log is None
+    assert source.quote(DATA).event_log is None
 
 
 def test_padding_is_allowed(tmp_path: Path, machine: SimulatedPlatform, code: Measurements) -> None:
     """Some platforms pad the quote with zero bytes."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(code, data).ljust(8000, b"\x00"))
-    assert DATA == parse_quote(TsmSource(tmp_path, files=kernel).quote(DATA)).report.report_data
+    assert DATA == parse_quote(TsmSource(tmp_path, files=kernel).quote(DATA).quote).report.report_data
 
 
 @pytest.mark.parametrize("size", [0, 32, 63, 65])

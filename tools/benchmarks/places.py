@@ -29,6 +29,7 @@ from sealspace.session import Session, key_session
 from sealspace.wallets import new_wallet
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import SimulatedPlatform, measurements_of
+from tee_backend.evidence.source import Quoted
 
 KEYS = 100
 SMALL_BYTES = 1024
@@ -146,8 +147,8 @@ async def _attested(owner: Client, place: Place, platform: SimulatedPlatform) ->
 class _Source:
     platform: SimulatedPlatform
 
-    def quote(self, report_data: bytes) -> bytes:
-        return self.platform.mint_quote(PROGRAM, report_data)
+    def quote(self, report_data: bytes) -> Quoted:
+        return Quoted(self.platform.mint_quote(PROGRAM, report_data))
 
 
 def path_of(number: int) -> str:

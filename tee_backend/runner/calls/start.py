@@ -15,7 +15,7 @@ from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.documents.published import parse_statement, statement_json
 
 from ...attestation.report_data import runner_binding
-from ...evidence.source import EvidenceSource, take_quote
+from ...evidence.source import EvidenceSource
 from .run_receipts import encode_start, parse_start
 from .service import Identity
 
@@ -49,7 +49,7 @@ async def begin(
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
     # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
-    quoted = await asyncio.to_thread(take_quote, source, binding.report_data)
+    quoted = await asyncio.to_thread(source.quote, binding.report_data)
     log = None if quoted.event_log is None else quoted.event_log.to_json()
     start = encode_start(stated, key.did, quoted.quote, log)
     return Identity(receipt_key=key, start=start, start_sha256=parse_start(start).sha256)

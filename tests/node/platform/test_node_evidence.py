@@ -36,7 +36,7 @@ from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 from tee_backend.evidence.errors import SourceUnavailable
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.evidence.source import Quoted, take_quote
+from tee_backend.evidence.source import Quoted
 from tee_backend.evidence.tsm import TsmSource
 
 COMPOSE = bytes(range(32))
@@ -356,7 +356,7 @@ async def test_quotes_of_the_kernel(tmp_path: Path, platform: SimulatedPlatform,
     """The kernel's report interface serves a node as it serves a backend: a quote, and no log."""
     kernel = TsmSimulator(lambda data: platform.mint_quote(measurements_of("node"), data))
     source = TsmSource(tmp_path, files=kernel, entropy=entropy)
-    quotes = OwnQuotes(lambda data: take_quote(source, data), source="tsm", most_waiting=4, patience_s=10.0)
+    quotes = OwnQuotes(source.quote, source="tsm", most_waiting=4, patience_s=10.0)
     quoted = await quotes.quote(bytes(range(64)))
     assert (parse_quote(quoted.quote).report.report_data, quoted.event_log) == (bytes(range(64)), None)
 
