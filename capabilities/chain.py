@@ -20,26 +20,7 @@ from msgspec import Struct
 from .abilities import HOST, REVOKE, sufficient_for
 from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
-from .errors import (
-    AncestorRevoked,
-    CaveatRefused,
-    CaveatsNotContained,
-    ChainError,
-    ChainTooLarge,
-    DelegationRevoked,
-    ExpiryExceedsParent,
-    LifetimeTooLong,
-    NotBeforePrecedesParent,
-    ParentNotFound,
-    ParentRevoked,
-    PolicyProfileRefused,
-    TerminalParent,
-    UnauthorizedAction,
-    UnauthorizedCapability,
-    UnauthorizedDelegator,
-    UnauthorizedInvoker,
-    UnauthorizedRevoker,
-)
+from .errors import CaveatRefused, ChainError
 from .facts import policy_profile_refusal
 from .principals import Principal
 from .references import CID_URN, CitedParent
@@ -61,6 +42,12 @@ class Mark(Enum):
     LIVE = "live"
     REVOKED = "revoked"
 
+
+BOUNDARIES: Final = {
+    "delegation": "child-caveats-not-subset-of-parent",
+    "invocation": "invocation-caveats-not-subset-of-chain",
+}
+"""How clients are told which of two caveats is not kept."""
 
 _LIVE: Final = Mark.LIVE  # compared for every member of every closure
 
@@ -133,7 +120,7 @@ def judge_registration(
         The signature (D5), whether it is registered already (D4), whether it is itself revoked.
     """
     if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
-        raise PolicyProfileRefused(refusal)
+        raise ChainError("policy-profile-refused", refusal)
     known, above = _known(parents)
     closure = _closure(delegation, above)  # D3, D30
     check_window(delegation, now)  # D6
@@ -142,7 +129,7 @@ def judge_registration(
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
-                raise UnauthorizedDelegator(delegation.delegator)
+                raise ChainError("delegator-unauthorized", delegation.delegator)
     # D23, for a root's grant too: its closure would contain the revoked member, so it could not be used.
     _check_live(delegation.parents, known, marks, _revoked_parent)
     if dependent:  # D20: without any, the grant is valid whatever it cites
@@ -174,7 +161,7 @@ def judge_invocation(
     """
     known, members = _known(cited)
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
-        raise ChainTooLarge
+        raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     _check_found(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: else the invoker is root, and what it cites is not checked further
@@ -185,7 +172,7 @@ def judge_invocation(
         try:
             selection_of(capability.resource, capability.caveats)
         except CaveatRefused as refusal:
-            raise CaveatsNotContained(refusal.reason, boundary="invocation") from refusal
+            raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusal.reason) from refusal
     return Authority(tuple(members) if dependent else (), dependent)
 
 
@@ -193,10 +180,10 @@ def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX
     """Check that an invocation does not live longer than the server allows (I4).
 
     Raises:
-        LifetimeTooLong: It expires later than the current second plus `max_lifetime_s`.
+        ChainError: `lifetime-too-long`, It expires later than the current second plus `max_lifetime_s`.
     """
     if invocation.expires_at > floor(now) + max_lifetime_s:
-        raise LifetimeTooLong
+        raise ChainError("lifetime-too-long")
 
 
 def judge_revocation(
@@ -222,9 +209,9 @@ def judge_revocation(
 
     Raises:
         RevocationOutsideWindow: Its own window excludes now.
-        ParentNotFound: There is no such target (W20).
-        UnauthorizedRevoker: No principal that the revocation can act for has a say over the target. Of several
-            targets, the first that fails is the one refused (V5).
+        ChainError: `parent-not-found`, There is no such target (W20).
+        ChainError: `revoker-unauthorized`, No principal that the revocation can act for has a say over the target. Of
+            several targets, the first that fails is the one refused (V5).
 
     Does not check:
         The signature. The size of closures: one proof is read, and no closure is larger than registration allows.
@@ -233,13 +220,13 @@ def judge_revocation(
     acting: Principal | None = revocation.revoker  # W23
     for cited, target in zip(revocation.targets, targets, strict=True):  # V5
         if target is None:  # W20
-            raise ParentNotFound
+            raise ChainError("parent-not-found")
         if revocation.parents:  # W21: exactly one proof, and no falling back to the signer
             question = ControlQuestion(revocation.revoker, REVOKE, cited.digest, now)
             proof = proofs[0] if len(revocation.parents) == len(proofs) == 1 else None
             acting = None if proof is None else acting_principal(question, target.delegation, proof, marks)
         if acting is None or not has_say(acting, target.delegation):  # W22
-            raise UnauthorizedRevoker
+            raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting
 
@@ -361,7 +348,7 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
     itself = Ancestor(delegation.content_key, delegation.cid)
     closure = (itself, *[member for key, member in above.items() if key != itself.content_key])
     if len(closure) > MAX_CHAIN_NODES:  # D30
-        raise ChainTooLarge
+        raise ChainError("chain-too-large")
     return closure
 
 
@@ -373,16 +360,16 @@ def _check_found(
 ) -> None:
     """Check that there is a proof where one is needed, every cited one is stored with its ancestors, none twice."""
     if dependent and not cited:  # D21, I31
-        raise ParentNotFound
+        raise ChainError("parent-not-found")
     if len(cited) != len(found):
         raise RuntimeError("one stored delegation, or None, is needed for each cited proof")
     if len(known) != len(cited):  # D22, I31
-        raise ParentNotFound
+        raise ChainError("parent-not-found")
     for grant in known:
         if grant.missing_ancestor:
-            raise ParentNotFound
+            raise ChainError("parent-not-found")
     if len(known) > 1 and len({grant.delegation.content_key for grant in known}) != len(known):
-        raise ParentNotFound
+        raise ChainError("parent-not-found")
 
 
 def _check_live(
@@ -396,7 +383,7 @@ def _check_live(
         for member in grant.closure:
             mark = marks.get(member.content_key)
             if mark is None:  # a member that is not in the store supports nothing
-                raise ParentNotFound
+                raise ChainError("parent-not-found")
             if mark is not _LIVE:
                 raise revoked(cited[place], grant, member)
 
@@ -404,22 +391,22 @@ def _check_live(
 def _revoked_parent(cited: CitedParent, parent: Registered, member: Ancestor) -> ChainError:
     """Return the error for a parent with a revoked member in its closure (D23)."""
     if member == parent.closure[0]:
-        return ParentRevoked(cited.echo)
-    return AncestorRevoked(cid_text(member.cid), parent=cited.echo)
+        return ChainError("parent-revoked", cited.echo)
+    return ChainError("ancestor-revoked", cid_text(member.cid), f"parent={cited.echo}")
 
 
 def _revoked_grant(cited: CitedParent, grant: Registered, member: Ancestor) -> ChainError:
     """Return the error for a cited grant with a revoked member in its closure (I32)."""
     if member == grant.closure[0]:
-        return DelegationRevoked(cited.echo)
-    return AncestorRevoked(cid_text(member.cid), invoked=cited.echo)
+        return ChainError("delegation-revoked", cited.echo)
+    return ChainError("ancestor-revoked", cid_text(member.cid), f"invoked={cited.echo}")
 
 
 def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]) -> None:
     """Check that a delegation grants no more, and for no longer, than its direct parents allow (D24 to D28)."""
     for parent in parents:
         if parent.delegation.terminal:  # D24
-            raise TerminalParent
+            raise ChainError("parent-terminal")
     supporting = _containing_window(delegation, parents)  # D25; with D6 this makes every parent valid now (D26)
     _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
 
@@ -430,11 +417,11 @@ def _check_usable(
     """Check that every cited grant was given to the invoker, is live with all its ancestors, and is open now."""
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
-            raise UnauthorizedInvoker
+            raise ChainError("invoker-unauthorized")
     _check_live(invocation.parents, grants, marks, _revoked_grant)  # I32
     for grant in grants:
         if not _is_open(grant, now):  # I33
-            raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
+            raise ChainError("action-unauthorized", dependent[0].resource.text, dependent[0].ability)
 
 
 def _check_covered(
@@ -446,10 +433,10 @@ def _check_covered(
     for capability in dependent:  # D27, I34, I37
         reason = _shortfall(capability, grants, check_caveats)
         if reason:
-            raise CaveatsNotContained(reason, boundary=boundary)
+            raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
         if reason is not None:
-            refused = UnauthorizedCapability if boundary == "delegation" else UnauthorizedAction
-            raise refused(capability.resource.text, capability.ability)
+            code = "capability-unauthorized" if boundary == "delegation" else "action-unauthorized"
+            raise ChainError(code, capability.resource.text, capability.ability)
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
@@ -462,7 +449,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
         elif outer.not_before is None or (child.not_before is not None and child.not_before >= outer.not_before):
             supporting.append(outer)
     if not supporting:
-        raise ExpiryExceedsParent if expiry_failed else NotBeforePrecedesParent
+        raise ChainError("expiry-exceeds-parent" if expiry_failed else "not-before-precedes-parent")
     return supporting
 
 
@@ -471,7 +458,7 @@ def _check_effort(dependent: Sequence[Capability], grants: Sequence[Delegation])
     if len(dependent) * len(grants) * MAX_CAPABILITIES <= MAX_COMPARISONS:
         return
     if len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS:
-        raise ChainTooLarge
+        raise ChainError("chain-too-large")
 
 
 def _shortfall(

@@ -1,17 +1,18 @@
-"""Everything that can be wrong with an identifier, a token or a chain, one class each.
+"""Everything that can be wrong with an identifier, a token or a chain: a class for each reaction, a code for each
+cause.
 
 `text` is the exact wording that TinyCloud's clients read where the wire has one. No text contains a byte of a token
 except the resource, ability, DID or CID that the sender named.
 """
 
-from typing import ClassVar, Literal
+from typing import Final
 
 
 class CapabilityError(Exception):
     """Something in the data is wrong; the only family this package raises for it."""
 
-    code: ClassVar[str] = "capability-error"
-    wording: ClassVar[str] = ""
+    code = "capability-error"
+    wording = ""
 
     @property
     def text(self) -> str:
@@ -74,189 +75,62 @@ class CaveatRefused(_Reasoned):
     code = "caveat-refused"
 
 
+CHAIN_TEXTS: Final = {
+    # The delegation is a policy root or policy session, which are not taken as ordinary grants (3.8).
+    "policy-profile-refused": "{}",
+    # More delegations in the closure than a chain may hold (D30, I13).
+    "chain-too-large": "delegation-chain-traversal-limit-exceeded",
+    # The delegation is expired or not valid yet (D6).
+    "delegation-outside-window": "Delegation expired or not yet valid",
+    # The invocation is expired or not valid yet (I2).
+    "invocation-outside-window": "Invocation expired or not yet valid",
+    # The revocation is expired or not valid yet (W26).
+    "revocation-outside-window": "Revocation expired or not yet valid",
+    # The invocation's expiry lies further ahead than the server allows (I4).
+    "lifetime-too-long": "Invocation lifetime exceeds server maximum",
+    # A proof is needed and none is cited, or a cited one is unknown or cited twice (D21, D22, I31, W20).
+    "parent-not-found": "Cannot find parent delegation",
+    # A cited parent was granted to a principal other than the delegator (D22).
+    "delegator-unauthorized": "Unauthorized Delegator: {}",
+    # A cited delegation was granted to a principal other than the invoker (I32).
+    "invoker-unauthorized": "Unauthorized Invoker",
+    # The revoker has no say over the target, or the cited proof gives none (W21, W22).
+    "revoker-unauthorized": "Unauthorized Revoker",
+    # A cited parent of a new delegation is revoked (D23).
+    "parent-revoked": "delegation-parent-revoked: {}",
+    # A delegation that is invoked, or posted again, is revoked (I32).
+    "delegation-revoked": "delegation-revoked: {}",
+    # An ancestor of a cited delegation is revoked (D23, I32).
+    "ancestor-revoked": "delegation-ancestor-revoked: ancestor={} {}",
+    # A cited parent may be used but not passed on (D24).
+    "parent-terminal": "terminal-parent-cannot-redelegate",
+    # The delegation would outlive every parent (D25).
+    "expiry-exceeds-parent": "Child delegation expiry exceeds parent expiry",
+    # The delegation would begin before every parent (D25).
+    "not-before-precedes-parent": "Child delegation not_before precedes parent not_before",
+    # No cited parent holds what the delegation grants (D27).
+    "capability-unauthorized": "Unauthorized Capability: {}, {}",
+    # No cited delegation holds, now, what the invocation requests; clients parse this text (I36, I33, I34).
+    "action-unauthorized": "Unauthorized Action: {} / {}",
+    # Resource and ability are held, under caveats that are not kept (D27, I35).
+    "caveats-not-contained": "{}: {}",
+}
+"""The wording of each reason why a chain does not support a token, by its code; clients parse some of them."""
+
+
 class ChainError(CapabilityError):
-    """A well-formed, well-signed token that its chain does not support."""
-
-
-class PolicyProfileRefused(_Reasoned, ChainError):
-    """The delegation is a policy root or policy session, which are not taken as ordinary grants (3.8)."""
-
-    code = "policy-profile-refused"
-
-
-class ChainTooLarge(ChainError):
-    """More delegations in the closure than a chain may hold (D30, I13)."""
-
-    code = "chain-too-large"
-    wording = "delegation-chain-traversal-limit-exceeded"
-
-
-class DelegationOutsideWindow(ChainError):
-    """The delegation is expired or not valid yet (D6)."""
-
-    code = "delegation-outside-window"
-    wording = "Delegation expired or not yet valid"
-
-
-class InvocationOutsideWindow(ChainError):
-    """The invocation is expired or not valid yet (I2)."""
-
-    code = "invocation-outside-window"
-    wording = "Invocation expired or not yet valid"
-
-
-class RevocationOutsideWindow(ChainError):
-    """The revocation is expired or not valid yet (W26)."""
-
-    code = "revocation-outside-window"
-    wording = "Revocation expired or not yet valid"
-
-
-class LifetimeTooLong(ChainError):
-    """The invocation's expiry lies further ahead than the server allows (I4)."""
-
-    code = "lifetime-too-long"
-    wording = "Invocation lifetime exceeds server maximum"
-
-
-class ParentNotFound(ChainError):
-    """A proof is needed and none is cited, or a cited one is unknown or cited twice (D21, D22, I31, W20)."""
-
-    code = "parent-not-found"
-    wording = "Cannot find parent delegation"
-
-
-class UnauthorizedDelegator(ChainError):
-    """A cited parent was granted to a principal other than the delegator (D22)."""
-
-    code = "delegator-unauthorized"
-
-    def __init__(self, did: str) -> None:
-        super().__init__(did)
-        self.did = did
-
-    def _wording(self) -> str:
-        return f"Unauthorized Delegator: {self.did}"
-
-
-class UnauthorizedInvoker(ChainError):
-    """A cited delegation was granted to a principal other than the invoker (I32)."""
-
-    code = "invoker-unauthorized"
-    wording = "Unauthorized Invoker"
-
-
-class UnauthorizedRevoker(ChainError):
-    """The revoker has no say over the target, or the cited proof gives none (W21, W22)."""
-
-    code = "revoker-unauthorized"
-    wording = "Unauthorized Revoker"
-
-
-class _OfCid(ChainError):
-    """An error about one delegation, named by the text of its CID."""
-
-    def __init__(self, cid: str) -> None:
-        super().__init__(cid)
-        self.cid = cid
-
-
-class ParentRevoked(_OfCid):
-    """A cited parent of a new delegation is revoked (D23)."""
-
-    code = "parent-revoked"
-
-    def _wording(self) -> str:
-        return f"delegation-parent-revoked: {self.cid}"
-
-
-class DelegationRevoked(_OfCid):
-    """A delegation that is invoked, or posted again, is revoked (I32)."""
-
-    code = "delegation-revoked"
-
-    def _wording(self) -> str:
-        return f"delegation-revoked: {self.cid}"
-
-
-class AncestorRevoked(ChainError):
-    """An ancestor of a cited delegation is revoked (D23, I32)."""
-
-    code = "ancestor-revoked"
-
-    def __init__(self, ancestor: str, *, parent: str | None = None, invoked: str | None = None) -> None:
-        super().__init__(ancestor, parent, invoked)
-        self.ancestor = ancestor
-        self.parent = parent
-        self.invoked = invoked
-
-    def _wording(self) -> str:
-        cited = f"invoked={self.invoked}" if self.parent is None else f"parent={self.parent}"
-        return f"delegation-ancestor-revoked: ancestor={self.ancestor} {cited}"
-
-
-class TerminalParent(ChainError):
-    """A cited parent may be used but not passed on (D24)."""
-
-    code = "parent-terminal"
-    wording = "terminal-parent-cannot-redelegate"
-
-
-class ExpiryExceedsParent(ChainError):
-    """The delegation would outlive every parent (D25)."""
-
-    code = "expiry-exceeds-parent"
-    wording = "Child delegation expiry exceeds parent expiry"
-
-
-class NotBeforePrecedesParent(ChainError):
-    """The delegation would begin before every parent (D25)."""
-
-    code = "not-before-precedes-parent"
-    wording = "Child delegation not_before precedes parent not_before"
-
-
-class _OfCapability(ChainError):
-    """An error about one capability, by the canonical text of its resource and its ability."""
-
-    def __init__(self, resource: str, ability: str) -> None:
-        super().__init__(resource, ability)
-        self.resource = resource
-        self.ability = ability
-
-
-class UnauthorizedCapability(_OfCapability):
-    """No cited parent holds what the delegation grants (D27)."""
-
-    code = "capability-unauthorized"
-
-    def _wording(self) -> str:
-        return f"Unauthorized Capability: {self.resource}, {self.ability}"
-
-
-class UnauthorizedAction(_OfCapability):
-    """No cited delegation holds, now, what the invocation requests; clients parse this text (I36, I33, I34)."""
-
-    code = "action-unauthorized"
-
-    def _wording(self) -> str:
-        return f"Unauthorized Action: {self.resource} / {self.ability}"
-
-
-class CaveatsNotContained(ChainError):
-    """Resource and ability are held, under caveats that are not kept (D27, I35)."""
-
-    code = "caveats-not-contained"
-
-    def __init__(self, reason: str, *, boundary: Literal["delegation", "invocation"]) -> None:
-        super().__init__(reason, boundary)
-        self.reason = reason
-        self.boundary = boundary
-
-    def _wording(self) -> str:
-        if self.boundary == "delegation":
-            return f"child-caveats-not-subset-of-parent: {self.reason}"
-        return f"invocation-caveats-not-subset-of-chain: {self.reason}"
+    """A well-formed, well-signed token that its chain does not support.
+
+    Args:
+        code: one of `CHAIN_TEXTS`.
+        about: what the wording leaves open, in its order: DIDs, CIDs, resource and ability, or a rule's short name.
+    """
+
+    def __init__(self, code: str, *about: str) -> None:
+        super().__init__(code, *about)
+        self.code = code
+        self.about = about
+        self.wording = CHAIN_TEXTS[code].format(*about)
 
 
 class AuditChainBroken(CapabilityError):

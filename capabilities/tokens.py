@@ -33,14 +33,7 @@ from .cids import (
     content_key_of_ucan,
     digest_of,
 )
-from .errors import (
-    DelegationOutsideWindow,
-    InvalidIdentifier,
-    InvocationOutsideWindow,
-    MalformedToken,
-    RevocationOutsideWindow,
-    WrongKind,
-)
+from .errors import ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from .facts import attestation_facts, is_terminal
 from .principals import Principal, principal_of
 from .recap import recap_of
@@ -369,14 +362,16 @@ def check_window(token: Token, now: float) -> None:
         now: Epoch seconds.
 
     Raises:
-        DelegationOutsideWindow, InvocationOutsideWindow, RevocationOutsideWindow: It is expired, or not valid yet.
+        ChainError: `delegation-outside-window`, or that of the other kinds: It is expired, or not valid yet.
     """
     if isinstance(token, _InvocationFields):
         if now > token.expires_at or (token.not_before is not None and now < token.not_before):  # I2
-            raise InvocationOutsideWindow
+            raise ChainError("invocation-outside-window")
         return
     if not _within(token.not_before, token.expires_at, now, begins_after=token.form == "cacao"):
-        raise DelegationOutsideWindow if isinstance(token, _DelegationFields) else RevocationOutsideWindow  # D6
+        raise ChainError(
+            "delegation-outside-window" if isinstance(token, _DelegationFields) else "revocation-outside-window"
+        )  # D6
 
 
 def _within(not_before: float | None, expires_at: float | None, now: float, *, begins_after: bool) -> bool:

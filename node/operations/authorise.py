@@ -25,7 +25,7 @@ from capabilities.chain import (
     mentioned_spaces,
 )
 from capabilities.cids import ContentKey
-from capabilities.errors import ChainTooLarge, WrongKind
+from capabilities.errors import ChainError, WrongKind
 from capabilities.kinds import check_addressed
 from capabilities.references import CitedParent
 from capabilities.resources import SpaceId
@@ -168,10 +168,10 @@ def check_proof_count(parents: Sequence[CitedParent]) -> None:
     """Refuse more proofs than a chain may have before any of them is read (I13, D30).
 
     Raises:
-        ChainTooLarge: more than MAX_CHAIN_NODES.
+        ChainError: `chain-too-large`, more than MAX_CHAIN_NODES.
     """
     if len(parents) > MAX_CHAIN_NODES:
-        raise ChainTooLarge
+        raise ChainError("chain-too-large")
 
 
 def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered | None, ...]:

@@ -8,6 +8,7 @@ import dag_cbor
 import libipld
 import pytest
 from capability_cases import KV, NOW, OWNER, World, cacao, message
+from tests_support import coded
 
 from capabilities.cacao import (
     Cacao,
@@ -19,7 +20,7 @@ from capabilities.cacao import (
     sign_cacao,
     verify_cacao,
 )
-from capabilities.errors import BadSignature, DelegationOutsideWindow, MalformedToken, ParentNotFound
+from capabilities.errors import BadSignature, ChainError, MalformedToken
 from capabilities.signatures import WalletSigner
 from capabilities.tokens import check_window, parse_delegation, restore_delegation, verify_delegation
 
@@ -352,14 +353,14 @@ def test_C8_window(fields, moment, valid):
     if valid:
         check_window(delegation, moment)
     else:
-        with pytest.raises(DelegationOutsideWindow):
+        with pytest.raises(ChainError, check=coded("delegation-outside-window")):
             check_window(delegation, moment)
 
 
 def test_C9_chain_0_is_root_of_nothing():
     """Chain 0 decodes and verifies, but names no account that could own a space."""
     header = header_text(encode_cacao(sign_cacao(message({KV: ["tinycloud.kv/get"]}, chain_id=0), OWNER)))
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         World(NOW).judge(header)
 
 

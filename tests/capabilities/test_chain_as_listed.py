@@ -10,24 +10,9 @@ from tests_support import fuzzed
 
 from capabilities.abilities import satisfies
 from capabilities.caveats import Caveats, check_delegated, check_invoked
-from capabilities.chain import Ancestor, Mark, Marks, Registered, judge_invocation, judge_registration
+from capabilities.chain import BOUNDARIES, Ancestor, Mark, Marks, Registered, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, Digest, cid_text
-from capabilities.errors import (
-    AncestorRevoked,
-    CapabilityError,
-    CaveatRefused,
-    CaveatsNotContained,
-    DelegationRevoked,
-    ExpiryExceedsParent,
-    NotBeforePrecedesParent,
-    ParentNotFound,
-    ParentRevoked,
-    TerminalParent,
-    UnauthorizedAction,
-    UnauthorizedCapability,
-    UnauthorizedDelegator,
-    UnauthorizedInvoker,
-)
+from capabilities.errors import CapabilityError, CaveatRefused, ChainError
 from capabilities.principals import Principal
 from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json
@@ -141,20 +126,20 @@ def listed_call(
         refuse_unmet_conditions(invocation.capabilities)
         return (), ()
     if any(grant.delegation.delegate != invocation.invoker for grant in grants):
-        raise UnauthorizedInvoker
+        raise ChainError("invoker-unauthorized")
     for proof, grant in zip(invocation.parents, grants, strict=True):
         if (fallen := first_fallen(grant, marks)) is not None:
             if fallen is grant.closure[0]:
-                raise DelegationRevoked(proof.echo)
-            raise AncestorRevoked(cid_text(fallen.cid), invoked=proof.echo)
+                raise ChainError("delegation-revoked", proof.echo)
+            raise ChainError("ancestor-revoked", cid_text(fallen.cid), f"invoked={proof.echo}")
     if not all(is_open(grant) for grant in grants):
-        raise UnauthorizedAction(dependent[0].resource.text, dependent[0].ability)
+        raise ChainError("action-unauthorized", dependent[0].resource.text, dependent[0].ability)
     for capability in dependent:
         refusals = list(refusals_of(capability, [grant.delegation for grant in grants], check_invoked))
         if not refusals:
-            raise UnauthorizedAction(capability.resource.text, capability.ability)
+            raise ChainError("action-unauthorized", capability.resource.text, capability.ability)
         if None not in refusals:
-            raise CaveatsNotContained(refusals[-1] or "", boundary="invocation")
+            raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusals[-1] or "")
     refuse_unmet_conditions(invocation.capabilities)
     return tuple(dict.fromkeys(member.content_key for grant in grants for member in grant.closure)), dependent
 
@@ -165,10 +150,10 @@ def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
         for condition in capability.caveats.values():
             value = condition.get("value") if isinstance(condition, dict) else None
             if not isinstance(value, str):
-                raise CaveatsNotContained("caveat-not-understood", boundary="invocation")
+                raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], "caveat-not-understood")
             whole = value if value.startswith("tinycloud:") else f"{PHOTOS.rpartition('/')[0]}/{value}"
             if capability.resource.text != whole and not capability.resource.text.startswith(f"{whole}/"):
-                raise CaveatsNotContained("selector-caveat-not-met", boundary="invocation")
+                raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], "selector-caveat-not-met")
 
 
 @given(cases())
@@ -190,25 +175,25 @@ def listed_grant(delegation: Delegation, found: Sequence[Registered | None], mar
     dependent = dependent_on_proofs(delegation.delegator, delegation.capabilities)
     parents = found_all(found) if found or not dependent else not_found()
     if dependent and any(parent.delegation.delegate != delegation.delegator for parent in parents):
-        raise UnauthorizedDelegator(delegation.delegator)
+        raise ChainError("delegator-unauthorized", delegation.delegator)
     for proof, parent in zip(delegation.parents, parents, strict=True):
         if (fallen := first_fallen(parent, marks)) is not None:
             if fallen is parent.closure[0]:
-                raise ParentRevoked(proof.echo)
-            raise AncestorRevoked(cid_text(fallen.cid), parent=proof.echo)
+                raise ChainError("parent-revoked", proof.echo)
+            raise ChainError("ancestor-revoked", cid_text(fallen.cid), f"parent={proof.echo}")
     if dependent:
         if any(parent.delegation.terminal for parent in parents):
-            raise TerminalParent
+            raise ChainError("parent-terminal")
         outlived = [parent.delegation for parent in parents if not ends_before(parent.delegation, delegation)]
         supporting = [outer for outer in outlived if not begins_after(outer, delegation)]
         if not supporting:
-            raise NotBeforePrecedesParent if len(outlived) == len(parents) else ExpiryExceedsParent
+            raise ChainError("not-before-precedes-parent" if len(outlived) == len(parents) else "expiry-exceeds-parent")
         for capability in dependent:
             refusals = list(refusals_of(capability, supporting, check_delegated))
             if not refusals:
-                raise UnauthorizedCapability(capability.resource.text, capability.ability)
+                raise ChainError("capability-unauthorized", capability.resource.text, capability.ability)
             if None not in refusals:
-                raise CaveatsNotContained(refusals[-1] or "", boundary="delegation")
+                raise ChainError("caveats-not-contained", BOUNDARIES["delegation"], refusals[-1] or "")
     itself = Ancestor(delegation.content_key, delegation.cid)
     return Registered(
         delegation,
@@ -224,21 +209,21 @@ def dependent_on_proofs(principal: Principal, capabilities: Iterable[Capability]
 
 
 def not_found() -> list[Registered]:
-    raise ParentNotFound
+    raise ChainError("parent-not-found")
 
 
 def found_all(found: Sequence[Registered | None]) -> list[Registered]:
     """Return what was found where that is everything, whole, and nothing twice."""
     known = [grant for grant in found if grant is not None and not grant.missing_ancestor]
     if len({grant.delegation.content_key for grant in known}) != len(found):
-        raise ParentNotFound
+        raise ChainError("parent-not-found")
     return known
 
 
 def first_fallen(grant: Registered, marks: Marks) -> Ancestor | None:
     for member in grant.closure:
         if member.content_key not in marks:
-            raise ParentNotFound
+            raise ChainError("parent-not-found")
         if marks[member.content_key] is Mark.REVOKED:
             return member
     return None

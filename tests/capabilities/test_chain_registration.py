@@ -4,22 +4,10 @@ from typing import Any
 
 import pytest
 from capability_cases import BOB, CAROL, KV, NOW, OWNER, SESSION, SESSION_SPACE, SPACE, Att, World, base58, cacao, ucan
+from tests_support import coded
 
 from capabilities.chain import MAX_CHAIN_NODES, Mark, hosted_spaces, judge_registration, mentioned_spaces
-from capabilities.errors import (
-    AncestorRevoked,
-    CaveatsNotContained,
-    ChainTooLarge,
-    DelegationOutsideWindow,
-    ExpiryExceedsParent,
-    NotBeforePrecedesParent,
-    ParentNotFound,
-    ParentRevoked,
-    PolicyProfileRefused,
-    TerminalParent,
-    UnauthorizedCapability,
-    UnauthorizedDelegator,
-)
+from capabilities.errors import ChainError
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation, restore_delegation, verify_delegation
 
@@ -57,7 +45,9 @@ def test_D6_own_window_is_checked_now(world):
     """A delegation that is over, or not begun, is not registered."""
     windows: tuple[dict[str, Any], ...] = ({"exp": NOW - 1}, {"nbf": NOW + 1})
     for claims in windows:
-        with pytest.raises(DelegationOutsideWindow, match="Delegation expired or not yet valid"):
+        with pytest.raises(
+            ChainError, check=coded("delegation-outside-window"), match="Delegation expired or not yet valid"
+        ):
             world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, **claims))
 
 
@@ -76,35 +66,35 @@ def test_D20_owner_may_cite_a_foreign_grant(world, root):
 @pytest.mark.parametrize("prf", [[UNKNOWN], [UNKNOWN, UNKNOWN]])
 def test_D20_Q13_owner_may_not_cite_the_unknown(world, prf):
     """An unknown proof is refused in words, for a root too."""
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, prf=prf))
 
 
 def test_D21_dependent_without_proof(world):
     """Who is not root and cites nothing has no parent."""
-    with pytest.raises(ParentNotFound, match="Cannot find parent delegation"):
+    with pytest.raises(ChainError, check=coded("parent-not-found"), match="Cannot find parent delegation"):
         world.register(child([]))
 
 
 def test_D21_R3_nobody_is_root_for_an_opaque_resource(world):
     """A resource outside spaces and networks cannot begin a chain."""
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(cacao({"urn:x:a": GET}))
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(cacao({f"{SPACE}/kv/%61": GET}))  # U3
 
 
 def test_D22_every_cited_parent_is_known(world, root):
     """One unknown parent is one too many."""
     for prf in ([UNKNOWN], [root, UNKNOWN], [UNKNOWN, root]):
-        with pytest.raises(ParentNotFound):
+        with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.register(child(prf))
 
 
 def test_D22_Q26_no_parent_twice(world, root):
     """A parent cited twice, also in another spelling of its id, is refused."""
     for again in (root, base58(root), root.upper()):
-        with pytest.raises(ParentNotFound):
+        with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.register(child([root, again]))
 
 
@@ -112,7 +102,7 @@ def test_D22_every_parent_names_the_delegator(world, root):
     """All parents are granted to who delegates, not just one."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     for prf in ([other], [root, other]):
-        with pytest.raises(UnauthorizedDelegator) as caught:
+        with pytest.raises(ChainError, check=coded("delegator-unauthorized")) as caught:
             world.register(child(prf))
         assert caught.value.text == f"Unauthorized Delegator: {SESSION.did}"
 
@@ -120,7 +110,7 @@ def test_D22_every_parent_names_the_delegator(world, root):
 def test_D22_order_unknown_before_outsider(world, root):
     """Whether all parents exist is settled before whose they are."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(child([other, UNKNOWN]))
 
 
@@ -135,7 +125,7 @@ def test_D22_P1_P2_delegate_is_compared_canonically(world):
 def test_D23_parent_revoked(world, root):
     """Nothing new grows on a revoked parent."""
     world.mark_revoked(root)
-    with pytest.raises(ParentRevoked) as caught:
+    with pytest.raises(ChainError, check=coded("parent-revoked")) as caught:
         world.register(child(root))
     assert caught.value.text == f"delegation-parent-revoked: {root}"
 
@@ -144,7 +134,7 @@ def test_D23_ancestor_revoked(world, root):
     """Nothing new grows on what stands on a revoked one."""
     bob = world.register(child(root))
     world.mark_revoked(root)
-    with pytest.raises(AncestorRevoked) as caught:
+    with pytest.raises(ChainError, check=coded("ancestor-revoked")) as caught:
         world.register(child(bob, signer=BOB, audience=CAROL))
     assert caught.value.text == f"delegation-ancestor-revoked: ancestor={root} parent={bob}"
 
@@ -152,14 +142,14 @@ def test_D23_ancestor_revoked(world, root):
 def test_D23_prints_the_parent_as_cited(world, root):
     """Errors print ids in base32 with codec raw."""
     world.mark_revoked(root)
-    with pytest.raises(ParentRevoked, match=root):
+    with pytest.raises(ChainError, check=coded("parent-revoked"), match=root):
         world.register(child(base58(root)))
 
 
 def test_D23_a_roots_grant_does_not_rest_on_revoked_ones(world, root):
     """A revoked member would stand in its closure, so it is refused at once."""
     world.mark_revoked(root)
-    with pytest.raises(ParentRevoked):
+    with pytest.raises(ChainError, check=coded("parent-revoked")):
         world.register(ucan(BOB, CAROL.did, {f"tinycloud:{BOB.did[4:]}:default/kv": GET}, prf=[root]))
 
 
@@ -168,14 +158,14 @@ def test_unknown_mark_counts_as_not_found(world, root):
     bob = world.register(child(root))
     del world.marks[world.delegation(root).content_key]
     for header in (child(root), child(bob, signer=BOB, audience=CAROL)):
-        with pytest.raises(ParentNotFound):
+        with pytest.raises(ChainError, check=coded("parent-not-found")):
             world.register(header)
 
 
 def test_D24_terminal_parent(world):
     """A terminal grant cannot be passed on."""
     terminal = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[TERMINAL]))
-    with pytest.raises(TerminalParent, match="terminal-parent-cannot-redelegate"):
+    with pytest.raises(ChainError, check=coded("parent-terminal"), match="terminal-parent-cannot-redelegate"):
         world.register(child(terminal, {f"{SESSION_SPACE}/kv": GET}, signer=BOB, audience=CAROL))
     other = world.register(
         ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=[{**TERMINAL, **dict.fromkeys(TERMINAL, "x")}])
@@ -199,14 +189,16 @@ def test_D25_expiry_stays_within_the_parent(world):
     """Equal passes, later does not."""
     parent = grant(world, exp=NOW + 10)
     pass_on(world, parent, exp=NOW + 10)
-    with pytest.raises(ExpiryExceedsParent, match="Child delegation expiry exceeds parent expiry"):
+    with pytest.raises(
+        ChainError, check=coded("expiry-exceeds-parent"), match="Child delegation expiry exceeds parent expiry"
+    ):
         pass_on(world, parent, exp=NOW + 10.5)
 
 
 def test_D25_a_child_without_expiry_outlives_its_parent(world):
     """Never ending is later than any end."""
     parent = world.register(ucan(SESSION, OWNER.did, {f"{SESSION_SPACE}/kv": GET}))
-    with pytest.raises(ExpiryExceedsParent):
+    with pytest.raises(ChainError, check=coded("expiry-exceeds-parent")):
         world.register(cacao({f"{SESSION_SPACE}/kv": GET}, prf=[base58(parent)]))
 
 
@@ -215,7 +207,11 @@ def test_D25_not_before_stays_within_the_parent(world):
     parent = grant(world, nbf=NOW - 10)
     pass_on(world, parent, nbf=NOW - 10)
     for claims in ({}, {"nbf": NOW - 10.5}):
-        with pytest.raises(NotBeforePrecedesParent, match="Child delegation not_before precedes parent not_before"):
+        with pytest.raises(
+            ChainError,
+            check=coded("not-before-precedes-parent"),
+            match="Child delegation not_before precedes parent not_before",
+        ):
             pass_on(world, parent, **claims)
 
 
@@ -224,16 +220,16 @@ def test_D25_failing_parents_are_dropped(world):
     short, late = grant(world, exp=NOW + 1), grant(world, nbf=NOW - 1)
     long = grant(world)
     pass_on(world, short, late, long)
-    with pytest.raises(ExpiryExceedsParent):
+    with pytest.raises(ChainError, check=coded("expiry-exceeds-parent")):
         pass_on(world, late, short)
-    with pytest.raises(NotBeforePrecedesParent):
+    with pytest.raises(ChainError, check=coded("not-before-precedes-parent")):
         pass_on(world, late)
 
 
 def test_D25_D27_a_dropped_parent_supports_nothing(world):
     """What only the dropped parent held is not covered."""
     short = world.register(ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]}, exp=NOW + 1))
-    with pytest.raises(UnauthorizedCapability):
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         pass_on(world, short, grant(world), att={f"{SESSION_SPACE}/sql": ["tinycloud.sql/read"]})
 
 
@@ -241,9 +237,9 @@ def test_D26_a_parent_outside_its_window_supports_nothing(world):
     """When the parent is over, every child within it is over too."""
     parent = grant(world, exp=NOW + 10)
     world.now = NOW + 11
-    with pytest.raises(DelegationOutsideWindow):
+    with pytest.raises(ChainError, check=coded("delegation-outside-window")):
         pass_on(world, parent, exp=NOW + 10)
-    with pytest.raises(ExpiryExceedsParent):
+    with pytest.raises(ChainError, check=coded("expiry-exceeds-parent")):
         pass_on(world, parent, exp=NOW + 20)
 
 
@@ -260,22 +256,22 @@ def test_D26_a_parent_outside_its_window_supports_nothing(world):
 def test_D27_what_no_parent_holds(world, resource, ability):
     """Another path, ability, space or kind of resource is not covered."""
     parent = world.register(cacao({f"{KV}/photos": GET, f"{KV}/a": ["tinycloud.kv/put"]}))
-    with pytest.raises(UnauthorizedCapability) as caught:
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")) as caught:
         world.register(child(parent, {resource: [ability]}))
     assert caught.value.text == f"Unauthorized Capability: {resource}, {ability}"
 
 
 def test_D27_first_in_sorted_order_is_named(world, root):
     """Of several uncovered capabilities the first is told."""
-    with pytest.raises(UnauthorizedCapability) as caught:
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")) as caught:
         world.register(child(root, {f"{SPACE}/x": GET, f"{SPACE}/hooks": ["b/b", "a/a"], f"{KV}/a": GET}))
-    assert (caught.value.resource, caught.value.ability) == (f"{SPACE}/hooks", "a/a")
+    assert caught.value.about == (f"{SPACE}/hooks", "a/a")
 
 
 def test_D27_authority_is_not_assembled(world):
     """Path from one row and ability from another do not add up; two rows for two capabilities do."""
     parent = world.register(cacao({f"{KV}/a": GET, f"{KV}/b": ["tinycloud.kv/put"]}))
-    with pytest.raises(UnauthorizedCapability):
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(parent, {f"{KV}/b": GET}))
     one, other = (world.register(cacao({f"{KV}/{name}": GET})) for name in "cd")
     world.register(child([one, other], {f"{KV}/c/x": GET, f"{KV}/d/x": GET}))
@@ -292,7 +288,7 @@ def test_D27_3_5_caveats(world):
     parent = world.register(ucan(SESSION, BOB.did, att))
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/a": {"tinycloud.kv/get": [{"k": 1}]}})
     pass_on(world, parent, att={f"{SESSION_SPACE}/kv/b": {"tinycloud.kv/get": [{"x": 1}]}})
-    with pytest.raises(CaveatsNotContained) as caught:
+    with pytest.raises(ChainError, check=coded("caveats-not-contained")) as caught:
         pass_on(world, parent, att={f"{SESSION_SPACE}/kv/a": GET})
     assert caught.value.text == "child-caveats-not-subset-of-parent: child-caveats-not-subset-of-parent"
     free = grant(world)
@@ -302,7 +298,7 @@ def test_D27_3_5_caveats(world):
 def test_D28_only_direct_parents_count(world, root):
     """What a grandparent held and the parent does not, is not held."""
     bob = world.register(child(root))
-    with pytest.raises(UnauthorizedCapability):
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(bob, {f"{KV}/b": GET}, signer=BOB, audience=CAROL))
 
 
@@ -337,7 +333,7 @@ def test_D30_depth(world):
     cited: list[str] = []
     for number in range(MAX_CHAIN_NODES):
         cited = [world.register(ucan(line[number], line[number + 1].did, att, prf=cited))]
-    with pytest.raises(ChainTooLarge, match="delegation-chain-traversal-limit-exceeded"):
+    with pytest.raises(ChainError, check=coded("chain-too-large"), match="delegation-chain-traversal-limit-exceeded"):
         world.register(ucan(line[MAX_CHAIN_NODES], line[MAX_CHAIN_NODES + 1].did, att, prf=cited))
 
 
@@ -345,7 +341,7 @@ def test_D30_width_counts_distinct_ids(world):
     """63 parents are allowed, 64 are not; what two parents share is counted once."""
     parents = [grant(world, nnc=str(number)) for number in range(MAX_CHAIN_NODES)]
     pass_on(world, *parents[:-1])
-    with pytest.raises(ChainTooLarge):
+    with pytest.raises(ChainError, check=coded("chain-too-large")):
         pass_on(world, *parents)
     one = pass_on(world, *parents[:60])
     other = pass_on(world, *parents[:60], nnc="other")
@@ -356,7 +352,7 @@ def test_D30_width_counts_distinct_ids(world):
 def test_D3_limit_comes_before_the_window(world):
     """The size of the closure is judged before anything else of the delegation."""
     parents = [grant(world, nnc=str(number)) for number in range(MAX_CHAIN_NODES)]
-    with pytest.raises(ChainTooLarge):
+    with pytest.raises(ChainError, check=coded("chain-too-large")):
         pass_on(world, *parents, exp=NOW - 1)
 
 
@@ -377,7 +373,7 @@ def test_missing_ancestor_supports_nothing(world, root):
     """A stored delegation with a gap above it counts as not found."""
     found = world.find(parse_delegation(child(root)).parents[0].digest)
     gap = type(found)(found.delegation, found.closure, None, None, (), missing_ancestor=True)
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         judge_registration(restore_delegation(child(root)), [gap], world.marks, now=NOW)
 
 
@@ -406,7 +402,7 @@ def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
     if text is None:
         world.register(header)
         return
-    with pytest.raises(PolicyProfileRefused) as caught:
+    with pytest.raises(ChainError, check=coded("policy-profile-refused")) as caught:
         world.register(header)
     assert text == caught.value.text
 
@@ -438,15 +434,15 @@ def test_D40_D41_D42_D44_hosted_spaces(att, hosted):
 def test_D45_a_host_grant_is_an_ordinary_delegation(world):
     """What grants `space/host` needs authority, is passed on and is revoked like any other grant."""
     grant = {f"{SPACE}/space": ["tinycloud.space/host"]}
-    with pytest.raises(ParentNotFound):
+    with pytest.raises(ChainError, check=coded("parent-not-found")):
         world.register(ucan(BOB, CAROL.did, grant))
     hosting = world.register(cacao(grant))
     passed_on = child(hosting, grant)
     assert world.judge(passed_on).closure[1].cid == world.delegation(hosting).cid
-    with pytest.raises(UnauthorizedCapability):
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(hosting, {f"{SPACE}/kv": GET}))
     world.mark_revoked(hosting)
-    with pytest.raises(ParentRevoked):
+    with pytest.raises(ChainError, check=coded("parent-revoked")):
         world.register(passed_on)
 
 
@@ -477,5 +473,5 @@ def test_X7_networks_are_passed_on_whole(world):
     network = f"urn:tinycloud:encryption:{OWNER.did}:default"
     parent = world.register(cacao({network: ["tinycloud.encryption/decrypt"]}))
     world.register(child(parent, {network.lower(): ["tinycloud.encryption/decrypt"]}))
-    with pytest.raises(UnauthorizedCapability):
+    with pytest.raises(ChainError, check=coded("capability-unauthorized")):
         world.register(child(parent, {network + "2": ["tinycloud.encryption/decrypt"]}))

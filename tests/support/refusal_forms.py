@@ -11,6 +11,7 @@ import encryption_network
 import node
 import spaces
 import tee_backend
+from capabilities.errors import CHAIN_TEXTS, ChainError
 from encryption_network.errors import TEXTS, EncryptionError, RequestError
 from node.http.messages.refusals import TABLE, code_of, wire_form
 
@@ -38,8 +39,8 @@ def error_classes() -> set[type[Exception]]:
 
 def codes_of(kind: type[Exception]) -> tuple[str, ...]:
     """Return the codes that an error class states itself: its only one, or those that its constructor takes."""
-    if kind is RequestError:
-        return tuple(TEXTS)
+    if kind in (RequestError, ChainError):
+        return tuple(TEXTS if kind is RequestError else CHAIN_TEXTS)
     if "code" in vars(kind):
         return (vars(kind)["code"],)
     return get_args(kind.__init__.__annotations__.get("code")) if "__init__" in vars(kind) else ()

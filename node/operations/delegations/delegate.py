@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from capabilities.chain import Ancestor, Mark, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.errors import AncestorRevoked, CapabilityError, DelegationRevoked
+from capabilities.errors import CapabilityError, ChainError
 from capabilities.kinds import check_granting
 from capabilities.principals import same_principal
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
@@ -52,7 +52,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
     Raises:
         MalformedToken (D1), BadSignature (D5), WrongKind (T10), ChainError (D6 to D30): it cannot be registered.
-        DelegationRevoked, DelegationOutsideWindow: a repeat, in any spelling, of one that is no longer in force (Q6).
+        ChainError: also for a repeat, in any spelling, of one that is no longer in force (Q6).
         PolicyError: a fact states an attestation policy that is not understood.
         TooManyDelegations: as many of this signer, or as many bytes of them or from this address, are kept as may be.
         SpaceError: the store does not answer, or a bound of it.
@@ -184,8 +184,8 @@ def _spelling(posted: _Posted) -> Commit:
 def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
     own = cid_text(delegation.cid)
     if member.content_key == delegation.content_key:
-        return DelegationRevoked(own)
-    return AncestorRevoked(cid_text(member.cid), parent=own)
+        return ChainError("delegation-revoked", own)
+    return ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
 
 
 def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> CommitPlan[_Registered]:

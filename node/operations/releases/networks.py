@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
-from capabilities.errors import UnauthorizedAction
+from capabilities.errors import ChainError
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
@@ -133,10 +133,10 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     """Return what still has to hold when a network is made, where spaces of its owner are hosted (EN32).
 
     Raises:
-        UnauthorizedAction: they are not.
+        ChainError: `action-unauthorized`, they are not.
     """
     owner, hosting = principal_of(network.owner), services.hosting
-    refusal = UnauthorizedAction(network.text, NETWORK_CREATE)
+    refusal = ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     if not hosting.may_host(owner):  # ST13
         raise refusal
     if not hosting.by_admission:

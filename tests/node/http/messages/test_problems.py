@@ -6,14 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from capabilities.errors import (
-    BadSignature,
-    InvalidIdentifier,
-    MalformedToken,
-    PolicyProfileRefused,
-    UnauthorizedRevoker,
-    WrongKind,
-)
+from capabilities.errors import BadSignature, ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from encryption_network.errors import RecordError, ReleaseRefused, RequestError
 from node.http.messages.problems import PLACE, NotFound, TooLarge, TooSlow, WrongShape, error_answer
 from node.http.messages.refusals import Place
@@ -101,11 +94,11 @@ def test_wire_problems(error: Exception, status: int) -> None:
         ("invoked-decrypt", BadSignature(), 403, "Failed to verify signature"),
         ("invoked-decrypt", WrongKind(), 401, "Token of another kind"),
         ("invoked-decrypt", DuplicateInvocation(), 409, "duplicate invocation"),
-        ("revoke", UnauthorizedRevoker(), 403, "Unauthorized Revoker"),
+        ("revoke", ChainError("revoker-unauthorized"), 403, "Unauthorized Revoker"),
         ("revoke", InvalidIdentifier("no cid"), 403, "no cid"),
         ("revoke", WrongKind(), 401, "Token of another kind"),
         ("revoke", MalformedToken("canary"), 401, None),
-        ("delegate", PolicyProfileRefused("a policy root"), 403, "a policy root"),
+        ("delegate", ChainError("policy-profile-refused", "a policy root"), 403, "a policy root"),
         ("delegate", BadSignature(), 401, "Failed to verify signature"),
         ("delegation-status", StoreUnavailable("canary"), 503, "Status unavailable"),
         ("delegation-query", StoreUnavailable("canary"), 503, "Delegation query unavailable"),
