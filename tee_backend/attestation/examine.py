@@ -227,11 +227,11 @@ def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: 
     # 10. The facts.
     return VerifiedQuote(
         quote=parsed,
-        tcb_status=claims.status,
-        qe_status=claims.qe_status,
-        advisories=claims.advisories,
+        tcb_status=claims.tcb.status,
+        qe_status=claims.qe.tcb_level.status,
+        advisories=tuple(sorted(set(claims.tcb.advisory_ids))),
         evaluation_number=collateral.tcb_info.evaluation_number,
-        tcb_date=claims.tcb_date,
+        tcb_date=float(claims.platform.tcb_date_tag),
         root_sha256=root.sha256,
         collateral_sha256=collateral.sha256,
         verified_at=now,

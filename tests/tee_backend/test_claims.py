@@ -41,7 +41,8 @@ def _edited(path: str, value: object) -> bytes:
 def test_claims_are_read() -> None:
     """The library's claims about a quote agree with our own reading of it."""
     claims = parse_claims(json.dumps(CLAIMS).encode())
-    assert (claims.status, claims.qe_status, claims.advisories) == ("UpToDate", "UpToDate", ())
+    assert (claims.tcb.status, claims.qe.tcb_level.status) == ("UpToDate", "UpToDate")
+    assert claims.tcb.advisory_ids == []
     check_same_reading(QUOTE, claims)
 
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
-from capabilities.errors import CapabilityError
+from capabilities.errors import CHAIN_TEXTS, CapabilityError
 from encryption_network.errors import EncryptionError
 from spaces.errors import SpaceError
 from tee_backend.attestation.errors import AttestationError, QuoteCode
@@ -185,32 +185,15 @@ _TOKENS: Final = {
         elsewhere={**_AUTHORITY_FAILS, "peer": Elsewhere(400, "Invalid space ID")},
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, Body.MESSAGE),  # T9: 401 everywhere
-    "policy-profile-refused": _token("delegate", Elsewhere(403)),  # 3.8
     **_each(
         (
             "signature-invalid",
-            "chain-too-large",
-            "delegation-outside-window",
-            "invocation-outside-window",
-            "revocation-outside-window",
-            "lifetime-too-long",
-            "parent-not-found",
-            "delegator-unauthorized",
-            "invoker-unauthorized",
-            "revoker-unauthorized",
-            "parent-revoked",
-            "ancestor-revoked",
-            "delegation-revoked",
-            "parent-terminal",
-            "expiry-exceeds-parent",
-            "not-before-precedes-parent",
-            "capability-unauthorized",
-            "action-unauthorized",
-            "caveats-not-contained",
+            *CHAIN_TEXTS,
             "caveat-refused",
         ),
         _token(),
     ),
+    "policy-profile-refused": _token("delegate", Elsewhere(403)),  # 3.8
 }
 """What reading and judging tokens raises."""
 
