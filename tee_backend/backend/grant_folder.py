@@ -24,7 +24,8 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class KeptGrant:
+class GrantRecord:
     """A grant as it is on disk.
 
     Attributes:
@@ -100,27 +101,28 @@ class GrantFolder:
         self._path, self._did = path, did
         self._grants = path / "grants"
         self._writing = threading.Lock()
-        self._kept: dict[str, KeptGrant] = {}
+        self._kept: dict[str, GrantRecord] = {}
         self._pins: tuple[NetworkPin, ...] = ()
-        try:
+        with self._using():
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._require_own(folder)
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unusable(error) from None
         self._lock: int | None = lock
         try:
-            self._take(lock)
-            self._remove_drafts()
-            self._load_state()
-            self._load_grants()
+            with self._using():
+                self._take(lock)
+                # What a process that was killed had not put in its place.
+                for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
+                    draft.unlink()
+                self._load_state()
+                self._load_grants()
         except BaseException:
             self.close()
             raise
 
     @property
-    def kept(self) -> tuple[KeptGrant, ...]:
+    def kept(self) -> tuple[GrantRecord, ...]:
         """What is kept: the newest first, revoked ones after all others."""
         return tuple(sorted(self._kept.values(), key=lambda one: (one.was_revoked, -one.number)))
 
@@ -148,7 +150,7 @@ class GrantFolder:
             if self._lock is None:  # another process may have it by now
                 raise FolderUnusable(f"the folder {self._path} was closed", hint="open the backend anew")
             holding = current()
-            try:
+            with self._using():
                 if holding.pins != self._pins:
                     self._write_state(holding.pins)
                 number = max((one.number for one in self._kept.values()), default=0)
@@ -160,15 +162,15 @@ class GrantFolder:
                     known = None if is_full else self._kept.get(grant.cid)
                     number += known is None
                     place = number if known is None else known.number
-                    self._write_grant(KeptGrant(grant, place, grant.cid in holding.read, grant.cid in holding.revoked))
+                    self._write_grant(
+                        GrantRecord(grant, place, grant.cid in holding.read, grant.cid in holding.revoked)
+                    )
                 cids = self._kept.keys() - {grant.cid for grant in holding.grants}
                 for cid in cids:
                     self._file_of(cid).unlink(missing_ok=True)
                     del self._kept[cid]
                 if cids:
                     sync_folder(self._grants)
-            except OSError as error:
-                raise self._unusable(error) from None
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class GrantFolder:
         replace_file(self._path / "backend.json", canonical_bytes(value))
         self._pins = pins
 
-    def _write_grant(self, kept: KeptGrant) -> None:
+    def _write_grant(self, kept: GrantRecord) -> None:
         if self._kept.get(kept.grant.cid) == kept:
             return
         value: dict[str, Json] = {
@@ -219,16 +221,10 @@ class GrantFolder:
         """Begin a new folder; one that holds grants and does not say whose is not new."""
         if any(self._grants.glob("*.json")):
             raise self._damaged(self._path / "backend.json", "missing")
-        try:
-            self._write_state(())
-        except OSError as error:
-            raise self._unusable(error) from None
+        self._write_state(())
 
     def _load_grants(self) -> None:
-        try:
-            names = sorted(entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json"))
-        except OSError as error:
-            raise self._unusable(error) from None
+        names = sorted(entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json"))
         if len(names) > MOST:  # counted before any of them is read
             raise self._damaged(self._grants, f"more than {MOST} grants")
         for name in names:
@@ -240,7 +236,7 @@ class GrantFolder:
             else:
                 self._kept[kept.grant.cid] = kept
 
-    def _read_grant(self, path: Path) -> KeptGrant:
+    def _read_grant(self, path: Path) -> GrantRecord:
         value = parse_json(read_file(path, most_bytes=_MAX_RECORD_BYTES), max_bytes=_MAX_RECORD_BYTES)
         number, header, was_read, was_revoked = (value.get(one) for one in ("number", "grant", "wasRead", "wasRevoked"))
         if value.keys() != _MEMBERS or value["v"] != _VERSION or not isinstance(header, str):
@@ -252,14 +248,11 @@ class GrantFolder:
         grant = read_grant(header)
         if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
             raise ValueError("the token in it is another one than the name says, or for another DID")
-        return KeptGrant(grant, number, was_read, was_revoked)
+        return GrantRecord(grant, number, was_read, was_revoked)
 
     def _set_aside(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(".unreadable")
-        try:
-            path.rename(aside)
-        except OSError as error:
-            raise self._unusable(error) from None
+        path.rename(aside)
         _log.warning(
             "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
         )
@@ -282,22 +275,17 @@ class GrantFolder:
                 f"another process uses the folder {self._path}",
                 hint="run one process on a folder (one worker of the server), or name a folder for each",
             ) from None
-        except OSError as error:
-            raise self._unusable(error) from None
 
-    def _remove_drafts(self) -> None:
-        """Remove what a process that was killed had not put in its place."""
+    @contextmanager
+    def _using(self) -> Iterator[None]:
         try:
-            for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
-                draft.unlink()
+            yield
         except OSError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: OSError) -> FolderUnusable:
-        return FolderUnusable(
-            f"the folder {self._path} cannot be used: {_reason(error)}",
-            hint=f"see that this user may write there, and that there is room: ls -ld {self._path}; df {self._path}",
-        )
+            raise FolderUnusable(
+                f"the folder {self._path} cannot be used: {_reason(error)}",
+                hint="see that this user may write there, and that there is room: "
+                f"ls -ld {self._path}; df {self._path}",
+            ) from None
 
     def _damaged(self, path: Path, reason: str) -> FolderDamaged:
         return FolderDamaged(
