@@ -180,7 +180,7 @@ def check_lifetime(invocation: Invocation, now: float, max_lifetime_s: int = MAX
     """Check that an invocation does not live longer than the server allows (I4).
 
     Raises:
-        ChainError: `lifetime-too-long`, It expires later than the current second plus `max_lifetime_s`.
+        ChainError: `lifetime-too-long`, it expires later than the current second plus `max_lifetime_s`.
     """
     if invocation.expires_at > floor(now) + max_lifetime_s:
         raise ChainError("lifetime-too-long")
@@ -208,9 +208,9 @@ def judge_revocation(
         already may be revoked again (W24).
 
     Raises:
-        RevocationOutsideWindow: Its own window excludes now.
-        ChainError: `parent-not-found`, There is no such target (W20).
-        ChainError: `revoker-unauthorized`, No principal that the revocation can act for has a say over the target. Of
+        ChainError: Its own window excludes now.
+        ChainError: `parent-not-found`, there is no such target (W20).
+        ChainError: `revoker-unauthorized`, no principal that the revocation can act for has a say over the target. Of
             several targets, the first that fails is the one refused (V5).
 
     Does not check:

@@ -52,7 +52,7 @@ def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
     """Read an invocation and check time, signature and lifetime (I1 to I4).
 
     Raises:
-        MalformedToken, InvocationOutsideWindow, BadSignature, LifetimeTooLong: in this order.
+        MalformedToken, BadSignature, ChainError: in this order.
 
     Does not check:
         The audience, replay, the chain: `read_call` does.
@@ -66,7 +66,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
     """Check time and signature of an invocation, the cheap check first (I2, I3).
 
     Raises:
-        InvocationOutsideWindow, BadSignature: in this order.
+        ChainError, BadSignature: in this order.
     """
     check_window(unverified, now)  # I2
     return verify_invocation(unverified)  # I3

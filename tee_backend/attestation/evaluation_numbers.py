@@ -112,7 +112,7 @@ def verify_evaluation_numbers(
         now: epoch seconds.
     Raises:
         CollateralUnusable: `collateral-window`, the list is expired, or comes from the future.
-        CollateralRootRefused, CollateralSignatureInvalid, Revoked: it is not signed by the TCB signer under the root.
+        CollateralUnusable, QuoteRefused: it is not signed by the TCB signer under the root.
     """
     if not numbers.window.starts_at <= now < numbers.window.ends_at:
         raise CollateralUnusable("collateral-window", "the list of evaluation numbers does not hold now")

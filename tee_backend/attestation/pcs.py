@@ -142,7 +142,7 @@ class CollateralService:
         """Fetch the list of evaluation numbers.
 
         Raises:
-            ServiceUnavailable, ServiceAnswerRefused: as `collateral`.
+            CollateralUnusable: as `collateral`.
         Does not check:
             Signature and window: see `evaluation_numbers.verify_evaluation_numbers`.
         """

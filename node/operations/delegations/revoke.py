@@ -25,7 +25,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
     Raises:
         MalformedToken: undecodable, or without an explicit target (Q8).
         WrongKind: something other than a revocation, sent to this node or to no node (V1, V3, V5).
-        BadSignature, RevocationOutsideWindow, ParentNotFound, UnauthorizedRevoker: W20 to W23.
+        BadSignature, ChainError: W20 to W23.
         SpaceError: the store does not answer.
     """
     revocation = verify_revocation(parse_revocation(header))

@@ -55,7 +55,7 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
-        InvalidNetworkId, BadNonce, `network-not-found`: the first that applies.
+        RequestError, BadNonce: the first that applies.
     """
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
@@ -71,7 +71,7 @@ async def read_well_known(services: Services, name: str, owner_did: str | None) 
     """Return the flat record of an owner's network; the owner has to be named (enc-W13).
 
     Raises:
-        BodyMalformed, `network-not-found`: owner and name make no id, no owner is named, or there is no such network.
+        RequestError: owner and name make no id, no owner is named, or there is no such network.
     """
     return well_known_json(await _read(services, well_known_id(name, owner_did)))
 
