@@ -211,61 +211,6 @@ def restore_header_bytes(text: str) -> bytes:
         raise MalformedToken("CACAO is not padded base64url") from exc
 
 
-_NUMBER: Final = 0x00
-_BYTES: Final = 0x40
-_TEXT: Final = 0x60
-_ARRAY: Final = 0x80
-_MAP: Final = 0xA0
-_NULL: Final = b"\xf6"
-
-
-# Libraries for DAG-CBOR write a byte string that parses as a CID as a link: one signature in 1,300.
-def encode_dag_cbor(value: object) -> bytes:
-    """Return the canonical bytes of a value.
-
-    Args:
-        value: dict with str keys, list, str, bytes, int from 0 to 2^32 - 1, or None; nested no deeper than a CACAO is.
-
-    Raises:
-        ValueError: A value or key of another type or range, or a text that is not valid Unicode (UnicodeEncodeError).
-    """
-    if isinstance(value, str):
-        text = value.encode()
-        return _head(_TEXT, len(text)) + text
-    if isinstance(value, bytes):
-        return _head(_BYTES, len(value)) + value
-    if isinstance(value, dict):
-        # Encoded text keys sort by length first, because their encoding begins with the length.
-        members = sorted([(_key(key), encode_dag_cbor(member)) for key, member in value.items()])
-        return _head(_MAP, len(members)) + b"".join([key + member for key, member in members])
-    if isinstance(value, list):
-        return _head(_ARRAY, len(value)) + b"".join(map(encode_dag_cbor, value))
-    if value is None:
-        return _NULL
-    if type(value) is int:  # not a bool
-        return _head(_NUMBER, value)
-    raise ValueError(f"{type(value).__name__} has no place in a CACAO")
-
-
-def _key(key: object) -> bytes:
-    if not isinstance(key, str):
-        raise ValueError("a map key of a CACAO is text")
-    return encode_dag_cbor(key)
-
-
-def _head(major: int, number: int) -> bytes:
-    """Return the major type with a length or a number, in the fewest bytes."""
-    if not 0 <= number < 1 << 32:
-        raise ValueError("number out of range")
-    if number < 24:
-        return bytes((major | number,))
-    if number < 1 << 8:
-        return bytes((major | 24, number))
-    if number < 1 << 16:
-        return bytes((major | 25,)) + number.to_bytes(2, "big")
-    return bytes((major | 26,)) + number.to_bytes(4, "big")
-
-
 def _decoded(data: bytes) -> Mapping[str, object]:
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")

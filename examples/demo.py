@@ -52,7 +52,7 @@ from sealspace.session import Session, key_session, read_grant
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation, decode_portable, encode_portable
 from sealspace.wire.transport import Request, Transport
-from tee_backend.attestation.held_collateral import HeldCollateral
+from tee_backend.attestation.collateral import HeldCollateral
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
