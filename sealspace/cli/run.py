@@ -2,17 +2,94 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import click
 
+from ..errors import InvalidInput
 from .errors import NotThere
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
-from .run_environment import child_environment, directs_programs
 from .run_masker import patterns_of
 from .secret import scope_option
 from .secret_values import Value, read_values
 from .terminal import words
+
+# Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and ours.
+_PREFIXES: Final = ("LD_", "DYLD_", "BASH_", "GIT_CONFIG", "GIT_SSH", "NPM_CONFIG_", "XDG_", "SEALSPACE_")
+# Where programs, and what they read first, are looked for.
+_SEARCHED: Final = """
+    PATH HOME SHELL USER LOGNAME PWD CDPATH TMPDIR IFS ENV SHELLOPTS BASHOPTS ZDOTDIR PROMPT_COMMAND PS4
+    TERMINFO GCONV_PATH LOCPATH NLSPATH GLIBC_TUNABLES HOSTALIASES GNUPGHOME CARGO_HOME GOPATH JAVA_HOME GEM_HOME
+    AWS_CONFIG_FILE KUBECONFIG PIP_CONFIG_FILE BUNDLE_GEMFILE VIMINIT EXINIT
+"""
+# Programs that others start.
+_STARTED: Final = """
+    EDITOR VISUAL PAGER MANPAGER BROWSER LESSOPEN LESSCLOSE GIT_EXEC_PATH GIT_PROXY_COMMAND GIT_ASKPASS
+    GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_TEMPLATE_DIR SSH_ASKPASS SUDO_ASKPASS
+"""
+# Options and libraries of interpreters and build tools.
+_INTERPRETED: Final = """
+    NODE_OPTIONS NODE_PATH PERL5LIB PERL5OPT PERL5DB PERLLIB RUBYOPT RUBYLIB CLASSPATH JAVA_TOOL_OPTIONS
+    JDK_JAVA_OPTIONS JAVA_OPTS MAVEN_OPTS GRADLE_OPTS PHPRC PHP_INI_SCAN_DIR LUA_PATH LUA_CPATH LUA_INIT GOFLAGS RUSTC
+    RUSTC_WRAPPER RUSTFLAGS CARGO_BUILD_RUSTC CARGO_BUILD_RUSTC_WRAPPER MAKEFLAGS MAKEFILES GNUMAKEFLAGS CC CXX GEM_PATH
+    DOTNET_STARTUP_HOOKS CORECLR_PROFILER CORECLR_PROFILER_PATH NODE_REPL_EXTERNAL_MODULE ERL_FLAGS R_PROFILE
+"""
+# Whom connections go through, and whom they trust.
+_TRUSTED: Final = """
+    HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF
+    OPENSSL_MODULES OPENSSL_ENGINES CURL_CA_BUNDLE CURL_HOME REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS
+    NODE_TLS_REJECT_UNAUTHORIZED GIT_SSL_NO_VERIFY DOCKER_HOST PIP_TRUSTED_HOST
+"""
+_NAMES: Final = frozenset(f"{_SEARCHED} {_STARTED} {_INTERPRETED} {_TRUSTED}".split())
+_LONGEST_BYTES: Final = 131_071
+"""Longest `NAME=value` that the kernel hands to a program (MAX_ARG_STRLEN, without the zero byte)."""
+
+
+def child_environment(
+    inherited: Mapping[bytes, bytes], values: Mapping[str, Value], *, allowed: Collection[str]
+) -> dict[bytes, bytes]:
+    """Return the whole environment of the child.
+
+    Args:
+        inherited: the caller's. Its `SEALSPACE_*`, which may hold credentials, are left out.
+        values: secrets by name; one replaces an inherited variable of its name.
+        allowed: names that may be set although programs take orders from them.
+
+    Raises:
+        InvalidInput: a name that is not allowed, or a value that no variable can hold.
+    """
+    refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
+    if refused:
+        raise InvalidInput(
+            f"programs take orders from the variable {refused[0]}, so the secret {refused[0]} is not handed over",
+            hint=f"name the secrets you need: --only A,B; or trust that one: --allow-override {','.join(refused)}",
+        )
+    environment = {name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")}
+    return environment | {name.encode(): _held(name, value) for name, value in values.items()}
+
+
+def directs_programs(name: str) -> bool:
+    """Whether a variable of this name decides which code runs, or whom connections trust."""
+    is_pythons = name.startswith("PYTHON") and not name.startswith("PYTHON_")  # PYTHONPATH, not PYTHON_API_KEY
+    return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
+
+
+def _held(name: str, value: Value) -> bytes:
+    data = value.text.encode()
+    too_long = len(name) + 1 + len(data) > _LONGEST_BYTES
+    if too_long or b"\0" in data:
+        reason = (
+            "is longer than an environment variable may be"
+            if too_long
+            else "has a zero byte, which no variable can hold"
+        )
+        raise InvalidInput(
+            f"the secret {name} {reason}",
+            hint="leave it out with --only, and have the program read it by `sealspace secret get`",
+        )
+    return data
+
 
 _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATABASE|REDIS)_URL")
 
@@ -31,14 +108,14 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
     help="Hand over these too although programs take orders from variables of these names, like PATH.",
 )
 @click.option("--allow-empty", is_flag=True, help="Run the command even if there is no secret to hand over.")
-@click.option("--no-mask", is_flag=True, help="Do not mask: the command gets this terminal itself.")
+@click.option("--no-masking", is_flag=True, help="Do not mask: this process becomes the command, on the same terminal.")
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,
     only: str | None,
     allow_override: str | None,
     allow_empty: bool,
-    no_mask: bool,
+    no_masking: bool,
     command: tuple[str, ...],
 ) -> int | None:
     """Run a command with secrets as environment variables.
@@ -49,8 +126,8 @@ def run(
     Without `--only` it gets the secrets of the scope whose names end in _KEY, _TOKEN, _SECRET, _PASSWORD, _DSN or
     _CREDENTIALS, and DATABASE_URL and REDIS_URL; a line on standard error names the others.
 
-    Where standard input, output and error are a terminal, the command has one too; else its outputs are pipes. A
-    secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
+    The command inherits standard input; its outputs are pipes, so that it sees no terminal there: an editor or a pager
+    needs `--no-masking`. A secret of bytes is handed over in base64. Variables `SEALSPACE_…` are not handed over.
     """
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
@@ -61,8 +138,10 @@ def run(
             hint="sealspace whoami; sealspace secret list --all; name what you need: --only A,B; or add --allow-empty",
         )
     environment = child_environment(os.environb, values, allowed=allowed)
-    if no_mask:
+    if no_masking:
         replace_process(command, environment)
+    if os.isatty(1) and os.isatty(2):
+        words("output is masked and no terminal for the command; --no-masking gives it this one")
     return run_masked(command, environment, _patterns(values))
 
 

@@ -1,16 +1,9 @@
 """The child of `sealspace run`: its output is masked, signals reach it once, and its exit status is passed on.
 
-The child's standard streams follow the caller's:
-
-- All three are a terminal, in whose foreground this process is: the child has a pseudo-terminal and a session of its
-  own. Ctrl-C is typed into that terminal.
-- Some are a terminal, as in `sealspace run -- env | less`: the child inherits the input, its outputs are pipes, and it
-  stays in this process group. The terminal itself sends Ctrl-C to both processes; this one leaves it to the child.
-- None is: the same pipes, in a session of its own. Ctrl-C is passed on.
-
-So a program that asks `isatty` behaves as it does without `run`, and only where somebody sees it: elsewhere nothing
-reads keys that another program of the pipeline waits for. Other signals are passed on in all three cases. If this
-process is killed, the kernel sends the child SIGTERM, so that it can remove files of its own.
+The child inherits standard input; its outputs are pipes. If one of the three standard streams is a terminal, the child
+stays in this process group, and the terminal itself sends Ctrl-C and Ctrl-Z to both processes. Otherwise it has a
+session of its own, and Ctrl-C is passed on. Other signals are passed on in both cases. If this process is killed, the
+kernel sends the child SIGTERM, so that it can remove files of its own.
 
 Nothing is written to a file, and values are in the environment of the child alone.
 """
@@ -32,18 +25,16 @@ from typing import Final, TypeAlias
 
 from .errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
-from .run_terminal import UserTerminal
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _READ_BYTES: Final = 65_536
-_HANG_UP_S: Final = 1.0  # the kernel hangs up a terminal whose session ended; this bounds the wait for it
+_IDLE_S: Final = 0.1  # without output, after which a prompt is shown whole
 
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _FROM_TERMINALS: Final = (signal.SIGINT, signal.SIGQUIT)
 
 Environment: TypeAlias = Mapping[bytes, bytes]
-_Ends: TypeAlias = tuple[int | None, int, int]
 
 
 def keep_out_of_core_dumps() -> None:
@@ -78,127 +69,39 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
         CommandNotFound, CommandNotExecutable.
     """
     patterns = tuple(patterns)
-    terminal = UserTerminal.of_this_process()
+    is_apart = not any(os.isatty(number) for number in range(3))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     with ExitStack() as stack:
-        outputs, ends = _streams(terminal, patterns, stack)
-        is_apart = terminal is not None or not any(os.isatty(number) for number in range(3))
-        # Before the child starts: what it does first must not meet a terminal or a handler that is not ready.
+        (our_out, its_out), (our_err, its_err) = os.pipe(), os.pipe()
+        outputs = [_Output(our_out, 1, patterns), _Output(our_err, 2, patterns)]
+        for output in outputs:
+            stack.callback(output.close)
         passing = _Passing(is_apart=is_apart)
-        stack.enter_context(passing.handling(terminal))
-        if terminal is not None:
-            stack.enter_context(terminal.raw())
+        stack.enter_context(passing.handling())  # before the child starts: an early signal must meet its handler
         try:
-            child = _started(command, environment, ends, is_apart=is_apart, has_terminal=terminal is not None)
+            child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
+                list(command),
+                env=dict(environment),
+                stdout=its_out,
+                stderr=its_err,
+                start_new_session=is_apart,
+                # One thread runs here: what was read from the node was read by a loop that is closed.
+                preexec_fn=partial(_end_with_parent, ctypes.CDLL(None), os.getpid()),
+            )
+        except OSError as error:
+            raise _not_started(command[0], error) from None
         finally:
-            for end in {end for end in ends if end is not None}:
-                os.close(end)  # the child has its own: each stream ends with the child
+            os.close(its_out)  # the child has its own: each stream ends with the child
+            os.close(its_err)
         passing.begin(child)
-        _Pump(child, outputs, terminal, woken=passing.woken).run()
+        _forward_until_end(child, outputs, woken=passing.woken)
         number = child.wait()
     return number if number >= 0 else 128 - number
 
 
-# --- starting ------------------------------------------------------------------------------------------------------
-
-
-class _Output:
-    """One output of the child: where it is read, where it is written, and its masker."""
-
-    def __init__(self, source: int, target: int, patterns: Iterable[bytes], *, is_terminal: bool) -> None:
-        self.source = source
-        self.is_terminal = is_terminal
-        self._is_closed = False
-        self._target = target
-        self._masker = Masker(patterns)
-        os.set_blocking(source, False)
-
-    def forward(self, size_bytes: int = _READ_BYTES) -> int | None:
-        """Forward what is there; return how many bytes were read, 0 at the end, None if nothing is there yet.
-
-        Once nobody reads this process's output, that is its end: the next write of the child to it fails.
-        """
-        try:
-            piece = os.read(self.source, size_bytes)
-        except BlockingIOError:
-            return None
-        except OSError:  # EIO: the terminal was hung up
-            piece = b""
-        return len(piece) if self._write(self._masker.feed(piece) if piece else self._masker.end()) else 0
-
-    def rest(self) -> None:
-        """Forward what the child wrote before it ended; a process that outlives it is not waited for."""
-        left = _READ_BYTES if self.is_terminal else fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
-        while left > 0:
-            if self.is_terminal and not select.select([self.source], [], [], _HANG_UP_S)[0]:
-                break
-            count = self.forward(left)
-            if count == 0:
-                return
-            if count is None:
-                break
-            left -= 0 if self.is_terminal else count
-        self._write(self._masker.end())
-
-    def close(self) -> None:
-        """Close our end."""
-        if not self._is_closed:
-            os.close(self.source)
-            self._is_closed = True
-
-    def _write(self, data: bytes) -> bool:
-        """Write; tell whether somebody reads it."""
-        try:
-            while data:
-                try:
-                    data = data[os.write(self._target, data) :]
-                except BlockingIOError:  # a stream that another program made non-blocking
-                    select.select([], [self._target], [])
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            return False
-        return True
-
-
-def _streams(terminal: UserTerminal | None, patterns: Sequence[bytes], stack: ExitStack) -> tuple[list[_Output], _Ends]:
-    """Return the outputs, and the child's three standard streams; None: it inherits ours."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    if terminal is not None:
-        ours, its = terminal.open_child_terminal()
-        outputs = [_Output(ours, 1, patterns, is_terminal=True)]
-        ends: _Ends = (its, its, its)
-    else:
-        (our_out, its_out), (our_err, its_err) = os.pipe(), os.pipe()
-        outputs = [_Output(ours, target, patterns, is_terminal=False) for target, ours in ((1, our_out), (2, our_err))]
-        ends = (None, its_out, its_err)
-    for output in outputs:
-        stack.callback(output.close)
-    return outputs, ends
-
-
-def _started(
-    command: Sequence[str], environment: Environment, ends: _Ends, *, is_apart: bool, has_terminal: bool
-) -> "subprocess.Popen[bytes]":
-    try:
-        return subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
-            list(command),
-            env=dict(environment),
-            stdin=ends[0],
-            stdout=ends[1],
-            stderr=ends[2],
-            start_new_session=is_apart,
-            # One thread runs here: what was read from the node was read by a loop that is closed.
-            preexec_fn=partial(_prepare, ctypes.CDLL(None), os.getpid(), has_terminal),
-        )
-    except OSError as error:
-        raise _not_started(command[0], error) from None
-
-
-def _prepare(libc: ctypes.CDLL, parent: int, has_terminal: bool) -> None:
-    """Run in the child before the command: take the terminal, and end when the parent does."""
-    if has_terminal:
-        UserTerminal.control(0)
+def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
+    """Run in the child before the command: have the kernel send SIGTERM when the parent ends."""
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the line above
         os.kill(os.getpid(), signal.SIGTERM)
@@ -214,58 +117,86 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
     return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
 
 
-# --- running -------------------------------------------------------------------------------------------------------
+class _Output:
+    """An output of the child: the pipe it is read from, where it is written to, and its masker."""
+
+    def __init__(self, source: int, target: int, patterns: Iterable[bytes]) -> None:
+        self.source = source
+        self._is_closed = False
+        self._target = target
+        self._masker = Masker(patterns)
+        os.set_blocking(source, False)
+
+    def forward(self) -> int | None:
+        """Forward what can be read; return the number of bytes, 0 at the end, None if there is nothing to read yet.
+
+        A reader of this process's output that is gone counts as the end: the child's next write to it fails.
+        """
+        try:
+            piece = os.read(self.source, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        return len(piece) if self._write(self._masker.feed(piece) if piece else self._masker.end()) else 0
+
+    def flush(self) -> None:
+        """Show the end of a partial line as far as it reveals no value."""
+        self._write(self._masker.flush())
+
+    def rest(self) -> None:
+        """Forward what the child wrote before it ended; a process that outlives it is not waited for."""
+        left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (count := self.forward()) is not None:
+            if count == 0:
+                return
+            left -= count
+        self._write(self._masker.end())
+
+    def close(self) -> None:
+        if not self._is_closed:
+            os.close(self.source)
+            self._is_closed = True
+
+    def _write(self, data: bytes) -> bool:
+        """Write; return whether the stream still has a reader."""
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._target, data) :]
+                except BlockingIOError:  # a stream that another program made non-blocking
+                    select.select([], [self._target], [])
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return False
+        return True
 
 
-class _Pump:
-    """Forwards bytes both ways until the child ends."""
-
-    def __init__(
-        self, child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], terminal: UserTerminal | None, *, woken: int
-    ) -> None:
-        self._child = child
-        self._woken = woken
-        self._outputs = list(outputs)
-        self._terminal = terminal
-
-    def run(self) -> None:
-        """Return when the child has ended and all that it wrote before is written."""
-        ended = os.pidfd_open(self._child.pid)
+def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int) -> None:
+    """Return when the child has ended and everything that it wrote is written."""
+    opened = {output.source: output for output in outputs}
+    ended = os.pidfd_open(child.pid)
+    try:
         with selectors.DefaultSelector() as selector:
-            selector.register(ended, selectors.EVENT_READ, None)
-            selector.register(self._woken, selectors.EVENT_READ, lambda _: _drain(self._woken))
-            for output in self._outputs:
-                selector.register(output.source, selectors.EVENT_READ, partial(self._forward, selector, output))
-            if self._terminal is not None:
-                self._terminal.attach(selector, self._outputs[0].source)
-            try:
-                while self._step(selector):
-                    pass
-            finally:
-                os.close(ended)
-        for output in self._outputs:
-            output.rest()
-
-    def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Handle what is ready; tell whether the child still runs."""
-        ready = selector.select()
-        for key, events in ready:
-            if key.data is not None:
-                key.data(events)
-        return all(key.data is not None for key, _ in ready)
-
-    def _forward(self, selector: selectors.BaseSelector, output: _Output, events: int) -> None:
-        if self._terminal is not None and events & selectors.EVENT_WRITE:
-            self._terminal.send_typed()
-        if events & selectors.EVENT_READ and output.forward() == 0:
-            selector.unregister(output.source)
-            output.close()
-            self._outputs.remove(output)
-
-
-def _drain(woken: int) -> None:
-    with suppress(BlockingIOError):
-        os.read(woken, _READ_BYTES)
+            for source in (ended, woken, *opened):
+                selector.register(source, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select(_IDLE_S if opened else None)}
+                if woken in ready:
+                    with suppress(BlockingIOError):
+                        os.read(woken, _READ_BYTES)
+                for source in ready & opened.keys():
+                    if opened[source].forward() == 0:
+                        selector.unregister(source)
+                        opened.pop(source).close()
+                if not ready:
+                    for output in opened.values():
+                        output.flush()
+                if ended in ready:
+                    break
+    finally:
+        os.close(ended)
+    for output in opened.values():
+        output.rest()
 
 
 class _Passing:
@@ -302,7 +233,7 @@ class _Passing:
                 self._child.send_signal(number)
 
     @contextmanager
-    def handling(self, terminal: UserTerminal | None) -> Iterator[None]:
+    def handling(self) -> Iterator[None]:
         """Handle signals while the block runs; one that was ignored before stays so, for the child too."""
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -313,8 +244,6 @@ class _Passing:
 
         handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, pass_on)
         handlers |= dict.fromkeys(_FROM_TERMINALS, pass_on if self._is_apart else leave)
-        if terminal is not None:
-            handlers |= terminal.handlers(self.send)
         former = {number: signal.getsignal(number) for number in handlers}
         self.woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)

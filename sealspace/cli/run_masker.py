@@ -5,7 +5,8 @@ other byte passes unchanged and in order. So overlapping values, and a value tha
 rule of their own, and the result does not depend on how the stream is split.
 
 Only the end of the stream that may be the beginning of a value is held back, until the next bytes decide or the stream
-ends: at most the longest pattern less one byte. Nothing waits for a timer, so a prompt appears at once.
+ends: at most the longest pattern less one byte. So a prompt appears at once, and `flush` shows the held end of one if
+it is shorter than the shortest value that is masked.
 
 Example:
     masker = Masker([b"open sesame"])
@@ -102,6 +103,14 @@ class Masker:
     def end(self) -> bytes:
         """Return the rest: the stream has ended, and what was held back is no value."""
         return self._decide(self._held, undecided_from=len(self._held))
+
+    def flush(self) -> bytes:
+        """Return what is held if it is too short to reveal a value; the rest of the value is masked if it follows."""
+        if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
+            return b""
+        shown = self._held[self._done :]
+        self._done, self._in_mask = len(self._held), False
+        return shown
 
     def _decide(self, data: bytes, *, undecided_from: int) -> bytes:
         """Return what is decided of the bytes from `_done` on, and hold the others.

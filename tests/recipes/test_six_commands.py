@@ -95,7 +95,7 @@ def test_from_nothing_to_a_program_with_a_secret(tmp_path: Path, capsys: pytest.
         machine.run(put, given=VALUE)
         said = machine.run(run)
         taken_s = time.monotonic() - began
-        unmasked = machine.run(run.replace(" run ", " run --no-mask "))
+        unmasked = machine.run(run.replace(" run ", " run --no-masking "))
     assert "API_KEY=***" in said.splitlines()
     assert VALUE not in said
     assert f"API_KEY={VALUE}" in unmasked.splitlines()

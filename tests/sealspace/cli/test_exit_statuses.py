@@ -206,11 +206,11 @@ def _denied(machine: Machine) -> int:
 
 def _not_executable(machine: Machine) -> int:
     (machine.folder / "plain").write_text("no program")
-    return machine.at_a_node(("run", "--allow-empty", "--no-mask", "--", str(machine.folder / "plain")))
+    return machine.at_a_node(("run", "--allow-empty", "--no-masking", "--", str(machine.folder / "plain")))
 
 
 def _no_such_command(machine: Machine) -> int:
-    return machine.at_a_node(("run", "--allow-empty", "--no-mask", "--", "no-such-command"))
+    return machine.at_a_node(("run", "--allow-empty", "--no-masking", "--", "no-such-command"))
 
 
 def _interrupted(machine: Machine) -> int:

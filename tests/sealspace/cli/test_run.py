@@ -20,7 +20,7 @@ from patience import PATIENCE_S
 from running_node import COMMAND, is_alive, until
 from tests_support import REPOSITORY
 
-from sealspace.cli.run_environment import directs_programs
+from sealspace.cli.run import directs_programs
 
 CANARY = "canary-7f3a91d4e2-of-the-owner"
 LIMIT_S = PATIENCE_S
@@ -166,7 +166,7 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     """A missing command is 127, one that is not executable 126, as in shells, with a next step."""
     await owner.keeps(API_KEY=CANARY)
     (owner.here / "text").write_text("no program")
-    for mode in ((), ("--no-mask",)):
+    for mode in ((), ("--no-masking",)):
         missing = await owner.ran("run", *mode, "--", "absent-command")
         assert (missing.returncode, said(missing)[0]) == (127, "there is no command absent-command")
         refused = await owner.ran("run", *mode, "--", "./text")
@@ -250,9 +250,9 @@ async def test_values_that_no_variable_holds(owner: Owner) -> None:
 
 
 async def test_without_masking(owner: Owner) -> None:
-    """`--no-mask` becomes the command: same process, same streams, nothing masked."""
+    """`--no-masking` becomes the command: same process, same streams, nothing masked."""
     await owner.keeps(API_KEY=CANARY)
-    with owner.started("run", "--no-mask", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42') as process:
+    with owner.started("run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42') as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
     assert (out, err, process.returncode) == (f"{process.pid} {CANARY}\n".encode(), b"", 42)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 from person import Person
-from running_node import is_alive, stands_still, until
+from running_node import is_alive, until
 from tests_support import REPOSITORY
 
 SECRET = "open sesame, says the owner"
@@ -90,6 +90,22 @@ def test_a_value_over_two_writes(tmp_path: Path) -> None:
         read(process.stdout.fileno(), b"***!")
         os.write(process.stdin.fileno(), b"\n")
         assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"", 0)
+
+
+def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
+    """A prompt that ends like the beginning of a value is shown whole; if the value follows, its rest is masked."""
+    program = f"""
+        import os
+        os.write(1, b"go on? ope")
+        os.read(0, 1)
+        os.write(1, b"{SECRET[3:]}!")
+        """
+    with running(*python(program), folder=tmp_path) as process:
+        assert process.stdout is not None and process.stdin is not None
+        read(process.stdout.fileno(), b"go on? ope")
+        os.write(process.stdin.fileno(), b"\n")
+        read(process.stdout.fileno(), b"***!")
+        assert process.wait(LIMIT_S) == 0
 
 
 def test_both_outputs_are_masked(tmp_path: Path) -> None:
@@ -218,17 +234,11 @@ def person(*command: str, folder: Path, stdin: int | None = None, stdout: int | 
     return Person([*RUN, *command], environment=ENVIRONMENT, folder=folder, stdin=stdin, stdout=stdout)
 
 
-LOOKING = """
-    import os
-    print([os.isatty(number) for number in range(3)], *os.get_terminal_size())
-    """
-
-
-def test_a_terminal_is_a_terminal(tmp_path: Path) -> None:
-    """At a terminal the command has one of the same size, and the caller's is afterwards as it was."""
-    with person(*python(LOOKING), folder=tmp_path) as someone:
+def test_a_terminal_is_the_input_alone(tmp_path: Path) -> None:
+    """At a terminal the command inherits standard input; its outputs are pipes, and the terminal stays as it was."""
+    with person(*python("import os; print([os.isatty(n) for n in range(3)])"), folder=tmp_path) as someone:
         assert someone.end() == 0
-        assert b"[True, True, True] 97 31\r\n" == someone.seen
+        assert b"[True, False, False]\r\n" == someone.seen
         assert not someone.is_raw
 
 
@@ -266,66 +276,6 @@ def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
         someone.interrupt()
         assert someone.end() == 130
         assert not someone.is_raw
-
-
-def test_the_size_follows(tmp_path: Path) -> None:
-    """A new size of the terminal is the command's at once."""
-    program = """
-        import os, select, signal
-        signal.signal(signal.SIGWINCH, lambda *_: print(os.get_terminal_size().columns, flush=True))
-        print("ready", flush=True)
-        while not select.select([0], [], [], 0.02)[0]:
-            pass
-        """
-    with person(*python(program), folder=tmp_path) as someone:
-        someone.sees("ready")
-        someone.resize(20, 55)
-        someone.sees("55")
-        someone.type(b"\r")
-        assert someone.end() == 0
-
-
-def test_much_is_typed_at_once(tmp_path: Path) -> None:
-    """A long paste reaches a command that writes as much before it reads on: neither waits for the other."""
-    program = """
-        import os, sys, tty
-        tty.setraw(0)
-        os.write(1, b"ready;")
-        seen = 0
-        while seen < 200_000:
-            seen += len(os.read(0, 1000))
-            os.write(1, b"." * 1000)
-        os.write(1, b"all;")
-        """
-    with person(*python(program), folder=tmp_path) as someone:
-        someone.sees("ready;")
-        os.set_blocking(someone.terminal, False)
-        left = 200_000
-        while left:
-            readable, writable, _ = select.select([someone.terminal], [someone.terminal], [], LIMIT_S)
-            assert readable or writable
-            if readable:
-                someone.seen += os.read(someone.terminal, 65536)
-            if writable:
-                left -= os.write(someone.terminal, b"x" * min(left, 4096))
-        os.set_blocking(someone.terminal, True)
-        someone.sees("all;")
-        assert someone.end() == 0
-
-
-def test_stopped_and_continued(tmp_path: Path) -> None:
-    """SIGTSTP stops the command, gives the terminal back and stops the parent; SIGCONT undoes all three."""
-    with person("sh", "-c", "echo $$; read line; echo on", folder=tmp_path) as someone:
-        child = int(someone.sees("(\\d+)\r\n")[1])
-        until(lambda: someone.is_raw)
-        someone.process.send_signal(signal.SIGTSTP)
-        until(lambda: stands_still(someone.process.pid) and stands_still(child))
-        assert not someone.is_raw
-        someone.process.send_signal(signal.SIGCONT)
-        until(lambda: someone.is_raw)
-        someone.type(b"\r")
-        someone.sees("on\r\n")
-        assert someone.end() == 0
 
 
 def test_a_pipeline_at_a_terminal(tmp_path: Path) -> None:

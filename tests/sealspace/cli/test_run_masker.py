@@ -90,6 +90,15 @@ def test_a_value_over_two_writes() -> None:
     assert (masker.feed(b"it is open ses"), masker.feed(b"ame, he says")) == (b"it is ", b"***, he says")
 
 
+def test_a_flush_reveals_no_value() -> None:
+    """Up to three bytes are shown; what follows them to the value's end is masked, and a longer beginning is held."""
+    masker = Masker([b"open sesame"])
+    assert (masker.feed(b"an op"), masker.flush(), masker.flush()) == (b"an ", b"op", b"")
+    assert (masker.feed(b"e"), masker.flush(), masker.feed(b"n s"), masker.flush()) == (b"", b"e", b"", b"")
+    assert (masker.feed(b"esame!"), masker.end()) == (b"***!", b"")
+    assert (masker.feed(b"op"), masker.flush(), masker.feed(b"al"), masker.end()) == (b"", b"op", b"al", b"")
+
+
 def test_a_mask_does_not_wait_for_a_longer_value() -> None:
     """A whole value is masked at once even if it may be the beginning of another, whose rest is then masked too."""
     masker = Masker([b"open", b"open sesame"])
