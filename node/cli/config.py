@@ -1,27 +1,24 @@
-"""`sealspace config`: the settings in force with their sources, and a settings file to begin with."""
+"""`sealspace config`: the settings in force, and a settings file to begin with; both as TOML."""
 
 import json
 import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args, get_origin
 
 import click
 import msgspec
 
 from capabilities.strict_json import Json
-from sealspace.cli.terminal import print_lines, print_rows, words
+from sealspace.cli.terminal import print_found, print_lines, words
 from sealspace.errors import InvalidInput
 
-from ..config.loading import CONFIG_FILE_NAME
+from ..config.loading import CONFIG_FILE_NAME, variable_of
 from ..config.redaction import NOT_IN_A_FILE, Redacted
 from ..config.tree import Config, setting_types
-from .settings import config_with_sources, data_options
-from .settings_table import Setting, settings
+from .settings import config_from, data_options
 
-_DEFAULT: Final = "default"
-_HIDDEN: Final = "…"
 _COLUMNS: Final = 100
 _STORE: Final = "store"  # of `platform.root_secret`, which would load every platform
 _HEAD: Final = """\
@@ -34,18 +31,19 @@ _HEAD: Final = """\
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
 @data_options
 def show(config_file: Path | None, store__data: str | None) -> None:
-    """Print every setting in force, with its source: a file, a variable, the command line, or its default.
+    """Print the settings in force as TOML: those of a file, of variables, of the command line, and defaults.
 
     Of a secret only whether it is set.
     """
-    config, sources = config_with_sources(config_file, {"store__data": store__data})
-    shown = {path: (_value(config, path), sources.get(path, _DEFAULT)) for path in setting_types()}
-    print_rows(
-        {path: {"value": value, "source": source} for path, (value, source) in shown.items()},
-        ("setting", "value", "source"),
-        [(path, _text(value), source) for path, (value, source) in shown.items()],
-        nothing="",
+    config = config_from(config_file, {"store__data": store__data})
+    shown = {path: "…" if _is_secret(config, path) else _value(config, path) for path in setting_types()}
+    lines = _by_section(
+        {
+            path: [f"# {path.partition('.')[2]} is set, and not shown" if value == "…" else _assignment(path, value)]
+            for path, value in shown.items()
+        }
     )
+    print_found(shown, tuple(lines))
 
 
 @click.command("init", epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.")
@@ -88,40 +86,59 @@ def settings_file() -> str:
 
 
 def _lines() -> Iterator[str]:
+    defaults: dict[str, list[str]] = {}
+    for path, annotated in setting_types().items():
+        only_variable = f"# Only from the environment: {variable_of(path)}"
+        assignment = (
+            only_variable if path in NOT_IN_A_FILE else "#" + _assignment(path, _value(Config(), path)).lstrip("#")
+        )
+        defaults[path] = ["", *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"), assignment]
+    return _by_section(defaults, purposes=True)
+
+
+def _by_section(settings: dict[str, list[str]], *, purposes: bool = False) -> Iterator[str]:
     section = ""
-    for setting in settings():
-        named, _, name = setting.path.partition(".")
-        if named != section:
+    for path, lines in settings.items():
+        if (named := path.partition(".")[0]) != section:
             section = named
-            yield from ("", *_comment(_purpose(section)), f"[{section}]")
-        yield from ("", *_comment(f"{setting.description} ({setting.kind})"), _assignment(setting, name))
-
-
-def _assignment(setting: Setting, name: str) -> str:
-    if setting.path in NOT_IN_A_FILE:
-        return f"# Only from the environment: {setting.variable}"
-    value = _value(Config(), setting.path)
-    return f"#{name} = {'none' if value is None else json.dumps(value)}"
+            purpose = (type(getattr(Config(), section)).__doc__ or "").strip().partition("\n")[0]
+            yield from ("", *(_comment(purpose) if purposes else ()), f"[{section}]")
+        yield from lines
 
 
 def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, _COLUMNS, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
 
-def _purpose(section: str) -> str:
-    return (type(getattr(Config(), section)).__doc__ or "").strip().partition("\n")[0]
+def _assignment(path: str, value: Json) -> str:
+    """Return a line of TOML, which has no null: a setting without a value is a comment."""
+    name = path.partition(".")[2]
+    return f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
+
+
+def _is_secret(config: Config, path: str) -> bool:
+    section, _, name = path.partition(".")
+    holder = getattr(config, section)
+    return isinstance(holder, Redacted) and name in holder.secrets and getattr(holder, name) is not None
 
 
 def _value(config: Config, path: str) -> Json:
-    """Return a setting as JSON; of a secret, only whether it is set."""
     section, _, name = path.partition(".")
-    holder = getattr(config, section)
-    value: Json = msgspec.to_builtins(getattr(holder, name))
-    is_hidden = isinstance(holder, Redacted) and name in holder.secrets and value is not None
-    return _HIDDEN if is_hidden else value
+    value: Json = msgspec.to_builtins(getattr(getattr(config, section), name))
+    return value
 
 
-def _text(value: Json) -> str:
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value)
+def description_of(annotated: object) -> str:
+    """Return the sentence that describes a setting, from its annotated type."""
+    return next((one.description for one in get_args(annotated) if isinstance(one, msgspec.Meta)), None) or ""
+
+
+def kind_of(annotated: object) -> str:
+    """Return the type of a setting in words."""
+    kind = get_args(annotated)[0]
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "list of text"
+    words = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+    return next(words[known] for known in words if kind is known or known in get_args(kind))

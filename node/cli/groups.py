@@ -7,7 +7,7 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections, Table
 # --- start ------------------------------------------------------------------------------------------------------------
 
 _CONFIG: Final[Table] = {
-    "show": Row("node.cli.config", "show", "Print the settings in force, and where each comes from."),
+    "show": Row("node.cli.config", "show", "Print the settings in force, as TOML."),
     "init": Row("node.cli.config", "init", "Write a settings file with every setting, described."),
 }
 config = LazyGroup(_CONFIG, name="config", help="Show a node's settings, or begin a settings file.")

@@ -9,7 +9,7 @@ import click
 
 from sealspace.cli.terminal import words
 
-from ..config.loading import CONFIG_FILE_NAME, Value, load_with_sources
+from ..config.loading import CONFIG_FILE_NAME, Value, load_config
 from ..config.tree import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,15 +37,10 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
 
     A settings file in the current folder is not read (see `config`); a user who relies on it is notified.
     """
-    return config_with_sources(config_file, flags)[0]
-
-
-def config_with_sources(config_file: Path | None, flags: Mapping[str, Value]) -> tuple[Config, Mapping[str, str]]:
-    """Return the settings in force as `config_from` does, and the source of each that is not a default."""
     if config_file is None and Path(CONFIG_FILE_NAME).is_file():
         context = click.get_current_context(silent=True)
         command = "sealspace serve" if context is None else context.command_path
         words(
             f"{CONFIG_FILE_NAME} in this folder is not read unless it is named: {command} --config {CONFIG_FILE_NAME}"
         )
-    return load_with_sources(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})
+    return load_config(file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()})

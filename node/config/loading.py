@@ -42,7 +42,6 @@ _STANDARD_CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
     "AWS_SESSION_TOKEN": "objects.session_token",
 }
-_STANDARD_VARIABLES = {path: name for name, path in _STANDARD_CREDENTIALS.items()}
 
 
 def load_config(
@@ -65,41 +64,19 @@ def load_config(
     Raises:
         ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
     """
-    return load_with_sources(file=file, environment=environment, flags=flags)[0]
-
-
-def load_with_sources(
-    *,
-    file: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, Value] | None = None,
-) -> tuple[Config, Mapping[str, str]]:
-    """Return the settings in force, and where each comes from that is not a default: dotted path to source.
-
-    Args, Raises:
-        As `load_config`.
-    """
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
-    settings: _Flat = {}
-    sources: dict[str, str] = {}
+    settings = _from_environment(variables)
     if path is not None:
-        settings |= _from_file(path)
-        sources |= dict.fromkeys(settings, str(path))
-    stated = _from_environment(variables)
-    settings |= stated
-    sources |= {name: variable_of(name) for name in stated}
+        settings = _from_file(path) | settings
     given = _checked({name: value for name, value in (flags or {}).items() if value is not None}, source="flags")
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
-    sources |= dict.fromkeys(given, "command line")
     if settings.get("objects.url") is not None:
-        standard = _standard_credentials(variables, settings)
-        settings = standard | settings
-        sources = {name: _STANDARD_VARIABLES[name] for name in standard} | sources
+        settings = _standard_credentials(variables, settings) | settings
     config = msgspec.convert(_nested(settings), Config)
     refuse_contradictions(config)
-    return config, sources
+    return config
 
 
 def variable_of(path: str) -> str:

@@ -7,11 +7,13 @@ import click
 from command_tree import Node, command_tree
 from tests_support import REPOSITORY
 
-from node.cli.settings_table import settings
+from node.config.tree import setting_types
 from sealspace.cli.exit_status import EXIT_STATUSES
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import cli
 from sealspace.cli.shared import is_shared
+
+from .settings_page import default_of
 
 PAGE: Final = REPOSITORY / "spec" / "operations" / "commands.md"
 
@@ -106,8 +108,7 @@ def _described(option: click.Parameter, context: click.Context) -> str:
     record = option.get_help_record(context)
     assert record is not None  # no option is hidden
     names, text = record
-    stated = {setting.path: setting.default for setting in settings()}
     path = str(option.name).replace("__", ".")
     return f"`{names}`: {' '.join(text.split())}" + (
-        f" Setting `{path}`, by default {stated[path]}." if path in stated else ""
+        f" Setting `{path}`, by default {default_of(path)}." if path in setting_types() else ""
     )

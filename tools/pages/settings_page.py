@@ -2,9 +2,12 @@
 
 from typing import Final
 
+import msgspec
 from tests_support import REPOSITORY
 
-from node.cli.settings_table import markdown_table
+from node.cli.config import description_of, kind_of
+from node.config.loading import variable_of
+from node.config.tree import Config, setting_types
 
 PAGE: Final = REPOSITORY / "spec" / "operations" / "settings.md"
 
@@ -20,4 +23,16 @@ wins: [running.md](running.md).
 
 def page() -> str:
     """Return the whole page."""
-    return _HEAD + markdown_table()
+    rows = ["| setting | environment | type | default | |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{path}` | `{variable_of(path)}` | {kind_of(kind)} | {default_of(path)} | {description_of(kind)} |"
+        for path, kind in setting_types().items()
+    ]
+    return _HEAD + "\n".join(rows) + "\n"
+
+
+def default_of(path: str) -> str:
+    """Return the default of a setting as text."""
+    section, _, name = path.partition(".")
+    value = getattr(getattr(Config(), section), name)
+    return "none" if value is None or value == () else f"`{msgspec.json.encode(value).decode().strip(chr(34))}`"

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from node.cli.settings_table import settings
+from node.cli.config import description_of
 from node.config.loading import load_config
-from node.config.tree import Config
+from node.config.tree import Config, setting_types
 from sealspace.cli.errors import ConfigurationError
 
-SECRETS = {setting.path for setting in settings() if "only from the environment" in setting.description}
+SECRETS = {path for path, kind in setting_types().items() if "only from the environment" in description_of(kind)}
 CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"
 
 
