@@ -1,44 +1,118 @@
 """`sealspace doctor`: find what is wrong with an installation, a node or a login, and say what to do."""
 
+import asyncio
 import os
 import platform
+import shutil
+import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 
 from capabilities.ambient import SystemClock
-from sealspace.cli.diagnosis import OK, WARNING, WRONG, Diagnosis, Found, diagnosed
-from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.errors import ConfigurationError, KeyFileUnusable, NodeError, NotSignedIn, StoreMisused
 from sealspace.cli.lazy import EXTRAS
-from sealspace.cli.owner_checks import owner_checks
-from sealspace.cli.owner_profile import owner_home
+from sealspace.cli.next_steps import next_step
+from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
-from sealspace.cli.terminal import print_json, print_lines
+from sealspace.cli.terminal import print_found, print_lines, time_text
+from sealspace.cli.what_happened import what_happened
+from sealspace.errors import NodeMismatch, SealspaceError
+from sealspace.printable import printable
+from sealspace.wire.answers import json_object, required_text
+from sealspace.wire.transport import Request, Transport, TransportSettings
 
 from ..config.loading import ENVIRONMENT_PREFIX
-from ..config.tree import Store
+from ..config.tree import Config, Store
 from ..processes.clock_check import check_clock
-from ..processes.ownership import check_ownership
 from .settings import config_from, data_options
 
 _OLDEST: Final = (3, 11)
 _TOO_NEW: Final = (3, 16)
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_ONE_TRY: Final = TransportSettings(timeout_s=10.0, tries=1)
+_APART_S: Final = 60.0  # tokens are judged by the node's clock
+_SOON_S: Final = 86_400.0
+_LEAST_FREE_BYTES: Final = 1 << 30
 
 
-def installation() -> Iterator[Diagnosis]:
-    """Check this installation and this machine."""
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The result of one check.
+
+    Attributes:
+        name: what was checked.
+        severity: "ok"; "warn", which may be intended; or "wrong".
+        text: what was found; starts lower case, ends without a full stop.
+        next_step: what to do; empty when there is nothing to do.
+    """
+
+    name: str
+    severity: str
+    text: str
+    next_step: str = ""
+
+
+Found: TypeAlias = str | list[Diagnosis]
+"""What a check returns: a text if all is well, or what it found."""
+
+
+def diagnosed(name: str, check: Callable[[], Found]) -> list[Diagnosis]:
+    """Run a check; an error of ours is what it found."""
+    try:
+        found = check()
+    except NodeError as error:
+        return [Diagnosis(name, "wrong", error.text, error.hint)]
+    except SealspaceError as error:
+        return [Diagnosis(name, "wrong", what_happened(error), next_step(error))]
+    return [Diagnosis(name, "ok", found)] if isinstance(found, str) else found
+
+
+@click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
+@data_options
+def doctor(config_file: Path | None, store__data: str | None) -> int:
+    """Check Python, clock, settings, disk, store, node and login; ends with status 1 if something is wrong.
+
+    Settings, disk and store are checked where settings or a data folder are named, or a folder `data` is here; node and
+    login where somebody has logged in, but not where --data or --config names a node, unless --home or --node is given
+    too. Nothing is changed.
+    """
+    found = []
+    for diagnosis in _diagnoses(config_file, store__data):
+        found.append(diagnosis)
+        if not shared().as_json:
+            print_lines(f"{diagnosis.severity:<8} {diagnosis.name}: {diagnosis.text}")
+            if diagnosis.next_step:
+                print_lines(f"         next: {diagnosis.next_step}")
+    if shared().as_json:
+        members = [{"check": d.name, "severity": d.severity, "text": d.text, "next": d.next_step} for d in found]
+        print_found(members, ())
+    return 1 if any(one.severity == "wrong" for one in found) else 0
+
+
+def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
     yield from diagnosed("python", python)
-    yield from diagnosed("packages", _packages)
     yield from diagnosed("clock", _clock)
-    yield from diagnosed("proxies", _proxies)
+    of_owners = (NODE_VARIABLE, HOME_VARIABLE)
+    is_set = any(name.startswith(ENVIRONMENT_PREFIX) and name not in of_owners for name in os.environ)
+    if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
+        yield from _node_here(config_file, data)
+    else:
+        hint = "sealspace doctor --data DIR checks a node's"
+        yield Diagnosis("settings", "ok", "none are named, and no folder data is here", hint)
+    if (config_file is None and data is None) or shared().names_login:
+        yield from _login(owner_home(), shared().node)
+    else:  # a node may be well whatever node the person at this shell uses
+        yield Diagnosis("login", "ok", "not checked: a node is named", "sealspace doctor checks it")
 
 
-def python(version: tuple[int, ...] = sys.version_info[:2]) -> Found:
+def python(version: tuple[int, ...] = sys.version_info[:2]) -> str:
     """Check the version of Python."""
     if not _OLDEST <= version < _TOO_NEW:
         raise ConfigurationError(
@@ -48,80 +122,117 @@ def python(version: tuple[int, ...] = sys.version_info[:2]) -> Found:
     return f"{platform.python_version()} at {sys.executable}"
 
 
-def _packages() -> Found:
-    check_ownership()
-    return "our six names are ours"
-
-
-def _clock() -> Found:
+def _clock() -> str:
     check_clock(SystemClock())
     return "not before this version was made, nor long after"
 
 
-def _proxies() -> Found:
-    named = [name for one in _PROXIES for name in (one, one.lower()) if os.environ.get(name)]
-    if named:
-        return Diagnosis(
-            "proxies",
-            WARNING,
-            f"{named[0]} is set, and sealspace does not use it: it connects to nodes and services directly",
-            "allow direct connections, or name a node that is reached without the proxy",
-        )
-    return "no variable names one"
+# --- a node on this machine ----------------------------------------------------------------------------------------
 
 
-@click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
-@data_options
-def doctor(config_file: Path | None, store__data: str | None) -> int:
-    """Check the installation, the node whose data are here, and the login; ends with status 1 if something is wrong.
-
-    The node is checked where its settings or its data folder are named, or a folder `data` is here; the login where
-    somebody has logged in, but not where --data or --config names a node, unless --home or --node is given too.
-    Nothing is changed.
-    """
-    found = []
-    for diagnosis in _diagnoses(config_file, store__data):
-        found.append(diagnosis)
-        if not shared().as_json:
-            print_lines(*diagnosis.lines())
-    if shared().as_json:
-        print_json(
-            [{"check": one.name, "severity": one.severity, "text": one.text, "next": one.next_step} for one in found]
-        )
-    return 1 if any(one.severity == WRONG for one in found) else 0
-
-
-def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
-    yield from installation()
-    if config_file is not None or data is not None or _names_a_node() or Path(Store().data).is_dir():
-        yield from _node(config_file, data)
-    else:
-        yield Diagnosis(
-            "node", OK, "none is named, and no folder data is here", "sealspace doctor --data DIR checks one"
-        )
-    if (config_file is None and data is None) or shared().names_login:
-        yield from owner_checks(owner_home(), shared().node)
-    else:  # a node may be well whatever node the person at this shell uses
-        yield Diagnosis("login", OK, "not checked: a node is named", "sealspace doctor checks it")
-
-
-def _node(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
+def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
     missing = [module for module in EXTRAS["node"] if find_spec(module) is None]
     if missing:
         text = f"the extra node is not installed: there is no module {missing[0]}"
-        yield Diagnosis("node", WRONG, text, "pip install 'sealspace[node]'")
+        yield Diagnosis("settings", "wrong", text, "pip install 'sealspace[node]'")
         return
     try:
         config = config_from(config_file, {"store__data": data})
     except ConfigurationError as error:
-        yield Diagnosis("settings", WRONG, error.text, error.hint)
+        yield Diagnosis("settings", "wrong", error.text, error.hint)
         return
-    yield Diagnosis("settings", OK, "well typed and known; sealspace config show prints them")
-    from .node_checks import node_checks  # needs the extra
+    from .store_check import check_store  # needs the extra
 
-    yield from node_checks(config)
+    yield Diagnosis("settings", "ok", "well typed and known; sealspace config show prints them")
+    yield from diagnosed("disk", lambda: _disk(config))
+    yield from diagnosed("store", lambda: check_store(config))
 
 
-def _names_a_node() -> bool:
-    owners = (NODE_VARIABLE, HOME_VARIABLE)
-    return any(name.startswith(ENVIRONMENT_PREFIX) and name not in owners for name in os.environ)
+def _disk(config: Config) -> str:
+    folder = config.data
+    if not folder.exists():
+        _require_free_disk(next(parent for parent in folder.parents if parent.is_dir()))
+        return f"{folder} will be made by the first start"
+    if not folder.is_dir():
+        raise StoreMisused(f"{folder} is no folder", hint="name a folder with --data")
+    if stat.S_IMODE(folder.stat().st_mode) & 0o022:
+        raise StoreMisused(f"others may write to {folder}", hint=f"chmod go-w {folder}")
+    return f"{folder} is writable, {_require_free_disk(folder) >> 30} GiB free"
+
+
+def _require_free_disk(folder: Path) -> int:
+    """Return the free bytes of a folder's disk, in which a file could be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        hint = f"ls -ld {folder}; df -h {folder}"
+        raise StoreMisused(f"no file can be made in {folder}: {reason}", hint=hint) from None
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < _LEAST_FREE_BYTES:
+        raise StoreMisused(f"{folder} has {free_bytes} bytes of free disk left", hint=f"df -h {folder}")
+    return free_bytes
+
+
+# --- an owner's login ----------------------------------------------------------------------------------------------
+
+
+def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
+    try:
+        profile = home.profile()
+    except (NotSignedIn, KeyFileUnusable) as error:
+        is_new = not (home.folder / "profile.json").exists()
+        login = [Diagnosis("login", "ok" if is_new else "wrong", error.text, error.hint)]
+    else:
+        login = diagnosed("login", lambda: _key_and_session(home, profile))
+        node = node or profile.node
+    if (url := node) is not None:
+        yield from diagnosed("node", lambda: asyncio.run(_node(url, home)))
+    yield from login
+
+
+def _key_and_session(home: OwnerHome, profile: Profile) -> Found:
+    again = f"sealspace login {profile.node}"
+    if home.is_of_another_home(profile.key_file):
+        hint = f"{again} --key-file FILE names the one that is meant"
+        return [Diagnosis("login", "warn", f"the key is in another home: {profile.key_file}", hint)]
+    if profile.key_file is not None and not profile.is_keystore:  # a keystore takes its password
+        home.wallet()
+    end, now = home.session().expires_at, SystemClock().now()
+    text = f"{profile.owner} at {profile.node}"
+    if end is None or end > now + _SOON_S:
+        return text if end is None else f"{text}, until {time_text(end)}"
+    return [
+        Diagnosis("login", "warn", f"the session ends at {time_text(end)}", again)
+        if end > now
+        else Diagnosis("login", "wrong", f"the session ended at {time_text(end)}", again)
+    ]
+
+
+async def _node(url: str, home: OwnerHome) -> Found:
+    """Ask a node who it is, without a token; compare it with the login, and its clock with this one."""
+    async with Transport(url, settings=_ONE_TRY) as transport:
+        answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+    try:
+        node_id = required_text(json_object(answer.require()), "nodeId")
+    except SealspaceError:
+        hint = "is that the node's address? name another: sealspace login URL"
+        raise NodeMismatch(f"what answers at {url} is no node", hint=hint) from None
+    try:
+        expected = home.session().node_id
+    except NotSignedIn:
+        expected = None
+    if expected not in (None, node_id):
+        text = f"another node answers at {url} than at the login: {printable(node_id)}, not {expected}"
+        hint = f"if it was replaced: sealspace login {url}; else ask who has that address"
+        return [Diagnosis("node", "wrong", text, hint)]
+    try:
+        apart_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):  # no date: nothing is known
+        apart_s = 0.0
+    if abs(apart_s) > _APART_S:
+        text = f"this clock is {abs(apart_s):.0f} s {'ahead of' if apart_s > 0 else 'behind'} that of the node"
+        hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
+        return [Diagnosis("node", "wrong", text, hint)]
+    return f"{printable(node_id)} answers at {url}"

@@ -1,4 +1,4 @@
-"""What operators and outsiders see of a node in a trust domain: `attest node`, `doctor`, a node of processes."""
+"""What operators and outsiders see of a node in a trust domain: `attest node`, a node of processes."""
 
 import asyncio
 import json
@@ -138,21 +138,6 @@ async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captur
     bad = str(tmp_path / "bad")
     assert await asyncio.to_thread(main, ["verify", bench.node.url, "--collateral", bad]) == 7
     capsys.readouterr()
-
-
-async def test_doctor_asks_the_platform(
-    tmp_path: Path, agent: AgentSimulator, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    """`doctor` takes a quote, and says what to do when there is none."""
-    monkeypatch.setenv("SEALSPACE_PLATFORM__SOURCE", "dstack")
-    monkeypatch.setenv("SEALSPACE_PLATFORM__SOCKET", str(tmp_path / "agent.sock"))
-    command = ["doctor", "--data", str(tmp_path / "data")]
-    assert await asyncio.to_thread(main, command) == 0
-    assert "ok       platform: dstack makes quotes, with an event log" in capsys.readouterr().out
-    agent.fault = "refuses"
-    assert await asyncio.to_thread(main, command) == 1
-    said = capsys.readouterr().out
-    assert "wrong    platform" in said and "source_refused" in said and "platform.socket" in said
 
 
 @pytest.mark.slow

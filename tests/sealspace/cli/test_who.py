@@ -220,7 +220,7 @@ async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
     ran = await desk.run("login", home=copied)
     assert (ran.status, f"another home: {former / 'wallet.key'}" in ran.err) == (0, True), ran
     found = await desk.run("doctor", home=copied)
-    assert f"warn     key: in another home: {former / 'wallet.key'}" in found.out
+    assert f"warn     login: the key is in another home: {former / 'wallet.key'}" in found.out
     for own in (former, copied):
         assert not OwnerHome(own).is_of_another_home(own / "wallet.key")
 

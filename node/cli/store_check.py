@@ -1,0 +1,105 @@
+"""The check of `sealspace doctor` on a store: its database or folder, its root secret, its place of large values."""
+
+import asyncio
+
+from capabilities.ambient import SystemEntropy
+from encryption_network.errors import EncryptionError
+from encryption_network.keyring import Keyring
+from sealspace.cli.errors import SecretUnusable, StoreMisused
+from spaces.errors import SpaceError, StoreMoved
+from spaces.identity import Identity, recorded_identity
+from spaces.store.contract import Store
+from spaces.values.object_place import recorded_place
+
+from ..config.tree import Config
+from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
+from ..release_terms import loosened, recorded_release
+from ..storage.objects import claim_bucket, open_bucket, place_text
+from ..storage.stores import is_shared
+from .doctor import Diagnosis, diagnosed
+from .opened_store import opened_store
+
+
+def check_store(config: Config) -> list[Diagnosis]:
+    """Open the store as a start would; nothing is changed, and no secret is made.
+
+    Raises:
+        StoreMisused: the database cannot be reached.
+    """
+    found = []
+    if is_shared(config):
+        from spaces.store.postgres.promises import examine
+
+        assert config.store.url is not None  # it names a database
+        try:
+            findings = asyncio.run(examine(config.store.url))
+        except SpaceError as error:
+            raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
+        found = [Diagnosis("store", finding.severity.value, finding.text, finding.next_step) for finding in findings]
+    elif not (config.data / STORE_FOLDER_NAME).is_dir():
+        return [Diagnosis("store", "ok", "made by the first start")]
+    return [*found, *diagnosed("store", lambda: asyncio.run(_opened(config)))]
+
+
+async def _opened(config: Config) -> str:
+    try:
+        async with opened_store(config) as store:
+            try:
+                identity, record = await recorded_identity(store), await recorded_release(store)
+            except StoreMoved:
+                raise
+            except (SpaceError, EncryptionError) as error:
+                raise StoreMisused(f"the store cannot be read: {error}", hint="restore a backup") from error
+            await _check_large_values(config, store, identity)
+    except StoreMisused as error:
+        if error.code == StoreMoved.code:
+            async with opened_store(config, is_left=True) as store:
+                if (identity := await recorded_identity(store)) is not None:
+                    error.text = f"{error.text}; it belongs to {identity.node_did}"
+        raise
+    if identity is None or record is None:
+        return "new"
+    keyring = _keyring(config)
+    if keyring.node_did != identity.node_did:
+        raise StoreMisused(
+            f"the store belongs to {identity.node_did}, the secret at hand is that of {keyring.node_did}",
+            hint=where_the_secret_is(config, identity.node_did),
+        )
+    if (difference := loosened(config.release, record)) is not None:
+        raise StoreMisused(difference, hint="sealspace admin release show")
+    return f"belongs to {identity.node_did}, attestation {record.mode}"
+
+
+async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
+    """Compare the place of large values with the one that the store records, and try out a bucket."""
+    recorded = await recorded_place(store)
+    if identity is not None and recorded != place_text(config):
+        raise StoreMisused(
+            f"the store has its large values in {recorded}, the settings say {place_text(config)}",
+            hint="set objects.url to where they are, or move them with sealspace admin migrate-objects",
+        )
+    if config.objects.url is None:
+        return
+    bucket = open_bucket(config)
+    try:
+        await bucket.try_out()
+        if identity is not None:
+            await claim_bucket(bucket, identity.store_id)
+    except SpaceError as error:
+        raise StoreMisused(
+            str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"
+        ) from None
+
+
+def _keyring(config: Config) -> Keyring:
+    secret = config.secret
+    is_made_here = secret.value is None and secret.file is None and not secret.platform
+    if is_made_here and not (config.data / SECRET_FILE_NAME).exists():
+        raise SecretUnusable(
+            f"the store's root secret is missing: there is no {(config.data / SECRET_FILE_NAME).absolute()}",
+            hint="put the store's secret back there with mode 0600, or name it: secret.file",
+        )
+    try:
+        return Keyring(load_root_secret(config, SystemEntropy()))
+    except EncryptionError as error:
+        raise StoreMisused(str(error), hint="give the store's own secret") from None
