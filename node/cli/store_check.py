@@ -36,6 +36,8 @@ def check_store(config: Config) -> list[Diagnosis]:
         except SpaceError as error:
             raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
         found = [Diagnosis("store", finding.severity.value, finding.text, finding.next_step) for finding in findings]
+        if any(one.severity == "wrong" for one in found):  # through such a proxy a store must not be opened
+            return found
     elif not (config.data / STORE_FOLDER_NAME).is_dir():
         return [Diagnosis("store", "ok", "made by the first start")]
     return [*found, *diagnosed("store", lambda: asyncio.run(_opened(config)))]

@@ -75,12 +75,6 @@ class AuditRefuted(NodeError):
     code = "audit-refuted"
 
 
-class PlatformSilent(NodeError):
-    """The platform that the node runs on makes no quote."""
-
-    code = "platform-silent"
-
-
 class ClockWrong(NodeError):
     """The machine's clock shows a time before this version was made, or long after."""
 

@@ -228,9 +228,11 @@ def test_password_of_a_database_is_for_the_environment_alone(tmp_path: Path, pas
 def test_a_node_does_not_start_behind_a_proxy_that_pools_by_transaction(
     tmp_path: Path, url: str, pool_mode: str
 ) -> None:
-    """`serve` refuses such a proxy before it writes anything, and says what to set and not where the database is."""
+    """`serve` refuses such a proxy before it writes anything, and says what to set; `doctor` names it too."""
     with pgbouncer(url, pool_mode=pool_mode) as through:
         served = _command("serve", "--data", str(tmp_path / "data"), "--port", "0", url=through)
+        examined = _command("doctor", "--data", str(tmp_path / "data"), url=through).stdout
+    assert "wrong    store: a proxy between node and database hands statements" in examined
     assert served.returncode == EXIT_STATUS["store-misused"] == 5, served.stderr
     assert "a proxy between node and database hands statements of one connection to several sessions" in served.stderr
     assert "pool_mode = session" in served.stderr
