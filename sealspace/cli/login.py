@@ -198,10 +198,10 @@ def _opened(place: OwnerHome, before: Profile | None, node: str, named: _Named) 
 
 def _browser_wallet(node: str, before: Profile | None, *, opens: bool) -> Wallet:
     """Ask a wallet in a browser for its account; a node that does not answer is found out before."""
-    from .wallet_page import wallet_page  # a server of pages, for owners with such a wallet
+    from .wallet_page import connect_browser  # a server of pages, for owners with such a wallet
 
     asyncio.run(_reach(node))
-    return wallet_page(node, opens=opens).connect(before=None if before is None else before.owner)
+    return connect_browser(node, opens=opens, before=None if before is None else before.owner)
 
 
 async def _reach(node: str) -> None:

@@ -87,9 +87,9 @@ class Profile:
             KeyFileUnusable.
         """
         if self.key_file is None:
-            from .wallet_page import BrowserWallet, wallet_page  # a server of pages, for owners with such a wallet
+            from .wallet_page import BrowserWallet  # a server of pages, for owners with such a wallet
 
-            return BrowserWallet(principal_of(self.owner), wallet_page(self.node, opens=self.opens_browser))
+            return BrowserWallet(principal_of(self.owner), self.node, opens=self.opens_browser)
         return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
 
 

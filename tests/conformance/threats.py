@@ -502,7 +502,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.5 the wallet is shown one text and signs another": (
         _WALLET_PAGE + "test_only_the_account_that_was_named_signs",
-        _WALLET_PAGE + "test_the_page_says_what_is_signed",
+        _WALLET_PAGE + "test_the_page_shows_what_is_signed",
     ),
     "3.5 a page that nobody answers keeps a command waiting": (
         _WALLET_SERVER + "test_nobody_answers_in_time",

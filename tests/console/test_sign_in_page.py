@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
 from running_node import COMMAND
 
+from capabilities.recap import Recap, attach
+from capabilities.siwe import SiweMessage, siwe_text
+from sealspace.cli.wallet_page import WalletPage
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
 
@@ -65,6 +69,11 @@ def _command(
         process.communicate()
 
 
+def _choose(page: ConsolePage) -> None:
+    """Choose the wallet."""
+    page.run(page.tab.get_by_role("button", name="Test Wallet").click())
+
+
 def test_a_wallet_in_the_browser_signs_the_command_line_in(
     browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -73,15 +82,17 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
         page = login.page
         page.see("Connect your wallet")
         page.shot("sign-in-connect")
-        page.click("Connect Test Wallet")
+        _choose(page)
         page.see("Let this command line act as you")
-        for shown in (wallet.signer.did, node.url, "sealspace login", "The exact text that is signed"):
-            page.see(shown)
+        shown = (wallet.signer.did, node.url, "sealspace login", "session key", "The exact text that is signed")
+        rights = ("all your secrets", "create your encryption network", "read the receipts of your encryption network")
+        for words in (*shown, *rights):
+            page.see(words)
         page.run(page.tab.get_by_text("The exact text that is signed").click())
         text = page.run(page.tab.locator("pre").text_content())
         page.shot("sign-in-sign")
         assert page.judged() == []
-        page.click("Sign with Test Wallet")
+        _choose(page)
         page.see("You can close this page")
         page.shot("sign-in-done")
         assert (login.ended()[0], wallet.asked) == (0, [text])
@@ -106,19 +117,19 @@ def test_what_a_wallet_may_do_wrong(
         page = login.page
         page.see("Connect your wallet")
         wallet.refusal = (4001, "User rejected the request.")
-        page.click("Connect Test Wallet")
+        _choose(page)
         page.see("Nothing was signed; try again when you are ready")
         page.shot("sign-in-refused")
         wallet.refusal = None
-        page.click("Connect Test Wallet")
+        _choose(page)
         page.see("Let this command line act as you")
         wallet.signer = new_wallet()
-        page.click("Sign with Test Wallet")
+        _choose(page)
         page.see("choose that account in your wallet, then try again.")
         page.shot("sign-in-account")
         wallet.signer = type(owner)(b"\x01" * 32, 137)
         wallet.signer.address, wallet.signer.did = owner.address, owner.did
-        page.click("Sign with Test Wallet")
+        _choose(page)
         page.see("This owner is on chain 1: switch the wallet to it, then try again.")
         wallet.signer = owner
         with console_page(browser, page.origin, wallet=wallet) as second:
@@ -132,12 +143,49 @@ def test_what_a_wallet_may_do_wrong(
         assert login.ended()[0] == 130
 
 
+def test_the_page_says_what_each_text_means(browser: Browser, node: EmbeddedNode, tmp_path: Path) -> None:
+    """Revocations, hosting, grants and statements have words of their own, read out of the text; others are shown."""
+    owner, space = new_wallet(), "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
+    plain = SiweMessage(
+        domain="127.0.0.1:1",
+        address=owner.address,
+        uri="did:key:z6MkFriend",
+        chain_id=1,
+        nonce="a" * 17,
+        issued_at="2026-11-22T00:00:00.000Z",
+        expiration_time="2026-11-23T00:00:00.000Z",
+    )
+    granting = attach(plain, Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}))
+    texts = {
+        "Revoke a grant for good": siwe_text(replace(plain, uri="ucan:bafkrei")),
+        "Have the node host your spaces": siwe_text(attach(plain, Recap({space: {"tinycloud.space/host": ({},)}}))),
+        "Grant something of yours": siwe_text(granting),
+        "Let this command line act as you": siwe_text(replace(granting, uri="did:key:z6MkSession#z6MkSession")),
+        "Sign a statement of yours": "sealspace statement run/1\n{}",
+        "Sign a text": siwe_text(plain) + "\nmore",
+    }
+    read = "async (texts) => texts.map((await import('./files/sign_in/meaning.js')).meaningOf)"
+    with (
+        WalletPage("sealspace login", node.url) as served,
+        console_page(browser, f"http://{served.authority}", wallet=None) as page,
+    ):
+        page.run(page.tab.goto(served.url))
+        found = page.run(page.tab.evaluate(read, list(texts.values())))
+    assert [one["title"] for one in found] == list(texts)
+    assert [dict(one["facts"]) for one in found[:3]] == [
+        {"grant": "bafkrei"},
+        {"node key": "did:key:z6MkFriend", "spaces": "notes", "until": "2026-11-23T00:00:00Z"},
+        {"to": "did:key:z6MkFriend", "until": "2026-11-23T00:00:00Z"},
+    ]
+    assert [(right["path"], right["actions"]) for right in found[2]["rights"]] == [("todo", ["tinycloud.kv/get"])]
+
+
 def test_no_wallet_and_a_command_that_is_interrupted(
     browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """The page says where to open it; Ctrl-C ends the command at once, and the page says that too."""
     with _command(["login", node.url, "--browser"], browser, None, tmp_path / "home", environment) as login:
-        login.page.see("No wallet was found in this browser")
+        login.page.see("No wallet found in this browser")
         login.page.shot("sign-in-no-wallet")
         login.process.send_signal(signal.SIGINT)
         login.page.see("the command was ended")

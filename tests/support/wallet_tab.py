@@ -62,27 +62,26 @@ class WalletTab:
 
     def next(self) -> dict[str, Any]:
         """Wait for the next view."""
-        status, body, _ = self.ask("GET", f"next?tab={self.name}&after={self._version}")
-        assert status == 200, (status, body)
-        view: dict[str, Any] = json.loads(body)
+        status, view = self.post()
+        assert status == 200, (status, view)
         if view["version"] != self._version:
             self._version = view["version"]
             self.views.append(view)
         return view
 
-    def send(self, path: str, **said: Any) -> tuple[int, dict[str, Any]]:
-        """Send an answer to the last view, or a cancellation."""
+    def post(self, **said: Any) -> tuple[int, dict[str, Any]]:
+        """Ask for the next view, or send an answer to the last one; None cancels."""
         body = json.dumps({"tab": self.name, "version": self._version, **said}).encode()
-        status, answer, _ = self.ask("POST", path, body=body)
+        status, answer, _ = self.ask("POST", "", body=body)
         return status, json.loads(answer)
 
     def connect(self) -> tuple[int, dict[str, Any]]:
         """Send the wallet's account."""
-        return self.send("answer", address=eip55(self.wallet.address).lower(), chainId=self.wallet.chain_id)
+        return self.post(answer={"address": eip55(self.wallet.address).lower(), "chainId": self.wallet.chain_id})
 
     def sign(self, view: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Have the wallet sign what a view shows."""
-        return self.send("answer", signature=self.wallet.sign_eip191(view["text"]).hex())
+        return self.post(answer={"signature": self.wallet.sign_eip191(view["text"]).hex()})
 
     def serve(self) -> dict[str, Any]:
         """Answer everything, until the command ends; return the last view."""

@@ -17,7 +17,9 @@ export function rightWords(right, owner) {
   const actions = right.actions.map((one) => one.replace(/^tinycloud\./, ""));
   const isDeed = actions.every((one) => Object.hasOwn(words.deeds, one));
   const known = isDeed ? words.deeds : words.verbs;
-  const isSaid = right.actions.every((one, at) => one.startsWith(`${right.service}/`) && Object.hasOwn(known, actions[at])); // else as it is written
+  // An action of another service is shown as it is written; conditions and receipts of a network are sealspace's own.
+  const isOfIt = (/** @type {string} */ one) => one.startsWith(`${right.service}/`) || (right.service === ENCRYPTION && one.startsWith("sealspace.encryption/"));
+  const isSaid = right.actions.every((one, at) => isOfIt(one) && Object.hasOwn(known, actions[at]));
   const said = isSaid ? words.listed([...new Set(actions.map((one) => known[one]))]) : named(right.actions.join(" "));
   return h("span", {}, said, " ", placeOf(right, owner, isDeed));
 }

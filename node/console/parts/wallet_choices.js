@@ -13,8 +13,9 @@ import { failure, skeleton } from "./states.js";
  * A list of the wallets, and what went wrong with the one that was chosen.
  * @param {(owner: Owner) => Promise<unknown>} enter with the wallet's account; what it throws is shown
  * @param {AbortSignal} [signal] nothing is drawn after it
+ * @param {string} [noneText] what to do without a wallet
  */
-export function walletChoices(enter, signal) {
+export function walletChoices(enter, signal, noneText = words.noneText) {
   const list = h("ul", { class: "choices", role: "list" });
   const failed = h("div", { role: "alert" });
 
@@ -44,7 +45,7 @@ export function walletChoices(enter, signal) {
     const found = await discover();
     if (signal?.aborted) return;
     const again = h("button", { type: "button", on: { click: search } }, icon("search"), words.again);
-    fill(list, found.length ? found.map(walletButton) : [h("li", {}, h("strong", {}, words.none), h("p", { class: "small dim" }, words.noneText)), h("li", {}, again)]);
+    fill(list, found.length ? found.map(walletButton) : [h("li", {}, h("strong", {}, words.none), h("p", { class: "small dim" }, noneText)), h("li", {}, again)]);
   }
   search();
   return h("div", { class: "stack" }, list, failed);

@@ -68,7 +68,9 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
         attribute = f' data-runner="{html.escape(runner)}"'.encode()
         bodies["index.html"] = bodies["index.html"].replace(_RUNNER_PLACE, _RUNNER_PLACE + attribute, 1)
         over_all.update(attribute)
-    packed = {name: gzip.compress(body, mtime=0) for name, body in bodies.items() if suffix(name) != "html"}
+    # A page of the command line signs what commands make, so no node sends it.
+    sent = {name: body for name, body in bodies.items() if not name.startswith("sign_in/") and suffix(name) != "html"}
+    packed = {name: gzip.compress(body, mtime=0) for name, body in sent.items()}
     return ConsoleFiles(digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner))
 
 

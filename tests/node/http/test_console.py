@@ -39,6 +39,9 @@ async def test_what_is_served(caller) -> None:
     for path in [path for path in FOLDER.rglob("*.*") if path.suffix in (".js", ".css", ".svg")]:
         address = f"{base}/{path.relative_to(FOLDER)}"
         reply = await caller.send("GET", address)
+        if path.parent.name == "sign_in":  # the command line serves these itself
+            assert reply.status == 404
+            continue
         assert (reply.status, reply.body) == (200, path.read_bytes())
         assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert described_fault("GET", address, reply.status, reply.headers, reply.body) == ""

@@ -1,5 +1,6 @@
-"""The page for a wallet in a browser: who is answered, what is taken, and what the desk behind it decides."""
+"""The page for a wallet in a browser: who is answered, what is taken, and which answers count."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,42 +15,41 @@ import pytest
 from patience import PATIENCE_S
 from wallet_tab import WalletTab
 
+from capabilities.strict_json import Json
 from node.console_files import HEADERS
 from sealspace.cli.errors import NotSigned
-from sealspace.cli.loopback_peers import peer_user
-from sealspace.cli.wallet_desk import AnswerRefused, WalletDesk
-from sealspace.cli.wallet_page import _last_view
-from sealspace.cli.wallet_server import MAX_BODY_BYTES, MAX_CONNECTIONS, WalletServer
+from sealspace.cli.wallet_page import MAX_BODY_BYTES, MAX_CONNECTIONS, AnswerRefused, WalletPage, peer_user
 from sealspace.errors import SealspaceError
 from sealspace.wallets import new_wallet
 
 A, B = "0" * 32, "1" * 32
 NOBODY = 65534
+OF = ("sealspace login", "http://127.0.0.1:8000")
 
 
 @pytest.fixture
-def server() -> Iterator[WalletServer]:
+def server() -> Iterator[WalletPage]:
     """A server whose command asks nothing."""
-    with WalletServer(WalletDesk()) as server:
+    with WalletPage(*OF) as server:
         yield server
 
 
 @pytest.fixture
-def tab(server: WalletServer) -> WalletTab:
+def tab(server: WalletPage) -> WalletTab:
     """A tab that was opened at the address."""
     tab = WalletTab(server.url, new_wallet())
     tab.next()
     return tab
 
 
-def _address(server: WalletServer) -> tuple[str, int]:
+def _address(server: WalletPage) -> tuple[str, int]:
     return "127.0.0.1", server.server_address[1]
 
 
 # --- who is answered --------------------------------------------------------------------------------------------------
 
 
-def test_LP1_the_system_says_whose_a_connection_is(server: WalletServer) -> None:
+def test_LP1_the_system_says_whose_a_connection_is(server: WalletPage) -> None:
     """Both ends are named: the user of this process."""
     with socket.create_connection(_address(server)) as client:
         assert peer_user(client.getsockname(), client.getpeername()) == os.geteuid()
@@ -57,7 +57,7 @@ def test_LP1_the_system_says_whose_a_connection_is(server: WalletServer) -> None
     assert peer_user(client_of(server), ("127.0.0.1", 1)) is None
 
 
-def client_of(server: WalletServer) -> tuple[str, int]:
+def client_of(server: WalletPage) -> tuple[str, int]:
     """Return the end of a connection that is closed."""
     with socket.create_connection(_address(server)) as client:
         end: tuple[str, int] = client.getsockname()
@@ -87,7 +87,7 @@ def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | N
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("bash") is None, reason="not root, or no bash")
-def test_LP1_another_user_gets_nothing(server: WalletServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_LP1_another_user_gets_nothing(server: WalletPage, capfd: pytest.CaptureFixture[str]) -> None:
     """Not a byte, even with the token; and the person is told, once."""
     script = (
         f"exec 3<>/dev/tcp/127.0.0.1/{server.server_address[1]}; "
@@ -100,7 +100,7 @@ def test_LP1_another_user_gets_nothing(server: WalletServer, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize("host", ["localhost", "evil.example", "127.0.0.1", "[::1]", "127.1", None, "0.0.0.0"])
-def test_LP2_only_under_the_address_that_was_printed(server: WalletServer, tab: WalletTab, host: str | None) -> None:
+def test_LP2_only_under_the_address_that_was_printed(server: WalletPage, tab: WalletTab, host: str | None) -> None:
     """A name that resolves to this machine leads nowhere; nor does the address without its port."""
     port = server.server_address[1]
     for named in {host, host and f"{host}:{port}"} - {server.authority}:
@@ -108,7 +108,7 @@ def test_LP2_only_under_the_address_that_was_printed(server: WalletServer, tab: 
         assert (status, b"<html" in body) == (421, False)
 
 
-def test_LP3_only_below_the_token(server: WalletServer, tab: WalletTab) -> None:
+def test_LP3_only_below_the_token(server: WalletPage, tab: WalletTab) -> None:
     """Its whole length counts; what is refused says nothing of it."""
     token = server.token
     assert len(token) == 43
@@ -118,7 +118,7 @@ def test_LP3_only_below_the_token(server: WalletServer, tab: WalletTab) -> None:
             status, body, _ = tab.ask(method, f"/{other}/", body=b"{}" if method == "POST" else None)
             assert (status, token.encode() in body) == (404, False)
     assert tab.ask("GET", "/")[0] == tab.ask("GET", f"http://{server.authority}/")[0] == 404
-    with WalletServer(WalletDesk()) as another:
+    with WalletPage(*OF) as another:
         assert another.token != token
 
 
@@ -135,13 +135,14 @@ def test_LP3_only_below_the_token(server: WalletServer, tab: WalletTab) -> None:
 )
 def test_LP4_what_changes_something_comes_from_the_page(tab: WalletTab, headers: dict[str, str | None]) -> None:
     """A form or a script of another origin sends no JSON of this one, whatever it knows."""
-    for path in ("answer", "cancel"):
-        assert tab.ask("POST", path, body=json.dumps({"tab": tab.name}).encode(), headers=headers)[0] == 403
+    for said in ({"answer": {}}, {"answer": None}, {}):
+        body = json.dumps({"tab": tab.name, "version": 1, **said}).encode()
+        assert tab.ask("POST", "", body=body, headers=headers)[0] == 403
 
 
 def test_LP4_no_other_origin_reads(tab: WalletTab) -> None:
     """Not even the files, which are everybody's."""
-    for path in ("", "next?tab=a&after=0", "files/style.css"):
+    for path in ("", "files/style.css"):
         assert tab.ask("GET", path, headers={"Origin": "http://evil.example"})[0] == 403
 
 
@@ -163,12 +164,12 @@ def test_LP5_bodies_are_bounded_and_strict(
     tab: WalletTab, body: bytes, headers: dict[str, str | None], status: int
 ) -> None:
     """The length is judged before a byte is read."""
-    assert tab.ask("POST", "answer", body=body, headers=headers)[0] == status
+    assert tab.ask("POST", "", body=body, headers=headers)[0] == status
 
 
 def test_LP5_connections_are_bounded() -> None:
     """One too many is closed at once, and a silent one after a while."""
-    with WalletServer(WalletDesk(), read_s=1.0) as server:
+    with WalletPage(*OF, read_s=1.0) as server:
         held = [socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)]
         with socket.create_connection(_address(server), PATIENCE_S) as more:
             assert more.recv(1) == b""
@@ -178,7 +179,7 @@ def test_LP5_connections_are_bounded() -> None:
         assert WalletTab(server.url, new_wallet()).ask("GET", "")[0] == 200
 
 
-def test_every_answer_has_the_console_s_headers(server: WalletServer, tab: WalletTab) -> None:
+def test_every_answer_has_the_console_s_headers(server: WalletPage, tab: WalletTab) -> None:
     """Files, answers and refusals; nothing is kept by a cache."""
     for method, path in [("GET", ""), ("GET", "files/style.css"), ("GET", "files/none"), ("GET", "/"), ("PUT", "")]:
         _, _, headers = tab.ask(method, path)
@@ -202,7 +203,7 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
     assert tab.ask("GET", path)[0] == 404
 
 
-# --- the desk ---------------------------------------------------------------------------------------------------------
+# --- the questions ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,76 +216,85 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 )
 def test_nobody_answers_in_time(opened: bool, kind: str, text: str) -> None:
     """The error says how far it came, and what to do."""
-    desk = WalletDesk(limit_s=0.06)
+    page = WalletPage(*OF, limit_s=0.06)
     if opened:
-        desk.next_view(A, 0)
+        page.exchange({"tab": A, "version": 0})
     with pytest.raises(NotSigned) as caught:
-        desk.ask({"kind": kind}, dict)
+        page.ask({"kind": kind}, dict)
+    page.server_close()
     assert (caught.value.text, "again" in caught.value.hint) == (text, True)
 
 
-def test_the_tab_that_was_opened_last_answers() -> None:
-    """The other one is told so, at once, and what it sends counts for nothing."""
-    desk = WalletDesk()
-    version, _ = desk.next_view(A, 0)
+def _opened(page: WalletPage, tab: str, version: Json = 0) -> Json:
+    return page.exchange({"tab": tab, "version": version})["version"]
+
+
+def test_the_tab_that_was_opened_last_answers(server: WalletPage) -> None:
+    """LP5: the other one is told so, at once, and what it sends counts for nothing."""
+    version = _opened(server, A)
     told = list[str]()
 
     def wait() -> None:
         try:
-            desk.next_view(A, version)
+            _opened(server, A, version)
         except AnswerRefused as refusal:
-            told.append(refusal.code)
+            told.append(refusal.text)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    desk.next_view(B, 0)
+    _opened(server, B)
     waiting.join(PATIENCE_S)
-    assert told == ["other-tab"]
-    for send in (lambda: desk.answer(A, version, {}), lambda: desk.cancel(A)):
+    assert ["another tab" in text for text in told] == [True]
+    for answer in ({}, None):
         with pytest.raises(AnswerRefused, match="another tab"):
-            send()
+            server.exchange({"tab": A, "version": version, "answer": answer})
 
 
-@pytest.mark.parametrize("name", ["", "short", "G" * 32, A + "0"])
-def test_a_tab_has_a_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "short", "G" * 32, A + "0", 7])
+def test_a_tab_has_a_name(server: WalletPage, name: Json) -> None:
     """What names itself otherwise is not listened to."""
     with pytest.raises(AnswerRefused):
-        WalletDesk().next_view(name, 0)
+        server.exchange({"tab": name, "version": 0})
 
 
-def test_one_question_has_one_answer() -> None:
+def test_one_question_has_one_answer(server: WalletPage) -> None:
     """A second one, one to an earlier question, and one to none are refused."""
-    desk = WalletDesk()
-    version, _ = desk.next_view(A, 0)
+
+    def answer(to: Json, **said: Json) -> None:
+        server.exchange({"tab": A, "version": to, "answer": said})
+
+    version = _opened(server, A)
     with pytest.raises(AnswerRefused, match="answered already"):
-        desk.answer(A, version, {})
+        answer(version)
     answered = list[object]()
-    command = threading.Thread(target=lambda: answered.append(desk.ask({"kind": "sign"}, dict)))
+    command = threading.Thread(target=lambda: answered.append(server.ask({"kind": "sign"}, dict)))
     command.start()
-    asked, view = desk.next_view(A, version)
-    assert view["kind"] == "sign"
+    view = server.exchange({"tab": A, "version": version})
+    assert (view["kind"], view["command"]) == ("sign", OF[0])
     with pytest.raises(AnswerRefused, match="answered already"):
-        desk.answer(A, version, {"a": 0})
-    desk.answer(A, asked, {"a": 1})
+        answer(version, a=0)
+    answer(view["version"], a=1)
     with pytest.raises(AnswerRefused, match="answered already"):
-        desk.answer(A, asked, {"a": 2})
+        answer(view["version"], a=2)
     command.join(PATIENCE_S)
     assert answered == [{"a": 1}]
 
 
 def test_the_last_word_is_waited_for() -> None:
-    """The command ends when the page has it."""
-    desk = WalletDesk()
-    version, _ = desk.next_view(A, 0)
-    ending = threading.Thread(target=lambda: desk.end({"kind": "done"}))
+    """The command ends when the page has it; a node's text is shown as in a terminal, without what turns or hides."""
+    server = WalletPage(*OF)
+    tab = WalletTab(server.url, new_wallet())
+
+    def end() -> None:
+        with contextlib.suppress(SealspaceError), server:
+            tab.next()
+            opened.set()
+            raise SealspaceError("bad \u202e\x07 text")
+
+    opened = threading.Event()
+    ending = threading.Thread(target=end)
     ending.start()
-    version, view = desk.next_view(A, version)
-    desk.delivered(version)
+    assert opened.wait(PATIENCE_S)
+    view = tab.next()
     ending.join(PATIENCE_S)
-    assert view == {"kind": "done"} and not ending.is_alive()
-
-
-def test_a_node_s_text_is_printable_in_the_page() -> None:
-    """What a node says when a command fails is shown as in a terminal: no character turns or hides what is around."""
-    view = _last_view(SealspaceError("bad \u202e\x07 text"))
-    assert view["text"] == "bad \ufffd\ufffd text"
+    assert (view["kind"], view["text"], ending.is_alive()) == ("failed", "bad \ufffd\ufffd text", False)
