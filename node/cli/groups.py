@@ -20,9 +20,7 @@ _ADMIN: Final[Table] = {
     "collateral": Row("node.cli.collateral", "collateral", "Take in what Intel publishes about its platforms.", "node"),
     "audit": Row("node.cli.audit", "audit", "Export the chain over the audit records.", "node"),
     "receipts": Row("node.cli.receipts", "receipts", "Print or export the receipts of all networks.", "node"),
-    "withdraw": Row(
-        "node.cli.withdraw", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"
-    ),
+    "withdraw": Row("node.cli.release", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"),
     "quota": Row("node.cli.quota", "quota", "Show or set how much a space may hold.", "node"),
     "backup": Row("node.cli.backup", "backup", "Write the whole store into one file.", "node"),
     "restore": Row("node.cli.restore", "restore", "Make a data folder of a backup.", "node"),

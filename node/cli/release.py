@@ -1,4 +1,4 @@
-"""`sealspace admin release`: the terms under which keys leave this node, as they are recorded in the store."""
+"""`sealspace admin release` and `withdraw`: the recorded terms under which keys leave this node."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.strict_json import Json
+from encryption_network.errors import RecordError, WithdrawalError
 from encryption_network.policy import policy_json
 from encryption_network.release_record import (
     INTEL_ROOT_SHA256,
@@ -18,7 +19,8 @@ from encryption_network.release_record import (
     decode_release_record,
     encode_release_record,
 )
-from sealspace.cli.errors import StoreMisused
+from encryption_network.withdrawals import Withdrawals, parse_withdrawal
+from sealspace.cli.errors import ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
@@ -31,8 +33,35 @@ from tee_backend.attestation.trust_root import intel_root as intels_root
 from tee_backend.cli.trust_files import read_trust_root
 
 from ..config.tree import AttestationMode, Config
+from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from .opened_store import opened_store
 from .settings import store_options
+
+
+@click.command()
+@store_options
+@click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
+@click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")
+@click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts and the audit name it.")
+def withdraw(config: Config, measurement: str | None, did: str | None, evidence: str | None) -> None:
+    """Withdraw code, a backend or evidence for every network of the store; prints all that is withdrawn so."""
+    named = {"measurement": measurement, "did": did, "evidence": evidence}
+    given = [{name: value} for name, value in named.items() if value is not None]
+    if len(given) != 1:
+        raise click.UsageError("name exactly one of --measurement, --did and --evidence")
+    try:
+        listed = asyncio.run(_withdraw(config, parse_withdrawal({**given[0]})))
+    except WithdrawalError as error:
+        raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
+    except RecordError as error:
+        raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
+    print_json(withdrawals_json(listed))
+
+
+async def _withdraw(config: Config, entry: Withdrawals) -> Withdrawals:
+    async with opened_store(config) as store:
+        return await withdraw_everywhere(store, entry, now=SystemClock().now(), entropy=SystemEntropy())
+
 
 Change = Callable[[ReleaseRecord], ReleaseRecord]
 

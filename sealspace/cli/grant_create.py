@@ -21,8 +21,7 @@ from ..errors import BackendError, InvalidInput, NotFound
 from ..wire.portable import PortableDelegation, encode_portable
 from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
-from .paths import FILE, NEW_FILE
-from .portable_files import require_free, write_grants
+from .paths import FILE, NEW_FILE, require_free, write_grants
 from .shared import shared
 from .space import require_own_space
 from .term_files import read_node_policy

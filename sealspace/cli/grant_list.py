@@ -17,7 +17,7 @@ from ..wire.delegation_history import DelegationRecord, Direction, sign_ins
 from ..wire.portable import GrantedResource, PortableDelegation
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
-from .portable_files import checked_cid, read_grants
+from .paths import checked_cid, read_grants
 from .terminal import print_found, print_rows, words
 
 _ANCESTOR: Final = "ancestor_revoked"

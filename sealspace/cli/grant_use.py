@@ -23,8 +23,7 @@ from .grant_create import NOT_SHARED, demands_code
 from .grant_facts import GrantFacts, judged_offline
 from .grant_list import unknown_grant
 from .owner_profile import at_node, owner_home
-from .paths import FILE
-from .portable_files import checked_cid, read_grants
+from .paths import FILE, checked_cid, read_grants
 from .shared import shared
 from .terminal import confirm, print_json, watched, words
 

@@ -89,7 +89,7 @@ network = LazyGroup(
 
 SECTIONS: Final[Sections] = {
     "Start": {
-        "completion": Row("sealspace.cli.completion", "completion", "Have a shell complete commands and options."),
+        "completion": Row("sealspace.cli.version", "completion", "Have a shell complete commands and options."),
         "version": Row("sealspace.cli.version", "version", "Print the version."),
     },
     "Who": {
@@ -110,7 +110,7 @@ SECTIONS: Final[Sections] = {
     },
     "Use": {
         "run": Row("sealspace.cli.run", "run", "Run a command with secrets as environment variables."),
-        "template": Row("sealspace.cli.template", "template", "Fill secrets into a file."),
+        "template": Row("sealspace.cli.run", "template", "Fill secrets into a file."),
     },
 }
 """Heading of the root's help -> its commands."""

@@ -31,8 +31,7 @@ from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import PortableDelegation, encode_bundle
 from .grant_create import hand_over_all, opening_words, say_granted
 from .owner_profile import KeptGrant, at_node, owner_home
-from .paths import FILE, NEW_FILE, read_named
-from .portable_files import require_free, write_grants
+from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
 from .term_files import read_node_policy
 from .terminal import confirm, print_exactly, print_found, print_json, words

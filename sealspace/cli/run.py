@@ -1,19 +1,72 @@
-"""`sealspace run`: a command with secrets as environment variables, and their values masked in its output."""
+"""`sealspace run` and `template`: secrets for other programs, as environment variables or in a file."""
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import click
 
+from capabilities.strict_base64 import encode_standard
+
+from ..client import Client
 from ..errors import InvalidInput
+from ..private_files import replace_file
+from ..secrets import is_secret_name
 from .errors import NotThere
+from .owner_profile import at_node
+from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_masker import patterns_of
-from .secret import scope_option
-from .secret_values import Value, read_values
+from .secret import near_names, no_secret, scope_option
 from .terminal import words
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The value of a secret as other programs get it.
+
+    Attributes:
+        text: the value; base64 of a value that is bytes, as clients of other languages see it.
+        forms: the UTF-8 of the text, and of a value that is bytes those.
+    """
+
+    text: str = field(repr=False)
+    forms: tuple[bytes, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, value: str | bytes) -> "Value":
+        """Return the forms of a value."""
+        if isinstance(value, bytes):
+            text = encode_standard(value)
+            return cls(text, (text.encode(), value))
+        return cls(value, (value.encode(),))
+
+
+@at_node
+async def read_values(
+    client: Client, names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]], *, scope: str | None
+) -> dict[str, Value]:
+    """Read secrets by their names.
+
+    Args:
+        names: which secrets; or a function that chooses among the names of the scope.
+        scope: None: the secrets without a scope.
+    Raises:
+        NotThere: there is no such secret.
+        NotSignedIn, SealspaceError: see `OwnerHome.client` and `Secrets.get_many`.
+    """
+    secrets = client.secrets()
+    wanted = names(await secrets.list(scope=scope)) if callable(names) else names
+    found = await secrets.get_many(wanted, scope=scope)
+    for name in wanted:
+        if name not in found:
+            raise no_secret(name, scope, near=await near_names(secrets, name, scope))
+    return {name: Value.of(value) for name, value in found.items()}
+
 
 # Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and ours.
 _PREFIXES: Final = ("LD_", "DYLD_", "BASH_", "GIT_CONFIG", "GIT_SSH", "NPM_CONFIG_", "XDG_", "SEALSPACE_")
@@ -167,3 +220,69 @@ def _patterns(values: Mapping[str, Value]) -> frozenset[bytes]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_MAX_BYTES: Final = 16 << 20
+_OPENED: Final = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
+_PLACE: Final = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+_SHAPE: Final = '{{ secret "NAME" }}'
+
+
+@click.command(
+    "template",
+    epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace template app.yaml '
+    "--out app.local.yaml`.",
+)
+@click.argument("file", type=FILE_OR_DASH)
+@scope_option
+@click.option(
+    "--out", "target", type=NEW_FILE, help="File to write, readable by its owner alone; by default standard output."
+)
+def template(file: Path, scope: str | None, target: Path | None) -> None:
+    """Fill secrets into a text: each `{{ secret "NAME" }}` becomes the value, as it is.
+
+    FILE may be `-` for standard input. If a secret is missing, nothing is written. An existing file is replaced as a
+    whole.
+    """
+    text = read_named(file, most_bytes=_MAX_BYTES)
+    if len(text) > _MAX_BYTES:
+        raise InvalidInput(f"{file} is longer than {_MAX_BYTES} bytes", hint="fill a smaller file, and include that")
+    names = places(text)
+    values = read_values(names, scope=scope) if names else {}
+    filled = fill(text, values)
+    if target is None:
+        sys.stdout.buffer.write(filled)
+        sys.stdout.buffer.flush()
+    else:
+        replace_file(target, filled)
+        words(f"wrote {target} with {len(values)} secret{'s' if len(values) != 1 else ''}")
+
+
+def places(text: bytes) -> tuple[str, ...]:
+    """Return the names of the secrets that a text asks for, each once, in order.
+
+    Raises:
+        InvalidInput: something begins like a place for a secret and is none; names its line.
+    """
+    names: dict[str, None] = {}
+    for opened in _OPENED.finditer(text):
+        place = _PLACE.match(text, opened.start())
+        name = None if place is None else place[1].decode("utf-8", "replace")
+        if name is None or not is_secret_name(name):
+            line = text.count(b"\n", 0, opened.start()) + 1
+            what = "is not closed or names nothing" if name is None else f"names {name!r}, which is no secret's name"
+            raise InvalidInput(
+                f"line {line}: a place for a secret {what}", hint=f"write {_SHAPE}, the name in capitals"
+            )
+        names[name] = None
+    return tuple(names)
+
+
+def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
+    """Return the text with each place filled.
+
+    Args:
+        text: with the places that `places` found.
+        values: one for each.
+    """
+    return _PLACE.sub(lambda place: values[place[1].decode()].text.encode(), text)

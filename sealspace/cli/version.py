@@ -1,13 +1,38 @@
-"""`sealspace version`: print the version."""
+"""`sealspace version`, and `completion`: the script by which a shell completes commands and options."""
 
 import platform
+import sys
 from importlib.util import find_spec
+from typing import Final
 
 import click
+from click.shell_completion import get_completion_class
 
 from .. import __version__
 from .lazy import EXTRAS
-from .terminal import print_found
+from .terminal import print_found, print_lines, words
+
+_FILES: Final = {
+    "bash": '~/.bashrc: eval "$(sealspace completion bash)"',
+    "zsh": '~/.zshrc, below compinit: eval "$(sealspace completion zsh)"',
+    "fish": "~/.config/fish/completions/sealspace.fish: the output itself",
+}
+
+
+@click.command(
+    "completion",
+    epilog='Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion fish > '
+    "~/.config/fish/completions/sealspace.fish`.",
+)
+@click.argument("shell", type=click.Choice(list(_FILES)))
+def completion(shell: str) -> None:
+    """Print the script that has a shell complete commands and options."""
+    root = click.get_current_context().find_root().command
+    kind = get_completion_class(shell)
+    assert kind is not None  # click has one for each choice
+    print_lines(*kind(root, {}, "sealspace", "_SEALSPACE_COMPLETE").source().splitlines())
+    if sys.stdout.isatty():
+        words(f"for every new shell, put into {_FILES[shell]}")
 
 
 @click.command()
