@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
 from patience import PATIENCE_S
+from person import Person
 from running_node import COMMAND, is_alive, until
 from tests_support import REPOSITORY
 
@@ -255,6 +256,23 @@ async def test_without_masking(owner: Owner) -> None:
     with owner.started("run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42') as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
     assert (out, err, process.returncode) == (f"{process.pid} {CANARY}\n".encode(), b"", 42)
+
+
+async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
+    """At a terminal one line names `--no-masking`, with which the command has the terminal itself."""
+    await owner.keeps(API_KEY=CANARY)
+
+    script = ("sh", "-c", 'test -t 1 && echo "terminal $API_KEY" || echo "pipe $API_KEY"')
+
+    def seen(*options: str) -> bytes:
+        command = (*COMMAND, "run", *options, "--", *script)
+        with Person(command, environment=owner.environment, folder=owner.here) as person:
+            assert person.end() == 0
+        return person.seen
+
+    masked, plain = await asyncio.to_thread(seen), await asyncio.to_thread(seen, "--no-masking")
+    assert (masked.count(b"--no-masking gives it this one\r\n"), masked.endswith(b"pipe ***\r\n")) == (1, True)
+    assert plain == f"terminal {CANARY}\r\n".encode()
 
 
 async def test_nothing_is_left_on_disk(owner: Owner) -> None:
