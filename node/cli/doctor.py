@@ -141,11 +141,14 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     except ConfigurationError as error:
         yield Diagnosis("settings", "wrong", error.text, error.hint)
         return
-    from .store_check import check_store  # needs the extra
+    from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis("settings", "ok", "well typed and known; sealspace config show prints them")
     yield from diagnosed("disk", lambda: _disk(config))
-    yield from diagnosed("store", lambda: check_store(config))
+    promises = diagnosed("store", lambda: [Diagnosis("store", *one) for one in database_findings(config)])
+    yield from promises
+    if all(one.severity != "wrong" for one in promises):  # through a pooling proxy a store must not be opened
+        yield from diagnosed("store", lambda: check_store(config))
 
 
 def _disk(config: Config) -> str:

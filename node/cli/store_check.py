@@ -16,31 +16,36 @@ from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_roo
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import claim_bucket, open_bucket, place_text
 from ..storage.stores import is_shared
-from .doctor import Diagnosis, diagnosed
 from .opened_store import opened_store
 
 
-def check_store(config: Config) -> list[Diagnosis]:
-    """Open the store as a start would; nothing is changed, and no secret is made.
+def database_findings(config: Config) -> list[tuple[str, str, str]]:
+    """Return what the database guarantees, if the store is in one: severity, text and next step of each check.
 
     Raises:
         StoreMisused: the database cannot be reached.
     """
-    found = []
-    if is_shared(config):
-        from spaces.store.postgres.promises import examine
+    if not is_shared(config):
+        return []
+    from spaces.store.postgres.promises import examine
 
-        assert config.store.url is not None  # it names a database
-        try:
-            findings = asyncio.run(examine(config.store.url))
-        except SpaceError as error:
-            raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
-        found = [Diagnosis("store", finding.severity.value, finding.text, finding.next_step) for finding in findings]
-        if any(one.severity == "wrong" for one in found):  # through such a proxy a store must not be opened
-            return found
-    elif not (config.data / STORE_FOLDER_NAME).is_dir():
-        return [Diagnosis("store", "ok", "made by the first start")]
-    return [*found, *diagnosed("store", lambda: asyncio.run(_opened(config)))]
+    assert config.store.url is not None  # it names a database
+    try:
+        findings = asyncio.run(examine(config.store.url))
+    except SpaceError as error:
+        raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
+    return [(finding.severity.value, finding.text, finding.next_step) for finding in findings]
+
+
+def check_store(config: Config) -> str:
+    """Open the store as a start would; nothing is changed, and no secret is made.
+
+    Raises:
+        StoreMisused, SecretUnusable: what is wrong.
+    """
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+        return "made by the first start"
+    return asyncio.run(_opened(config))
 
 
 async def _opened(config: Config) -> str:
