@@ -6,12 +6,12 @@ They are made from the source of the asynchronous classes; `stubtest` compares t
 """
 
 import ast
-import importlib
 import inspect
 import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +20,13 @@ FOLDER: Final = ROOT / "sealspace"
 HEAD: Final = "# Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.\n"
 sys.path.insert(0, str(ROOT))
 
-import sealspace  # noqa: E402
-from sealspace import sync  # noqa: E402
-from sealspace.sync import client, services  # noqa: E402
-from sealspace.sync._bridged import COUNTERPARTS  # noqa: E402
+from sealspace.sync._bridged import COUNTERPARTS  # noqa: E402  # after the path is set
+
+# The stubs that are written here say nothing of private names.
+sealspace: Any = import_module("sealspace")
+sync: Any = import_module("sealspace.sync")
+client: Any = import_module("sealspace.sync.client")
+services: Any = import_module("sealspace.sync.services")
 
 
 class Stub:
@@ -131,7 +134,7 @@ def services_stub() -> str:
     stub = Stub("sealspace.sync.services")
     for name in ("look_at", "hand_over"):
         function = getattr(services, name)
-        source = importlib.import_module(function.__module__)
+        source = import_module(function.__module__)
         (node,) = ast.parse(inspect.getsource(function.__wrapped__)).body
         assert isinstance(node, ast.AsyncFunctionDef)
         stub.parts.append(stub.function(node, source, function))

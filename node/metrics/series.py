@@ -244,7 +244,7 @@ class ProcessMetrics:
             processes: names that the label `process` has here; the process's own if empty.
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
             (series.name, *labels): cell for series in SERIES for labels, cell in series.cells(processes or (process,))
         }

@@ -86,7 +86,7 @@ class SupervisorMetrics(ProcessMetrics):
 
     def ended(self, process: str) -> None:
         """Clear the gauges of a process that has ended and count its restart."""
-        mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]
+        mark_process_dead(process, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells["sealspace_process_restarts_total", process].inc()
 
     def text(self) -> bytes:
@@ -96,7 +96,7 @@ class SupervisorMetrics(ProcessMetrics):
             disk = os.statvfs(self._data)
             self.cells["sealspace_disk_free_bytes",].set(disk.f_bavail * disk.f_frsize)
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):
             with suppress(struct.error):  # a process that starts has made a file, and not its first bytes yet
                 return generate_latest(registry)

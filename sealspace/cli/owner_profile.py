@@ -39,7 +39,8 @@ from ..session import Session, load_session, save_session
 from ..wallets import Wallet
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from .errors import KeyFileUnusable, NotSignedIn, NotThere
-from .node_terms import demanding, node_policy_json, parse_node_policy
+from .node_demand import demanding
+from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
 from .terminal import words
 from .wallet_files import open_keystore, read_wallet

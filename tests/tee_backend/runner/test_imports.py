@@ -27,7 +27,17 @@ def test_children_import_nothing_that_holds_keys() -> None:
     """What runs guests, or compiles them, imports private modules of the runner and no other of this project."""
     command = [sys.executable, "-c", _CHILD, *PACKAGES]
     named = subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
-    inside = ("compile_child", "confinement", "frames", "guest_http", "linear_memory", "run_child", "template", "wasm")
+    inside = (
+        "compile_child",
+        "confinement",
+        "frames",
+        "guest_http",
+        "linear_memory",
+        "run_child",
+        "system_calls",
+        "template",
+        "wasm",
+    )
     packages = ("tee_backend", "tee_backend.runner", "tee_backend.runner.guest")
     assert sorted((*packages, *(f"tee_backend.runner.guest.{one}" for one in inside))) == named
 

@@ -33,7 +33,7 @@ KINDS: Final[tuple[Kind, ...]] = ("_run_child", "_compile_child")
 
 _PROBE = r"""
 import ctypes, json, mmap, os, socket
-from tee_backend.runner import _frames
+from tee_backend.runner.guest import frames as _frames
 
 receive = _frames.receive
 libc = ctypes.CDLL(None, use_errno=True)
@@ -219,7 +219,7 @@ async def test_numbers_are_the_kernel_s() -> None:
 async def _probed(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Child]:
     """Start a child of one kind, confined as each, that answers `_asked`."""
     with monkeypatch.context() as patched:
-        patched.setattr(_child, "_BOOT", _child._BOOT.replace("_template.main(", _PROBE + "_template.main("))
+        patched.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", _PROBE + "template.main("))
         pool = Pool(1)
         try:
             yield await pool.start(kind)
@@ -311,7 +311,7 @@ _UNFILTERED: Final = {
     "a machine without a table": "_system_calls._MACHINES.clear()\n",
     "a kernel that takes no filter": "for m, (a, c, _) in list(_system_calls._MACHINES.items()):\n"
     "    _system_calls._MACHINES[m] = a, c, 1 << 20\n",
-    "a child's filter that is refused": "_template.ALWAYS += 'seccomp 317 277\\n'\n",
+    "a child's filter that is refused": "template.ALWAYS += 'seccomp 317 277\\n'\n",
 }
 
 
@@ -320,8 +320,8 @@ async def test_without_a_filter_no_child_starts(
     why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """RN183: where a filter cannot be installed no child starts, and the log says why and what to do."""
-    broken = f"from tee_backend.runner import _system_calls\n{_UNFILTERED[why]}"
-    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("_template.main(", broken + "_template.main("))
+    broken = f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
+    monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main("))
     with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="no child process starts"):
         await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
     assert "seccomp" in caplog.text and "next: " in caplog.text
@@ -330,7 +330,7 @@ async def test_without_a_filter_no_child_starts(
 _OTHER = """
 import asyncio, sys
 from guest_programs import guest, ran
-from tee_backend.runner import _pool
+from tee_backend.runner.guest import pool as _pool
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 
 async def main():
