@@ -67,6 +67,7 @@ check: $(VENV)/.installed ## formatting, lint, types (of the console too, where 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python tools/structure.py --check
 	@$(BIN)/python tools/pages --check
 	@$(BIN)/python tools/sync_stubs.py --check
 	@$(BIN)/stubtest --concise sealspace.sync
