@@ -117,4 +117,7 @@ def _encoded(data: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    return b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    decoded = b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    if b64encode(decoded).rstrip(b"=") != text:  # bits beyond the last byte: another text would open as well
+        raise ValueError("not canonical base64")
+    return decoded

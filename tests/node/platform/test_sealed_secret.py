@@ -1,5 +1,6 @@
 """The root secret sealed to a passphrase (BK8)."""
 
+from base64 import b64decode
 from contextlib import suppress
 
 import pyrage
@@ -54,6 +55,16 @@ def test_an_altered_one_does_not_open(sealed: bytes, data: st.DataObject) -> Non
     altered[at] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(SecretUnusable):
         open_secret(bytes(altered), PASSPHRASE)
+
+
+def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
+    """Of the base64 texts of the same bytes one is accepted (BK8)."""
+    head, _, rest = sealed.partition(b"\n--- ")
+    mac, _, payload = rest.partition(b"\n")
+    altered = mac[:-1] + bytes([mac[-1] ^ 1])
+    assert b64decode(mac + b"=") == b64decode(altered + b"=")
+    with pytest.raises(SecretUnusable):
+        open_secret(head + b"\n--- " + altered + b"\n" + payload, PASSPHRASE)
 
 
 @pytest.mark.parametrize("log_n", [b"19", b"20", b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000])
