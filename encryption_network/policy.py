@@ -269,7 +269,12 @@ def parse_policy(value: Json) -> Policy:
     """
     if not isinstance(value, dict):
         raise PolicyError("", "not an object")
-    _check_size(value)
+    try:
+        size_bytes = len(canonical_bytes(value))
+    except InvalidCanonicalJson as exc:
+        raise PolicyError("", "no canonical form") from exc
+    if size_bytes > MAX_POLICY_BYTES:
+        raise PolicyError("", f"longer than {MAX_POLICY_BYTES} bytes")
     if not value.keys() <= _MEMBERS:
         raise PolicyError("", "unknown member")
     members = _Members(value)
@@ -455,15 +460,6 @@ class _Members:
         if not entries and not may_be_empty:
             raise PolicyError(name, "an empty list")
         return entries
-
-
-def _check_size(value: dict[str, Json]) -> None:
-    try:
-        size_bytes = len(canonical_bytes(value))
-    except InvalidCanonicalJson as exc:
-        raise PolicyError("", "no canonical form") from exc
-    if size_bytes > MAX_POLICY_BYTES:
-        raise PolicyError("", f"longer than {MAX_POLICY_BYTES} bytes")
 
 
 def _hex(value: Json, name: str, min_bytes: int, max_bytes: int) -> bytes:

@@ -43,7 +43,9 @@ async def recorded_identity(store: Store) -> Identity | None:
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
-    _check_schema(schema)
+    found = int.from_bytes(schema.value, "big") if schema is not None and schema.value is not None else 0
+    if found != SCHEMA_VERSION:
+        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     if identity is None or identity.value is None:
         raise RecordDamaged("the store has a schema but no identity")
     return identity_of(identity)
@@ -69,7 +71,16 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
-        outcome = await store.commit(Commit(puts=_first_rows(fresh)))
+        outcome = await store.commit(
+            Commit(
+                puts=(
+                    (
+                        Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
+                        Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
+                    )
+                )
+            )
+        )
         # Refused: another worker was faster, and its record is judged like any other.
         identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
     if identity is None:
@@ -82,16 +93,3 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
 def identity_row(identity: Identity) -> bytes:
     """Encode the row of an identity."""
     return _CODEC.encode(identity)
-
-
-def _first_rows(identity: Identity) -> tuple[Put, ...]:
-    return (
-        Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
-        Put(IDENTITY_KEY, identity_row(identity), expect=ABSENT),
-    )
-
-
-def _check_schema(record: Record | None) -> None:
-    found = int.from_bytes(record.value, "big") if record is not None and record.value is not None else 0
-    if found != SCHEMA_VERSION:
-        raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)

@@ -63,14 +63,12 @@ class Quotes:
         self._waiting += 1
         try:
             async with self._turn:
-                await self._rest()
+                # Let everything that is ready run first, then wait for the rest that the last refusal
+                # requires.
+                await self._pause(max(0.0, self._rests_until_s - self._time_s()))
                 return self._examined(bound, collateral, root=root, now=now, ttl_s=ttl_s)
         finally:
             self._waiting -= 1
-
-    async def _rest(self) -> None:
-        """Let everything that is ready run first, then wait for the rest that the last refusal requires."""
-        await self._pause(max(0.0, self._rests_until_s - self._time_s()))
 
     def _examined(
         self, bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float

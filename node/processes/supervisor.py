@@ -179,7 +179,11 @@ def serve(config: Config) -> int:
         NodeError: what prevents it from starting; no process is left running.
         ModuleNotFoundError: the client of a database or a bucket that the settings name is not installed.
     """
-    _check_clients(config)
+    # Look for the clients that workers import: a worker without its client would only end and be restarted.
+    named = {"asyncpg": config.store.url, "obstore": config.objects.url}
+    for module, url in named.items():
+        if url is not None and find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     configure_logs(config.log.level)
     with bind_socket(config.http.host, config.http.port) as bound, _signals() as woken:
         supervisor = Supervisor(config, bound, woken)
@@ -348,14 +352,6 @@ class Supervisor:
                     self._launch_storekeeper()
                 elif self._storekeeper.ready or not self._has_storekeeper:
                     self._launch_worker(child)
-
-
-def _check_clients(config: Config) -> None:
-    """Look for the clients that workers import: a worker without its client would only end and be restarted."""
-    named = {"asyncpg": config.store.url, "obstore": config.objects.url}
-    for module, url in named.items():
-        if url is not None and find_spec(module) is None:
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _refuse_pooling(config: Config) -> None:

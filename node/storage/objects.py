@@ -163,16 +163,12 @@ def _secret_key(objects: Objects) -> str:
     try:
         with place.open("rb") as stream:
             data = stream.read(_MAX_SECRET_BYTES + 1)
-        return _text(data)
+        text = data.decode("ascii").strip()
+        if not text or len(data) > _MAX_SECRET_BYTES:
+            raise ValueError
+        return text
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise ConfigurationError(f"objects.secret_key_file: cannot read {place}: {reason}", hint=hint) from None
     except ValueError:
         raise ConfigurationError(f"objects.secret_key_file: {place} holds no such secret", hint=hint) from None
-
-
-def _text(data: bytes) -> str:
-    text = data.decode("ascii").strip()
-    if not text or len(data) > _MAX_SECRET_BYTES:
-        raise ValueError
-    return text

@@ -15,11 +15,10 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.policy import Policy
 
 from ..apps.backends import require_address
-from ..apps.descriptions import ExplainedLine, explain
+from ..apps.descriptions import explain
 from ..client import Client
 from ..documents.manifest_grants import target_grants
 from ..documents.manifests import (
-    DelegationTarget,
     Manifest,
     ManifestRequest,
     check_manifest,
@@ -105,7 +104,11 @@ async def _grant(
     features = (await client.info()).features
     request = _request(client, manifest)
     (target,) = request.delegation_targets
-    lines = [one for one in explain(request, features=features, now=SystemClock().now()) if _is_about(one, target)]
+    lines = [
+        one
+        for one in explain(request, features=features, now=SystemClock().now())
+        if (one.who == target.did or one.kind in ("app", "not-served", "note"))
+    ]
     words(*(one.text for one in lines))
     # What cannot be granted is refused before anybody is asked.
     grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
@@ -136,10 +139,6 @@ def _for(manifest: Manifest, did: str | None) -> Manifest:
     if recipient is None:
         raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
     return replace(manifest, did=recipient)
-
-
-def _is_about(line: ExplainedLine, target: DelegationTarget) -> bool:
-    return line.who == target.did or line.kind in ("app", "not-served", "note")
 
 
 def _manifest(file: Path) -> Manifest:

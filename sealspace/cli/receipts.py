@@ -149,7 +149,13 @@ async def _fetch(
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
         found.append(_Release(receipt, await policies.secrets_of(receipt), tuple(sorted(labels))))
         if out is not None:
-            _keep(out, receipt, await client.receipts.documents(receipt, network))
+            # Write a receipt and its documents as `sealspace admin receipts export` does.
+            documents = await client.receipts.documents(receipt, network)
+            for made in ("receipts", "documents"):
+                (out / made).mkdir(parents=True, exist_ok=True)
+            (out / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
+            for digest, document in documents.items():
+                (out / "documents" / digest.hex()).write_bytes(document)
     return found
 
 
@@ -188,15 +194,6 @@ def _label(resource: str) -> str | None:
     parsed = parse_resource(resource)
     path = parsed.path if isinstance(parsed, SpaceResource) else None
     return resource if path is None else label_at(path)
-
-
-def _keep(folder: Path, receipt: Receipt, documents: dict[bytes, bytes]) -> None:
-    """Write a receipt and its documents as `sealspace admin receipts export` does."""
-    for made in ("receipts", "documents"):
-        (folder / made).mkdir(parents=True, exist_ok=True)
-    (folder / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
-    for digest, document in documents.items():
-        (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------

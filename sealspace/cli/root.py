@@ -95,7 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
         was_signal = isinstance(error.__context__, KeyboardInterrupt)  # a prompt hides it as the cause
         return fail("aborted", "aborted", "start it again", otherwise=INTERRUPTED if was_signal else FAILED)
     except OSError as error:
-        return _refused_by_system(error)
+        reason = error.strerror or type(error).__name__
+        if error.filename is None:  # not about a file: a full disk under a stream, a lack of descriptors
+            return fail("system-refused", reason, "sealspace doctor")
+        named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
+        return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
     return status if isinstance(status, int) else 0
 
 
@@ -125,14 +129,6 @@ def _usage_hint(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
         command = f"{command} {error.possibilities[0]}"
     return f"{command} --help"
-
-
-def _refused_by_system(error: OSError) -> int:
-    reason = error.strerror or type(error).__name__
-    if error.filename is None:  # not about a file: a full disk under a stream, a lack of descriptors
-        return fail("system-refused", reason, "sealspace doctor")
-    named = printable(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename))
-    return fail("system-refused", f"{named}: {reason}", f"ls -ld {named}")
 
 
 def _own_did() -> str:

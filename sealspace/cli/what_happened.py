@@ -57,22 +57,18 @@ def _what_happened(error: SealspaceError, own: str) -> str:
         case TokenOutsideWindow():
             return f"the session or a grant is not valid at this time: {error.text}"
         case NodeRefused():
-            return _refused(error, own)
+            reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
+            asked = _ASKED.match(error.asked)
+            if asked is not None:
+                return f"cannot {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}: {reason}"
+            subject = _REQUEST.sub("", error.asked)
+            return f"{subject}: {reason}" if subject else f"the node refuses it: {reason}"
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
             return f"of {count + len(error.left)} values {count} are written: {_what_happened(cause, own)}"
         case TransportError():  # the request, which no person wrote, reached nobody
             return _REQUEST.sub("", error.message)
     return error.message
-
-
-def _refused(error: NodeRefused, own: str) -> str:
-    reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
-    asked = _ASKED.match(error.asked)
-    if asked is not None:
-        return f"cannot {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}: {reason}"
-    subject = _REQUEST.sub("", error.asked)
-    return f"{subject}: {reason}" if subject else f"the node refuses it: {reason}"
 
 
 def _right(ability: str, resource: str, own: str) -> str:

@@ -96,7 +96,8 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             sync_folder(folder.absolute().parent)
     except BaseException:
         for place in places:
-            _remove(place)
+            with suppress(OSError):
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()
@@ -110,11 +111,6 @@ def _moved(place: Path, target: Path) -> Path:
     target.hardlink_to(place)
     place.unlink()
     return target
-
-
-def _remove(place: Path) -> None:
-    with suppress(OSError):
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 class OpenedBackup:

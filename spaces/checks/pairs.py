@@ -71,7 +71,12 @@ def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get)
     delegation = found.registered.delegation
     yield kept_counter(x16(delegation.delegator)), 1
     require(key == delegation_key(delegation.content_key), "a delegation lies under another key than its own")
-    rows = _rows_of(found)
+    # The rows that a registration wrote, but for itself and its expiry; None for a value that changes.
+    try:
+        puts = registration_puts(found.registered, now=found.registered_at, accounts=found.accounts)[1:]
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    rows = {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
     missing = set()
     for name, value in rows.items():
         row = get(name)
@@ -88,15 +93,6 @@ def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get)
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
     require(not missing, f"rows of a delegation are missing, or lead elsewhere: {kinds}")
-
-
-def _rows_of(found: StoredDelegation) -> dict[bytes, bytes | None]:
-    """Return the rows that a registration wrote, but for itself and its expiry; None for a value that changes."""
-    try:
-        puts = registration_puts(found.registered, now=found.registered_at, accounts=found.accounts)[1:]
-    except TooManySpaces as exc:
-        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
-    return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
 
 
 def _expiry_keys(found: StoredDelegation) -> set[bytes]:

@@ -309,7 +309,8 @@ class DelegationCache:
     def _shrink(self) -> None:
         """Shrink to the bound, and the aliases, which cost little to find again, to a share of it."""
         while self._size_bytes > self._max_bytes and self._aliases_bytes > self._max_bytes // _SHARE_OF_ALIASES:
-            self._drop_alias()
+            self._aliases.popitem(last=False)
+            self._size_bytes -= _COST_OF_ALIAS
         while self._size_bytes > self._max_bytes and self._by_content:
             _, (_, cost) = self._by_content.popitem(last=False)
             self._size_bytes -= cost
@@ -317,10 +318,6 @@ class DelegationCache:
     @property
     def _aliases_bytes(self) -> int:
         return _COST_OF_ALIAS * len(self._aliases)
-
-    def _drop_alias(self) -> None:
-        self._aliases.popitem(last=False)
-        self._size_bytes -= _COST_OF_ALIAS
 
 
 class Delegations:

@@ -194,7 +194,14 @@ class ObjectBucket:
         with _bucket_errors("the bucket of the bodies cannot be used"):
             if await self._marker() is None:
                 await self._refuse_above()
-                await self._refuse_below()
+                try:
+                    key = await marker_below(self.objects)
+                except TooManyFolders:
+                    raise BodiesElsewhere(
+                        "too much lies below the prefix of objects.url: take one that is empty"
+                    ) from None
+                if key is not None:
+                    raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
                 with suppress(AlreadyExistsError):
                     await obstore.put_async(self.objects, MARKER, store_id.hex().encode(), mode="create")
             await self._require_own()
@@ -213,14 +220,6 @@ class ObjectBucket:
     async def _refuse_above(self) -> None:
         if (key := await marker_above(self._whole, self._prefix)) is not None:
             raise BodiesElsewhere(f"the prefix of objects.url lies inside that of another store, whose object is {key}")
-
-    async def _refuse_below(self) -> None:
-        try:
-            key = await marker_below(self.objects)
-        except TooManyFolders:
-            raise BodiesElsewhere("too much lies below the prefix of objects.url: take one that is empty") from None
-        if key is not None:
-            raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
 
     async def begin(self) -> "IncomingObject":
         """Begin to receive a body; nothing is sent before it outgrows the memory it may have."""

@@ -490,12 +490,9 @@ class _Tally:
                 self._take(old)
             self._give(write, metadata_bytes)
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
-                self._note_long(write)
-
-    def _note_long(self, write: Write) -> None:
-        raw = write.path.encode(*_HEADER_TEXT)
-        if len(raw) > MAX_PLAIN_PATH_BYTES:
-            (self.leaving if write.body is None else self.coming).append(raw)
+                raw = write.path.encode(*_HEADER_TEXT)
+                if len(raw) > MAX_PLAIN_PATH_BYTES:
+                    (self.leaving if write.body is None else self.coming).append(raw)
 
     def _take(self, old: Head) -> None:
         self.head_growth_bytes -= len(old.body or b"")

@@ -232,7 +232,12 @@ class GrantFolder:
             try:
                 kept = self._read_grant(path)
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
-                self._set_aside(path, _reason(error))
+                reason = _reason(error)
+                aside = path.with_suffix(".unreadable")
+                path.rename(aside)
+                _log.warning(
+                    "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
+                )
             else:
                 self._kept[kept.grant.cid] = kept
 
@@ -249,13 +254,6 @@ class GrantFolder:
         if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
             raise ValueError("the token in it is another one than the name says, or for another DID")
         return GrantRecord(grant, number, was_read, was_revoked)
-
-    def _set_aside(self, path: Path, reason: str) -> None:
-        aside = path.with_suffix(".unreadable")
-        path.rename(aside)
-        _log.warning(
-            "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
-        )
 
     # --- the folder itself -----------------------------------------------------------------------------------------
 

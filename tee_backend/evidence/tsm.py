@@ -87,7 +87,12 @@ class TsmSource:
         """
         check_report_data_size(report_data)
         with self._report() as report:
-            self._check_provider(report)
+            try:
+                provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
+            except OSError as exc:
+                raise SourceUnavailable(f"provider: {exc.strerror}") from exc
+            if provider != PROVIDER:
+                raise SourceUnavailable(f"reports here are of {provider!r}")
             return Quoted(checked_quote(self._ask(report, report_data), report_data))
 
     @contextmanager
@@ -101,14 +106,6 @@ class TsmSource:
             yield report
         finally:
             self._files.remove(report)
-
-    def _check_provider(self, report: Path) -> None:
-        try:
-            provider = self._files.read(report / "provider", most_bytes=_MAX_TEXT_BYTES).strip()
-        except OSError as exc:
-            raise SourceUnavailable(f"provider: {exc.strerror}") from exc
-        if provider != PROVIDER:
-            raise SourceUnavailable(f"reports here are of {provider!r}")
 
     def _ask(self, report: Path, report_data: bytes) -> bytes:
         try:

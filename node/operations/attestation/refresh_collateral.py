@@ -24,7 +24,6 @@ from spaces.documents.collateral import (
     state_put,
 )
 from spaces.store.contract import ABSENT, Commit
-from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
@@ -93,7 +92,7 @@ def _is_due(state: CollateralState, now: float) -> bool:
 async def _fetch(services: Services, source: CollateralSource, due: _Due) -> None:
     fmspc, ca = due.family
     try:
-        fetched = await source.fetch(fmspc, _authority(ca))
+        fetched = await source.fetch(fmspc, "processor" if ca == "processor" else "platform")
         now, root = services.clock.now(), services.trust_root
         await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
         following = await source.check_edition(fetched, root=root, now=now)
@@ -114,10 +113,6 @@ async def _fetch(services: Services, source: CollateralSource, due: _Due) -> Non
             number=following.number,
             at=int(following.standard_from),
         )
-
-
-def _authority(ca: str) -> PlatformCa:
-    return "processor" if ca == "processor" else "platform"
 
 
 async def _note_failure(services: Services, due: _Due, error: AttestationError) -> None:

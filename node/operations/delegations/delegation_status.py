@@ -75,7 +75,11 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     except CapabilityError:
         raise StatusTokenRefused from None
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
-    if not _is_bound(invocation, cid):
+    # Whether the token asks for this delegation's status, in this very spelling, and for nothing else.
+    if not (
+        [(c.ability, c.resource) for c in invocation.capabilities]
+        == [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]
+    ):
         raise StatusNotBound
     try:
         digest = parse_cid(cid).digest32
@@ -87,13 +91,6 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     records = (await services.store.read(mark_keys(contents))).records
     found = _Found(digest, target, proofs[0] if proofs else None, dict(zip(contents, records, strict=True)))
     return _report(found, invocation, cid, now)
-
-
-def _is_bound(invocation: Invocation, cid: str) -> bool:
-    """Whether the token asks for this delegation's status, in this very spelling, and for nothing else."""
-    return [(c.ability, c.resource) for c in invocation.capabilities] == [
-        (DELEGATION_STATUS, OpaqueResource(CID_URN + cid))
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import msgspec
 from capabilities.cacao import encode_cacao, header_text, restore_cacao
 from capabilities.caveats import Caveats
 from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, mentioned_spaces
-from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
+from capabilities.cids import ContentKey, cid_text, parse_cid
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
@@ -263,7 +263,11 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
-    while stored is not None and _stands(stored, marks, now) and _touches(stored, space):
+    while (
+        stored is not None
+        and _stands(stored, marks, now)
+        and (space in mentioned_spaces(stored.registered.delegation.capabilities))
+    ):
         if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.answer_bytes:
             return GrantChain(grants, truncated=True)
         delegation = stored.registered.delegation
@@ -273,10 +277,6 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
         above = await services.delegations.by_content(stored.registered.parents[:1])
         stored = above[0] if above else None
     return GrantChain(grants, truncated=False)
-
-
-def _touches(stored: StoredDelegation, space: SpaceId) -> bool:
-    return space in mentioned_spaces(stored.registered.delegation.capabilities)
 
 
 # --- one delegation ----------------------------------------------------------------------------------------------
@@ -295,14 +295,10 @@ def _reported(delegation: Delegation) -> bytes:
         capabilities=tuple(held),
         delegator=delegation.delegator,
         delegate=delegation.delegate,
-        parents=tuple([_cid_bytes(parent.digest) for parent in delegation.parents if parent.digest is not None]),
+        parents=tuple([((*_CID_PREFIX, *parent.digest)) for parent in delegation.parents if parent.digest is not None]),
         raw=_raw(delegation),
     )
     return _ENCODER.encode(reported)
-
-
-def _cid_bytes(digest: Digest) -> tuple[int, ...]:
-    return (*_CID_PREFIX, *digest)
 
 
 def _raw(delegation: Delegation) -> str:

@@ -20,7 +20,6 @@ from capabilities.tokens import Invocation
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import (
     HostedSpace,
-    HostingPlan,
     hosting_by_put,
     owned_spaces_range,
     plan_hosting,
@@ -176,7 +175,13 @@ async def make_space(
         plan = plan_hosting(wanted, rows.found, now=now)
         if not plan.new:
             raise SpaceExists if plan.activated else SpaceNotMade
-        commit = _commit(call, plan, _audit(services, call, space, now))
+        commit = Commit(
+            puts=(*plan.puts, _audit(services, call, space, now)),
+            live=call.live,
+            checks=plan.checks,
+            adds=plan.adds,
+            claim=call.claim,
+        )
         return CommitPlan(commit, _entry(HostedSpace(space, now)))
 
     return await until_committed(services, attempt)
@@ -203,10 +208,6 @@ def _audit(services: Services, call: Call, space: SpaceId, now: float) -> Put:
         authority=call.authority.live,
     )
     return audit_put(record, entropy=services.entropy)
-
-
-def _commit(call: Call, plan: HostingPlan, audit: Put) -> Commit:
-    return Commit(puts=(*plan.puts, audit), live=call.live, checks=plan.checks, adds=plan.adds, claim=call.claim)
 
 
 def _entry(hosted: HostedSpace, ownership: Ownership | None = None) -> SpaceEntry:

@@ -25,7 +25,6 @@ from encryption_network.requests import (
     MAX_BODY_BYTES,
     MAX_LIFETIME_S,
     REVOKE_BODY_HASH,
-    CreateBody,
     admin_claim_key,
     bind_admin,
     check_audience,
@@ -119,7 +118,16 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
             record, action = claim_network(existing), "network.claimed"
         else:
             checks = await _owner_checks(services, asked.network_id)  # row 19
-            record, action = _new_network(services, asked), "network.created"
+            record, action = (
+                create_network(
+                    asked.network_id,
+                    now=services.clock.now(),
+                    keyring=services.keyring,
+                    entropy=services.entropy,
+                    threshold=asked.threshold,
+                ),
+                "network.created",
+            )
         commit = _commit(services, call, record, action, claims[0], row, checks)
         return CommitPlan(commit, descriptor_json(record, node_did))
 
@@ -145,16 +153,6 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     if not is_admitted(admission):  # ST14
         raise refusal
     return (admission_check(owner, admission),)
-
-
-def _new_network(services: Services, asked: CreateBody) -> NetworkRecord:
-    return create_network(
-        asked.network_id,
-        now=services.clock.now(),
-        keyring=services.keyring,
-        entropy=services.entropy,
-        threshold=asked.threshold,
-    )
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:

@@ -31,7 +31,7 @@ from spaces.documents.evidence import evidence_range, evidence_row_key, release_
 from spaces.documents.networks import network_row_key
 from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
-from spaces.store.contract import Page, Record
+from spaces.store.contract import Record
 from spaces.values.value_heads import head_key, head_of
 
 from ...release_terms import in_force
@@ -172,11 +172,8 @@ def _exact(rows: ReleaseRows) -> tuple[Evidence | None, RowStamp | None]:
 
 async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
     """Return evidence of the DID whose mode allows any receiver key (RL7)."""
-    return _newest((await services.store.read(ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))).pages[0])
-
-
-def _newest(page: Page) -> tuple[Evidence | None, RowStamp | None]:
-    """Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for its receiver."""
+    # Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for its receiver.
+    page = (await services.store.read(ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))).pages[0]
     rows = [(decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows]
     if not rows:
         return None, None
@@ -188,7 +185,7 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
 
     Only spaces of the network's owner are examined: a policy must not make the node read what belongs to others.
     """
-    paths = [path for path in sorted(named) if _is_owned(path, checked.network.owner)]
+    paths = [path for path in sorted(named) if same_principal(_kv_resource(path).space.owner, checked.network.owner)]
     if not paths:
         return _NO_PATHS
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
@@ -209,10 +206,6 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
             if head.body is not None or head.size_bytes <= left_bytes:
                 left_bytes -= head.size_bytes
     return found
-
-
-def _is_owned(path: str, owner: Principal) -> bool:
-    return same_principal(_kv_resource(path).space.owner, owner)
 
 
 def _head_key(path: str) -> bytes:

@@ -97,7 +97,7 @@ def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | N
     writes_one = writes == 1 and not shape.multipart  # of several it would be unclear which value is meant
     if unless is not None:
         if writes == 0 and shape.gets == 1:  # a read: these are the versions that the caller has (4.4.1)
-            return False, None, _weak_tags(unless)
+            return False, None, tuple(tag.strip().removeprefix("W/") for tag in unless.split(","))
         if unless.strip() != "*":
             raise BadOption("If-None-Match only supports * for KV create")
         if not writes_one or not shape.puts:
@@ -109,10 +109,6 @@ def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | N
             raise BadOption("If-Match requires exactly one non-multipart KV put or delete")
         return False, etag, None
     return False, None, None
-
-
-def _weak_tags(value: str) -> tuple[str, ...]:
-    return tuple(tag.strip().removeprefix("W/") for tag in value.split(","))
 
 
 def _strong_tag(value: str) -> str:

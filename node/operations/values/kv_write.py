@@ -86,7 +86,13 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
             if not (is_first and body.inline is not None and is_fresh(services, began)):
                 reading = await read(claiming=False)
                 check_conditions(reading.heads[0], options)
-            return await _planned(services, reading, step, write, body)
+            draft = await services.values.draft(step.space, (write,), reading.records, reading.heads)
+            quota = reading.quota(draft)  # before a file is named
+            plan = await draft.plan(now=services.clock.now())
+            audit = audit_of(services, reading.call, "kv.put", f"{step.space.text}/kv/{step.path}")
+            return CommitPlan(
+                put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"')
+            )
 
         return await until_committed(services, attempt)
 
@@ -98,16 +104,6 @@ async def _taken_in(staging: Staging, upload: Upload, admitted: PutReading) -> B
     if len(whole) != upload.declared_bytes:  # else it fits, for the bound was checked already
         admitted.require_taken(len(whole))
     return await staging.keep(whole)
-
-
-async def _planned(
-    services: Services, reading: PutReading, step: Step, write: Write, body: Body
-) -> CommitPlan[Written]:
-    draft = await services.values.draft(step.space, (write,), reading.records, reading.heads)
-    quota = reading.quota(draft)  # before a file is named
-    plan = await draft.plan(now=services.clock.now())
-    audit = audit_of(services, reading.call, "kv.put", f"{step.space.text}/kv/{step.path}")
-    return CommitPlan(put_commit(services, reading, audit, plan, quota), Written(f'"blake3-{body.digest.hex()}"'))
 
 
 async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:

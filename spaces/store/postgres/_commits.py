@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import asyncpg
 from msgspec import Struct
 from msgspec.structs import astuple
 
@@ -67,7 +66,7 @@ class Commits:
             return Refused()
         loop = asyncio.get_running_loop()
         asked = self._asked(commit, counters, loop)
-        task = loop.create_task(self._in_turn(asked, _size_bytes(commit)))
+        task = loop.create_task(self._in_turn(asked, sum(len(put.key) + len(put.value or b"") for put in commit.puts)))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return await asked.answer
@@ -97,7 +96,12 @@ class Commits:
         answer = asked.answer
         self._waiting_bytes += size_bytes
         try:
-            await _wait_for(asked)
+            # Wait for the commits that come before.
+            loop = asyncio.get_running_loop()
+            for former in asked.turn.pending():
+                await asyncio.wait((former,), timeout=max(0.0, asked.since + ANSWER_WITHIN_S - loop.time()))
+                if not former.done():
+                    raise StoreBusy("too many commits of the same rows wait")
             outcome = await self._write(asked)
             if not answer.done():
                 answer.set_result(outcome)
@@ -137,33 +141,16 @@ class Commits:
                 if meaning is Meaning.REPEAT:
                     await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
                 continue
-            outcome = _outcome(rows)
+            verdict = rows[0][0]
+            outcome = Refused() if verdict == REFUSED else Committed(settled=verdict == SETTLED)
             if was_lost and isinstance(outcome, Refused):
                 # The lost statement may still be waiting for a lock, and succeed where this one did not.
                 raise _unknown()
             return outcome
 
 
-async def _wait_for(asked: _PendingCommit) -> None:
-    """Wait for the commits that come before.
-
-    Raises:
-        StoreBusy: they take too long; nothing was sent.
-    """
-    loop = asyncio.get_running_loop()
-    for former in asked.turn.pending():
-        await asyncio.wait((former,), timeout=max(0.0, asked.since + ANSWER_WITHIN_S - loop.time()))
-        if not former.done():
-            raise StoreBusy("too many commits of the same rows wait")
-
-
 def _unknown() -> StoreUnavailable:
     return StoreUnavailable("the connection to the database was lost, and with it the outcome")
-
-
-def _outcome(rows: "Sequence[asyncpg.Record]") -> Committed | Refused:
-    verdict = rows[0][0]
-    return Refused() if verdict == REFUSED else Committed(settled=verdict == SETTLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +252,3 @@ def _expectation(put: Put) -> bytes | None:
     if put.expect == ANY:
         return None
     return EXPECT_ABSENT if put.expect == ABSENT else put.expect
-
-
-def _size_bytes(commit: Commit) -> int:
-    return sum(len(put.key) + len(put.value or b"") for put in commit.puts)

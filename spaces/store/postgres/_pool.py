@@ -88,7 +88,9 @@ class Connections:
         """Close the connections; statements under way fail."""
         self._closed = True
         while self._waiting:
-            _settle(self._waiting.popleft(), None)
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
         for connection in self._all - set(self._idle):
             connection.terminate()
         await asyncio.gather(*[_close(connection) for connection in self._idle])
@@ -193,11 +195,3 @@ async def _close(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.close(timeout=_CLOSE_WITHIN_S)
     except CONNECTION_ERRORS:
         connection.terminate()
-
-
-def _settle(
-    place: "asyncio.Future[asyncpg.Connection[asyncpg.Record] | None]",
-    connection: "asyncpg.Connection[asyncpg.Record] | None",
-) -> None:
-    if not place.done():
-        place.set_result(connection)

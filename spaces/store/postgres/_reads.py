@@ -226,18 +226,15 @@ class _Found:
         pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
         follow = wanted.follow
         followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
-        is_forgotten = self._is_forgotten(wanted)
+        # Whether the claim's minute was swept: it is unknown then whether it was used.
+        row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
+        is_forgotten = row is not None and floor is not None and row[:4] < (floor.value or b"")
         claimed = False if is_forgotten else self._claimed(wanted)
         return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
     def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
         record = self._records.get(key)
         return None if record is None or record.value is None else self._records.get(prefix + record.value)
-
-    def _is_forgotten(self, wanted: _Wanted) -> bool:
-        """Whether the claim's minute was swept: it is unknown then whether it was used."""
-        row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
-        return row is not None and floor is not None and row[:4] < (floor.value or b"")
 
     def _claimed(self, wanted: _Wanted) -> bool | None:
         row = wanted.claim_row
