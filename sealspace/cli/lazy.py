@@ -19,7 +19,7 @@ from .shared import share_options
 # Extra of the distribution -> the modules that it installs; of two extras with one module the smaller comes first.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("dcap_qvl",),
-    "node": ("lmdb", "dcap_qvl"),
+    "node": ("lmdb", "dcap_qvl", "prometheus_client"),
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
     "runner": ("wasmtime",),

@@ -1,4 +1,16 @@
-"""Reading JSON values as msgspec shapes: the first fault, with the path of its member."""
+"""Reading JSON values as msgspec shapes: the first fault, with the path of its member.
+
+Example:
+    import msgspec
+
+    class Named(msgspec.Struct, forbid_unknown_fields=True):
+        name: str
+
+    def refuse(where, fault):
+        raise ValueError(f"{where} {fault}")
+
+    assert shaped_at("manifest", {"name": "Notes"}, Named, refuse).name == "Notes"
+"""
 
 import re
 from collections.abc import Callable
