@@ -162,8 +162,10 @@ class RunnerSurface:
                                 raise RunRefused("input-too-large")
                             self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
                             body += piece
-                            begun_s += await self._paced(owner, len(piece))
+                            wait_s = self._wait_s(owner, len(piece))
+                            begun_s += wait_s  # which is not the client's time
                             late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
+                            await asyncio.sleep(wait_s)
                 except TimeoutError as slow:
                     raise RunRefused("request-slow") from slow
                 except (ClientError, ConnectionError, RequestPayloadError) as gone:  # nobody is there to be answered
@@ -172,8 +174,8 @@ class RunnerSurface:
             finally:
                 self._body_bytes.add(parts, -len(body))
 
-    async def _paced(self, owner: Principal | None, size_bytes: int) -> float:
-        """Wait until more of a body may be read; return the seconds, which are not the client's (RN163)."""
+    def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
+        """Count bytes of a body; return the seconds until more of it may be read, or raise `runner-busy` (RN163)."""
         if owner is not None:
             return 0.0
         now = asyncio.get_running_loop().time()
@@ -183,7 +185,6 @@ class RunnerSurface:
         )
         if wait_s > BODY_S:
             raise RunRefused("runner-busy")
-        await asyncio.sleep(wait_s)
         return wait_s
 
     async def _receipt(self, request: web.Request) -> web.Response:
