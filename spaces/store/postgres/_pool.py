@@ -1,14 +1,10 @@
-"""Connections to the database: few, opened when needed, passed on in the order in which they were requested.
-
-This is a pool of our own because a reset of the session after each use would double the round trips. Nothing here
-changes the session, so there is nothing to reset.
-"""
+"""Connections to the database: asyncpg's pool, with reconnecting, and failing fast while the database is down."""
 
 import asyncio
-from collections import deque
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
@@ -16,12 +12,14 @@ from ...errors import StoreUnavailable
 from ..observing import PoolUse
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
 
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 0.02  # before a statement is sent again
 _FIRST_DELAY_S: Final = 0.005
 _LONGEST_DELAY_S: Final = 0.2
-_CLOSE_WITHIN_S: Final = 1.0
 _SESSION: Final = {
     "application_name": "sealspace",
     "default_transaction_isolation": "read committed",
@@ -49,10 +47,8 @@ class Connections:
         self._size = size
         self._session = {**_SESSION, **session}
         self._opened = opened
-        self._idle: list[asyncpg.Connection[asyncpg.Record]] = []
-        self._all: set[asyncpg.Connection[asyncpg.Record]] = set()
-        self._taken = 0  # connections, and places in which one is being opened
-        self._waiting: deque[asyncio.Future[asyncpg.Connection[asyncpg.Record] | None]] = deque()
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._running = 0  # statements, and those that wait for a connection
         self._is_away = False
         self._closed = False
 
@@ -63,101 +59,69 @@ class Connections:
             StoreUnavailable: no connection was available and nothing was sent; or the store was closed meanwhile.
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `_errors.meaning_of`.
         """
-        connection = await self._take()
-        keep = False
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._size,
+                max_queries=sys.maxsize,
+                max_inactive_connection_lifetime=0,
+                connect=self._connect_within,
+                # Nothing here changes the session; resetting it after each use would double the round trips.
+                reset=_keep_session,
+            )
+            await self._pool  # opens nothing yet
+        self._running += 1
         try:
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
-            keep = True
-        except asyncpg.PostgresError as exc:
-            keep = meaning_of(exc) is not Meaning.LOST
-            raise
-        except AttributeError:
-            # Closed between preparing and executing: the client then looks for something it has already released.
+            async with self._pool.acquire() as connection:
+                return await self._fetch(connection, statement, arguments)
+        except (AttributeError, asyncpg.InterfaceError):
+            # AttributeError: closed between preparing and executing, the client looks for something already released.
             if not self._closed:
                 raise
             raise StoreUnavailable("the store is closed") from None
         finally:
-            self._give_back(connection, keep=keep)
+            self._running -= 1
+
+    async def _fetch(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, arguments: Sequence[Argument]
+    ) -> "list[asyncpg.Record]":
+        try:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+        except BaseException as exc:
+            # The outcome is unknown unless the server said so: the next statement must not meet what is left of it.
+            if not isinstance(exc, asyncpg.PostgresError) or meaning_of(exc) is Meaning.LOST:
+                connection.terminate()
+            raise
         return rows
 
     def use(self) -> PoolUse:
         """Return how the connections are used now."""
-        return PoolUse(busy=self._taken, idle=len(self._idle), waiting=len(self._waiting))
+        return PoolUse(
+            busy=min(self._running, self._size),
+            idle=0 if self._pool is None else self._pool.get_idle_size(),
+            waiting=max(0, self._running - self._size),
+        )
 
     async def close(self) -> None:
         """Close the connections; statements under way fail."""
         self._closed = True
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-        for connection in self._all - set(self._idle):
-            connection.terminate()
-        await asyncio.gather(*[_close(connection) for connection in self._idle])
-        self._idle.clear()
-        self._all.clear()
+        if self._pool is not None:
+            self._pool.terminate()
+        await asyncio.sleep(0)  # the transports close in the next iteration of the loop
 
-    async def _take(self) -> "asyncpg.Connection[asyncpg.Record]":
-        while not self._closed:
-            if self._idle:
-                connection = self._idle.pop()
-                self._taken += 1
-                if not connection.is_closed():
-                    return connection
-                self._give_back(connection, keep=False)
-                continue
-            if self._taken < self._size:
-                return await self._open()
-            place: asyncio.Future[asyncpg.Connection[asyncpg.Record] | None]
-            place = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
-            handed = await place
-            if handed is not None:
-                return handed
-        raise StoreUnavailable("the store is closed")
-
-    def _give_back(self, connection: "asyncpg.Connection[asyncpg.Record]", *, keep: bool) -> None:
-        self._taken -= 1
-        if not keep or self._closed or connection.is_closed():
-            connection.terminate()
-            self._all.discard(connection)
-            self._wake()
-            return
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                self._taken += 1
-                place.set_result(connection)
-                return
-        self._idle.append(connection)
-
-    def _wake(self) -> None:
-        """Let the first waiter try to open a connection in the place that became free."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-
-    async def _open(self) -> "asyncpg.Connection[asyncpg.Record]":
-        self._taken += 1
-        try:
-            connection = await self._connect_within(0.0 if self._is_away else RECONNECT_WITHIN_S)
-        except BaseException:
-            self._taken -= 1
-            self._wake()
-            raise
-        self._all.add(connection)
-        return connection
-
-    async def _connect_within(self, seconds: float) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect_within(self, url: str, **pool_options: object) -> "asyncpg.Connection[asyncpg.Record]":
         """Try until it works or time is up; while the database is known to be down, try once and fail at once."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + seconds
+        give_up_at = loop.time() + (0.0 if self._is_away else RECONNECT_WITHIN_S)
         delay_s = _FIRST_DELAY_S
         while not self._closed:
             try:
-                connection = await self._connect()
+                connection = await self._connect(url, **pool_options)
             except CONNECTION_ERRORS as exc:
                 if loop.time() >= give_up_at:
                     self._is_away = True
@@ -170,14 +134,15 @@ class Connections:
             return connection
         raise StoreUnavailable("the store is closed")
 
-    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(self, url: str, **pool_options: object) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(
-            self._url,
+            url,
             timeout=RECONNECT_WITHIN_S,
             command_timeout=ANSWER_WITHIN_S,
             max_cached_statement_lifetime=0,  # statements stay prepared as long as the connection exists
             server_settings=self._session,
             target_session_attrs="read-write",  # ST1: the leader, never a standby
+            **pool_options,
         )
         try:
             for hint in _PLANNING:
@@ -190,8 +155,5 @@ class Connections:
         return connection
 
 
-async def _close(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    try:
-        await connection.close(timeout=_CLOSE_WITHIN_S)
-    except CONNECTION_ERRORS:
-        connection.terminate()
+async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    pass

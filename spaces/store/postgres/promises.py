@@ -37,6 +37,21 @@ _WAITED_FOR: Final = frozenset({"sync", "quorum"})
 # Errors of another session for a statement that was prepared in ours, and errors of the various proxies.
 _NOT_OURS: Final = frozenset({"26000", "42P05", "08P01", "08003"})
 
+_COMMIT_ON: Final = "alter system set synchronous_commit = on; look at alter role and alter database too"
+_DISK: Final = (
+    (
+        "fsync",
+        "after a crash of the machine the database is damaged",
+        "set fsync = on in postgresql.conf and restart the server; restore it if the machine crashed meanwhile",
+    ),
+    (
+        "full_page_writes",
+        "a page that was half written when the machine crashed stays so",
+        "alter system set full_page_writes = on; select pg_reload_conf()",
+    ),
+    ("synchronous_commit", "writes are acknowledged before they are on the disk", _COMMIT_ON),
+)
+
 SETTINGS: Final = (
     "select name, setting from pg_settings"
     " where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names')"
@@ -152,32 +167,12 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
 
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
     """Judge whether the server's own disk keeps what was acknowledged; unknown settings are skipped."""
-    findings = []
-    if settings.get("fsync") == "off":
-        findings.append(
-            Finding(
-                Severity.WRONG,
-                "fsync is off: after a crash of the machine the database is damaged",
-                "set fsync = on in postgresql.conf and restart the server; restore it if the machine crashed meanwhile",
-            )
-        )
-    if settings.get("full_page_writes") == "off":
-        findings.append(
-            Finding(
-                Severity.WRONG,
-                "full_page_writes is off: a page that was half written when the machine crashed stays so",
-                "alter system set full_page_writes = on; select pg_reload_conf()",
-            )
-        )
-    if settings.get("synchronous_commit") == "off":
-        findings.append(
-            Finding(
-                Severity.WRONG,
-                "synchronous_commit is off: writes are acknowledged before they are on the disk",
-                "alter system set synchronous_commit = on; look at alter role and alter database too",
-            )
-        )
-    return findings or [Finding(Severity.OK, "what is acknowledged is on the server's disk")]
+    wrong = [
+        Finding(Severity.WRONG, f"{name} is off: {loss}", step)
+        for name, loss, step in _DISK
+        if settings.get(name) == "off"
+    ]
+    return wrong or [Finding(Severity.OK, "what is acknowledged is on the server's disk")]
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
@@ -188,35 +183,39 @@ def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]
         standbys: `sync_state` of each that is connected; None where the role may not see it.
     """
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
+    wrong, warning = Severity.WRONG, Severity.WARNING
     if names is None:
         return []
-    if not names:
-        return [_without_names(len(standbys))]
-    if commit not in _DURABLE_COMMIT:
-        return [
-            Finding(
-                Severity.WRONG,
-                f"synchronous_commit is {commit}: the standbys named are not waited for",
-                "alter system set synchronous_commit = on; look at alter role and alter database too",
-            )
-        ]
-    if any(state in _WAITED_FOR for state in standbys):
-        return [Finding(Severity.OK, "commits wait for a standby")]
-    if any(state is None for state in standbys):
-        return [
-            Finding(
-                Severity.WARNING,
-                "standbys are connected, and this role may not see whether commits wait for them",
-                "grant pg_monitor to the role, or look at pg_stat_replication by hand",
-            )
-        ]
-    return [
-        Finding(
-            Severity.WRONG,
+    if not names and standbys:
+        finding = Finding(
+            wrong,
+            f"standbys are connected ({len(standbys)}), and commits wait for none: "
+            "a failover forgets what was acknowledged",
+            "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
+        )
+    elif not names:
+        finding = Finding(
+            warning,
+            "no standby is connected: the store is gone with the server's disk, back to the last backup",
+            "add a synchronous standby, or have the disk replicated and backups tested",
+        )
+    elif commit not in _DURABLE_COMMIT:
+        finding = Finding(wrong, f"synchronous_commit is {commit}: the standbys named are not waited for", _COMMIT_ON)
+    elif any(state in _WAITED_FOR for state in standbys):
+        finding = Finding(Severity.OK, "commits wait for a standby")
+    elif None in standbys:
+        finding = Finding(
+            warning,
+            "standbys are connected, and this role may not see whether commits wait for them",
+            "grant pg_monitor to the role, or look at pg_stat_replication by hand",
+        )
+    else:
+        finding = Finding(
+            wrong,
             "no standby of synchronous_standby_names is connected: commits wait until one is",
             "start the standby, or look at its application_name in primary_conninfo",
         )
-    ]
+    return [finding]
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
@@ -237,17 +236,3 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
             )
         )
     return found or [Finding(Severity.OK, skew)]
-
-
-def _without_names(standbys: int) -> Finding:
-    if standbys:
-        return Finding(
-            Severity.WRONG,
-            f"standbys are connected ({standbys}), and commits wait for none: a failover forgets what was acknowledged",
-            "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
-        )
-    return Finding(
-        Severity.WARNING,
-        "no standby is connected: the store is gone with the server's disk, back to the last backup",
-        "add a synchronous standby, or have the disk replicated and backups tested",
-    )
