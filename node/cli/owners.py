@@ -61,7 +61,7 @@ def remove(config: Config, dids: Sequence[str]) -> None:
 @owners.command("list")
 @store_options
 def list_owners(config: Config) -> None:
-    """Print the admitted owners, and since when each is."""
+    """Print the owners whom `add` admitted, and since when each is; hosting.listed is not repeated."""
     found = asyncio.run(_list(config))
     print_rows(
         found,

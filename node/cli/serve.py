@@ -11,8 +11,9 @@ from ..processes.supervisor import serve as run
 from .settings import config_from, data_options
 
 _HOSTING = (
-    "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. listed: of the DIDs in "
-    "hosting.listed alone. permit: of owners admitted by `sealspace admin owners add` alone."
+    "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. permit: of the "
+    "DIDs in hosting.listed and of owners admitted by `sealspace admin owners add` alone. "
+    "listed: the former name of permit."
 )
 
 
@@ -36,7 +37,7 @@ _HOSTING = (
     metavar="URL",
     help="Runner at which the console manages API keys and has secrets generated.",
 )
-@click.option("--hosting", "hosting__mode", type=click.Choice(get_args(HostingMode)), help=_HOSTING)
+@click.option("--hosting", "hosting__mode", type=click.Choice((*get_args(HostingMode), "listed")), help=_HOSTING)
 @click.option(
     "--attestation",
     "release__attestation",

@@ -33,10 +33,6 @@ def refuse_contradictions(config: Config) -> None:
     Does not check:
         That files, addresses and services which settings name exist.
     """
-    if config.hosting.mode == "listed" and not config.hosting.listed:
-        raise ConfigurationError(
-            "hosting.mode is `listed` but hosting.listed names nobody", hint="set hosting.listed to one DID or more"
-        )
     if config.store.url is not None and not config.store.url.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError(
             "store.url names no database that this version knows", hint="write it like postgresql://user@host/database"

@@ -18,6 +18,7 @@ from typing import Annotated, Final, TypeAlias, get_args, get_origin
 import msgspec
 
 from sealspace.cli.errors import ConfigurationError
+from sealspace.cli.terminal import words
 
 from .checks import refuse_contradictions
 from .redaction import refuse_password, refuse_secrets
@@ -145,6 +146,12 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
     for path, value in settings.items():
         if path not in known:
             raise ConfigurationError(f"unknown setting {path} ({source})", hint=_HINT)
+        if (path, value) == ("hosting.mode", "listed"):  # of settings that were written before
+            value = "permit"
+            words(
+                f"hosting.mode `listed` ({source}) is taken as `permit`: owners in hosting.listed are admitted, and "
+                "those in `sealspace admin owners list`; next: set hosting.mode to permit"
+            )
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from .redaction import Redacted
 
-HostingMode = Literal["auto", "listed", "explicit", "permit"]
+HostingMode = Literal["auto", "explicit", "permit"]
 CollateralEdition = Literal["standard", "early"]
 AttestationMode = Literal["delegates", "everyone", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -136,11 +136,13 @@ class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         HostingMode,
         Meta(
             description="`auto`: anybody's spaces, when their owner signs in; `explicit`: anybody's too, each by its "
-            "owner's host grant; `listed`: only those of the DIDs in `listed`; `permit`: only those of owners whom "
-            "`sealspace admin owners add` admitted. Bounds hold in every mode."
+            "owner's host grant; `permit`: only those of the DIDs in `listed`, and of owners whom `sealspace admin "
+            "owners add` admitted. Bounds hold in every mode."
         ),
     ] = "auto"
-    listed: Annotated[tuple[str, ...], Meta(description="DIDs whose spaces alone are hosted in mode `listed`.")] = ()
+    listed: Annotated[
+        tuple[str, ...], Meta(description="DIDs that are admitted in mode `permit`; read at each start.")
+    ] = ()
     spaces_per_grant: Annotated[int, Meta(description="Spaces that one grant may activate.", ge=1, le=64)] = 16
     spaces_per_owner: Annotated[int, Meta(description="Spaces that one owner may have.", ge=1)] = 32
     spaces_total: Annotated[int, Meta(description="Spaces on this node.", ge=1)] = 1_000_000

@@ -6,9 +6,9 @@ A space belongs to the DID in its name. It is hosted by
 - except in `explicit`, a newly registered delegation without parents whose signer is the space's DID, or a put by that
   DID itself.
 
-The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, those of the DIDs on a list
-in `listed` (ST13), those of the DIDs that the operator admitted in `permit` (ST14). That applies to explicit grants
-too: their signer may have made the DID a moment ago.
+The mode decides whose spaces are hosted at all: those of any DID in `auto` and `explicit`, in `permit` those of the
+DIDs that the settings list (ST13) or the operator admitted (ST14). That applies to explicit grants too: their signer
+may have made the DID a moment ago.
 
 A read, a sub-delegation or a revoked grant never hosts a space. In every mode everything is bounded, explicit grants
 too (ST15); only the rule on names differs: an explicit grant may name any space but `.`, `..` and names over 255 bytes
@@ -60,7 +60,6 @@ class HostingMode(Enum):
     """How spaces are hosted."""
 
     AUTO = "auto"
-    LISTED = "listed"
     EXPLICIT = "explicit"
     PERMIT = "permit"
 
@@ -88,7 +87,7 @@ class HostingPolicy:
 
     Attributes:
         mode: how spaces are hosted.
-        listed: the only canonical DIDs whose spaces are hosted in `listed`.
+        listed: canonical DIDs that are admitted in `permit`, beside those with a row.
         bounds: in force in every mode.
     """
 
@@ -97,18 +96,13 @@ class HostingPolicy:
     bounds: Bounds = field(default_factory=Bounds)
 
     @property
-    def by_admission(self) -> bool:
-        """Whether the store decides whose spaces are hosted: it has a row for each admitted owner."""
-        return self.mode is HostingMode.PERMIT
+    def is_automatic(self) -> bool:
+        """Whether spaces need no explicit grant."""
+        return self.mode is not HostingMode.EXPLICIT
 
-    def may_host(self, owner: Principal) -> bool:
-        """Whether the settings allow this DID's spaces to be hosted at all; see also `by_admission`."""
-        return self.mode is not HostingMode.LISTED or owner in self.listed  # ST13
-
-    def hosts_by_itself(self, owner: Principal) -> bool:
-        """Whether this DID's spaces need no explicit grant, where they may be hosted; see also `by_admission`."""
-        mode = self.mode
-        return mode is HostingMode.AUTO or (mode is not HostingMode.EXPLICIT and self.may_host(owner))
+    def needs_row(self, owner: Principal) -> bool:
+        """Whether this DID's spaces are hosted only if the store has a row that admits it."""
+        return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
@@ -120,7 +114,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         automatic: those that the mode hosts by itself.
         bounds: how many there may be.
         newcomers: counter of new owners for this client and hour; None: not counted.
-        by_admission: whether only spaces of admitted owners are hosted.
+        admitted: owners of these whose spaces are hosted only if a row admits them.
     """
 
     mentioned: tuple[SpaceId, ...]
@@ -128,7 +122,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
     automatic: frozenset[SpaceId] = frozenset()
     bounds: Bounds = Bounds()
     newcomers: bytes | None = None
-    by_admission: bool = False
+    admitted: tuple[Principal, ...] = ()
 
     @property
     def hosts_nothing(self) -> bool:
@@ -148,8 +142,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
-        admissions = [admission_key(owner) for owner in self.owners] if self.by_admission else []
-        return (*admissions, *spaces, *counters, *tail)
+        return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
@@ -268,24 +261,17 @@ def hosting_by_grant(
     explicit = hosted_spaces(delegation)  # D40, D44
     automatic = (
         []
-        if delegation.parents
-        else [
-            space
-            for space in mentioned
-            if same_principal(space.owner, delegation.delegator) and policy.hosts_by_itself(space.owner)
-        ]
+        if delegation.parents or not policy.is_automatic
+        else [space for space in mentioned if same_principal(space.owner, delegation.delegator)]
     )
-    if not explicit and not automatic:
-        return HostingRequest(mentioned)  # what nearly every grant is
-    allowed = frozenset([space for space in explicit if policy.may_host(space.owner)])
-    return _request(mentioned, allowed, frozenset(automatic), policy, client=client, now=now)
+    return _request(mentioned, frozenset(explicit), frozenset(automatic), policy, client=client, now=now)
 
 
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
     """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode allows."""
-    is_own = same_principal(space.owner, invoker) and policy.hosts_by_itself(space.owner)
+    is_own = same_principal(space.owner, invoker) and policy.is_automatic
     automatic = frozenset((space,)) if is_own else frozenset[SpaceId]()
     return _request((space,), frozenset(), automatic, policy, client=client, now=now)
 
@@ -300,10 +286,11 @@ def _request(
     now: float,
 ) -> HostingRequest:
     if not explicit and not automatic:
-        return HostingRequest(mentioned)
+        return HostingRequest(mentioned)  # as for nearly every grant
     counted = counted_client(client)
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
-    return HostingRequest(mentioned, explicit, automatic, policy.bounds, newcomers, policy.by_admission)
+    request = HostingRequest(mentioned, explicit, automatic, policy.bounds, newcomers)
+    return msgspec.structs.replace(request, admitted=tuple(filter(policy.needs_row, request.owners)))
 
 
 def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
@@ -320,7 +307,7 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         RecordDamaged: a counter does not decode.
     """
     admissions = _admissions(request, records)
-    records = records[len(request.owners) :] if request.by_admission else records
+    records = records[len(request.admitted) :]
     rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
     counts = _Counts(request, records[len(request.mentioned) :])
     new = [
@@ -352,11 +339,12 @@ def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
 
 def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:
     """Return the owners whose spaces may be hosted, each with the conditions that must still hold at the commit."""
-    owners = request.owners
-    if not request.by_admission:  # ST14
-        return dict.fromkeys(owners, ())
-    found = zip(owners, records[: len(owners)], strict=True)
-    return {owner: (admission_check(owner, record),) for owner, record in found if is_admitted(record)}
+    by_row = dict(zip(request.admitted, records, strict=False))
+    return {  # ST13, ST14
+        owner: (admission_check(owner, by_row[owner]),) if owner in by_row else ()
+        for owner in request.owners
+        if owner not in by_row or is_admitted(by_row[owner])
+    }
 
 
 def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:

@@ -76,7 +76,7 @@ async def test_a_network_of_an_outsider(tmp_path: Path, platform: SimulatedPlatf
 async def test_a_network_of_an_owner_who_is_let_in(tmp_path: Path, platform: SimulatedPlatform, mode: str) -> None:
     """An owner who is listed or admitted creates networks, and so does whoever holds their word."""
     wallet = new_wallet()
-    hosting = Hosting(mode="listed", listed=(wallet.did,)) if mode == "listed" else CLOSED[mode]
+    hosting = Hosting(mode="permit", listed=(wallet.did,)) if mode == "listed" else CLOSED[mode]
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         network = default_network(wallet).replace(":default", ":more")
         if mode == "permit":

@@ -125,7 +125,7 @@ WAYS: tuple[Way, ...] = (
     put_of_a_key,
     creation_by_a_key,
 )
-CLOSED = {"listed": Hosting(mode="listed", listed=(new_key().did,)), "permit": Hosting(mode="permit")}
+CLOSED = {"listed": Hosting(mode="permit", listed=(new_key().did,)), "permit": Hosting(mode="permit")}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -148,7 +148,7 @@ async def test_an_outsider_on_a_closed_node(
 async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform) -> None:
     """A listed owner's spaces are hosted in every way; beside one of a stranger's, in one grant, only its own are."""
     who, outsider = Delegate(), new_wallet()
-    async with hosting_stage(tmp_path, platform, Hosting(mode="listed", listed=(who.did,))) as stage:
+    async with hosting_stage(tmp_path, platform, Hosting(mode="permit", listed=(who.did,))) as stage:
         right = {f"{own_space(outsider.did)}/space": [HOST]}
         parent = wallet_token(outsider, who.did, right)
         assert (await stage.post("/delegate", parent)).status == 200

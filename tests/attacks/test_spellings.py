@@ -75,7 +75,7 @@ async def _charged(stage: HeldStage) -> tuple[int, int]:
 async def test_names_of_one_delegation_are_charged(tmp_path: Path, platform: SimulatedPlatform) -> None:
     """A stranger signs one delegation anew again and again: each name costs bytes and a request, within the bounds."""
     limits = Limits(unhosted_bytes_per_address=4_000, unauthenticated_per_minute=200)
-    async with hosting_stage(tmp_path, platform, Hosting(mode="listed"), limits=limits) as stage:
+    async with hosting_stage(tmp_path, platform, Hosting(mode="permit"), limits=limits) as stage:
         signer = Signer()
         text = signer.text(new_key().did, f"{own_space(signer.did)}/kv", GET)
         first = signer.sign(text)

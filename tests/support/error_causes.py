@@ -306,7 +306,7 @@ async def _no_evidence(world: World) -> None:
 
 @cause(errors.SpacesNotHosted)
 async def _not_hosted(world: World) -> None:
-    await world.host(Hosting(mode="listed"))
+    await world.host(Hosting(mode="permit"))
     await world.owner()
 
 

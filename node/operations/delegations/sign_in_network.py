@@ -45,7 +45,8 @@ class SignInNetwork:
 
     def keys(self) -> tuple[bytes, ...]:
         """The rows to read for `plan`."""
-        admission = (admission_key(self.delegation.delegator),) if self.services.hosting.by_admission else ()
+        owner = self.delegation.delegator
+        admission = (admission_key(owner),) if self.services.hosting.needs_row(owner) else ()
         return (network_row_key(self.network), *admission)
 
     def plan(self, records: Sequence[Record | None], now: float) -> NetworkPlan:
@@ -74,7 +75,7 @@ class SignInNetwork:
 def network_of_sign_in(services: Services, delegation: Delegation) -> SignInNetwork | None:
     """Find the network that the registration of a delegation asks for; None: none, as for nearly every delegation."""
     owner = delegation.delegator
-    if delegation.parents or not is_wallet(owner) or not services.hosting.hosts_by_itself(owner):
+    if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
         return None
     for capability in delegation.capabilities:
         network = network_of(capability.resource) if capability.ability == NETWORK_CREATE else None

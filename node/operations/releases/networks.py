@@ -143,15 +143,12 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     Raises:
         ChainError: `action-unauthorized`, they are not.
     """
-    owner, hosting = principal_of(network.owner), services.hosting
-    refusal = ChainError("action-unauthorized", network.text, NETWORK_CREATE)
-    if not hosting.may_host(owner):  # ST13
-        raise refusal
-    if not hosting.by_admission:
+    owner = principal_of(network.owner)
+    if not services.hosting.needs_row(owner):  # ST13
         return ()
     admission = (await services.store.read((admission_key(owner),))).records[0]
     if not is_admitted(admission):  # ST14
-        raise refusal
+        raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (admission_check(owner, admission),)
 
 

@@ -19,7 +19,6 @@ NO_RUNNERS += ["https://a\n", f"https://{'a.' * 130}b"]
 @pytest.mark.parametrize(
     "flags",
     [
-        {"hosting.mode": "listed"},
         {"http.host": "0.0.0.0"},
         {"http.host": "node.example"},
         {"http.trusted_proxies": ["proxy.example"]},
@@ -65,6 +64,13 @@ def test_contradictions_refuse(flags: dict[str, str]) -> None:
 def test_a_runner_of_the_console(origin: str) -> None:
     """An https origin, or one of this machine, in its one spelling (CN6)."""
     assert load_config(environment={}, flags={"http.console_runner": origin}).http.console_runner == origin
+
+
+def test_former_hosting_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    """`listed` in settings of before is taken as `permit`, and a notice on standard error says so (ST13)."""
+    config = load_config(environment={"SEALSPACE_HOSTING__MODE": "listed", "SEALSPACE_HOSTING__LISTED": "did:key:z"})
+    assert (config.hosting.mode, config.hosting.listed) == ("permit", ("did:key:z",))
+    assert "hosting.mode `listed`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("also", [{"http.trusted_proxies": ["10.0.0.1"]}, {"http.plain_text_off_loopback": True}])

@@ -167,9 +167,9 @@ def test_a_node_policy_is_no_matter_of_configuration(tmp_path: Path) -> None:
 def test_listed_owners_are_dids() -> None:
     """A listed owner that is no DID refuses to start; one in another spelling is made canonical."""
     with pytest.raises(ConfigurationError):
-        hosting_policy(Hosting(mode="listed", listed=("alice",)))
+        hosting_policy(Hosting(mode="permit", listed=("alice",)))
     lower = "did:pkh:eip155:1:0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
-    policy = hosting_policy(Hosting(mode="listed", listed=(lower,)))
+    policy = hosting_policy(Hosting(mode="permit", listed=(lower,)))
     assert {"did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"} == policy.listed
 
 

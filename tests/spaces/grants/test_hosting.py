@@ -134,9 +134,9 @@ async def test_host_grant_by_a_delegate(one_store: Store) -> None:
     assert await host(one_store, child) == (["default"], [])
 
 
-async def test_listed_mode(one_store: Store) -> None:
-    """In `listed` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
-    policy = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did}))
+async def test_listed_owners(one_store: Store) -> None:
+    """In `permit` the spaces of listed DIDs host themselves, and others are not hosted in any way (ST13, Q20)."""
+    policy = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did}))
     assert await host(one_store, grant("default"), policy) == (["default"], [])
     assert await host(one_store, grant(host=("more",)), policy) == (["more"], [])
     friends = {f"{space(owner=FRIEND_P).text}/kv": [GET]}
@@ -163,7 +163,7 @@ async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
     both = HostingRequest(
         (space(), space(owner=FRIEND_P)),
         explicit=frozenset((space(), space(owner=FRIEND_P))),
-        by_admission=True,
+        admitted=(OWNER_P, FRIEND_P),
     )
     nobody = await plan(one_store, both)
     assert ((), (), ()) == (nobody.new, nobody.checks, nobody.adds)
@@ -209,8 +209,10 @@ def test_names_that_are_never_hosted() -> None:
         assert expected is (named in planned.activated)
 
 
-LISTED = HostingPolicy(HostingMode.LISTED, frozenset({OWNER.did, FRIEND.did}))
-EVERY_MODE = pytest.mark.parametrize("mode", [AUTO, EXPLICIT, LISTED, PERMIT], ids=lambda policy: policy.mode.value)
+LISTED = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did, FRIEND.did}))
+EVERY_MODE = pytest.mark.parametrize(
+    "mode", [AUTO, EXPLICIT, LISTED, PERMIT], ids=["auto", "explicit", "listed", "permit"]
+)
 
 
 @pytest.fixture

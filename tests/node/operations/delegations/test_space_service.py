@@ -99,7 +99,7 @@ async def test_only_where_the_node_hosts_by_itself(meet) -> None:
         assert json.loads((await info(people, "default", session)).text)["id"] == space()
 
 
-@pytest.mark.parametrize("hosting", [Hosting(mode="permit"), Hosting(mode="listed", listed=(BOB.did,))])
+@pytest.mark.parametrize("hosting", [Hosting(mode="permit"), Hosting(mode="permit", listed=(BOB.did,))])
 async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
     """Where no space of the owner is hosted, there is none to ask through, a host grant or not."""
     async with meet(hosting=hosting) as people:
