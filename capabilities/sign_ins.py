@@ -5,7 +5,7 @@
          `tinycloud.capabilities/read` on a space of O.
 
 O is the owner, I the invoker. The rule is stated only here: operations reserved to the owner in person call
-`in_person_marks`, and `owner_word_marks` decides which delegations count as the owner's word (RL4).
+`owner_authority`, and `owner_word_marks` decides which delegations count as the owner's word (RL4).
 
 A person signs in to an app with a message to a key that the app drew; a grant to a backend, a share or a manifest's
 target is a message of the same form. Only the message itself distinguishes them:
@@ -20,10 +20,11 @@ while a session is in force.
 
 Example:
     if is_session(delegation, registered_at=now): ...          # index it
-    marks = in_person_marks(presence)                          # None: not in person
+    authority = owner_authority(facts)                         # authority.in_person None: not in person
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import InitVar, dataclass
 from typing import Final
 
 from msgspec import Struct
@@ -42,6 +43,7 @@ MAX_AHEAD_S: Final = 300
 
 _KEY_PREFIX: Final = "did:key:z"
 _METHOD_CHARS: Final = len("did:key:")
+_SEAL: Final = object()
 
 
 def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
@@ -111,7 +113,7 @@ class Link(Struct, frozen=True, gc=False):
         return self.registered.delegation
 
 
-class Presence(Struct, frozen=True, kw_only=True, gc=False):
+class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
     """The input for deciding whether an invoker is the owner in person.
 
     Attributes:
@@ -133,109 +135,130 @@ class Presence(Struct, frozen=True, kw_only=True, gc=False):
     now: float
 
 
-def in_person_marks(presence: Presence) -> tuple[ContentKey, ...] | None:
-    """Return the marks that IP1 or IP2 rests on, none for IP1; None when neither holds.
+@dataclass(frozen=True, slots=True)
+class OwnerAuthority:
+    """Whether an invoker is the owner in person; made by `owner_authority` only.
+
+    Attributes:
+        facts: what it was computed from.
+        in_person: the marks that IP1 or IP2 rests on, none for IP1; None when neither holds.
+    """
+
+    facts: AuthorityFacts
+    in_person: tuple[ContentKey, ...] | None
+    # An init-only field: `dataclasses.replace` cannot carry it over, so a result cannot be altered either.
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        """Refuse construction elsewhere."""
+        if seal is not _SEAL:
+            raise RuntimeError("an owner's authority is computed by sign_ins.owner_authority only")
+
+
+def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
+    """Compute once, from what was read, whether the invoker is the owner in person (IP1, IP2).
 
     Does not check:
         That the chain grants anything, and that the owner in person may do what is asked: the caller does.
     """
-    if same_principal(presence.invoker, presence.owner):  # IP1
-        return ()
-    if not _are_sign_ins(presence, _cited(presence), presence.invoker):  # IP2
-        return None
-    return _standing_session(presence, presence.invoker, (*presence.links.values(), *presence.sessions))
+    in_person: tuple[ContentKey, ...] | None = None
+    if same_principal(facts.invoker, facts.owner):  # IP1
+        in_person = ()
+    elif _are_sign_ins(facts, _cited(facts), facts.invoker):  # IP2
+        in_person = _standing_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
+    return OwnerAuthority(facts, in_person, _SEAL)
 
 
-def session_holders(presence: Presence) -> frozenset[Principal]:
+def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     """Return the principals for whom a session beyond the links may matter.
 
     The invoker, where everything cited is the owner's sign-in (IP2), and the signer of each delegation that cites the
     owner's sign-ins only (RL4): those of them for whom no link is a session in force.
 
     Args:
-        presence: with its links and their marks; its sessions are not looked at.
+        facts: with its links and their marks; its sessions are not looked at.
     """
-    links, holders = presence.links.values(), set()
+    links, holders = facts.links.values(), set()
     for link in links:
-        if _speaks_after_sign_in(presence, link):
+        if _speaks_after_sign_in(facts, link):
             holders.add(link.registered.delegation.delegator)
-    if _are_sign_ins(presence, _cited(presence), presence.invoker):
-        holders.add(presence.invoker)
+    if _are_sign_ins(facts, _cited(facts), facts.invoker):
+        holders.add(facts.invoker)
     if not holders:
         return frozenset()
-    return frozenset([holder for holder in holders if _standing_session(presence, holder, links) is None])
+    return frozenset([holder for holder in holders if _standing_session(facts, holder, links) is None])
 
 
-def owner_word_marks(presence: Presence, link: Link) -> tuple[ContentKey, ...] | None:
+def owner_word_marks(facts: AuthorityFacts, link: Link) -> tuple[ContentKey, ...] | None:
     """Return the marks by which a delegation is O's word: signed by O, or by O's session key in person (RL4).
 
     Args:
-        presence: with the sessions of `session_holders`.
+        facts: with the sessions of `session_holders`.
         link: one of its links.
     Returns:
         The marks, none where O signed it itself; None where it is not O's word.
     """
     signer = link.registered.delegation.delegator
-    if same_principal(signer, presence.owner):
+    if same_principal(signer, facts.owner):
         return ()
-    if not _speaks_after_sign_in(presence, link):
+    if not _speaks_after_sign_in(facts, link):
         return None
-    return _standing_session(presence, signer, (*presence.links.values(), *presence.sessions))
+    return _standing_session(facts, signer, (*facts.links.values(), *facts.sessions))
 
 
-def _speaks_after_sign_in(presence: Presence, link: Link) -> bool:
+def _speaks_after_sign_in(facts: AuthorityFacts, link: Link) -> bool:
     """Return whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
     delegation = link.registered.delegation
     if not delegation.parents:
         return False
-    return _are_sign_ins(presence, cited_links(presence, link), delegation.delegator)
+    return _are_sign_ins(facts, cited_links(facts, link), delegation.delegator)
 
 
-def cited_links(presence: Presence, link: Link) -> list[Link] | None:
+def cited_links(facts: AuthorityFacts, link: Link) -> list[Link] | None:
     """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
     registered = link.registered
-    parents = [presence.links[key] for key in registered.parents if key in presence.links]
+    parents = [facts.links[key] for key in registered.parents if key in facts.links]
     return parents if len(parents) == len(registered.delegation.parents) else None
 
 
-def _cited(presence: Presence) -> list[Link] | None:
+def _cited(facts: AuthorityFacts) -> list[Link] | None:
     """Return what is cited; None when one of them is not given."""
     proofs = []
-    for key in presence.cited:
-        if key not in presence.links:
+    for key in facts.cited:
+        if key not in facts.links:
             return None
-        proofs.append(presence.links[key])
+        proofs.append(facts.links[key])
     return proofs
 
 
-def _are_sign_ins(presence: Presence, links: list[Link] | None, holder: Principal) -> bool:
+def _are_sign_ins(facts: AuthorityFacts, links: list[Link] | None, holder: Principal) -> bool:
     """Return whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
     if not links:
         return False
     for link in links:
         delegation = link.registered.delegation
-        if not (_is_between(presence, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
+        if not (_is_between(facts, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
             return False
     return True
 
 
-def _is_between(presence: Presence, delegation: Delegation, holder: Principal) -> bool:
+def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
     """Return whether O delegated to the holder, by now as the delegation itself states (IP2)."""
     return (
-        same_principal(delegation.delegator, presence.owner)
+        same_principal(delegation.delegator, facts.owner)
         and same_principal(delegation.delegate, holder)
-        and is_issued(delegation, now=presence.now)
+        and is_issued(delegation, now=facts.now)
     )
 
 
-def _standing_session(presence: Presence, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
+def _standing_session(facts: AuthorityFacts, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
     """Return the mark of a session of O's with the holder that is in force now (IP2)."""
     for link in links:
         delegation = link.registered.delegation
         if (
-            _is_between(presence, delegation, holder)
+            _is_between(facts, delegation, holder)
             and is_session(delegation, registered_at=link.registered_at)
-            and is_in_force(link.registered, presence.marks, now=presence.now)
+            and is_in_force(link.registered, facts.marks, now=facts.now)
         ):
             return (delegation.content_key,)
     return None

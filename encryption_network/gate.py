@@ -39,7 +39,7 @@ from capabilities.chain import is_in_force
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.sign_ins import Link, Presence, cited_links, in_person_marks, owner_word_marks
+from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, cited_links, owner_word_marks
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
@@ -182,41 +182,43 @@ def admit(request: ReleaseRequest) -> Admission:
     Does not check:
         The invocation's signature, window and replay, and that its chain grants decrypt: `authority` shows it.
     """
-    presence = request.presence
-    links = _check_chain(request, presence)  # 1
+    facts = request.owner.facts
+    if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
+        raise RuntimeError("the owner's authority was computed for another request")
+    links = _check_chain(request, facts)  # 1
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
     path_rows = _check_paths(request, in_force)  # 3
-    session = in_person_marks(presence)
+    session = request.owner.in_person
     if session is not None:
         obstacle = _obstacle(request.release_record.mode, in_force)  # 4
         if obstacle is None:
-            ground: Ground = "owner" if same_principal(presence.invoker, presence.owner) else "owner_session"
+            ground: Ground = "owner" if same_principal(facts.invoker, facts.owner) else "owner_session"
             return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
         if request.evidence is None:
             raise obstacle
     if request.release_record.mode == "off" and not in_force:
         return _admission(request, ground="off", policies=in_force, relied=(), rows=path_rows)
-    relied = _owner_list(request, presence)  # 5
+    relied = _owner_list(request, facts)  # 5
     evidence = _evidence_for(request)  # 6
     for policy in in_force:  # 7
-        refusal = judge(evidence, policy, request.now)
+        refusal = judge(evidence, policy, facts.now)
         if refusal is not None:
             raise _refused(refusal, f"policy {policy_digest(policy)}")
     rows = path_rows if request.evidence_row is None else (request.evidence_row, *path_rows)
     return _admission(request, ground="attested", policies=in_force, relied=relied, rows=rows)
 
 
-def needs_evidence(presence: Presence, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
+def needs_evidence(owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
     """Return whether `admit` uses evidence; where it does not, the caller need not read it.
 
     Args:
-        presence: as it will be in the request.
+        owner: as it will be in the request.
         release_record: the node's own demands.
         in_force: what `policies_in_force` returned.
     """
     if release_record.mode == "off" and not in_force:
         return False
-    return in_person_marks(presence) is None or _obstacle(release_record.mode, in_force) is not None
+    return owner.in_person is None or _obstacle(release_record.mode, in_force) is not None
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
@@ -263,12 +265,12 @@ def policies_in_force(
 # --- step 1 --------------------------------------------------------------------------------------------------------
 
 
-def _check_chain(request: ReleaseRequest, presence: Presence) -> Collection[Link]:
+def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Link]:
     """Require every cited proof with its whole closure; where authority rests on them, live and open now.
 
     Returns every delegation of every cited closure, each once.
     """
-    cited, links, found = request.cited, request.links, dict[ContentKey, Link]()
+    cited, links, found = facts.cited, facts.links, dict[ContentKey, Link]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "not every cited proof was given")
     for key in cited:
@@ -279,12 +281,12 @@ def _check_chain(request: ReleaseRequest, presence: Presence) -> Collection[Link
             if above is None:
                 raise _refused("chain", "a closure is incomplete")
             found[member.content_key] = above
-    if same_principal(presence.invoker, presence.owner):
+    if same_principal(facts.invoker, facts.owner):
         return found.values()  # root authority rests on no proof (R2)
     if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
     for key in cited:
-        if not is_in_force(links[key].registered, request.marks, now=request.now):
+        if not is_in_force(links[key].registered, facts.marks, now=facts.now):
             raise _refused("chain", "a proof does not stand")
     return found.values()
 
@@ -321,7 +323,7 @@ def _obstacle(mode: Mode, in_force: Sequence[Policy]) -> ReleaseRefused | None:
 # --- step 5: the owner's allow-list --------------------------------------------------------------------------------
 
 
-def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey, ...]:
+def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[ContentKey, ...]:
     """Find the allow-list that the owner stated, and return the marks that its validity rests on.
 
     Which list it is does not matter, since all policies in force are judged: the owner has named code at all.
@@ -329,12 +331,12 @@ def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey
     network_policy = request.decrypt.network.policy
     if network_policy is not None and network_policy.is_allow_list:
         return ()
-    for link in _supporting(request, presence):
+    for link in _supporting(request, facts):
         if not _stated.name_code(link.registered.delegation) or not is_in_force(
-            link.registered, request.marks, now=request.now
+            link.registered, facts.marks, now=facts.now
         ):
             continue
-        relied = owner_word_marks(presence, link)
+        relied = owner_word_marks(facts, link)
         if relied is not None:
             return (*relied, *[member.content_key for member in link.registered.closure])
     if request.release_record.states_list or request.release_record.mode == "off":
@@ -342,13 +344,13 @@ def _owner_list(request: ReleaseRequest, presence: Presence) -> tuple[ContentKey
     raise _refused("no_policy", "the owner named no code")
 
 
-def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
+def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Link]:
     """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
 
     A closure may contain more: the issuer of a delegation that grants nothing may cite any registered delegation. So a
     link counts only if it grants decrypt on this network and its audience signed the link below.
     """
-    below: list[tuple[Principal, Link]] = [(presence.invoker, request.links[key]) for key in request.cited]
+    below: list[tuple[Principal, Link]] = [(facts.invoker, facts.links[key]) for key in facts.cited]
     network, seen = request.decrypt.network.network_id, set[ContentKey]()
     while below:
         holder, link = below.pop(0)
@@ -359,8 +361,8 @@ def _supporting(request: ReleaseRequest, presence: Presence) -> Iterator[Link]:
             continue
         seen.add(delegation.content_key)
         yield link
-        if not same_principal(delegation.delegator, presence.owner):
-            below.extend((delegation.delegator, parent) for parent in cited_links(presence, link) or ())
+        if not same_principal(delegation.delegator, facts.owner):
+            below.extend((delegation.delegator, parent) for parent in cited_links(facts, link) or ())
 
 
 def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
@@ -407,10 +409,10 @@ def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None
 
 def _parties(request: ReleaseRequest) -> set[Principal]:
     """Return the invoker, and who signed or received a delegation of a cited closure."""
-    parties = {request.invoker}
-    for key in request.cited:
-        for member in request.links[key].registered.closure:
-            delegation = request.links[member.content_key].registered.delegation
+    parties, facts = {request.invoker}, request.owner.facts
+    for key in facts.cited:
+        for member in facts.links[key].registered.closure:
+            delegation = facts.links[member.content_key].registered.delegation
             parties |= {delegation.delegator, delegation.delegate}
     return parties
 
@@ -450,7 +452,7 @@ def _admission(
             evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
             quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
             collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
-            decided_at=request.now,
+            decided_at=request.owner.facts.now,
         ),
         policies=policies,
         evidence=evidence,
@@ -460,8 +462,9 @@ def _admission(
 
 def _chain(request: ReleaseRequest) -> tuple[str, ...]:
     cids: dict[Digest, None] = {}
-    for key in request.cited:
-        for member in request.links[key].registered.closure:
+    facts = request.owner.facts
+    for key in facts.cited:
+        for member in facts.links[key].registered.closure:
             cids[member.cid] = None
     return tuple([cid_text(cid) for cid in cids])
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from capabilities.chain import Authority, Marks
-from capabilities.cids import ContentKey, Digest
+from capabilities.chain import Authority
+from capabilities.cids import Digest
 from capabilities.principals import Principal
-from capabilities.sign_ins import Link, Presence
+from capabilities.sign_ins import OwnerAuthority
 
 from .policy import Evidence
 from .release_record import Mode, ReleaseRecord
@@ -40,10 +40,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         decrypt: the checked request; contains invoker, receiver key and the network with its policy.
         authority: what the chain rules returned for the invocation.
-        cited: content key of every proof, in signed order.
-        links: every delegation of every cited closure, by content key.
-        sessions: further delegations that may be the standing session of a holder; see `session_holders`.
-        marks: the mark of every delegation in `links` and `sessions`.
+        owner: whether the invoker is the network's owner in person, with the facts that show it.
         release_record: the node's own requirements.
         evidence: what is stored for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
         key_paths: paths of `paths_in_force` at which an envelope with this exact wrapped key is stored, with its row.
@@ -52,21 +49,16 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
         withdrawals: what the operator withdrew for every network; the network carries its own.
         withdrawals_row: row of the operator's withdrawals.
         evidence_row: row of the evidence; None where there is none.
-        now: epoch seconds.
     """
 
     decrypt: CheckedDecrypt
     authority: Authority
-    cited: tuple[ContentKey, ...]
-    links: Mapping[ContentKey, Link]
-    marks: Marks
+    owner: OwnerAuthority
     release_record: ReleaseRecord
     network_row: RowStamp
     record_row: RowStamp
     withdrawals: Withdrawals
     withdrawals_row: RowStamp
-    now: float
-    sessions: tuple[Link, ...] = ()
     evidence: Evidence | None = None
     evidence_row: RowStamp | None = None
     key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
@@ -75,20 +67,6 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     def invoker(self) -> Principal:
         """I."""
         return self.decrypt.bound.invocation.invoker
-
-    @property
-    def presence(self) -> Presence:
-        """The facts that determine whether I is O in person."""
-        decrypt = self.decrypt
-        return Presence(
-            owner=decrypt.network.owner,
-            invoker=decrypt.bound.invocation.invoker,
-            cited=self.cited,
-            links=self.links,
-            sessions=self.sessions,
-            marks=self.marks,
-            now=self.now,
-        )
 
 
 class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):

@@ -107,7 +107,6 @@ async def read_call(
     invocation: Invocation,
     reading: Reading,
     *,
-    found: Sequence[StoredDelegation | None] | None = None,
     claiming: bool,
     addressed: bool = True,
 ) -> Call:
@@ -116,7 +115,6 @@ async def read_call(
     Args:
         invocation: verified; see `admit_token`.
         reading: has asked for what the operation needs, and was not made yet; it is made here.
-        found: what the token cites, in signed order, its count checked; None: it is looked up here.
         claiming: whether this read claims the replay record; False only where a commit is planned again (ST4).
         addressed: whether the token has to address this node or its own signer; False only where the caller checks that
             itself, with the error and at the place that the wire prescribes.
@@ -131,9 +129,8 @@ async def read_call(
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
     claim = claim_of(own, expires_at=invocation.expires_at)
-    if found is None:
-        check_proof_count(invocation.parents)
-        found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
+    check_proof_count(invocation.parents)
+    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
     mark_rows = reading.rows(mark_keys(contents))

@@ -8,7 +8,7 @@ import pytest
 from tests_support import json_lines, shared_vectors
 
 from capabilities.chain import Ancestor, Mark, Registered
-from capabilities.sign_ins import Link, Presence, in_person_marks
+from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 
 pytestmark = pytest.mark.shared
@@ -59,7 +59,7 @@ def recorded() -> list[Token]:
 def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | None = None) -> bool:
     """Whether the key that a token is for is its signer in person, by this token and others that stand."""
     links = [token.link, *(other.link for other in others)]
-    presence = Presence(
+    facts = AuthorityFacts(
         owner=token.delegation.delegator,
         invoker=token.delegation.delegate,
         cited=(token.delegation.content_key,),
@@ -68,7 +68,7 @@ def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | Non
         marks={link.delegation.content_key: Mark.LIVE for link in links},
         now=token.signed_at if now is None else now,
     )
-    return in_person_marks(presence) is not None
+    return owner_authority(facts).in_person is not None
 
 
 def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:

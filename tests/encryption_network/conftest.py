@@ -18,7 +18,7 @@ from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
-from capabilities.sign_ins import Link
+from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
@@ -240,9 +240,17 @@ class World:
         return ReleaseRequest(
             decrypt=decrypt,
             authority=self.authority(decrypt.bound.invocation, proofs),
-            cited=tuple(proof.delegation.content_key for proof in proofs),
-            links={key: self.links[key] for key in keys},
-            marks=self.marks,
+            owner=owner_authority(
+                AuthorityFacts(
+                    owner=decrypt.network.owner,
+                    invoker=decrypt.bound.invocation.invoker,
+                    cited=tuple(proof.delegation.content_key for proof in proofs),
+                    links={key: self.links[key] for key in keys},
+                    sessions=tuple(sessions),
+                    marks=self.marks,
+                    now=self.now,
+                )
+            ),
             release_record=self.record,
             network_row=row("network"),
             record_row=row("record"),
@@ -250,10 +258,12 @@ class World:
             withdrawals_row=row("withdrawals"),
             evidence=evidence,
             evidence_row=None if evidence is None else row("evidence"),
-            sessions=tuple(sessions),
             key_paths=key_paths or {},
-            now=self.now,
         )
+
+    def with_facts(self, request: ReleaseRequest, **changes: object) -> ReleaseRequest:
+        """Return a request whose authority of the owner was computed from other facts."""
+        return altered(request, owner=owner_authority(altered(request.owner.facts, **changes)))
 
     def evidence(self, holder: Ed25519Signer, **changes: object) -> Evidence:
         """Evidence that satisfies `LIST` at `NOW`, with fields replaced."""

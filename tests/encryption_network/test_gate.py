@@ -8,7 +8,7 @@ import pytest
 from tests_support import altered
 
 from capabilities.chain import Authority, Mark
-from capabilities.sign_ins import in_person_marks, session_holders
+from capabilities.sign_ins import OwnerAuthority, session_holders
 from encryption_network.errors import ReleaseRefused
 from encryption_network.gate import MAX_PATHS, Admission, admit, paths_in_force
 from encryption_network.policy import Policy
@@ -199,8 +199,8 @@ def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
     unknown = altered(grant, registered=altered(grant.registered, parents=(bytes(32),)))
-    links = {**request.links, grant.delegation.content_key: unknown}
-    assert world.reason_of(altered(request, links=links)) == "no_policy"
+    links = {**request.owner.facts.links, grant.delegation.content_key: unknown}
+    assert world.reason_of(world.with_facts(request, links=links)) == "no_policy"
 
 
 def test_a_revoked_list_of_the_owner_does_not_count(world: Any) -> None:
@@ -209,7 +209,7 @@ def test_a_revoked_list_of_the_owner_does_not_count(world: Any) -> None:
     request = world.own_network()
     grant = world.grant(world.backend, world.backend.did, policies=[world.LIST])
     asking = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
-    assert request.cited == ()
+    assert request.owner.facts.cited == ()
     assert world.reason_of(asking) == ""
     assert admit(asking).live == (grant.delegation.content_key,)
     world.revoke(grant)
@@ -309,8 +309,8 @@ def test_a_revoked_or_unknown_mark_refuses(world: Any) -> None:
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
-    for marks in ({}, request.marks | {sign_in.delegation.content_key: Mark.REVOKED}):
-        assert world.reason_of(altered(request, marks=marks)) == "chain"
+    for marks in ({}, request.owner.facts.marks | {sign_in.delegation.content_key: Mark.REVOKED}):
+        assert world.reason_of(world.with_facts(request, marks=marks)) == "chain"
 
 
 def test_an_incomplete_closure_refuses(world: Any) -> None:
@@ -319,18 +319,18 @@ def test_an_incomplete_closure_refuses(world: Any) -> None:
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
     links = {grant.delegation.content_key: grant}
-    assert world.reason_of(altered(request, links=links)) == "chain"
-    assert world.reason_of(altered(request, cited=())) == "chain"
+    assert world.reason_of(world.with_facts(request, links=links)) == "chain"
+    assert world.reason_of(world.with_facts(request, cited=())) == "chain"
 
 
 def test_a_cited_proof_that_is_not_given_refuses(world: Any) -> None:
     """Of what was not read nobody is in person, no session is looked for, and nothing is released."""
     sign_ins = [world.sign_in(world.session), world.sign_in(world.session)]
     request = world.request(world.session, sign_ins)
-    without = altered(request, links={sign_ins[0].delegation.content_key: sign_ins[0]})
-    assert in_person_marks(request.presence) is not None
-    assert in_person_marks(without.presence) is None
-    assert session_holders(without.presence) == frozenset()
+    without = world.with_facts(request, links={sign_ins[0].delegation.content_key: sign_ins[0]})
+    assert request.owner.in_person is not None
+    assert without.owner.in_person is None
+    assert session_holders(without.owner.facts) == frozenset()
     assert world.reason_of(without) == "chain"
 
 
@@ -339,14 +339,22 @@ def test_a_missing_ancestor_refuses(world: Any) -> None:
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
     link = altered(sign_in, registered=altered(sign_in.registered, missing_ancestor=True))
-    assert world.reason_of(altered(request, links={sign_in.delegation.content_key: link})) == "chain"
+    assert world.reason_of(world.with_facts(request, links={sign_in.delegation.content_key: link})) == "chain"
 
 
 def test_an_expired_chain_refuses(world: Any) -> None:
     """The closure's window is checked again here."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
-    assert world.reason_of(altered(request, now=world.now + world.DAY_S)) == "chain"
+    assert world.reason_of(world.with_facts(request, now=world.now + world.DAY_S)) == "chain"
+
+
+def test_the_authority_of_another_request(world: Any) -> None:
+    """Whether an owner is there in person for one request says nothing on another."""
+    request = world.request(world.session, [world.sign_in(world.session)])
+    for changed in ({"owner": world.other.did}, {"invoker": world.other.did}):
+        with pytest.raises(RuntimeError):
+            admit(world.with_facts(request, **changed))
 
 
 def test_no_proof_refuses_a_client_that_is_not_the_owner(world: Any) -> None:
@@ -362,7 +370,7 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
     delegation = altered(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
     link = altered(sign_in, registered=altered(sign_in.registered, delegation=delegation))
     request = world.request(world.session, [sign_in])
-    assert world.reason_of(altered(request, links={delegation.content_key: link})) == "policy"
+    assert world.reason_of(world.with_facts(request, links={delegation.content_key: link})) == "policy"
 
 
 # --- the admission -------------------------------------------------------------------------------------------------
@@ -370,7 +378,8 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
 
 def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
     """Neither construction nor alteration makes an admission."""
-    admission = admit(world.request(world.session, [world.sign_in(world.session)]))
+    admission_request = world.request(world.session, [world.sign_in(world.session)])
+    admission = admit(admission_request)
     values = {field.name: getattr(admission, field.name) for field in dataclasses.fields(admission)}
     with pytest.raises(RuntimeError):
         Admission(**values, seal=object())
@@ -378,6 +387,11 @@ def test_an_admission_is_made_by_the_gate_only(world: Any) -> None:
         Admission(**values)  # made without the gate
     with pytest.raises((TypeError, ValueError)):
         altered(admission, ground="owner")
+    authority = admission_request.owner
+    with pytest.raises(RuntimeError):
+        OwnerAuthority(authority.facts, (), seal=object())
+    with pytest.raises((TypeError, ValueError)):
+        altered(authority, in_person=())
     with pytest.raises(dataclasses.FrozenInstanceError):
         admission.ground = "owner"  # type: ignore[misc]  # frozen
     assert copy.copy(admission) == admission

@@ -192,8 +192,8 @@ def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
     """A sign-in that stands speaks for its holder, and for what its key granted."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session])
-    assert session_holders(world.request(world.session, [session]).presence) == frozenset()
-    assert session_holders(world.request(world.backend, [grant]).presence) == frozenset()
+    assert session_holders(world.request(world.session, [session]).owner.facts) == frozenset()
+    assert session_holders(world.request(world.backend, [grant]).owner.facts) == frozenset()
     assert policies_in_force(world.LIST, world.record, [grant]) == (world.LIST,)
 
 
@@ -202,15 +202,15 @@ def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any)
     bare = world.sign_in(world.session, read=False)
     grant = world.grant(world.session, world.backend.did, parents=[bare])
     passed_on = world.grant(world.backend, world.other.did, parents=[grant])
-    assert session_holders(world.request(world.session, [bare]).presence) == {world.session.did}
-    assert session_holders(world.request(world.backend, [grant]).presence) == {world.session.did}
-    assert session_holders(world.request(world.other, [passed_on]).presence) == {world.session.did}
+    assert session_holders(world.request(world.session, [bare]).owner.facts) == {world.session.did}
+    assert session_holders(world.request(world.backend, [grant]).owner.facts) == {world.session.did}
+    assert session_holders(world.request(world.other, [passed_on]).owner.facts) == {world.session.did}
 
 
 def test_a_session_that_does_not_stand_is_none(world: Any) -> None:
     """A revoked sign-in in the chain does not keep another session from being looked for."""
     session = world.sign_in(world.session)
-    presence = world.request(world.session, [session]).presence
+    facts = world.request(world.session, [session]).owner.facts
     world.revoke(session)
-    assert session_holders(altered(presence, marks=dict(world.marks))) == {world.session.did}
-    assert session_holders(altered(presence, owner=world.session.did)) == frozenset()
+    assert session_holders(altered(facts, marks=dict(world.marks))) == {world.session.did}
+    assert session_holders(altered(facts, owner=world.session.did)) == frozenset()

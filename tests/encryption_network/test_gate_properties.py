@@ -198,13 +198,13 @@ def test_sessions_that_are_not_asked_for_decide_nothing(new_world: Any, scene: S
     request = build(new_world, replace(scene, read=scene.read and not bare))
     world = new_world()
     further = [world.sign_in(key, lifetime_s=5_000) for key in (world.session, world.backend, world.other)]
-    marks = {**request.marks, **world.marks}
-    if 0 <= revoked < len(request.links):
-        marks[list(request.links)[revoked]] = Mark.REVOKED
-    asked = session_holders(altered(request, marks=marks).presence)
+    marks = {**request.owner.facts.marks, **world.marks}
+    if 0 <= revoked < len(request.owner.facts.links):
+        marks[list(request.owner.facts.links)[revoked]] = Mark.REVOKED
+    asked = session_holders(altered(request.owner.facts, marks=marks))
     some = tuple(link for link in further if link.delegation.delegate in asked)
-    with_all = altered(request, marks=marks, sessions=tuple(further))
-    assert outcome(altered(with_all, sessions=some)) == outcome(with_all)
+    with_all = world.with_facts(request, marks=marks, sessions=tuple(further))
+    assert outcome(world.with_facts(with_all, sessions=some)) == outcome(with_all)
 
 
 @RUNS
@@ -212,9 +212,9 @@ def test_sessions_that_are_not_asked_for_decide_nothing(new_world: Any, scene: S
 def test_evidence_that_is_not_needed_decides_nothing(new_world: Any, scene: Scene) -> None:
     """Where the gate does not need evidence it says the same without."""
     request = build(new_world, scene)
-    links = request.links.values()
+    links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    if not needs_evidence(request.presence, request.release_record, in_force):
+    if not needs_evidence(request.owner, request.release_record, in_force):
         assert outcome(altered(request, evidence=None, evidence_row=None)) == outcome(request)
 
 
@@ -297,7 +297,7 @@ def test_a_release_rests_on_marks_and_rows(new_world: Any, scene: Scene) -> None
     request = build(new_world, scene)
     admission = decide(request)
     if admission is not None:
-        assert set(request.links) <= set(admission.live)
+        assert set(request.owner.facts.links) <= set(admission.live)
         rows = [request.network_row, request.record_row, request.withdrawals_row]
         rows += [request.evidence_row] if admission.ground == "attested" else []
         rows += list(request.key_paths.values()) if any(policy.paths for policy in admission.policies) else []

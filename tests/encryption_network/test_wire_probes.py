@@ -15,7 +15,7 @@ from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.chain import Mark, check_lifetime, judge_invocation, judge_registration, judge_revocation
 from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
-from capabilities.sign_ins import Link
+from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
 from capabilities.signatures import verify_ed25519
 from capabilities.tokens import (
     check_window,
@@ -271,15 +271,22 @@ class MiniNode:
             ReleaseRequest(
                 decrypt=checked,
                 authority=authority,
-                cited=tuple(link.delegation.content_key for link in cited),
-                links={key: self.links[key] for key in keys},
-                marks=self.marks,
+                owner=owner_authority(
+                    AuthorityFacts(
+                        owner=checked.network.owner,
+                        invoker=invocation.invoker,
+                        cited=tuple(link.delegation.content_key for link in cited),
+                        links={key: self.links[key] for key in keys},
+                        sessions=(),
+                        marks=self.marks,
+                        now=self.now,
+                    )
+                ),
                 release_record=ReleaseRecord(mode="off"),
                 network_row=RowStamp(b"n", b"1"),
                 record_row=RowStamp(b"r", b"1"),
                 withdrawals=NOTHING_WITHDRAWN,
                 withdrawals_row=RowStamp(b"w", b"1"),
-                now=self.now,
             )
         )
         return 200, open_key(admission, keyring=self.keyring, entropy=self.entropy)

@@ -13,6 +13,7 @@ from tests_support import REPOSITORY
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.chain import Authority
 from capabilities.resources import parse_network_id, parse_space_id
+from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.signatures import verify_ed25519
 from capabilities.tokens import parse_invocation, verify_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
@@ -220,15 +221,22 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
     request = ReleaseRequest(
         decrypt=decrypt,
         authority=Authority((), ()),
-        cited=(),
-        links={},
-        marks={},
+        owner=owner_authority(
+            AuthorityFacts(
+                owner=decrypt.network.owner,
+                invoker=invocation.invoker,
+                cited=(),
+                links={},
+                sessions=(),
+                marks={},
+                now=now,
+            )
+        ),
         release_record=ReleaseRecord(),
         network_row=row,
         record_row=row,
         withdrawals=NOTHING_WITHDRAWN,
         withdrawals_row=row,
-        now=now,
     )
     fixed = [bytes.fromhex(shared["answer_ephemeral_hex"]), bytes.fromhex(shared["answer_nonce_hex"])]
     return open_key(admit(request), keyring=keyring, entropy=_Listed(fixed))

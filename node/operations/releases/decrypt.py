@@ -37,9 +37,8 @@ from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
-from ..authorise import Call, admit_signed, check_proof_count, read_call
+from ..authorise import Call, admit_signed, read_call
 from ..reading import Reading
-from .in_person import NO_SESSIONS, LikelySessions, likely_sessions
 from .receipts import NewReceipt, new_receipt, note_durable
 from .release_reading import ReleaseRows, read_release, release_rows
 
@@ -179,11 +178,14 @@ async def _decrypt(
     async def attempt(is_first: bool) -> CommitPlan[tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
-        call, rows, likely = await _read(services, invocation, ask, claiming=is_first and is_bounded)
+        # The audience of the token is checked in rows 2 and 8, with their errors.
+        reading = Reading()
+        rows = None if ask is None else ask(reading)
+        call = await read_call(services, invocation, reading, claiming=is_first and is_bounded, addressed=False)
         try:
             bound = bind()
             assert rows is not None  # without a network nothing can be bound
-            admission = admit(await read_release(services, call, rows, bound, likely))
+            admission = admit(await read_release(services, call, rows, bound))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)
             raise
@@ -195,24 +197,6 @@ async def _decrypt(
     if services.counter is not None:
         services.counter.released(admission.audit.ground)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
-
-
-async def _read(
-    services: Services, invocation: Invocation, ask: _Ask | None, *, claiming: bool
-) -> tuple[Call, ReleaseRows | None, LikelySessions]:
-    """Judge the call, and read what the release rests on as far as the request shows; see `read_call`.
-
-    The audience of the token is checked in rows 2 and 8, with their errors.
-    """
-    reading = Reading()
-    if ask is None:
-        return await read_call(services, invocation, reading, claiming=claiming, addressed=False), None, NO_SESSIONS
-    check_proof_count(invocation.parents)
-    found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
-    rows = ask(reading)
-    likely = likely_sessions(services, reading, found, owner=rows.owner, invoker=invocation.invoker)
-    call = await read_call(services, invocation, reading, found=found, claiming=claiming, addressed=False)
-    return call, rows, likely
 
 
 def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:

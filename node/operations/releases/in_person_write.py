@@ -14,7 +14,6 @@ from msgspec import Struct
 from capabilities.abilities import SET_POLICY
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.sign_ins import in_person_marks
 from capabilities.strict_json import Json
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
@@ -32,7 +31,7 @@ from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
 from ..errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from ..reading import Reading
-from .in_person import read_presence
+from .owner_authority import read_owner_authority
 
 _WITHDRAWALS_KEY: Final = withdrawals_row_key()
 
@@ -87,7 +86,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals")
         record = decode_network(row.value)
-        marks = in_person_marks(await read_presence(services, call, record.owner))
+        marks = (await read_owner_authority(services, call, record.owner)).in_person
         if marks is None or _is_withdrawn(invocation.invoker, record.withdrawals, decode_withdrawals(listed.value)):
             raise PolicyNotInPerson(change.in_person)
         puts = (

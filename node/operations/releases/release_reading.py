@@ -10,14 +10,13 @@ it can matter: sessions beyond the chain, evidence for another receiver key, env
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
-from capabilities.principals import Principal, principal_of, same_principal
-from capabilities.resources import MAX_MEMOISED_CHARS, NetworkId, SpaceResource, parse_resource
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import RequestError
 from encryption_network.evidence_record import decode_evidence
 from encryption_network.gate import needs_evidence, paths_in_force, policies_in_force
@@ -39,7 +38,7 @@ from ...services import Services
 from ..authorise import Call
 from ..reading import Handle, Reading
 from ..values.sealed_values import key_digest, stands_at
-from .in_person import LikelySessions, read_presence
+from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
 _RECORD_KEY: Final = release_record_key()
@@ -58,7 +57,6 @@ class ReleaseRows(Struct, frozen=True):
     """The rows that a release rests on, known from the request alone: they are read with the call.
 
     Attributes:
-        owner: of the network.
         network_key: key of `network`.
         network: the network with its policy and withdrawals.
         record: the release record.
@@ -67,7 +65,6 @@ class ReleaseRows(Struct, frozen=True):
         evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
     """
 
-    owner: Principal
     network_key: bytes
     network: Handle[Record | None]
     record: Handle[Record | None]
@@ -87,32 +84,21 @@ def release_rows(
         invoker: the caller.
         receiver_public_key: as stated, of any length; None where none is stated.
     """
-    is_short = len(network.owner) + len(network.name) <= MAX_MEMOISED_CHARS
-    owner, network_key = _remembered_owner_and_key(network) if is_short else _owner_and_key(network)
+    network_key = network_row_key(network)
     fixed = (reading.row(network_key), reading.row(_RECORD_KEY), reading.row(_WITHDRAWALS_KEY))
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
-        return ReleaseRows(owner, network_key, *fixed)
+        return ReleaseRows(network_key, *fixed)
     evidence_key = evidence_row_key(invoker, receiver_public_key)
-    return ReleaseRows(owner, network_key, *fixed, evidence_key, reading.row(evidence_key))
+    return ReleaseRows(network_key, *fixed, evidence_key, reading.row(evidence_key))
 
 
-def _owner_and_key(network: NetworkId) -> tuple[Principal, bytes]:
-    return principal_of(network.owner), network_row_key(network)
-
-
-_remembered_owner_and_key: Final = lru_cache(maxsize=4096)(_owner_and_key)
-
-
-async def read_release(
-    services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt, likely: LikelySessions
-) -> ReleaseRequest:
+async def read_release(services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
 
     Args:
-        call: read with `rows` and `likely`.
+        call: read with `rows`.
         rows: of this request.
         bound: the request.
-        likely: for this call and the owner of the network.
 
     Raises:
         RequestError: rows 13 to 21 of the ladder (enc 2.7).
@@ -131,19 +117,16 @@ async def read_release(
     if withdrawn_row is None:
         raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
-    presence = await read_presence(services, call, checked.network.owner, likely=likely)
-    policies = policies_in_force(checked.network.policy, release_record, presence.links.values())
+    owner = await read_owner_authority(services, call, checked.network.owner)
+    policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies)
     evidence, evidence_row = _exact(rows)
-    if evidence is None and needs_evidence(presence, release_record, policies):
+    if evidence is None and needs_evidence(owner, release_record, policies):
         evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
     return ReleaseRequest(
         decrypt=checked,
         authority=call.authority,
-        cited=presence.cited,
-        links=presence.links,
-        sessions=presence.sessions,
-        marks=presence.marks,
+        owner=owner,
         release_record=release_record,
         evidence=evidence,
         evidence_row=evidence_row,
@@ -152,7 +135,6 @@ async def read_release(
         record_row=RowStamp(_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
         withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
-        now=presence.now,
     )
 
 

@@ -1,0 +1,91 @@
+"""Reading what shows whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
+
+Example:
+    call = await read_call(services, invocation, reading, claiming=True)
+    authority = await read_owner_authority(services, call, owner)
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from capabilities.chain import MAX_CHAIN_NODES
+from capabilities.cids import ContentKey
+from capabilities.principals import Principal
+from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, owner_authority, session_holders
+from spaces.grants.delegations import StoredDelegation, contents_of
+from spaces.grants.revocations import mark_keys, marks_of
+from spaces.grants.sessions import sessions_range
+
+from ...services import Services
+from ..authorise import Call, closure_contents
+
+_MOST_SESSIONS: Final = 1024
+"""Sign-ins of one owner that are examined, of all keys together: a client that keeps its key renews them."""
+
+
+async def read_owner_authority(services: Services, call: Call, owner: Principal) -> OwnerAuthority:
+    """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
+
+    Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
+
+    Args:
+        owner: of the network that is requested.
+
+    Raises:
+        SpaceError: the store does not answer, or a row does not decode.
+    """
+    facts = AuthorityFacts(
+        owner=owner,
+        invoker=call.invocation.invoker,
+        cited=tuple([stored.registered.delegation.content_key for stored in call.cited]),
+        links=_remembered_links(services, call.cited) or await _links(services, call.cited),
+        sessions=(),
+        marks=call.marks,
+        now=services.clock.now(),
+    )
+    if (holders := session_holders(facts)) and (sessions := await _sessions(services, owner, holders)):
+        # A sign-in has no parents: its own mark is the whole of its closure.
+        contents = tuple([link.delegation.content_key for link in sessions])
+        marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+        facts = msgspec.structs.replace(facts, sessions=sessions, marks={**call.marks, **marks})
+    return owner_authority(facts)
+
+
+def _link(stored: StoredDelegation) -> Link:
+    return Link(stored.registered, stored.registered_at)
+
+
+def _remembered_links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link] | None:
+    """Return the result of `_links` if all of it is in memory; None if not, or for more than a chain may have."""
+    links: dict[ContentKey, Link] = {}
+    for stored in cited:
+        own = stored.registered.delegation.content_key
+        for member in stored.registered.closure:
+            content = member.content_key
+            if content not in links:
+                found = stored if content == own else services.delegations.remembered(content)
+                if found is None:
+                    return None
+                links[content] = Link(found.registered, found.registered_at)
+        if len(links) > MAX_CHAIN_NODES:
+            return None  # the chain rules refuse it
+    return links
+
+
+async def _links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link]:
+    """Return every delegation of every cited closure; one that is missing the gate will miss too."""
+    contents = closure_contents(cited)
+    found = await services.delegations.by_content(contents)
+    return {content: _link(stored) for content, stored in zip(contents, found, strict=True) if stored is not None}
+
+
+async def _sessions(services: Services, owner: Principal, holders: Collection[Principal]) -> tuple[Link, ...]:
+    """Return the sign-ins of the owner's with some keys."""
+    limit = _MOST_SESSIONS // len(holders)
+    ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
+    pages = (await services.store.read(ranges=ranges)).pages
+    contents = tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
+    found = await services.delegations.by_content(contents)
+    return tuple([_link(stored) for stored in found if stored is not None])
