@@ -36,6 +36,7 @@ from capabilities.tokens import (
     parse_invocation,
     verify_invocation,
 )
+from encryption_network.requests import check_audience
 from spaces.grants.delegations import StoredDelegation
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
@@ -48,16 +49,22 @@ from .errors import DuplicateInvocation, ReplayUnknown, SpaceNotFound
 from .reading import Reading
 
 
-def admit_token(header: str, *, now: float, max_lifetime_s: int) -> Invocation:
+def admit_token(header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None) -> Invocation:
     """Read an invocation and check time, signature and lifetime (I1 to I4).
 
+    Args:
+        only_for: the node's DID, which the token has to name as it is (enc 2.2); None: `read_call` checks the audience.
+
     Raises:
-        MalformedToken, BadSignature, ChainError: in this order.
+        MalformedToken, RequestError, BadSignature, ChainError: in this order.
 
     Does not check:
-        The audience, replay, the chain: `read_call` does.
+        Replay, the chain: `read_call` does.
     """
-    invocation = admit_signed(parse_invocation(header), now=now)  # I1
+    unverified = parse_invocation(header)  # I1
+    if only_for is not None:
+        check_audience(unverified.audience, only_for)
+    invocation = admit_signed(unverified, now=now)
     check_lifetime(invocation, now, max_lifetime_s)  # I4
     return invocation
 

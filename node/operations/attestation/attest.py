@@ -19,12 +19,12 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
 from capabilities.strict_json import Json
-from capabilities.tokens import Invocation, parse_invocation
+from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.release_record import ReleaseRecord, decode_release_record
-from encryption_network.requests import MAX_LIFETIME_S, check_audience, read_body
+from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.collateral import collateral_documents, collateral_row_key, state_of, state_row_key
 from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key, release_record_key
@@ -186,9 +186,8 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         QuotesBusy, SpaceError, RecordError.
     """
     handed = _read(body)  # sizes
-    unverified = parse_invocation(header)
-    check_audience(unverified.audience, services.keyring.node_did)
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)  # signature
+    node_did = services.keyring.node_did
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network, nonce = _bound(invocation, handed)
     scope = _scope(services, invocation.invoker)
     nonce_ends_at = check_challenge(  # MAC

@@ -15,9 +15,9 @@ from capabilities.abilities import SET_POLICY
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_json import Json
-from capabilities.tokens import Invocation, parse_invocation
+from capabilities.tokens import Invocation
 from encryption_network.networks import NetworkRecord, decode_network, encode_network, parse_path_id
-from encryption_network.requests import MAX_LIFETIME_S, change_fact, check_audience
+from encryption_network.requests import MAX_LIFETIME_S, change_fact
 from encryption_network.withdrawals import Withdrawals, decode_withdrawals
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
@@ -71,8 +71,7 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
         SpaceError: the store does not answer.
     """
     node_did = services.keyring.node_did
-    check_audience(parse_invocation(header).audience, node_did)
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network = parse_path_id(path_id)
     _check_bound(invocation, network, change, node_did)
 

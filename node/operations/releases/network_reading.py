@@ -1,9 +1,9 @@
 """Who may read what a node keeps about a network: whoever holds the ability for it on the network (RC14, RL20)."""
 
 from capabilities.resources import NetworkId, network_of
-from capabilities.tokens import Invocation, parse_invocation
+from capabilities.tokens import Invocation
 from encryption_network.networks import NetworkRecord, decode_network, parse_path_id
-from encryption_network.requests import MAX_LIFETIME_S, check_audience
+from encryption_network.requests import MAX_LIFETIME_S
 from spaces.store.contract import Record
 
 from ...services import Services
@@ -26,8 +26,8 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     Does not check:
         The chain, and whether the token was used before: `read_call` does.
     """
-    check_audience(parse_invocation(header).audience, services.keyring.node_did)
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S)
+    node_did = services.keyring.node_did
+    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network = parse_path_id(path_id)
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != ability or network_of(only.resource) != network:
