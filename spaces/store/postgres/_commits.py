@@ -11,8 +11,8 @@ so it waits for the standby as any other does, and so does one that finds its ou
 import asyncio
 import os
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Struct
@@ -24,9 +24,73 @@ from ...errors import StoreBusy, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
 from ..contract import ABSENT, ANY, Commit, Committed, Put, Refused, check_commit
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
-from ._lanes import Lanes, Turn
 from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
 from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, REFUSED, SETTLED
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A commit's place in the order."""
+
+    written: frozenset[bytes]
+    relied: frozenset[bytes]
+    before: "set[Turn]" = field(default_factory=set)
+    done: bool = False
+    left: "asyncio.Future[None] | None" = None
+
+    def pending(self) -> "Iterator[asyncio.Future[None]]":
+        """Yield the futures to wait for, one after the other."""
+        for turn in self.before:
+            if not turn.done:
+                if turn.left is None:
+                    turn.left = asyncio.get_running_loop().create_future()
+                yield turn.left
+        self.before.clear()  # else each turn would keep all the former ones
+
+
+@dataclass(slots=True)
+class _Lane:
+    writer: Turn | None = None
+    readers: set[Turn] = field(default_factory=set)
+
+
+class Lanes:
+    """Which commits touch which rows."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[bytes, _Lane] = {}
+
+    def enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
+        """Take a place behind every commit that writes what is touched here, or touches what is written here."""
+        turn = Turn(frozenset(written), frozenset(relied))
+        for key in turn.written:
+            lane = self._lanes.setdefault(key, _Lane())
+            turn.before |= lane.readers
+            if lane.writer is not None:
+                turn.before.add(lane.writer)
+            lane.writer, lane.readers = turn, set()
+        for key in turn.relied - turn.written:
+            lane = self._lanes.setdefault(key, _Lane())
+            if lane.writer is not None:
+                turn.before.add(lane.writer)
+            lane.readers.add(turn)
+        return turn
+
+    def leave(self, turn: Turn) -> None:
+        """Let the next commits proceed."""
+        turn.done = True
+        if turn.left is not None and not turn.left.done():
+            turn.left.set_result(None)
+        for key in turn.written | turn.relied:
+            lane = self._lanes.get(key)
+            if lane is None:
+                continue
+            if lane.writer is turn:
+                lane.writer = None
+            lane.readers.discard(turn)
+            if lane.writer is None and not lane.readers:
+                del self._lanes[key]
+
 
 COMMIT_CONNECTIONS: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
