@@ -14,6 +14,7 @@ from typing import Final, NewType
 import libipld
 import sha3
 
+from .cache import remembered
 from .errors import InvalidIdentifier
 
 Principal = NewType("Principal", str)
@@ -28,7 +29,6 @@ ED25519_CODEC: Final = b"\xed\x01"
 _PKH_EIP155: Final = "did:pkh:eip155:"
 _DID_KEY: Final = "did:key:"
 _MAX_DID_KEY_CHARS: Final = 256
-_MAX_REMEMBERED_CHARS: Final = 96
 _SHAPE = re.compile(r"did:[a-z0-9]+:[!-~]+")
 _DECIMAL = re.compile(r"\+?([0-9]+)")
 _HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
@@ -71,22 +71,13 @@ def principal_of(text: str) -> Principal:
 
 
 def same_principal(one: str, other: str) -> bool:
-    """Return whether two DIDs or DID URLs name one principal (P4)."""
+    """Return whether two DIDs or DID URLs name one principal (P4); principals are compared with `==`."""
     if one == other:
         return True
-    # A release compares the same few repeatedly.
-    is_short = len(one) <= _MAX_REMEMBERED_CHARS and len(other) <= _MAX_REMEMBERED_CHARS
-    return _remembered_same(one, other) if is_short else _is_same(one, other)
-
-
-def _is_same(one: str, other: str) -> bool:
     try:
         return parse_principal(one) == parse_principal(other)
     except InvalidIdentifier:
         return False  # P4: one has no canonical form, so only equal texts would have matched
-
-
-_remembered_same: Final = lru_cache(maxsize=4096)(_is_same)
 
 
 def did_key(public_key: bytes) -> str:
@@ -144,17 +135,9 @@ def _checksummed(lower: str) -> str:
     return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
 
 
+# A wallet's DID occurs in nearly every request; only texts of ordinary length are cached.
+@remembered(8192, longest=96)
 def _canonical_account(did: str) -> Principal:
-    # A wallet's DID occurs in nearly every request; only texts of ordinary length are cached.
-    return _remembered_account(did) if len(did) <= _MAX_REMEMBERED_CHARS else _read_account(did)
-
-
-@lru_cache(maxsize=8192)
-def _remembered_account(did: str) -> Principal:
-    return _read_account(did)
-
-
-def _read_account(did: str) -> Principal:
     chain, separator, address = did[len(_PKH_EIP155) :].partition(":")
     if not separator or ":" in address:
         raise InvalidIdentifier("invalid did:pkh:eip155 DID")

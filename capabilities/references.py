@@ -7,11 +7,11 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
 
+from .cache import remembered
 from .cids import Cid, Digest, cid_text, parse_cid
 from .errors import InvalidIdentifier, MalformedToken
 
@@ -66,12 +66,9 @@ def cited_parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
     Raises:
         MalformedToken: More than MAX_PARENTS, or one is no CID.
     """
-    if len(texts) == 1 and len(texts[0]) <= _MEMOISED_PROOF_CHARS:
-        return (_short_cited(texts[0]),)
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
-    are_short = max(map(len, texts), default=0) <= _MEMOISED_PROOF_CHARS
-    return tuple(map(_short_cited if are_short else _cited, texts))
+    return tuple(map(_cited, texts))
 
 
 def targets_among(resources: Iterable[str]) -> tuple[RevocationTarget, ...]:
@@ -100,12 +97,10 @@ def target_of(text: str) -> RevocationTarget:
     return RevocationTarget(text, cid.digest32, cid.text())
 
 
+# The tokens of a session cite the same proofs repeatedly.
+@remembered(8192, longest=_MEMOISED_PROOF_CHARS)
 def _cited(text: str) -> CitedParent:
     return CitedParent(text, _cid(text).digest32)
-
-
-# The tokens of a session cite the same proofs repeatedly. Only proofs are cached: a call that raises is not.
-_short_cited = lru_cache(maxsize=8192)(_cited)
 
 
 def _cid(text: str) -> Cid:

@@ -9,11 +9,11 @@ Example:
 """
 
 import re
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+from .cache import remembered
 from .errors import InvalidIdentifier
 from .principals import Principal, parse_principal, principal_of
 
@@ -21,7 +21,7 @@ NETWORK_PREFIX: Final = "urn:tinycloud:encryption:"
 _ACCOUNT_NETWORK: Final = f"{NETWORK_PREFIX}did:pkh:eip155:"
 _SCHEME: Final = "tinycloud:"
 
-MAX_MEMOISED_CHARS: Final = 512
+_MEMOISED_CHARS: Final = 512
 """Longer texts are parsed each time, so that unauthenticated clients cannot fill caches with large ones."""
 
 
@@ -168,24 +168,18 @@ def parse_space_id(text: str) -> SpaceId:
     return space
 
 
+# Many tokens name the same busy keys.
+@remembered(4096, longest=_MEMOISED_CHARS)
 def parse_resource(text: str) -> Resource:
     """Read a resource of a space, or keep any other URI as it is (U10 to U16).
 
     Raises:
         InvalidIdentifier: The text is no URI at all (T1).
     """
-    return _short_resource(text) if len(text) <= MAX_MEMOISED_CHARS else _read_resource(text)
-
-
-def _read_resource(text: str) -> Resource:
     parts = _parts_of(text)
     if parts is None:
         raise InvalidIdentifier("invalid resource URI")
     return _space_resource(text, parts) or OpaqueResource(text)
-
-
-# Many tokens name the same busy keys. Only resources are cached: a call that raises is not.
-_short_resource = lru_cache(maxsize=4096)(_read_resource)
 
 
 def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
@@ -209,11 +203,8 @@ def _escapes_are_normal(text: str) -> bool:
     return all(code == code.upper() and chr(int(code, 16)) not in _UNRESERVED for code in _ESCAPES.findall(text))
 
 
+@remembered(4096, longest=_MEMOISED_CHARS)
 def _space_of(head: str) -> SpaceId | None:
-    return _short_space_of(head) if len(head) <= MAX_MEMOISED_CHARS else _read_space(head)
-
-
-def _read_space(head: str) -> SpaceId | None:
     suffix, _, name = head.rpartition(":")
     if not name or not suffix or not _escapes_are_normal(head):  # U2, U3, U4
         return None
@@ -224,29 +215,20 @@ def _read_space(head: str) -> SpaceId | None:
     return SpaceId(owner, name)
 
 
-_short_space_of = lru_cache(maxsize=4096)(_read_space)
-
-
+# One release reads the same id in token, fact, body and path.
+@remembered(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
     """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum owner.
 
     Raises:
         InvalidIdentifier: With the wire's wording, the first fault of the specification's list.
     """
-    return _short_network_id(text) if len(text) <= MAX_MEMOISED_CHARS else _read_network_id(text)
-
-
-def _read_network_id(text: str) -> NetworkId:
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
     if not separator:
         raise InvalidIdentifier("missing owner DID/name separator")
     return network_id(owner, name)
-
-
-# One release reads the same id in token, fact, body and path.
-_short_network_id = lru_cache(maxsize=4096)(_read_network_id)
 
 
 def network_id(owner: str, name: str) -> NetworkId:
@@ -279,20 +261,16 @@ def network_of(resource: Resource) -> NetworkId | None:
     """Return the network an opaque resource names, None when it names none."""
     if not isinstance(resource, OpaqueResource) or not resource.text.startswith(NETWORK_PREFIX):
         return None
-    text = resource.text
-    return _compared_network(text) if len(text) <= _MAX_COMPARED_CHARS else _network_in(text)
-
-
-def _network_in(text: str) -> NetworkId | None:
-    try:
-        return _read_network_id(text)
-    except InvalidIdentifier:
-        return None
+    return _network_in(resource.text)
 
 
 # One token can make many comparisons with one id. No token contains many longer ones.
-_MAX_COMPARED_CHARS: Final = 4096
-_compared_network = lru_cache(maxsize=4096)(_network_in)
+@remembered(4096)
+def _network_in(text: str) -> NetworkId | None:
+    try:
+        return parse_network_id(text)
+    except InvalidIdentifier:
+        return None
 
 
 def extends(child: Resource, parent: Resource) -> bool:

@@ -32,7 +32,7 @@ from msgspec import Struct
 from .abilities import CAPABILITIES_READ, satisfies
 from .chain import Marks, Registered, is_in_force
 from .cids import ContentKey
-from .principals import Principal, is_wallet, same_principal
+from .principals import Principal, is_wallet
 from .resources import SpaceResource
 from .tokens import Delegation
 
@@ -90,7 +90,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
         if (
             satisfies(capability.ability, CAPABILITIES_READ)
             and isinstance(resource, SpaceResource)
-            and same_principal(resource.space.owner, owner)
+            and resource.space.owner == owner
         ):
             return True
     return False
@@ -162,7 +162,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
         That the chain grants anything, and that the owner in person may do what is asked: the caller does.
     """
     in_person: tuple[ContentKey, ...] | None = None
-    if same_principal(facts.invoker, facts.owner):  # IP1
+    if facts.invoker == facts.owner:  # IP1
         in_person = ()
     elif _are_sign_ins(facts, _cited(facts), facts.invoker):  # IP2
         in_person = _standing_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
@@ -199,7 +199,7 @@ def owner_word_marks(facts: AuthorityFacts, link: Link) -> tuple[ContentKey, ...
         The marks, none where O signed it itself; None where it is not O's word.
     """
     signer = link.registered.delegation.delegator
-    if same_principal(signer, facts.owner):
+    if signer == facts.owner:
         return ()
     if not _speaks_after_sign_in(facts, link):
         return None
@@ -245,9 +245,7 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Link] | None, holder: Princ
 def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:
     """Return whether O delegated to the holder, by now as the delegation itself states (IP2)."""
     return (
-        same_principal(delegation.delegator, facts.owner)
-        and same_principal(delegation.delegate, holder)
-        and is_issued(delegation, now=facts.now)
+        delegation.delegator == facts.owner and delegation.delegate == holder and is_issued(delegation, now=facts.now)
     )
 
 

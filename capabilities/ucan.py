@@ -9,13 +9,13 @@ Example:
 """
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from libipld import decode_multibase, encode_multibase
 
 from .abilities import parse_ability
+from .cache import remembered
 from .errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import states_policy
 from .issuers import verify_jws
@@ -136,15 +136,15 @@ def parse_ucan(token: str) -> UcanToken:
     header, dot, payload = signed.partition(".")
     if not dot or "." in payload:
         raise MalformedToken("JWS has not three parts")
-    head = _short_header(header) if len(header) <= _MEMOISED_CHARS else _read_header(header)
+    head = _read_header(header)
     try:
         data, signature_bytes = decode_multibase("u" + payload)[1], decode_multibase("u" + signature)[1]
     except ValueError as exc:
         raise MalformedToken(_NO_BASE64URL) from exc
     claims = _read_payload(data)
     iss, aud = claims.iss, claims.aud
-    issuer = _short_issuer(iss) if len(iss) <= _MEMOISED_CHARS else _read_issuer(iss)
-    audience = _short_audience(aud) if len(aud) <= _MEMOISED_CHARS else _read_audience(aud)
+    issuer = _read_issuer(iss)
+    audience = _read_audience(aud)
     return UcanToken(head, claims, issuer, audience, signed.encode(), signature_bytes)
 
 
@@ -245,23 +245,23 @@ def _look_twice(data: bytes, payload: UcanPayload) -> None:
         parse_json(data, max_bytes=MAX_PAYLOAD_BYTES)
 
 
+# Few issuers sign most tokens, and for few audiences.
+@remembered(4096, longest=_MEMOISED_CHARS)
 def _read_issuer(iss: str) -> Principal:
     if not escapes_well(iss) or _DID_URL.fullmatch(iss) is None:
         raise MalformedToken("issuer is no DID")
     return principal_of(iss)
 
 
+@remembered(4096, longest=_MEMOISED_CHARS)
 def _read_audience(aud: str) -> Principal:
     if not escapes_well(aud) or _DID.fullmatch(aud) is None:
         raise MalformedToken("audience is no DID")
     return principal_of(aud)
 
 
-# Few issuers sign most tokens, and for few audiences. A call that raises is not cached.
-_short_issuer = lru_cache(maxsize=4096)(_read_issuer)
-_short_audience = lru_cache(maxsize=4096)(_read_audience)
-
-
+# One header for every token of a session key.
+@remembered(4096, longest=_MEMOISED_CHARS)
 def _read_header(text: str) -> UcanHeader:
     try:
         data = decode_multibase("u" + text)[1]
@@ -282,10 +282,6 @@ def _read_header(text: str) -> UcanHeader:
     if jwk is not None and not _is_jwk(jwk):
         raise MalformedToken("header key is no JWK")
     return UcanHeader(algorithm, jwk if isinstance(jwk, dict) else None)
-
-
-# One header for every token of a session key. Only valid headers are cached: a call that raises is not.
-_short_header = lru_cache(maxsize=4096)(_read_header)
 
 
 def _is_jwk(value: Json) -> bool:

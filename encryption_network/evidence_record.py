@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from ._memo import remembered
+from capabilities.cache import remembered
+
 from .errors import RecordError
 from .policy import Evidence
 
@@ -51,7 +52,7 @@ def encode_evidence(evidence: Evidence) -> bytes:
     return msgspec.msgpack.encode(_Row(version=1, evidence=evidence))
 
 
-@remembered(rows=1024)
+@remembered(1024)
 def decode_evidence(value: bytes) -> Evidence:
     """Read stored evidence.
 

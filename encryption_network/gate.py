@@ -37,7 +37,7 @@ from msgspec import Struct
 from capabilities.abilities import DECRYPT, satisfies
 from capabilities.chain import is_in_force
 from capabilities.cids import ContentKey, Digest, cid_text
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, cited_links, owner_word_marks
 from capabilities.strict_json import Json
@@ -192,7 +192,7 @@ def admit(request: ReleaseRequest) -> Admission:
     if session is not None:
         obstacle = _obstacle(request.release_record.mode, in_force)  # 4
         if obstacle is None:
-            ground: Ground = "owner" if same_principal(facts.invoker, facts.owner) else "owner_session"
+            ground: Ground = "owner" if facts.invoker == facts.owner else "owner_session"
             return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
         if request.evidence is None:
             raise obstacle
@@ -281,7 +281,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[L
             if above is None:
                 raise _refused("chain", "a closure is incomplete")
             found[member.content_key] = above
-    if same_principal(facts.invoker, facts.owner):
+    if facts.invoker == facts.owner:
         return found.values()  # root authority rests on no proof (R2)
     if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
@@ -355,13 +355,13 @@ def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Link
     while below:
         holder, link = below.pop(0)
         delegation = link.registered.delegation
-        if delegation.content_key in seen or not same_principal(delegation.delegate, holder):
+        if delegation.content_key in seen or delegation.delegate != holder:
             continue
         if not _holds_decrypt(delegation, network):
             continue
         seen.add(delegation.content_key)
         yield link
-        if not same_principal(delegation.delegator, facts.owner):
+        if delegation.delegator != facts.owner:
             below.extend((delegation.delegator, parent) for parent in cited_links(facts, link) or ())
 
 
@@ -379,7 +379,7 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
     evidence = request.evidence
     if evidence is None:
         raise _refused("not_attested", "no evidence")
-    if not same_principal(evidence.invoker, request.invoker):
+    if evidence.invoker != request.invoker:
         raise _refused("not_attested", "evidence of another holder")
     if evidence.root_ca_sha256 not in request.release_record.trust_roots:
         raise _refused("trust_root", "evidence under a root that is not trusted")

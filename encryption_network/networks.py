@@ -16,13 +16,14 @@ from typing import Final, Literal
 import msgspec
 
 from capabilities.ambient import Entropy
+from capabilities.cache import remembered
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 
-from ._memo import remembered
+from capabilities.cache import remembered
 from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
@@ -311,7 +312,7 @@ def encode_network(record: NetworkRecord) -> bytes:
     return msgspec.msgpack.encode(row)
 
 
-@remembered(rows=1024)
+@remembered(1024)
 def decode_network(value: bytes) -> NetworkRecord:
     """Read a stored record.
 

@@ -33,13 +33,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from capabilities.cache import remembered_of
 from capabilities.errors import InvalidIdentifier
 from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json
 
-from ._memo import remembered_of
 from .canonical_json import canonical_bytes
 from .errors import InvalidCanonicalJson, PolicyError
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider

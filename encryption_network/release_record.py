@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from capabilities.cache import remembered
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
-from ._memo import remembered
 from .canonical_json import canonical_bytes
 from .errors import PolicyError, RecordError
 from .key_providers import DEFAULT_KEY_PROVIDERS, MAX_ID_BYTES, MAX_KEY_PROVIDERS, are_accepted, parse_key_provider
@@ -94,7 +94,7 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = DEFAULT_KEY_PROVIDERS
 
 
-@remembered(rows=16)
+@remembered(16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
     """Read a stored record.
 

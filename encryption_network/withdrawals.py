@@ -21,11 +21,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from capabilities.cache import remembered, remembered_of
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
 
-from ._memo import remembered, remembered_of
 from .errors import RecordError, WithdrawalError
 from .evidence_record import encode_evidence
 from .policy import Evidence
@@ -178,7 +178,7 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
     return msgspec.msgpack.encode(row)
 
 
-@remembered(rows=64)
+@remembered(64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
     """Read a stored list.
 

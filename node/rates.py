@@ -4,8 +4,8 @@ import math
 from functools import lru_cache
 from typing import Final
 
-from tee_backend import rates
-from tee_backend.rates import parsed_address
+from capabilities import limits
+from capabilities.limits import parsed_address
 
 from .refusal import Refusal
 
@@ -35,7 +35,7 @@ class Rates:
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
         self._per_second = per_minute / 60
         self._most = float(per_minute) if most is None else most
-        self._spent = rates.Rates[str](MAX_CLIENTS)
+        self._spent = limits.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket; a caller without an address is not counted.
@@ -76,7 +76,7 @@ class Rates:
 @lru_cache(maxsize=MAX_CLIENTS)
 def _counted_as(client: str) -> str:
     parsed = parsed_address(client)
-    return client if parsed is None else rates.counted_as(parsed)
+    return client if parsed is None else limits.counted_as(parsed)
 
 
 def counted_as(client: str) -> str:

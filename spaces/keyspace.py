@@ -67,6 +67,7 @@ from typing import Final
 from blake3 import blake3
 from msgspec import Struct
 
+from capabilities.cache import remembered
 from capabilities.resources import SpaceId
 
 SCHEMA_VERSION: Final = 2
@@ -116,23 +117,16 @@ USAGE_PREFIX: Final = b"cU"
 ROWS_PREFIX: Final = b"cN"
 
 
+# Every request computes it several times for the same few spaces and principals.
+@remembered(8192, longest=_MEMOISED_CHARS)
 def x16(text: str) -> bytes:
     """Return the 16-byte BLAKE3 of a canonical text."""
-    return _short_x16(text) if len(text) <= _MEMOISED_CHARS else _hashed16(text)
-
-
-def _hashed16(text: str) -> bytes:
     return blake3(text.encode("utf-8", "surrogatepass")).digest(length=16)
-
-
-# Every request computes it several times for the same few spaces and principals.
-_short_x16 = lru_cache(maxsize=8192)(_hashed16)
 
 
 def space_id16(space: SpaceId) -> bytes:
     """Return the 16 bytes that identify a space in keys."""
-    is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
-    return _short_space_keys(space).space16 if is_short else _hashed16(space.text)
+    return space_keys(space).space16
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
@@ -160,7 +154,7 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
-    space16 = _hashed16(space.text)
+    space16 = x16(space.text)
     return SpaceKeys(space16, space_key(space16), usage_counter(space16), rows_counter(space16), override_key(space16))
 
 

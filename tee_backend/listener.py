@@ -22,7 +22,7 @@ from typing import Final, Literal, TypeVar
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from .rates import counted_address
+from capabilities.limits import counted_address
 
 MAX_TARGET_BYTES: Final = 65_534
 MAX_HEADER_LINES: Final = 100

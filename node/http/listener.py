@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from capabilities.limits import counted_address
 from sealspace.cli.listening_socket import begin_to_listen
 from tee_backend import listener
 from tee_backend.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
-from tee_backend.rates import counted_address
 
 from ..cohort import COHORT, Cohort
 from ..config.tree import Http

@@ -26,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
-from tee_backend.rates import parsed_address
+from capabilities.limits import parsed_address
 
 from ..config.tree import Config
 from ..logs import describe, log_event, log_warning

@@ -21,7 +21,6 @@ Example:
     commit = Commit(puts=(*rows, *plan.puts), adds=plan.adds, checks=plan.checks)
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,8 @@ from typing import Final
 import msgspec
 
 from capabilities.chain import hosted_spaces, mentioned_spaces
-from capabilities.principals import Principal, same_principal
+from capabilities.limits import counted_client
+from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
 
@@ -53,7 +53,6 @@ from .admissions import admission_check, admission_key, is_admitted
 
 MAX_NAME_BYTES: Final = 255  # Q30
 _AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_IPV6_CLIENT_BITS: Final = 64  # one household or machine has a whole /64 to draw addresses from
 
 
 class HostingMode(Enum):
@@ -223,26 +222,6 @@ def hosting_check(space: SpaceId, record: Record | None) -> Check:
     return Check(space_row_key(space), record.stamp)
 
 
-def counted_client(address: str | None) -> str | None:
-    """Return the text under which a client address is counted: loopback is not, IPv6 by its /64.
-
-    An address that does not parse is counted under its own text.
-    """
-    if address is None:
-        return None
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    if parsed.is_loopback:
-        return None
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((int(parsed), _IPV6_CLIENT_BITS), strict=False))
-    return str(parsed)
-
-
 def hosting_by_grant(
     delegation: Delegation, policy: HostingPolicy, *, client: str | None, now: float, is_new: bool = True
 ) -> HostingRequest:
@@ -262,7 +241,7 @@ def hosting_by_grant(
     automatic = (
         []
         if delegation.parents or not policy.is_automatic
-        else [space for space in mentioned if same_principal(space.owner, delegation.delegator)]
+        else [space for space in mentioned if space.owner == delegation.delegator]
     )
     return _request(mentioned, frozenset(explicit), frozenset(automatic), policy, client=client, now=now)
 
@@ -271,7 +250,7 @@ def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
     """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode allows."""
-    is_own = same_principal(space.owner, invoker) and policy.is_automatic
+    is_own = space.owner == invoker and policy.is_automatic
     automatic = frozenset((space,)) if is_own else frozenset[SpaceId]()
     return _request((space,), frozenset(), automatic, policy, client=client, now=now)
 

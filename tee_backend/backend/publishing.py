@@ -28,6 +28,7 @@ import msgspec
 from aiohttp import web
 
 from capabilities.errors import InvalidJson
+from capabilities.limits import Rates, counted_address
 from capabilities.principals import Principal, same_principal
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
@@ -49,7 +50,7 @@ from ..attestation.report_data import published_report_data
 from ..errors import KeepingError
 from ..evidence.errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
-from ..rates import Rates, counted_address
+from capabilities.limits import Rates, counted_address
 
 GRANTS_PER_MINUTE: Final = 60
 """Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests_support import altered
 
-from capabilities import principals
 from capabilities.chain import Mark
 from capabilities.sign_ins import session_holders
 from encryption_network.errors import ReleaseRefused
@@ -175,14 +174,13 @@ def read_anew(request: Any, *, remembering: bool) -> Any:
 def test_what_is_remembered_decides_nothing(
     new_world: Any, scene: Scene, then: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With rows, policies and principals remembered from before, and from another request, the gate says the same.
+    """With rows and policies remembered from before, and from another request, the gate says the same.
 
     A gate without memory is asked first: it parses every row, and every policy of every delegation, each time.
     """
     request = build(new_world, scene)
     with monkeypatch.context() as forgetful:
         forgetful.setattr("encryption_network.gate._stated", StatedPolicies(max_header_bytes=0))
-        forgetful.setattr("capabilities.principals._remembered_same", principals._is_same)
         forgetful.setattr("encryption_network.gate.policy_digest", policy_digest.__wrapped__)  # type: ignore[attr-defined]  # a memo keeps what it wraps
         expected = outcome(read_anew(request, remembering=False))
     assert outcome(read_anew(request, remembering=True)) == expected

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption_network._memo import MAX_REMEMBERED_BYTES
+from capabilities.cache import MAX_REMEMBERED
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import RecordError
 from encryption_network.evidence_record import decode_evidence, encode_evidence
@@ -38,7 +38,7 @@ def test_a_release_record_survives_the_store(record: ReleaseRecord) -> None:
 def test_readers_remember_short_rows_and_no_errors() -> None:
     """The same bytes give the same value; long rows are read each time, and what is no record is refused each time."""
     short, long = (encode_release_record(ReleaseRecord(node_policy=policy)) for policy in (LIST, LONG_LIST))
-    assert len(short) <= MAX_REMEMBERED_BYTES < len(long)
+    assert len(short) <= MAX_REMEMBERED < len(long)
     assert decode_release_record(short) is decode_release_record(bytes(bytearray(short)))
     one, two = decode_release_record(long), decode_release_record(long)
     assert one == two and one is not two

@@ -16,9 +16,9 @@ from typing import Final
 from aiohttp import web
 from blake3 import blake3
 
+from capabilities.limits import parsed_address
 from encryption_network.keyring import REQUEST_LOG as KEY_CONTEXT
 from encryption_network.keyring import Keyring
-from tee_backend.rates import parsed_address
 
 from ...config.tree import Config, Http
 from ...counts import Operation

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
-from tee_backend.rates import parsed_address
+from capabilities.limits import parsed_address
 
 from ...config.tree import Http
 from ...rates import Rates

@@ -9,13 +9,13 @@ from capabilities.chain import Ancestor, Mark, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.errors import CapabilityError, ChainError
 from capabilities.kinds import check_granting
-from capabilities.principals import same_principal
+from capabilities.limits import counted_client
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
 from encryption_network.policy import policies_of
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import TooManyDelegations
 from spaces.grants.delegations import StoredDelegation, accounts_above, alias_put, charged_bytes, registration_puts
-from spaces.grants.hosting import HostingPlan, counted_client, hosting_by_grant, plan_hosting
+from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit
@@ -120,7 +120,7 @@ async def _read(
     network_rows = reading.rows(() if network is None else network.keys())
     await reading.read(services.store)
     hosting = plan_hosting(wanted, hosting_rows.found, now=now)
-    hosts_now = any(same_principal(space.owner, delegation.delegator) for space in hosting.new)
+    hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
     return _Posted(
         services=services,
         delegation=delegation,

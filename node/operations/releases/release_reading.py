@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import RequestError
 from encryption_network.evidence_record import decode_evidence

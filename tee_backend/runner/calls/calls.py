@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final, Self
 
 from capabilities.ambient import Clock, SystemClock
+from capabilities.limits import Rates
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
@@ -28,7 +29,7 @@ from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.session import iso_time
 
 from ...errors import FolderDamaged, KeepingError
-from ...rates import Rates
+from capabilities.limits import Rates
 from ..guest.runs import Limits, RunResult
 from ..reasons import REASONS, RunRefused
 from ..shares import Bounds, InUse, Payer, Turns

@@ -46,7 +46,7 @@ from sealspace.errors import (
 from sealspace.session import Grant, space_of
 
 from ...backend import Backend
-from ...rates import Recent
+from capabilities.cache import Recent
 from ..guest.runs import Target
 from ..reasons import RunRefused
 from .journal import Journal

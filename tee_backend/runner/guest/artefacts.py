@@ -15,7 +15,8 @@ from collections import Counter, OrderedDict
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ...rates import Rates, Recent
+from capabilities.cache import Recent
+from capabilities.limits import Rates
 from ..reasons import RunRefused
 from ..shares import Payer, Turns
 from .child import ChildEnded

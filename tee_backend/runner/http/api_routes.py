@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from capabilities.ambient import Clock, SystemClock
+from capabilities.limits import parsed_address
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import KEY_HEADER, ApiKey
 from sealspace.apps.run_calls import SIGN_IN_HEADER
@@ -29,7 +30,6 @@ from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.session import iso_time
 
-from ...rates import parsed_address
 from ..calls.answers import Answer
 from ..calls.calls import Calls
 from ..calls.journal import Journal

@@ -24,12 +24,13 @@ from typing import Final, TypeAlias
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
+from capabilities.limits import Rates
 from capabilities.principals import Principal
 from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import SIGN_IN_HEADER
 
 from ...errors import KeepingError
-from ...rates import Rates
+from capabilities.limits import Rates
 from ..calls.answers import Answer, refused, status_of
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls

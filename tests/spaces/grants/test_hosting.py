@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from space_grants import FRIEND, NOW, OWNER, STRANGER, WALLET, cacao, space_text, ucan
 
+from capabilities.limits import counted_client
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
@@ -18,7 +19,6 @@ from spaces.grants.hosting import (
     HostingPlan,
     HostingPolicy,
     HostingRequest,
-    counted_client,
     hosting_by_grant,
     hosting_by_put,
     hosting_check,

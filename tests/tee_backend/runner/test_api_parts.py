@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
+from capabilities.limits import Rates
 from sealspace.documents.project_names import parse_project
-from tee_backend.rates import Rates
 from tee_backend.runner.calls.api_bodies import parse_api_body
 from tee_backend.runner.calls.call_bodies import CallBody
 from tee_backend.runner.calls.calls import PER_MINUTE

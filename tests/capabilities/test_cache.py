@@ -1,6 +1,6 @@
 """What readers and digests remember: found by the bytes or the object itself, and bounded."""
 
-from encryption_network._memo import MAX_REMEMBERED_BYTES, remembered, remembered_of
+from capabilities.cache import MAX_REMEMBERED, remembered, remembered_of
 
 
 class Value:
@@ -17,14 +17,14 @@ def test_a_row_is_read_once() -> None:
     """Equal bytes are read once; longer ones than the bound each time."""
     read: list[bytes] = []
 
-    @remembered(rows=4)
+    @remembered(4)
     def decode(value: bytes) -> int:
         read.append(value)
         return len(value)
 
-    for value in (b"one", bytes(bytearray(b"one")), b"x" * (MAX_REMEMBERED_BYTES + 1)):
+    for value in (b"one", bytes(bytearray(b"one")), b"x" * (MAX_REMEMBERED + 1)):
         assert (decode(value), decode(value)) == (len(value), len(value))
-    assert list(map(len, read)) == [3, MAX_REMEMBERED_BYTES + 1, MAX_REMEMBERED_BYTES + 1]
+    assert list(map(len, read)) == [3, MAX_REMEMBERED + 1, MAX_REMEMBERED + 1]
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:

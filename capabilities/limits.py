@@ -1,4 +1,4 @@
-"""What clients and payers have used lately: bounded tables in memory, and amounts that come back with time.
+"""Rate limits: what clients and payers have used lately comes back with time; and how a client is counted.
 
 Example:
     rates = Rates[str](most=1000)
@@ -6,27 +6,12 @@ Example:
         rates.add(client, 1, per_s=0.2, now=now)
 """
 
-from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
+from .cache import Recent
+
 _Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-class Recent(OrderedDict[_Key, _Value]):
-    """A dictionary of the entries that were put last."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        super().__init__()
-        self._most = most
-
-    def put(self, key: _Key, value: _Value) -> None:
-        """Put an entry; the one that was put first is dropped where there are too many."""
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > self._most:
-            self.popitem(last=False)
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
@@ -66,3 +51,8 @@ def counted_address(address: str | None) -> str | None:
     """
     parsed = parsed_address(address)
     return None if parsed is None or parsed.is_loopback else counted_as(parsed)
+
+
+def counted_client(address: str | None) -> str | None:
+    """Return the text that a client is counted under, its own where it is no address; None for loopback and None."""
+    return address if parsed_address(address) is None else counted_address(address)
