@@ -31,12 +31,11 @@ MAX_ID_BYTES: Final = 256
 _NEEDS_ID: Final = "local-sgx"
 
 
-def parse_key_provider(text: str, *, member: str = "keyProviders") -> str:
+def parse_key_provider(text: str) -> str:
     """Read an entry of a list of accepted key providers.
 
     Args:
         text: untrusted.
-        member: what to name in the error.
     Returns:
         The same text.
     Raises:
@@ -45,11 +44,11 @@ def parse_key_provider(text: str, *, member: str = "keyProviders") -> str:
     """
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
-        raise PolicyError(member, "not a kind of key provider that can be accepted")
+        raise PolicyError("keyProviders", "not a kind of key provider that can be accepted")
     if not colon and name == _NEEDS_ID:
-        raise PolicyError(member, f"{_NEEDS_ID} needs the id of the provider")
+        raise PolicyError("keyProviders", f"{_NEEDS_ID} needs the id of the provider")
     if colon and not _is_id(id_text):
-        raise PolicyError(member, "the id of a key provider is not lower-case hex")
+        raise PolicyError("keyProviders", "the id of a key provider is not lower-case hex")
     return text
 
 

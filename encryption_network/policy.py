@@ -29,16 +29,18 @@ Example:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capabilities.cache import remembered_of
-from capabilities.errors import InvalidIdentifier
+from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, shaped
 
 from .canonical_json import canonical_bytes
 from .errors import InvalidCanonicalJson, PolicyError
@@ -267,32 +269,30 @@ def parse_policy(value: Json) -> Policy:
         PolicyError: not an object, an unknown member (a reader that skipped it would widen), a value of the wrong
             type or size, an empty list, or a statement that may not be made.
     """
-    if not isinstance(value, dict):
-        raise PolicyError("", "not an object")
     try:
         size_bytes = len(canonical_bytes(value))
+        stated = shaped(value, _Stated)
     except InvalidCanonicalJson as exc:
         raise PolicyError("", "no canonical form") from exc
+    except InvalidJson as exc:
+        raise PolicyError("", exc.text) from exc
     if size_bytes > MAX_POLICY_BYTES:
         raise PolicyError("", f"longer than {MAX_POLICY_BYTES} bytes")
-    if not value.keys() <= _MEMBERS:
-        raise PolicyError("", "unknown member")
-    members = _Members(value)
     return Policy(
-        measurements=members.measurements("measurements"),
-        compose_hashes=members.hexes("composeHashes", 32, 32),
-        app_ids=members.hexes("appIds", 1, 64),
-        key_providers=members.key_providers("keyProviders"),
-        td_attributes=members.hexes("tdAttributes", 8, 8) or (DEFAULT_TD_ATTRIBUTES,),
-        platform_ids=members.hexes("platformIds", 32, 32),
-        tcb_statuses=members.texts("tcbStatuses") or ("UpToDate",),
-        tcb_grace_s=members.whole("tcbGraceSeconds", MAX_SECONDS),
-        advisories=members.texts("advisories", may_be_empty=True),
-        min_evaluation_number=members.whole("minEvaluationNumber", 2**31 - 1) or 0,
-        max_age_s=members.whole("maxAgeSeconds", MAX_SECONDS),
-        receiver=members.receiver("receiver"),
-        paths=members.paths("paths"),
-        in_person=members.truth("inPerson", default=True),
+        measurements=tuple([Measurements(**_bytes_of(entry)) for entry in stated.measurements]),
+        compose_hashes=_hexes(stated.compose_hashes),
+        app_ids=_hexes(stated.app_ids),
+        key_providers=tuple(sorted({parse_key_provider(entry) for entry in stated.key_providers})),
+        td_attributes=_hexes(stated.td_attributes) or (DEFAULT_TD_ATTRIBUTES,),
+        platform_ids=_hexes(stated.platform_ids),
+        tcb_statuses=tuple(sorted(set(stated.tcb_statuses))),
+        tcb_grace_s=None if stated.tcb_grace_seconds is UNSET else stated.tcb_grace_seconds,
+        advisories=tuple(sorted(set(stated.advisories))),
+        min_evaluation_number=stated.min_evaluation_number,
+        max_age_s=None if stated.max_age_seconds is UNSET else stated.max_age_seconds,
+        receiver=stated.receiver,
+        paths=tuple(sorted({_kv_path(entry) for entry in stated.paths})),
+        in_person=stated.in_person,
     )
 
 
@@ -365,13 +365,6 @@ _JSON_NAMES: Final = {
     "advisories": "advisories",
     "paths": "paths",
 }
-_MEMBERS: Final = frozenset(_JSON_NAMES.values()) | {
-    "tcbGraceSeconds",
-    "minEvaluationNumber",
-    "maxAgeSeconds",
-    "receiver",
-    "inPerson",
-}
 # Entries of a list: judged at every release, so few; a path is a row to read.
 _LIST_LIMITS: Final = {
     "measurements": 64,
@@ -384,101 +377,52 @@ _LIST_LIMITS: Final = {
     "advisories": 64,
     "paths": 32,
 }
-_MAX_TEXT_CHARS: Final = 64
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
-_REGISTER_BYTES: Final = 48
+
+# Lower-case hex: another spelling of a value would be another policy.
+_Register = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){48}\Z")]
+_Hex32 = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){32}\Z")]
+_Hex8 = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){8}\Z")]
+_AppId = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){1,64}\Z")]
+_Short = Annotated[str, Meta(pattern=r"\A[\x00-\x7f]{1,64}\Z")]
+_Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
+# An empty list would accept nothing; a reader could take it for "no list" and accept everything.
+_NOT_EMPTY: Final = Meta(min_length=1)
 
 
-class _Members:
-    """Typed access to the members of an untrusted policy object; an absent member is empty or None, null is refused."""
-
-    def __init__(self, value: dict[str, Json]) -> None:
-        self._value = value
-
-    def hexes(self, name: str, min_bytes: int, max_bytes: int) -> tuple[bytes, ...]:
-        """Read a list of lower-case hex texts."""
-        return tuple(sorted({_hex(entry, name, min_bytes, max_bytes) for entry in self._list(name)}))
-
-    def texts(self, name: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
-        """Read a list of short ASCII texts."""
-        entries = set()
-        for entry in self._list(name, may_be_empty=may_be_empty):
-            if not isinstance(entry, str) or not 0 < len(entry) <= _MAX_TEXT_CHARS or not entry.isascii():
-                raise PolicyError(name, "not a list of short texts")
-            entries.add(entry)
-        return tuple(sorted(entries))
-
-    def key_providers(self, name: str) -> tuple[str, ...]:
-        """Read a list of key providers."""
-        entries = set()
-        for entry in self._list(name):
-            if not isinstance(entry, str):
-                raise PolicyError(name, "not a list of texts")
-            entries.add(parse_key_provider(entry, member=name))
-        return tuple(sorted(entries))
-
-    def measurements(self, name: str) -> tuple[Measurements, ...]:
-        """Read a list of measurement tuples."""
-        return tuple(_measurements(entry, name) for entry in self._list(name))
-
-    def paths(self, name: str) -> tuple[str, ...]:
-        """Read a list of kv resources, each with a path, and return their canonical texts."""
-        return tuple(sorted({_kv_path(entry, name) for entry in self._list(name)}))
-
-    def whole(self, name: str, most: int) -> int | None:
-        """Read a whole number from 0 to `most`."""
-        if name not in self._value:
-            return None
-        number = self._value[name]
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-            raise PolicyError(name, f"not a whole number up to {most}")
-        return number
-
-    def truth(self, name: str, *, default: bool) -> bool:
-        """Read true or false."""
-        truth = self._value.get(name, default)
-        if not isinstance(truth, bool):
-            raise PolicyError(name, "neither true nor false")
-        return truth
-
-    def receiver(self, name: str) -> ReceiverMode:
-        """Read the receiver mode."""
-        mode = self._value.get(name, "attested")
-        if mode == "attested":
-            return "attested"
-        if mode == "signed":
-            return "signed"
-        raise PolicyError(name, "neither attested nor signed")
-
-    def _list(self, name: str, *, may_be_empty: bool = False) -> list[Json]:
-        if name not in self._value:
-            return []
-        entries = self._value[name]
-        if not isinstance(entries, list):
-            raise PolicyError(name, "not a list")
-        # An empty list would accept nothing; a reader could take it for "no list" and accept everything.
-        if not entries and not may_be_empty:
-            raise PolicyError(name, "an empty list")
-        return entries
+class _StatedMeasurements(Struct, frozen=True, forbid_unknown_fields=True):
+    mrtd: _Register
+    rtmr0: _Register
+    rtmr1: _Register
+    rtmr2: _Register
+    rtmr3: _Register | UnsetType = UNSET
 
 
-def _hex(value: Json, name: str, min_bytes: int, max_bytes: int) -> bytes:
-    if not isinstance(value, str) or not 2 * min_bytes <= len(value) <= 2 * max_bytes:
-        raise PolicyError(name, "not hex of the right length")
-    try:
-        data = bytes.fromhex(value)
-    except ValueError as exc:
-        raise PolicyError(name, "not hex") from exc
-    if data.hex() != value:
-        raise PolicyError(name, "not lower-case hex without spaces")
-    return data
+class _Stated(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A policy as it is written: null and unknown members are refused (RL8)."""
+
+    measurements: Annotated[tuple[_StatedMeasurements, ...], _NOT_EMPTY] = ()
+    compose_hashes: Annotated[tuple[_Hex32, ...], _NOT_EMPTY] = ()
+    app_ids: Annotated[tuple[_AppId, ...], _NOT_EMPTY] = ()
+    key_providers: Annotated[tuple[str, ...], _NOT_EMPTY] = ()
+    td_attributes: Annotated[tuple[_Hex8, ...], _NOT_EMPTY] = ()
+    platform_ids: Annotated[tuple[_Hex32, ...], _NOT_EMPTY] = ()
+    tcb_statuses: Annotated[tuple[_Short, ...], _NOT_EMPTY] = ("UpToDate",)
+    tcb_grace_seconds: _Seconds | UnsetType = UNSET
+    advisories: tuple[_Short, ...] = ()
+    min_evaluation_number: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    max_age_seconds: _Seconds | UnsetType = UNSET
+    receiver: ReceiverMode = "attested"
+    paths: Annotated[tuple[str, ...], _NOT_EMPTY] = ()
+    in_person: bool = True
 
 
-def _measurements(value: Json, name: str) -> Measurements:
-    if not isinstance(value, dict) or not value.keys() <= set(_REGISTERS) or not value.keys() >= set(_REGISTERS[:4]):
-        raise PolicyError(name, "not a tuple of mrtd, rtmr0, rtmr1, rtmr2 and rtmr3")
-    registers = {key: _hex(entry, name, _REGISTER_BYTES, _REGISTER_BYTES) for key, entry in value.items()}
-    return Measurements(**registers)
+def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(sorted(set(map(bytes.fromhex, entries))))
+
+
+def _bytes_of(entry: _StatedMeasurements) -> dict[str, bytes]:
+    return {name: bytes.fromhex(text) for name in _REGISTERS if (text := getattr(entry, name)) is not UNSET}
 
 
 def _measurements_json(entry: Measurements) -> dict[str, Json]:
@@ -486,15 +430,15 @@ def _measurements_json(entry: Measurements) -> dict[str, Json]:
     return {name: register.hex() for name, register in registers.items() if register is not None}
 
 
-def _kv_path(value: Json, name: str) -> str:
+def _kv_path(text: str) -> str:
     try:
-        resource = parse_resource(value) if isinstance(value, str) else None
+        resource = parse_resource(text)
     except InvalidIdentifier as exc:
-        raise PolicyError(name, "not a resource") from exc
+        raise PolicyError("paths", "not a resource") from exc
     if not isinstance(resource, SpaceResource) or resource.service != "kv" or not resource.path:
-        raise PolicyError(name, "not a kv resource with a path")
+        raise PolicyError("paths", "not a kv resource with a path")
     if resource.query is not None or resource.fragment is not None:
-        raise PolicyError(name, "a query or a fragment names no key")
+        raise PolicyError("paths", "a query or a fragment names no key")
     return resource.text
 
 
