@@ -54,6 +54,11 @@ class VerificationKey(NamedTuple):
     algorithm: str | None = None
 
 
+# RFC 7517, RFC 7518 §6.2, RFC 8037 §2 (K3, K4, K8):
+#     kty   crv          members
+#     OKP   Ed25519      x     32 bytes, base64url without padding
+#     EC    P-256        x, y  32 bytes each
+#     EC    secp256k1    x, y  32 bytes each
 def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
     """Read a public key.
 

@@ -77,7 +77,11 @@ class _Stated(Struct, frozen=True):
 
 
 class StatedPolicies:
-    """Policies by delegation; the oldest are evicted first."""
+    """The policies that delegations state, read once for each that is kept decoded; the oldest are evicted first.
+
+    A decoded delegation never changes and is handed from release to release, so its facts are known by their identity;
+    they are held here as long as what was read from them, which keeps that identity theirs.
+    """
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes

@@ -51,6 +51,9 @@ class TooManyFolders(Exception):
     """There are more folders below a prefix than are searched."""
 
 
+# Other stores in the same bucket, above or below a prefix: their objects would look like orphans and be deleted. A
+# store is recognised by its marker. Markers above the prefix that the credentials may not read are not found; the
+# check of the other store, above or below, finds the conflict.
 async def marker_above(bucket: S3Store, prefix: str) -> str | None:
     """Return the key of a marker above a prefix; None where none is visible.
 

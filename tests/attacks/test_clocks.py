@@ -29,10 +29,9 @@ from node.processes.start import claim_store
 from sealspace.cli.listening_socket import bind_socket, url_of
 from spaces.keyspace import CLAIM_FLOOR_KEY
 from spaces.store.postgres._clock import DatabaseClock
-from spaces.store.postgres._housekeeping import do_housekeeping
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
-from spaces.store.postgres.engine import open_postgres
+from spaces.store.postgres.engine import do_housekeeping, open_postgres
 
 MINUTE_S, YEAR_S = 60.0, 365 * 86_400.0
 LONGEST_LIFE_S = 360

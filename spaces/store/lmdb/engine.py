@@ -219,6 +219,8 @@ class _LmdbStore:
 _PendingCommit = tuple[Sealed, "Future[Committed | Refused]"]
 
 
+# For tests and for programs that embed a node. Beside a busy event loop the thread starves because of the interpreter
+# lock; a node with traffic writes in a process of its own (`storekeeper`).
 class WriterThread:
     """Takes commits from event loops and writes them; those that arrive during a sync are the next batch."""
 

@@ -54,8 +54,11 @@ class _Lane:
     readers: set[Turn] = field(default_factory=set)
 
 
+# Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes and
+# then writes, without waiting in between, expects them in its order; and commits that would wait for each other in the
+# database wait here instead, where they occupy no connection.
 class Lanes:
-    """Which commits touch which rows."""
+    """The order of the commits of one process: those that touch the same rows run one after the other, as requested."""
 
     def __init__(self) -> None:
         self._lanes: dict[bytes, _Lane] = {}

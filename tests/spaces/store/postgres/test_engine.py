@@ -38,10 +38,9 @@ from spaces.store.contract import (
 )
 from spaces.store.observing import Clocked, Clocks
 from spaces.store.postgres._clock import DatabaseClock
-from spaces.store.postgres._housekeeping import do_housekeeping
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
-from spaces.store.postgres.engine import open_postgres
+from spaces.store.postgres.engine import do_housekeeping, open_postgres
 from spaces.store.postgres.promises import Severity, examine
 from spaces.values.collector import collect
 from spaces.values.object_folder import ObjectFolder
