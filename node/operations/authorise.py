@@ -53,7 +53,7 @@ def admit_token(header: str, *, now: float, max_lifetime_s: int, only_for: str |
     """Read an invocation and check time, signature and lifetime (I1 to I4).
 
     Args:
-        only_for: the node's DID, which the token has to name as it is (enc 2.2); None: `read_call` checks the audience.
+        only_for: the node's DID, which the token has to name as it is (T8); None: `read_call` checks the audience.
 
     Raises:
         MalformedToken, RequestError, BadSignature, ChainError: in this order.
