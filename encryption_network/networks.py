@@ -23,7 +23,6 @@ from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 
-from capabilities.cache import remembered
 from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of

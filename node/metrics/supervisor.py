@@ -24,9 +24,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from capabilities.limits import parsed_address
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
-from capabilities.limits import parsed_address
 
 from ..config.tree import Config
 from ..logs import describe, log_event, log_warning

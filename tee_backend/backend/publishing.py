@@ -50,7 +50,6 @@ from ..attestation.report_data import published_report_data
 from ..errors import KeepingError
 from ..evidence.errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
-from capabilities.limits import Rates, counted_address
 
 GRANTS_PER_MINUTE: Final = 60
 """Grants to this backend that are passed on. Any client may send them, and each costs the backend requests at its node,

@@ -167,7 +167,7 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
 
     Only spaces of the network's owner are examined: a policy must not make the node read what belongs to others.
     """
-    paths = [path for path in sorted(named) if same_principal(_kv_resource(path).space.owner, checked.network.owner)]
+    paths = [path for path in sorted(named) if _kv_resource(path).space.owner == checked.network.owner]
     if not paths:
         return _NO_PATHS
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)

@@ -29,7 +29,6 @@ from sealspace.errors import InvalidInput, StatementInvalid
 from sealspace.session import iso_time
 
 from ...errors import FolderDamaged, KeepingError
-from capabilities.limits import Rates
 from ..guest.runs import Limits, RunResult
 from ..reasons import REASONS, RunRefused
 from ..shares import Bounds, InUse, Payer, Turns

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from capabilities.ambient import Clock, SystemClock
+from capabilities.cache import Recent
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (
@@ -46,7 +47,6 @@ from sealspace.errors import (
 from sealspace.session import Grant, space_of
 
 from ...backend import Backend
-from capabilities.cache import Recent
 from ..guest.runs import Target
 from ..reasons import RunRefused
 from .journal import Journal

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
 from capabilities.limits import Rates
+
 from ..reasons import RunRefused
 from ..shares import Payer, Turns
 from .child import ChildEnded

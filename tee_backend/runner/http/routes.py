@@ -30,7 +30,6 @@ from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import SIGN_IN_HEADER
 
 from ...errors import KeepingError
-from capabilities.limits import Rates
 from ..calls.answers import Answer, refused, status_of
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
