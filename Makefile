@@ -14,7 +14,7 @@ ON_POSTGRESQL := tests/spaces tests/model tests/durability/test_load.py tests/at
 	tests/attacks/test_admission.py tests/conformance/test_complete_exchange.py \
 	$(addprefix tests/node/housekeeping/test_,seal_audit.py sweep_delegations.py) \
 	$(addprefix tests/spec/test_,network_rules.py node_rules.py value_rules.py)
-WITHOUT_A_STORE := $(addprefix tests/spaces/,store backups checks test_damaged_rows.py test_keyspace.py)
+WITHOUT_A_STORE := $(addprefix tests/spaces/,store archive test_damaged_rows.py test_keyspace.py)
 CONSOLE_TOOLS := .cache/console-tools
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip

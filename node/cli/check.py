@@ -19,7 +19,7 @@ from sealspace.cli.errors import NodeError, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_json, print_lines, words
-from spaces.checks.checking import Checked, check_store
+from spaces.archive.checking import Checked, check_store
 from spaces.documents.evidence import evidence_row_key, release_record_key
 from spaces.documents.networks import network_row_key
 from spaces.documents.withdrawals import withdrawals_row_key
@@ -29,15 +29,16 @@ from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX
 from ..config.loading import Value
 from ..config.tree import Config
 from ..storage.objects import stored_objects
+from ..storage.stores import rows_of
 from .apart import EndedByPages, do_task, done_apart
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
-from .settings import config_from, data_options
+from .settings import config_from, data_options, where_options
 
 
 @click.command()
 @data_options
-@click.option("--objects", "objects__url", metavar="URL", help="The bucket of the large values, if they are in one.")
+@where_options
 def check(config_file: Path | None, **flags: Value) -> int:
     """Read every row and every large value, and print what is damaged, one finding a line.
 
@@ -91,7 +92,7 @@ def _checked(task: _Task) -> Checked:
 
 async def _check(config: Config) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        return await check_store(store, await stored_objects(config, store), config.data, readers=_READERS)
+        return await check_store(rows_of(config, store), await stored_objects(config, store), readers=_READERS)
 
 
 def _reader(key_of: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

@@ -25,10 +25,8 @@ _ADMIN: Final[Table] = {
     "backup": Row("node.cli.backup", "backup", "Write the whole store into one file.", "node"),
     "restore": Row("node.cli.restore", "restore", "Make a data folder of a backup.", "node"),
     "check": Row("node.cli.check", "check", "Read the whole store, and name what is damaged.", "node"),
-    "migrate-store": Row("node.cli.migrate_store", "migrate_store", "Move the store into a database, or back.", "node"),
-    "migrate-objects": Row(
-        "node.cli.migrate_objects", "migrate_objects", "Move large values into a bucket, or back.", "node"
-    ),
+    "migrate-store": Row("node.cli.migrate", "migrate_store", "Move the store into a database, or back.", "node"),
+    "migrate-objects": Row("node.cli.migrate", "migrate_objects", "Move large values into a bucket, or back.", "node"),
 }
 admin = LazyGroup(
     _ADMIN, name="admin", help="Run what is the operator's alone, on a store that may be in use by a node."

@@ -19,16 +19,11 @@ async def opened_store(config: Config, *, is_left: bool = False, is_for_reading:
 
     Args:
         is_left: the store was moved away; open what was left, for reading only.
-        is_for_reading: for reading all of a store on LMDB: a node may be started meanwhile.
+        is_for_reading: for reading alone: a node on LMDB may be started meanwhile.
 
     Raises:
         StoreMisused: there is no store, or it does not answer.
     """
-    if is_shared(config) and is_for_reading:
-        raise StoreMisused(
-            "the store is in a database, which has backups and checks of its own",
-            hint="pg_dump, then copy the large values and the root secret: spec/operations/postgresql.md",
-        )
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         raise StoreMisused(
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"

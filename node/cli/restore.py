@@ -1,8 +1,10 @@
-"""`sealspace admin restore`: a data folder from a backup."""
+"""`sealspace admin restore`: a data folder, or a database, from a backup."""
 
 import asyncio
 import os
+import shutil
 import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
@@ -15,16 +17,23 @@ from encryption_network.keyring import Keyring
 from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_json, print_lines, progress, time_text, words
+from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, words
 from sealspace.private_files import make_file
-from spaces.backups.archive import Header
-from spaces.backups.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
-from spaces.backups.verifying import damaged_pages, read_all
+from spaces.archive.file import Header
+from spaces.archive.restoring import (
+    OpenedBackup,
+    Restored,
+    damaged_pages,
+    make_servable,
+    read_all,
+    restore_backup,
+    restoring_into,
+)
 from spaces.errors import BackupDamaged, SpaceError, StoreFull
 
 from ..config.loading import Value
 from ..config.tree import Config
-from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret
+from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret
 from ..platform.sealed_secret import open_secret
 from ..storage.stores import is_shared, longest_life_s
 from .apart import EndedByPages, do_task, done_apart
@@ -37,6 +46,7 @@ _MOST_AHEAD_S: Final = 86_400
 
 @click.command()
 @data_options
+@click.option("--store", "store__url", metavar="URL", help="An empty database for the rows.")
 @click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
 @click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
 @click.option("--future-mark", is_flag=True, help="The mark may be more than a day ahead of this machine's clock.")
@@ -53,26 +63,29 @@ def restore(
 ) -> int:
     """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
 
-    All of the file is verified before the folder can be used. What was written, revoked or withdrawn after the mark of
-    the backup is lost: revoke it again. For some minutes the restored node refuses every token that may have been used
-    before. It takes the place of the original, which must not be served any more; with --as-new it does not, and can
-    then open none of the original's networks.
+    With --store the rows go into an empty database, large values and the secret into the folder. All of the file is
+    verified before either can be used. What was written, revoked or withdrawn after the mark of the backup is lost:
+    revoke it again. For some minutes the restored node refuses every token that may have been used before. It takes
+    the place of the original, which must not be served any more; with --as-new it does not, and can then open none of
+    the original's networks.
     """
     config = config_from(config_file, flags)
-    if is_shared(config):
-        raise ConfigurationError(
-            "a backup is restored into a data folder, not into a database",
-            hint="restore without store.url, then: sealspace admin migrate-store --to postgresql",
-        )
     with _opened(file) as stream:
         try:
             backup = OpenedBackup(stream)
             if not future_mark:
                 _refuse_future(backup.header)
+            if is_shared(config) and backup.header.longest_life_s > longest_life_s(config):
+                # A database forgets used tokens by the life that its own node allows (BK5).
+                raise ConfigurationError(
+                    "the original accepted tokens with a longer life than the settings allow here",
+                    hint="set invocation.max_lifetime_s and release.challenge_s as they were there: "
+                    f"tar -xOf {file} settings.toml",
+                )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
             end_as_by_ctrl_c()  # which leaves nothing
             total_bytes = os.fstat(stream.fileno()).st_size
-            restored, shown = _restore(config, backup, secret, total_bytes, as_new=as_new)
+            restored, shown = asyncio.run(_restore(config, backup, secret, total_bytes, as_new=as_new))
         except EndedByPages as ended:
             text = f"reading its rows ended the process ({ended}): its pages are damaged"
             raise _failure(BackupDamaged.code, text, file) from ended
@@ -112,19 +125,26 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
     return secret
 
 
-def _restore(
+async def _restore(
     config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
 ) -> tuple[Restored, dict[str, str | bool]]:
     """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its name in JSON."""
-    with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
-        if secret is not None:
-            make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
-        new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
-        restored = asyncio.run(restore_backup(backup, staging, done=lambda done: show(done, total_bytes)))
-        task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
-        servable = _made_servable(task)
-        known = set(restored.left_out)
-        restored.left_out += [name for name in servable.missing if name not in known]
+    async with AsyncExitStack() as filled:
+        with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
+            if secret is not None:
+                make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
+            new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
+            restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
+            servable = _made_servable(_Task(str(staging), backup.header, longest_life_s(config), new_node_did))
+            known = set(restored.left_out)
+            restored.left_out += [name for name in servable.missing if name not in known]
+            if config.store.url is not None:
+                from spaces.archive.migration import filled_database  # needs the extra of a database
+
+                # The database is a store once the folder is complete, which is before this block ends.
+                counted = counter("rows copied", every=100_000)
+                await filled.enter_async_context(filled_database(staging, config.store.url, progress=counted))
+                shutil.rmtree(staging / STORE_FOLDER_NAME)
     return restored, {
         "nodeDid": new_node_did or backup.header.node_did,
         "isNew": as_new,
@@ -169,7 +189,7 @@ def _verify_and_change(task: _Task) -> _Servable:
     staging = Path(task.staging)
     try:
         with damaged_pages():
-            verified = asyncio.run(read_all(staging))
+            verified = read_all(staging)
             minute = asyncio.run(
                 make_servable(
                     staging,
@@ -211,7 +231,8 @@ def _print(config: Config, header: Header, restored: Restored, shown: dict[str, 
         f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been used before",
     )
     if not shown["isNew"]:
-        words(f"the original, {header.folder} on its machine, must not be served any more")
+        original = "its database" if header.is_shared else f"{header.folder} on its machine"
+        words(f"the original, {original}, must not be served any more")
     if secret_file.exists():
         words(f"next: sealspace admin check --data {data}; then sealspace serve --data {data}")
     else:

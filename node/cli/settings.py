@@ -21,6 +21,12 @@ def data_options(command: Command) -> Command:
     return click.option("--data", "store__data", metavar="DIR", help="Data folder.")(command)
 
 
+def where_options(command: Command) -> Command:
+    """Add the options that name a database and a bucket."""
+    command = click.option("--objects", "objects__url", metavar="URL", help="The bucket of large values.")(command)
+    return click.option("--store", "store__url", metavar="URL", help="The database of the store.")(command)
+
+
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the same for a command that works on a store; the command receives the settings in force, as `config`."""
 

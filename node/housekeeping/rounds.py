@@ -31,9 +31,9 @@ from spaces.grants.retention import INDEX, plan_removal, swept_until
 from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mark_key
 from spaces.lease import Lease
 from spaces.store.contract import Commit, Put, Record
-from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked
+from spaces.store.lmdb.snapshots import has_held_bodies
+from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked, Holding
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
-from spaces.values.held_bodies import has_held_bodies
 from spaces.values.tickets import sweep_tickets
 from spaces.walks import walk_page, walk_place, walk_put
 
@@ -201,11 +201,15 @@ class Job:
 
 
 async def _collect_bodies(services: Services) -> bool:
-    config = services.config
-    if not is_shared(config) and await asyncio.to_thread(has_held_bodies, config.data):  # BK2
+    store = services.store
+    if isinstance(store, Holding):
+        is_held = await store.has_held_bodies()
+    else:
+        is_held = await asyncio.to_thread(has_held_bodies, services.config.data)
+    if is_held:  # BK2
         return False
     now = services.clock.now()
-    return await collect(services.store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH) > 0
+    return await collect(store, services.values.files, now=now, entropy=services.entropy, limit=_BATCH) > 0
 
 
 async def _sweep_unfinished(services: Services) -> bool:

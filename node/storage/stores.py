@@ -15,6 +15,7 @@ from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
+from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 from ..config.tree import Config
 
@@ -58,6 +59,15 @@ def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
     if is_shared(config):
         return shared_store(config, may_be_moved=may_be_moved)
     return read_lmdb(config.data, may_be_moved=may_be_moved)
+
+
+def rows_of(config: Config, store: Store) -> RowSource:
+    """Return what reads all rows of the store that the settings name."""
+    if config.store.url is None:
+        return LmdbRows(store, config.data)
+    from spaces.store.postgres.copying import PostgresRows
+
+    return PostgresRows(config.store.url)
 
 
 def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
@@ -106,11 +116,12 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
         BesideOriginal: it is there, or what is there cannot be read.
         StoreUnavailable, RecordDamaged: from reading this store.
     """
-    row = None if is_shared(config) else (await store.read((RESTORED_KEY,))).records[0]
+    row = (await store.read((RESTORED_KEY,))).records[0]
     if row is None or row.value is None:
         return
     folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)
-    if folder != config.data.resolve() and identity is not None and await _holds(folder, identity.store_id):
+    is_here = folder == config.data.resolve() and not is_shared(config)
+    if not is_here and identity is not None and await _holds(folder, identity.store_id):
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, which is still there",
             hint=f"if this one is to take its place: mv {quote(str(folder))} {quote(str(folder) + '.old')}; "

@@ -1,4 +1,4 @@
 """An ordered map of bytes with atomic commits, behind one contract with two engines.
 
-Rows are opaque here. `migration` and the folder `postgres` need the extra `postgres`.
+Rows are opaque here. The folder `postgres` needs the extra `postgres`.
 """

@@ -77,3 +77,16 @@ class Pooled(Protocol):
 
     def pools(self) -> dict[str, PoolUse]:
         """Return how those for `read` and for `commit` are used now."""
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A store that knows whether any process keeps its bodies, on whatever machine (BK2)."""
+
+    async def has_held_bodies(self) -> bool:
+        """Whether a backup or check keeps the collector from removing bodies.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        ...

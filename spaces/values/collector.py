@@ -7,7 +7,7 @@
   be about to name it, for example in a process that was suspended for a day. So the sweep first puts a new stamp on a
   row that every put which names a file checks. A put that planned before that is refused and names its file anew; one
   that committed before is seen by the reads that follow.
-- Who runs `collect` asks first whether a backup or a check holds the bodies (BK2; `held_bodies`).
+- Who runs `collect` asks first whether a backup or a check holds the bodies (BK2).
 - `sweep_unfinished`: an incoming body that was not written to for an hour is removed; its put fails.
 """
 

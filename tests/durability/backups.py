@@ -8,10 +8,12 @@ import asyncio
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from durability.load import KEYS, Writer, new_session, side_by_side, state_of
+from postgres_server import postgres_server
 from running_node import COMMAND, RunningNode, running_node
 from tests_support import REPOSITORY, CountingEntropy
 
@@ -21,7 +23,18 @@ from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_heads import Values, head_key, head_of
 
 WRITERS = 16
+Engine = Callable[[], tuple[str, ...]]
 _WAIT_S = 120
+
+
+def no_database() -> tuple[str, ...]:
+    """Return the arguments for a store on LMDB."""
+    return ()
+
+
+def new_database() -> tuple[str, ...]:
+    """Return the arguments for an empty database."""
+    return ("--store", postgres_server().new_database())
 
 
 def said(*arguments: str) -> dict[str, Any]:
@@ -38,10 +51,19 @@ def said(*arguments: str) -> dict[str, Any]:
     return document
 
 
-async def back_up_many_times(folder: Path, *, rounds: int) -> int:
-    """Take backups of a node under the load of 16 writers, and compare each with what was acknowledged; return rows."""
-    rows = 0
-    with running_node(folder / "node") as node:
+async def back_up_many_times(
+    folder: Path, *, rounds: int, store: Engine = no_database, via: Engine | None = None
+) -> int:
+    """Take backups of a node under the load of 16 writers, and compare each with what was acknowledged; return rows.
+
+    Args:
+        folder: for everything.
+        rounds: how many backups.
+        store: makes the arguments that name the node's database; none on LMDB.
+        via: makes those of an engine that each backup is restored into, and backed up from, before it is compared.
+    """
+    rows, stored = 0, store()
+    with running_node(folder / "node", *stored) as node:
         writers = [Writer(at) for at in range(WRITERS)]
         async with new_session() as session:
             ended, count = asyncio.Event(), Counting()
@@ -50,11 +72,11 @@ async def back_up_many_times(folder: Path, *, rounds: int) -> int:
             )
             try:
                 for at in range(rounds):
-                    rows += await _back_up_once(folder, node, writers, count, at, load)
+                    rows += await _back_up_once(folder, node, stored, writers, count, at, load, via)
             finally:
                 ended.set()
                 await load
-    assert said("admin", "check", "--data", str(folder / "node" / "data"))["damages"] == 0
+    assert said("admin", "check", "--data", str(folder / "node" / "data"), *stored)["damages"] == 0
     return rows
 
 
@@ -78,17 +100,31 @@ class Counting:
 
 
 async def _back_up_once(
-    folder: Path, node: RunningNode, writers: list[Writer], count: Counting, at: int, load: "asyncio.Task[None]"
+    folder: Path,
+    node: RunningNode,
+    stored: tuple[str, ...],
+    writers: list[Writer],
+    count: Counting,
+    at: int,
+    load: "asyncio.Task[None]",
+    via: Engine | None,
 ) -> int:
     file, restored = folder / f"{at}.backup", folder / f"restored-{at}"
     await count.more(4 * WRITERS)
     acknowledged = [list(writer.acknowledged) for writer in writers]
     before = count.count
-    taken = await asyncio.to_thread(said, "admin", "backup", str(file), "--data", str(node.folder / "data"))
+    taken = await asyncio.to_thread(said, "admin", "backup", str(file), "--data", str(node.folder / "data"), *stored)
     asked = [list(writer.asked) for writer in writers]
     assert not load.done()
     assert count.count > before  # the node went on
     assert taken["leftOut"] == []
+    if via is not None:
+        there = ("--data", str(folder / f"there-{at}"), *via())
+        await asyncio.to_thread(said, "admin", "restore", str(file), *there)
+        checked = await asyncio.to_thread(said, "admin", "check", *there)
+        assert (checked["damages"], checked["bodies"]) == (0, taken["bodies"]), checked
+        file = folder / f"{at}.again"
+        await asyncio.to_thread(said, "admin", "backup", str(file), *there)
     await asyncio.to_thread(said, "admin", "restore", str(file), "--data", str(restored))
     checked = await asyncio.to_thread(said, "admin", "check", "--data", str(restored))
     assert (checked["damages"], checked["bodies"]) == (0, taken["bodies"]), checked

@@ -20,10 +20,10 @@ from wire_replay import token_id
 from node.config.loading import load_config
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.root import EXIT_STATUS
+from spaces.archive.migration import place_of_database
 from spaces.errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.store.migration import place_of_database
 from spaces.store.postgres.engine import open_postgres
 
 pytestmark = [needs_postgres(), pytest.mark.slow]

@@ -13,6 +13,7 @@ from value_bench import Bench
 
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
+from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 
 class Engine(Protocol):
@@ -92,6 +93,16 @@ async def one_store(one_engine: Engine) -> AsyncIterator[Store]:
     opened = one_engine()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def one_rows(one_store: Store, tmp_path: Path) -> RowSource:
+    """All rows of that store."""
+    if is_on_postgresql():
+        from spaces.store.postgres.copying import PostgresRows
+
+        return PostgresRows(database_of(tmp_path / "data"))
+    return LmdbRows(one_store, tmp_path / "data")
 
 
 @pytest.fixture

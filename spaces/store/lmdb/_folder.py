@@ -47,7 +47,7 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
     refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    env = _open(place, readonly=False)
+    env = open_environment(place)
     try:
         give_format(env)
     except lmdb.Error as exc:
@@ -67,7 +67,7 @@ def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Enviro
         SchemaMismatch: another version wrote it.
         StoreMoved: the store was moved, and `may_be_moved` does not hold.
     """
-    return _open(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
+    return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
 def mark_moved(folder: Path, place: str) -> None:
@@ -76,14 +76,17 @@ def mark_moved(folder: Path, place: str) -> None:
     Raises:
         StoreUnavailable: it cannot be written.
     """
-    with _open(environment_folder(folder), readonly=False, may_be_moved=True) as env:
+    with open_environment(environment_folder(folder), may_be_moved=True) as env:
         try:
             write_moved_mark(env, place)
         except lmdb.Error as exc:
             raise StoreUnavailable("it cannot be written into the store that it was moved") from exc
 
 
-def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.Environment:
+def open_environment(
+    place: Path, *, readonly: bool = False, may_be_moved: bool = False, sync: bool = True
+) -> lmdb.Environment:
+    """Open an environment; without `sync` its transactions are durable only after `env.sync`."""
     refuse_restoring(place.parent)
     with ExitStack() as opened:
         try:
@@ -95,6 +98,7 @@ def _open(place: Path, *, readonly: bool, may_be_moved: bool = False) -> lmdb.En
                 max_spare_txns=1,
                 readahead=False,
                 readonly=readonly,
+                sync=sync,
                 create=not readonly,
                 mode=0o600,
             )

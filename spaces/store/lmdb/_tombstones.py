@@ -10,11 +10,8 @@ row is written again. The sweep reads only the table. TABLE is longer than a sto
 them, so no key collides with it, and every range ends before it.
 """
 
-from collections.abc import Iterator
 from contextlib import closing
-from heapq import merge
-from itertools import islice, takewhile
-from operator import itemgetter
+from itertools import islice
 from typing import Final
 
 import lmdb
@@ -37,33 +34,6 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
         raise StoreUnavailable("the table of tombstones does not open") from exc
-
-
-def rows_and_tombstones(env: lmdb.Environment, after: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every row and tombstone after a key, in the order of the keys."""
-    tables = (None, open_table(env))
-    with env.begin() as txn:
-        last = after
-        # Of two equal keys the row's comes first.
-        for key, row in merge(*[_walk(txn.cursor(table), after) for table in tables], key=itemgetter(0)):
-            if key != last:
-                yield key, row
-            last = key
-
-
-def last_key(env: lmdb.Environment) -> bytes:
-    """Return the last key of a row or tombstone; nothing where there is none."""
-    table = open_table(env)
-    with env.begin() as txn:
-        rows, tombstones = txn.cursor(), txn.cursor(table)
-        rows.set_range(TABLE)
-        return max(rows.key() if rows.prev() else b"", tombstones.key() if tombstones.last() else b"")
-
-
-def _walk(cursor: "lmdb.Cursor[bytes]", after: bytes) -> Iterator[tuple[bytes, bytes]]:
-    if not cursor.set_range(after + b"\0"):
-        return iter(())
-    return takewhile(lambda row: row[0] < TABLE, cursor.iternext())
 
 
 def old_tombstones(

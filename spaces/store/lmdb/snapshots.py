@@ -1,30 +1,39 @@
-"""All of a store at one moment: its rows one by one, and a copy of its file. For backups and checks.
+"""All rows of a store at one moment, in parts of bounded size, and a new store of such parts. For archives.
 
-A read transaction holds the moment: meanwhile the store's file grows by what is written, because no page of the moment
-is used again.
+A part has rows as LMDB stores them, or tombstones; all rows come first. The same rows are always cut into the same
+parts, on either engine. A read transaction holds the moment: meanwhile the store's file grows by what is written,
+because no page of the moment is used again.
 """
 
+import errno
+import fcntl
 import os
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import takewhile
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Final, Protocol
 
 import lmdb
 
-from ...errors import RecordDamaged
-from ..contract import MAX_VALUE_BYTES, Record, Store
+from ...errors import RecordDamaged, StoreFull, StoreUnavailable
+from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
+from ..durable import sync_folder
 from ._closed_minutes import with_closed_before as with_closed_before
+from ._folder import environment_folder, open_environment
+from ._folder import open_for_reading as open_for_reading
+from ._format import give_format
 from ._rows import Row, charge_of, is_tombstone, record_of
 from ._tombstones import TABLE, open_table
 from .engine import environment_of
 
-PART_BYTES: Final = 16 * 1024 * 1024
+PART_ROWS: Final = 128  # at most 64 MiB
 _LEAST_ROW_BYTES: Final = 17
 _TOMBSTONE_BYTES: Final = 21
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-
+Part = list[tuple[bytes, Row]]
+"""Some rows, or some tombstones, in the order of their keys."""
 ParsedRow = tuple[Record, bytes, int]
 """Value (None in a tombstone) and stamp; the account that a row is charged to, empty for none; with how many bytes."""
 
@@ -32,22 +41,24 @@ ParsedRow = tuple[Record, bytes, int]
 class StoreSnapshot:
     """The store as a read transaction sees it."""
 
-    def __init__(self, env: lmdb.Environment, txn: "lmdb.Transaction[bytes]", tombstones: "lmdb._Database") -> None:
-        self._env = env
+    def __init__(self, txn: "lmdb.Transaction[bytes]", tombstones: "lmdb._Database") -> None:
         self._txn = txn
         self._tables: Sequence[lmdb._Database | None] = (None, tombstones)
 
-    def rows(self, prefix: bytes = b"") -> Iterator[tuple[bytes, Row]]:
-        """Yield the rows with a prefix in the order of their keys, then the tombstones, also under keys of rows.
+    def parts(self) -> Iterator[Part]:
+        """Yield the rows, then the tombstones that no row hides.
 
         Raises:
             RecordDamaged: pages of the store are damaged.
         """
         try:
             for table in self._tables:
-                cursor = self._txn.cursor(table)
-                if cursor.set_range(prefix or b"\0"):
-                    yield from takewhile(lambda row: row[0] < TABLE and row[0].startswith(prefix), cursor.iternext())
+                rows: Iterator[tuple[bytes, Row]]
+                rows = takewhile(lambda row: row[0] < TABLE, self._txn.cursor(table).iternext())
+                if table is not None:
+                    rows = (row for row in rows if self._txn.get(row[0]) is None)
+                while part := list(islice(rows, PART_ROWS)):
+                    yield part
         except lmdb.Error as exc:
             raise RecordDamaged(f"the pages of the store are damaged ({type(exc).__name__})") from exc
 
@@ -60,42 +71,121 @@ class StoreSnapshot:
         row = self._txn.get(key)
         return None if row is None else parse_row(row)[0]
 
-    def file_parts(self) -> Generator[bytes, None, None]:
-        """Yield the store's file without free pages, in parts of PART_BYTES; it opens as a store elsewhere.
 
-        LMDB writes the copy into a pipe from a thread of its own. Close the generator before the transaction ends: that
-        closes the pipe, and waits for the thread.
+@contextmanager
+def snapshot_in(env: lmdb.Environment) -> Iterator[StoreSnapshot]:
+    """Hold one moment of an environment until the block ends."""
+    table = open_table(env)
+    with env.begin() as txn:
+        yield StoreSnapshot(txn, table)
 
-        Raises:
-            RecordDamaged: pages of the store are damaged.
-        """
-        read_end, write_end = os.pipe()
-        with ThreadPoolExecutor(1) as thread, os.fdopen(read_end, "rb") as pipe:
-            copied = thread.submit(self._copy, write_end)
-            while part := pipe.read(PART_BYTES):
+
+class RowSource(Protocol):
+    """A store that an archive is written of, in use or not."""
+
+    def bodies_stay(self) -> AbstractAsyncContextManager[None]:
+        """Keep the collector from removing bodies until the block ends (BK2); any number of processes may."""
+        ...
+
+    def parts(self) -> AsyncGenerator[Part, None]:
+        """Yield all rows of one moment."""
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
+        """Hold one moment."""
+        ...
+
+
+class LmdbRows:
+    """The rows of a store on LMDB."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._env = environment_of(store)
+        self._folder = folder
+
+    @asynccontextmanager
+    async def bodies_stay(self) -> AsyncIterator[None]:
+        """See `RowSource`."""
+        with bodies_stay(self._folder):
+            yield
+
+    async def parts(self) -> AsyncGenerator[Part, None]:
+        """See `RowSource`."""
+        with snapshot_in(self._env) as snapshot:
+            for part in snapshot.parts():
                 yield part
-        copied.result()
 
-    def _copy(self, descriptor: int) -> None:
-        try:
-            self._env.copyfd(descriptor, compact=True, txn=self._txn)
-        except lmdb.Error as exc:
-            raise RecordDamaged(f"the store's file cannot be copied ({type(exc).__name__})") from exc
-        finally:
-            os.close(descriptor)
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
+        """See `RowSource`."""
+        with snapshot_in(self._env) as snapshot:
+            yield snapshot
 
 
 @contextmanager
-def snapshot_of(store: Store) -> Iterator[StoreSnapshot]:
-    """Hold one moment of a store on LMDB until the block ends.
+def bodies_stay(folder: Path) -> Iterator[None]:
+    """Keep the collector of a data folder from removing bodies until the block ends (BK2).
+
+    A body that is named at some moment can be removed an hour later at the earliest, by the collector alone. So readers
+    of bodies lock the folder before that moment. The kernel releases the lock with the process: no clock is asked.
+    """
+    with _locked(folder, fcntl.LOCK_SH):  # waits at most for a collector that looks just now
+        yield
+
+
+def has_held_bodies(folder: Path) -> bool:
+    """Whether any process keeps the bodies of a data folder; none does of one that does not exist."""
+    try:
+        with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
+    """Make the store of a folder that has none; yields what writes a part. It does not open before the block ends.
 
     Raises:
-        StoreUnavailable: the store is not on LMDB.
+        RecordDamaged: a key is impossible, or not behind the one before.
+        StoreFull: no free space.
+        StoreUnavailable: the disk refuses.
     """
-    env = environment_of(store)
-    table = open_table(env)
-    with env.begin() as txn:
-        yield StoreSnapshot(env, txn, table)
+    place = environment_folder(folder)
+    place.mkdir(mode=0o700, parents=True)
+    with open_environment(place, sync=False) as env:
+
+        def write(part: Part) -> None:
+            if not all(0 < len(key) <= MAX_KEY_BYTES and len(row) >= _LEAST_ROW_BYTES for key, row in part):
+                raise RecordDamaged("a row has no possible length")
+            if of_tombstones := is_tombstone(part[0][1]):
+                give_format(env)  # which lies behind the rows
+            table = open_table(env) if of_tombstones else None
+            with env.begin(table, write=True) as txn, txn.cursor() as cursor:
+                if cursor.putmulti(part, dupdata=False, append=True)[1] != len(part):
+                    raise RecordDamaged("the rows are not in the order of their keys")
+
+        try:
+            yield write
+            give_format(env)
+            env.sync(True)
+        except lmdb.Error as exc:
+            if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
+                raise StoreFull("no free space for the rows") from exc
+            raise StoreUnavailable("the rows cannot be written") from exc
+    for made_in in (place, folder):
+        sync_folder(made_in)
 
 
 def parse_row(row: Row) -> ParsedRow:

@@ -232,13 +232,17 @@ THAW: Final = (
     "alter table sealspace_map drop constraint if exists sealspace_map_moved",
     "alter table sealspace_claims drop constraint if exists sealspace_claims_moved",
 )
-LAST_KEY: Final = "select k from sealspace_map order by k desc limit 1"
 COPY_IN: Final = """
 insert into sealspace_map (k, s, v, w, a, n, d) select * from
 unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
 """
-COPY_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where k > $1 order by k limit $2::bigint"
+COPY_ROWS_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is null order by k"
+COPY_TOMBSTONES_OUT: Final = "select k, s, v, w, a, n, d from sealspace_map where d is not null order by k"
 COPY_CLAIMS_IN: Final = """
 insert into sealspace_claims (k, s) select * from unnest($1::bytea[], $2::bytea[]) on conflict (k) do nothing
 """
-COPY_CLAIMS_OUT: Final = "select k from sealspace_claims where k > $1 order by k limit $2::bigint"
+COPY_CLAIMS_OUT: Final = "select k from sealspace_claims"
+CLEAR: Final = ("delete from sealspace_map", "delete from sealspace_claims")
+# Whoever reads bodies keeps this row locked, and the collector asks whether anyone does (BK2).
+HOLD_BODIES: Final = "select value from sealspace_schema where name = 'version' for share"
+ARE_BODIES_FREE: Final = "select 1 from sealspace_schema where name = 'version' for update skip locked"

@@ -36,6 +36,7 @@ from ._pool import Connections
 from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
 from ._statements import (
+    ARE_BODIES_FREE,
     DATABASE_TIME,
     FORGET_STUCK_FLOORS,
     LOWER_FLOOR,
@@ -197,6 +198,13 @@ class _PostgresStore:
 
     def pools(self) -> dict[str, PoolUse]:
         return {"read": self._reading.use(), "commit": self._committing.use()}
+
+    async def has_held_bodies(self) -> bool:
+        self._refuse_closed()
+        try:
+            return not await self._reading.run(ARE_BODIES_FREE, [])
+        except CONNECTION_ERRORS as exc:
+            raise store_error_of(exc) from None
 
     async def clocks(self) -> Clocks:
         self._refuse_closed()

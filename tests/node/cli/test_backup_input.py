@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import struct
+import tomllib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
+import lmdb
 import msgspec
 import pytest
 from engines import needs_folder
@@ -19,7 +21,7 @@ from node.cli import restore as restore_command
 from node.platform import sealed_secret
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
-from spaces.backups.archive import ArchiveReader, ArchiveWriter
+from spaces.archive.file import ArchiveReader, ArchiveWriter
 from spaces.identity import open_identity
 from spaces.store.lmdb.engine import open_lmdb
 
@@ -88,8 +90,19 @@ def forged(parts: Parts, path: Path, **header: object) -> Path:
     return path
 
 
-def with_rows(parts: Parts, rows: bytes) -> Parts:
-    return {name: rows if name.startswith("store/") else contents for name, contents in parts.items()}
+def of_format_1(parts: Parts, rows: bytes) -> Parts:
+    """Return the members as an earlier version wrote them, with a file of LMDB."""
+    kept = {name: contents for name, contents in parts.items() if name.startswith("blobs/")}
+    return {"backup.json": parts["backup.json"], "store/data.mdb.00000": rows, **kept}
+
+
+@pytest.fixture(scope="module")
+def lmdb_file(used: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of LMDB as an earlier version put it into a backup."""
+    folder = tmp_path_factory.mktemp("copied")
+    with lmdb.open(str(used / "store"), readonly=True, max_dbs=1) as env:
+        env.copy(str(folder), compact=True)
+    return (folder / "data.mdb").read_bytes()
 
 
 # --- folders
@@ -176,14 +189,36 @@ HOSTILE_ROWS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE_ROWS)
-def test_rows_that_are_damaged_under_a_right_digest(run: Run, parts: Parts, tmp_path: Path, what: str) -> None:
+def test_rows_that_are_damaged_under_a_right_digest(
+    run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path, what: str
+) -> None:
     """They end no command: they are refused as a damaged backup, and nothing is left (BK4)."""
-    rows = b"".join(contents for name, contents in parts.items() if name.startswith("store/"))
-    file = forged(with_rows(parts, HOSTILE_ROWS[what](rows)), tmp_path / "backup")
+    file = forged(of_format_1(parts, HOSTILE_ROWS[what](lmdb_file)), tmp_path / "backup", format=1)
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert (status, "nothing was restored: " in said) == (1, True), said
     assert "take another copy of the backup" in said
     assert not (tmp_path / "restored").exists()
+
+
+def test_a_backup_of_format_1_restores(run: Run, parts: Parts, lmdb_file: bytes, tmp_path: Path) -> None:
+    """What an earlier version wrote restores, and checks clean."""
+    file = forged(of_format_1(parts, lmdb_file), tmp_path / "backup", format=1)
+    assert run("restore", file, "--data", tmp_path / "restored")[0] == 0
+    assert run("check", "--data", tmp_path / "restored")[0] == 0
+
+
+def test_the_settings_in_a_backup(used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that are not at their default are in a backup, and no secret is (BK8)."""
+    file = tmp_path / "sealspace.toml"
+    file.write_text("[release]\nchallenge_s = 120\n")
+    monkeypatch.setenv("SEALSPACE_ADMIN__SECRET", "hush" * 8)
+    status, _, said = run("backup", tmp_path / "backup", "--data", used, "--config", file)
+    assert (status, "the settings are in it, without secrets" in said) == (0, True)
+    assert b"hush" not in (tmp_path / "backup").read_bytes()
+    reader = ArchiveReader(BytesIO((tmp_path / "backup").read_bytes()))
+    members = {name: reader.contents(1 << 30) for name in reader.members()}
+    found = tomllib.loads(members["settings.toml"].decode())
+    assert found == {"release": {"challenge_s": 120}, "store": {"data": str(used)}}
 
 
 def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: Path) -> None:
@@ -234,7 +269,7 @@ def test_a_signal_leaves_nothing(
         os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr("spaces.backups.archive.ArchiveWriter.close", interrupt)
+        patch.setattr("spaces.archive.file.ArchiveWriter.close", interrupt)
         assert run("backup", tmp_path / "backup", "--data", used)[0] == INTERRUPTED
     with monkeypatch.context() as patch:
         patch.setattr(restore_command, "done_apart", interrupt)

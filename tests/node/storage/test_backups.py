@@ -17,18 +17,18 @@ from encryption_network.keyring import Keyring
 from node.config.tree import Config, Http, Objects, Store
 from node.housekeeping.rounds import JOBS
 from node.storage.objects import stored_objects
-from node.storage.stores import longest_life_s, refuse_beside_original
+from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
 from sealspace.cli.errors import StoreMisused
 from sealspace.client import Client
 from sealspace.wallets import Wallet, new_wallet
-from spaces.backups.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
-from spaces.backups.taking import backup_file, take_backup
-from spaces.checks.checking import check_store
+from spaces.archive.checking import check_store
+from spaces.archive.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
+from spaces.archive.taking import backup_file, take_backup
 from spaces.identity import open_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
-from spaces.values.held_bodies import bodies_stay
+from spaces.store.lmdb.snapshots import LmdbRows, bodies_stay
 from spaces.values.object_folder import ObjectFolder
 
 pytestmark = needs_folder()
@@ -48,10 +48,13 @@ async def back_up_node(node: EmbeddedNode, path: Path) -> None:
     with backup_file(path) as stream:
         await take_backup(
             services.store,
+            rows_of(services.config, services.store),
             objects,
             stream,
             folder=services.config.data.resolve(),
+            is_shared=False,
             longest_life_s=longest_life_s(services.config),
+            settings=b"",
             sealed_secret=None,
             clock=services.clock,
             done=lambda done: None,
@@ -76,7 +79,7 @@ async def restore_into(folder: Path, path: Path, clock: FixedClock, *, new_node_
 async def damages(folder: Path) -> int:
     store = read_lmdb(folder)
     try:
-        checked = await check_store(store, ObjectFolder(folder / "blobs"), folder)
+        checked = await check_store(LmdbRows(store, folder), ObjectFolder(folder / "blobs"))
         assert checked.rows > 20
         return checked.damages
     finally:

@@ -8,10 +8,10 @@ import pytest
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
 from value_bench import LARGE, Bench, Write, in_pieces
 
-from spaces import object_migration as blob_migration
+from spaces.archive.bodies import MovedBodies, move_bodies
 from spaces.errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
-from spaces.object_migration import MovedBodies, move_bodies
 from spaces.store.contract import Store
+from spaces.store.lmdb.snapshots import RowSource
 from spaces.values.object_bucket import PART_BYTES, BucketPlace, ObjectBucket
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_place import FOLDER, claim_place, recorded_place
@@ -280,25 +280,27 @@ async def test_place_is_recorded_while_there_is_no_body(one_store: Store) -> Non
     assert await recorded_place(one_store) == FOLDER
 
 
-async def test_moving_needs_the_right_source(one_store: Store, tmp_path: Path, bucket: ObjectBucket) -> None:
+async def test_moving_needs_the_right_source(
+    one_store: Store, one_rows: RowSource, tmp_path: Path, bucket: ObjectBucket
+) -> None:
     """A store whose bodies lie in a third place is not moved."""
     await claim_place(one_store, "s3://a/b")
     with pytest.raises(BodiesElsewhere):
         await move_bodies(
-            one_store, ObjectFolder(tmp_path), bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+            one_store,
+            one_rows,
+            ObjectFolder(tmp_path),
+            bucket,
+            origin=FOLDER,
+            to="s3://c/d",
+            progress=lambda _bodies: None,
         )
 
 
 async def test_damaged_body_is_not_moved(
-    one_store: Store,
-    tmp_path: Path,
-    server: S3Server,
-    place: BucketPlace,
-    bucket: ObjectBucket,
-    monkeypatch: pytest.MonkeyPatch,
+    one_store: Store, one_rows: RowSource, tmp_path: Path, server: S3Server, place: BucketPlace, bucket: ObjectBucket
 ) -> None:
     """A body that is missing or altered stops the move, which goes on where it stopped once the body is back."""
-    monkeypatch.setattr(blob_migration, "_PAGE_HEADS", 1)
     bench = Bench(one_store, tmp_path / "bodies")
     await bench.write(Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE))
     (body, other) = bench.names()
@@ -306,7 +308,7 @@ async def test_damaged_body_is_not_moved(
 
     async def move() -> MovedBodies:
         return await move_bodies(
-            one_store, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
+            one_store, one_rows, bench.files, bucket, origin=FOLDER, to="s3://c/d", progress=lambda _bodies: None
         )
 
     for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):

@@ -4,6 +4,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,11 +15,18 @@ from spaces.store.lmdb._folder import environment_folder, open_for_reading, open
 from spaces.store.lmdb._reader import Reader
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store.lmdb._tombstones import TABLE, last_key, open_table, rows_and_tombstones
+from spaces.store.lmdb._tombstones import TABLE, open_table
 from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer
+from spaces.store.lmdb.snapshots import snapshot_in
 
 KEYS = [b"K", b"Ka", b"Ka\xff", b"Kb", b"L", b"\xff", b"\xff\xff", b"\xff" * MAX_KEY_BYTES]
 PREFIXES = [b"K", b"Ka", b"L", b"\xff", b"\xff\xff", b"M"]
+
+
+def all_of(env: lmdb.Environment) -> list[tuple[bytes, bytes]]:
+    """Return every row, then every tombstone that no row hides."""
+    with snapshot_in(env) as snapshot:
+        return [row for part in snapshot.parts() for row in part]
 
 
 class Folder:
@@ -185,7 +193,7 @@ def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> No
         writer = Writer(env, FreeSpace(), clock)
         assert writer.sweep_tombstones(young) == 10
         assert writer.sweep_tombstones(young) == 0
-        assert len(list(rows_and_tombstones(env, b""))) == 50_000 + 10
+        assert len(all_of(env)) == 50_000 + 10
 
 
 def test_tombstone_of_a_row_that_came_back_is_hidden(tmp_path: Path) -> None:
@@ -193,23 +201,11 @@ def test_tombstone_of_a_row_that_came_back_is_hidden(tmp_path: Path) -> None:
     with closing(Folder(tmp_path)) as folder:
         folder.put(b"Ka", None)
         folder.put(b"Ka", b"back")
-        assert [key for key, _ in rows_and_tombstones(folder.env, b"")] == [b"Ka"]
+        assert [key for key, _ in all_of(folder.env)] == [b"Ka"]
         folder.check()
         folder.wait(10)
         folder.sweep(5)
         folder.check()
-
-
-def test_last_key_is_that_of_a_row_or_a_tombstone(tmp_path: Path) -> None:
-    """Who copies a store knows how far it came, whichever was copied last."""
-    with closing(Folder(tmp_path)) as folder:
-        assert last_key(folder.env) == b""
-        folder.put(b"Kb", None)
-        assert last_key(folder.env) == b"Kb"
-        folder.put(b"Ka", b"1")
-        assert last_key(folder.env) == b"Kb"
-        folder.put(b"\xff" * MAX_KEY_BYTES, b"1")
-        assert last_key(folder.env) == b"\xff" * MAX_KEY_BYTES
 
 
 def test_copy_of_a_store_has_its_tombstones(tmp_path: Path) -> None:
@@ -219,8 +215,8 @@ def test_copy_of_a_store_has_its_tombstones(tmp_path: Path) -> None:
     with closing(Folder(tmp_path)) as folder:
         folder.put(b"Ka", b"1")
         folder.put(b"Kb", None)
-        kept = list(rows_and_tombstones(folder.env, b""))
+        kept = all_of(folder.env)
         folder.env.copy(str(place), compact=True)
     with open_for_reading(tmp_path / "copy") as env:
-        assert list(rows_and_tombstones(env, b"")) == kept
+        assert all_of(env) == kept
         assert len(kept) == 2

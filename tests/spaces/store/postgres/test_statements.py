@@ -20,6 +20,7 @@ _LOOKS = {
     "do-nothing": r"do nothing",
     "for-share": r"for share",
     "for-update": r"for update",
+    "skip-locked": r"skip locked",
     "any-array": r"= any\(",
     "unnest": r"unnest\(\$\d+::\w+\[\], ",
     "array-subquery": r"array\(\s*select",

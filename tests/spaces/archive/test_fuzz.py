@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.backups.archive import Header, parse_header
+from spaces.archive.file import Header, parse_header
 from spaces.errors import BackupDamaged, RecordDamaged
 from spaces.store.lmdb.snapshots import parse_row
 

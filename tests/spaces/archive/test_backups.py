@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gzip
 import os
 import shutil
 import tarfile
@@ -16,20 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from space_grants import NOW
 from tests_support import CountingEntropy, FixedClock
-from value_bench import LARGE, OTHER, SMALL, Bench, Write
+from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.backups.archive import ArchiveReader, parse_header
-from spaces.backups.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
-from spaces.backups.taking import Taken, backup_file, take_backup
-from spaces.checks.checking import check_store
+from spaces.archive.checking import check_store
+from spaces.archive.file import ArchiveReader, encode_part, parse_header, parse_part
+from spaces.archive.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
+from spaces.archive.taking import Taken, backup_file, take_backup
 from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Claim, Commit, Committed, Put, Refused
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.values.held_bodies import bodies_stay, has_held_bodies
+from spaces.store.lmdb.snapshots import LmdbRows, bodies_stay, has_held_bodies
 from spaces.values.object_folder import ObjectFolder, OpenBody
 from spaces.values.object_records import ObjectName
+from spaces.values.value_heads import head_key
 
 pytestmark = needs_folder()
 
@@ -67,10 +69,13 @@ async def take(bench: Bench, path: Path, *, files: ObjectFolder | None = None) -
     with backup_file(path) as stream:
         return await take_backup(
             bench.store,
+            LmdbRows(bench.store, bench.folder.parent),
             files or bench.files,
             stream,
             folder=bench.folder.parent,
+            is_shared=False,
             longest_life_s=360,
+            settings=b"",
             sealed_secret=None,
             clock=FixedClock(NOW),
             done=lambda done: None,
@@ -114,7 +119,7 @@ class Reopened:
 
 
 async def damages(bench: Bench) -> list[str]:
-    checked = await check_store(bench.store, bench.files, bench.folder.parent)
+    checked = await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
     assert checked.rows > 0
     return [found.text for found in checked.findings]
 
@@ -155,25 +160,41 @@ async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_any_tar_reads_it(bench: Bench, tmp_path: Path) -> None:
-    """A backup is a tar archive whose bodies have their names and contents, and whose parts are an LMDB file (BK3)."""
+    """A backup is a tar archive whose bodies have their names and contents, and whose rows are MessagePack (BK3)."""
     await fill(bench)
     taken = await take(bench, tmp_path / "backup")
     with tarfile.open(tmp_path / "backup") as archive:
         names = archive.getnames()
         found = {name: archive.extractfile(name) for name in names}
         contents = {name: stream.read() for name, stream in found.items() if stream is not None}
-    assert names[:2] == ["backup.json", "store/data.mdb.00000"] and names[-1] == "digest"
+    assert names[:2] == ["backup.json", "settings.toml"] and names[-1] == "digest"
     assert contents["digest"].decode() == taken.digest + "\n"
     assert {name for name in names if name.startswith(BODIES)} == {
         f"{BODIES}/{place.relative_to(bench.folder)}"
         for place in bench.names()
         if place.read_bytes() in contents.values()
     }
-    place = tmp_path / "by hand" / "store"
-    place.mkdir(parents=True)
-    (place / "data.mdb").write_bytes(contents["store/data.mdb.00000"])
-    async with Reopened(tmp_path / "by hand") as again:
-        assert await again.body("small") == SMALL
+    rows = dict(parse_part(contents["rows/00000"]))
+    head = rows[head_key(SPACE, "small")]
+    assert SMALL in head and names.index("rows/00000") == 2
+
+
+async def test_a_backup_of_format_1(tmp_path: Path) -> None:
+    """A backup that has the file of LMDB, which an earlier version wrote, restores; cut or altered it is refused."""
+    data = gzip.decompress(Path(__file__).with_name("backup-format-1.tar.gz").read_bytes())
+    assert parse_header(data[512:1024].rstrip(b"\0")).format == 1
+    restored, _ = await restore(data, tmp_path / "restored")
+    assert (restored.bodies, restored.left_out) == (2, [])
+    async with Reopened(tmp_path / "restored") as again:
+        found = [await again.body(path) for path in ("small", "large", "shared", "p" * 900, "gone")]
+        assert found == [SMALL, LARGE, LARGE, SMALL, None]
+        assert await again.body("other", OTHER) == LARGE + b"other"
+        assert await damages(again) == []
+    with pytest.raises(BackupDamaged):
+        await restore(data[:-1024], tmp_path / "cut")
+    with pytest.raises(BackupDamaged):
+        await restore(data[:5000] + b"!" + data[5001:], tmp_path / "altered")
+    assert not (tmp_path / "cut").exists() and not (tmp_path / "altered").exists()
 
 
 async def test_the_mark_is_one_moment(bench: Bench, tmp_path: Path) -> None:
@@ -278,7 +299,7 @@ async def test_the_reserve_of_the_disk_stays_free(bench: Bench, tmp_path: Path) 
     await fill(bench)
     disk = os.statvfs(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spaces.backups.taking.RESERVE_BYTES", disk.f_blocks * disk.f_frsize + 1)
+        patch.setattr("spaces.archive.taking.RESERVE_BYTES", disk.f_blocks * disk.f_frsize + 1)
         with pytest.raises(StoreFull):
             await take(bench, tmp_path / "backup")
     assert files_of(tmp_path) == []
@@ -311,10 +332,13 @@ async def test_a_disk_that_fills_at_any_byte(bench: Bench, tmp_path: Path) -> No
             with pytest.raises(StoreFull):
                 await take_backup(
                     bench.store,
+                    LmdbRows(bench.store, bench.folder.parent),
                     bench.files,
                     FullAfter(room_bytes, stream.fileno()),
                     folder=bench.folder.parent,
+                    is_shared=False,
                     longest_life_s=360,
+                    settings=b"",
                     sealed_secret=None,
                     clock=FixedClock(NOW),
                     done=lambda done: None,
@@ -483,7 +507,15 @@ HOSTILE = {
     "a body outside": member("blobs/../../" + "0" * 32 + "-" + "0" * 64 + "-" + "0" * 32, b"x"),
     "a body in another folder": member("blobs/11/" + "0" * 32 + "-" + "0" * 64 + "-" + "0" * 32, b"x"),
     "the secret": member("secret", b"x" * 32),
-    "a later part first": member("store/data.mdb.00001", b"x"),
+    "a later part first": member("rows/00001", b"x"),
+    "a part of another format": member("store/data.mdb.00000", b"x"),
+    "rows that do not decode": member("rows/00000", b"x"),
+    "rows without end": member("rows/00000", b"\xdd\x7f\xff\xff\xff"),
+    "no rows in a part": member("rows/00000", b"\x90"),
+    "rows out of order": member("rows/00000", encode_part([(b"Kb", b"s" * 16 + b"\1"), (b"Ka", b"s" * 16 + b"\1")])),
+    "a key too long": member("rows/00000", encode_part([(b"\xff" * 481, b"s" * 16 + b"\1")])),
+    "a key of no length": member("rows/00000", encode_part([(b"", b"s" * 16 + b"\1")])),
+    "a row of no length": member("rows/00000", encode_part([(b"K", b"")])),
     "a name too long": member("././@LongLink", b"x" * 2000, type=tarfile.GNUTYPE_LONGNAME),
     "a name of no length": member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME),
     "a name of negative length": member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=-1),

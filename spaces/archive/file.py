@@ -4,9 +4,13 @@
     ────────────────────────────  ───────────────────────────────────────────────────────────────────────────
     backup.json                   `Header`
     root-secret.age               the root secret, sealed; on request only
-    store/data.mdb.00000 and on   the LMDB file with all rows of one moment, in parts
+    settings.toml                 the settings in force that are not at their default, without secrets
+    rows/00000 and on             all rows of one moment, in parts (`store.lmdb.snapshots`), in MessagePack
     blobs/<2 hex>/<name>          a body, named as in a data folder: space, BLAKE3, generation
     digest                        BLAKE3 in hexadecimal of all bytes before this member, and a line feed
+
+An earlier version wrote format 1, of stores on LMDB alone: without settings, and with the LMDB file itself, in the
+parts `store/data.mdb.00000` and on.
 
 The reader takes ordinary files with short names and nothing else, checks every byte of padding, and unpacks nothing:
 its caller decides what becomes of a member. `tarfile` itself keeps every member in memory, reads headers of any length,
@@ -29,11 +33,15 @@ import msgspec
 from blake3 import blake3
 
 from ..errors import BackupDamaged, StoreFull
+from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES
+from ..store.lmdb.snapshots import PART_ROWS, Part
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 HEADER_NAME: Final = "backup.json"
 SECRET_NAME: Final = "root-secret.age"  # noqa: S105  # a file name
-STORE_PART: Final = "store/data.mdb."
+SETTINGS_NAME: Final = "settings.toml"
+ROWS_PREFIX: Final = {1: "store/data.mdb.", 2: "rows/"}
+"""Format -> how the names of the parts with rows begin; a number of five digits or more follows."""
 BODIES_FOLDER: Final = "blobs"
 DIGEST_NAME: Final = "digest"
 _DIGEST_BYTES: Final = 65
@@ -53,19 +61,39 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         node_did: whose store it is.
         marked_at: epoch seconds; every write that was acknowledged before is in the backup.
         folder: the data folder, as an absolute path.
+        is_shared: the store was in a database.
         longest_life_s: for how long before its expiry a token was usable there.
         has_secret: whether the sealed root secret is in the backup.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2]
     node_did: _Text
     marked_at: Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]
     folder: _Text
     longest_life_s: Annotated[int, msgspec.Meta(ge=0, le=86_400 * 31)]
     has_secret: bool
+    is_shared: bool = False
 
 
 encode_header: Final = msgspec.json.Encoder().encode
+encode_part: Final = msgspec.msgpack.Encoder().encode
+_PARTS: Final = msgspec.msgpack.Decoder(
+    Annotated[list[tuple[bytes, bytes]], msgspec.Meta(min_length=1, max_length=PART_ROWS)]
+)
+MAX_PART_BYTES: Final = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
+
+
+def parse_part(contents: bytes) -> Part:
+    """Read the rows of a part.
+
+    Raises:
+        BackupDamaged: the bytes are not a part.
+    """
+    try:
+        rows: Part = _PARTS.decode(contents)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise BackupDamaged("the backup was altered: its rows do not decode") from exc
+    return rows
 
 
 def parse_header(contents: bytes) -> Header:

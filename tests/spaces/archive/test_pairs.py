@@ -9,16 +9,17 @@ from value_bench import Bench
 
 from capabilities.chain import Registered
 from capabilities.signatures import Ed25519Signer
+from spaces.archive.checking import Checked, check_store
 from spaces.audit.chain import Chain, seal_batch
 from spaces.audit.pruning import prune_batch
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.checks.checking import Checked, check_store
 from spaces.grants.delegations import accounts_above, alias_put, decode_delegation, registration_puts
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import open_identity
 from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, SCHEMA_KEY, WITHDRAWALS_KEY, delegation_key
 from spaces.store.contract import Commit, Committed, Put, Range, Record, Store
+from spaces.store.lmdb.snapshots import LmdbRows
 
 pytestmark = needs_folder()
 
@@ -60,7 +61,7 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
 
 
 async def check(bench: Bench) -> Checked:
-    return await check_store(bench.store, bench.files, bench.folder.parent)
+    return await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
 
 
 async def rows_of(store: Store, kinds: bytes) -> Sequence[tuple[bytes, Record]]:
@@ -147,5 +148,5 @@ async def test_readers_of_opaque_rows(bench: Bench) -> None:
     await bench.store.commit(Commit(puts=(Put(key, key),)))
     for named, count in ((key, 0), (flipped(key), 1)):
         readers = {b"N": {key: named}.__getitem__}
-        found = await check_store(bench.store, bench.files, bench.folder.parent, readers=readers)
+        found = await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files, readers=readers)
         assert found.damages == count

@@ -1,8 +1,7 @@
-"""Taking a backup of a store on LMDB that may be in use.
+"""Taking a backup of a store that may be in use.
 
-In this order: the lock that keeps bodies (`values.held_bodies`); the mark, which is one read transaction, for the rows;
-then, the transaction ended, the bodies that those rows name. The names wait in a file without a name meanwhile, so that
-memory does not grow with the store.
+In this order: the lock that keeps bodies; the mark, which is one read transaction, for the rows; then, the transaction
+ended, the bodies that those rows name.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,18 +21,20 @@ from ..errors import RecordDamaged, StoreFull
 from ..identity import recorded_identity
 from ..store.contract import Store
 from ..store.durable import sync_folder
-from ..store.lmdb.snapshots import snapshot_of
-from ..values.held_bodies import bodies_stay, note_bodies, noted_bodies
+from ..store.lmdb.snapshots import RowSource
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
-from .archive import (
+from .bodies import note_bodies, noted_bodies
+from .file import (
     BODIES_FOLDER,
     HEADER_NAME,
+    ROWS_PREFIX,
     SECRET_NAME,
-    STORE_PART,
+    SETTINGS_NAME,
     ArchiveWriter,
     Header,
     encode_header,
+    encode_part,
     full_disk,
 )
 
@@ -94,11 +95,14 @@ def backup_file(path: Path) -> Iterator[BinaryIO]:
 
 async def take_backup(
     store: Store,
+    rows: RowSource,
     objects: ObjectStore,
     stream: BinaryIO,
     *,
     folder: Path,
+    is_shared: bool,
     longest_life_s: int,
+    settings: bytes,
     sealed_secret: bytes | None,
     clock: Clock,
     done: Callable[[int], None],
@@ -106,11 +110,14 @@ async def take_backup(
     """Write everything into the file of a backup (BK1 to BK3).
 
     Args:
-        store: on LMDB; a node may use it.
+        store: a node may use it.
+        rows: of the store.
         objects: its bodies.
         stream: a file; nothing was written yet.
         folder: the data folder, as an absolute path.
+        is_shared: the store is in a database.
         longest_life_s: for how long before its expiry a token is usable there.
+        settings: without secrets.
         sealed_secret: the root secret, sealed; None: not in the backup.
         clock: tells the mark.
         done: called after each part with how many bytes were written.
@@ -120,31 +127,36 @@ async def take_backup(
         StoreFull: no free space for the backup.
         StoreError: store or bodies do not answer.
     """
-    with bodies_stay(folder), tempfile.TemporaryFile() as names:  # BK2: before the mark
-        taken = Taken(marked_at=clock.now())  # what was acknowledged until now is in the snapshot (BK1)
-        archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
-        with snapshot_of(store) as snapshot:
-            if (identity := await recorded_identity(store)) is None:
-                raise RecordDamaged("no node was started on this store yet")
+    if (identity := await recorded_identity(store)) is None:
+        raise RecordDamaged("no node was started on this store yet")
+    with tempfile.TemporaryFile() as names:
+        async with rows.bodies_stay():  # BK2: before the mark
+            taken = Taken(marked_at=clock.now())  # what was acknowledged until now is in the snapshot (BK1)
+            archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
+                format=2,
                 node_did=identity.node_did,
                 marked_at=taken.marked_at,
                 folder=str(folder),
                 longest_life_s=longest_life_s,
                 has_secret=sealed_secret is not None,
+                is_shared=is_shared,
             )
             archive.add(HEADER_NAME, encode_header(header))
             if sealed_secret is not None:
                 archive.add(SECRET_NAME, sealed_secret)
-            with closing(snapshot.file_parts()) as parts:  # whatever happens, before the transaction ends
-                for number, part in enumerate(parts):
-                    archive.add(f"{STORE_PART}{number:05}", part)
+            archive.add(SETTINGS_NAME, settings)
+            async with aclosing(rows.parts()) as parts:
+                number = 0
+                async for part in parts:
+                    archive.add(f"{ROWS_PREFIX[2]}{number:05}", encode_part(part))
+                    note_bodies(part, names)
+                    number += 1
                     done(archive.size_bytes)
                     await asyncio.sleep(0)
-            note_bodies(snapshot, names)
-        for name, size_bytes in noted_bodies(names):
-            await _add_body(objects, archive, name, size_bytes, taken)
-            done(archive.size_bytes)
+            for name, size_bytes in noted_bodies(names):
+                await _add_body(objects, archive, name, size_bytes, taken)
+                done(archive.size_bytes)
     taken.digest = archive.close()
     taken.size_bytes = archive.size_bytes
     return taken

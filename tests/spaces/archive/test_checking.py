@@ -7,10 +7,11 @@ from engines import needs_folder
 from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.checks.checking import MOST_SHOWN, Checked, check_store
+from spaces.archive.checking import MOST_SHOWN, Checked, check_store
 from spaces.identity import open_identity
 from spaces.keyspace import BODIES_COUNTER, object_key, rows_counter, space_id16, usage_counter
 from spaces.store.contract import Add, Commit, Committed, Put
+from spaces.store.lmdb.snapshots import LmdbRows
 from spaces.values.object_records import ObjectRecord, encode_object_record
 from spaces.values.value_heads import head_key
 
@@ -29,7 +30,7 @@ async def fill(bench: Bench) -> None:
 
 
 async def check(bench: Bench) -> Checked:
-    return await check_store(bench.store, bench.files, bench.folder.parent)
+    return await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
 
 
 async def found(bench: Bench) -> list[str]:

@@ -8,38 +8,63 @@ and what was written is moved to its place: the store last, then the folder is r
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+import lmdb
 from msgspec import Struct
 
 from capabilities.ambient import Clock, Entropy
 
-from ..errors import BackupDamaged
+from ..errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
 from ..store.contract import MAX_PUTS, Commit, Put, Range, Store
 from ..store.durable import sync_folder
-from ..store.lmdb.engine import RESTORING_NAME, open_lmdb
-from ..store.lmdb.snapshots import with_closed_before
+from ..store.lmdb.engine import MAP_BYTES, RESTORING_NAME, open_lmdb
+from ..store.lmdb.snapshots import new_environment, open_for_reading, snapshot_in, with_closed_before
 from ..values.object_folder import ObjectFolder
 from ..values.object_records import ObjectName, parse_file_name
-from .archive import (
+from .bodies import keep_body, note_bodies, noted_bodies
+from .file import (
     BODIES_FOLDER,
     HEADER_NAME,
     MAX_HEADER_BYTES,
+    MAX_PART_BYTES,
+    ROWS_PREFIX,
     SECRET_NAME,
-    STORE_PART,
+    SETTINGS_NAME,
     ArchiveReader,
     Header,
     full_disk,
     parse_header,
+    parse_part,
 )
-from .verifying import require_pages
 
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
+MOST_SHOWN: Final = 1000
+"""Large values that are kept with their names; all are counted."""
+_META_PAGES: Final = 2
+# Page header; magic, version, address, size of the map, of a page; root of the free pages; last page.
+_META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
+_NO_PAGE: Final = (1 << 64) - 1
+_MAGIC: Final = 0xBEEFC0DE
+_DATA_VERSION: Final = 1
+_PAGE_BYTES: Final = frozenset(1 << shift for shift in range(9, 17))
+# What the operating system refuses, not the file.
+_OF_SYSTEM: Final = (
+    OSError,
+    lmdb.DiskError,
+    lmdb.LockError,
+    lmdb.MemoryError,
+    lmdb.ReadersFullError,
+    lmdb.ReadonlyError,
+)
 _STORE: Final = "store"
 _MOVED: Final = ("secret", BODIES_FOLDER, _STORE)
 # Networks, receipts, their documents and the uses of those, audit records, their chain and its heads (`keyspace`).
@@ -155,30 +180,36 @@ async def restore_backup(backup: OpenedBackup, staging: Path, *, done: Callable[
         StoreUnavailable: the disk refuses.
     """
     archive, bodies, restored = backup.archive, ObjectFolder(staging / BODIES_FOLDER), Restored()
-    with _new_file(staging / _STORE / "data.mdb") as rows:
-        next_part = 0
-        for member in backup.members:
-            if member == f"{STORE_PART}{next_part:05}":
-                next_part += 1
-                for piece in archive.pieces():
-                    rows.write(piece)
-            elif name := _body_name(member):
-                await _restore_body(archive, bodies, name, restored)
-            else:
-                raise BackupDamaged("the backup was altered: it has a member that no backup has")
-            done(archive.size_bytes)
-            await asyncio.sleep(0)
-    require_pages(staging / _STORE / "data.mdb")
+    # Format 1 has the file of LMDB itself.
+    is_file, place, number = backup.header.format == 1, staging / _STORE / "data.mdb", 0
+    rows: AbstractContextManager[Callable[[Any], object]] = _new_file(place) if is_file else new_environment(staging)
+    try:
+        with rows as write:
+            for member in backup.members:
+                if member == f"{ROWS_PREFIX[backup.header.format]}{number:05}":
+                    number += 1
+                    for part in archive.pieces() if is_file else [parse_part(archive.contents(MAX_PART_BYTES))]:
+                        write(part)
+                elif name := _body_name(member):
+                    await _restore_body(archive, bodies, name, restored)
+                elif member != SETTINGS_NAME:
+                    raise BackupDamaged("the backup was altered: it has a member that no backup has")
+                done(archive.size_bytes)
+                await asyncio.sleep(0)
+    except RecordDamaged as exc:
+        raise BackupDamaged(f"the backup was altered: {exc}") from exc
+    if is_file:
+        require_pages(place)
     return restored
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Make a file of mode 0600 in a folder of its own; durable when the block ends."""
+def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """Make a file of mode 0600 in a folder of its own, durable when the block ends; yields what writes it."""
     path.parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        yield stream
+        yield stream.write
         stream.flush()
         os.fsync(stream.fileno())
     sync_folder(path.parent)
@@ -193,22 +224,99 @@ def _body_name(member: str) -> ObjectName | None:
 
 async def _restore_body(archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored) -> None:
     """Write a body; one without its digest was damaged in the store already, or else the backup's digest fails."""
-    incoming = await bodies.begin()
-    try:
+
+    async def pieces() -> AsyncIterator[bytes]:
         for piece in archive.pieces():
-            await incoming.append(piece)
-        digest, size_bytes = await incoming.finish()
-        if digest == name.digest:
-            await incoming.rename(name)
-    except BaseException:
-        await incoming.discard()
-        raise
-    if digest == name.digest:
+            yield piece
+
+    if (size_bytes := await keep_body(bodies, name, pieces())) is None:
+        restored.left_out.append(name.file_name)
+    else:
         restored.bodies += 1
         restored.body_bytes += size_bytes
-    else:
-        await incoming.discard()
-        restored.left_out.append(name.file_name)
+
+
+class Verified(Struct):
+    """What was found.
+
+    Attributes:
+        missing: how many large values the rows name and the folder does not have in their size.
+        names: file names of the first MOST_SHOWN of them.
+    """
+
+    missing: int = 0
+    names: list[str] = []  # a copy of it for each
+
+
+def read_all(staging: Path) -> Verified:
+    """Read every page and row of a store, and look for each large value that the rows name.
+
+    LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it in one of its own.
+
+    Args:
+        staging: where `restore_backup` wrote it; the digests of large values were verified as they were written.
+
+    Raises:
+        BackupDamaged: the store does not open, or its pages are damaged.
+        SchemaMismatch: another version wrote it.
+        StoreUnavailable: the operating system refuses.
+    """
+    verified, bodies = Verified(), ObjectFolder(staging / BODIES_FOLDER)
+    with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
+        with snapshot_in(env) as snapshot:
+            # Keys have to ascend, or pages that name each other would be read without end.
+            former, may_begin_anew = b"", True
+            for part in snapshot.parts():
+                keys = [key for key, _ in part]
+                if keys[0] <= former and may_begin_anew:
+                    former, may_begin_anew = b"", False  # tombstones follow the rows
+                if any(key <= one for one, key in pairwise([former, *keys])):
+                    raise BackupDamaged("the rows of the backup are not in order: its pages are damaged")
+                former = keys[-1]
+                note_bodies(part, notes)
+        for name, size_bytes in noted_bodies(notes):
+            place = bodies.place_of(name)
+            if not place.is_file() or place.stat().st_size != size_bytes:
+                verified.missing += 1
+                if verified.missing <= MOST_SHOWN:
+                    verified.names.append(name.file_name)
+    return verified
+
+
+@contextmanager
+def damaged_pages() -> Iterator[None]:
+    """Raise BackupDamaged for whatever LMDB finds wrong in the file, but not for what the operating system refuses."""
+    try:
+        yield
+    except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
+        cause = exc if isinstance(exc, lmdb.Error) else exc.__cause__
+        if isinstance(cause, _OF_SYSTEM) or type(cause) is lmdb.Error:
+            raise
+        raise BackupDamaged("the rows of the backup cannot be read: its pages are damaged") from exc
+
+
+def require_pages(path: Path) -> None:
+    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind its end is a signal.
+
+    Raises:
+        BackupDamaged: it is no such file.
+    """
+    size_bytes = path.stat().st_size
+    with path.open("rb") as stream:
+        first = stream.read(_META.size)
+        page_bytes = _META.unpack(first)[4] if len(first) == _META.size else 0
+        if page_bytes not in _PAGE_BYTES or size_bytes % page_bytes:
+            raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
+        for page in range(_META_PAGES):
+            stream.seek(page * page_bytes)
+            meta = stream.read(_META.size)
+            if len(meta) != _META.size:
+                raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
+            magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
+            # A copy without free pages has no list of them; LMDB writes into whatever page such a list names.
+            is_ours = (magic, version, its_page_bytes, free_root) == (_MAGIC, _DATA_VERSION, page_bytes, _NO_PAGE)
+            if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
+                raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
 
 
 async def make_servable(

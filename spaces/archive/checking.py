@@ -1,16 +1,15 @@
-"""The whole check of a store on LMDB: rows and counters at one moment, then the bodies that those rows name.
+"""The whole check of a store: rows and counters at one moment, then the bodies that those rows name.
 
-Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file that is
-cut short or overwritten can end the process by a signal: run it in one of its own.
+Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file of LMDB
+that is cut short or overwritten can end the process by a signal: run it in one of its own.
 """
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import BinaryIO, Final
 
 from msgspec import Struct
 
@@ -26,10 +25,9 @@ from ..keyspace import (
     VALUES_PREFIX,
     space_key,
 )
-from ..store.contract import Store
-from ..store.lmdb.snapshots import StoreSnapshot, parse_row, snapshot_of
-from ..values.held_bodies import bodies_stay, note_bodies, noted_bodies
+from ..store.lmdb.snapshots import Part, RowSource, StoreSnapshot, parse_row
 from ..values.object_store import ObjectStore
+from .bodies import note_bodies, noted_bodies
 from .pairs import require
 from .rows import bookings
 
@@ -80,13 +78,12 @@ class Checked(Struct, rename="camel"):
             self.findings.append(Finding(what, name, text))
 
 
-async def check_store(store: Store, objects: ObjectStore, folder: Path, *, readers: Readers = NO_READERS) -> Checked:
+async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers = NO_READERS) -> Checked:
     """Check every row, counter and body.
 
     Args:
-        store: on LMDB, in use or not.
+        rows: of a store, in use or not.
         objects: its bodies.
-        folder: the data folder.
         readers: of rows that are opaque here, by the first byte or the whole of their keys; each takes a value, raises
             RecordDamaged where it does not decode, and returns the key that it belongs under.
 
@@ -95,30 +92,30 @@ async def check_store(store: Store, objects: ObjectStore, folder: Path, *, reade
     """
     checked = Checked()
     try:
-        with bodies_stay(folder), tempfile.TemporaryFile() as notes:
-            with snapshot_of(store) as snapshot:
-                _check_rows(snapshot, checked, readers)
-                note_bodies(snapshot, notes)
-            for name, size_bytes in noted_bodies(notes):
-                checked.bodies += 1
-                checked.body_bytes += size_bytes
-                try:
-                    async with await objects.open(name, size_bytes=size_bytes) as body:
-                        async for _ in body.pieces():
-                            pass
-                except RecordDamaged as exc:
-                    checked.add("body", name.file_name, str(exc))
+        with tempfile.TemporaryFile() as notes:
+            async with rows.bodies_stay():
+                async with rows.snapshot() as snapshot:
+                    _check_rows(snapshot, checked, readers, notes)
+                for name, size_bytes in noted_bodies(notes):
+                    checked.bodies += 1
+                    checked.body_bytes += size_bytes
+                    try:
+                        async with await objects.open(name, size_bytes=size_bytes) as body:
+                            async for _ in body.pieces():
+                                pass
+                    except RecordDamaged as exc:
+                        checked.add("body", name.file_name, str(exc))
     except RecordDamaged as exc:
         checked.add("store", "data.mdb", str(exc))
     return checked
 
 
-def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers) -> None:
+def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO) -> None:
     # "": a temporary file of SQLite, so that memory does not grow with the accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
         sums.execute("create table sums (account blob primary key, amount integer not null) without rowid")
         sums.execute("begin")
-        for key, row in snapshot.rows():
+        for key, row in _noted(snapshot.parts(), notes):
             checked.rows += 1
             try:
                 parsed = parse_row(row)
@@ -137,6 +134,12 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers) -> 
                 checked.add("row", f"{account.decode()!r}", f"{-amount:+d} rows of this index that no delegation has")
             else:
                 checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
+
+
+def _noted(parts: Iterator[Part], notes: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    for part in parts:
+        note_bodies(part, notes)
+        yield from part
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:

@@ -1,0 +1,100 @@
+"""`sealspace admin migrate-store` and `migrate-objects`: rows into a database, large values into a bucket, or back."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+
+from sealspace.cli.errors import ConfigurationError, StoreMisused
+from sealspace.cli.terminal import counter, print_json
+from spaces.archive.bodies import move_bodies
+from spaces.errors import SpaceError, StoreLocked
+from spaces.identity import recorded_identity
+from spaces.values.object_place import FOLDER
+
+from ..config.loading import Value
+from ..config.tree import Config
+from ..platform.root_secret import STORE_FOLDER_NAME
+from ..storage.objects import claim_bucket, open_bucket, open_folder, place_text
+from ..storage.stores import embedded_store, is_shared, rows_of
+from .opened_store import as_node_error
+from .settings import config_from, data_options, where_options
+
+Engine = Literal["postgresql", "lmdb"]
+Place = Literal["bucket", "folder"]
+_PRINT_EVERY_ROWS = 10_000
+_PRINT_EVERY_BODIES = 100
+
+
+@click.command("migrate-store")
+@data_options
+@click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
+@click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
+@click.option("--again", is_flag=True, help="Move it once more: what it was moved to before is lost.")
+def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
+    """Copy every row of the store, compare both sides, and print one JSON object.
+
+    No node may run meanwhile. What stays in the source says where the store went, and no node serves it; objects and
+    the root secret stay in the data folder. When it was interrupted, the same command begins again.
+    """
+    config = config_from(config_file, flags)
+    if config.store.url is None:
+        raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
+    print_json(_run(_moved_store(config, config.store.url, target, again=again), config, "the store was not moved"))
+
+
+@click.command("migrate-objects")
+@data_options
+@where_options
+@click.option("--to", "target", type=click.Choice(get_args(Place)), required=True, help="Where the values go.")
+def migrate_objects(config_file: Path | None, target: Place, **flags: Value) -> None:
+    """Copy every large value, compare each with its digest, and print one JSON object.
+
+    No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
+    looks for large values in the new place once it has ended.
+    """
+    config = config_from(config_file, flags)
+    if config.objects.url is None:
+        raise ConfigurationError("objects.url names no bucket", hint="give it with --objects s3://bucket/prefix")
+    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+        raise StoreMisused(f"there is no store in {config.data}", hint="name the data folder with --data")
+    print_json(_run(_moved_objects(config, target), config, "the large values were not moved"))
+
+
+def _run(move: Coroutine[Any, Any, dict[str, int | str]], config: Config, failure: str) -> dict[str, int | str]:
+    try:
+        return asyncio.run(move)
+    except SpaceError as error:
+        hint: str = getattr(error, "next_step", "start the same command again to go on")
+        if isinstance(error, StoreLocked):
+            hint = f"stop the node that runs on {config.data}"
+        raise as_node_error(error, config, what=failure, hint=hint) from error
+
+
+async def _moved_store(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
+    from spaces.archive.migration import move_from_postgres, move_to_postgres  # need the extra of a database
+
+    shown = counter("rows copied", every=_PRINT_EVERY_ROWS)
+    if target == "postgresql":
+        moved = await move_to_postgres(config.data, url, progress=shown, again=again)
+    else:
+        moved = await move_from_postgres(url, config.data, progress=shown, again=again)
+    return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
+
+
+async def _moved_objects(config: Config, target: Place) -> dict[str, int | str]:
+    store = embedded_store(config)
+    try:
+        identity = await recorded_identity(store)
+        if identity is None:
+            raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+        files, bucket = (open_folder(config), FOLDER), (open_bucket(config), place_text(config))
+        await claim_bucket(bucket[0], identity.store_id)
+        (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
+        shown = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)
+        moved = await move_bodies(store, rows_of(config, store), source, goal, origin=origin, to=to, progress=shown)
+    finally:
+        await store.close()
+    return {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}

@@ -1,0 +1,139 @@
+"""The bodies that the rows of one moment name: which they are, and copying them to another place.
+
+The names wait in a file, so that memory does not grow with the store.
+
+Example:
+    async with rows.bodies_stay():
+        async for part in rows.parts():
+            note_bodies(part, notes)
+        for name, size_bytes in noted_bodies(notes): ...
+"""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from ..errors import BodiesElsewhere, RecordDamaged
+from ..keyspace import OBJECTS_PREFIX
+from ..store.contract import Store
+from ..store.lmdb.snapshots import Part, RowSource, parse_row
+from ..values.object_place import record_move, recorded_place
+from ..values.object_records import ObjectName, object_record_of
+from ..values.object_store import ObjectStore, Piece
+
+_NAME_BYTES: Final = 16 + 32 + 16
+_NOTE_BYTES: Final = _NAME_BYTES + 8
+
+
+def note_bodies(part: Part, notes: BinaryIO) -> None:
+    """Note the name and size of each body that heads refer to; rows that do not decode are passed over."""
+    for key, row in part:
+        if key[:1] != OBJECTS_PREFIX:
+            continue
+        try:
+            record, account, size_bytes = parse_row(row)
+            found = object_record_of(record)
+        except RecordDamaged:
+            continue
+        # A record is charged with the size of its body as long as heads refer to it (ST7).
+        if found is not None and found.references > 0 and account:
+            note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
+            if len(note) == _NOTE_BYTES:
+                notes.write(note)
+
+
+def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
+    """Yield the bodies that were noted: name, and size in bytes."""
+    notes.seek(0)
+    while note := notes.read(_NOTE_BYTES):
+        yield ObjectName(note[:16], note[16:48], note[48:_NAME_BYTES]), int.from_bytes(note[_NAME_BYTES:], "big")
+
+
+async def keep_body(target: ObjectStore, name: ObjectName, pieces: AsyncIterator[Piece]) -> int | None:
+    """Write a body under its name; return its size, or None if its digest is another: then nothing is kept."""
+    incoming = await target.begin()
+    try:
+        async for piece in pieces:
+            await incoming.append(piece)
+        digest, size_bytes = await incoming.finish()
+        if digest == name.digest:
+            await incoming.rename(name)
+            return size_bytes
+    except BaseException:
+        await incoming.discard()
+        raise
+    await incoming.discard()
+    return None
+
+
+@dataclass(slots=True)
+class MovedBodies:
+    """The bodies in the target.
+
+    Attributes:
+        bodies: how many heads refer to.
+        size_bytes: their total size.
+        copied: how many of them this move copied.
+    """
+
+    bodies: int = 0
+    size_bytes: int = 0
+    copied: int = 0
+
+
+async def move_bodies(
+    store: Store,
+    rows: RowSource,
+    source: ObjectStore,
+    target: ObjectStore,
+    *,
+    origin: str,
+    to: str,
+    progress: Callable[[int], None],
+) -> MovedBodies:
+    """Copy all bodies, compared with their digests, and record where they are; the source is left as it is.
+
+    An interrupted move continues when it is run again: a body has its name in the target only when it is complete.
+    Until all are there, every node looks for them in the source.
+
+    Args:
+        store: in use by no other process.
+        rows: of the store.
+        source: where the bodies are.
+        target: where they are copied to.
+        origin: the source's place, as the store records it.
+        to: the target's place.
+        progress: called with the number of bodies after each.
+
+    Raises:
+        BodiesElsewhere: the store records a place of its bodies that is neither the source nor the target.
+        RecordDamaged: a body is missing in the source or does not have its digest; run again once it is back.
+        StoreFull, StoreUnavailable: store, source or target failed; run again to continue.
+    """
+    if await recorded_place(store) not in (origin, to):
+        raise BodiesElsewhere("the store has its bodies in a third place")
+    moved = MovedBodies()
+    with tempfile.TemporaryFile() as notes:
+        async with aclosing(rows.parts()) as parts:
+            async for part in parts:
+                note_bodies(part, notes)
+        for name, size_bytes in noted_bodies(notes):
+            if not await _has(target, name, size_bytes):
+                async with await source.open(name, size_bytes=size_bytes) as body:
+                    await keep_body(target, name, body.pieces())  # which raise unless they have the digest
+                moved.copied += 1
+            moved.bodies += 1
+            moved.size_bytes += size_bytes
+            progress(moved.bodies)
+    await record_move(store, to)
+    return moved
+
+
+async def _has(target: ObjectStore, name: ObjectName, size_bytes: int) -> bool:
+    try:
+        async with await target.open(name, size_bytes=size_bytes):
+            return True
+    except RecordDamaged:
+        return False

@@ -1,0 +1,137 @@
+"""All rows of a database at one moment, and rows that are copied into one. For archives.
+
+Each use has a session of its own, without the bound on the time of a statement that requests have.
+"""
+
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, ParamSpec, TypeAlias, TypeVar
+
+import asyncpg
+
+from ..contract import COUNTER_BYTES
+from ..lmdb._folder import open_for_reading
+from ..lmdb._rows import encode_row, encode_tombstone, minute_of
+from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
+from . import _statements as sql
+from ._errors import CONNECTION_ERRORS, store_error_of
+from ._reads import value_of
+from ._schema import prepare_tables
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_OPEN_WITHIN_S: Final = 10.0
+_CLOSE_WITHIN_S: Final = 1.0
+_SESSION: Final = {
+    "application_name": "sealspace",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+_COUNTERS_PREFIX: Final = b"c"  # of every counter in the layout of the keys
+
+
+async def ours(
+    ask: Callable[Arguments, Awaitable[Result]], *given: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """Await what a session answers, and raise our own errors."""
+    try:
+        return await ask(*given, **named)
+    except CONNECTION_ERRORS as exc:
+        raise store_error_of(exc) from None
+
+
+@asynccontextmanager
+async def session(url: str, *, may_migrate: bool = False, may_be_moved: bool = False) -> AsyncIterator[Session]:
+    """Open a session for as long as the block takes; raises as `prepare_tables`, and StoreUnavailable."""
+    connection = await ours(
+        asyncpg.connect, url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
+    )
+    try:
+        await ours(prepare_tables, connection, may_migrate=may_migrate, may_be_moved=may_be_moved)
+        yield connection
+    finally:
+        with suppress(*CONNECTION_ERRORS):
+            await connection.close(timeout=_CLOSE_WITHIN_S)  # which ends its transaction
+
+
+async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
+    """Yield all rows, within the transaction of the session."""
+    for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
+        cursor = await ours(connection.cursor, statement)
+        while rows := await ours(cursor.fetch, PART_ROWS):
+            yield [
+                (key, encode_row(stamp, value_of(value, number) or b"", weight_bytes=weight, account=account))
+                if minute is None
+                else (key, encode_tombstone(stamp, minute))
+                for key, stamp, value, weight, account, number, minute in rows
+            ]
+
+
+@asynccontextmanager
+async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
+    """Yield what yields all rows as they are at one moment."""
+    moment = connection.transaction(isolation="repeatable_read", readonly=True)
+    await ours(moment.start)
+    async with aclosing(parts_in(connection)) as parts:
+        yield parts
+    await ours(moment.commit)
+
+
+async def copy_in(connection: Session, part: Part) -> None:
+    """Write the rows of a part, which are not there yet.
+
+    Raises:
+        RecordDamaged: a row has no possible length.
+        StoreFull, StoreUnavailable: the database refuses.
+    """
+    rows = []
+    for key, row in part:
+        record, account, weight_bytes = parse_row(row)
+        value, number = record.value, None
+        if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
+            number, value = int.from_bytes(value, "big", signed=True), None
+        minute = minute_of(row) if record.value is None else None
+        rows.append((key, record.stamp, value, weight_bytes, account or None, number, minute))
+    await ours(connection.execute, sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
+
+
+class PostgresRows:
+    """The rows of a store in a database.
+
+    Args:
+        url: as for `open_postgres`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @asynccontextmanager
+    async def bodies_stay(self) -> AsyncIterator[None]:
+        """Keep the collectors of all nodes from removing bodies; the database ends the lock with the session (BK2)."""
+        async with session(self._url) as connection:
+            hold = connection.transaction()
+            await ours(hold.start)
+            await ours(connection.execute, sql.HOLD_BODIES)
+            yield
+            await ours(hold.commit)  # fails if the session, and with it the lock, was lost meanwhile
+
+    async def parts(self) -> AsyncGenerator[Part, None]:
+        """See `RowSource`."""
+        async with session(self._url) as connection, one_moment(connection) as parts:
+            async for part in parts:
+                yield part
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[StoreSnapshot]:
+        """Copy all rows into a folder that is removed again: a check looks rows up one by one."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            with new_environment(folder) as write:
+                async with aclosing(self.parts()) as parts:
+                    async for part in parts:
+                        write(part)
+            with open_for_reading(folder) as env, snapshot_in(env) as snapshot:
+                yield snapshot

@@ -1,0 +1,106 @@
+"""What an archive of a database has beside one of LMDB: sessions, locks, and a database that is filled."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from postgres_server import needs_postgres, postgres_server
+
+from spaces.archive.migration import MigrationRefused, filled_database
+from spaces.errors import StoreUnavailable
+from spaces.store.contract import Add, Commit, Put, Store
+from spaces.store.lmdb.engine import open_lmdb
+from spaces.store.lmdb.snapshots import LmdbRows, Part
+from spaces.store.observing import Holding
+from spaces.store.postgres.copying import PostgresRows
+from spaces.store.postgres.engine import open_postgres
+
+pytestmark = needs_postgres()
+
+
+@pytest.fixture
+def url() -> str:
+    """The address of an empty database."""
+    return postgres_server().new_database()
+
+
+async def fill(store: Store) -> None:
+    """Write rows of each kind, more than one part of them."""
+    for first in range(0, 600, 200):
+        puts = tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))
+        await store.commit(Commit(puts=puts, adds=(Add(b"cB", -3),)))
+    await store.commit(Commit(puts=(Put(b"Kbig", b"v" * 400_000, weight_bytes=7, account=b"cA"), Put(b"Kempty", b""))))
+    await store.commit(Commit(puts=tuple(Put(b"K%04d" % at, None) for at in range(150))))
+    await store.commit(Commit(puts=(Put(b"K0000", b"back, over a tombstone"),)))
+
+
+async def parts_of(rows: LmdbRows | PostgresRows) -> list[Part]:
+    """Return all parts."""
+    return [part async for part in rows.parts()]
+
+
+async def filled(folder: Path) -> list[Part]:
+    """Make a store in a folder, and return its rows."""
+    store = open_lmdb(folder)
+    await fill(store)
+    parts = await parts_of(LmdbRows(store, folder))
+    await store.close()
+    return parts
+
+
+async def test_both_engines_have_the_same_parts(tmp_path: Path, url: str) -> None:
+    """The rows of a store are the same bytes, cut in the same way, on either engine."""
+    parts = await filled(tmp_path)
+    assert len(parts) > 4
+    async with filled_database(tmp_path, url, progress=lambda _: None):
+        pass
+    assert await parts_of(PostgresRows(url)) == parts
+    async with PostgresRows(url).snapshot() as snapshot:
+        assert list(snapshot.parts()) == parts
+
+
+async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
+    """Collectors on any machine see it, while any session has the lock; its end, however it comes, ends it (BK2)."""
+    store, rows = open_postgres(url), PostgresRows(url)
+    assert isinstance(store, Holding)
+    await fill(store)
+    async with rows.bodies_stay(), rows.bodies_stay():
+        assert await store.has_held_bodies()
+        assert len(await parts_of(rows)) > 4
+    assert not await store.has_held_bodies()
+    with pytest.raises(StoreUnavailable):
+        async with rows.bodies_stay():
+            held = "select pid from pg_stat_activity where query like '%for share' and pid <> pg_backend_pid()"
+            postgres_server().run("postgres", f"select pg_terminate_backend(pid) from ({held}) as held")
+            while await store.has_held_bodies():
+                await asyncio.sleep(0)
+    await store.close()
+
+
+async def test_a_statement_may_take_long(url: str) -> None:
+    """The bound on statements that a role has does not end the reading of all rows."""
+    store = open_postgres(url)
+    await fill(store)
+    await store.close()
+    name = url.partition("@/")[2].partition("?")[0] or url.rpartition("/")[2].partition("?")[0]
+    postgres_server().run("postgres", f"alter database {name} set statement_timeout = '1ms'")
+    parts = await parts_of(PostgresRows(url))
+    assert sum(map(len, parts)) > 600
+
+
+async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> None:
+    """A database that was not filled to the end has no row, opens as no store, and may be filled again (BK4)."""
+    parts = await filled(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        async with filled_database(tmp_path, url, progress=lambda _: None):
+            raise ZeroDivisionError
+    store = open_postgres(url)
+    with pytest.raises(StoreUnavailable):
+        await store.read((b"K0001",))
+    await store.close()
+    async with filled_database(tmp_path, url, progress=lambda _: None) as moved:
+        assert moved.rows == sum(map(len, parts))
+    assert await parts_of(PostgresRows(url)) == parts
+    with pytest.raises(MigrationRefused, match="holds a store already"):
+        async with filled_database(tmp_path, url, progress=lambda _: None):
+            pass
