@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from sealspace.cli.errors import NodeError, StoreMisused
+from spaces.errors import SpaceError
 
 from ..config.loading import child_environment
 from ..processes.launch import Refusal
@@ -60,28 +61,27 @@ def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answe
         StoreMisused: what the task raised, with its code; or the process was ended by something else.
     """
     paths = "\n".join(path for path in sys.path if path)
-    process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
+    with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
         [sys.executable, "-P", "-c", _CODE, paths, module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(),
         process_group=0,  # a Ctrl-C reaches the command alone, which ends this process
-    )
-    assert process.stdin is not None and process.stdout is not None  # PIPE
-    try:
-        with suppress(BrokenPipeError):  # it ended meanwhile, as its status says
-            process.stdin.write(msgspec.json.encode(task) + b"\n")
-            process.stdin.flush()
-        data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
-        status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None  # PIPE
+        try:
+            with suppress(BrokenPipeError):  # it ended meanwhile, as its status says
+                process.stdin.write(msgspec.json.encode(task) + b"\n")
+                process.stdin.flush()
+            data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
+            status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
+        finally:
+            process.kill()
+    if -status in _OF_DAMAGED_PAGES:
+        raise EndedByPages(signal.Signals(-status).name)
     if status:
-        raise _ending(status)
+        ending = signal.Signals(-status).name if status < 0 else "an error"
+        raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
     reply = msgspec.json.decode(data, type=_Reply)
     if reply.refusal is not None:
         refused = StoreMisused(reply.refusal.text, hint=reply.refusal.hint)
@@ -90,21 +90,16 @@ def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answe
     return msgspec.json.decode(reply.answer, type=answer)
 
 
-def _ending(status: int) -> Exception:
-    if -status in _OF_DAMAGED_PAGES:
-        return EndedByPages(signal.Signals(-status).name)
-    ending = signal.Signals(-status).name if status < 0 else "an error"
-    return StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
-
-
 def do_task(kind: type[Task], do: Callable[[Task], msgspec.Struct]) -> None:
-    """Do the task that `done_apart` gave to this process; a NodeError is answered too."""
+    """Do the task that `done_apart` gave to this process; our errors are answered too."""
     task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=kind)
     threading.Thread(target=_end_with_command, name="lifeline", daemon=True).start()
     try:
         reply = _Reply(answer=msgspec.Raw(msgspec.json.encode(do(task))))
     except NodeError as error:
         reply = _Reply(refusal=Refusal(error.code, error.text, error.hint))
+    except SpaceError as error:
+        reply = _Reply(refusal=Refusal(error.code, str(error), ""))
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
 

@@ -23,9 +23,9 @@ from spaces.archive.file import Header
 from spaces.archive.restoring import (
     OpenedBackup,
     Restored,
+    Servable,
     damaged_pages,
     make_servable,
-    read_all,
     restore_backup,
     restoring_into,
 )
@@ -89,10 +89,10 @@ def restore(
         except EndedByPages as ended:
             text = f"reading its rows ended the process ({ended}): its pages are damaged"
             raise _failure(BackupDamaged.code, text, file) from ended
-        except _Unservable as error:
+        except StoreMisused as error:
             raise _failure(error.code, error.text, file) from error
         except SpaceError as error:
-            raise _failure(error.code, str(error), file) from error
+            raise _failure(error.code, str(error), file, getattr(error, "next_step", None)) from error
     _print(config, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 
@@ -135,7 +135,8 @@ async def _restore(
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
             new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
             restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
-            servable = _made_servable(_Task(str(staging), backup.header, longest_life_s(config), new_node_did))
+            task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
+            servable = done_apart(__name__, task, Servable)
             known = set(restored.left_out)
             restored.left_out += [name for name in servable.missing if name not in known]
             if config.store.url is not None:
@@ -159,52 +160,22 @@ class _Task(Struct, frozen=True):
     new_node_did: str | None
 
 
-class _Servable(Struct, frozen=True):
-    open_from_minute: int
-    missing: list[str]
-
-
-class _Unservable(Exception):
-    """The process that makes the store servable refused it, or ended."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-def _made_servable(task: _Task) -> _Servable:
-    try:
-        return done_apart(__name__, task, _Servable)
-    except StoreMisused as error:
-        raise _Unservable(error.code, error.text) from error
-
-
 def main_apart() -> None:
     """Be the process that reads the restored store, and changes its rows."""
-    do_task(_Task, _verify_and_change)
+    do_task(_Task, _made_servable)
 
 
-def _verify_and_change(task: _Task) -> _Servable:
-    staging = Path(task.staging)
-    try:
-        with damaged_pages():
-            verified = read_all(staging)
-            minute = asyncio.run(
-                make_servable(
-                    staging,
-                    task.header,
-                    longest_life_s=task.longest_life_s,
-                    new_node_did=task.new_node_did,
-                    clock=SystemClock(),
-                    entropy=SystemEntropy(),
-                )
-            )
-    except SpaceError as error:
-        failed = StoreMisused(str(error), hint="")
-        failed.code = error.code
-        raise failed from error
-    return _Servable(minute, verified.names)
+def _made_servable(task: _Task) -> Servable:
+    with damaged_pages():
+        made = make_servable(
+            Path(task.staging),
+            task.header,
+            longest_life_s=task.longest_life_s,
+            new_node_did=task.new_node_did,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+        )
+        return asyncio.run(made)
 
 
 def _new_node_did(config: Config, header: Header, staging: Path) -> str:
@@ -233,18 +204,18 @@ def _print(config: Config, header: Header, restored: Restored, shown: dict[str, 
     if not shown["isNew"]:
         original = "its database" if header.is_shared else f"{header.folder} on its machine"
         words(f"the original, {original}, must not be served any more")
+    where = f"--data {data} --store URL" if is_shared(config) else f"--data {data}"
     if secret_file.exists():
-        words(f"next: sealspace admin check --data {data}; then sealspace serve --data {data}")
+        words(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
         words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
 
 
-def _failure(code: str, text: str, file: Path) -> NodeError:
-    hint = "sealspace doctor"
-    if code == BackupDamaged.code:
-        hint = f"take another copy of the backup; ls -l {file}"
-    elif code == StoreFull.code:
-        hint = "free the disk, or restore into a folder on another one"
-    failed = StoreMisused(f"nothing was restored: {text}", hint=hint)
+def _failure(code: str, text: str, file: Path, hint: str | None = None) -> NodeError:
+    hints = {
+        BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
+        StoreFull.code: "free the disk, or restore into a folder on another one",
+    }
+    failed = StoreMisused(f"nothing was restored: {text}", hint=hint or hints.get(code, "sealspace doctor"))
     failed.code = code
     return failed

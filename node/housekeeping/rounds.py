@@ -40,7 +40,6 @@ from spaces.walks import walk_page, walk_place, walk_put
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
 from ..services import Services
-from ..storage.stores import is_shared
 from . import seal_audit
 
 DAY_S: Final = 86_400.0

@@ -28,8 +28,7 @@ from ..keyspace import (
 from ..store.lmdb.snapshots import Part, RowSource, StoreSnapshot, parse_row
 from ..values.object_store import ObjectStore
 from .bodies import note_bodies, noted_bodies
-from .pairs import require
-from .rows import bookings
+from .rows import bookings, require
 
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
 NO_READERS: Final[Readers] = MappingProxyType({})

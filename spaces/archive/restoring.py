@@ -47,8 +47,7 @@ from .file import (
 )
 
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
-MOST_SHOWN: Final = 1000
-"""Large values that are kept with their names; all are counted."""
+_MOST_SHOWN: Final = 1000  # large values that are kept with their names
 _META_PAGES: Final = 2
 # Page header; magic, version, address, size of the map, of a page; root of the free pages; last page.
 _META: Final = struct.Struct("=16x II Q Q I 36x Q 48x Q")
@@ -236,20 +235,8 @@ async def _restore_body(archive: ArchiveReader, bodies: ObjectFolder, name: Obje
         restored.body_bytes += size_bytes
 
 
-class Verified(Struct):
-    """What was found.
-
-    Attributes:
-        missing: how many large values the rows name and the folder does not have in their size.
-        names: file names of the first MOST_SHOWN of them.
-    """
-
-    missing: int = 0
-    names: list[str] = []  # a copy of it for each
-
-
-def read_all(staging: Path) -> Verified:
-    """Read every page and row of a store, and look for each large value that the rows name.
+def read_all(staging: Path) -> list[str]:
+    """Read every page and row of a store; return the file names of large values that rows name and that are missing.
 
     LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it in one of its own.
 
@@ -261,7 +248,8 @@ def read_all(staging: Path) -> Verified:
         SchemaMismatch: another version wrote it.
         StoreUnavailable: the operating system refuses.
     """
-    verified, bodies = Verified(), ObjectFolder(staging / BODIES_FOLDER)
+    missing: list[str] = []
+    bodies = ObjectFolder(staging / BODIES_FOLDER)
     with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
         with snapshot_in(env) as snapshot:
             # Keys have to ascend, or pages that name each other would be read without end.
@@ -276,11 +264,10 @@ def read_all(staging: Path) -> Verified:
                 note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes):
             place = bodies.place_of(name)
-            if not place.is_file() or place.stat().st_size != size_bytes:
-                verified.missing += 1
-                if verified.missing <= MOST_SHOWN:
-                    verified.names.append(name.file_name)
-    return verified
+            is_there = place.is_file() and place.stat().st_size == size_bytes
+            if not is_there and len(missing) < _MOST_SHOWN:
+                missing.append(name.file_name)
+    return missing
 
 
 @contextmanager
@@ -319,10 +306,22 @@ def require_pages(path: Path) -> None:
                 raise BackupDamaged("the rows of the backup are no file of LMDB, or were cut short")
 
 
+class Servable(Struct, frozen=True):
+    """A store that was made servable.
+
+    Attributes:
+        open_from_minute: tokens that expire before this minute since the epoch are refused.
+        missing: file names of large values that the rows name and the backup does not have.
+    """
+
+    open_from_minute: int
+    missing: list[str]
+
+
 async def make_servable(
     staging: Path, header: Header, *, longest_life_s: int, new_node_did: str | None, clock: Clock, entropy: Entropy
-) -> int:
-    """Change the rows of a restored store that must not be as they were; spec/operations/backup.md names them.
+) -> Servable:
+    """Read all of a restored store, and change the rows that must not be as they were (spec/operations/backup.md).
 
     Args:
         staging: where `restore_backup` wrote it.
@@ -332,14 +331,12 @@ async def make_servable(
         clock: tells when the restore has ended.
         entropy: makes the id of a copy.
 
-    Returns:
-        Tokens that expire before this minute since the epoch are refused.
-
     Raises:
         BackupDamaged: the rows are not those of the node that the header names.
         SchemaMismatch: another version wrote them.
         StoreMoved, StoreUnavailable, StoreFull: the store does not open, or takes no commit.
     """
+    missing = read_all(staging)
     store = open_lmdb(staging, reserve_bytes=0, clock=clock)
     try:
         identity = await recorded_identity(store)
@@ -361,7 +358,7 @@ async def make_servable(
         await store.commit(Commit(puts=tuple(puts)))
     finally:
         await store.close()
-    return open_from
+    return Servable(open_from, missing)
 
 
 async def _remove_rows(store: Store, prefix: bytes) -> None:

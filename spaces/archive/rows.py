@@ -7,56 +7,260 @@ of a store add up to zero.
 Opaque here are networks, evidence, receipts and collateral, which belong to a layer above; `check_store` takes readers
 of them. The signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour
 and address are not compared: the rows they counted are gone.
+
+A delegation has to have each row that its registration wrote, and is counted in an account of each kind of index by the
+rows found. Each index row subtracts one, so an orphaned index row leaves a negative balance. Tolerated, because the
+node tolerates it: spellings (`I`) of a delegation that is gone, until they are swept; the mark of a delegation that was
+revoked as it was removed; a session (`t`) that today's rules would not file; a delegation without an own expiry whose
+row in `E` was swept.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 from blake3 import blake3
 
+from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.resources import SpaceId
 
+from ..audit.chain import chain_end
+from ..audit.pruning import pruned_number
 from ..audit.records import parse_audit_row
 from ..documents.collateral import state_of
 from ..documents.receipts import decode_basis
-from ..errors import RecordDamaged
+from ..errors import RecordDamaged, TooManySpaces
 from ..grants.admissions import admission_key, admission_of
+from ..grants.delegations import StoredDelegation, decode_delegation, registration_puts
 from ..grants.hosting import space_of
+from ..grants.revocations import LIVE, revocation_of
+from ..grants.sessions import session_row_key
+from ..identity import identity_of
 from ..keyspace import (
+    ALIASES_PREFIX,
+    AUDIT_CHAIN_KEY,
+    AUDIT_PRUNING_KEY,
     BODIES_COUNTER,
+    BODIES_PLACE_KEY,
+    CANARY_KEY,
+    CLAIM_FLOOR_KEY,
+    EXPIRY_PREFIX,
+    IDENTITY_KEY,
+    LEASE_KEY,
+    ORPHAN_SWEEP_KEY,
+    RELEASE_RECORD_KEY,
+    RESTORED_KEY,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
     TOTAL_SPACES_COUNTER,
     WITHDRAWALS_KEY,
+    audit_head_key,
+    delegation_key,
+    expiry_key,
+    kept_counter,
     micros8,
+    newest8,
     object_key,
     owned_space_key,
     owner_counter,
     rows_counter,
     says_that_paths_go_on,
+    sealed_key,
     space_id16,
     space_key,
     value_key,
+    walk_key,
     x16,
 )
+from ..lease import check_lease
 from ..store.contract import Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow
 from ..values.object_records import ObjectRecord, object_record_of, parse_object_work
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
 from ..values.value_heads import head_of, row_bytes
-from .pairs import (
-    Booking,
-    Get,
-    check_entry,
-    check_head,
-    check_mark,
-    check_named,
-    delegation_bookings,
-    index_bookings,
-    require,
-)
 
+Booking = tuple[bytes, int]
+Get = Callable[[bytes], Record | None]
+_INDEXES: Final = (b"P", b"M", b"X", b"E", b"t")
+_CONTENT_BYTES: Final = 32
 _Kind = Callable[[bytes, Record, int, Get], Iterable[Booking] | None]
+
+
+def require(holds: bool, text: str) -> None:
+    """Raise RecordDamaged with this text unless something holds."""
+    if not holds:
+        raise RecordDamaged(text)
+
+
+def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+    """Check a delegation, and that each row of its registration is there."""
+    found = decode_delegation(record)
+    if found is None:
+        return
+    delegation = found.registered.delegation
+    yield kept_counter(x16(delegation.delegator)), 1
+    require(key == delegation_key(delegation.content_key), "a delegation lies under another key than its own")
+    rows = _rows_of(found)
+    missing = set()
+    for name, value in rows.items():
+        row = get(name)
+        if row is None or row.value is None or (value is not None and row.value != value):
+            missing.add(name[:1])
+        elif name[:1] in _INDEXES:
+            yield name[:1], 1
+    session = session_row_key(delegation)
+    if session not in rows and get(session) is not None:
+        yield session[:1], 1
+    ends = [name for name in _expiry_keys(found) if _leads_to(get(name), delegation.content_key)]
+    yield EXPIRY_PREFIX, len(ends)
+    if not ends and delegation.expires_at is not None:
+        missing.add(EXPIRY_PREFIX)
+    kinds = ", ".join(sorted(kind.decode() for kind in missing))
+    require(not missing, f"rows of a delegation are missing, or lead elsewhere: {kinds}")
+
+
+def _rows_of(found: StoredDelegation) -> dict[bytes, bytes | None]:
+    """Return the rows that a registration wrote, but for itself and its expiry; None for a value that changes."""
+    try:
+        puts = registration_puts(found.registered, now=found.registered_at, accounts=found.accounts)[1:]
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
+
+
+def _expiry_keys(found: StoredDelegation) -> set[bytes]:
+    """Return where a delegation can be indexed by expiry: its closure's or its own."""
+    content, newest = found.registered.delegation.content_key, newest8(found.registered_at)
+    ends = {found.registered.expires_at, found.registered.delegation.expires_at} - {None}
+    return {expiry_key(micros8(end), newest, content) for end in ends}
+
+
+def _leads_to(row: Record | None, content: bytes) -> bool:
+    return row is not None and row.value == content
+
+
+def index_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+    """Check that a row of an index leads to a delegation, and book it."""
+    content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
+    is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
+    require(is_whole, "a row does not have the length of its kind")
+    if kind == ALIASES_PREFIX:
+        require(len(key) == 1 + _CONTENT_BYTES, "a key does not have the length of its kind")
+        return
+    require(get(delegation_key(content)) is not None, "an index leads to a delegation that is not there")
+    yield kind, -1
+
+
+def check_mark(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+    """Check a mark; one that says `live` has its delegation."""
+    revocation_of(record)
+    is_stray = record.value == LIVE and get(delegation_key(key[1:])) is None
+    require(not is_stray, "a mark says that a delegation is live which is not there")
+
+
+def _members(record: Record | None, what: str) -> dict[str, Any]:  # whatever JSON has
+    try:
+        found = json.loads((record and record.value) or b"")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RecordDamaged(f"{what} of the audit chain does not decode, or is missing")
+    return found
+
+
+def _cut(get: Get) -> int:
+    return pruned_number(get(AUDIT_PRUNING_KEY))
+
+
+def _hash_of_entry(number: int, get: Get) -> str:
+    """Return the hash that follows from the entry with a number, or from what the chain begins with."""
+    if number == 0:
+        identity = get(IDENTITY_KEY)
+        require(identity is not None, "the store has no identity")
+        return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
+    if number == _cut(get):
+        return str(_members(get(audit_head_key(number)), "the head that it was cut at").get("hash"))
+    row = get(sealed_key(number))
+    if row is None or row.value is None:
+        raise RecordDamaged(f"entry {number} of the audit chain is missing")
+    return entry_hash(row.value).hex()
+
+
+def check_entry(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+    """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
+    members, number = _members(record, "an entry"), int.from_bytes(key[1:], "big")
+    require(key == sealed_key(number) and members.get("number") == number, "an entry lies under another number")
+    head = get(AUDIT_CHAIN_KEY)
+    require(head is not None and number <= chain_end(head)[0], "an entry is beyond the end of the audit chain")
+    if number > _cut(get):
+        follows = members.get("previous") == _hash_of_entry(number - 1, get)
+        require(follows, f"entry {number} of the audit chain does not follow from the one before")
+
+
+def check_head(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+    """Check that a signed head is over the entry with its number."""
+    members, number = _members(record, "a head"), int.from_bytes(key[1:], "big")
+    require(key == audit_head_key(number) and members.get("number") == number, "a head lies under another number")
+    if number > _cut(get):
+        require(members.get("hash") == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
+
+
+def _chain(record: Record, get: Get) -> None:
+    number, hash_, signed_number = chain_end(record)
+    require(hash_.hex() == _hash_of_entry(number, get), "the audit chain ends with another entry")
+    if signed_number:
+        _members(get(audit_head_key(signed_number)), "the last head")
+
+
+def _floor(record: Record, get: Get) -> None:
+    value = record.value or b""
+    edges = [value[at : at + 4] for at in range(0, len(value), 4)]
+    is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
+    require(is_sorted, "the minutes whose claims were swept are not in order")
+
+
+def _text(record: Record, get: Get) -> None:
+    try:
+        require(bool((record.value or b"").decode()), "a row is empty")
+    except UnicodeDecodeError as exc:
+        raise RecordDamaged("a row is no text") from exc
+
+
+def _schema(record: Record, get: Get) -> None:
+    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "there is no such schema")
+
+
+def _has_length(length: int) -> Callable[[Record, Get], None]:
+    text = "a row does not have the length of its kind"
+    return lambda record, _: require(len(record.value or b"") == length, text)
+
+
+_NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
+    SCHEMA_KEY: _schema,
+    IDENTITY_KEY: lambda record, _: identity_of(record),
+    CANARY_KEY: _has_length(8),
+    CLAIM_FLOOR_KEY: _floor,
+    LEASE_KEY: lambda record, _: check_lease(record),
+    RESTORED_KEY: _text,
+    ORPHAN_SWEEP_KEY: _has_length(0),
+    BODIES_PLACE_KEY: _text,
+    AUDIT_CHAIN_KEY: _chain,
+    AUDIT_PRUNING_KEY: lambda record, _: pruned_number(record),
+    # Opaque here, as networks are.
+    RELEASE_RECORD_KEY: lambda record, _: None,
+    WITHDRAWALS_KEY: lambda record, _: None,
+}
+
+
+def check_named(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+    """Check a row under a name."""
+    check = _NAMED.get(key)
+    require(check is not None or key.startswith(walk_key("")), "there is no row of this name")
+    if check is not None:
+        check(record, get)
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:

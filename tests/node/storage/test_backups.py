@@ -66,7 +66,7 @@ async def restore_into(folder: Path, path: Path, clock: FixedClock, *, new_node_
     with path.open("rb") as stream, restoring_into(folder) as staging:
         backup = OpenedBackup(stream)
         await restore_backup(backup, staging, done=lambda done: None)
-        return 60 * await make_servable(
+        servable = await make_servable(
             staging,
             backup.header,
             longest_life_s=longest_life_s(config_of(folder)),
@@ -74,6 +74,7 @@ async def restore_into(folder: Path, path: Path, clock: FixedClock, *, new_node_
             clock=clock,
             entropy=CountingEntropy(),
         )
+    return 60 * servable.open_from_minute
 
 
 async def damages(folder: Path) -> int:

@@ -93,7 +93,7 @@ async def restore(
     backup = OpenedBackup(BytesIO(data))
     with restoring_into(folder) as staging:
         restored = await restore_backup(backup, staging, done=lambda done: None)
-        open_minute = await make_servable(
+        servable = await make_servable(
             staging,
             backup.header,
             longest_life_s=LIFE_S,
@@ -101,7 +101,7 @@ async def restore(
             clock=FixedClock(now),
             entropy=CountingEntropy(b"restoring"),
         )
-    return restored, open_minute
+    return restored, servable.open_from_minute
 
 
 class Reopened:
