@@ -13,12 +13,16 @@ import lmdb
 import msgspec
 import pytest
 from engines import needs_folder
+from postgres_server import needs_postgres, postgres_server
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, SMALL, Bench, Write
 
 from encryption_network.keyring import Keyring
 from node.cli import restore as restore_command
+from node.config.tree import Config, Store
 from node.platform import sealed_secret
+from node.storage.stores import refuse_beside_original, shared_store
+from sealspace.cli.errors import BesideOriginal
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
 from spaces.archive.file import ArchiveReader, ArchiveWriter
@@ -228,6 +232,36 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
     status, _, said = run("restore", forged(kept, tmp_path / "backup"), "--data", tmp_path / "restored")
     assert (status, f"missing: {lost.rpartition('/')[2]}: " in said) == (1, True)
     assert (tmp_path / "restored" / "store").is_dir()
+
+
+@needs_postgres()
+def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
+    """Rows go into an empty database and large values into the folder; what cannot be is refused, and leaves nothing."""
+    url, data = postgres_server().new_database(), tmp_path / "restored"
+    file = forged(parts, tmp_path / "backup", folder=str(used))
+    there = ("--data", data, "--store", url)
+    long_lived = forged(parts, tmp_path / "long-lived", longestLifeS=86_400)
+    status, _, said = run("restore", long_lived, *there)
+    assert (status, "with a longer life" in said) == (EXIT_STATUS["configuration-invalid"], True)
+    (tmp_path / "cut").write_bytes(file.read_bytes()[:-2000])
+    assert run("restore", tmp_path / "cut", *there)[0] == 1
+    assert not data.exists()
+    assert run("restore", file, *there)[0] == 0
+    assert [place.name for place in data.iterdir()] == ["blobs"]
+    assert run("check", *there)[0] == 0
+    status, _, said = run("restore", file, "--data", tmp_path / "second", "--store", url)
+    assert (status != 0, "holds a store already" in said) == (True, True)
+    assert not (tmp_path / "second").exists()
+    with pytest.raises(BesideOriginal):  # BK6
+        asyncio.run(_refuse_beside(Config(store=Store(data=str(data), url=url))))
+
+
+async def _refuse_beside(config: Config) -> None:
+    store = shared_store(config)
+    try:
+        await refuse_beside_original(config, store)
+    finally:
+        await store.close()
 
 
 def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
