@@ -4,9 +4,8 @@ The process imports from where this one does, never from the current directory. 
 input and writes its answer to its standard output, both one document of JSON; when this process ends, so does it.
 
 Example:
-    checked = done_apart(__name__, task, Checked)  # in the command
-    def main_apart() -> None:  # in the same module; called in the process
-        do_task(Task, check)
+    def check(task: Task) -> Checked: ...
+    checked = done_apart(check, task)
 """
 
 import os
@@ -16,7 +15,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from importlib import import_module
+from typing import Final, TypeVar, get_type_hints
 
 import msgspec
 
@@ -31,8 +31,7 @@ _MAX_ANSWER_BYTES: Final = 32 << 20
 _OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
 # -P, and the import path of this process: the current directory may have a `pickle.py` of somebody else's.
 _CODE: Final = (
-    "import importlib, sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
-    "importlib.import_module(sys.argv.pop(1)).main_apart()"
+    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli.apart import do_task; do_task(*sys.argv[1:])"
 )
 
 Task = TypeVar("Task", bound=msgspec.Struct)
@@ -48,13 +47,12 @@ class _Reply(msgspec.Struct, frozen=True):
     refusal: Refusal | None = None
 
 
-def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answer:
-    """Have `main_apart` of a module do a task in a process of its own.
+def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
+    """Call a function in a process of its own.
 
     Args:
-        module: one of ours, by its full name.
+        do: of a module of ours, with an argument `task`.
         task: may contain secrets: it is neither in an argument nor in the environment.
-        answer: what is returned.
 
     Raises:
         EndedByPages: the process was ended by a signal that damaged pages cause.
@@ -62,7 +60,7 @@ def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answe
     """
     paths = "\n".join(path for path in sys.path if path)
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
-        [sys.executable, "-P", "-c", _CODE, paths, module],
+        [sys.executable, "-P", "-c", _CODE, paths, do.__module__, do.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(),
@@ -87,12 +85,14 @@ def done_apart(module: str, task: msgspec.Struct, answer: type[Answer]) -> Answe
         refused = StoreMisused(reply.refusal.text, hint=reply.refusal.hint)
         refused.code = reply.refusal.code
         raise refused
-    return msgspec.json.decode(reply.answer, type=answer)
+    answer: Answer = msgspec.json.decode(reply.answer, type=get_type_hints(do)["return"])
+    return answer
 
 
-def do_task(kind: type[Task], do: Callable[[Task], msgspec.Struct]) -> None:
+def do_task(module: str, name: str) -> None:
     """Do the task that `done_apart` gave to this process; our errors are answered too."""
-    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=kind)
+    do = getattr(import_module(module), name)
+    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=get_type_hints(do)["task"])
     threading.Thread(target=_end_with_command, name="lifeline", daemon=True).start()
     try:
         reply = _Reply(answer=msgspec.Raw(msgspec.json.encode(do(task))))

@@ -1,36 +1,61 @@
-"""`sealspace admin backup`: one file with the whole store, while the node works."""
+"""`sealspace admin backup` and `restore`: one file with the whole store while the node works, and a store from it."""
 
 import asyncio
 import json
+import os
+import shutil
+import stat
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, Final, TextIO
 
 import click
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import NodeError, SecretUnusable, StoreMisused
+from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_json, print_lines, progress, time_text, words
+from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, words
+from sealspace.private_files import make_file
+from spaces.archive.file import Header
+from spaces.archive.restoring import (
+    OpenedBackup,
+    Restored,
+    Servable,
+    damaged_pages,
+    make_servable,
+    restore_backup,
+    restoring_into,
+)
 from spaces.archive.taking import Taken, backup_file, take_backup
-from spaces.errors import SpaceError, StoreFull
+from spaces.errors import BackupDamaged, SpaceError, StoreFull
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
 from ..config.loading import Value
 from ..config.redaction import Redacted
 from ..config.tree import Config
-from ..platform.root_secret import load_root_secret, secret_origin, where_the_secret_is
-from ..platform.sealed_secret import seal_secret
+from ..platform.root_secret import (
+    SECRET_FILE_NAME,
+    STORE_FOLDER_NAME,
+    load_root_secret,
+    secret_origin,
+    where_the_secret_is,
+)
+from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
 from ..storage.stores import is_shared, longest_life_s, rows_of
+from .apart import EndedByPages, done_apart
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .passphrase import asked_passphrase, passphrase_option
-from .settings import config_with_sources, data_options, where_options
+from .settings import config_from, config_with_sources, data_options, where_options
+
+_MOST_AHEAD_S: Final = 86_400
 
 
 @click.command()
@@ -55,7 +80,7 @@ def backup(
     passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
     taken = asyncio.run(_back_up(config, file, passphrase, _settings(config, sources)))
-    _print(taken, file, has_secret=with_secret)
+    _print_taken(taken, file, has_secret=with_secret)
     return FAILED if taken.left_out else 0
 
 
@@ -91,7 +116,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
                     done=lambda done: show(done, None),
                 )
         except SpaceError as error:
-            raise _as_node_error(error) from error
+            raise _not_taken(error) from error
 
 
 async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes:
@@ -108,7 +133,7 @@ async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes
     return seal_secret(secret, passphrase, SystemEntropy())
 
 
-def _print(taken: Taken, file: Path, *, has_secret: bool) -> None:
+def _print_taken(taken: Taken, file: Path, *, has_secret: bool) -> None:
     if shared().as_json:
         print_json({"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)})
     print_lines(*[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True)
@@ -123,9 +148,184 @@ def _print(taken: Taken, file: Path, *, has_secret: bool) -> None:
     )
 
 
-def _as_node_error(error: SpaceError) -> NodeError:
+def _not_taken(error: SpaceError) -> NodeError:
     is_full = isinstance(error, StoreFull)
     hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
     failed = StoreMisused(f"there is no backup: {error}", hint=hint)
     failed.code = error.code
+    return failed
+
+
+# --- restore ----------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@data_options
+@click.option("--store", "store__url", metavar="URL", help="An empty database for the rows.")
+@click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
+@click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
+@click.option("--future-mark", is_flag=True, help="The mark may be more than a day ahead of this machine's clock.")
+@passphrase_option
+@click.argument("file", type=click.Path(path_type=Path))
+def restore(
+    config_file: Path | None,
+    file: Path,
+    as_new: bool,
+    without_secret: bool,
+    future_mark: bool,
+    passphrase_file: TextIO | None,
+    **flags: Value,
+) -> int:
+    """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
+
+    With --store the rows go into an empty database, large values and the secret into the folder. All of the file is
+    verified before either can be used. What was written, revoked or withdrawn after the mark of the backup is lost:
+    revoke it again. For some minutes the restored node refuses every token that may have been used before. It takes
+    the place of the original, which must not be served any more; with --as-new it does not, and can then open none of
+    the original's networks.
+    """
+    config = config_from(config_file, flags)
+    with _opened(file) as stream:
+        try:
+            backup = OpenedBackup(stream)
+            if not future_mark:
+                _refuse_future(backup.header)
+            if is_shared(config) and backup.header.longest_life_s > longest_life_s(config):
+                # A database forgets used tokens by the life that its own node allows (BK5).
+                raise ConfigurationError(
+                    "the original accepted tokens with a longer life than the settings allow here",
+                    hint="set invocation.max_lifetime_s and release.challenge_s as they were there: "
+                    f"tar -xOf {file} settings.toml",
+                )
+            secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
+            end_as_by_ctrl_c()  # which leaves nothing
+            total_bytes = os.fstat(stream.fileno()).st_size
+            restored, shown = asyncio.run(_restore(config, backup, secret, total_bytes, as_new=as_new))
+        except EndedByPages as ended:
+            text = f"reading its rows ended the process ({ended}): its pages are damaged"
+            raise _failure(BackupDamaged.code, text, file) from ended
+        except StoreMisused as error:
+            raise _failure(error.code, error.text, file) from error
+        except SpaceError as error:
+            raise _failure(error.code, str(error), file, getattr(error, "next_step", None)) from error
+    _print_restored(config, backup.header, restored, shown)
+    return FAILED if restored.left_out else 0
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Open an ordinary file, without waiting: a pipe that nobody writes would never answer."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileUnreadable(f"{file} is no ordinary file", hint="name the file of the backup, copied to this machine")
+    return os.fdopen(descriptor, "rb")
+
+
+def _refuse_future(header: Header) -> None:
+    """Refuse a mark that no clock has seen: tokens of all the time until then would be refused for ever (BK5)."""
+    if header.marked_at > SystemClock().now() + _MOST_AHEAD_S:
+        raise ClockWrong(
+            f"the mark of the backup, {time_text(header.marked_at)}, is more than a day ahead of this machine's clock",
+            hint="set the clock; if the clock of the original was wrong: --future-mark",
+        )
+
+
+def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:
+    """Return the root secret of the backup; None where it has none."""
+    if backup.sealed_secret is None:
+        return None
+    secret = open_secret(backup.sealed_secret, asked_passphrase(passphrase_file, twice=False))
+    if Keyring(secret).node_did != backup.header.node_did:
+        raise SecretUnusable("the secret in the backup is not that of its store", hint="use --without-secret")
+    return secret
+
+
+async def _restore(
+    config: Config, backup: OpenedBackup, secret: bytes | None, total_bytes: int, *, as_new: bool
+) -> tuple[Restored, dict[str, str | bool]]:
+    """Restore; on an error nothing is left in the folder. Returns what is shown besides, by its name in JSON."""
+    async with AsyncExitStack() as filled:
+        with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
+            if secret is not None:
+                make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
+            new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
+            restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
+            task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
+            servable = done_apart(_made_servable, task)
+            known = set(restored.left_out)
+            restored.left_out += [name for name in servable.missing if name not in known]
+            if config.store.url is not None:
+                from spaces.archive.migration import filled_database  # needs the extra of a database
+
+                # The database is a store once the folder is complete, which is before this block ends.
+                counted = counter("rows copied", every=100_000)
+                await filled.enter_async_context(filled_database(staging, config.store.url, progress=counted))
+                shutil.rmtree(staging / STORE_FOLDER_NAME)
+    return restored, {
+        "nodeDid": new_node_did or backup.header.node_did,
+        "isNew": as_new,
+        "tokensExpireFrom": time_text(60 * servable.open_from_minute),
+    }
+
+
+class _Task(Struct, frozen=True):
+    staging: str
+    header: Header
+    longest_life_s: int
+    new_node_did: str | None
+
+
+def _made_servable(task: _Task) -> Servable:
+    with damaged_pages():
+        made = make_servable(
+            Path(task.staging),
+            task.header,
+            longest_life_s=task.longest_life_s,
+            new_node_did=task.new_node_did,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+        )
+        return asyncio.run(made)
+
+
+def _new_node_did(config: Config, header: Header, staging: Path) -> str:
+    """Return the DID of the copy, whose secret is made in the folder unless the settings name one (BK7)."""
+    own = replace(config, store=replace(config.store, data=str(staging)))
+    node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
+    if node_did == header.node_did:
+        raise SecretUnusable(
+            "the settings name the root secret of the original", hint="give the copy a secret of its own"
+        )
+    return node_did
+
+
+def _print_restored(config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]) -> None:
+    """Say what was restored, what is lost, and what to do next."""
+    data, mark, secret_file = config.data, time_text(header.marked_at), config.data / SECRET_FILE_NAME
+    if shared().as_json:
+        print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})
+    missing = [f"missing: {name}: the backup does not have it whole" for name in restored.left_out]
+    print_lines(*missing, err=True)
+    words(
+        f"{data}: the store of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,} bytes)",
+        f"lost: what was written, revoked or withdrawn after {mark}; revoke it again",
+        f"tokens that expire before {shown['tokensExpireFrom']} are refused: they may have been used before",
+    )
+    if not shown["isNew"]:
+        original = "its database" if header.is_shared else f"{header.folder} on its machine"
+        words(f"the original, {original}, must not be served any more")
+    where = f"--data {data} --store URL" if is_shared(config) else f"--data {data}"
+    if secret_file.exists():
+        words(f"next: sealspace admin check {where}; then sealspace serve {where}")
+    else:
+        words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
+
+
+def _failure(code: str, text: str, file: Path, hint: str | None = None) -> NodeError:
+    hints = {
+        BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
+        StoreFull.code: "free the disk, or restore into a folder on another one",
+    }
+    failed = StoreMisused(f"nothing was restored: {text}", hint=hint or hints.get(code, "sealspace doctor"))
+    failed.code = code
     return failed

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import lmdb
-from msgspec import Struct
 
 from capabilities.principals import principal_of
 from encryption_network.errors import RecordError
@@ -30,7 +29,7 @@ from ..config.loading import Value
 from ..config.tree import Config
 from ..storage.objects import stored_objects
 from ..storage.stores import rows_of
-from .apart import EndedByPages, do_task, done_apart
+from .apart import EndedByPages, done_apart
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .settings import config_from, data_options, where_options
@@ -59,25 +58,16 @@ def check_apart(config: Config) -> Checked:
         StoreMisused: there is no store, it cannot be read, or the check was ended by something else.
     """
     try:
-        return done_apart(__name__, _Task(config), Checked)
+        return done_apart(_checked, config)
     except EndedByPages as ended:
         found = Checked()
         found.add("store", "data.mdb", f"reading it ended the process ({ended}): it was cut short or overwritten")
         return found
 
 
-class _Task(Struct, frozen=True):
-    config: Config
-
-
-def main_apart() -> None:
-    """Be the process of a check."""
-    do_task(_Task, _checked)
-
-
-def _checked(task: _Task) -> Checked:
+def _checked(task: Config) -> Checked:
     try:
-        return asyncio.run(_check(task.config))
+        return asyncio.run(_check(task))
     except NodeError as error:
         reason = error.__cause__ and error.__cause__.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):

@@ -23,7 +23,7 @@ _ADMIN: Final[Table] = {
     "withdraw": Row("node.cli.release", "withdraw", "Withdraw code, a backend or evidence from every release.", "node"),
     "quota": Row("node.cli.quota", "quota", "Show or set how much a space may hold.", "node"),
     "backup": Row("node.cli.backup", "backup", "Write the whole store into one file.", "node"),
-    "restore": Row("node.cli.restore", "restore", "Make a data folder of a backup.", "node"),
+    "restore": Row("node.cli.backup", "restore", "Make a data folder of a backup.", "node"),
     "check": Row("node.cli.check", "check", "Read the whole store, and name what is damaged.", "node"),
     "migrate-store": Row("node.cli.migrate", "migrate_store", "Move the store into a database, or back.", "node"),
     "migrate-objects": Row("node.cli.migrate", "migrate_objects", "Move large values into a bucket, or back.", "node"),

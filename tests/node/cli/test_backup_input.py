@@ -18,7 +18,7 @@ from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, SMALL, Bench, Write
 
 from encryption_network.keyring import Keyring
-from node.cli import restore as restore_command
+from node.cli import backup as backup_commands
 from node.config.tree import Config, Store
 from node.platform import sealed_secret
 from node.storage.stores import refuse_beside_original, shared_store
@@ -236,7 +236,7 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
 
 @needs_postgres()
 def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
-    """Rows go into an empty database and large values into the folder; what cannot be is refused, and leaves nothing."""
+    """Rows go into an empty database, large values into the folder; what is refused leaves nothing (BK4 to BK6)."""
     url, data = postgres_server().new_database(), tmp_path / "restored"
     file = forged(parts, tmp_path / "backup", folder=str(used))
     there = ("--data", data, "--store", url)
@@ -306,7 +306,7 @@ def test_a_signal_leaves_nothing(
         patch.setattr("spaces.archive.file.ArchiveWriter.close", interrupt)
         assert run("backup", tmp_path / "backup", "--data", used)[0] == INTERRUPTED
     with monkeypatch.context() as patch:
-        patch.setattr(restore_command, "done_apart", interrupt)
+        patch.setattr(backup_commands, "done_apart", interrupt)
         assert run("restore", file, "--data", tmp_path / "restored")[0] == INTERRUPTED
     assert any(name.endswith(".partial") for name in made) and "restoring" in made
     assert [place.name for place in tmp_path.iterdir()] == ["whole"]
