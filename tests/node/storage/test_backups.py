@@ -9,6 +9,7 @@ from conformance.minting import key_token
 from embedded_node import EmbeddedNode, embedded_node
 from engines import needs_folder
 from msgspec.structs import replace
+from postgres_server import needs_postgres, postgres_server
 from s3_server import KEY_ID, SECRET_KEY, s3_server
 from tests_support import CountingEntropy, FixedClock
 
@@ -28,7 +29,7 @@ from spaces.identity import open_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb, read_lmdb
-from spaces.store.lmdb.snapshots import LmdbRows, bodies_stay
+from spaces.store.lmdb.snapshots import LmdbRows
 from spaces.values.object_folder import ObjectFolder
 
 pytestmark = needs_folder()
@@ -224,16 +225,19 @@ async def test_a_copy_as_new_is_served_beside_its_original(tmp_path: Path) -> No
             pass
 
 
-async def test_the_collector_waits_for_a_backup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["lmdb", pytest.param("postgresql", marks=needs_postgres())])
+async def test_the_collector_waits_for_a_backup(tmp_path: Path, engine: str) -> None:
     """The node's own round removes no body while a backup is copied, however late it is by any clock (BK2)."""
     clock, here = FixedClock(), tmp_path / "here"
+    url = None if engine == "lmdb" else postgres_server().new_database()
+    config = replace(config_of(here), store=Store(data=str(here), url=url))
     job = next(job for job in JOBS if job.name == "collect-bodies")
-    async with embedded_node(config_of(here), clock=clock) as node:
+    async with embedded_node(config, clock=clock) as node:
         await people(node, clock)
         assert (await send(node, call(clock, "put", "big"), LARGE + b"big"))[0] == 200
         assert (await send(node, call(clock, "del", "big")))[0] == 200
         files = sorted((here / "blobs").glob("*/*-*"))
-        with bodies_stay(here):
+        async with rows_of(config, node.services.store).bodies_stay():
             clock.advance(10 * 86_400)
             assert await job.round(node.services) is False
         assert sorted((here / "blobs").glob("*/*-*")) == files

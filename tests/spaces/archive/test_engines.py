@@ -1,6 +1,7 @@
 """What an archive of a database has beside one of LMDB: sessions, locks, and a database that is filled."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from postgres_server import needs_postgres, postgres_server
 
 from spaces.archive.migration import MigrationRefused, filled_database
 from spaces.errors import StoreUnavailable
-from spaces.store.contract import Add, Commit, Put, Store
+from spaces.keyspace import CLAIM_FLOOR_KEY
+from spaces.store.contract import Add, Claim, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, Part
 from spaces.store.observing import Holding
@@ -86,6 +88,21 @@ async def test_a_statement_may_take_long(url: str) -> None:
     postgres_server().run("postgres", f"alter database {name} set statement_timeout = '1ms'")
     parts = await parts_of(PostgresRows(url))
     assert sum(map(len, parts)) > 600
+
+
+async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str) -> None:
+    """Tokens that a restore closed the minutes of are refused by reads and commits; later ones are not (BK5)."""
+    store, minute = open_lmdb(tmp_path), int(time.time()) // 60 + 10
+    await store.commit(Commit(puts=(Put(CLAIM_FLOOR_KEY, minute.to_bytes(4, "big")),)))
+    await store.close()
+    async with filled_database(tmp_path, url, progress=lambda _: None):
+        pass
+    store, old, new = open_postgres(url), Claim(b"o" * 32, 60 * minute - 1), Claim(b"n" * 32, 60 * minute)
+    read = await store.read(claim=old)
+    assert (read.claimed, read.is_forgotten) == (False, True)
+    assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), claim=old)), Refused)
+    assert (await store.read(claim=new)).claimed is True
+    await store.close()
 
 
 async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> None:
