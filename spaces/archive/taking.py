@@ -110,22 +110,11 @@ async def take_backup(
     """Write everything into the file of a backup (BK1 to BK3).
 
     Args:
-        store: a node may use it.
-        rows: of the store.
-        objects: its bodies.
-        stream: a file; nothing was written yet.
         folder: the data folder, as an absolute path.
-        is_shared: the store is in a database.
         longest_life_s: for how long before its expiry a token is usable there.
         settings: without secrets.
         sealed_secret: the root secret, sealed; None: not in the backup.
-        clock: tells the mark.
         done: called after each part with how many bytes were written.
-
-    Raises:
-        RecordDamaged: the store has no identity, or its pages are damaged.
-        StoreFull: no free space for the backup.
-        StoreError: store or bodies do not answer.
     """
     if (identity := await recorded_identity(store)) is None:
         raise RecordDamaged("no node was started on this store yet")

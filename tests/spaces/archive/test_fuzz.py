@@ -1,11 +1,13 @@
 """Any bytes in the place of a backup's header, or of a row, are read or refused."""
 
+import tarfile
 from contextlib import suppress
+from io import BytesIO
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.archive.file import Header, parse_header
+from spaces.archive.file import ArchiveReader, Header, parse_header
 from spaces.errors import BackupDamaged, RecordDamaged
 from spaces.store.lmdb.snapshots import parse_row
 
@@ -23,3 +25,32 @@ def test_fuzz_rows(data: bytes) -> None:
     with suppress(RecordDamaged):
         record, _, weight_bytes = parse_row(data)
         assert len(record.stamp) == 16 and weight_bytes >= 0
+
+
+def member(name: str, contents: bytes = b"", **fields: object) -> bytes:
+    """Return a member of a tar archive as anybody may write it."""
+    info = tarfile.TarInfo(name)
+    info.size = len(contents)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(tarfile.GNU_FORMAT) + contents + bytes(-len(contents) % 512)
+
+
+LONG_NAMES = st.builds(
+    lambda size_bytes, contents: member("x", type=tarfile.GNUTYPE_LONGNAME, size=size_bytes) + contents,
+    st.integers(-1000, 1000) | st.integers(-(1 << 80), 1 << 80),
+    st.binary(max_size=1500),
+)
+
+
+@given(
+    data=st.binary(max_size=1500)
+    | st.binary(max_size=600).map(lambda contents: member("backup.json", contents))
+    | LONG_NAMES
+)
+def test_fuzz_archives(data: bytes) -> None:
+    """Any bytes are members or BackupDamaged."""
+    reader = ArchiveReader(BytesIO(data))
+    with suppress(BackupDamaged):
+        for _ in reader.members():
+            assert len(reader.contents(1024)) <= 1024
