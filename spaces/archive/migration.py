@@ -105,6 +105,9 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
             await _begin(database)
             filling = database.transaction()
             await ours(filling.start)
+            # Seen by others at the commit. Of two moves at once the second waits here, and must not clear the first's.
+            if await ours(database.execute, sql.END_MIGRATION) != "DELETE 1":
+                raise MigrationRefused("another move filled the database", next_step="name an empty one with --store")
             for statement in sql.CLEAR:  # what an earlier version left there when it was interrupted
                 await ours(database.execute, statement)
             moved = Moved()
@@ -121,7 +124,6 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
                 "the database differs from the data folder", next_step="empty the database, then move again"
             )
         yield moved
-        await ours(database.execute, sql.END_MIGRATION)
         await ours(filling.commit)
 
 

@@ -121,3 +121,22 @@ async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> Non
     with pytest.raises(MigrationRefused, match="holds a store already"):
         async with filled_database(tmp_path, url, progress=lambda _: None):
             pass
+
+
+async def test_of_two_moves_at_once_one_fills_the_database(tmp_path: Path, url: str) -> None:
+    """The second waits for the first, and is refused without touching its rows."""
+    parts = await filled(tmp_path / "one")
+    await filled(tmp_path / "two")
+
+    async def second() -> None:
+        async with filled_database(tmp_path / "two", url, progress=lambda _: None):
+            pass
+
+    async with filled_database(tmp_path / "one", url, progress=lambda _: None):
+        waiting = asyncio.create_task(second())
+        asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        while postgres_server().run("postgres", asked).strip() == "0":
+            await asyncio.sleep(0)
+    with pytest.raises(MigrationRefused, match="another move"):
+        await waiting
+    assert await parts_of(PostgresRows(url)) == parts
