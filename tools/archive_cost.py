@@ -50,7 +50,7 @@ async def fill(folder: Path, rows: int, large_bytes: int) -> None:
 def measure(label: str, *arguments: str, code: Path = REPOSITORY) -> None:
     """Run a command and print how long it took, and the most memory that was its own."""
     began = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603  # our own interpreter with our own commands
+    with subprocess.Popen(  # our own interpreter with our own commands
         [*_COMMAND, *arguments, "--json"],
         env={**os.environ, "PYTHONPATH": str(code)},
         cwd=code,

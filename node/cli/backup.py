@@ -1,11 +1,9 @@
 """`sealspace admin backup` and `restore`: one file with the whole store while the node works, and a store from it."""
 
 import asyncio
-import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
@@ -37,7 +35,6 @@ from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
 from ..config.loading import Value
-from ..config.redaction import Redacted
 from ..config.tree import Config
 from ..platform.root_secret import (
     SECRET_FILE_NAME,
@@ -50,10 +47,11 @@ from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
 from ..storage.stores import is_shared, longest_life_s, rows_of
 from .apart import EndedByPages, done_apart
+from .config import settings_without_secrets
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .passphrase import asked_passphrase, passphrase_option
-from .settings import config_from, config_with_sources, data_options, where_options
+from .settings import config_from, data_options, where_options
 
 _MOST_AHEAD_S: Final = 86_400
 
@@ -76,24 +74,12 @@ def backup(
     """
     if passphrase_file is not None and not with_secret:
         raise click.UsageError("--passphrase-file has no use without --with-secret, which puts the root secret in")
-    config, sources = config_with_sources(config_file, flags)
+    config = config_from(config_file, flags)
     passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
-    taken = asyncio.run(_back_up(config, file, passphrase, _settings(config, sources)))
+    taken = asyncio.run(_back_up(config, file, passphrase, settings_without_secrets(config).encode()))
     _print_taken(taken, file, has_secret=with_secret)
     return FAILED if taken.left_out else 0
-
-
-def _settings(config: Config, names: Iterable[str]) -> bytes:
-    """Return settings as TOML, without secrets."""
-    lines = []
-    for path in sorted(names):
-        section, _, name = path.partition(".")
-        holder = getattr(config, section)
-        value = to_builtins(getattr(holder, name))
-        if value is not None and not (isinstance(holder, Redacted) and name in holder.secrets):
-            lines.append(f"{path} = {json.dumps(value, ensure_ascii=False)}\n")
-    return "".join(lines).encode("utf-8", "replace")
 
 
 async def _back_up(config: Config, file: Path, passphrase: str | None, settings: bytes) -> Taken:

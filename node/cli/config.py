@@ -35,15 +35,26 @@ def show(config_file: Path | None, store__data: str | None) -> None:
 
     Of a secret only whether it is set.
     """
-    config = config_from(config_file, {"store__data": store__data})
-    shown = {path: "…" if _is_secret(config, path) else _value(config, path) for path in setting_types()}
-    lines = _by_section(
+    shown = _without_secrets(config_from(config_file, {"store__data": store__data}))
+    print_found(shown, tuple(_shown_lines(shown)))
+
+
+def settings_without_secrets(config: Config) -> str:
+    """Return the settings in force as TOML; of a secret only that it is set."""
+    return "".join(f"{line}\n" for line in _shown_lines(_without_secrets(config)))
+
+
+def _without_secrets(config: Config) -> dict[str, Json]:
+    return {path: "…" if _is_secret(config, path) else _value(config, path) for path in setting_types()}
+
+
+def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
+    return _by_section(
         {
             path: [f"# {path.partition('.')[2]} is set, and not shown" if value == "…" else _assignment(path, value)]
             for path, value in shown.items()
         }
     )
-    print_found(shown, tuple(lines))
 
 
 @click.command("init", epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.")

@@ -4,7 +4,7 @@
     ────────────────────────────  ───────────────────────────────────────────────────────────────────────────
     backup.json                   `Header`
     root-secret.age               the root secret, sealed; on request only
-    settings.toml                 the settings in force that are not at their default, without secrets
+    settings.toml                 the settings in force, without secrets
     rows/00000 and on             all rows of one moment, in parts (`store.lmdb.snapshots`), in MessagePack
     blobs/<2 hex>/<name>          a body, named as in a data folder: space, BLAKE3, generation
     digest                        BLAKE3 in hexadecimal of all bytes before this member, and a line feed
