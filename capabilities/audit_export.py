@@ -35,16 +35,7 @@ _SIGNATURE_BYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class VerifiedExport:
-    """The extent of an export; every line of it is covered by a head that the node signed.
-
-    Attributes:
-        store_id: 16 bytes.
-        after: number of the entry it begins after; 0 for a whole chain.
-        number: number of its last entry.
-        hash: of its last entry, 32 bytes.
-        heads: how many signed heads there are.
-        last_at: when the last head was signed, epoch seconds.
-    """
+    """The extent of an export; every line of it is covered by a head that the node signed."""
 
     store_id: bytes
     after: int

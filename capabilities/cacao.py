@@ -34,14 +34,7 @@ _NULL: Final = b"\xf6"
 
 
 def encode_dag_cbor(value: object) -> bytes:
-    """Return the canonical bytes of a value.
-
-    Args:
-        value: dict with str keys, list, str, bytes, int from 0 to 2^32 - 1, or None; nested no deeper than a CACAO is.
-
-    Raises:
-        ValueError: A value or key of another type or range, or a text that is not valid Unicode (UnicodeEncodeError).
-    """
+    """Return the canonical bytes of a value."""
     if isinstance(value, str):
         text = value.encode()
         return _cbor_head(_TEXT, len(text)) + text
@@ -94,12 +87,7 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class Cacao:
-    """A sign-in message and its signature.
-
-    Attributes:
-        message: The fields of the signed text.
-        signature: 65 bytes, r ‖ s ‖ v.
-    """
+    """A sign-in message and its signature."""
 
     message: SiweMessage
     signature: bytes = field(repr=False)  # tokens are never logged
@@ -134,9 +122,6 @@ def restore_cacao(data: bytes) -> Cacao:
 
     A store may contain messages that an earlier version accepted and `parse_cacao` refuses: signatures that were
     written as links (tag 42), more than MAX_RESOURCES resources.
-
-    Raises:
-        MalformedToken: The stored bytes are damaged.
     """
     return _cacao_of(_decoded(data), most_resources=MAX_CACAO_BYTES)
 
@@ -200,11 +185,7 @@ def header_bytes(text: str) -> bytes:
 
 
 def restore_header_bytes(text: str) -> bytes:
-    """Read a text form that was read before it was stored: earlier versions accepted padding before the end.
-
-    Raises:
-        MalformedToken: The stored text is damaged.
-    """
+    """Read a text form that was read before it was stored: earlier versions accepted padding before the end."""
     try:
         return libipld.decode_multibase("U" + text)[1]
     except ValueError as exc:

@@ -33,11 +33,7 @@ def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
 
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
-    """Check that a delegation keeps the conditions of its parent.
-
-    Raises:
-        CaveatRefused: It does not; the reason is the rule's name on the wire.
-    """
+    """Check that a delegation keeps the conditions of its parent."""
     if not parent and not child:
         return
     if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
@@ -64,12 +60,7 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
 
 
 class Selection(Struct, frozen=True, gc=False):
-    """The part of a call's request that its conditions select.
-
-    Attributes:
-        resource: What is selected; it contains what the call asks for.
-        is_exact: Only this resource, and nothing below it.
-    """
+    """The part of a call's request that its conditions select."""
 
     resource: Resource
     is_exact: bool

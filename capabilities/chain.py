@@ -56,28 +56,14 @@ Marks: TypeAlias = Mapping[ContentKey, Mark]
 
 
 class Ancestor(Struct, frozen=True, gc=False):
-    """A member of a closure.
-
-    Attributes:
-        content_key: Its content key.
-        cid: The spelling it was registered in, which error texts print.
-    """
+    """A member of a closure."""
 
     content_key: ContentKey
     cid: Digest
 
 
 class Registered(Struct, frozen=True, gc=False):
-    """A delegation as it is stored.
-
-    Attributes:
-        delegation: The delegation.
-        closure: Itself first, then its ancestors, distinct by content key; at most MAX_CHAIN_NODES.
-        not_before: Latest not-before in the closure, epoch seconds, or None.
-        expires_at: Earliest expiry in the closure, epoch seconds; None: never.
-        parents: Content keys of the cited proofs, in signed order; a proof may be cited in any of its spellings.
-        missing_ancestor: An ancestor is not in the store; the delegation then supports nothing.
-    """
+    """A delegation as it is stored."""
 
     delegation: Delegation
     closure: tuple[Ancestor, ...]
@@ -88,12 +74,7 @@ class Registered(Struct, frozen=True, gc=False):
 
 
 class Authority(Struct, frozen=True, gc=False):
-    """The authority of an invocation, and what it rests on.
-
-    Attributes:
-        live: Every mark it relied on; a write lists them, so that it fails if one is revoked by then.
-        dependent: The capabilities that needed a proof; the invoker is root for all others.
-    """
+    """The authority of an invocation, and what it rests on."""
 
     live: tuple[ContentKey, ...]
     dependent: tuple[Capability, ...]
@@ -232,14 +213,7 @@ def judge_revocation(
 
 
 class ControlQuestion(Struct, frozen=True, gc=False):
-    """An act on a delegation that is requested with the authority of a proof.
-
-    Attributes:
-        signer: The principal that requests it.
-        ability: The ability that the proof has to hold, in this very spelling.
-        target: Digest by which the delegation was named; it may be of another spelling than the registered one.
-        now: Epoch seconds.
-    """
+    """An act on a delegation that is requested with the authority of a proof."""
 
     signer: Principal
     ability: str

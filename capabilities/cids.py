@@ -33,13 +33,7 @@ _UCAN_LABEL: Final = b"sealspace/content/ucan/v1\0"
 
 
 class Cid(Struct, frozen=True, gc=False):
-    """A parsed content identifier.
-
-    Attributes:
-        codec: Multicodec of the content, 0 to 2^64 - 1; 0x55 is raw.
-        hash_code: Multicodec of the hash; 0x1e is BLAKE3.
-        digest: The hash, of any length the code allows.
-    """
+    """A parsed content identifier."""
 
     codec: int
     hash_code: int

@@ -119,12 +119,7 @@ CHAIN_TEXTS: Final = {
 
 
 class ChainError(CapabilityError):
-    """A well-formed, well-signed token that its chain does not support.
-
-    Args:
-        code: one of `CHAIN_TEXTS`.
-        about: what the wording leaves open, in its order: DIDs, CIDs, resource and ability, or a rule's short name.
-    """
+    """A well-formed, well-signed token that its chain does not support."""
 
     def __init__(self, code: str, *about: str) -> None:
         super().__init__(code, *about)
@@ -134,12 +129,7 @@ class ChainError(CapabilityError):
 
 
 class AuditChainBroken(CapabilityError):
-    """An exported audit chain is not what it says.
-
-    Attributes:
-        line: number of the first line at fault, from 1; 0 for a fault in the request.
-        reason: what is wrong with it.
-    """
+    """An exported audit chain is not what it says."""
 
     code = "audit-chain-broken"
 

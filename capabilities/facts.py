@@ -85,12 +85,7 @@ def attestation_resource(statement: Mapping[str, Json]) -> str:
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:
-    """Return the policy statements among a sign-in text's resources, as the facts they are in a UCAN.
-
-    Raises:
-        MalformedToken: A resource of that family is of another version, not base64url, or no strict JSON object:
-            a condition that is not understood must not be ignored.
-    """
+    """Return the policy statements among a sign-in text's resources, as the facts they are in a UCAN."""
     # Any case of the family's name: a wrongly written prefix is refused below, not ignored.
     return tuple(_fact(text) for text in resources if text[: len(_ATTESTATION_FAMILY)].lower() == _ATTESTATION_FAMILY)
 

@@ -60,18 +60,7 @@ class VerificationKey(NamedTuple):
 #     EC    P-256        x, y  32 bytes each
 #     EC    secp256k1    x, y  32 bytes each
 def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
-    """Read a public key.
-
-    Args:
-        jwk: Untrusted JSON object; unknown members are ignored.
-
-    Returns:
-        The key; its point lies on its curve.
-
-    Raises:
-        BadSignature: Another type of key, a coordinate that is not 32 bytes, a point off the curve, a key that is not
-            for signatures, or one that includes its private half.
-    """
+    """Read a public key."""
     operations = jwk.get("key_ops")
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         raise BadSignature

@@ -61,11 +61,7 @@ class RevocationTarget(Struct, frozen=True, gc=False):
 
 
 def cited_parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
-    """Read the proofs of a token, untrusted, in signed order.
-
-    Raises:
-        MalformedToken: More than MAX_PARENTS, or one is no CID.
-    """
+    """Read the proofs of a token, untrusted, in signed order."""
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     return tuple(map(_cited, texts))
@@ -88,11 +84,7 @@ def targets_among(resources: Iterable[str]) -> tuple[RevocationTarget, ...]:
 
 
 def target_of(text: str) -> RevocationTarget:
-    """Return the target that a CID names.
-
-    Raises:
-        MalformedToken: It is no CID.
-    """
+    """Return the target that a CID names."""
     cid = _cid(text)
     return RevocationTarget(text, cid.digest32, cid.text())
 

@@ -218,11 +218,7 @@ def _space_of(head: str) -> SpaceId | None:
 # One release reads the same id in token, fact, body and path.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def parse_network_id(text: str) -> NetworkId:
-    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum owner.
-
-    Raises:
-        InvalidIdentifier: With the wire's wording, the first fault of the specification's list.
-    """
+    """Read a network id: `urn:tinycloud:encryption:<owner>:<name>`, canonicalising an Ethereum owner."""
     if not text.startswith(NETWORK_PREFIX):
         raise InvalidIdentifier(f"missing {NETWORK_PREFIX} prefix")
     owner, separator, name = text[len(NETWORK_PREFIX) :].rpartition(":")
@@ -232,11 +228,7 @@ def parse_network_id(text: str) -> NetworkId:
 
 
 def network_id(owner: str, name: str) -> NetworkId:
-    """Make a network id from an owner and a name, checked and canonicalised.
-
-    Raises:
-        InvalidIdentifier: With the wire's wording.
-    """
+    """Make a network id from an owner and a name, checked and canonicalised."""
     if not owner:
         raise InvalidIdentifier("empty owner DID")
     if not name:

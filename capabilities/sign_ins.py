@@ -71,12 +71,7 @@ def is_sign_in(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 def is_issued(delegation: Delegation, *, now: float) -> bool:
-    """Return whether a message was signed by now, as it states itself; one that states no time counts as not signed.
-
-    Args:
-        delegation: verified.
-        now: epoch seconds.
-    """
+    """Return whether a message was signed by now, as it states itself; one that states no time counts as not signed."""
     return delegation.issued_at is not None and delegation.issued_at <= now + MAX_AHEAD_S
 
 
@@ -97,12 +92,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
 
 class Link(Struct, frozen=True, gc=False):
-    """One delegation of a chain as it is stored.
-
-    Attributes:
-        registered: the delegation with its closure and the closure's window.
-        registered_at: when it was first registered here, epoch seconds.
-    """
+    """One delegation of a chain as it is stored."""
 
     registered: Registered
     registered_at: float
@@ -114,17 +104,7 @@ class Link(Struct, frozen=True, gc=False):
 
 
 class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
-    """The input for deciding whether an invoker is the owner in person.
-
-    Attributes:
-        owner: O.
-        invoker: I.
-        cited: content key of every proof, in signed order.
-        links: every delegation of every cited closure, by content key.
-        sessions: further delegations that may be the session in force of a holder; see `session_holders`.
-        marks: the mark of every delegation in `links` and `sessions`.
-        now: epoch seconds.
-    """
+    """The input for deciding whether an invoker is the owner in person."""
 
     owner: Principal
     invoker: Principal

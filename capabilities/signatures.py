@@ -58,15 +58,7 @@ def recover_eip191(text: bytes, signature: bytes) -> bytes:
 
 
 def recover_address(digest: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address whose key signed a 32-byte digest.
-
-    Args:
-        digest: 32 bytes.
-        signature: 65 bytes, r ‖ s ‖ v.
-
-    Raises:
-        BadSignature: Wrong length, high `s`, `v` not 0, 1, 27 or 28, or no key fits.
-    """
+    """Return the 20-byte address whose key signed a 32-byte digest."""
     odd = _RECOVERY.get(signature[64]) if len(signature) == 65 else None
     if odd is None:
         raise BadSignature
@@ -100,13 +92,7 @@ def address_of(point: bytes) -> bytes:
 
 
 class Ed25519Signer:
-    """An Ed25519 key pair that signs.
-
-    Attributes:
-        public_key: 32 bytes.
-        did: The did:key.
-        did_url: `did:key:zX#zX`, what clients put into `iss`.
-    """
+    """An Ed25519 key pair that signs."""
 
     __slots__ = ("_secret", "did", "did_url", "public_key")
 
@@ -127,13 +113,7 @@ class Ed25519Signer:
 
 
 class WalletSigner:
-    """An Ethereum key with its secret, for tests, services and the command line.
-
-    Attributes:
-        address: 20 bytes.
-        chain_id: The chain in the DID.
-        did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
-    """
+    """An Ethereum key with its secret, for tests, services and the command line."""
 
     __slots__ = ("_secret", "address", "chain_id", "did")
 

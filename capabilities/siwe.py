@@ -30,22 +30,7 @@ YEAR_10000_S: Final = 253_402_300_800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiweMessage:
-    """The fields of a sign-in text.
-
-    Attributes:
-        domain: RFC 3986 authority that asks for the signature.
-        address: 20 bytes of the wallet.
-        chain_id: EIP-155 chain, 0 to 2^64 - 1.
-        uri: DID or DID URL of the addressee (`aud` in a CACAO).
-        nonce: Any text.
-        issued_at: RFC 3339 text, kept as written.
-        statement: One line, or None.
-        expiration_time: RFC 3339 text or None: never expires.
-        not_before: RFC 3339 text or None.
-        request_id: Any text or None.
-        resources: URIs; the last may be a ReCap.
-        scheme: URI scheme of the domain or None.
-    """
+    """The fields of a sign-in text."""
 
     domain: str
     address: bytes

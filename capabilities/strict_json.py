@@ -56,16 +56,7 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
 
 
 def shaped(value: Json, shape: type[Shape]) -> Shape:
-    """Read a JSON value as an object of one shape.
-
-    Args:
-        value: Untrusted, and nested at most MAX_NESTING deep, as `parse_json` returns it.
-        shape: A `msgspec.Struct`; it says itself whether unknown members are refused.
-
-    Raises:
-        InvalidJson: A member is missing, unknown, or of another type or size; the message names where, and quotes no
-            value.
-    """
+    """Read a JSON value as an object of one shape."""
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as exc:

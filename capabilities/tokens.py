@@ -330,11 +330,7 @@ def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
-    """Check the signature and return the revocation as one its revoker made (5.5).
-
-    Raises:
-        BadSignature: It is not the revoker's, or the key is of an unsupported type.
-    """
+    """Check the signature and return the revocation as one its revoker made (5.5)."""
     _verify_envelope(unverified.envelope)
     return Revocation(*astuple(unverified)[:-1])
 

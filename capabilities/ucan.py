@@ -68,18 +68,7 @@ class UcanHeader(msgspec.Struct, frozen=True, gc=False):
 
 
 class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The claims of a UCAN.
-
-    Attributes:
-        iss: DID or DID URL of the signer.
-        aud: Plain DID of the addressee.
-        exp: Epoch seconds, a fraction allowed.
-        nbf: Epoch seconds or None.
-        nnc: Nonce or None.
-        fct: Facts: any JSON values, or None.
-        prf: CIDs of cited delegations.
-        att: Resource URI to ability to caveat list; `[{}]` is no caveat.
-    """
+    """The claims of a UCAN."""
 
     iss: str
     aud: str
@@ -159,13 +148,7 @@ def verify_ucan(token: UcanToken) -> None:
 
 
 def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
-    """Return the claims as a token signed by an Ed25519 key.
-
-    Args:
-        payload: The claims; `iss` is the signer's DID or DID URL.
-        signer: The signing key.
-        include_jwk: Put the public key into the header, as other clients do.
-    """
+    """Return the claims as a token signed by an Ed25519 key."""
     jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": _encoded(signer.public_key)}
     key = {"jwk": jwk} if include_jwk else {}
     header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})

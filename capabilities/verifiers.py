@@ -59,11 +59,7 @@ class Verifier(Protocol):
 
 
 class Ed25519Verifier:
-    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or point (K7).
-
-    Attributes:
-        public_key: 32 bytes.
-    """
+    """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or point (K7)."""
 
     __slots__ = ("public_key",)
     algorithms: Final = frozenset({"EdDSA"})
@@ -82,11 +78,7 @@ class Ed25519Verifier:
 
 
 class P256Verifier:
-    """A key on the curve P-256.
-
-    Attributes:
-        public_key: The compressed point, 33 bytes.
-    """
+    """A key on the curve P-256."""
 
     __slots__ = ("_key", "public_key")
     algorithms: Final = frozenset({"ES256"})
@@ -110,12 +102,7 @@ class P256Verifier:
 
 
 class Secp256k1Verifier:
-    """A key on the curve secp256k1, for example a wallet's.
-
-    Attributes:
-        public_key: The compressed point, 33 bytes.
-        address: The Ethereum address of the key, 20 bytes.
-    """
+    """A key on the curve secp256k1, for example a wallet's."""
 
     __slots__ = ("_point", "address", "public_key")
     algorithms: Final = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})

@@ -43,13 +43,7 @@ class ShapeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The members that an object must have.
-
-    Attributes:
-        members: member -> kind, in declared order.
-        optional: those of them that may be absent or null.
-        closed: True refuses further members.
-    """
+    """The members that an object must have."""
 
     members: Mapping[str, Kind]
     optional: frozenset[str] = frozenset()
@@ -57,17 +51,7 @@ class Shape:
 
 
 def read_body(data: bytes, *, max_bytes: int) -> Json:
-    """Read the JSON text of a body.
-
-    Args:
-        data: untrusted bytes.
-        max_bytes: longest body that is parsed.
-    Returns:
-        Any JSON value; of a repeated member, the last (enc 2.3).
-    Raises:
-        RequestError: `request-too-large`, longer than `max_bytes`.
-        RequestError: `body-not-json`, not JSON in UTF-8, a number beyond a double, or nested deeper than 64.
-    """
+    """Read the JSON text of a body."""
     if len(data) > max_bytes:
         raise RequestError("request-too-large", str(max_bytes))
     try:

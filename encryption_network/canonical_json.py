@@ -44,16 +44,7 @@ class _Compact(Struct):
 
 
 def canonical_bytes(value: Json) -> bytes:
-    """Write a value as canonical JSON in UTF-8.
-
-    Args:
-        value: a JSON value; nesting up to `MAX_DEPTH`.
-    Returns:
-        The text's bytes; equal values give equal bytes, whatever the order of their members.
-    Raises:
-        InvalidCanonicalJson: a number is not finite, a text holds a lone surrogate, or the nesting is too deep.
-    Source: enc 2.3.
-    """
+    """Write a value as canonical JSON in UTF-8."""
     try:
         return _compact(value) if type(value) is str or _is_compact(value) else _text(value, 0).encode()
     except UnicodeEncodeError as exc:
@@ -61,16 +52,7 @@ def canonical_bytes(value: Json) -> bytes:
 
 
 def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
-    """Write an object without inspecting its members: their types are known from its own.
-
-    Args:
-        members: texts, truths, null, integers of 64 bits, and lists and structs of such; a struct's members have the
-            names that it encodes with. Other numbers would be printed as clients do not print them.
-    Returns:
-        What `canonical_bytes` returns for the same members.
-    Raises:
-        InvalidCanonicalJson: a text holds a lone surrogate.
-    """
+    """Write an object without inspecting its members: their types are known from its own."""
     try:
         return _compact(members)
     except UnicodeEncodeError as exc:

@@ -36,19 +36,7 @@ MAX_ENVELOPE_BYTES: Final = 67_108_864
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineEnvelope:
-    """One sealed payload with its wrapped content key.
-
-    Attributes:
-        network: network whose key the content key is wrapped to; the text keeps the writer's spelling.
-        network_text: the id as written in the envelope.
-        alg: algorithm id, as written.
-        key_version: version of the network's key, as written.
-        encrypted_symmetric_key: standard base64 of the wrapped key.
-        encrypted_symmetric_key_hash: hex SHA-256 over the quoted base64 text; equals the recomputed one.
-        ciphertext: nonce, ciphertext and tag.
-        aad: a label in base64; authenticated by nothing. None: absent.
-        metadata: text labels; authenticated by nothing. None: absent.
-    """
+    """One sealed payload with its wrapped content key."""
 
     network: NetworkId
     network_text: str

@@ -8,11 +8,7 @@ from typing import Final
 
 
 class EncryptionError(Exception):
-    """Base of all errors of this package.
-
-    Attributes:
-        code: stable name of the condition, for logs, metrics and problem documents.
-    """
+    """Base of all errors of this package."""
 
     code = "encryption"
 
@@ -57,12 +53,7 @@ class RecordError(EncryptionError):
 
 
 class PolicyError(EncryptionError):
-    """An attestation policy is malformed or states what may never be stated.
-
-    Attributes:
-        member: the member of the policy that is at fault; empty for the policy as a whole.
-        reason: what is wrong with it.
-    """
+    """An attestation policy is malformed or states what may never be stated."""
 
     code = "invalid-policy"
 
@@ -95,12 +86,7 @@ class ReceiptError(EncryptionError):
 
 
 class ReleaseRefused(EncryptionError):
-    """The gate refuses to release a key.
-
-    Attributes:
-        reason: the coarse cause, one of `gate.REASONS`; nothing more is reported to the caller.
-        detail: the full cause, for the audit record and the log.
-    """
+    """The gate refuses to release a key."""
 
     code = "release-refused"
 
@@ -170,17 +156,7 @@ _OUTCOMES: Final = {
 
 
 class RequestError(EncryptionError):
-    """One row of the request ladders failed, or a key cannot be used.
-
-    Args:
-        code: one of `TEXTS`.
-        detail: what the text leaves open. For `hash-mismatch` the name of the field, for `network-not-active` the
-            state. Never a key.
-
-    Attributes:
-        detail: as given.
-        audit_outcome: what the audit record calls it (enc 2.10); None: the row is not audited.
-    """
+    """One row of the request ladders failed, or a key cannot be used."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code

@@ -61,14 +61,7 @@ MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
 
 
 class _Stated(Struct, frozen=True):
-    """The policies that a delegation's facts state.
-
-    Attributes:
-        facts: referenced, so that their identity is not reused.
-        size_bytes: of the delegation's token.
-        policies: in their order.
-        name_code: one of them is an allow-list.
-    """
+    """The policies that a delegation's facts state."""
 
     facts: tuple[Json, ...]
     size_bytes: int
@@ -89,19 +82,11 @@ class StatedPolicies:
         self._read: OrderedDict[int, _Stated] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
-        """Return what `policies_of` returns for a delegation's facts.
-
-        Raises:
-            PolicyError: as `policies_of`; it is not remembered.
-        """
+        """Return what `policies_of` returns for a delegation's facts."""
         return self._of(delegation).policies if delegation.facts else ()
 
     def name_code(self, delegation: Delegation) -> bool:
-        """Return whether one of a delegation's policies is an allow-list.
-
-        Raises:
-            PolicyError: as `of`.
-        """
+        """Return whether one of a delegation's policies is an allow-list."""
         return self._of(delegation).name_code if delegation.facts else False
 
     def __len__(self) -> int:
@@ -145,17 +130,7 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """The gate's permission to open one key, for one request; made by `admit` only.
-
-    Attributes:
-        decrypt: the request.
-        ground: why.
-        live: marks the decision rests on; the commit is refused if one is not live then.
-        checks: rows the decision rests on; the commit is refused if one has changed.
-        audit: contents of the audit record; it is durable before the key leaves.
-        policies: every policy in force.
-        evidence: what was judged by them; None unless the ground is "attested".
-    """
+    """The gate's permission to open one key, for one request; made by `admit` only."""
 
     decrypt: CheckedDecrypt
     ground: Ground
@@ -213,26 +188,14 @@ def admit(request: ReleaseRequest) -> Admission:
 
 
 def needs_evidence(owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
-    """Return whether `admit` uses evidence; where it does not, the caller need not read it.
-
-    Args:
-        owner: as it will be in the request.
-        release_record: the node's own demands.
-        in_force: what `policies_in_force` returned.
-    """
+    """Return whether `admit` uses evidence; where it does not, the caller need not read it."""
     if release_record.mode == "off" and not in_force:
         return False
     return owner.in_person is None or _obstacle(release_record.mode, in_force) is not None
 
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
-    """Return the paths whose envelopes the caller of `admit` has to read.
-
-    Args:
-        policies: what `policies_in_force` returned.
-    Raises:
-        ReleaseRefused: `path`, when there are more than `MAX_PATHS`.
-    """
+    """Return the paths whose envelopes the caller of `admit` has to read."""
     paths: set[str] = set()
     for policy in policies:
         paths.update(policy.paths)
@@ -247,9 +210,6 @@ def policies_in_force(
     """Return every policy that a release has to satisfy: the node's, the owner's, those of all links.
 
     The node's own policy does not apply in mode "off"; all others do.
-
-    Raises:
-        ReleaseRefused: `policy`, when one cannot be read.
     """
     stated = []
     if release_record.node_policy is not None and release_record.mode != "off":

@@ -32,16 +32,7 @@ _NEEDS_ID: Final = "local-sgx"
 
 
 def parse_key_provider(text: str) -> str:
-    """Read an entry of a list of accepted key providers.
-
-    Args:
-        text: untrusted.
-    Returns:
-        The same text.
-    Raises:
-        PolicyError: another kind, "none", an id that is no lower-case hex or longer than MAX_ID_BYTES, or no id where
-            one is needed.
-    """
+    """Read an entry of a list of accepted key providers."""
     name, colon, id_text = text.partition(":")
     if name not in NAMES:
         raise PolicyError("keyProviders", "not a kind of key provider that can be accepted")
@@ -58,12 +49,7 @@ def key_provider_text(name: str, provider_id: bytes) -> str:
 
 
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
-    """Return whether a list accepts a provider, by its id or by its kind alone.
-
-    Args:
-        provider: as evidence states it; None: no event log named one.
-        accepted: entries that `parse_key_provider` read.
-    """
+    """Return whether a list accepts a provider, by its id or by its kind alone."""
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
 
 

@@ -33,24 +33,12 @@ REQUEST_LOG = "sealspace/request-log"
 
 
 class Keyring:
-    """Derives keys from the root secret; shows none of them.
-
-    Attributes:
-        node_signer: the node's identity key.
-        node_did: its `did:key`; audience, target node and signer of encryption answers.
-        invitation_public_key: `shareInvitationPublicKey`, base64url without padding.
-    """
+    """Derives keys from the root secret; shows none of them."""
 
     __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
 
     def __init__(self, secret: bytes) -> None:
-        """Take the root secret.
-
-        Args:
-            secret: at least 32 bytes of any origin; used as it is.
-        Raises:
-            RootSecretTooShort: fewer than 32 bytes.
-        """
+        """Take the root secret."""
         if len(secret) < MIN_SECRET_BYTES:
             raise RootSecretTooShort(len(secret))
         self._secret = bytes(secret)
@@ -76,11 +64,7 @@ class Keyring:
         return seal_blob(self._seal_key(context), plaintext, entropy)
 
     def open_sealed(self, sealed: bytes, context: str) -> bytes:
-        """Open what `seal` made under the same secret and context.
-
-        Raises:
-            RequestError: `key-backend`, it was sealed under another secret or context, or was altered.
-        """
+        """Open what `seal` made under the same secret and context."""
         return open_blob(self._seal_key(context), sealed)
 
     def _seal_key(self, context: str) -> bytes:

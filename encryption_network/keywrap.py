@@ -40,11 +40,7 @@ WRAPPED_KEY_BYTES = KEY_BYTES + BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
 def public_key_of(private_key: bytes) -> bytes:
-    """Return the X25519 public key (32 bytes) of a private scalar.
-
-    Raises:
-        RequestError: `key-backend`, the scalar is not 32 bytes.
-    """
+    """Return the X25519 public key (32 bytes) of a private scalar."""
     if len(private_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid private key length")
     return crypto_scalarmult_base(private_key)

@@ -42,12 +42,7 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """How many of how many members open a key; stored and echoed, without meaning (enc-D1).
-
-    Attributes:
-        n: members, 0 to 2^32 - 1.
-        t: of them needed, 0 to 2^32 - 1.
-    """
+    """How many of how many members open a key; stored and echoed, without meaning (enc-D1)."""
 
     n: int = 1
     t: int = 1
@@ -172,13 +167,7 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
-    """Open the sealed private key.
-
-    Returns:
-        The scalar, 32 bytes; it belongs to the record's public key.
-    Raises:
-        RequestError: `key-backend`, sealed under another root secret, altered, or of another key pair.
-    """
+    """Open the sealed private key."""
     scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
     pair = record.sealed_private_key + record.public_key
     if pair not in _fitting_pairs:
@@ -229,11 +218,7 @@ def well_known_json(record: NetworkRecord) -> dict[str, Json]:
 
 
 def parse_path_id(text: str) -> NetworkId:
-    """Read the network id of a path segment, already percent-decoded once.
-
-    Raises:
-        RequestError: `invalid-network-id`, with the wire's text (enc 1.1).
-    """
+    """Read the network id of a path segment, already percent-decoded once."""
     try:
         return parse_network_id(text)
     except InvalidIdentifier as exc:
@@ -313,12 +298,7 @@ def encode_network(record: NetworkRecord) -> bytes:
 
 @remembered(1024)
 def decode_network(value: bytes) -> NetworkRecord:
-    """Read a stored record.
-
-    Raises:
-        RecordError: not such a record, of another version, or with a policy that this version cannot read: a
-            release never goes past a policy that was not understood.
-    """
+    """Read a stored record."""
     if len(value) > MAX_RECORD_BYTES:
         raise RecordError("network record too long")
     try:
@@ -351,16 +331,7 @@ def decode_network(value: bytes) -> NetworkRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28, EN29).
-
-    Attributes:
-        network_id: canonical id.
-        public_key: X25519 public key, 32 bytes.
-        state: as the node states it.
-        alg: algorithm id.
-        key_version: version of the key.
-        node_did: the first member, which opens keys; None in a well-known record.
-    """
+    """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28, EN29)."""
 
     network_id: NetworkId
     public_key: bytes

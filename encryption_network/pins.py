@@ -22,13 +22,7 @@ _MEMBERS = frozenset({"network", "publicEncryptionKey", "keyVersion"})
 
 @dataclass(frozen=True, slots=True)
 class NetworkPin:
-    """The key of one network.
-
-    Attributes:
-        network: the network's id.
-        public_key: X25519 public key, 32 bytes.
-        key_version: its version.
-    """
+    """The key of one network."""
 
     network: str
     public_key: bytes

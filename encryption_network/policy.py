@@ -75,40 +75,7 @@ ReceiverMode = Literal["attested", "signed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one verified quote states about the code of one caller; facts only, no verdict.
-
-    Attributes:
-        invoker: canonical DID that the quote's report data names as its holder.
-        receiver_public_key: X25519 public key, 32 bytes, made inside the trust domain.
-        receiver_mode: "attested": a release must name exactly that key; "signed": any key the DID signs for.
-        mrtd: measurement of the initial trust domain, 48 bytes.
-        rtmr0: run-time measurement register 0, 48 bytes.
-        rtmr1: run-time measurement register 1, 48 bytes.
-        rtmr2: run-time measurement register 2, 48 bytes.
-        rtmr3: run-time measurement register 3, 48 bytes.
-        mr_config_id: MRCONFIGID, 48 bytes.
-        mr_owner: MROWNER, 48 bytes.
-        mr_owner_config: MROWNERCONFIG, 48 bytes.
-        td_attributes: TDATTRIBUTES as in the quote, 8 bytes, little-endian.
-        xfam: XFAM as in the quote, 8 bytes, little-endian.
-        tee_tcb_svn: TEE_TCB_SVN, 16 bytes.
-        mr_seam: measurement of the TDX module, 48 bytes.
-        tcb_status: status of the platform's TCB level, in Intel's spelling ("UpToDate", "SWHardeningNeeded", ...).
-        qe_status: status of the quoting enclave's TCB level, same spelling.
-        advisories: Intel advisory ids that apply, sorted, distinct ("INTEL-SA-00615").
-        evaluation_number: the smallest tcbEvaluationDataNumber of the collateral used.
-        tcb_date: date of the matched TCB level, epoch seconds.
-        fmspc: platform family, 6 bytes.
-        platform_id_hash: SHA-256 of the platform's PPID, 32 bytes; None when the quote does not carry it.
-        root_ca_sha256: SHA-256 of the root certificate (DER) that the verification ended at, 32 bytes.
-        quote_sha256: SHA-256 of the quote, 32 bytes.
-        collateral_sha256: SHA-256 of the collateral, 32 bytes.
-        attested_at: when the quote was verified, epoch seconds.
-        expires_at: when the evidence ends, epoch seconds; never past the collateral's own end.
-        compose_hash: SHA-256 of the application's compose file out of a replayed event log, 32 bytes; None: no log.
-        app_id: application id out of the replayed event log; None: no log.
-        key_provider: who gave the application its keys, out of that log, as `key_providers` writes it; None: no log.
-    """
+    """What one verified quote states about the code of one caller; facts only, no verdict."""
 
     invoker: Principal
     receiver_public_key: bytes
@@ -144,15 +111,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """One approved image and the code that runs on it, as a whole: never five independent sets.
-
-    Attributes:
-        mrtd: 48 bytes.
-        rtmr0: 48 bytes.
-        rtmr1: 48 bytes.
-        rtmr2: 48 bytes.
-        rtmr3: 48 bytes; None only where the policy names compose hashes, which a replayed event log ties to RTMR3.
-    """
+    """One approved image and the code that runs on it, as a whole: never five independent sets."""
 
     mrtd: bytes
     rtmr0: bytes
@@ -185,22 +144,6 @@ class Policy:
 
     Policies are only ever conjoined: a caller has to satisfy every one in force, so that a further policy can only
     narrow. A policy that widens a default states so itself.
-
-    Attributes:
-        measurements: approved images and code; empty: states nothing about them, and is then no allow-list.
-        compose_hashes: approved SHA-256 of the compose file, 32 bytes each; empty: any.
-        app_ids: approved application ids, 1 to 64 bytes each; empty: any.
-        key_providers: approved providers of the application's keys; empty: any that the node took evidence of.
-        td_attributes: approved TDATTRIBUTES, 8 bytes each, compared whole; by default only SEPT_VE_DISABLE is set.
-        platform_ids: approved hashes of platform ids, 32 bytes each; empty: any platform.
-        tcb_statuses: accepted statuses; by default only "UpToDate"; "Revoked" is never allowed here.
-        tcb_grace_s: how long after its date a level that is out of date stays accepted; needed for such statuses.
-        advisories: accepted advisory ids; an id that is not listed refuses, but for INTEL-DOC notices.
-        min_evaluation_number: smallest accepted tcbEvaluationDataNumber.
-        max_age_s: oldest accepted evidence in seconds; None: until it expires.
-        receiver: "attested" or "signed"; see `Evidence.receiver_mode`.
-        paths: canonical kv resources; the key must be in an envelope at one of them; empty: any key of the network.
-        in_person: False withdraws the owner's exemption from evidence (it only ever tightens).
     """
 
     measurements: tuple[Measurements, ...] = ()
@@ -259,16 +202,7 @@ class Policy:
 
 
 def parse_policy(value: Json) -> Policy:
-    """Read a policy.
-
-    Args:
-        value: the policy's JSON object, untrusted; at most `MAX_POLICY_BYTES` as canonical JSON.
-    Returns:
-        The policy; its lists are sorted and without repeats.
-    Raises:
-        PolicyError: not an object, an unknown member (a reader that skipped it would widen), a value of the wrong
-            type or size, an empty list, or a statement that may not be made.
-    """
+    """Read a policy."""
     try:
         size_bytes = len(canonical_bytes(value))
         stated = shaped(value, _Stated)
@@ -329,16 +263,7 @@ def policy_digest(policy: Policy) -> str:
 
 
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
-    """Read every policy that a delegation states.
-
-    Args:
-        facts: the delegation's facts, untrusted; anything that is no policy is skipped.
-    Returns:
-        The policies in their order; all of them are in force together.
-    Raises:
-        PolicyError: one of them is malformed, is of another version, has its name in another case or is nested deeper
-            than a fact's own members, or there are more than `MAX_POLICIES`. Such a delegation is not registered.
-    """
+    """Read every policy that a delegation states."""
     policies = []
     for fact in facts:
         members = fact if isinstance(fact, dict) else {"": fact}

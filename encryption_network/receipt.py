@@ -54,15 +54,7 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
 class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
-    """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge.
-
-    Attributes:
-        record: the evidence, as `evidence_record` writes it.
-        quote: the whole quote without padding; None when the node no longer had it.
-        event_log: the event log as canonical JSON; None without one.
-        collateral: the collateral that the quote was verified with.
-        nonce: of the challenge in the quote's report data, 32 bytes; None when the node no longer had it.
-    """
+    """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge."""
 
     record: bytes
     quote: bytes | None
@@ -106,12 +98,7 @@ class _Stated(_Members, rename="camel", forbid_unknown_fields=True):
 
 
 class Receipt(Struct, frozen=True, kw_only=True, gc=False):
-    """One release; see the module for the members.
-
-    Attributes:
-        at_micros: microseconds since the epoch, rounded down: what was valid at the decision was valid then too.
-        signature: 64 bytes; empty before it is signed.
-    """
+    """One release; see the module for the members."""
 
     node: str
     network: str
@@ -135,12 +122,7 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
-    """Sign a receipt with the key of its node.
-
-    Raises:
-        RuntimeError: the key is another node's.
-        ReceiptError: a text or a list is longer than readers accept; such a release is not made.
-    """
+    """Sign a receipt with the key of its node."""
     _check_readable(receipt)
     return msgspec.structs.replace(
         receipt, signature=_signature(receipt, canonical_members(_signed_members(receipt)), signer)
@@ -148,11 +130,7 @@ def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
 
 
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt and write it: what `encode_receipt` returns for the result of `sign_receipt`.
-
-    Raises:
-        RuntimeError, ReceiptError: as `sign_receipt`.
-    """
+    """Sign a receipt and write it: what `encode_receipt` returns for the result of `sign_receipt`."""
     _check_readable(receipt)
     signed = canonical_members(_signed_members(receipt))
     signature = encode_standard(_signature(receipt, signed, signer)).encode()

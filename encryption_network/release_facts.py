@@ -35,21 +35,7 @@ class RowStamp(Struct, frozen=True, gc=False):
 
 
 class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
-    """Everything a release is decided on.
-
-    Attributes:
-        decrypt: the checked request; contains invoker, receiver key and the network with its policy.
-        authority: what the chain rules returned for the invocation.
-        owner: whether the invoker is the network's owner in person, with the facts that show it.
-        release_record: the node's own requirements.
-        evidence: what is stored for exactly (invoker, receiver key), or the invoker's evidence of mode "signed".
-        key_paths: paths of `paths_in_force` at which an envelope with this exact wrapped key is stored, with its row.
-        network_row: row of the network and its policy.
-        record_row: row of the release record.
-        withdrawals: what the operator withdrew for every network; the network carries its own.
-        withdrawals_row: row of the operator's withdrawals.
-        evidence_row: row of the evidence; None where there is none.
-    """
+    """Everything a release is decided on."""
 
     decrypt: CheckedDecrypt
     authority: Authority
@@ -70,24 +56,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
-    """Contents of the audit record of an admitted release; no key, no token.
-
-    Attributes:
-        ground: why.
-        mode: the node's mode at that moment.
-        owner: O. invoker: I.
-        network_id: canonical text.
-        token: digest of the invocation.
-        invocation_cid: the same as the text of a cid.
-        chain: cid texts of every delegation in every cited closure, each once.
-        request_hash: hex, over cid and body hash.
-        receiver_public_key_hash: hex, as bound in the request.
-        policy_sha256: hex SHA-256 of every policy in force, as canonical JSON.
-        evidence_sha256: hex, of the evidence's row; None unless evidence was judged.
-        quote_sha256: hex, of the statement in the quote; None unless evidence was judged.
-        collateral_sha256: hex; None unless evidence was judged.
-        decided_at: epoch seconds.
-    """
+    """Contents of the audit record of an admitted release; no key, no token."""
 
     ground: Ground
     mode: Mode

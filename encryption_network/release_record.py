@@ -35,16 +35,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRecord:
-    """What the node itself requires of a release.
-
-    Attributes:
-        mode: which callers have to prove their code.
-        trust_roots: SHA-256 of the root certificates (DER) that evidence may end at, 32 bytes each.
-        node_policy: in force beside every other policy, except in mode "off"; None: the node adds nothing.
-        node_policy_suffices: True lets the node's allow-list replace the owner's.
-        key_providers: providers whose applications' evidence is accepted; entries of `key_providers`, at most
-            MAX_KEY_PROVIDERS; empty: none. Without an event log: see `key_providers.is_within_terms`.
-    """
+    """What the node itself requires of a release."""
 
     mode: Mode = "delegates"
     trust_roots: tuple[bytes, ...] = ()
@@ -96,11 +87,7 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
 
 @remembered(16)
 def decode_release_record(value: bytes) -> ReleaseRecord:
-    """Read a stored record.
-
-    Raises:
-        RecordError: not such a record, of another version, or with a policy that this version cannot read.
-    """
+    """Read a stored record."""
     try:
         stored = shaped(parse_json(value, max_bytes=_MAX_BYTES), _Stored)
         return ReleaseRecord(

@@ -87,15 +87,7 @@ def check_audience(audience: str, node_did: str) -> None:
 
 
 def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
-    """Return the network that an `/invoke` token asks to decrypt on.
-
-    Returns:
-        None: the token holds no decrypt capability on a network URN and is an ordinary call.
-    Raises:
-        RequestError: `multiple-networks`, decrypt on more than one network.
-        RequestError: `invalid-network-id`, the URN does not parse.
-    Source: enc 2.7 row 4, on `/invoke`.
-    """
+    """Return the network that an `/invoke` token asks to decrypt on."""
     texts = [
         c.resource.text for c in capabilities if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
     ]
@@ -155,13 +147,7 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
-    """The body of a decrypt request.
-
-    Attributes:
-        stated: its members.
-        network_id: the network, parsed.
-        body_hash: recomputed hash of the value as received.
-    """
+    """The body of a decrypt request."""
 
     stated: DecryptRequest
     network_id: NetworkId
@@ -172,14 +158,7 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request whose token, body, path and node agree with each other (rows 6 to 12).
-
-    Attributes:
-        invocation: the verified token.
-        body: its body.
-        facts: the fact that binds the two.
-        network_id: the network of path, body, fact and capability.
-    """
+    """A decrypt request whose token, body, path and node agree with each other (rows 6 to 12)."""
 
     invocation: Invocation
     body: DecryptBody
@@ -188,17 +167,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
-    """A decrypt request that fits an active network (rows 6 to 21); nothing is released yet.
-
-    Attributes:
-        bound: the bound request.
-        network: the network's record.
-        wrapped_key: the wrapped content key, any length, not opened.
-        receiver_public_key: the receiver's key, any length, not checked.
-        invocation_digest: digest of the token.
-        invocation_cid: the same as the text of a cid.
-        request_hash: hex SHA-256 over cid text and body hash.
-    """
+    """A decrypt request that fits an active network (rows 6 to 21); nothing is released yet."""
 
     bound: BoundDecrypt
     network: NetworkRecord
@@ -213,14 +182,7 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def parse_decrypt_body(value: Json) -> DecryptBody:
-    """Read the shape of a decrypt body (row 5).
-
-    Args:
-        value: what `read_body` returned.
-    Raises:
-        RequestError: `body-malformed`, not exactly the nine members, one of the wrong type, or a network id that does
-            not parse.
-    """
+    """Read the shape of a decrypt body (row 5)."""
     try:
         stated = convert(value, DecryptRequest)
         network = parse_network_id(stated.network_id)
@@ -240,17 +202,7 @@ def _fault(value: Json) -> str | None:
 
 
 def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str) -> BoundDecrypt:
-    """Bind token, body, path and node to each other (rows 6 to 12).
-
-    Args:
-        invocation: verified; its chain has been judged.
-        body: the parsed body.
-        network: id of the path; on `/invoke` what `invoked_network` returned.
-        node_did: this node's DID.
-    Raises:
-        RequestError: `body-malformed`, no fact of the decrypt shape (6). `type-mismatch` (7). `audience-mismatch` (8).
-        `target-node-mismatch` (9). `network-mismatch` (10, 12). `action-not-permitted` (11).
-    """
+    """Bind token, body, path and node to each other (rows 6 to 12)."""
     facts, bound_network = _decrypt_facts(invocation.facts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
@@ -344,13 +296,7 @@ def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateBody:
-    """The body of a create request (enc 2.5).
-
-    Attributes:
-        network_id: canonical id of owner and name.
-        threshold: as stated, one of one when absent.
-        body_hash: recomputed hash of the value as received, unknown members included.
-    """
+    """The body of a create request (enc 2.5)."""
 
     network_id: NetworkId
     threshold: Threshold
@@ -388,21 +334,7 @@ def parse_create(value: Json) -> CreateBody:
 
 
 def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str) -> str:
-    """Bind a create or revoke token to its network, body and node (rows 7 to 16).
-
-    Args:
-        invocation: verified; its chain has been judged.
-        network: the network to create or revoke.
-        action: `NETWORK_CREATE` or `NETWORK_REVOKE`.
-        body_hash: hash of the create body, or `REVOKE_BODY_HASH`.
-        node_did: this node's DID.
-    Returns:
-        The token's nonce, for row 17.
-    Raises:
-        RequestError: `body-malformed`, no fact of the admin shape (7), no nonce (16). `type-mismatch` (8).
-            `audience-mismatch` (9).
-        `target-node-mismatch` (10). `network-mismatch` (11, 14). `action-not-permitted` (12, 13). `hash-mismatch` (15).
-    """
+    """Bind a create or revoke token to its network, body and node (rows 7 to 16)."""
     members = _admin_fact(invocation.facts)  # row 7
     if members["type"] != ADMIN_TYPE:  # row 8
         raise RequestError("type-mismatch")
@@ -463,16 +395,7 @@ def decrypt_body_json(
     encrypted_symmetric_key: str,
     receiver_public_key: bytes,
 ) -> dict[str, Json]:
-    """Make the body of a decrypt request (enc 2.4).
-
-    Args:
-        network: id as written in the envelope.
-        target_node: DID of the node.
-        alg: the envelope's algorithm.
-        key_version: the envelope's key version.
-        encrypted_symmetric_key: the envelope's wrapped key, base64 as written there.
-        receiver_public_key: X25519 public key, 32 bytes.
-    """
+    """Make the body of a decrypt request (enc 2.4)."""
     receiver = encode_standard(receiver_public_key)
     return {
         "type": DECRYPT_TYPE,

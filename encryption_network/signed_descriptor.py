@@ -49,15 +49,7 @@ def is_nonce(text: str) -> bool:
 
 
 def sign_descriptor(record: NetworkRecord, nonce: str, signer: Ed25519Signer) -> str:
-    """Sign what a client seals to.
-
-    Args:
-        record: as stored now.
-        nonce: the client's; `is_nonce` is true of it.
-        signer: the node's identity.
-    Returns:
-        The signature in base64.
-    """
+    """Sign what a client seals to."""
     return encode_standard(signer.sign(_signed_text(record, node_did=signer.did, nonce=nonce)))
 
 

@@ -43,13 +43,7 @@ _MAX_DID_CHARS: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawals:
-    """A list of code, backends and evidence that may receive no key.
-
-    Attributes:
-        measurements: registers of 48 bytes and compose hashes of 32.
-        dids: canonical principals.
-        evidence: SHA-256 of evidence, 32 bytes each.
-    """
+    """A list of code, backends and evidence that may receive no key."""
 
     measurements: frozenset[bytes] = frozenset()
     dids: frozenset[Principal] = frozenset()
@@ -111,15 +105,7 @@ def _is_compose_hash(measurement: bytes) -> bool:
 
 
 def parse_withdrawal(value: Json) -> Withdrawals:
-    """Read a request to withdraw.
-
-    Args:
-        value: untrusted; an object with exactly one of the members `measurement`, `did`, `evidence`.
-    Returns:
-        A list of one entry.
-    Raises:
-        WithdrawalError: anything else, an invalid identifier, or a measurement of zeros, which names no code.
-    """
+    """Read a request to withdraw."""
     if not isinstance(value, dict) or len(value) != 1:
         raise WithdrawalError("send exactly one of measurement, did and evidence")
     ((name, text),) = value.items()
@@ -180,11 +166,7 @@ def encode_withdrawals(listed: Withdrawals) -> bytes:
 
 @remembered(64)
 def decode_withdrawals(value: bytes) -> Withdrawals:
-    """Read a stored list.
-
-    Raises:
-        RecordError: not such a list, or of another version; nothing is released past a list that was not understood.
-    """
+    """Read a stored list."""
     if len(value) > _MAX_ROW_BYTES:
         raise RecordError("list of withdrawals too long")
     try:

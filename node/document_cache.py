@@ -38,13 +38,7 @@ class DocumentCache:
         return self._judged.get(evidence_sha256)
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
-        """Remember what is durable now.
-
-        Args:
-            span: the span noted with the documents; for any but the current one nothing is remembered.
-            policies: SHA-256 in hex.
-            judged: evidence whose quote, event log and the evidence itself are stored; None: no evidence.
-        """
+        """Remember what is durable now."""
         if span != self._span:
             return
         if len(self._policies) >= MAX_POLICIES:

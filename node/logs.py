@@ -25,12 +25,7 @@ _FIELDS: Final = "sealspace_fields"  # attribute of our log records that contain
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
-    """From now on, write lines of this level and above, library messages included.
-
-    Args:
-        level: debug, info, warning or error.
-        stream: the destination; standard error by default.
-    """
+    """From now on, write lines of this level and above, library messages included."""
     _lines.stream = stream
     _events.setLevel(_LEVELS[level])
     root = logging.getLogger()

@@ -25,12 +25,8 @@ class TooMany(Refusal):
 
 
 class Rates:
-    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a client like any other.
-
-    Args:
-        per_minute: tokens added per minute; 0: nothing is counted.
-        most: capacity of a bucket; None: the tokens of one minute.
-    """
+    """One bucket for each client, full at first and refilled at a constant rate. Loopback is a client like any
+    other."""
 
     def __init__(self, *, per_minute: int, most: float | None = None) -> None:
         self._per_second = per_minute / 60
@@ -38,20 +34,12 @@ class Rates:
         self._spent = limits.Rates[str](MAX_CLIENTS)
 
     def take(self, client: str | None, *, now: float) -> None:
-        """Take one token from the client's bucket; a caller without an address is not counted.
-
-        Raises:
-            TooMany: the bucket is empty.
-        """
+        """Take one token from the client's bucket; a caller without an address is not counted."""
         self.require(client, now=now)
         self.charge(client, now=now)
 
     def require(self, client: str | None, *, now: float) -> None:
-        """Check that the client's bucket contains a token, without taking it.
-
-        Raises:
-            TooMany: the bucket is empty.
-        """
+        """Check that the client's bucket contains a token, without taking it."""
         if client is None or not self._per_second:
             return
         name = counted_as(client)

@@ -8,13 +8,7 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """Base class of the errors that end a request; one class for each code.
-
-    Attributes:
-        code: stable name in kebab-case; a key of the table.
-        hint: what this caller can do, where it is more specific than the table's hint.
-        retry_after_s: whole seconds after which another try may succeed; None: the value in the table.
-    """
+    """Base class of the errors that end a request; one class for each code."""
 
     code: ClassVar[str]
 

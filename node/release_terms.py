@@ -24,11 +24,7 @@ _STRICTNESS: Final[tuple[AttestationMode, ...]] = ("everyone", "delegates", "off
 
 
 def configured_record(release: Release) -> ReleaseRecord:
-    """Return the record that this configuration would write; it contains no policy of the node's own.
-
-    Raises:
-        ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
-    """
+    """Return the record that this configuration would write; it contains no policy of the node's own."""
     return ReleaseRecord(
         mode=release.attestation,
         trust_roots=(configured_trust_root(release).sha256,),
@@ -38,11 +34,7 @@ def configured_record(release: Release) -> ReleaseRecord:
 
 
 def loosened(release: Release, record: ReleaseRecord) -> str | None:
-    """Return in what respect a configuration is looser than the record; None when it is not.
-
-    Raises:
-        ConfigurationError: the trust root's file cannot be used, or an entry is no key provider.
-    """
+    """Return in what respect a configuration is looser than the record; None when it is not."""
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -74,20 +66,11 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
-    """Return the current release record; None before the first start.
-
-    Raises:
-        RecordError: it does not decode.
-        SpaceError: the store does not answer.
-    """
+    """Return the current release record; None before the first start."""
     row = (await store.read((release_record_key(),))).records[0]
     return None if row is None or row.value is None else decode_release_record(row.value)
 
 
 def configured_trust_root(release: Release) -> TrustRoot:
-    """Return the root that the configuration names, Intel's by default.
-
-    Raises:
-        ConfigurationError: unreadable, or no root certificate.
-    """
+    """Return the root that the configuration names, Intel's by default."""
     return intel_root() if release.trust_root is None else read_trust_root(Path(release.trust_root))

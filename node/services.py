@@ -26,32 +26,7 @@ from .rates import Rates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The components of one node.
-
-    Attributes:
-        config: settings in force.
-        clock: the current time; moved by tests.
-        entropy: random bytes; fixed by tests.
-        store: all stored data.
-        keyring: the root secret and every key derived from it.
-        store_id: random id of the store, 16 bytes, written when the store was made.
-        delegations: finds registered delegations, in memory or in the store.
-        values: plans writes of values and reads their bodies.
-        hosting: which spaces are hosted, and within which bounds.
-        quotes: where quotes are verified, one at a time.
-        kept: which documents of receipts are known to be in the store.
-        collateral_source: where collateral is fetched from; None: nowhere.
-        challenge_rates: how often one client may ask for challenges and sessions.
-        public_rates: how often one client may read public values.
-        unauthenticated_rates: how much work one client may cause without being authorised; see
-            `http.messages.unauthenticated`.
-        admin_key: the key to the operator's routes; None: no key opens them.
-        trust_root: the root certificate that this process was started with; the release record has to name it.
-        own_quotes: where the node's own quotes are made; None: it runs in no trust domain.
-        own_quote_rates: how often one client may ask for them.
-        cohort: schedules requests that arrived together.
-        counter: counts for the operator of the node; None: metrics are off.
-    """
+    """The components of one node."""
 
     config: Config
     clock: Clock

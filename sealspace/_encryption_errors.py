@@ -35,11 +35,7 @@ def about_network(network: str) -> Iterator[None]:
 
 
 class NetworkNotActive(EncryptionError):
-    """The encryption network exists, but is revoked or not usable.
-
-    Attributes:
-        state: the state in its descriptor.
-    """
+    """The encryption network exists, but is revoked or not usable."""
 
     code = "network-not-active"
     default_hint = "a revoked network stays revoked: the owner makes a new one and seals the values anew"
@@ -50,12 +46,7 @@ class NetworkNotActive(EncryptionError):
 
 
 class NetworkKeyChanged(EncryptionError):
-    """A network has another key than the one that this session sealed to before; nothing was sealed.
-
-    Attributes:
-        pinned: the key that the session pinned for the network.
-        offered: the key that the node states now.
-    """
+    """A network has another key than the one that this session sealed to before; nothing was sealed."""
 
     code = "network-key-changed"
     default_hint = (
@@ -97,11 +88,7 @@ class LabelMismatch(EncryptionError):
 
 
 class DecryptDenied(EncryptionError):
-    """The node does not release the key.
-
-    Attributes:
-        refusal: what the node answered; `ReleaseRefused` when the gate decided.
-    """
+    """The node does not release the key."""
 
     code = "decrypt-denied"
 
@@ -118,11 +105,7 @@ class InvalidResponse(EncryptionError):
 
 
 class ResponseBindingMismatch(EncryptionError):
-    """The node's answer belongs to another request.
-
-    Attributes:
-        field: the first member that differs.
-    """
+    """The node's answer belongs to another request."""
 
     code = "response-binding-mismatch"
     default_hint = "do not use the answer: it was made for another request or another node"

@@ -4,13 +4,7 @@ from typing import ClassVar
 
 
 class SealspaceError(Exception):
-    """Base of everything this package raises on purpose.
-
-    Attributes:
-        code: stable name of the kind of error.
-        message: what was asked for, and why it was not done.
-        hint: what to do next; never empty in what this package raises.
-    """
+    """Base of everything this package raises on purpose."""
 
     code: ClassVar[str] = "sealspace"
     default_hint: ClassVar[str] = "the message says what is wrong; report it if it does not help"

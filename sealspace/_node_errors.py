@@ -22,14 +22,7 @@ _NODE_HINTS: Final = {
 
 
 class NodeEvidenceRefused(SealspaceError):
-    """The node does not prove what this program demands of it; no token was sent to it.
-
-    Attributes:
-        reason: stable name of what does not hold: "no-tee", "malformed", "node-did", "store", "secret-origin", "mode",
-            "trust-roots", "node-policy", "key-providers", a code of `tee_backend.attestation.errors`, or what a policy
-            refuses evidence for.
-        detail: what was found, for a person.
-    """
+    """The node does not prove what this program demands of it; no token was sent to it."""
 
     code = "node-evidence-refused"
     default_hint = "do not use this node before its operator has said why; what was found stands in the message"
@@ -41,11 +34,7 @@ class NodeEvidenceRefused(SealspaceError):
 
 
 class SpacesNotHosted(SealspaceError):
-    """The node hosts a space of a sign-in neither by itself nor on the owner's word.
-
-    Attributes:
-        spaces: ids of those spaces.
-    """
+    """The node hosts a space of a sign-in neither by itself nor on the owner's word."""
 
     code = "spaces-not-hosted"
     default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
@@ -77,11 +66,7 @@ class NodeTimeout(TransportError):
 
 
 class TransferBroken(TransportError):
-    """A value's bytes broke off on their way, or are not those that the node announced; none is to be used.
-
-    Attributes:
-        moved_bytes: how many came, or were taken, before.
-    """
+    """A value's bytes broke off on their way, or are not those that the node announced; none is to be used."""
 
     code = "transfer-broken"
     default_hint = "start the transfer again; nothing was left half written"
@@ -113,15 +98,7 @@ class NodeMismatch(TransportError):
 
 
 class NodeRefused(SealspaceError):
-    """The node answered with an error.
-
-    Attributes:
-        status: HTTP status.
-        text: the node's own text, at most 2,000 characters; empty for a framework page.
-        problem: stable `code` of the node's problem document; empty where the route answers plain text.
-        asked: what was asked for: an ability and a resource, or a method and a path; empty where it is not known.
-        retry_after_s: seconds after which another try may succeed, according to the node; None: it did not say.
-    """
+    """The node answered with an error."""
 
     code = "node-refused"
     default_hint = "the status and the text of the node say why; ask its operator if they do not help"
@@ -149,12 +126,7 @@ class Unauthorized(NodeRefused):
 
 
 class ActionNotAuthorized(Unauthorized):
-    """The cited grants do not cover one capability of the request (J8).
-
-    Attributes:
-        resource: the resource that is not covered, as the node printed it.
-        action: the ability that is not covered.
-    """
+    """The cited grants do not cover one capability of the request (J8)."""
 
     code = "action-not-authorized"
     default_hint = "ask the owner for a delegation that covers this resource and action"
@@ -166,11 +138,7 @@ class ActionNotAuthorized(Unauthorized):
 
 
 class DelegationRevoked(Unauthorized):
-    """A delegation that the request rests on has been revoked.
-
-    Attributes:
-        cid: id of the revoked delegation, as the node printed it.
-    """
+    """A delegation that the request rests on has been revoked."""
 
     code = "delegation-revoked"
     default_hint = "revocation is final: ask the owner for a new delegation"
@@ -188,11 +156,7 @@ class TokenOutsideWindow(Unauthorized):
 
 
 class ReleaseRefused(Unauthorized):
-    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved.
-
-    Attributes:
-        reason: the gate's coarse reason, for example `no_policy`.
-    """
+    """The release gate withholds the key: evidence is missing, stale, or not what the owner approved."""
 
     code = "release-refused"
     default_hint = "attest first; if the reason stays, the owner has not approved this measurement"

@@ -27,12 +27,7 @@ _PROGRAMS: Final = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main_
 
 
 class Clash(NamedTuple):
-    """A package that is not ours and has one of our names.
-
-    Attributes:
-        text: which one, with its path or its distribution; one line, which may contain any character of a path.
-        hint: what to do.
-    """
+    """A package that is not ours and has one of our names."""
 
     text: str
     hint: str
@@ -66,11 +61,7 @@ def hidden_by(*names: str) -> Clash | None:
 
 
 def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Return the installed distribution that has a package of one of our names; None: there is none.
-
-    Args:
-        owners: import name to the distributions that have it; None: look up what is installed (some 20 ms).
-    """
+    """Return the installed distribution that has a package of one of our names; None: there is none."""
     if owners is None:
         from importlib.metadata import packages_distributions
 

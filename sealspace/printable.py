@@ -15,19 +15,10 @@ _BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
-    """Return a text in one line, cut, without control characters, and unable to look like a line of its own.
-
-    Args:
-        text: untrusted.
-        most: characters that are kept.
-    """
+    """Return a text in one line, cut, without control characters, and unable to look like a line of its own."""
     return " ".join(printable_line(text[: 2 * most]).split())[:most]
 
 
 def printable_line(line: str) -> str:
-    """Return a line of ours, blanks and all, in which a replacement character stands for each that is not printable.
-
-    Args:
-        line: made by us around texts that may be untrusted; a line break in it was not meant as one.
-    """
+    """Return a line of ours, blanks and all, in which a replacement character stands for each that is not printable."""
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)

@@ -22,12 +22,7 @@ DRAFTS: Final = ".*.new"
 
 
 def read_file(path: Path, *, most_bytes: int) -> bytes:
-    """Return a file's contents.
-
-    Raises:
-        FileNotFoundError: absent.
-        OSError: no ordinary file of this user's that others cannot open, or longer than the bound.
-    """
+    """Return a file's contents."""
     # Without waiting: a pipe in place of a file would never answer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -46,9 +41,6 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file in place of what was there, as a whole; durable when this returns.
 
     A link is replaced, and what it names stays as it is.
-
-    Raises:
-        OSError: it cannot be written, or is a device, a pipe or a folder; what was there stands.
     """
     # A superuser may replace /dev/stdout, for everybody.
     if path.exists() and not path.is_file():
@@ -59,12 +51,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def make_file(path: Path, data: bytes) -> None:
-    """Write a file that does not exist yet, as a whole; durable when this returns.
-
-    Raises:
-        FileExistsError: it exists; it stays as it is.
-        OSError: it cannot be written.
-    """
+    """Write a file that does not exist yet, as a whole; durable when this returns."""
     with _draft(path, data) as draft:
         os.link(draft, path)  # unlike a rename, it overwrites nothing: another process may make the same file
     sync_folder(path.parent)

@@ -11,11 +11,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Codec(Generic[T]):
-    """Encodes and decodes one kind of row.
-
-    Attributes:
-        encode: lays out a row's value.
-    """
+    """Encodes and decodes one kind of row."""
 
     def __init__(self, kind: type[T]) -> None:
         self.encode: Callable[[T], bytes] = msgspec.msgpack.Encoder().encode
@@ -23,11 +19,7 @@ class Codec(Generic[T]):
         self._name = kind.__name__.lstrip("_")
 
     def decode(self, data: bytes) -> T:
-        """Read a row's value.
-
-        Raises:
-            RecordDamaged: the bytes are not such a value.
-        """
+        """Read a row's value."""
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError) as exc:

@@ -52,13 +52,7 @@ class IntakeFull(StoreBusy):
 
 
 class CommitTooLarge(StoreError):
-    """A commit or read goes beyond a bound of the contract (ST6).
-
-    Attributes:
-        bound: the name of the bound.
-        limit: its value.
-        got: what was asked for.
-    """
+    """A commit or read goes beyond a bound of the contract (ST6)."""
 
     code = "commit-too-large"
 
@@ -94,12 +88,7 @@ class StartRefused(SpaceError):
 
 
 class SchemaMismatch(StartRefused):
-    """The store was written under another schema version.
-
-    Attributes:
-        expected: the version this code writes.
-        got: the version recorded in the store.
-    """
+    """The store was written under another schema version."""
 
     code = "schema-mismatch"
 
@@ -111,11 +100,7 @@ class SchemaMismatch(StartRefused):
 
 
 class StoreMoved(StartRefused):
-    """The store was moved elsewhere; what remains here may be read but not served (ST12).
-
-    Attributes:
-        place: where it was moved to; without user and password.
-    """
+    """The store was moved elsewhere; what remains here may be read but not served (ST12)."""
 
     code = "store-moved"
 
@@ -125,12 +110,7 @@ class StoreMoved(StartRefused):
 
 
 class WrongSecret(StartRefused):
-    """The root secret gives another node DID than the one the store was made with.
-
-    Attributes:
-        recorded: the DID in the store.
-        offered: the DID of the secret given.
-    """
+    """The root secret gives another node DID than the one the store was made with."""
 
     code = "wrong-secret"
 
@@ -147,12 +127,7 @@ class BodiesElsewhere(StartRefused):
 
 
 class TooManySpaces(SpaceError):
-    """A delegation names more spaces than one registration can index (ST6).
-
-    Attributes:
-        limit: how many it may name.
-        got: how many it names.
-    """
+    """A delegation names more spaces than one registration can index (ST6)."""
 
     code = "too-many-spaces"
 
@@ -163,12 +138,7 @@ class TooManySpaces(SpaceError):
 
 
 class TooManyDelegations(SpaceError):
-    """The limit on stored delegations, or on their bytes, is reached.
-
-    Attributes:
-        limit: the limit.
-        what: what is counted, in the words of the message.
-    """
+    """The limit on stored delegations, or on their bytes, is reached."""
 
     code = "too-many-delegations"
 
@@ -179,12 +149,7 @@ class TooManyDelegations(SpaceError):
 
 
 class MetadataTooLarge(SpaceError):
-    """The metadata to be stored with a value is larger than its bound (ST6).
-
-    Attributes:
-        limit_bytes: the bound on the sum of names and values.
-        got_bytes: that sum.
-    """
+    """The metadata to be stored with a value is larger than its bound (ST6)."""
 
     code = "metadata-too-large"
 
@@ -195,12 +160,7 @@ class MetadataTooLarge(SpaceError):
 
 
 class PathTooLong(SpaceError):
-    """The path of a value that is to be stored is longer than its bound.
-
-    Attributes:
-        limit_bytes: the bound.
-        got_bytes: the length of the path.
-    """
+    """The path of a value that is to be stored is longer than its bound."""
 
     code = "path-too-long"
 

@@ -10,16 +10,7 @@ from .store.contract import Range, Record, Store
 async def rows_until(
     store: Store, prefix: bytes, end: bytes, *, limit: int, keys_only: bool = False
 ) -> tuple[tuple[bytes, Record], ...]:
-    """Return the first live rows whose key is at most `prefix ‖ end`, whatever follows it.
-
-    Args:
-        prefix: of the kind of row; the time follows it.
-        end: the latest time, in the form it has in the key.
-        limit: at most that many rows, 1 to MAX_PAGE_ROWS.
-        keys_only: leave the values out.
-    Raises:
-        StoreUnavailable: from reading.
-    """
+    """Return the first live rows whose key is at most `prefix ‖ end`, whatever follows it."""
     last = prefix + end
     after: bytes | None = None
     while True:

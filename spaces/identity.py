@@ -19,12 +19,7 @@ STORE_ID_BYTES: Final = 16
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The identity that a store records.
-
-    Attributes:
-        node_did: DID of the node whose root secret created the store.
-        store_id: 16 random bytes.
-    """
+    """The identity that a store records."""
 
     node_did: str
     store_id: bytes
@@ -34,12 +29,7 @@ _CODEC: Final = Codec(Identity)
 
 
 async def recorded_identity(store: Store) -> Identity | None:
-    """Return the recorded identity; None for a new store, for which a root secret may be generated.
-
-    Raises:
-        SchemaMismatch: another version wrote it.
-        RecordDamaged: the rows do not decode.
-    """
+    """Return the recorded identity; None for a new store, for which a root secret may be generated."""
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
@@ -52,22 +42,12 @@ async def recorded_identity(store: Store) -> Identity | None:
 
 
 def identity_of(record: Record) -> Identity:
-    """Decode the row of an identity.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Decode the row of an identity."""
     return _CODEC.decode(record.value or b"")
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Record the identity of a new store, or compare it with the recorded one.
-
-    Raises:
-        WrongSecret: the store belongs to another node DID.
-        SchemaMismatch, RecordDamaged: see `recorded_identity`.
-        StoreBusy: other processes changed the rows twice meanwhile.
-    """
+    """Record the identity of a new store, or compare it with the recorded one."""
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))

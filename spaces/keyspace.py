@@ -130,15 +130,7 @@ def space_id16(space: SpaceId) -> bytes:
 
 
 class SpaceKeys(Struct, frozen=True, gc=False):
-    """Keys of a space that nearly every request for it needs.
-
-    Attributes:
-        space16: identifies the space in keys.
-        row: says that it is hosted.
-        usage: counter of the bytes of its bodies.
-        rows: counter of the bytes of the rows of its values.
-        override: its own limit.
-    """
+    """Keys of a space that nearly every request for it needs."""
 
     space16: bytes
     row: bytes

@@ -29,11 +29,7 @@ _NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
 
 
 def check_lease(record: Record) -> None:
-    """Decode the row of the lease.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Decode the row of the lease."""
     _CODEC.decode(record.value or b"")
 
 

@@ -18,25 +18,14 @@ from .store.contract import Put, Range, Record, Store
 
 @dataclass(frozen=True, slots=True)
 class WalkPage:
-    """Some rows of a walk.
-
-    Attributes:
-        rows: live rows, in the order of their keys.
-        place: the position of the walk after them; None: it has ended and begins again.
-    """
+    """Some rows of a walk."""
 
     rows: tuple[tuple[bytes, Record], ...]
     place: bytes | None
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
-    """Return the position of a walk; None: at the beginning.
-
-    Args:
-        name: stable; letters and `-`.
-    Raises:
-        StoreUnavailable: from reading.
-    """
+    """Return the position of a walk; None: at the beginning."""
     mark = (await store.read((walk_key(name),))).records[0]
     return None if mark is None else mark.value
 
@@ -49,15 +38,6 @@ def walk_put(name: str, place: bytes | None) -> Put:
 async def walk_page(
     store: Store, prefix: bytes, place: bytes | None, *, limit: int, keys_only: bool = False
 ) -> WalkPage:
-    """Read the next rows of a walk.
-
-    Args:
-        prefix: of the kind of row.
-        place: the position of the walk.
-        limit: at most that many rows.
-        keys_only: leave values and stamps out.
-    Raises:
-        StoreUnavailable: from reading.
-    """
+    """Read the next rows of a walk."""
     page = (await store.read(ranges=(Range(prefix, after=place, limit=limit, keys_only=keys_only),))).pages[0]
     return WalkPage(page.rows, page.last_key if page.more else None)

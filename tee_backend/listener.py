@@ -75,18 +75,7 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Bounds of the connections of one process; the defaults are those of a runner.
-
-    Attributes:
-        max_connections: open at one time, fewer where the process may open few files.
-        connections_per_client: of these, from one address; loopback is not counted. 0: no bound.
-        head_s: seconds in which a head that began has to arrive, and in which a TLS handshake has to end.
-        unread_answer_s: seconds in which a client has to take something of its answer.
-        keep_alive_s: seconds after which a connection without a request is closed.
-        max_header_line_bytes: of the value of one header.
-        max_head_bytes: of all header lines of a request together.
-        max_idle: connections without a request; of more, `listening` closes the oldest.
-    """
+    """Bounds of the connections of one process; the defaults are those of a runner."""
 
     max_connections: int = 640
     connections_per_client: int = 128
@@ -99,12 +88,7 @@ class ConnectionLimits:
 
 
 class ConnectionBounds:
-    """The open connections of one process; belongs to its event loop's thread.
-
-    Args:
-        limits: the bounds.
-        client_of: returns what the client at an address is counted as; None: it is not counted by itself.
-    """
+    """The open connections of one process; belongs to its event loop's thread."""
 
     def __init__(
         self, limits: ConnectionLimits, client_of: Callable[[str | None], str | None] = counted_address
@@ -162,15 +146,6 @@ class Connection(web.RequestHandler):
     It reads what is awaited: a head, or the body of the request that is being answered. When anything else has come, as
     much as the kernel hands over at once, no more is read until it is awaited: no client fills a worker's memory behind
     an answer that it does not take.
-
-    Args:
-        server: aiohttp's.
-        loop: the event loop.
-        bounds: of all connections.
-        arrived: called with how many more requests wait for their answers, negative where some no longer do.
-
-    Attributes:
-        ended: called with the connection when it has ended.
     """
 
     __slots__ = (
@@ -445,13 +420,6 @@ class _Doorway:
     """Accepts the connections of one application, and closes idle ones where there are too many.
 
     A connection counts from the moment that it is accepted, so that a TLS handshake that never ends counts too.
-
-    Attributes:
-        server: aiohttp's.
-        bound: the listening socket.
-        bounds: of all connections.
-        tls: with the certificate; None: without TLS.
-        connections: the task of each in which it is opened.
     """
 
     server: web.Server
@@ -546,16 +514,7 @@ def _set_unsent(connected: socket.socket | None, size_bytes: int) -> None:
 async def listening(
     app: web.Application, bound: socket.socket, limits: ConnectionLimits, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
-    """Serve an application on a socket until the block ends; bodies are not decompressed.
-
-    Args:
-        app: the application.
-        bound: a stream socket that is bound.
-        limits: of its connections.
-        tls: with the certificate; None: without TLS.
-    Raises:
-        OSError: another process listens at that address.
-    """
+    """Serve an application on a socket until the block ends; bodies are not decompressed."""
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None  # set by setup()

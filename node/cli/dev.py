@@ -101,11 +101,8 @@ class _Process:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it listens, or to its end if it does not serve; its settings are its arguments alone.
-
-        Raises:
-            ProcessFailed: it did not listen in time, or ended with another status than 0.
-        """
+        """Start it and wait until it listens, or to its end if it does not serve; its settings are its arguments
+        alone."""
         self._process = await asyncio.create_subprocess_exec(
             # The process imports from where this one does, never from the current directory.
             *(sys.executable, "-P", "-c", _CODE, "\n".join(path for path in sys.path if path), *self._arguments),

@@ -44,14 +44,7 @@ _LEAST_FREE_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The result of one check.
-
-    Attributes:
-        name: what was checked.
-        severity: "ok"; "warn", which may be intended; or "wrong".
-        text: what was found; starts lower case, ends without a full stop.
-        next_step: what to do; empty when there is nothing to do.
-    """
+    """The result of one check."""
 
     name: str
     severity: str

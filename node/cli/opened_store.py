@@ -15,15 +15,7 @@ from ..storage.stores import embedded_store, is_shared, moved_error, place_of, r
 
 @asynccontextmanager
 async def opened_store(config: Config, *, is_left: bool = False, is_for_reading: bool = False) -> AsyncIterator[Store]:
-    """Open the store of the data folder, which a command never creates, or the database of `store.url`.
-
-    Args:
-        is_left: the store was moved away; open what was left, for reading only.
-        is_for_reading: for reading alone: a node on LMDB may be started meanwhile.
-
-    Raises:
-        StoreMisused: there is no store, or it does not answer.
-    """
+    """Open the store of the data folder, which a command never creates, or the database of `store.url`."""
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         raise StoreMisused(
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
@@ -47,13 +39,7 @@ def _open(config: Config) -> Store:
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
-    """Return what a command reports of an error of the store.
-
-    Args:
-        error: keeps its code.
-        what: what was not done.
-        hint: what to do, where the error itself does not say.
-    """
+    """Return what a command reports of an error of the store."""
     if isinstance(error, StoreMoved):
         return moved_error(config, error)
     failed = StoreMisused(f"{what}: {error}", hint=hint)

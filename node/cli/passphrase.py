@@ -16,12 +16,7 @@ passphrase_option = click.option(
 
 
 def asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
-    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it is to be exact.
-
-    Raises:
-        SecretUnusable: nobody is there to be asked; or it is longer than MAX_CHARS, is blank or contains NUL.
-        click.Abort: the person gave none.
-    """
+    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it is to be exact."""
     if file is not None:
         return _judged(file.readline(MAX_CHARS + 3).rstrip("\r\n"))  # one more than allowed, and the line's end
     if not watched():

@@ -20,11 +20,7 @@ from .opened_store import opened_store
 
 
 def database_findings(config: Config) -> list[tuple[str, str, str]]:
-    """Return what the database guarantees, if the store is in one: severity, text and next step of each check.
-
-    Raises:
-        StoreMisused: the database cannot be reached.
-    """
+    """Return what the database guarantees, if the store is in one: severity, text and next step of each check."""
     if not is_shared(config):
         return []
     from spaces.store.postgres.promises import examine
@@ -38,11 +34,7 @@ def database_findings(config: Config) -> list[tuple[str, str, str]]:
 
 
 def check_store(config: Config) -> str:
-    """Open the store as a start would; nothing is changed, and no secret is made.
-
-    Raises:
-        StoreMisused, SecretUnusable: what is wrong.
-    """
+    """Open the store as a start would; nothing is changed, and no secret is made."""
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
         return "made by the first start"
     return asyncio.run(_opened(config))

@@ -42,13 +42,7 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class ImportedCollateral:
-    """A document that was imported.
-
-    Attributes:
-        fmspc: platform family, 6 bytes.
-        ca: `platform` or `processor`.
-        ends_at: epoch seconds after which nothing is judged by it any more.
-    """
+    """A document that was imported."""
 
     fmspc: bytes
     ca: str
@@ -58,20 +52,7 @@ class ImportedCollateral:
 async def import_collateral(
     store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
 ) -> ImportedCollateral:
-    """Verify one document that an operator supplied, and store it.
-
-    Args:
-        store: where it is stored.
-        data: JSON, see `tee_backend.attestation.collateral`.
-        root: the trust root; claim_store checked that the release record names it.
-        clock: documents outside their window are refused.
-        source: named in messages, for example a file name.
-        rules: when it is fetched again, if documents are fetched.
-
-    Raises:
-        CollateralRefused: malformed, unsigned, outside its window, of another root, or older than the stored one.
-        SpaceError: the store does not accept it.
-    """
+    """Verify one document that an operator supplied, and store it."""
     try:
         offered = parse_collateral(data)
         verify_collateral(offered, root=root, now=clock.now())
@@ -135,15 +116,7 @@ async def keep_collateral(
 
 @dataclass(frozen=True, slots=True)
 class HeldDocument:
-    """What is stored for one platform family, and what is known about it.
-
-    Attributes:
-        fmspc: platform family, 6 bytes.
-        ca: `platform` or `processor`.
-        state: of its fetching; assumed where nothing was noted.
-        is_noted: whether the store has that state.
-        collateral: the document; None: a quote needed one, and none is stored yet.
-    """
+    """What is stored for one platform family, and what is known about it."""
 
     fmspc: bytes
     ca: str
@@ -153,12 +126,7 @@ class HeldDocument:
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return every document that is stored or needed, by family.
-
-    Raises:
-        CollateralUnusable: a document does not parse.
-        SpaceError: the store does not answer, or a row does not decode.
-    """
+    """Return every document that is stored or needed, by family."""
     states: dict[Family, CollateralState] = {family: state for family, state, _ in await collateral_states(store)}
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
     return [_held(family, states.get(family), documents.get(family)) for family in sorted({*states, *documents})]
@@ -177,9 +145,6 @@ async def import_folder(
 
     A document that is outdated, or older than the stored one, is skipped: a folder that was filled once must not
     prevent a node from starting.
-
-    Raises:
-        CollateralRefused: the folder or a file is unreadable, or a document is refused for another reason than age.
     """
     paths = _documents(folder)
     for path in paths:

@@ -52,12 +52,7 @@ class Quotes:
     async def examine(
         self, bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float
     ) -> Evidence:
-        """Examine a quote when its turn comes.
-
-        Raises:
-            QuotesBusy: the queue is full; nothing was verified.
-            AttestationError: as `examine` says.
-        """
+        """Examine a quote when its turn comes."""
         if self._waiting >= self._most_waiting:
             raise QuotesBusy
         self._waiting += 1

@@ -21,13 +21,6 @@ class CollateralSource:
     """Fetches documents; what it returns is not trusted before it is verified.
 
     Each request has a connection of its own: a document is fetched once a day.
-
-    Args:
-        settings: which service.
-        checks_numbers: whether the list of evaluation numbers is fetched too.
-
-    Attributes:
-        name: the service's host, for the log and for clients that ask for the source of a document.
     """
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:

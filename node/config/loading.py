@@ -51,20 +51,7 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Read all sources and return the settings in force.
-
-    Args:
-        file: settings file; None takes the one that the environment names, else `sealspace.toml` in the data folder
-            that a flag or the environment names, where it exists.
-        environment: variables; None takes the process's.
-        flags: dotted path to value; None values are left out.
-
-    Returns:
-        Settings that are well typed, inside their bounds and free of contradictions.
-
-    Raises:
-        ConfigurationError: anything unknown, ill typed, out of bounds or unreadable, with path and source.
-    """
+    """Read all sources and return the settings in force."""
     variables = os.environ if environment is None else environment
     path = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)

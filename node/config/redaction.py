@@ -23,11 +23,7 @@ NOT_IN_A_FILE: Final = {
 
 
 class Redacted(Struct, frozen=True):
-    """A section of settings that is printed without its secrets.
-
-    Attributes:
-        secrets: names of the settings for which only the fact that they are set is shown.
-    """
+    """A section of settings that is printed without its secrets."""
 
     secrets: ClassVar[frozenset[str]] = frozenset()
 
@@ -40,15 +36,7 @@ class Redacted(Struct, frozen=True):
 
 
 def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
-    """Refuse secrets in a settings file.
-
-    Args:
-        settings: of the file, by their dotted paths.
-        source: the file, for the message.
-
-    Raises:
-        ConfigurationError: the file contains one.
-    """
+    """Refuse secrets in a settings file."""
     for name, (what, hint) in NOT_IN_A_FILE.items():
         if name in settings:
             raise ConfigurationError(f"{name} in {source}: {what} does not belong in a settings file", hint=hint)
@@ -56,11 +44,7 @@ def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
 
 
 def refuse_password(url: object, *, source: str) -> None:
-    """Refuse a database's password where others read it: in a settings file, or in the arguments of a process.
-
-    Raises:
-        ConfigurationError: the address has a password, or is no address.
-    """
+    """Refuse a database's password where others read it: in a settings file, or in the arguments of a process."""
     if not isinstance(url, str):
         return
     try:

@@ -382,11 +382,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host and port of `listen`, which is set.
-
-        Raises:
-            ValueError: it is not an address of host and port.
-        """
+        """Return host and port of `listen`, which is set."""
         host, _, port = (self.listen or "").rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
         if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:

@@ -143,12 +143,6 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     """Remove some delegations that expired long ago; return how many rows of the index were dealt with.
 
     A record that does not decode is left where it is, and logged.
-
-    Args:
-        limit: at most that many; each costs a read and a commit.
-
-    Raises:
-        StoreError: from reading or writing.
     """
     now = services.clock.now()
     done = 0
@@ -183,15 +177,7 @@ _BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One kind of work.
-
-    Attributes:
-        name: stable, in kebab case: the log and the store know it by this.
-        every_s: seconds from one beginning to the next; shorter than a turn is as often as a turn comes.
-        round: does some of the work; True when there is more to do at once. It may raise whatever it wants: that is
-            logged, and the job is tried again when it is due.
-        by_age: removes what is old enough, for good; waits where the clock may be ahead.
-    """
+    """One kind of work."""
 
     name: str
     every_s: float
@@ -253,12 +239,7 @@ JOBS: Final[tuple[Job, ...]] = (
 
 
 class Housekeeper:
-    """Takes turns for one process.
-
-    Args:
-        jobs: what is to be done.
-        pause: waits for some seconds.
-    """
+    """Takes turns for one process."""
 
     def __init__(
         self,
@@ -279,11 +260,7 @@ class Housekeeper:
         return min((job.every_s for job in self._jobs), default=TURN_S)
 
     async def turn(self) -> bool:
-        """Do the jobs that are due, if this process may; tell whether it might.
-
-        Raises:
-            SpaceError: the lease cannot be read or written.
-        """
+        """Do the jobs that are due, if this process may; tell whether it might."""
         if self._lease is None:
             self._lease = Lease(self._services.store, owner=self._services.entropy.token(16), ttl_s=LEASE_S)
         lease = self._lease

@@ -21,11 +21,7 @@ _BATCHES: Final = 8
 
 
 async def seal_audit(services: Services, *, window_s: float | None = None) -> bool:
-    """Seal records, of the last seconds or of any time; True when there is more to do at once.
-
-    Raises:
-        SpaceError: the store does not answer, or a row does not decode.
-    """
+    """Seal records, of the last seconds or of any time; True when there is more to do at once."""
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         now = services.clock.now()

@@ -25,12 +25,7 @@ _MOST_AT_ONCE: Final = 64  # in one iteration of the loop, so that requests are 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Which worker accepts next.
-
-    Attributes:
-        counts: of all workers.
-        worker: this one's row.
-    """
+    """Which worker accepts next."""
 
     counts: ConnectionCounts
     worker: int
@@ -59,15 +54,7 @@ class Acceptor:
         shares: Shares,
         backlog: int,
     ) -> None:
-        """Prepare.
-
-        Args:
-            bound: stream socket that does not block, this acceptor's to close; other processes listen on it too.
-            make: makes the protocol of a connection.
-            open_now: counts the connections that such protocols have.
-            shares: what the workers know of each other.
-            backlog: connections that the kernel keeps until one is taken.
-        """
+        """Prepare."""
         self._bound = bound
         self._make = make
         self._open_now = open_now

@@ -87,10 +87,6 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
 
     A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation) is left to the
     framework, and so is every method that a path does not have.
-
-    Args:
-        app: with all its routes, frozen.
-        otherwise: the framework's own handler.
     """
     fixed = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)

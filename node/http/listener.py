@@ -43,12 +43,7 @@ class ConnectionBounds(listener.ConnectionBounds):
     """
 
     def __init__(self, http: Http, counter: RequestCounter | None = None) -> None:
-        """Begin with no connection.
-
-        Args:
-            http: the bounds, and which proxies bring many clients.
-            counter: counts what meets a bound; None: nothing is counted.
-        """
+        """Begin with no connection."""
         limits = ConnectionLimits(
             max_connections=http.max_connections,
             connections_per_client=http.connections_per_client,
@@ -156,17 +151,7 @@ class Listener:
 async def start_listener(
     app: web.Application, bound: socket.socket, http: Http, *, shares: Shares | None = None
 ) -> Listener:
-    """Serve an application on a bound socket.
-
-    Args:
-        app: what `build_app` made.
-        bound: a stream socket that is bound; other processes may listen on it too.
-        http: the bounds, and how long stopping may take.
-        shares: how the processes that listen on it share what arrives; None: each takes what it finds.
-
-    Raises:
-        ConfigurationError: another process listens at that address.
-    """
+    """Serve an application on a bound socket."""
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
     await runner.setup()
     manager = runner.server

@@ -73,17 +73,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Series:
-    """One series.
-
-    Attributes:
-        name: as it is scraped, with the unit.
-        kind: as it is scraped.
-        help: one sentence.
-        labels: all values of each label.
-        buckets: upper bounds of a histogram's buckets.
-        writers: kinds of processes whose numbers have the process's name as the label `process`; empty: the numbers of
-            all processes are added up.
-    """
+    """One series."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -229,20 +219,10 @@ SERIES: Final = (
 
 
 class ProcessMetrics:
-    """The metrics that one process of a node writes.
-
-    Attributes:
-        cells: what counts each number, by the name of its series and the values of its labels.
-    """
+    """The metrics that one process of a node writes."""
 
     def __init__(self, folder: str, process: str, *, processes: Sequence[str] = ()) -> None:
-        """Open the files of a process, which continue those of its predecessor.
-
-        Args:
-            folder: of the node's files.
-            process: name of the process.
-            processes: names that the label `process` has here; the process's own if empty.
-        """
+        """Open the files of a process, which continue those of its predecessor."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {

@@ -50,15 +50,7 @@ class SupervisorMetrics(ProcessMetrics):
     """The numbers of a node, and the listener that serves them."""
 
     def __init__(self, config: Config, processes: Sequence[str]) -> None:
-        """Bind the address, and make a new folder that only this user can open.
-
-        Args:
-            config: settings; `metrics.listen` is set.
-            processes: names of the processes that the supervisor starts.
-
-        Raises:
-            ConfigurationError: the address is not available, or no folder can be made.
-        """
+        """Bind the address, and make a new folder that only this user can open."""
         host, port = config.metrics.address
         self._bound = bind_socket(host, port, hint="choose another metrics.listen")
         self._scraping = Scraping(self._bound, host, self.text)
@@ -110,14 +102,7 @@ class Scraping:
     def __init__(
         self, bound: socket.socket, host: str, text: Callable[[], bytes], *, deadline_s: float = DEADLINE_S
     ) -> None:
-        """Prepare.
-
-        Args:
-            bound: a bound socket; this object closes it.
-            host: the host that it was bound to.
-            text: returns the text to serve.
-            deadline_s: time limit for a request's head, and the same again for the answer.
-        """
+        """Prepare."""
         self._bound = bound
         self._host = host.lower()
         self._text = text

@@ -84,11 +84,7 @@ class WorkerMetrics(ProcessMetrics):
             await asyncio.sleep(STORE_PERIOD_S)
 
     async def read_store(self, services: Services) -> None:
-        """Record what the store contains.
-
-        Raises:
-            SpaceError: the store does not answer, or a row does not decode.
-        """
+        """Record what the store contains."""
         store, now = services.store, services.clock.now()
         states = [state for _, state, _ in await collateral_states(store)]
         held = [state for state in states if not state.is_wish]

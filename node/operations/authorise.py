@@ -80,16 +80,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation; what was read with it, at the same moment, is in the handles of the reading.
-
-    Attributes:
-        invocation: the verified token.
-        authority: on what it may act; its marks go into every commit under `live`.
-        cited: the delegations it cites, in signed order.
-        unhosted: mentioned spaces that are not hosted.
-        claim: the replay record, to be claimed again with a commit.
-        marks: of every delegation of every cited closure.
-    """
+    """A judged invocation; what was read with it, at the same moment, is in the handles of the reading."""
 
     invocation: Invocation
     authority: Authority

@@ -11,14 +11,7 @@ _FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FAC
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Check that no fact of a token binds it to a route; the routes that require such a fact check it themselves.
-
-    Args:
-        invocation: verified.
-
-    Raises:
-        WrongKind: one does.
-    """
+    """Check that no fact of a token binds it to a route; the routes that require such a fact check it themselves."""
     for fact in invocation.facts:
         stated = fact.get("type") if isinstance(fact, dict) else None
         if isinstance(stated, str) and stated in _FACTS:

@@ -19,11 +19,7 @@ Found = TypeVar("Found")
 
 
 class Handle(Generic[Found]):
-    """What one part asked for.
-
-    Attributes:
-        found: what was read, in the order asked for; missing (AttributeError) until the read was made.
-    """
+    """What one part asked for."""
 
     __slots__ = ("found",)
 
@@ -75,13 +71,7 @@ class Reading:
         return handle
 
     async def read(self, store: Store, *, claim: Claim | None = None) -> Snapshot:
-        """Read all that was asked for, in one read of the store.
-
-        Args:
-            claim: replay record to be claimed by the same read; the snapshot says whether it was claimed.
-        Raises:
-            SpaceError: as `Store.read`.
-        """
+        """Read all that was asked for, in one read of the store."""
         snapshot = await store.read(self._keys, claim=claim, ranges=self._ranges)
         records, pages = snapshot.records, snapshot.pages
         for handle, place in self._records:

@@ -45,11 +45,7 @@ from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_
 
 
 class Message(Protocol):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11).
-
-    Attributes:
-        headers: by name in any case; of a repeated one the last value comes last.
-    """
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
 
     headers: Mapping[str, str]
 
@@ -72,14 +68,7 @@ class Message(Protocol):
 
 
 class Request(Struct, frozen=True):
-    """The argument of a run.
-
-    Attributes:
-        invocation: admitted, not judged.
-        steps: of the capabilities that its row is about, in signed order; none for a row that takes all.
-        options: of the option headers.
-        message: the rest of the request.
-    """
+    """The argument of a run."""
 
     services: Services
     invocation: Invocation
@@ -97,13 +86,7 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of one row share an answer.
-
-    Attributes:
-        check: raises BadOption where those of a token cannot; gets all its capabilities, and their steps.
-        run: carries them out together.
-        operation: the name under which they are counted.
-    """
+    """How several capabilities of one row share an answer."""
 
     check: Callable[[Sequence[Capability], Sequence[Step]], None]
     run: Run
@@ -207,14 +190,7 @@ _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 
 
 class Plan(Struct, frozen=True):
-    """The plan of a token; nothing has run.
-
-    Attributes:
-        row: the service of the call.
-        operation: the name under which it is counted.
-        run: carries it out.
-        request: what `run` gets.
-    """
+    """The plan of a token; nothing has run."""
 
     row: Row
     operation: Operation

@@ -16,11 +16,7 @@ _MAX_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class AdminKey:
-    """The key to the operator's routes.
-
-    Attributes:
-        digest: BLAKE3 of the whole header value, so that neither content nor length of the secret can be measured.
-    """
+    """The key to the operator's routes."""
 
     digest: bytes = field(repr=False)
 
@@ -30,11 +26,7 @@ class AdminKey:
 
 
 def load_admin_key(admin: Admin) -> AdminKey | None:
-    """Return the key that the settings name; None where there is none, or it is empty.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or is too long for a header.
-    """
+    """Return the key that the settings name; None where there is none, or it is empty."""
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
         secret = _read(admin.secret_file)

@@ -14,20 +14,12 @@ from ..config.tree import Platform
 
 
 def quote_source(platform: Platform) -> EvidenceSource:
-    """Return what makes the node's quotes.
-
-    Raises:
-        SourceUnavailable: there is no guest agent where one should be, or no source is configured.
-    """
+    """Return what makes the node's quotes."""
     return TsmSource() if platform.source == "tsm" else _agent(platform)
 
 
 def key_source(platform: Platform) -> KeySource:
-    """Return what gives the node keys of its own.
-
-    Raises:
-        SourceUnavailable: as `quote_source`.
-    """
+    """Return what gives the node keys of its own."""
     return _agent(platform)
 
 

@@ -32,11 +32,7 @@ class OwnQuotesBusy(Refusal):
 
 
 class OwnQuoteFailed(Refusal):
-    """The platform made no quote.
-
-    Attributes:
-        reason: code of the source's error, or that it took too long.
-    """
+    """The platform made no quote."""
 
     code = "own-quote-failed"
 
@@ -46,14 +42,7 @@ class OwnQuoteFailed(Refusal):
 
 
 class OwnQuotes:
-    """The one place where the node's own quotes are made.
-
-    Args:
-        take: returns a quote over 64 bytes and the log beside it; may block, raises EvidenceSourceError.
-        source: what the quotes are from; never "none".
-        most_waiting: how many may wait, the one under way included.
-        patience_s: how long each of them waits.
-    """
+    """The one place where the node's own quotes are made."""
 
     def __init__(
         self, take: Callable[[bytes], Quoted], *, source: PlatformSource, most_waiting: int, patience_s: float
@@ -72,12 +61,7 @@ class OwnQuotes:
         return self._state
 
     async def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data, when its turn comes.
-
-        Raises:
-            OwnQuotesBusy: the queue is full; nothing was asked of the platform.
-            OwnQuoteFailed: the platform refuses, is not there, answers nonsense, or took too long.
-        """
+        """Return a quote over 64 bytes of report data, when its turn comes."""
         if self._waiting >= self._most_waiting:
             raise OwnQuotesBusy
         self._waiting += 1

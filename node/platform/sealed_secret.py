@@ -44,11 +44,7 @@ _FORM: Final = re.compile(
 
 
 def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
-    """Seal a root secret, at most MAX_SECRET_BYTES; `entropy` draws salt, file key and nonce.
-
-    Raises:
-        SecretUnusable: the passphrase is too short to protect anything, or there is no memory for scrypt.
-    """
+    """Seal a root secret, at most MAX_SECRET_BYTES; `entropy` draws salt, file key and nonce."""
     if len(passphrase) < MIN_PASSPHRASE_CHARS:
         text = f"the passphrase has less than {MIN_PASSPHRASE_CHARS} characters"
         raise SecretUnusable(text, hint="choose six random words, or more")

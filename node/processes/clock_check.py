@@ -21,11 +21,7 @@ LONGEST_USE_S: Final = 10 * 365 * 86_400
 
 
 def check_clock(clock: Clock) -> None:
-    """Refuse to continue if the clock is before this version was made, or over ten years after.
-
-    Raises:
-        ClockWrong: it is.
-    """
+    """Refuse to continue if the clock is before this version was made, or over ten years after."""
     now = clock.now()
     if now < MADE_AT:
         raise ClockWrong(

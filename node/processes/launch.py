@@ -26,19 +26,7 @@ _MAX_LAUNCH_BYTES = 16 << 20
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process needs to know.
-
-    Attributes:
-        secret: the root secret; empty for a process that derives no keys.
-        listen_fd: the inherited listening socket; -1 for a process that does not listen.
-        counts_fd: the inherited table of the workers' connections; -1 where there is only one worker.
-        worker: this worker's row in it.
-        process: name of this process.
-        metrics_folder: where it writes its metrics; empty where they are off.
-        first: whether this worker does what only one of them has to do at a start: it imports collateral.
-        again: whether this worker replaces one of a node that has started: then the release record may have become
-            stricter than the configuration, and the stricter one is in force.
-    """
+    """What a process needs to know."""
 
     config: Config
     secret: bytes = b""
@@ -72,9 +60,6 @@ def receive_launch() -> Launch:
     """Read the line that starts this process, and make the process end with the supervisor from then on.
 
     What was imported until now is kept for the life of the process, so the garbage collector no longer examines it.
-
-    Raises:
-        EOFError: the supervisor ended before it sent anything.
     """
     gc.freeze()
     gc.enable()

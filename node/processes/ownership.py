@@ -10,14 +10,7 @@ from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
 
 
 def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse to continue if something else has one of our names.
-
-    Args:
-        owners: import name to the distributions that have it; None: look up what is installed (some 20 ms).
-
-    Raises:
-        ForeignDistribution: names it and the name that it has.
-    """
+    """Refuse to continue if something else has one of our names."""
     clash = hidden_by(*PACKAGES) or claimed_by(owners)
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)

@@ -106,12 +106,7 @@ async def claim_store(
 
 
 async def _open_identity(config: Config, store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Compare the store with the root secret and this version.
-
-    Raises:
-        StoreMisused: as `claim_store` says.
-        SpaceError: the store does not answer.
-    """
+    """Compare the store with the root secret and this version."""
     try:
         return await open_identity(store, node_did=node_did, entropy=entropy)
     except WrongSecret as error:
@@ -145,11 +140,7 @@ def _unreadable(error: Exception) -> StoreMisused:
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
-    """Return the hosting rules of the settings, with listed DIDs in their canonical form.
-
-    Raises:
-        ConfigurationError: a listed text is no DID; it would silently match no owner.
-    """
+    """Return the hosting rules of the settings, with listed DIDs in their canonical form."""
     try:
         listed = frozenset(parse_principal(did) for did in hosting.listed)
     except InvalidIdentifier as error:
@@ -164,11 +155,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
 
 
 async def load_collateral(services: Services) -> None:
-    """Import the collateral that the configuration names; one process of a node does this.
-
-    Raises:
-        CollateralRefused: see `collateral.import_folder`.
-    """
+    """Import the collateral that the configuration names; one process of a node does this."""
     folder = services.config.release.collateral
     if folder is None:
         return

@@ -46,9 +46,6 @@ def report_to_manager(state: bytes) -> None:
 
     The manager names a datagram socket in `NOTIFY_SOCKET`. Without one nothing is sent; a manager that does not listen
     is no reason to stop.
-
-    Args:
-        state: lines of `NAME=value`.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):  # a path, or an abstract name; a VM's `vsock:` is not for a process here
@@ -173,12 +170,7 @@ _POLL_S = 0.05
 
 
 def serve(config: Config) -> int:
-    """Run the node until a signal ends it; return the exit status.
-
-    Raises:
-        NodeError: what prevents it from starting; no process is left running.
-        ModuleNotFoundError: the client of a database or a bucket that the settings name is not installed.
-    """
+    """Run the node until a signal ends it; return the exit status."""
     # Look for the clients that workers import: a worker without its client would only end and be restarted.
     named = {"asyncpg": config.store.url, "obstore": config.objects.url}
     for module, url in named.items():
@@ -237,11 +229,7 @@ class Supervisor:
             self._launch_workers()
 
     def supervise(self) -> None:
-        """Handle events of the processes until a signal arrives.
-
-        Raises:
-            NodeError: a process reports that it will never start.
-        """
+        """Handle events of the processes until a signal arrives."""
         while not self._stopping:
             due = [child.due_at for child in self._children if not child.running]
             for key, _ in self._selector.select(max(0.0, min(due) - time.monotonic()) if due else None):
@@ -355,11 +343,7 @@ class Supervisor:
 
 
 def _refuse_pooling(config: Config) -> None:
-    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at times only.
-
-    Raises:
-        StoreMisused: it is behind one.
-    """
+    """Refuse a database behind a proxy that pools by transaction, where a worker would be served at times only."""
     import asyncio  # these are large, and loaded while the workers load theirs
 
     from spaces.errors import StoreUnavailable

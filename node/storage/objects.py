@@ -26,11 +26,7 @@ _BUCKET_HINT: Final = "write objects.url like s3://bucket/prefix"
 
 
 def open_objects(config: Config) -> ObjectStore:
-    """Return the place of the bodies; nothing is asked of it yet.
-
-    Raises:
-        ConfigurationError: see `open_bucket`.
-    """
+    """Return the place of the bodies; nothing is asked of it yet."""
     return open_folder(config) if config.objects.url is None else open_bucket(config)
 
 
@@ -40,11 +36,7 @@ def open_folder(config: Config) -> ObjectFolder:
 
 
 def open_bucket(config: Config) -> "ObjectBucket":
-    """Return the bucket that the settings name; nothing is asked of it yet.
-
-    Raises:
-        ConfigurationError: none is named, or the settings about it do not fit.
-    """
+    """Return the bucket that the settings name; nothing is asked of it yet."""
     from spaces.values.object_bucket import MAX_BODY_BYTES, BucketAccess, BucketPlace, ObjectBucket
 
     objects = config.objects
@@ -64,12 +56,7 @@ def open_bucket(config: Config) -> "ObjectBucket":
 
 
 async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, store_id: bytes) -> None:
-    """Compare the place of the bodies with what the store says, and the bucket with the store.
-
-    Raises:
-        StoreMisused: the bodies lie elsewhere, or the bucket holds those of another store.
-        StoreUnavailable: store or bucket do not answer.
-    """
+    """Compare the place of the bodies with what the store says, and the bucket with the store."""
     try:
         await claim_place(store, place_text(config))
         if not isinstance(objects, ObjectFolder):
@@ -81,12 +68,7 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
 
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
-    """Return the place of the bodies of a store, for a command that reads all of them.
-
-    Raises:
-        StoreMisused: no node was started on the store; or see `claim_objects`.
-        StoreUnavailable: store or bucket do not answer.
-    """
+    """Return the place of the bodies of a store, for a command that reads all of them."""
     identity = await recorded_identity(store)
     if identity is None:
         raise StoreMisused("no node was started on this store yet", hint="sealspace serve")

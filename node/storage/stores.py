@@ -28,34 +28,19 @@ def is_shared(config: Config) -> bool:
 
 
 def worker_store(config: Config) -> Store:
-    """Open the store for a worker: through the storekeeper, or by a connection of its own.
-
-    Raises:
-        StoreUnavailable: the storekeeper was never ready on this folder.
-        ConfigurationError: see `shared_store`.
-    """
+    """Open the store for a worker: through the storekeeper, or by a connection of its own."""
     return shared_store(config) if is_shared(config) else connect_lmdb(config.data)
 
 
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
-    """Open the store for a process that runs alone: it writes by itself.
-
-    Raises:
-        StoreLocked, StoreUnavailable: see `open_lmdb`.
-        ConfigurationError: see `shared_store`.
-    """
+    """Open the store for a process that runs alone: it writes by itself."""
     if is_shared(config):
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
 def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
-    """Open the store for reading alone, whether a node runs or not; one that was moved away only if that is said.
-
-    Raises:
-        StoreMoved, StoreUnavailable: see `read_lmdb`.
-        ConfigurationError: see `shared_store`.
-    """
+    """Open the store for reading alone, whether a node runs or not; one that was moved away only if that is said."""
     if is_shared(config):
         return shared_store(config, may_be_moved=may_be_moved)
     return read_lmdb(config.data, may_be_moved=may_be_moved)
@@ -82,11 +67,7 @@ def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
 
 
 def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:
-    """Open the database that `store.url` names.
-
-    Raises:
-        ConfigurationError: no database is named.
-    """
+    """Open the database that `store.url` names."""
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="set store.url to postgresql://…")
     from spaces.store.postgres.engine import open_postgres

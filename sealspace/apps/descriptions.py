@@ -80,13 +80,7 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
 
 
 def rights_words(rights: Sequence[GrantedResource], *, by: str, with_below: bool = True) -> tuple[str, ...]:
-    """Return one line for each resource, of a network for each ability: what may be done with what.
-
-    Args:
-        rights: what is granted.
-        by: who grants it; the owner of a space is named where it is somebody else.
-        with_below: a path means what is below it too, as in a grant; else the one value, as in a request.
-    """
+    """Return one line for each resource, of a network for each ability: what may be done with what."""
     lines: list[str] = []
     for one in rights:
         place = _place(one, by, with_below=with_below)
@@ -167,17 +161,7 @@ _SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedLine:
-    """One statement about a manifest.
-
-    Attributes:
-        kind: what it is about.
-        text: the whole statement, one printable line.
-        who: DID of the recipient; None: the session of whoever signs in to the app.
-        space: space or network it is about; None: none in particular.
-        path: raw path in the space; for a secret its label, `NAME` or `scope/NAME`.
-        actions: full abilities.
-        lifetime_ms: for how long it is asked for, milliseconds.
-    """
+    """One statement about a manifest."""
 
     kind: Kind
     text: str
@@ -195,15 +179,7 @@ class ExplainedLine:
 def explain(
     asked: Manifest | ManifestRequest, *, features: Sequence[str] = (), now: float | None = None
 ) -> tuple[ExplainedLine, ...]:
-    """Say what a manifest, or a composed request, asks for.
-
-    Args:
-        asked: a checked manifest, or what `compose_manifests` made of several.
-        features: of the node, see `manifests.not_served`.
-        now: epoch seconds; with it, lines also say until when.
-    Returns:
-        First who asks, then what the app's own session gets, then each DID's part, then what is left out and why.
-    """
+    """Say what a manifest, or a composed request, asks for."""
     if isinstance(asked, Manifest):
         return explain(
             compose_manifests([asked], include_account_registry_permissions=False), features=features, now=now

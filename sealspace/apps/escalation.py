@@ -32,19 +32,7 @@ def missing_of(error: SealspaceError) -> tuple[Capability, ...]:
 
 
 def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float | None = None) -> SignIn:
-    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is missing; nothing else.
-
-    Args:
-        session: the session that lacks something; its wallet signs in again.
-        missing: for example `error.missing`.
-        ttl_s: lifetime in seconds; None: as a sign-in lasts by default.
-    Returns:
-        A sign-in with `exactly` these capabilities. What was added to the session later, by its wallet or by other
-        owners, is not part of it.
-    Raises:
-        InvalidInput: nothing is missing.
-        NotGranted: something belongs to another owner; only they can grant it.
-    """
+    """Make the sign-in that would suffice: what the session's own sign-in stated, and what is missing; nothing else."""
     if not missing:
         raise InvalidInput("nothing is missing", hint="name what the session shall hold in addition")
     foreign = tuple(one for one in missing if not same_principal(root_of(one.resource) or "", session.owner))

@@ -27,18 +27,7 @@ from ..wire.portable import described
 def missing_resources(
     requested: Iterable[ResourceRequest], granted: Sequence[ResourceRequest], *, owner: str
 ) -> tuple[ResourceRequest, ...]:
-    """Return what is requested and not contained in what is granted; nothing: it is a subset.
-
-    Args:
-        requested: resources with short or full service names, spaces and actions.
-        granted: the same; actions of one resource may be spread over several rows.
-        owner: DID of the owner whose spaces short names mean. A space of another owner is another space, whatever its
-            name.
-    Returns:
-        For each requested resource that is not covered, the resource with the actions that are missing.
-    Raises:
-        InvalidInput: a name is no space.
-    """
+    """Return what is requested and not contained in what is granted; nothing: it is a subset."""
     place = partial(_place, owner=owner)
     held = [(place(one), one) for one in granted]
     missing = []

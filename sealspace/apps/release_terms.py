@@ -29,28 +29,14 @@ _MAX_TERMS_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A platform family, as collateral is kept for it.
-
-    Attributes:
-        fmspc: 6 bytes.
-        ca: the authority that issued the platform's certificate.
-    """
+    """A platform family, as collateral is kept for it."""
 
     fmspc: bytes
     ca: PlatformCa
 
 
 class ReleaseTerms(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a node says that it judges backends by; unsigned.
-
-    Attributes:
-        attestation: who has to prove which code it runs before a key is released.
-        trust_roots: SHA-256 of the root certificates that quotes may end at, hex.
-        key_providers: of the applications whose evidence is accepted.
-        node_policy: whether the operator's own policy is in force beside the owner's.
-        node_policy_suffices: whether the operator's list decides where the owner approved no code.
-        collateral: of the platform family that was asked about; None: none was.
-    """
+    """What a node says that it judges backends by; unsigned."""
 
     attestation: Mode
     trust_roots: tuple[str, ...]
@@ -64,16 +50,7 @@ _DECODER: Final = msgspec.json.Decoder(ReleaseTerms)
 
 
 async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTerms:
-    """Ask a node for its terms; no token is sent.
-
-    Args:
-        transport: to the node.
-        family: whose collateral is asked about; None: none.
-    Raises:
-        MalformedAnswer: not terms, or without the collateral that was asked about.
-        NotFound: the node does not tell.
-        RateLimited, NodeRefused, TransportError.
-    """
+    """Ask a node for its terms; no token is sent."""
     query = "" if family is None else f"?fmspc={family.fmspc.hex()}&ca={family.ca}"
     request = Request("GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES)
     terms = decoded(_DECODER, await transport.require(request), "release terms")
@@ -83,15 +60,7 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
 
 
 def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
-    """Refuse a backend whose evidence the node could not judge, or would not accept, whatever a grant says.
-
-    Args:
-        terms: of the node, asked for the platform family of the evidence.
-        evidence: verified here.
-    Raises:
-        BackendNotAcceptable: the node trusts another root (`trust_root`), takes no evidence of applications with keys
-            from this provider (`key_provider`), or has no collateral for the platform (`collateral`).
-    """
+    """Refuse a backend whose evidence the node could not judge, or would not accept, whatever a grant says."""
     root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"

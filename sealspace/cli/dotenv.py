@@ -53,17 +53,7 @@ def _require_none(faults: Sequence[BrokenEntry]) -> None:
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
-    """Read the text of a `.env` file.
-
-    Args:
-        data: untrusted, at most MAX_FILE_BYTES.
-    Returns:
-        Name to value, in the order of the file.
-    Raises:
-        BrokenEntry: lines are no entries, have no fit name, or repeat one; or there are more than MAX_ENTRIES. All of
-            them are named, up to a bound.
-        InvalidInput: too long, or not UTF-8.
-    """
+    """Read the text of a `.env` file."""
     text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
     faults: list[BrokenEntry] = []
@@ -86,16 +76,7 @@ def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
 
 
 def parse_values(data: bytes) -> dict[str, str | bytes]:
-    """Read a JSON object of texts, and of bytes in base64.
-
-    Args:
-        data: untrusted, at most MAX_FILE_BYTES.
-    Returns:
-        Name to value, in the order of the file.
-    Raises:
-        BrokenEntry: a member is neither, or has no fit name; or there are more than MAX_ENTRIES.
-        InvalidInput: not a JSON object, or too long.
-    """
+    """Read a JSON object of texts, and of bytes in base64."""
     try:
         members = parse_json(data, max_bytes=MAX_FILE_BYTES)
     except CapabilityError:
@@ -118,11 +99,7 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
 
 
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
-    """Return the text of a `.env` file; `parse_dotenv` reads the same values from it, and a shell does.
-
-    Raises:
-        InvalidInput: a value is bytes.
-    """
+    """Return the text of a `.env` file; `parse_dotenv` reads the same values from it, and a shell does."""
     lines = []
     for name, value in values.items():
         if isinstance(value, bytes):

@@ -12,13 +12,7 @@ _UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def ttl_s_of(text: str) -> float:
-    """Read the value of `--expires`.
-
-    Returns:
-        Seconds, a minute to a year.
-    Raises:
-        InvalidInput: no duration, or one outside those bounds.
-    """
+    """Read the value of `--expires`."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(f"--expires {text[:20]} is no duration", hint="1m to 365d, like 30m, 12h or 90d")

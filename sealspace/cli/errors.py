@@ -5,13 +5,7 @@ Each carries two lines for a person: what happened, and the next thing to do. Ne
 
 
 class NodeError(Exception):
-    """Base of the errors that prevent the node or a command from doing its work.
-
-    Attributes:
-        code: stable name; the exit status of a command follows from it.
-        text: what happened; starts lower case, ends without a full stop.
-        hint: what to do next, as a command where there is one.
-    """
+    """Base of the errors that prevent the node or a command from doing its work."""
 
     code = "node-error"
 

@@ -7,13 +7,7 @@ from typing import Final, NamedTuple
 
 
 class ExitStatus(NamedTuple):
-    """One exit status.
-
-    Attributes:
-        number: the status that the process ends with.
-        meaning: why it ended, for a person.
-        codes: of the errors that end a command with it.
-    """
+    """One exit status."""
 
     number: int
     meaning: str

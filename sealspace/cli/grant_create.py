@@ -138,11 +138,8 @@ async def _of_values(
 async def granted(
     client: Client, did: str, wanted: Sequence[Capability], *, ttl_s: float, policy: Policy | None
 ) -> PortableDelegation:
-    """Sign a grant: with the wallet where all of it is the owner's own, so that it outlives the session; else pass on.
-
-    Raises:
-        InvalidInput, NotGranted, SessionExpired, KeyFileUnusable, NodeRefused, TransportError.
-    """
+    """Sign a grant: with the wallet where all of it is the owner's own, so that it outlives the session; else pass
+    on."""
     home = owner_home()
     owner = home.profile().owner
     is_own = all(same_principal(root_of(one.resource) or "", owner) for one in wanted)
@@ -165,13 +162,7 @@ async def opening_words(client: Client, *, is_pinned: bool) -> tuple[str, ...]:
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:
-    """Send grants to a backend; they are in force whether it takes them or not.
-
-    Args:
-        url: address of the backend.
-        portables: the grants.
-        kept: where they are kept, for a message.
-    """
+    """Send grants to a backend; they are in force whether it takes them or not."""
     for one in portables:
         try:
             await hand_over(url, one)

@@ -26,21 +26,7 @@ _HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantFacts:
-    """What a grant's token says; its signature holds.
-
-    Attributes:
-        cid: id of the grant.
-        delegator: who signed it.
-        delegate: whom it is for.
-        rights: what it grants.
-        policies: what code has to be; all of them at once.
-        run: for which programs and callers, of a grant to a runner; None: it is no run grant.
-        parents: cids of what it rests on; only a node can judge those.
-        has_conditions: whether a right is under conditions that only a node can judge.
-        is_terminal: whether it may not be passed on.
-        issued_at, not_before, expires_at: epoch seconds; None: not stated.
-        host: address of the node, as the file says; nobody signed that.
-    """
+    """What a grant's token says; its signature holds."""
 
     cid: str
     delegator: str
@@ -103,12 +89,7 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
 
 
 def grant_words(facts: GrantFacts, state: str) -> tuple[str, ...]:
-    """Return what a grant says, a fact a line.
-
-    Args:
-        facts: from `judged_offline`.
-        state: what a node says of it, or else its own times.
-    """
+    """Return what a grant says, a fact a line."""
     ends = "no end is stated" if facts.expires_at is None else time_text(facts.expires_at)
     lines = [f"grant    {facts.cid}", f"state    {state}", f"by       {facts.delegator}", f"to       {facts.delegate}"]
     lines += [f"may      {one}" for one in rights_words(facts.rights, by=facts.delegator)]

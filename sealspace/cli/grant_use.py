@@ -154,11 +154,7 @@ def _require_usable(facts: GrantFacts, ours: tuple[str, ...]) -> None:
 
 
 async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
-    """Use a grant for as long as the session lasts, or the grant.
-
-    Raises:
-        InvalidPortableDelegation, NodeRefused, TransportError.
-    """
+    """Use a grant for as long as the session lasts, or the grant."""
     ends = client.session.expires_at
     ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
     await client.delegations.take_up(portable, wallet=wallet, ttl_s=ttl_s)

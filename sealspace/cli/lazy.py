@@ -62,14 +62,7 @@ def is_installed(extra: str) -> bool:
 
 
 class Row(NamedTuple):
-    """Where a command is, and what it needs.
-
-    Attributes:
-        module: its module.
-        attribute: its name there.
-        summary: one line of help.
-        extra: what it needs beyond the base install, whatever its options say; None: nothing.
-    """
+    """Where a command is, and what it needs."""
 
     module: str
     attribute: str
@@ -93,11 +86,7 @@ def provided(name: str) -> Any:
 
 
 class CalledOtherwise(click.UsageError):
-    """A command is called as other tools call it.
-
-    Attributes:
-        whole: the command that is meant.
-    """
+    """A command is called as other tools call it."""
 
     def __init__(self, text: str, whole: str, context: click.Context) -> None:
         super().__init__(text, context)
@@ -105,13 +94,7 @@ class CalledOtherwise(click.UsageError):
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called.
-
-    Args:
-        table: its commands.
-        hidden: names that help does not show.
-        attributes: of click's group.
-    """
+    """A group that imports a command when it is called."""
 
     def __init__(
         self,
@@ -129,11 +112,7 @@ class LazyGroup(click.Group):
         return [name for name in self.table if name not in self._hidden]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command.
-
-        Raises:
-            ExtraMissing: the extra that it needs is not installed.
-        """
+        """Import one command."""
         row = self.table.get(cmd_name)
         if row is None:
             return None
@@ -146,12 +125,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was called.
-
-        Raises:
-            CalledOtherwise: other tools call it so.
-            click.NoSuchCommand: there is none; names those that are written alike.
-        """
+        """Find the command that was called."""
         if ctx.resilient_parsing:  # a shell completes: a mistake in the words before is not its subject
             try:
                 return super().resolve_command(ctx, args)
@@ -175,11 +149,7 @@ class LazyGroup(click.Group):
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command.
-
-        Raises:
-            ExtraMissing: it imported what an extra installs. Any other missing module is a defect of this program.
-        """
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:

@@ -16,16 +16,7 @@ _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
-    """Return a TCP socket bound to an address; port 0 chooses a free one.
-
-    Args:
-        host, port: the address.
-        command: takes another port by `--port`.
-        hint: what to do if the address is not available; by default the command with another port.
-
-    Raises:
-        ConfigurationError: the address does not exist on this machine, or is in use.
-    """
+    """Return a TCP socket bound to an address; port 0 chooses a free one."""
     try:
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = resolved[0]
@@ -46,9 +37,6 @@ def begin_to_listen(bound: socket.socket, backlog: int) -> None:
 
     Two processes that start at the same time can both have bound one address: only here is the second one refused. An
     event loop must not be the first to do this: uvloop closes a socket that cannot listen, and says nothing.
-
-    Raises:
-        ConfigurationError: another process listens at that address.
     """
     try:
         bound.listen(backlog)

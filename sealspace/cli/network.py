@@ -66,9 +66,6 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     """Have the wallet give the session a right on the owner's network that the login did not ask for.
 
     For this command only: the session that is kept does not have it.
-
-    Raises:
-        KeyFileUnusable, NodeRefused, TransportError.
     """
     held = client.session
     try:

@@ -21,18 +21,8 @@ _ACCEPTING: Final = {
 async def demanding(
     node: str, policy: NodePolicy | None, *, trust_root: Path | None, collateral: Path | None
 ) -> AsyncIterator[NodeRequirement | None]:
-    """Yield the requirement that a client places on a node; a refusal inside says how to continue on the command line.
-
-    Args:
-        node: its address.
-        policy: None: nothing is demanded, and None is yielded.
-        trust_root: root certificate; None: Intel's.
-        collateral: folder of documents; None: Intel's service is asked.
-    Raises:
-        ConfigurationError: the trust root is not a root certificate.
-        CollateralRefused: the folder of collateral cannot be used.
-        NodeEvidenceRefused: raised inside the block.
-    """
+    """Yield the requirement that a client places on a node; a refusal inside says how to continue on the command
+    line."""
     if policy is None:
         yield None
         return

@@ -32,14 +32,7 @@ _STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """What the caller accepts of a node in addition to the strict terms, which are the defaults.
-
-    Attributes:
-        operator_secret: a root secret that the operator has.
-        release_roots: SHA-256 of further roots under which the node may believe backends.
-        node_policy: the operator's list of code may replace an owner's.
-        key_providers: those whose evidence the node may accept.
-    """
+    """What the caller accepts of a node in addition to the strict terms, which are the defaults."""
 
     operator_secret: bool = False
     release_roots: frozenset[bytes] = frozenset()
@@ -47,11 +40,7 @@ class Accepted:
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
     def policy(self, code: Policy) -> NodePolicy:
-        """Return the policy about a node that runs this code.
-
-        Raises:
-            InvalidPolicy: it approves no code, or demands something that a node cannot prove.
-        """
+        """Return the policy about a node that runs this code."""
         return NodePolicy(
             code=code,
             secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else _STRICT_ORIGINS),
@@ -101,15 +90,7 @@ def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What the owner wants a node to prove about itself.
-
-    Attributes:
-        insists: whether it has to prove its code; None: as at the previous login.
-        code_file: approved code; None: what is seen now, if the owner approves of it.
-        accepted: what is accepted in addition to the strict terms.
-        trust_root: root certificate instead of Intel's.
-        collateral: folder of documents instead of Intel's service.
-    """
+    """What the owner wants a node to prove about itself."""
 
     insists: bool | None
     code_file: Path | None

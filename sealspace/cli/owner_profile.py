@@ -56,19 +56,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What is stored of a login in addition to the session.
-
-    Attributes:
-        node: address of the node.
-        owner: the wallet's DID.
-        key_file: file with the wallet's key; None: the wallet is in a browser.
-        trust_root: root certificate that the owner trusts instead of Intel's; None: Intel's.
-        collateral: folder of collateral; None: Intel's service is asked.
-        node_policy: what the node has to prove about itself before each command's first token; None: nothing.
-        spaces: names of spaces that the login asks for beside the default one.
-        is_keystore: whether `key_file` is a Web3 keystore, which a password opens.
-        opens_browser: whether commands open the page for a wallet in a browser, where there is a display.
-    """
+    """What is stored of a login in addition to the session."""
 
     node: str
     owner: str
@@ -81,11 +69,7 @@ class Profile:
     opens_browser: bool = True
 
     def wallet(self) -> Wallet:
-        """Open the wallet; may ask for a password. One in a browser is asked when it is to sign.
-
-        Raises:
-            KeyFileUnusable.
-        """
+        """Open the wallet; may ask for a password. One in a browser is asked when it is to sign."""
         if self.key_file is None:
             from .wallet_page import BrowserWallet  # a server of pages, for owners with such a wallet
 
@@ -95,24 +79,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptGrant:
-    """A grant that was made from here.
-
-    Attributes:
-        url: address of the backend; None: it was made for a DID.
-        portable: the grant.
-    """
+    """A grant that was made from here."""
 
     url: str | None
     portable: PortableDelegation
 
 
 class OwnerHome:
-    """The folder of one owner.
-
-    Args:
-        folder: created with mode 0700 when something is first stored.
-        node: address at which the node of the login is called; None: the one of the login.
-    """
+    """The folder of one owner."""
 
     def __init__(self, folder: Path, *, node: str | None = None) -> None:
         self.folder = folder
@@ -124,11 +98,7 @@ class OwnerHome:
         return self.folder / "wallet.key"
 
     def profile(self) -> Profile:
-        """Return what the last login stored.
-
-        Raises:
-            NotSignedIn: there was none, or it cannot be read.
-        """
+        """Return what the last login stored."""
         path = self.folder / "profile.json"
         self._require_own()
         try:
@@ -175,11 +145,7 @@ class OwnerHome:
         return is_home and path.parent.resolve() != self.folder.resolve()
 
     def session(self) -> Session:
-        """Return the session that the last login stored; it may have ended.
-
-        Raises:
-            NotSignedIn: there is none, or it cannot be read.
-        """
+        """Return the session that the last login stored; it may have ended."""
         profile = self.profile()
         try:
             session = load_session(self.folder / "session.json")
@@ -218,11 +184,7 @@ class OwnerHome:
             replace_file(self.folder / "profile.json", data)
 
     def keep_session(self, session: Session) -> None:
-        """Store the session of the last login again, with what it was given since, here and by other commands.
-
-        Raises:
-            NotSignedIn: it was ended, or another login took its place meanwhile.
-        """
+        """Store the session of the last login again, with what it was given since, here and by other commands."""
         with self._turn():
             stored = self.session()
             if stored.did != session.did:
@@ -238,13 +200,7 @@ class OwnerHome:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Open the node with the stored session; what the login demanded of the node is demanded again.
-
-        Raises:
-            NotSignedIn: no owner logged in, or the session ended.
-            ConfigurationError, CollateralRefused: evidence is demanded, and cannot be verified here.
-            NodeEvidenceRefused: the node does not prove what is demanded.
-        """
+        """Open the node with the stored session; what the login demanded of the node is demanded again."""
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
@@ -259,11 +215,7 @@ class OwnerHome:
             yield client
 
     def wallet(self) -> Wallet:
-        """Return the wallet that logged in.
-
-        Raises:
-            NotSignedIn, KeyFileUnusable.
-        """
+        """Return the wallet that logged in."""
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
             words(f"the wallet's key is taken from another home: {profile.key_file}")
@@ -353,11 +305,7 @@ def owner_home() -> OwnerHome:
 
 
 def at_node(work: Callable[Concatenate[Client, Parameters], Awaitable[Result]]) -> Callable[Parameters, Result]:
-    """Have what a command does at the node called without a client: it gets one with the owner's session.
-
-    Raises:
-        As `OwnerHome.client`, and what the function raises.
-    """
+    """Have what a command does at the node called without a client: it gets one with the owner's session."""
 
     @wraps(work)
     def called(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
@@ -396,22 +344,14 @@ def _read_private(path: Path, max_bytes: int) -> bytes:
 
 
 def dids_of(target: str) -> list[str]:
-    """Return the DIDs of a backend: the one that is named, or those that were granted to at the address.
-
-    Raises:
-        NotThere: an address to which nothing was granted from here.
-    """
+    """Return the DIDs of a backend: the one that is named, or those that were granted to at the address."""
     if target.startswith("did:"):
         return [target]
     return sorted({one.portable.delegate_did for one in known_grants(target)})
 
 
 def known_grants(target: str) -> tuple[KeptGrant, ...]:
-    """Return the grants that were made from here to a backend, named by its address or its DID.
-
-    Raises:
-        NotThere: there is none.
-    """
+    """Return the grants that were made from here to a backend, named by its address or its DID."""
     grants = owner_home().grants_to(target)
     if not grants:
         raise NotThere(f"no grant to {target} was made from here", hint="sealspace backend list shows them")

@@ -19,11 +19,7 @@ from .errors import FileUnreadable
 
 
 class NamedFile(click.Path):
-    """A file that a command reads; that it can be read is found out before the command does anything.
-
-    Args:
-        more: of click's type; `allow_dash` for standard input, `resolve_path` where the path is remembered.
-    """
+    """A file that a command reads; that it can be read is found out before the command does anything."""
 
     def __init__(self, **more: bool) -> None:
         super().__init__(path_type=Path, dir_okay=False, **more)
@@ -44,11 +40,7 @@ NEW_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
 
 def read_named(path: Path, *, most_bytes: int) -> bytes:
-    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard input.
-
-    Raises:
-        FileUnreadable.
-    """
+    """Return a file's bytes, and one more than `most_bytes` where there are more; `-` is standard input."""
     try:
         if str(path) == "-":
             return sys.stdin.buffer.read(most_bytes + 1)
@@ -59,11 +51,7 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
 
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
-    """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it may be a pipe.
-
-    Raises:
-        FileUnreadable.
-    """
+    """Refuse a file that is absent, a folder, or not to be read by this user; it is not opened: it may be a pipe."""
     try:
         path.stat()
         reason = "it is a folder" if path.is_dir() else None if os.access(path, os.R_OK) else "permission denied"
@@ -79,11 +67,7 @@ def _unreadable(path: Path, reason: str, hint: str | None = None) -> FileUnreada
 
 
 def require_free(path: Path) -> None:
-    """Refuse a name that is taken before anything is signed for it.
-
-    Raises:
-        InvalidInput: there is a file of this name, or no folder for it.
-    """
+    """Refuse a name that is taken before anything is signed for it."""
     if path.exists() or not path.parent.is_dir():
         what = "is there already" if path.exists() else "has no folder to be in"
         raise InvalidInput(f"{path} {what}", hint="name another file with --out")
@@ -95,12 +79,7 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
-    """Read the grants, one or several, that somebody gave in a file; nothing of them is verified.
-
-    Raises:
-        InvalidPortableDelegation: the file holds something else.
-        FileUnreadable.
-    """
+    """Read the grants, one or several, that somebody gave in a file; nothing of them is verified."""
     try:
         return decode_bundle(read_named(path, most_bytes=MAX_PORTABLE_BYTES).strip())
     except InvalidPortableDelegation as error:
@@ -110,11 +89,7 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
 
 
 def checked_cid(text: str) -> str:
-    """Return the id of a grant as it was written.
-
-    Raises:
-        InvalidInput: it is none, and there is no file of that name either.
-    """
+    """Return the id of a grant as it was written."""
     try:
         parse_cid(text)
     except CapabilityError:

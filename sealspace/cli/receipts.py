@@ -44,13 +44,7 @@ _GROUNDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """A receipt, and what is known of the secret.
-
-    Attributes:
-        receipt: the node's signature on it holds.
-        secrets: those that the policies in force confined the release to; none: any of the network.
-        granted: those that the grants name that were cited, and made from here; the holder may have others beside them.
-    """
+    """A receipt, and what is known of the secret."""
 
     receipt: Receipt
     secrets: tuple[str, ...]
@@ -160,12 +154,7 @@ async def _fetch(
 
 
 class _Policies:
-    """The policies that receipts name, each fetched once.
-
-    Args:
-        client: whose session may read them.
-        network: of the receipts.
-    """
+    """The policies that receipts name, each fetched once."""
 
     def __init__(self, client: Client, network: NetworkId) -> None:
         self._client = client

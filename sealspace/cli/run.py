@@ -27,12 +27,7 @@ from .terminal import words
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The value of a secret as other programs get it.
-
-    Attributes:
-        text: the value; base64 of a value that is bytes, as clients of other languages see it.
-        forms: the UTF-8 of the text, and of a value that is bytes those.
-    """
+    """The value of a secret as other programs get it."""
 
     text: str = field(repr=False)
     forms: tuple[bytes, ...] = field(repr=False)
@@ -50,15 +45,7 @@ class Value:
 async def read_values(
     client: Client, names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]], *, scope: str | None
 ) -> dict[str, Value]:
-    """Read secrets by their names.
-
-    Args:
-        names: which secrets; or a function that chooses among the names of the scope.
-        scope: None: the secrets without a scope.
-    Raises:
-        NotThere: there is no such secret.
-        NotSignedIn, SealspaceError: see `OwnerHome.client` and `Secrets.get_many`.
-    """
+    """Read secrets by their names."""
     secrets = client.secrets()
     wanted = names(await secrets.list(scope=scope)) if callable(names) else names
     found = await secrets.get_many(wanted, scope=scope)
@@ -102,16 +89,7 @@ _LONGEST_BYTES: Final = 131_071
 def child_environment(
     inherited: Mapping[bytes, bytes], values: Mapping[str, Value], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
-    """Return the whole environment of the child.
-
-    Args:
-        inherited: the caller's. Its `SEALSPACE_*`, which may hold credentials, are left out.
-        values: secrets by name; one replaces an inherited variable of its name.
-        allowed: names that may be set although programs take orders from them.
-
-    Raises:
-        InvalidInput: a name that is not allowed, or a value that no variable can hold.
-    """
+    """Return the whole environment of the child."""
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
     if refused:
         raise InvalidInput(
@@ -259,11 +237,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
 
 
 def places(text: bytes) -> tuple[str, ...]:
-    """Return the names of the secrets that a text asks for, each once, in order.
-
-    Raises:
-        InvalidInput: something begins like a place for a secret and is none; names its line.
-    """
+    """Return the names of the secrets that a text asks for, each once, in order."""
     names: dict[str, None] = {}
     for opened in _OPENED.finditer(text):
         place = _PLACE.match(text, opened.start())
@@ -279,10 +253,5 @@ def places(text: bytes) -> tuple[str, ...]:
 
 
 def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
-    """Return the text with each place filled.
-
-    Args:
-        text: with the places that `places` found.
-        values: one for each.
-    """
+    """Return the text with each place filled."""
     return _PLACE.sub(lambda place: values[place[1].decode()].text.encode(), text)

@@ -200,14 +200,7 @@ def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Outp
 
 
 class _Passing:
-    """Passes signals on to the child; those that come before there is one, when it is there.
-
-    Args:
-        is_apart: the child is in a session of its own, so that what the terminal sends here is not sent to it.
-    Attributes:
-        woken: has a byte to read after each signal, while signals are handled. Python runs a handler before it waits
-            or after: a signal that arrives in between would be noticed only when something else ends the wait.
-    """
+    """Passes signals on to the child; those that come before there is one, when it is there."""
 
     def __init__(self, *, is_apart: bool) -> None:
         self.woken = -1

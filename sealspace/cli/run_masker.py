@@ -42,12 +42,6 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
     - Each line of it, without blanks around it: log formatters indent and prefix lines.
     - As the content of a JSON string, percent-encoded, as in a form, and in base64 wherever in a longer text it begins;
       of base64 of the value alone also each line of 64 or 76 characters.
-
-    Args:
-        value: of one secret.
-
-    Returns:
-        Nothing for a value that is too short to be masked.
     """
     whole = value.strip(b"\r\n")
     if len(whole) < MIN_MASKED_BYTES:
@@ -82,11 +76,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
 
 
 class Masker:
-    """Masks the patterns in one stream.
-
-    Args:
-        patterns: what is masked; none of them empty.
-    """
+    """Masks the patterns in one stream."""
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
         self._patterns = tuple(sorted(set(patterns)))

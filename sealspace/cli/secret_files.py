@@ -125,9 +125,6 @@ async def _put(
     """Store secrets; over nothing else than what a person was asked about.
 
     A node takes no condition for several values at once, so the versions are compared right before the commit.
-
-    Args:
-        over: versions that are replaced; None: whatever is there.
     """
     if over is not None:
         now = await _versions_of(client, list(values), scope)

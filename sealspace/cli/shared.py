@@ -26,15 +26,7 @@ _META: Final = "sealspace."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What was given of the shared options.
-
-    Attributes:
-        as_json: print one JSON document on standard output.
-        home_folder: where the owner's session and grants are kept; `owner_home()` opens it.
-        node: address of the node; None: the one of the last login.
-        quiet: leave out words that are neither data nor errors.
-        names_login: whether `--home` or `--node` was given, not only a variable.
-    """
+    """What was given of the shared options."""
 
     as_json: bool
     home_folder: Path
@@ -58,12 +50,7 @@ def shared() -> Shared:
 
 
 def share_options(command: click.Command, *, is_shown: bool = False) -> click.Command:
-    """Have a command, and those below it, accept the shared options; a second call changes nothing.
-
-    Args:
-        command: a command that declares none of them itself.
-        is_shown: whether its help describes each of them; else it has one line about all.
-    """
+    """Have a command, and those below it, accept the shared options; a second call changes nothing."""
     options = _SHOWN if is_shown else _SUMMED_UP
     if options[0] not in command.params:
         command.params.extend(options)

@@ -106,12 +106,7 @@ async def _info(client: Client, name: str) -> SpaceEntry:
 
 
 async def require_own_space(client: Client, name: str) -> None:
-    """Refuse the name of a space of the owner's that the node does not host.
-
-    Raises:
-        NotThere: there is no such space.
-        NotGranted: this session may not ask.
-    """
+    """Refuse the name of a space of the owner's that the node does not host."""
     try:
         await client.spaces().info(name)
     except SpaceNotFound:

@@ -33,11 +33,7 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
 
 
 def read_node_policy(path: Path) -> Policy:
-    """Return the policy in a JSON file.
-
-    Raises:
-        ConfigurationError: unreadable, or no policy.
-    """
+    """Return the policy in a JSON file."""
     try:
         return parse_policy(parse_json(read_terms(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
     except (InvalidJson, PolicyError) as error:

@@ -37,12 +37,7 @@ def hold_standard_streams() -> None:
 
 
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Print one line for each argument, whatever it contains.
-
-    Args:
-        lines: data.
-        err: on standard error; for what a person has to read before an answer, even if the command is to be quiet.
-    """
+    """Print one line for each argument, whatever it contains."""
     for line in lines:
         click.echo(printable_line(line), err=err)
 
@@ -53,11 +48,7 @@ def print_json(value: object) -> None:
 
 
 def print_exactly(line: bytes) -> None:
-    """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it.
-
-    Args:
-        line: UTF-8, without its end.
-    """
+    """Print a line of signed text byte for byte, so that it still verifies; printable where a terminal shows it."""
     if sys.stdout.isatty():
         print_lines(line.decode("utf-8", "replace"))
     else:
@@ -65,14 +56,7 @@ def print_exactly(line: bytes) -> None:
 
 
 def print_value(value: str | bytes, *, raw: bool) -> None:
-    """Print a stored value exactly; on a terminal as lines that can be printed.
-
-    Args:
-        value: bytes are not printed on a terminal.
-        raw: print it exactly on a terminal too.
-    Raises:
-        InvalidInput: bytes would go to a terminal.
-    """
+    """Print a stored value exactly; on a terminal as lines that can be printed."""
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)
     elif isinstance(value, bytes):
@@ -85,12 +69,7 @@ def print_value(value: str | bytes, *, raw: bool) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row.
-
-    Args:
-        headers: one for each column, in lower case.
-        rows: cells; what they contain is made printable.
-    """
+    """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row."""
     shown = [[printable(cell) for cell in row] for row in rows]
     if not shown:
         return
@@ -110,13 +89,7 @@ def print_found(found: object, lines: Iterable[str]) -> None:
 
 
 def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str) -> None:
-    """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person.
-
-    Args:
-        found: for a program.
-        headers, rows: for a person, see `table`.
-        nothing: what is said of an empty list, with the next step.
-    """
+    """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person."""
     if shared().as_json:
         print_json(found)
         return
@@ -133,11 +106,7 @@ def facts(named: Mapping[str, object]) -> list[str]:
 
 
 def time_text(at: float) -> str:
-    """Return a time as all output has it: RFC 3339, UTC, to the second.
-
-    Args:
-        at: seconds since 1970.
-    """
+    """Return a time as all output has it: RFC 3339, UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -161,15 +130,7 @@ def watched() -> bool:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only with a person's consent.
-
-    Args:
-        question: ends with a question mark.
-        yes: it was given on the command line.
-    Raises:
-        InvalidInput: nobody is there to be asked.
-        click.Abort: the answer was no.
-    """
+    """Go on only with a person's consent."""
     if yes:
         return
     if not watched():
@@ -192,12 +153,8 @@ def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how much.
-
-    Args:
-        total: amount of everything; None: not known, or said later.
-        label: what is done, in one or two words.
-    """
+    """Show a bar on standard error while a person watches; yields what to call with how much is done, and of how
+    much."""
     if not watched() or shared().quiet:
         yield lambda _done, _total: None
         return

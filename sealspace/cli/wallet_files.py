@@ -21,11 +21,7 @@ _MAX_KEY_FILE_BYTES: Final = 256
 
 
 def read_wallet(path: Path) -> WalletSigner:
-    """Read a wallet's private key: 64 hex digits, with or without `0x`.
-
-    Raises:
-        KeyFileUnusable: absent, open to others, or no key. The message contains no byte of it.
-    """
+    """Read a wallet's private key: 64 hex digits, with or without `0x`."""
     try:
         with path.open("rb") as stream:
             # The mode of the file that is read, not of one that has its name a moment later.
@@ -48,11 +44,7 @@ def read_wallet(path: Path) -> WalletSigner:
 
 
 def write_wallet(path: Path, secret: bytes) -> None:
-    """Write a wallet's key, mode 0600, to a file that does not exist yet.
-
-    Raises:
-        KeyFileUnusable: the file exists, or cannot be written.
-    """
+    """Write a wallet's key, mode 0600, to a file that does not exist yet."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_file(path, secret.hex().encode() + b"\n")
@@ -64,11 +56,7 @@ def write_wallet(path: Path, secret: bytes) -> None:
 
 
 def open_keystore(path: Path) -> WalletSigner:
-    """Open a Web3 keystore of version 3, with the password in the environment or typed.
-
-    Raises:
-        KeyFileUnusable: no keystore, another password, or nobody to ask for it. The message contains nothing of either.
-    """
+    """Open a Web3 keystore of version 3, with the password in the environment or typed."""
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         if not watched():

@@ -74,13 +74,7 @@ T = TypeVar("T")
 
 
 class BrowserWallet:
-    """A wallet that is asked in the page of the running command.
-
-    Attributes:
-        address: 20 bytes.
-        chain_id: in the DID.
-        did: `did:pkh:eip155:<chain>:<EIP-55 address>`.
-    """
+    """A wallet that is asked in the page of the running command."""
 
     def __init__(self, did: Principal, node: str, *, opens: bool) -> None:
         self.address = wallet_address(did) or b""
@@ -94,11 +88,7 @@ class BrowserWallet:
         return _page(self._node, opens=self._opens).authority
 
     def sign_eip191(self, text: str) -> bytes:
-        """Show a text in the page, and return the wallet's signature over it; waits for the person.
-
-        Raises:
-            NotSigned: nobody signed in time, or it was cancelled.
-        """
+        """Show a text in the page, and return the wallet's signature over it; waits for the person."""
 
         def accept(said: Mapping[str, Json]) -> bytes:
             try:
@@ -121,15 +111,7 @@ class BrowserWallet:
 
 
 def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWallet:
-    """Ask a wallet for its account.
-
-    Args:
-        node: at which the command acts, for the page.
-        opens: open the page in a browser where there is a display.
-        before: owner of the last login.
-    Raises:
-        NotSigned: no account was given in time, or it was cancelled.
-    """
+    """Ask a wallet for its account."""
 
     def accept(said: Mapping[str, Json]) -> Principal:
         # Untrusted: what is granted to an account is worth nothing without its signature.
@@ -165,13 +147,7 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
 
 
 class AnswerRefused(Exception):
-    """A request that the page may make again, with status 409, or that is not the page's.
-
-    Attributes:
-        status: HTTP status.
-        text: what is wrong, a sentence for a person.
-        hint: what to do.
-    """
+    """A request that the page may make again, with status 409, or that is not the page's."""
 
     def __init__(self, status: int, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -179,17 +155,7 @@ class AnswerRefused(Exception):
 
 
 class WalletPage(ThreadingMixIn, TCPServer):
-    """The page of one command, and its questions; serves from threads of its own while the context is entered.
-
-    Args:
-        command: as the person typed it, for the page.
-        node: at which it acts, for the page.
-        limit_s: how long a person has for one question.
-        read_s: how long a connection may be silent.
-    Attributes:
-        authority: address and port, as in `Host` and in the texts that a wallet signs.
-        url: of the page, with the token.
-    """
+    """The page of one command, and its questions; serves from threads of its own while the context is entered."""
 
     daemon_threads = True  # a connection that is left open does not keep the command
     request_queue_size = MAX_CONNECTIONS
@@ -240,15 +206,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the command ---------------------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
-        """Show a question and wait for its answer.
-
-        Args:
-            view: what the page shows; its member `kind` says what is asked.
-            accept: judges an answer, untrusted, and returns what it means; raises AnswerRefused.
-        Raises:
-            NotSigned: nobody answered in time, or it was cancelled in the page.
-            KeyboardInterrupt: on Ctrl-C, in an event loop too.
-        """
+        """Show a question and wait for its answer."""
         answers: list[T] = []
         with _interruptible(), self._changed:
             self._take = lambda said: answers.append(accept(said))

@@ -32,12 +32,7 @@ _OF_CODE: Final = "what the caller proved of its code is not what is demanded"
 
 
 def what_happened(error: SealspaceError, *, own: str = "") -> str:
-    """Return one line without the full stop: what was to be done, and why it was not.
-
-    Args:
-        error: of the SDK.
-        own: DID of the owner whose command it is, which is not named beside what is the owner's.
-    """
+    """Return one line without the full stop: what was to be done, and why it was not."""
     text = _what_happened(error, own)
     return " ".join(text.split()).rstrip(".")
 

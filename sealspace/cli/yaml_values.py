@@ -24,16 +24,7 @@ _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 def parse_yaml_values(data: bytes) -> dict[str, str | bytes]:
-    """Read a YAML mapping of texts, and of bytes tagged `!!binary`.
-
-    Args:
-        data: untrusted, at most MAX_FILE_BYTES, UTF-8.
-    Returns:
-        Name to value, in the order of the file.
-    Raises:
-        BrokenEntry: an entry has no fit name, is no text, or repeats one; or there are more than MAX_ENTRIES.
-        InvalidInput: too long, or no YAML mapping.
-    """
+    """Read a YAML mapping of texts, and of bytes tagged `!!binary`."""
     try:
         return _values(_events(data))
     except (yaml.YAMLError, ValueError, OverflowError) as error:

@@ -39,14 +39,7 @@ _TYPE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationGrant:
-    """A grant by which a runner writes generated secrets; made by `read_generation_grant`.
-
-    Attributes:
-        header: the delegation as it is sent.
-        owner: of the secrets; who signed.
-        secrets: those that may be written, and no others.
-        expires_at: epoch seconds.
-    """
+    """A grant by which a runner writes generated secrets; made by `read_generation_grant`."""
 
     header: str
     owner: Principal
@@ -55,11 +48,7 @@ class GenerationGrant:
 
 
 def checked_generation_type(text: str) -> str:
-    """Return a type of generated secrets.
-
-    Raises:
-        InvalidInput: it is none.
-    """
+    """Return a type of generated secrets."""
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "there is no such type of generated secrets",
@@ -69,11 +58,7 @@ def checked_generation_type(text: str) -> str:
 
 
 def checked_generated_name(name: str) -> str:
-    """Return the name of a secret that a runner may make.
-
-    Raises:
-        InvalidSecretName: it is no secret's name, is too long, or does not begin with `PROTECTED_`.
-    """
+    """Return the name of a secret that a runner may make."""
     if not is_secret_name(name) or not is_protected(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidSecretName(
             f"the name of a generated secret begins with {PROTECTED_PREFIX}, in capitals, digits and underscores",
@@ -83,15 +68,7 @@ def checked_generated_name(name: str) -> str:
 
 
 def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> dict[str, Json]:
-    """Return the body of a request.
-
-    Args:
-        owner: DID.
-        scope: None for global secrets.
-        wanted: name to type, 1 to 16.
-    Raises:
-        InvalidInput: a name, a type, or their number.
-    """
+    """Return the body of a request."""
     if not 1 <= len(wanted) <= MAX_GENERATED:
         raise InvalidInput(f"1 to {MAX_GENERATED} secrets are generated at once")
     return {

@@ -41,16 +41,7 @@ class TargetGrant:
 def target_grants(
     target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
 ) -> tuple[TargetGrant, ...]:
-    """Return the grants that a target waits for, grouped by owner.
-
-    Args:
-        target: of a resolved manifest or a request.
-        owner: DID of the owner whose spaces short names mean.
-        features: of the node; see `manifests.served`.
-        leave_out: leave out services that the node does not serve, instead of refusing the target.
-    Raises:
-        InvalidInput: a name is no space, or as `manifests.served`.
-    """
+    """Return the grants that a target waits for, grouped by owner."""
     groups: dict[str, list[Capability]] = {}
     lifetimes_ms: dict[str, int] = {}
     for resource in served(target.resources, features, leave_out=leave_out):

@@ -51,18 +51,7 @@ _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 
 
 class Permission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}):
-    """One entry of a manifest's `permissions`, checked but not expanded.
-
-    Attributes:
-        service: long name of the service ("tinycloud.kv").
-        path: path in the space; "" and "/" mean its root.
-        actions: as written, short or full.
-        space: short name or full id; None: the manifest's.
-        skip_prefix: the path is taken as it is, without the app's prefix.
-        expiry: duration text of this entry alone; None: the manifest's.
-        description: for people.
-        caveats: objects without members; others are refused.
-    """
+    """One entry of a manifest's `permissions`, checked but not expanded."""
 
     service: str
     path: str
@@ -102,20 +91,7 @@ class _Members(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checked manifest; made by `parse_manifest`.
-
-    Attributes:
-        app_id: the app's id, for example "com.example.notes".
-        name: for people.
-        did: the app's own DID; makes it a delegation target.
-        expiry_ms: how long its grants are asked for, milliseconds.
-        space: short name or full id of its space.
-        prefix: what its paths begin with; "" for none.
-        defaults: "none", "default", "admin" or "all".
-        permissions: the entries of `permissions`.
-        secrets: the entries that its `secrets` expand to.
-        source: the JSON object it was read from.
-    """
+    """A checked manifest; made by `parse_manifest`."""
 
     app_id: str
     name: str

@@ -51,19 +51,7 @@ _WRAPPED: Final = "log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatement:
-    """What a node says about itself, beside the nonce, under the report data of its quote.
-
-    Attributes:
-        node_did: the node's DID.
-        store_id: id of its store, 16 bytes.
-        secret_origin: the origin of the secret from which its DID and the seals of all networks are derived.
-        attestation: which clients have to prove their code before a key is released to them; no process on its store
-            requires less.
-        trust_roots: SHA-256 of the root certificates under which it accepts such proof, 32 bytes each.
-        node_policy_suffices: True: keys may leave for code that its operator listed, where no owner named any.
-        key_providers: the key providers of applications whose evidence it accepts; entries of
-            `encryption_network.key_providers`.
-    """
+    """What a node says about itself, beside the nonce, under the report data of its quote."""
 
     node_did: str
     store_id: bytes
@@ -76,14 +64,7 @@ class NodeStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAttestation:
-    """A node's answer, read; nothing of it is verified.
-
-    Attributes:
-        nonce: the nonce of the request.
-        statement: what it says about itself.
-        quote: over `node_report_data(nonce, statement)`, if it is what it should be.
-        event_log: the run-time entries of the event log, JSON objects; None: none.
-    """
+    """A node's answer, read; nothing of it is verified."""
 
     nonce: str
     statement: NodeStatement
@@ -93,24 +74,7 @@ class NodeAttestation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePolicy:
-    """What a program demands of a node.
-
-    Attributes:
-        code: which code the node may run, and on which platforms: the policy's list of measurements must not be empty.
-        secret_origins: accepted origins of the root secret. "platform" counts only where the key provider is known: by
-            `code.key_providers`, or because every entry of the list states RTMR3. With "operator" the operator of the
-            node can open what it seals, whatever code it runs.
-        modes: accepted modes of attestation. With "off" the node releases keys to anybody who was granted them.
-        release_roots: SHA-256 of further root certificates under which the node may accept backends' evidence, 32 bytes
-            each; the root that its own quote ends at is always accepted.
-        accepts_node_policy: True accepts a node whose own list of code may replace that of an owner: its operator then
-            decides to whom the keys of an owner's delegates go.
-        release_key_providers: key providers of applications whose evidence the node may accept; entries of
-            `encryption_network.key_providers`. An owner's policies may demand fewer.
-        store_id: the only store accepted, 16 bytes; None: any.
-    Raises:
-        InvalidPolicy: the policy approves no code, or demands something that a node cannot show.
-    """
+    """What a program demands of a node."""
 
     code: Policy
     secret_origins: frozenset[SecretOrigin] = frozenset({"platform"})
@@ -138,12 +102,7 @@ class NodePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEvidence:
-    """Evidence of a node that was found good.
-
-    Attributes:
-        statement: what the node says about itself; bound by the quote.
-        facts: what the quote says about its code and platform; `expires_at` is the end of what it was judged with.
-    """
+    """Evidence of a node that was found good."""
 
     statement: NodeStatement
     facts: Evidence
@@ -153,23 +112,13 @@ class NodeVerifier(Protocol):
     """Judges a node's answer."""
 
     async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
-        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the policy at `now`.
-
-        Raises:
-            NodeEvidenceRefused: anything about it does not hold.
-        """
+        """Return the evidence if the quote is genuine, names nonce and statement, and satisfies the policy at `now`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """The requirement of a client for the node's evidence.
-
-    Attributes:
-        verifier: judges it.
-        policy: what is demanded.
-        renew_after_s: seconds after which evidence is asked for anew, before the next token.
-    """
+    """The requirement of a client for the node's evidence."""
 
     verifier: NodeVerifier
     policy: NodePolicy

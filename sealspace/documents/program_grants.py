@@ -23,13 +23,7 @@ MAX_PROJECTS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramGrant:
-    """A grant to read projects; made by `read_program_grant`.
-
-    Attributes:
-        header: the delegation as it is sent.
-        projects: of the developer who signed.
-        expires_at: epoch seconds.
-    """
+    """A grant to read projects; made by `read_program_grant`."""
 
     header: str
     projects: frozenset[ProjectId]
@@ -37,11 +31,7 @@ class ProgramGrant:
 
 
 def project_resource(developer: str, name: str) -> str:
-    """Return the resource of a whole project in the developer's space `projects`.
-
-    Raises:
-        InvalidInput: no name of a project, or no DID.
-    """
+    """Return the resource of a whole project in the developer's space `projects`."""
     return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
 
 

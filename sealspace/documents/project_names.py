@@ -29,12 +29,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ProjectId:
-    """A project of a developer.
-
-    Attributes:
-        developer: canonical, without fragment.
-        name: 1 to 64 lower-case letters, digits and dashes, none of them first or last.
-    """
+    """A project of a developer."""
 
     developer: Principal
     name: str
@@ -59,11 +54,7 @@ class ProjectId:
 
 
 def parse_project(text: str) -> ProjectId:
-    """Read `<DID>/<name>`.
-
-    Raises:
-        InvalidInput: no such text, or the DID is not in its canonical form.
-    """
+    """Read `<DID>/<name>`."""
     developer, _, name = text.rpartition("/")
     try:
         principal = parse_principal(developer)
@@ -75,11 +66,7 @@ def parse_project(text: str) -> ProjectId:
 
 
 def checked_project_name(name: str) -> str:
-    """Return the name of a project.
-
-    Raises:
-        InvalidInput: it is none.
-    """
+    """Return the name of a project."""
     if _NAME.fullmatch(name) is None:
         raise InvalidInput(
             "a project's name has 1 to 64 lower-case letters, digits and dashes, and no dash at an end",
@@ -89,11 +76,7 @@ def checked_project_name(name: str) -> str:
 
 
 def checked_sha256(value: object, *, what: str) -> str:
-    """Return a SHA-256 as 64 lowercase hex digits.
-
-    Raises:
-        InvalidInput: it is none; `what` says of what.
-    """
+    """Return a SHA-256 as 64 lowercase hex digits."""
     if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
         raise InvalidInput(f"{what} has not 64 lowercase hex digits")
     return value

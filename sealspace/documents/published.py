@@ -51,14 +51,7 @@ _STATED: Final = frozenset({"did", "manifest", "compose"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a backend says of itself; the quote binds all of it.
-
-    Attributes:
-        did: the DID that a grant is for.
-        manifest: what it wants.
-        compose: its compose file; None: it shows none.
-        sha256: of the canonical JSON, 32 bytes.
-    """
+    """What a backend says of itself; the quote binds all of it."""
 
     did: Principal
     manifest: Manifest
@@ -68,14 +61,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A parsed document; a verifier decides whether the quote holds, and holds for this statement.
-
-    Attributes:
-        nonce: of the client.
-        statement: what the quote is said to bind.
-        quote: at most 16 KiB.
-        event_log: entries; None without a log.
-    """
+    """A parsed document; a verifier decides whether the quote holds, and holds for this statement."""
 
     nonce: bytes
     statement: Statement
@@ -89,12 +75,7 @@ def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> 
 
 
 def parse_statement(value: Json) -> Statement:
-    """Read a statement, untrusted.
-
-    Raises:
-        BackendAnswerInvalid: a member is missing, unknown or of another type, the manifest is none, or it is another
-            DID's.
-    """
+    """Read a statement, untrusted."""
     if not isinstance(value, dict) or value.keys() != _STATED:
         raise BackendAnswerInvalid("the backend's statement has not its members")
     try:

@@ -71,11 +71,7 @@ def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
 
 
 def parse_secret_label(label: str) -> SecretName:
-    """Check `NAME`, or `scope/NAME` with the scope in its canonical form.
-
-    Raises:
-        InvalidSecretName, InvalidSecretScope: as `parse_secret_name`; a scope that it would repair.
-    """
+    """Check `NAME`, or `scope/NAME` with the scope in its canonical form."""
     scope, slash, name = label.rpartition("/")
     secret = parse_secret_name(name, scope=scope if slash else None)
     if secret.label != label:
@@ -98,11 +94,7 @@ def is_protected(name: str) -> bool:
 
 
 def canonical_scope(scope: str) -> str:
-    """Bring a scope to its canonical form: lower case, dashes for all else.
-
-    Raises:
-        InvalidSecretScope: it is empty, reserved, or nothing is left of it.
-    """
+    """Bring a scope to its canonical form: lower case, dashes for all else."""
     trimmed = scope.strip()
     if not trimmed:
         raise InvalidSecretScope("Secret scope must be non-empty; omit scope for global secrets.")

@@ -29,14 +29,7 @@ _MEMBER: Final = re.compile(
 
 
 def shaped_at(where: str, value: object, shape: type[T], refuse: Callable[[str, str], NoReturn]) -> T:
-    """Read a value as an object of one shape.
-
-    Args:
-        where: path of the value.
-        value: untrusted JSON.
-        shape: a `msgspec.Struct`.
-        refuse: raises the error, by the path of the member and what is wrong with it; that quotes no value.
-    """
+    """Read a value as an object of one shape."""
     try:
         return msgspec.convert(value, shape)
     except ValueError as exc:  # also of a text that is not valid Unicode

@@ -34,15 +34,7 @@ _MEMBERS: Final = frozenset({"type", "signer", "statement", "signature"})
 
 
 def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSigner) -> bytes:
-    """Return a signed statement as canonical JSON.
-
-    Args:
-        kind: `sealspace.…/v1`.
-        statement: JSON values only.
-        signer: a key, or a wallet, which shows the text to a person.
-    Raises:
-        StatementInvalid: it is no JSON, or too long.
-    """
+    """Return a signed statement as canonical JSON."""
     text = _text(kind, statement)
     if isinstance(signer, Ed25519Signer):
         did, signature = signer.did, signer.sign(text.encode())

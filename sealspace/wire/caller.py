@@ -26,14 +26,7 @@ _IS_IT_THERE: Final = "is that the node's address? a path in front of its routes
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """What a node says about itself.
-
-    Attributes:
-        node_id: its DID; key requests are addressed to it.
-        version: free text.
-        features: names of what it offers.
-        in_tee: whether it says that it runs inside a TEE; proves nothing by itself.
-    """
+    """What a node says about itself."""
 
     node_id: str
     version: str
@@ -42,15 +35,7 @@ class NodeInfo:
 
 
 class Caller:
-    """Sends requests to one node for the session that is current.
-
-    Args:
-        transport: to the node.
-        clock: for the times in tokens.
-        entropy: for nonces and keys.
-        pinned_node: the only node DID to talk to; None: the first one seen is kept.
-        session: the acting session; None before a sign-in.
-    """
+    """Sends requests to one node for the session that is current."""
 
     def __init__(
         self,
@@ -70,11 +55,7 @@ class Caller:
 
     @property
     def session(self) -> Session:
-        """The acting session.
-
-        Raises:
-            NotSignedIn: no session is signed in; the program called in the wrong order.
-        """
+        """The acting session."""
         if self._session is None:
             raise NotSignedIn(f"nobody is signed in to {self.transport.url}")
         return self._session

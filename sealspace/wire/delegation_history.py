@@ -37,12 +37,7 @@ MAX_PAGE_ITEMS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class DelegationStatus:
-    """The status of one delegation.
-
-    Attributes:
-        cid: which.
-        word: the status; `not_found` also if the caller has no say over it.
-    """
+    """The status of one delegation."""
 
     cid: str
     word: Word
@@ -72,20 +67,7 @@ class HeldRight(msgspec.Struct, frozen=True):
 
 
 class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none.
-
-    Attributes:
-        cid: which.
-        direction: seen from the account.
-        delegator: who signed it.
-        delegate: the recipient.
-        rights: what it grants.
-        parents: cids of what it rests on.
-        issued_at, not_before, expires_at: its own times; a key's delegation does not say when it was issued.
-        standing: its status.
-        revoked_at, revoked_by: of the revocation that counts.
-        revoked_ancestor: cid of the ancestor that was revoked.
-    """
+    """A delegation of an account; times are texts in UTC as the node wrote them, None where there is none."""
 
     cid: str
     direction: Direction
@@ -186,9 +168,5 @@ def status_of(answer: Answer, cid: str) -> DelegationStatus:
 
 
 def page_of(answer: Answer) -> HistoryPage:
-    """Read a page of an account's delegations.
-
-    Raises:
-        MalformedAnswer: it is none.
-    """
+    """Read a page of an account's delegations."""
     return decoded(_DECODER, answer, "a page of delegations")

@@ -14,11 +14,8 @@ MAX_PAGES: Final = 100_000
 async def read_pages(
     ask: Callable[[str | None], Awaitable[tuple[Page, str | None]]], *, most_pages: int = MAX_PAGES
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list: `ask` returns the page at a position, None at first, and the next one, None at last.
-
-    Raises:
-        MalformedAnswer: a page is followed by itself, or the list has more than `most_pages`.
-    """
+    """Yield the pages of a list: `ask` returns the page at a position, None at first, and the next one, None at
+    last."""
     place: str | None = None
     for _ in range(most_pages):
         page, following = await ask(place)

@@ -10,12 +10,7 @@ BYTES_PER_S: Final = 16 * 1024
 
 
 class Upload:
-    """A body that is read while it is sent; `pieces` gives it from its beginning for each try.
-
-    Attributes:
-        size_bytes: announced to the node; None: not known.
-        failure: what reading it raised; None: nothing.
-    """
+    """A body that is read while it is sent; `pieces` gives it from its beginning for each try."""
 
     def __init__(self, pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None) -> None:
         self._pieces = pieces
@@ -33,11 +28,7 @@ class Upload:
 
 
 class Pace:
-    """What one try may still wait for the node.
-
-    Args:
-        timeout_s: seconds to begin with, and the most there is at any time.
-    """
+    """What one try may still wait for the node."""
 
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s

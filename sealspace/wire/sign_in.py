@@ -209,9 +209,6 @@ def sign_in_capabilities(owner: Principal, asked: SignIn, *, features: Sequence[
 
     The primary space (or the manifests' resources, as far as the node serves them), the right to see and end what was
     delegated, the secrets, and the owner's default network; or `exactly` what was named.
-
-    Raises:
-        InvalidInput: a name is no space, `exactly` holds nothing, or as `manifests.served`.
     """
     if asked.exactly is not None:
         if not asked.exactly:

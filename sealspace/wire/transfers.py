@@ -73,11 +73,7 @@ def packed_parts(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
 
 
 async def in_order(packs: Sequence[Sequence[str]], write: Callable[[int], Awaitable[None]]) -> None:
-    """Await the write of each pack of keys, by its number.
-
-    Raises:
-        BatchIncomplete: a write failed after others were done; where the first fails, its own error.
-    """
+    """Await the write of each pack of keys, by its number."""
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
@@ -136,11 +132,7 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
 
 
 def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Answer]:
-    """Return what a batch read found, each value as the answer to a read of its own; absent ones are left out.
-
-    Raises:
-        MalformedAnswer: the node answers about other keys, or not at all about one.
-    """
+    """Return what a batch read found, each value as the answer to a read of its own; absent ones are left out."""
     results = decoded(_RESULTS, answer, "that to a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
@@ -182,13 +174,7 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
-    """Write a value to a file. A path is replaced as a whole when everything is there, and else left as it was.
-
-    Raises:
-        InvalidInput: the path is a folder, a device or a pipe.
-        OSError: the file cannot be written.
-        TransferBroken, ResponseTooLarge: as `checked`; an open file then holds what came before.
-    """
+    """Write a value to a file. A path is replaced as a whole when everything is there, and else left as it was."""
     if not isinstance(to, str | Path):
         await _copy(stream, to, progress)
         return

@@ -43,17 +43,7 @@ _MAX_ASKED_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """Timeouts and retries of a client.
-
-    Attributes:
-        timeout_s: seconds that one try may wait for the node in all. Bytes of a body that move, either way, earn time
-            back: a second for 16 KiB, up to this number. So a large value has time, and a node that stalls or trickles
-            has not.
-        tries: how often a request is made at most, the first included; 1 to 10.
-        backoff_s: seconds before the second try; doubled before each further one.
-        allow_plain_http: accept `http://` to an address that is not this machine. A listener on the way then reads
-            stored values (not secrets) and can use a token before the node receives it.
-    """
+    """Timeouts and retries of a client."""
 
     timeout_s: float = 30.0
     tries: int = 3
@@ -63,19 +53,7 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a node.
-
-    Attributes:
-        method: HTTP method.
-        path: path and query, percent-encoded already, from the leading "/".
-        mint: makes the `Authorization` value; called anew for each try. None: the request carries none.
-        headers: further headers.
-        body: bytes to send, or what is read while it is sent; None: no body.
-        repeatable: whether a try whose fate is unknown may be followed by another one.
-        max_answer_bytes: largest body accepted.
-        serves_once: what the body says is used up by a 503 too, so that sending it again can only be refused.
-        asked: what errors say that was asked for; "": method and path.
-    """
+    """One request to a node."""
 
     method: Method
     path: str
@@ -95,14 +73,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a node answered.
-
-    Attributes:
-        status: HTTP status.
-        headers: response headers; looked up in any case.
-        body: the bytes as sent, never unpacked.
-        asked: what was asked for, in words.
-    """
+    """What a node answered."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -131,14 +102,7 @@ def path_segment(text: str) -> str:
 
 
 class Transport:
-    """The HTTP side of a client; belongs to the event loop it is first used on.
-
-    Args:
-        url: address of the node, `https://…`, or `http://…` on this machine; a path in front of the routes is kept.
-        settings: timeouts and retries, see `TransportSettings`.
-    Raises:
-        InvalidInput: the address is no such URL, or is plain HTTP to another machine.
-    """
+    """The HTTP side of a client; belongs to the event loop it is first used on."""
 
     def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
         self._settings = settings or TransportSettings()
@@ -153,12 +117,7 @@ class Transport:
         self._before_tokens = check
 
     async def check_node(self) -> None:
-        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one.
-
-        Raises:
-            ClientClosed: this was closed.
-            SealspaceError: whatever the check raises.
-        """
+        """Run the check that precedes a token: for answers that are trusted, or sealed to, without one."""
         self.require_open("a request to the node")
         if self._before_tokens is not None:
             await self._before_tokens()
@@ -182,11 +141,7 @@ class Transport:
             await session.close()
 
     def require_open(self, asked: str) -> None:
-        """Go on only where this was not closed.
-
-        Raises:
-            ClientClosed: it was; the message says what was asked for.
-        """
+        """Go on only where this was not closed."""
         if self._is_closed:
             raise ClientClosed(f"{asked}: this client of {self._base} was closed")
 
@@ -210,12 +165,6 @@ class Transport:
         A 503 says that nothing was done, so it is tried again with a fresh token, unless the request serves once; so is
         a connection that was never made. A connection that broke, or took too long, is tried again only for a
         repeatable request.
-
-        Raises:
-            ClientClosed: this was closed.
-            NodeUnreachable, NodeTimeout: no answer, after all tries.
-            ResponseTooLarge: the body exceeds `max_answer_bytes`.
-            SealspaceError: whatever the check of `guard_tokens` raises.
         """
 
         async def one_try() -> Answer:
@@ -225,12 +174,7 @@ class Transport:
         return await self._retried(request, one_try)
 
     async def stream(self, request: Request) -> "Stream":
-        """Make a request and return the node's answer with its body unread; the caller closes it.
-
-        Raises:
-            NodeRefused: it is no success.
-            ClientClosed, TransportError: as `exchange`, until the body begins.
-        """
+        """Make a request and return the node's answer with its body unread; the caller closes it."""
 
         async def one_try() -> Answer | Stream:
             stream = await self._open(request)
@@ -335,14 +279,7 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
 
 
 class Stream:
-    """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed.
-
-    Attributes:
-        status: HTTP status.
-        headers: response headers; looked up in any case.
-        size_bytes: size that the node announces; None: it does not.
-        asked: what was asked for, in words.
-    """
+    """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed."""
 
     def __init__(self, response: aiohttp.ClientResponse, pace: Pace, *, max_bytes: int, asked: str) -> None:
         self._response = response
@@ -367,24 +304,14 @@ class Stream:
             self._response.close()
 
     async def whole(self) -> Answer:
-        """Read the body into an answer.
-
-        Raises:
-            ResponseTooLarge: it is longer than allowed.
-            TimeoutError, aiohttp.ClientError: it does not come whole.
-        """
+        """Read the body into an answer."""
         body = bytearray()
         async for chunk in self._read():
             body += chunk
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body piece by piece.
-
-        Raises:
-            ResponseTooLarge: it is longer than allowed.
-            TransferBroken: it does not come whole.
-        """
+        """Yield the body piece by piece."""
         moved_bytes = 0
         try:
             async for chunk in self._read():

@@ -17,14 +17,7 @@ _DIGEST: Final = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A stored value.
-
-    Attributes:
-        body: the bytes.
-        etag: version of the value, with its quotes; depends on the bytes alone.
-        content_type: as stored, or None.
-        metadata: own metadata, names without `x-tinycloud-meta-`, lower case.
-    """
+    """A stored value."""
 
     body: bytes = field(repr=False)
     etag: str

@@ -70,13 +70,7 @@ async def keep_body(target: ObjectStore, name: ObjectName, pieces: AsyncIterator
 
 @dataclass(slots=True)
 class MovedBodies:
-    """The bodies in the target.
-
-    Attributes:
-        bodies: how many heads refer to.
-        size_bytes: their total size.
-        copied: how many of them this move copied.
-    """
+    """The bodies in the target."""
 
     bodies: int = 0
     size_bytes: int = 0
@@ -97,20 +91,6 @@ async def move_bodies(
 
     An interrupted move continues when it is run again: a body has its name in the target only when it is complete.
     Until all are there, every node looks for them in the source.
-
-    Args:
-        store: in use by no other process.
-        rows: of the store.
-        source: where the bodies are.
-        target: where they are copied to.
-        origin: the source's place, as the store records it.
-        to: the target's place.
-        progress: called with the number of bodies after each.
-
-    Raises:
-        BodiesElsewhere: the store records a place of its bodies that is neither the source nor the target.
-        RecordDamaged: a body is missing in the source or does not have its digest; run again once it is back.
-        StoreFull, StoreUnavailable: store, source or target failed; run again to continue.
     """
     if await recorded_place(store) not in (origin, to):
         raise BodiesElsewhere("the store has its bodies in a third place")

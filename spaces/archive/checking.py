@@ -40,13 +40,7 @@ _ADD: Final = "insert into sums values (?, ?) on conflict (account) do update se
 
 
 class Finding(Struct, frozen=True):
-    """Something that is damaged.
-
-    Attributes:
-        what: kind of thing: `store`, `row`, `counter` or `body`.
-        name: which; paths and ids, never a value.
-        text: what is wrong with it.
-    """
+    """Something that is damaged."""
 
     what: str
     name: str
@@ -54,15 +48,7 @@ class Finding(Struct, frozen=True):
 
 
 class Checked(Struct, rename="camel"):
-    """What was checked, and what is damaged.
-
-    Attributes:
-        rows: how many, tombstones included.
-        bodies: how many.
-        body_bytes: their size.
-        damages: how many findings there are.
-        findings: the first MOST_SHOWN.
-    """
+    """What was checked, and what is damaged."""
 
     rows: int = 0
     bodies: int = 0
@@ -78,17 +64,7 @@ class Checked(Struct, rename="camel"):
 
 
 async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers = NO_READERS) -> Checked:
-    """Check every row, counter and body.
-
-    Args:
-        rows: of a store, in use or not.
-        objects: its bodies.
-        readers: of rows that are opaque here, by the first byte or the whole of their keys; each takes a value, raises
-            RecordDamaged where it does not decode, and returns the key that it belongs under.
-
-    Raises:
-        StoreUnavailable: the store, or the place of its bodies, does not answer.
-    """
+    """Check every row, counter and body."""
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:

@@ -55,16 +55,7 @@ _MAX_FILE_NAME_BYTES: Final = 255
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What a backup says of itself, in JSON; with other fields it would have another `format`.
-
-    Attributes:
-        node_did: whose store it is.
-        marked_at: epoch seconds; every write that was acknowledged before is in the backup.
-        folder: the data folder, as an absolute path.
-        is_shared: the store was in a database.
-        longest_life_s: for how long before its expiry a token was usable there.
-        has_secret: whether the sealed root secret is in the backup.
-    """
+    """What a backup says of itself, in JSON; with other fields it would have another `format`."""
 
     format: Literal[1, 2]
     node_did: _Text
@@ -84,11 +75,7 @@ MAX_PART_BYTES: Final = PART_ROWS * (MAX_KEY_BYTES + MAX_VALUE_BYTES + 1024)
 
 
 def parse_part(contents: bytes) -> Part:
-    """Read the rows of a part.
-
-    Raises:
-        BackupDamaged: the bytes are not a part.
-    """
+    """Read the rows of a part."""
     try:
         rows: Part = _PARTS.decode(contents)
     except (msgspec.DecodeError, ValueError) as exc:
@@ -201,22 +188,14 @@ class ArchiveReader:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the contents of the member at hand, in pieces of at most 256 KiB.
-
-        Raises:
-            BackupDamaged: the file ends before.
-        """
+        """Yield the contents of the member at hand, in pieces of at most 256 KiB."""
         while self._left_bytes:
             piece = self._read(min(self._left_bytes, _PIECE_BYTES))
             self._left_bytes -= len(piece)
             yield piece
 
     def contents(self, most_bytes: int) -> bytes:
-        """Return the contents of the member at hand.
-
-        Raises:
-            BackupDamaged: they are longer than that, or the file ends before.
-        """
+        """Return the contents of the member at hand."""
         if self._left_bytes > most_bytes:
             raise BackupDamaged("the backup was altered: a member is too long")
         return b"".join(self.pieces())

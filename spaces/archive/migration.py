@@ -48,11 +48,7 @@ _STAGING: Final = "migrating"
 
 
 class MigrationRefused(StoreError):
-    """The source is missing, the target contains something else, or the two differ at the end.
-
-    Attributes:
-        next_step: what to do instead of starting the same move again, which would be refused again.
-    """
+    """The source is missing, the target contains something else, or the two differ at the end."""
 
     code = "migration-refused"
 
@@ -63,12 +59,7 @@ class MigrationRefused(StoreError):
 
 @dataclass(slots=True)
 class Moved:
-    """The rows that were moved.
-
-    Attributes:
-        rows: in the map, tombstones included.
-        claims: replay records of plain reads.
-    """
+    """The rows that were moved."""
 
     rows: int = 0
     claims: int = 0
@@ -87,18 +78,7 @@ class Moved:
 
 @asynccontextmanager
 async def filled_database(folder: Path, url: str, *, progress: Progress, again: bool = False) -> AsyncIterator[Moved]:
-    """Copy the store of a data folder into an empty database, which opens as a store once the block has ended.
-
-    Args:
-        folder: a data folder that no process uses.
-        url: as for `open_postgres`.
-        progress: called with the number of rows after each part.
-        again: the store was moved before, and the target of that move is lost.
-
-    Raises:
-        MigrationRefused: the store was moved elsewhere, something else is in the database, or the two differ.
-        StoreUnavailable, StoreFull: the database failed.
-    """
+    """Copy the store of a data folder into an empty database, which opens as a store once the block has ended."""
     async with session(url, may_migrate=True, may_be_moved=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
             _refuse_moved(moved_to(env), place_of_database(url), again=again)

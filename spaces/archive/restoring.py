@@ -71,14 +71,7 @@ _OF_FORMER_KEYS: Final = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):
-    """What was restored.
-
-    Attributes:
-        bodies: how many.
-        body_bytes: their size.
-        left_out: file names of bodies that were missing or damaged in the store already, or that the rows name and the
-            backup does not have; of those the first 1000.
-    """
+    """What was restored."""
 
     bodies: int = 0
     body_bytes: int = 0
@@ -87,16 +80,7 @@ class Restored(Struct, rename="camel"):
 
 @contextmanager
 def restoring_into(folder: Path) -> Iterator[Path]:
-    """Make a data folder of what the block writes into the folder that it gets; on an error nothing is left.
-
-    Args:
-        folder: does not exist, or is empty.
-
-    Raises:
-        FileExistsError: there is something in it.
-        StoreFull: no free space.
-        OSError: it cannot be written, or something of a store appeared in it meanwhile.
-    """
+    """Make a data folder of what the block writes into the folder that it gets; on an error nothing is left."""
     if (was_there := folder.exists()) and any(folder.iterdir()):
         raise FileExistsError(17, "is not empty; a backup is restored into an empty folder only", str(folder))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,19 +122,7 @@ def _moved(place: Path, target: Path) -> Path:
 
 
 class OpenedBackup:
-    """A backup of which the beginning was read; nothing of it is verified yet.
-
-    Args:
-        stream: a file with the backup, at its beginning.
-
-    Attributes:
-        header: what it says of itself.
-        sealed_secret: the root secret, sealed; None: not in the backup.
-        archive, members: what follows.
-
-    Raises:
-        BackupDamaged: the file is no backup of this version.
-    """
+    """A backup of which the beginning was read; nothing of it is verified yet."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.archive = ArchiveReader(stream)
@@ -239,14 +211,6 @@ def read_all(staging: Path) -> list[str]:
     """Read every page and row of a store; return the file names of large values that rows name and that are missing.
 
     LMDB trusts its file: what is cut short or overwritten can end the process by a signal. Run it in one of its own.
-
-    Args:
-        staging: where `restore_backup` wrote it; the digests of large values were verified as they were written.
-
-    Raises:
-        BackupDamaged: the store does not open, or its pages are damaged.
-        SchemaMismatch: another version wrote it.
-        StoreUnavailable: the operating system refuses.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
@@ -283,11 +247,8 @@ def damaged_pages() -> Iterator[None]:
 
 
 def require_pages(path: Path) -> None:
-    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind its end is a signal.
-
-    Raises:
-        BackupDamaged: it is no such file.
-    """
+    """Refuse a file without the pages that it says it has: LMDB maps the file, and reading behind its end is a
+    signal."""
     size_bytes = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(_META.size)
@@ -307,12 +268,7 @@ def require_pages(path: Path) -> None:
 
 
 class Servable(Struct, frozen=True):
-    """A store that was made servable.
-
-    Attributes:
-        open_from_minute: tokens that expire before this minute since the epoch are refused.
-        missing: file names of large values that the rows name and the backup does not have.
-    """
+    """A store that was made servable."""
 
     open_from_minute: int
     missing: list[str]

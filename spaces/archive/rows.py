@@ -264,16 +264,7 @@ def check_named(key: bytes, record: Record, weight_bytes: int, get: Get) -> None
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
-    """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged.
-
-    Args:
-        key: of the row.
-        row: a tombstone is one of any kind.
-        get: reads another row of the same moment.
-
-    Raises:
-        RecordDamaged: it is not one of its kind.
-    """
+    """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged."""
     record, account, weight_bytes = row
     if record.value is None:
         return

@@ -43,16 +43,7 @@ RESERVE_BYTES: Final = 256 * 1024 * 1024
 
 
 class Taken(Struct, rename="camel"):
-    """What is in a backup.
-
-    Attributes:
-        marked_at: epoch seconds; every write acknowledged before is in it.
-        bodies: how many.
-        body_bytes: their size.
-        left_out: file names of bodies that are missing or damaged in the store.
-        size_bytes: of the backup.
-        digest: BLAKE3 of everything before it, in hexadecimal.
-    """
+    """What is in a backup."""
 
     marked_at: float
     bodies: int = 0
@@ -64,13 +55,8 @@ class Taken(Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file of mode 0600 beside its name, and give it the name, durably, when the block ends without an error.
-
-    Raises:
-        FileExistsError: the name is taken, be it by a link to nowhere; what is there stays as it is.
-        StoreFull: no free space.
-        OSError: the folder cannot be written.
-    """
+    """Write a file of mode 0600 beside its name, and give it the name, durably, when the block ends without an
+    error."""
     folder = path.absolute().parent
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; a backup never replaces a file", str(path))

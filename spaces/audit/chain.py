@@ -57,13 +57,7 @@ _PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The owner of a chain, and the signer of its heads.
-
-    Attributes:
-        node_did: the node's DID.
-        store_id: 16 bytes.
-        sign: signs with the node's identity key.
-    """
+    """The owner of a chain, and the signer of its heads."""
 
     node_did: str
     store_id: bytes
@@ -72,13 +66,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What one batch did.
-
-    Attributes:
-        count: records that this call moved into the chain.
-        more: there may be more to do at once.
-        last_key: where this batch ended; one that follows at once continues from there.
-    """
+    """What one batch did."""
 
     count: int
     more: bool
@@ -99,13 +87,7 @@ _HEAD_CODEC: Final = Codec(_Head)
 
 
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
-    """Encode a record as an entry of the chain.
-
-    Args:
-        record: as it was written.
-        number: from 1.
-        previous: hash of the entry before, 32 bytes.
-    """
+    """Encode a record as an entry of the chain."""
     return _ENTRY_ENCODER.encode(
         _Entry(
             action=_bounded(record.action),
@@ -202,16 +184,7 @@ async def seal_batch(
 
 
 async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
-    """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are.
-
-    Args:
-        store, chain, now: see `seal_batch`.
-        window_s: look no further back than this long before the last batch that found the queue empty.
-
-    Raises:
-        RecordDamaged: a row does not decode.
-        SpaceError: the store does not answer.
-    """
+    """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are."""
     after: bytes | None = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
     while after is not None:
         page = (await store.read(ranges=(Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True),))).pages[0]
@@ -276,11 +249,8 @@ def _head_of(record: Record | None, chain: Chain) -> _Head:
 
 
 def chain_end(record: Record) -> tuple[int, bytes, int]:
-    """Return what the row of the chain's head says: number and hash of the last entry, number of the last signed head.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Return what the row of the chain's head says: number and hash of the last entry, number of the last signed
+    head."""
     head = _HEAD_CODEC.decode(record.value or b"")
     return head.number, head.hash, head.signed_number
 

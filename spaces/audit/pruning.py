@@ -43,24 +43,14 @@ class _Head(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one batch did.
-
-    Attributes:
-        through: number of the last entry that was cut off; 0: the chain is whole.
-        more: there may be more to do at once.
-    """
+    """What one batch did."""
 
     through: int
     more: bool
 
 
 async def pruned_through(store: Store) -> int:
-    """Return the number of the last entry that was cut off; 0 where the chain is whole.
-
-    Raises:
-        RecordDamaged: the row does not decode.
-        SpaceError: the store does not answer.
-    """
+    """Return the number of the last entry that was cut off; 0 where the chain is whole."""
     return (await _read(store))[1].pruned
 
 
@@ -92,18 +82,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 
 
 async def prune_batch(store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy) -> Pruned:
-    """Cut the chain at the last signed head from before a time, and remove some of the entries that were cut off.
-
-    Args:
-        store: where the chain is.
-        until: epoch seconds; every entry under a head signed before is older.
-        needs_export: cut no further than the last kept export (`note_exported`).
-        now: epoch seconds, for the audit record of the cut.
-        entropy: for the same record.
-    Raises:
-        RecordDamaged: a head or the row of this module does not decode.
-        SpaceError: the store does not answer.
-    """
+    """Cut the chain at the last signed head from before a time, and remove some of the entries that were cut off."""
     row, state = await _read(store)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
@@ -159,11 +138,7 @@ def _state_of(row: Record | None) -> _Pruning:
 
 
 def pruned_number(row: Record | None) -> int:
-    """Return the number that the row of this module says was cut off last; 0 where there is no row.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Return the number that the row of this module says was cut off last; 0 where there is no row."""
     return _state_of(row).pruned
 
 

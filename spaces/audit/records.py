@@ -19,18 +19,7 @@ MAX_DETAIL_BYTES: Final = 16 * 1024
 
 
 class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What happened, who requested it and under which authority.
-
-    Attributes:
-        at: epoch seconds by the node's clock.
-        action: what was done, a short stable word such as `kv.put` or `release.authorised`.
-        actor: canonical principal of the requester.
-        subject: what it was done to: a resource, a delegation's cid, a network.
-        token: digest of the token of the request, 32 bytes; empty when there was none.
-        authority: content keys relied on, 32 bytes each.
-        request_id: the request's id in the log.
-        detail: further bytes that the writer understands, at most 16 KiB; never a key, token or value.
-    """
+    """What happened, who requested it and under which authority."""
 
     at: float
     action: str
@@ -46,20 +35,12 @@ _CODEC: Final = Codec(AuditRecord)
 
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
-    """Return the put that writes a record.
-
-    Raises:
-        CommitTooLarge: the detail is too long.
-    """
+    """Return the put that writes a record."""
     if len(record.detail) > MAX_DETAIL_BYTES:
         raise CommitTooLarge(bound="audit detail bytes", limit=MAX_DETAIL_BYTES, got=len(record.detail))
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)
 
 
 def parse_audit_row(value: bytes) -> AuditRecord:
-    """Read the row of a record that is not sealed yet.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Read the row of a record that is not sealed yet."""
     return _CODEC.decode(value)

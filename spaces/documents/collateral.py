@@ -25,17 +25,7 @@ Family = tuple[bytes, str]
 
 
 class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The state of the document of one family. Times are epoch seconds.
-
-    Attributes:
-        source: where the document came from; empty when none is stored.
-        refreshed_at: when it was last fetched, or found to be the newest; 0.0 when none is stored.
-        tried_at: when the last attempt to fetch one was made; 0.0: never.
-        due_at: when to fetch next.
-        failed: code of why the last attempt failed; empty when it did not.
-        failures: attempts that failed since the last that did not.
-        wanted_at: when a quote first needed it while none was stored; 0.0 where one is.
-    """
+    """The state of the document of one family. Times are epoch seconds."""
 
     source: str = ""
     refreshed_at: float = 0.0
@@ -65,11 +55,7 @@ def state_row_key(fmspc: bytes, ca: str) -> bytes:
 
 
 def state_of(record: Record | None) -> CollateralState | None:
-    """Read the state of a document; None where none was ever recorded.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Read the state of a document; None where none was ever recorded."""
     return None if record is None or record.value is None else _CODEC.decode(record.value)
 
 
@@ -79,22 +65,13 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
-    """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES.
-
-    Raises:
-        RecordDamaged: a row does not decode.
-        StoreUnavailable: from reading.
-    """
+    """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES."""
     page = (await store.read(ranges=(Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES),))).pages[0]
     return [(_family(key), _CODEC.decode(record.value or b""), record.stamp) for key, record in page.rows]
 
 
 async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
-    """Return all documents, by family.
-
-    Raises:
-        StoreUnavailable: from reading.
-    """
+    """Return all documents, by family."""
     found: list[tuple[Family, bytes]] = []
     async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
         found += [(_family(key), record.value) for key, record in page.rows if record.value is not None]

@@ -50,12 +50,7 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPage:
-    """Some receipts of a network.
-
-    Attributes:
-        receipts: as they were written.
-        next_place: where to continue; None when nothing follows now.
-    """
+    """Some receipts of a network."""
 
     receipts: tuple[bytes, ...]
     next_place: bytes | None
@@ -68,11 +63,7 @@ def receipt_page(page: Page) -> ReceiptPage:
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
-    """Yield the receipts of a network, oldest first; of every network, one after the other, when none is named.
-
-    Raises:
-        SpaceError: the store does not answer.
-    """
+    """Yield the receipts of a network, oldest first; of every network, one after the other, when none is named."""
     prefix = RECEIPTS_PREFIX if network is None else receipts_prefix(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
@@ -90,14 +81,7 @@ def document_put(document: bytes) -> Put:
 
 
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What evidence was judged from.
-
-    Attributes:
-        evidence_sha256: of the evidence's row, 32 bytes.
-        nonce: of the challenge that the quote answers, 32 bytes.
-        quote: the quote without padding, at most 16 KiB.
-        event_log: canonical JSON, at most 256 KiB; None without one.
-    """
+    """What evidence was judged from."""
 
     evidence_sha256: bytes
     nonce: bytes
@@ -124,11 +108,7 @@ def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Pu
 
 
 def decode_basis(value: bytes) -> Basis:
-    """Read a row that `basis_put` wrote.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Read a row that `basis_put` wrote."""
     return _BASIS_CODEC.decode(value)
 
 
@@ -161,12 +141,6 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     """Remove receipts that were written before a time; True when some were removed, and there may be more at once.
 
     Walks through the networks and looks only at the oldest receipts of each.
-
-    Args:
-        until: epoch seconds.
-        pages: most reads of this call.
-    Raises:
-        SpaceError: the store does not answer.
     """
     until8 = micros8(until)
     place = begun = await walk_place(store, _WALK)
@@ -188,15 +162,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
 
 
 async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
-    """Remove documents that no receipt since a time refers to; return how many rows were dealt with.
-
-    Args:
-        until: epoch seconds; receipts from before have been removed.
-        now: epoch seconds.
-        limit: at most that many; each costs a read and a commit.
-    Raises:
-        SpaceError: the store does not answer.
-    """
+    """Remove documents that no receipt since a time refers to; return how many rows were dealt with."""
     last = document_span(until) - 1
     if last < 0:
         return 0

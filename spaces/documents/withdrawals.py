@@ -18,10 +18,6 @@ def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
 
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
-    """Write the row if there is none; there is one afterwards, even if another process writes it at the same time.
-
-    Raises:
-        SpaceError: the store does not take it.
-    """
+    """Write the row if there is none; there is one afterwards, even if another process writes it at the same time."""
     if (await store.read((WITHDRAWALS_KEY,))).records[0] is None:
         await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))

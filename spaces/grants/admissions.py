@@ -20,12 +20,7 @@ _PAGE_ROWS: Final = 1000
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True):
-    """An admitted owner.
-
-    Attributes:
-        owner: canonical DID.
-        admitted_at: epoch seconds.
-    """
+    """An admitted owner."""
 
     owner: Principal
     admitted_at: float
@@ -45,11 +40,7 @@ def is_admitted(record: Record | None) -> bool:
 
 
 def admission_check(owner: Principal, record: Record | None) -> Check:
-    """The condition that an owner is still admitted, for the commit that hosts a space.
-
-    Raises:
-        RecordDamaged: the record does not say so.
-    """
+    """The condition that an owner is still admitted, for the commit that hosts a space."""
     if record is None or record.value is None:
         raise RecordDamaged("the owner is not admitted")
     return Check(admission_key(owner), record.stamp)
@@ -66,21 +57,12 @@ def removal_put(owner: Principal, record: Record) -> Put:
 
 
 def admission_of(record: Record) -> Admission:
-    """Decode the row of an admitted owner.
-
-    Raises:
-        RecordDamaged: it does not decode.
-    """
+    """Decode the row of an admitted owner."""
     return _CODEC.decode(record.value or b"")
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:
-    """Yield every admitted owner, page by page, in the order of the hashes of their DIDs.
-
-    Raises:
-        RecordDamaged: a row does not decode.
-        SpaceError: the store does not answer.
-    """
+    """Yield every admitted owner, page by page, in the order of the hashes of their DIDs."""
     async for page in pages_of(store, Range(ADMISSIONS_PREFIX, limit=_PAGE_ROWS)):
         for _, record in page.rows:
             yield admission_of(record)

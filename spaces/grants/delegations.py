@@ -72,13 +72,7 @@ _SHARE_OF_ALIASES: Final = 4  # one part in so many
 
 
 class StoredDelegation(msgspec.Struct, frozen=True, gc=False):
-    """A delegation as it was registered here.
-
-    Attributes:
-        registered: the delegation, its closure and the closure's window.
-        registered_at: epoch seconds by the node's clock.
-        accounts: the wallets and owners of spaces that signed it or a delegation above it; it is listed under each.
-    """
+    """A delegation as it was registered here."""
 
     registered: Registered
     registered_at: float
@@ -100,12 +94,7 @@ _ANCESTOR_BYTES: Final = 64
 
 
 def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | None]) -> tuple[Principal, ...]:
-    """Return in whose accounts a delegation is listed: `StoredDelegation.accounts`.
-
-    Args:
-        delegation: about to be registered.
-        parents: the delegations it cites, as stored.
-    """
+    """Return in whose accounts a delegation is listed: `StoredDelegation.accounts`."""
     accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
     for parent in parents:
         if parent is not None:
@@ -129,14 +118,6 @@ def registration_puts(
     """Return the rows of a new registration; the commit is refused where the delegation is registered already.
 
     Two of the rows that never change carry the size of all of them: one charges it to the signer, one to the client.
-
-    Args:
-        registered: as judged.
-        now: epoch seconds.
-        accounts: see `accounts_above`.
-        client_account: counter that is charged for the client's address; None: it is not charged.
-    Raises:
-        TooManySpaces: it names more than MAX_SPACES spaces.
     """
     delegation = registered.delegation
     content = delegation.content_key
@@ -233,11 +214,7 @@ def _encode(registered: Registered, registered_at: float, accounts: Sequence[Pri
 
 
 def decode_delegation(record: Record | None) -> StoredDelegation | None:
-    """Read a stored delegation; the signature was checked before it was stored and is not checked again.
-
-    Raises:
-        RecordDamaged: the row does not decode.
-    """
+    """Read a stored delegation; the signature was checked before it was stored and is not checked again."""
     if record is None or record.value is None:
         return None
     row = _CODEC.decode(record.value)
@@ -343,9 +320,6 @@ class Delegations:
 
         No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
         `mark_keys` afterwards, in the read that the answer is based on.
-
-        Raises:
-            RecordDamaged, StoreUnavailable: from reading.
         """
         found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
         if None in found.values():
@@ -375,11 +349,7 @@ class Delegations:
         self._cache.add_alias(delegation.cid, delegation.content_key)
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[StoredDelegation | None, ...]:
-        """Find delegations by content key, in order; None for what is not registered.
-
-        Raises:
-            RecordDamaged, StoreUnavailable: from reading.
-        """
+        """Find delegations by content key, in order; None for what is not registered."""
         found = {content: self._cache.get(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
@@ -392,11 +362,7 @@ class Delegations:
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`.
-
-    Args:
-        after: a page's `last_key`, to go on.
-    """
+    """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`."""
     return Range(space_grants_prefix(space_id16(space)), after=after, limit=limit)
 
 
@@ -408,11 +374,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 
 
 def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
-    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`.
-
-    Args:
-        after: a place, to go on strictly after it.
-    """
+    """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`."""
     prefix = party_prefix(x16(principal), role)
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 

@@ -65,14 +65,7 @@ class HostingMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many spaces there may be, in every mode.
-
-    Attributes:
-        per_grant: new spaces from one delegation.
-        per_owner: spaces of one DID.
-        total: spaces in the store.
-        new_owners_per_hour: DIDs that get their first space from one client address in one hour.
-    """
+    """How many spaces there may be, in every mode."""
 
     per_grant: int = 16
     per_owner: int = 32
@@ -82,13 +75,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class HostingPolicy:
-    """The configured mode, with its list and bounds.
-
-    Attributes:
-        mode: how spaces are hosted.
-        listed: canonical DIDs that are admitted in `permit`, beside those with a row.
-        bounds: in force in every mode.
-    """
+    """The configured mode, with its list and bounds."""
 
     mode: HostingMode = HostingMode.AUTO
     listed: frozenset[str] = frozenset()
@@ -105,16 +92,7 @@ class HostingPolicy:
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):
-    """Spaces that a request names, and which of them it would host.
-
-    Attributes:
-        mentioned: all of them, each once.
-        explicit: those with an explicit grant.
-        automatic: those that the mode hosts by itself.
-        bounds: how many there may be.
-        newcomers: counter of new owners for this client and hour; None: not counted.
-        admitted: owners of these whose spaces are hosted only if a row admits them.
-    """
+    """Spaces that a request names, and which of them it would host."""
 
     mentioned: tuple[SpaceId, ...]
     explicit: frozenset[SpaceId] = frozenset()
@@ -145,14 +123,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostingPlan(msgspec.Struct, frozen=True, gc=False):
-    """What hosting adds to a commit, and what is true once it is committed.
-
-    Attributes:
-        activated: mentioned spaces that are hosted once it is committed.
-        skipped: mentioned spaces that are not.
-        new: those of `activated` that this commit hosts.
-        puts, adds, checks: parts of the commit; the counters refuse it if a bound was reached meanwhile.
-    """
+    """What hosting adds to a commit, and what is true once it is committed."""
 
     activated: tuple[SpaceId, ...]
     skipped: tuple[SpaceId, ...]
@@ -164,12 +135,7 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class HostedSpace:
-    """A space as it is stored.
-
-    Attributes:
-        space: its id.
-        hosted_at: epoch seconds.
-    """
+    """A space as it is stored."""
 
     space: SpaceId
     hosted_at: float
@@ -195,11 +161,7 @@ def is_hosted(record: Record | None) -> bool:
 
 
 def space_of(record: Record | None) -> HostedSpace | None:
-    """Read the row of a space.
-
-    Raises:
-        RecordDamaged: the row does not decode.
-    """
+    """Read the row of a space."""
     if record is None or record.value is None:
         return None
     row = _CODEC.decode(record.value)
@@ -212,11 +174,7 @@ def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: i
 
 
 def hosting_check(space: SpaceId, record: Record | None) -> Check:
-    """The condition that a space is still hosted, for a commit that writes into it.
-
-    Raises:
-        RecordDamaged: the record does not say that it is.
-    """
+    """The condition that a space is still hosted, for a commit that writes into it."""
     if record is None or record.value is None:
         raise RecordDamaged("the space is not hosted")
     return Check(space_row_key(space), record.stamp)
@@ -277,13 +235,6 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 
     Over a bound a space is skipped and nothing else happens to it. A commit that is refused because another commit
     reached a bound first is planned again from a new read, and then skips.
-
-    Args:
-        request: what is requested.
-        records: under `request.keys()`, in that order.
-        now: epoch seconds.
-    Raises:
-        RecordDamaged: a counter does not decode.
     """
     admissions = _admissions(request, records)
     records = records[len(request.admitted) :]

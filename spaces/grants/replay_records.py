@@ -10,12 +10,7 @@ from ..store.contract import Claim
 
 
 def claim_of(key: bytes, *, expires_at: float) -> Claim:
-    """Claim the first use of a token.
-
-    Args:
-        key: 32 bytes, of a token its content key.
-        expires_at: the token's own expiry, epoch seconds.
-    """
+    """Claim the first use of a token."""
     return Claim(key=key, expires_at=math.ceil(expires_at))
 
 

@@ -49,13 +49,7 @@ KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class KeptBounds:
-    """How much may be kept; None: no bound.
-
-    Attributes:
-        count: delegations of one signer.
-        signer_bytes: their bytes.
-        client_bytes: bytes of delegations from one client address.
-    """
+    """How much may be kept; None: no bound."""
 
     count: int | None = None
     signer_bytes: int | None = None
@@ -68,22 +62,12 @@ def kept_key(signer: Principal) -> bytes:
 
 
 def kept_add(key: bytes, *, limit: int | None) -> Add:
-    """Count one more delegation; the commit is refused where the signer has `limit` of them already.
-
-    Args:
-        key: the signer's counter, from `kept_key`.
-        limit: most delegations of one signer; None: any number.
-    """
+    """Count one more delegation; the commit is refused where the signer has `limit` of them already."""
     return Add(key, 1, at_most=limit)
 
 
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
-    """Return the rows to read for `kept_of`.
-
-    Args:
-        signer: of a delegation.
-        client: address as it is counted, see `hosting.counted_client`; None: not counted.
-    """
+    """Return the rows to read for `kept_of`."""
     signer16 = x16(signer)
     keys = (kept_counter(signer16), kept_bytes_counter(signer16), owner_counter(signer16))
     if client is None:
@@ -93,14 +77,7 @@ def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
 
 
 class Kept(Struct, frozen=True, gc=False):
-    """What is kept of a signer and from a client address, as it was read: keys of counters, and their values.
-
-    Attributes:
-        count: the signer's delegations.
-        signer_bytes: their bytes.
-        client_bytes: bytes from the address, those of such signers; None: the address is not counted.
-        hosts: the signer hosts a space here, or will with this registration.
-    """
+    """What is kept of a signer and from a client address, as it was read: keys of counters, and their values."""
 
     count: tuple[bytes, int]
     signer_bytes: tuple[bytes, int]
@@ -118,11 +95,7 @@ class Kept(Struct, frozen=True, gc=False):
         return None if self.client_bytes is None else self.client_bytes[0]
 
     def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
-        """Count one more delegation, within the bounds; its bytes are charged with its rows.
-
-        Raises:
-            TooManyDelegations: it would go over a bound.
-        """
+        """Count one more delegation, within the bounds; its bytes are charged with its rows."""
         wanted = [(self.count, 1, bounds.count, "delegations of this signer")]
         wanted.append((self.signer_bytes, size_bytes, bounds.signer_bytes, "bytes of delegations of this signer"))
         if self.client_bytes is not None:
@@ -135,11 +108,7 @@ class Kept(Struct, frozen=True, gc=False):
         return (kept_add(self.count[0], limit=bounds.count), *bytes_of)
 
     def charge(self, alias: Put, bounds: KeptBounds) -> tuple[Put, tuple[Add, ...]]:
-        """Charge the row of one more cid to the address it came from, or to the signer where that is not counted.
-
-        Raises:
-            TooManyDelegations: it would go over a bound.
-        """
+        """Charge the row of one more cid to the address it came from, or to the signer where that is not counted."""
         (account, said), limit, what = self.signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"
         if self.client_bytes is not None:
             (account, said), limit = self.client_bytes, bounds.client_bytes
@@ -153,15 +122,7 @@ class Kept(Struct, frozen=True, gc=False):
 
 
 def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:
-    """Decode the records under `kept_keys`.
-
-    Args:
-        keys: the result of `kept_keys`.
-        records: the records under them.
-        hosts_now: the registration itself hosts a space of the signer.
-    Raises:
-        RecordDamaged: a counter does not decode.
-    """
+    """Decode the records under `kept_keys`."""
     said = [counter_of(record) for record in records]
     hosts = hosts_now or said[2] > 0
     client = None if len(keys) == 3 else 3 + hosts
@@ -170,18 +131,7 @@ def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_no
 
 
 def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | None, *, now: float) -> Commit:
-    """Return what to do with a delegation that the index says has expired.
-
-    Args:
-        due: key of its row in the index `E`.
-        stored: the delegation; None when it is gone.
-        record: its record, as it was read.
-        now: epoch seconds; `due` was found up to `swept_until(now)`.
-
-    Returns:
-        A commit that removes every row of its registration and counts one less; that indexes it under its own expiry;
-        or that only removes the row of the index. It is refused when another process has removed the delegation.
-    """
+    """Return what to do with a delegation that the index says has expired."""
     if stored is None or record is None:
         return Commit(puts=(Put(due, None),))
     delegation = stored.registered.delegation

@@ -31,13 +31,7 @@ _LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Who revoked a delegation, and when.
-
-    Attributes:
-        cid: digest of the revocation.
-        at: epoch seconds by the node's clock.
-        by: the principal under whose authority it was done.
-    """
+    """Who revoked a delegation, and when."""
 
     cid: Digest
     at: float
@@ -85,11 +79,7 @@ def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
-    """Return who revoked, when the mark says so.
-
-    Raises:
-        RecordDamaged: the mark has neither form.
-    """
+    """Return who revoked, when the mark says so."""
     if record is None or record.value is None or record.value == LIVE:
         return None
     if record.value[:1] != _REVOKED or len(record.value) < _DETAILS_AT:

@@ -61,15 +61,7 @@ class Claim(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose key starts with `prefix`, in byte order.
-
-    Attributes:
-        prefix: not empty.
-        after: a whole key; rows come strictly after it (strictly before it when `reverse`). None: from the end.
-        limit: live rows, 1 to MAX_PAGE_ROWS.
-        reverse: descending order.
-        keys_only: records have an empty value, and their stamps are meaningless.
-    """
+    """Rows whose key starts with `prefix`, in byte order."""
 
     prefix: bytes
     after: bytes | None = None
@@ -79,12 +71,7 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):
-    """Rows whose values are the ends of other rows' keys, so that both are read in one round trip.
-
-    Attributes:
-        keys: of the rows to follow; not of counters.
-        prefix: not empty; the row that is led to has this and the first row's value as its key.
-    """
+    """Rows whose values are the ends of other rows' keys, so that both are read in one round trip."""
 
     keys: tuple[bytes, ...]
     prefix: bytes
@@ -98,13 +85,7 @@ class Record(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Page(Struct, frozen=True, array_like=True, gc=False):
-    """A part of a range.
-
-    Attributes:
-        rows: live rows only, in the order asked for. Possibly fewer than the limit, even none, while `more` holds.
-        more: rows may follow.
-        last_key: where reading stopped; pass it as `after` to continue. None when nothing was looked at.
-    """
+    """A part of a range."""
 
     rows: tuple[tuple[bytes, Record], ...]
     more: bool
@@ -149,13 +130,7 @@ class Put(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Add(Struct, frozen=True, array_like=True, gc=False):
-    """A change of a counter row.
-
-    Attributes:
-        counter: key of the row; an absent one counts as 0.
-        delta: may be 0 (only the bound is judged) or negative.
-        at_most: the commit is refused if the counter, with all weights and adds of this commit, would be larger.
-    """
+    """A change of a counter row."""
 
     counter: bytes
     delta: int
@@ -193,11 +168,7 @@ class Commit(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Committed(Struct, frozen=True, array_like=True, gc=False):
-    """The commit is durable.
-
-    Attributes:
-        settled: the connection to the writer was lost, and the outcome was found afterwards.
-    """
+    """The commit is durable."""
 
     settled: bool = False
 
@@ -266,11 +237,7 @@ COUNTER_BYTES: Final = 8
 
 
 def counter_of(record: Record | None) -> int:
-    """Return the value of a counter row as it was read; an absent one is 0.
-
-    Raises:
-        RecordDamaged: the row is not a counter.
-    """
+    """Return the value of a counter row as it was read; an absent one is 0."""
     if record is None or record.value is None:
         return 0
     if len(record.value) != COUNTER_BYTES:

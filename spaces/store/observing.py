@@ -23,13 +23,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolUse:
-    """Connections of one kind.
-
-    Attributes:
-        busy: at work, or being opened.
-        idle: open, with nothing to do.
-        waiting: statements that wait for one.
-    """
+    """Connections of one kind."""
 
     busy: int
     idle: int
@@ -42,12 +36,7 @@ MAX_CLOCK_SKEW_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The result of a comparison of clocks.
-
-    Attributes:
-        ahead_s: how far the process's clock is ahead of the store's; negative: behind.
-        floor_ahead_s: how far the floor of claims is ahead of the store's clock; 0.0 where it is behind, as is normal.
-    """
+    """The result of a comparison of clocks."""
 
     ahead_s: float
     floor_ahead_s: float
@@ -63,11 +52,7 @@ class Clocked(Protocol):
     """A store with a clock of its own, which all processes that share it use."""
 
     async def clocks(self) -> Clocks:
-        """Compare the clock of this process with the store's.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
+        """Compare the clock of this process with the store's."""
         ...
 
 
@@ -84,9 +69,5 @@ class Holding(Protocol):
     """A store that knows whether any process keeps its bodies, on whatever machine (BK2)."""
 
     async def has_held_bodies(self) -> bool:
-        """Whether a backup or check keeps the collector from removing bodies.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
+        """Whether a backup or check keeps the collector from removing bodies."""
         ...

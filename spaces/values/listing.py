@@ -34,12 +34,7 @@ _BEHIND_ALL: Final = b"\xff\xff"  # sorts behind every path, and behind the row 
 
 
 class Listing(Struct, frozen=True, gc=False):
-    """A page of paths.
-
-    Attributes:
-        paths: in byte order, at most the limit.
-        more: paths with the prefix follow; go on with the last path as `after`.
-    """
+    """A page of paths."""
 
     paths: tuple[str, ...]
     more: bool
@@ -47,16 +42,7 @@ class Listing(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class _Group:
-    """A group that a listing is in.
-
-    Attributes:
-        beginning: bytes that all its paths begin with: whole segments, none for the outermost.
-        prefix: of the keys.
-        wanted: prefix of the keys that are listed.
-        after: key to continue reading after; None: from the first.
-        keys: read, and not listed yet.
-        more: keys may follow.
-    """
+    """A group that a listing is in."""
 
     beginning: bytes
     prefix: bytes
@@ -76,15 +62,7 @@ class _Group:
 
 
 class ListingQuery(Struct, frozen=True, gc=False):
-    """What is listed.
-
-    Attributes:
-        space: canonical.
-        prefix: paths start with these characters; not segment-aware.
-        after: paths come strictly after this one; None: from the start.
-        limit: at most this many, 1 to MAX_LISTING.
-        enough_bytes: reading of long paths stops beyond this many bytes of paths; None: at the limit.
-    """
+    """What is listed."""
 
     space: SpaceId
     prefix: str = ""
@@ -93,11 +71,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
     enough_bytes: int | None = None
 
     def ranges(self) -> tuple[Range]:
-        """The range of the first read, to be read together with the rows that decide on the listing.
-
-        Raises:
-            CommitTooLarge: the limit is out of bounds.
-        """
+        """The range of the first read, to be read together with the rows that decide on the listing."""
         if not 1 <= self.limit <= MAX_LISTING:
             raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
         # One row more than requested shows whether anything follows.
@@ -127,11 +101,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
 
 
 async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
-    """Make a listing from the first page, reading on where tombstones or long paths require it.
-
-    Raises:
-        StoreUnavailable: from further reads.
-    """
+    """Make a listing from the first page, reading on where tombstones or long paths require it."""
     texts = _whole_paths(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
         return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
@@ -169,12 +139,7 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
 
 
 async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | None:
-    """Return the next path, descending into groups and leaving them again; None at the end.
-
-    Args:
-        groups: where the listing is, the innermost last; changed.
-        most: how many paths may still be listed.
-    """
+    """Return the next path, descending into groups and leaving them again; None at the end."""
     while groups:
         group = groups[-1]
         for key in group.keys:

@@ -22,11 +22,7 @@ _MOST_LEVELS: Final = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 
 def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the rows on the way to paths that get a value, each once.
-
-    Raises:
-        PathTooLong: one of them has more than MAX_PATH_BYTES.
-    """
+    """Return the rows on the way to paths that get a value, each once."""
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
@@ -36,11 +32,7 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
 
 
 async def leave_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
-    """Return the puts for the rows on the way to paths whose values are deleted. One read for each group looked at.
-
-    Raises:
-        StoreUnavailable: from reading.
-    """
+    """Return the puts for the rows on the way to paths whose values are deleted. One read for each group looked at."""
     leaving: dict[bytes, tuple[bytes, set[bytes]]] = {}  # beginning of a group: its prefix, the keys removed from it
     for raw in paths:
         _leave(leaving, raw, group_prefixes(space16, raw)[-1] + raw[last_segment(raw) :], space16)

@@ -55,12 +55,7 @@ class TooManyFolders(Exception):
 # store is recognised by its marker. Markers above the prefix that the credentials may not read are not found; the
 # check of the other store, above or below, finds the conflict.
 async def marker_above(bucket: S3Store, prefix: str) -> str | None:
-    """Return the key of a marker above a prefix; None where none is visible.
-
-    Args:
-        bucket: the whole of it.
-        prefix: without slashes around it; may be empty.
-    """
+    """Return the key of a marker above a prefix; None where none is visible."""
     segments = prefix.split("/") if prefix else []
     for depth in range(len(segments)):
         key = "/".join((*segments[:depth], MARKER))
@@ -70,13 +65,7 @@ async def marker_above(bucket: S3Store, prefix: str) -> str | None:
 
 
 async def marker_below(objects: S3Store) -> str | None:
-    """Return the key of a marker in a folder below; None where there is none.
-
-    Args:
-        objects: the objects below a prefix.
-    Raises:
-        TooManyFolders: there are too many folders to find out.
-    """
+    """Return the key of a marker in a folder below; None where there is none."""
     folders: deque[str] = deque((await obstore.list_with_delimiter_async(objects))["common_prefixes"])
     looked = 0
     while folders:
@@ -122,15 +111,7 @@ _ERRORS: Final = (BaseError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class BucketPlace:
-    """Where bodies are stored.
-
-    Attributes:
-        bucket: name of the bucket.
-        prefix: of every key, without slashes around it; may be empty. It has no segment `incoming`: a store above would
-            sweep whatever is below one as unfinished.
-    Raises:
-        ValueError: it has one (a mistake of the calling code).
-    """
+    """Where bodies are stored."""
 
     bucket: str
     prefix: str = ""
@@ -142,15 +123,7 @@ class BucketPlace:
 
 @dataclass(frozen=True, slots=True)
 class BucketAccess:
-    """How to reach a bucket, and with which credentials.
-
-    Attributes:
-        key_id: public part of the credentials.
-        secret_key: secret part.
-        session_token: the third part of temporary credentials.
-        region: of the bucket.
-        endpoint: address of a server other than Amazon's, without a path; None: that of the region.
-    """
+    """How to reach a bucket, and with which credentials."""
 
     key_id: str
     secret_key: str = field(repr=False)
@@ -165,13 +138,7 @@ class BucketAccess:
 
 
 class ObjectBucket:
-    """The bodies of one store in a bucket; any number of processes may use it.
-
-    Args:
-        place: which bucket, and the prefix of every key.
-        access: how to reach it, and with which credentials.
-        max_bytes: see `ObjectStore`.
-    """
+    """The bodies of one store in a bucket; any number of processes may use it."""
 
     def __init__(self, place: BucketPlace, access: BucketAccess, *, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
@@ -187,12 +154,7 @@ class ObjectBucket:
         self.held_bytes -= size_bytes
 
     async def claim(self, store_id: bytes) -> None:
-        """Make sure that no other store has its bodies here: a sweep would take them for orphans.
-
-        Raises:
-            BodiesElsewhere: another store's id is recorded here, or above, or, when the place is new, below.
-            StoreUnavailable: the bucket refuses, or cannot be reached.
-        """
+        """Make sure that no other store has its bodies here: a sweep would take them for orphans."""
         self._store_id = store_id
         with _bucket_errors("the bucket of the bodies cannot be used"):
             if await self._marker() is None:
@@ -275,11 +237,7 @@ class ObjectBucket:
             await self._marker()
 
     async def try_out(self) -> None:
-        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list and delete.
-
-        Raises:
-            StoreUnavailable: the bucket refuses one of them; the text says which.
-        """
+        """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list and delete."""
         first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
         with _bucket_errors("the bucket takes no objects"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
@@ -390,11 +348,7 @@ class _Upload:
     _done: "asyncio.Future[obstore.PutResult] | None" = None
 
     async def send(self, piece: bytes | None) -> None:
-        """Send a piece, or None at the end.
-
-        Raises:
-            StoreUnavailable: the bucket refuses, or cannot be reached.
-        """
+        """Send a piece, or None at the end."""
         done = self._done = self._done or self._begun()
         taking = asyncio.ensure_future(self._pieces.put(piece))
         waited: set[asyncio.Future[Any]] = {taking, done}
@@ -446,14 +400,8 @@ class _Upload:
 
 
 class OpenObject(OpenedBody):
-    """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is right.
-
-    Args:
-        objects: the bucket.
-        key: of the object.
-        digest: BLAKE3 of the whole.
-        size_bytes: as its head says.
-    """
+    """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is
+    right."""
 
     def __init__(self, objects: S3Store, key: str, *, digest: bytes, size_bytes: int) -> None:
         self._objects = objects
@@ -464,11 +412,7 @@ class OpenObject(OpenedBody):
         self.size_bytes = size_bytes
 
     async def open(self) -> None:
-        """Request the first bytes, and compare the size.
-
-        Raises:
-            RecordDamaged, StoreUnavailable: see `ObjectStore.open`.
-        """
+        """Request the first bytes, and compare the size."""
         with _reading_errors():
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self._objects, self._key, options=options)

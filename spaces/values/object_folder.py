@@ -82,13 +82,7 @@ Result = TypeVar("Result")
 
 
 class ObjectFolder:
-    """The folder with the bodies; any number of processes may have it open.
-
-    Args:
-        folder: made with the first body.
-        max_bytes: bound on the size of all bodies, judged by the commits that name them. None: only the disk bounds.
-        reserve_bytes: free disk space that is not used.
-    """
+    """The folder with the bodies; any number of processes may have it open."""
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.max_bytes = max_bytes
@@ -129,12 +123,7 @@ class ObjectFolder:
         sync_folder(self._folder.parent)
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenBody":
-        """Open a body for reading; unlinking its file afterwards does not disturb the reading.
-
-        Raises:
-            RecordDamaged: the file is missing or has another size.
-            StoreUnavailable: the disk refuses.
-        """
+        """Open a body for reading; unlinking its file afterwards does not disturb the reading."""
         body = OpenBody(self.place_of(name), digest=name.digest, size_bytes=size_bytes, cohorts=self._cohorts)
         try:
             await asyncio.to_thread(body.open)
@@ -191,12 +180,7 @@ class IncomingFile:
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
-        """Write the next pieces in one step.
-
-        Raises:
-            StoreFull: no free space on the disk.
-            StoreUnavailable: the disk refuses.
-        """
+        """Write the next pieces in one step."""
         held = self._held
         if held is None:
             await self._on_thread(self._append, pieces)
@@ -237,11 +221,7 @@ class IncomingFile:
                     left = left[os.write(descriptor, left) :]
 
     async def finish(self) -> tuple[bytes, int]:
-        """Sync what was written; return its BLAKE3 and its size.
-
-        Raises:
-            StoreFull, StoreUnavailable: as `append`.
-        """
+        """Sync what was written; return its BLAKE3 and its size."""
         if self._held is not None:
             return blake3(self._held).digest(), len(self._held)
         return await self._on_thread(self._finish)
@@ -254,12 +234,7 @@ class IncomingFile:
             return self._hash.digest(), self._size_bytes
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name, durably; it may have had another one before.
-
-        Raises:
-            StoreFull: no free space on the disk.
-            StoreUnavailable: the disk refuses, or the file was removed as abandoned.
-        """
+        """Give the finished body a name, durably; it may have had another one before."""
         held, self._held = self._held, None
         await self._on_thread(self._rename, name, held)
 
@@ -325,11 +300,7 @@ class OpenBody(OpenedBody):
         self.size_bytes = size_bytes
 
     def open(self) -> None:
-        """Open the file; on a thread, once.
-
-        Raises:
-            RecordDamaged, StoreUnavailable: as `ObjectFolder.open`.
-        """
+        """Open the file; on a thread, once."""
         with self._lock, _disk_errors("a body cannot be read"):
             if self._is_closed:
                 return

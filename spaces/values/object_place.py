@@ -19,12 +19,7 @@ async def recorded_place(store: Store) -> str:
 
 
 async def claim_place(store: Store, place: str) -> None:
-    """Compare a place with the one recorded, or record it while there is no body in files.
-
-    Raises:
-        BodiesElsewhere: the bodies are in another place.
-        StoreBusy: other processes changed the row or named bodies at the same time.
-    """
+    """Compare a place with the one recorded, or record it while there is no body in files."""
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
         if _place_of(row) == place:
@@ -39,11 +34,7 @@ async def claim_place(store: Store, place: str) -> None:
 
 
 async def record_move(store: Store, place: str) -> None:
-    """Record that the bodies were moved.
-
-    Raises:
-        StoreBusy: another process changed the row.
-    """
+    """Record that the bodies were moved."""
     row = (await store.read((BODIES_PLACE_KEY,))).records[0]
     put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):

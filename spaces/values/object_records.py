@@ -30,13 +30,7 @@ UNLINK_AFTER_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """The identity of a body's file.
-
-    Attributes:
-        space16: 16 bytes of the space's id.
-        digest: BLAKE3 of the body, 32 bytes.
-        generation: 16 random bytes.
-    """
+    """The identity of a body's file."""
 
     space16: bytes
     digest: bytes
@@ -62,12 +56,7 @@ def parse_file_name(name: str) -> ObjectName | None:
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The row of an object.
-
-    Attributes:
-        generation: which file contains the body.
-        references: heads of this space that refer to it.
-    """
+    """The row of an object."""
 
     generation: bytes
     references: int
@@ -106,11 +95,7 @@ def encode_object_record(record: ObjectRecord) -> bytes:
 
 
 def parse_object_work(value: bytes) -> ObjectWork:
-    """Read a row of due work.
-
-    Raises:
-        RecordDamaged: the bytes are not such a row.
-    """
+    """Read a row of due work."""
     return _WORK_CODEC.decode(value)
 
 

@@ -26,12 +26,7 @@ class IncomingBody(Protocol):
     """A body in transit. Its methods may be cancelled at any moment."""
 
     async def append(self, *pieces: Piece) -> None:
-        """Take the next pieces. After an error or a cancellation the body can only be discarded.
-
-        Raises:
-            StoreFull: no free space.
-            StoreUnavailable: the place refuses, or cannot be reached.
-        """
+        """Take the next pieces. After an error or a cancellation the body can only be discarded."""
         ...
 
     async def finish(self) -> tuple[bytes, int]:
@@ -39,12 +34,7 @@ class IncomingBody(Protocol):
         ...
 
     async def rename(self, name: ObjectName) -> None:
-        """Give the finished body a name, durably; any name it had before is removed.
-
-        Raises:
-            StoreFull: no free space.
-            StoreUnavailable: the place refuses, or the body was removed as abandoned.
-        """
+        """Give the finished body a name, durably; any name it had before is removed."""
         ...
 
     async def discard(self) -> None:
@@ -88,12 +78,7 @@ class OpenedBody(Protocol):
 
 
 class ObjectStore(Protocol):
-    """A place with the bodies of one store; any number of processes may use it.
-
-    Attributes:
-        max_bytes: bound on the size of all bodies, judged by the commits that name them. None: only the place's own.
-        step_bytes: how much of a body is best passed to it at once, where memory allows.
-    """
+    """A place with the bodies of one store; any number of processes may use it."""
 
     max_bytes: int | None
     step_bytes: int
@@ -103,29 +88,15 @@ class ObjectStore(Protocol):
         ...
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
-        """Open a body for reading.
-
-        Raises:
-            RecordDamaged: it is missing or has another size.
-            StoreUnavailable: the place refuses, or cannot be reached.
-        """
+        """Open a body for reading."""
         ...
 
     async def remove(self, name: ObjectName) -> None:
-        """Remove a body if it is there.
-
-        Raises:
-            StoreUnavailable: the place cannot be reached.
-        """
+        """Remove a body if it is there."""
         ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
-        """Yield the names of bodies last written before `before`, in epoch seconds, some at a time.
-
-        Raises:
-            StoreUnavailable: the place refuses, or cannot be reached.
-            BodiesElsewhere: it belongs to another store, so nothing in it may be taken for an orphan.
-        """
+        """Yield the names of bodies last written before `before`, in epoch seconds, some at a time."""
         ...
 
     async def remove_unfinished(self, before: float) -> int:
@@ -136,9 +107,5 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Find out whether the place can be reached.
-
-        Raises:
-            StoreUnavailable: it cannot.
-        """
+        """Find out whether the place can be reached."""
         ...

@@ -50,12 +50,7 @@ _STEP_ROWS: Final = 1024
 
 
 class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
-    """The configured limits.
-
-    Attributes:
-        default_bytes: of a space without one of its own; None: no limit.
-        public_bytes: of every space named `public`.
-    """
+    """The configured limits."""
 
     default_bytes: int | None
     public_bytes: int
@@ -116,11 +111,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 
 def override_of(record: Record | None) -> int | None:
-    """Return a space's own limit, from the record under `override_row_key`; None: it has none.
-
-    Raises:
-        RecordDamaged: the row does not decode.
-    """
+    """Return a space's own limit, from the record under `override_row_key`; None: it has none."""
     return None if record is None or record.value is None else _CODEC.decode(record.value).limit_bytes
 
 
@@ -146,12 +137,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Limits that spaces have of their own.
-
-    Attributes:
-        limits: canonical space id to bytes.
-        more: there are more of them than were asked for.
-    """
+    """Limits that spaces have of their own."""
 
     limits: Mapping[str, int]
     more: bool
@@ -191,12 +177,7 @@ class SpaceUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The largest spaces.
-
-    Attributes:
-        spaces: largest first, bodies and rows together; spaces of one size in the order of their hashes.
-        count: hosted spaces in all.
-    """
+    """The largest spaces."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
@@ -208,9 +189,6 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     The counters of all spaces are walked once, in steps between which other tasks run, and only the `limit` largest
     are kept in memory: a million spaces cost about a second of one worker and a page of memory. Changes during the
     walk may be seen or not.
-
-    Args:
-        limit: at most that many.
     """
     largest = await _largest_counters(store, limit)
     found: dict[bytes, SpaceUsage] = {}

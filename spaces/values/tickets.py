@@ -33,14 +33,7 @@ KEPT_AFTER_EXPIRY_S: Final = 3600
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What a signed URL gives access to.
-
-    Attributes:
-        value_key: key of the value's head in the store.
-        digest: BLAKE3 of the one body that may be read, 32 bytes.
-        expires_at: epoch seconds from which on the ticket is void; inside the window of every delegation named.
-        authority: content keys of the delegations it relies on; none when the space's own DID requested it.
-    """
+    """What a signed URL gives access to."""
 
     value_key: bytes
     digest: bytes
@@ -72,24 +65,12 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 
 
 def ticket_of(record: Record | None) -> Ticket | None:
-    """Read the row of a ticket; None when there is none.
-
-    Raises:
-        RecordDamaged: the row does not decode.
-    """
+    """Read the row of a ticket; None when there is none."""
     return None if record is None or record.value is None else _CODEC.decode(record.value)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
-    """Remove tickets an hour after they expired; return how many. Run again while it returns `limit`.
-
-    Args:
-        store: where they are kept.
-        now: epoch seconds.
-        limit: at most that many, 1 to 256.
-    Raises:
-        StoreError: from reading or writing.
-    """
+    """Remove tickets an hour after they expired; return how many. Run again while it returns `limit`."""
     end = claim_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     rows = await rows_until(store, TICKETS_PREFIX, end, limit=limit, keys_only=True)
     if rows:

@@ -41,11 +41,7 @@ class StagedFile:
         self.is_named = False
 
     async def name_as(self, name: ObjectName) -> None:
-        """Give the file the name under which the next commit refers to it.
-
-        Raises:
-            StoreUnavailable: the disk refuses, or the file was removed as abandoned.
-        """
+        """Give the file the name under which the next commit refers to it."""
         self.is_named = True
         await self._incoming.rename(name)
 
@@ -55,14 +51,7 @@ class StagedFile:
 
 
 class Body(Struct, frozen=True):
-    """A body that was received completely.
-
-    Attributes:
-        digest: its BLAKE3, 32 bytes.
-        size_bytes: its size.
-        inline: the bytes, when they are few enough to be stored in the head.
-        file: where it is stored, when it is larger.
-    """
+    """A body that was received completely."""
 
     digest: bytes
     size_bytes: int
@@ -85,11 +74,7 @@ class Intake:
         self._held_bytes = 0
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that have arrived.
-
-        Raises:
-            IntakeFull: too many are in memory already; these are not counted.
-        """
+        """Count bytes that have arrived."""
         if self._held_bytes + size_bytes > self._max_bytes:
             raise IntakeFull("too many bodies are on their way")
         self._held_bytes += size_bytes
@@ -142,15 +127,7 @@ class Staging:
             staged.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
-        """Receive a body; an exception from `pieces` ends it.
-
-        Args:
-            pieces: the bytes in order; the caller bounds their sum.
-        Raises:
-            IntakeFull: too much is in transit already.
-            StoreFull: no free space on the disk.
-            StoreUnavailable: the disk refuses.
-        """
+        """Receive a body; an exception from `pieces` ends it."""
         held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None

@@ -61,18 +61,7 @@ _HEADER_TEXT: Final = ("utf-8", "surrogatepass")
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """A live value.
-
-    Attributes:
-        stamp: of the row, 16 bytes.
-        etag: 64 lower hex digits, BLAKE3 of the body.
-        metadata: stored header names, lower case, and their values.
-        size_bytes: of the body.
-        body: the body when it is inline; None when it is in a file.
-        path: the whole path.
-        object_name: the object of the body; None when it is inline.
-        sealed_key: as the writer noted it, see `Write`; None for a value from before such notes existed.
-    """
+    """A live value."""
 
     stamp: bytes
     etag: str
@@ -90,12 +79,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A value to be put, or a path to be deleted (`body` None).
-
-    Attributes:
-        sealed_key: the writer's note about the body, opaque here: the digest of the wrapped key of an envelope, 32
-            bytes; empty for a body that is no envelope; None: not known.
-    """
+    """A value to be put, or a path to be deleted (`body` None)."""
 
     path: str
     body: Body | None
@@ -104,13 +88,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WritePlan(msgspec.Struct, frozen=True, gc=False):
-    """What a commit must contain for the writes to happen.
-
-    Attributes:
-        puts: the heads first, in the order of the writes, then rows on the way to long paths, and rows of bodies.
-        checks: rows that must not have changed: records of bodies that are shared, and the orphans' sweep.
-        adds: what the rows add to the account of the space's rows, and new files to the bytes of all bodies.
-    """
+    """What a commit must contain for the writes to happen."""
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
@@ -207,24 +185,14 @@ class Values:
         return Staging(self.files, self._intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
-        """Return the body of a head: the bytes when they are in the row, else the open file.
-
-        Raises:
-            RecordDamaged: the file is missing or has another size.
-            StoreUnavailable: the disk refuses.
-        """
+        """Return the body of a head: the bytes when they are in the row, else the open file."""
         if head.body is not None:
             return head.body
         assert head.object_name is not None  # a head has the one or the other
         return await self.files.open(head.object_name, size_bytes=head.size_bytes)
 
     async def read_body(self, head: Head) -> bytes:
-        """Return the whole body of a head, compared with its digest; only where its size is bounded.
-
-        Raises:
-            RecordDamaged: the file is missing or contains something else.
-            StoreUnavailable: the disk refuses.
-        """
+        """Return the whole body of a head, compared with its digest; only where its size is bounded."""
         body = await self.open_body(head)
         if isinstance(body, bytes):
             return body
@@ -309,14 +277,7 @@ class Draft:
         return tuple(self._tally.replaced)
 
     async def plan(self, *, now: float) -> WritePlan:
-        """Name the files of large bodies and work out the rows; once for each commit.
-
-        Args:
-            now: epoch seconds.
-        Raises:
-            StoreFull: no free space for the files.
-            StoreUnavailable: from files.
-        """
+        """Name the files of large bodies and work out the rows; once for each commit."""
         rows = self._tally.row_adds()
         if not self._changes:
             return WritePlan((*self._tally.head_puts({}), *self._ways), (), rows)
@@ -363,13 +324,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """What a plan has to know about all bodies.
-
-    Attributes:
-        sweep: row of the orphans' sweep.
-        used_bytes: size of the bodies in files.
-        max_bytes: bound on that size; None: no bound.
-    """
+    """What a plan has to know about all bodies."""
 
     sweep: Record | None = None
     used_bytes: int = 0
@@ -389,18 +344,7 @@ _NO_FILES: Final = _Folder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What happens to one body in a file.
-
-    Attributes:
-        key: of its record.
-        record: as it was read.
-        found: its contents then.
-        fresh: its contents afterwards.
-        name: the file that contains the body afterwards.
-        file: the file to be given this name; None when one has it already.
-        size_bytes: of the body.
-        growth_bytes: by how much the usage changes.
-    """
+    """What happens to one body in a file."""
 
     key: bytes
     record: Record | None
@@ -443,20 +387,7 @@ def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy
 
 
 class _Tally:
-    """Writes together with the heads they replace, and how they change the references of bodies in files.
-
-    Attributes:
-        space16: of the space.
-        account: the account that the bodies are charged to.
-        replaced: the live values that are replaced.
-        coming: paths of more than 400 bytes that get a value.
-        leaving: such paths whose values are deleted.
-        deltas: digests of bodies in files, and how many references they gain or lose.
-        sizes: digests of bodies in files, and their sizes.
-        files: digests of bodies to be put, and a file that contains each.
-        head_growth_bytes: by how much the weight of the heads grows.
-        row_growth_bytes: by how much the rows of the values grow beside their bodies.
-    """
+    """Writes together with the heads they replace, and how they change the references of bodies in files."""
 
     def __init__(
         self,

@@ -102,14 +102,6 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
 
     The collateral is passed member by member: the certificates of some quote, which a document may carry besides, never
     reach the library, which would prefer them to the quote's own.
-
-    Args:
-        raw_quote: as parsed by our own parser, without padding.
-        collateral: parsed, windows and roles checked.
-        root_der: the configured root.
-        now_s: whole epoch seconds.
-    Raises:
-        AttestationError: one of its subclasses for every failure.
     """
     try:
         documents = _documents(collateral)

@@ -35,14 +35,7 @@ class IssuerChain:
 
 @dataclass(frozen=True, slots=True)
 class SignedDocument:
-    """A text with the signature over it; nothing of it is verified.
-
-    Attributes:
-        text: exactly what was signed.
-        signature: 64 bytes, r then s.
-        issuer_chain: certificates of its claimed signer.
-        window: issueDate to nextUpdate.
-    """
+    """A text with the signature over it; nothing of it is verified."""
 
     text: str
     signature: bytes
@@ -125,28 +118,14 @@ def hex_member(members: dict[str, Json], name: str, *, size_bytes: int | None) -
 
 @dataclass(frozen=True, slots=True)
 class SignedText:
-    """What was signed, and the signature; unverified.
-
-    Attributes:
-        text: the inner object, byte for byte.
-        signature: 64 bytes, r then s.
-    """
+    """What was signed, and the signature; unverified."""
 
     text: str
     signature: bytes
 
 
 def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> SignedText:
-    """Cut a signed object out of an answer.
-
-    Args:
-        body: `{member: {…}, "signature": hex}`; untrusted.
-        member: name of the signed object.
-        max_bytes: longest body.
-    Raises:
-        CollateralUnusable: `collateral-malformed`, too long, not exactly these two members, the first no object, the
-            second no signature.
-    """
+    """Cut a signed object out of an answer."""
     answer = read_object(body, max_bytes=max_bytes, what=member)
     if answer.keys() != {member, "signature"} or not isinstance(answer[member], dict):
         raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")

@@ -22,12 +22,7 @@ INSTANCE_ID_BYTES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class KeyProvider:
-    """Who gave the application its disk and application keys.
-
-    Attributes:
-        name: the kind; "none": no provider, so nothing on its disk outlives it.
-        id: of the provider, for example a KMS's public key; empty where the kind has none.
-    """
+    """Who gave the application its disk and application keys."""
 
     name: KeyProviderName
     id: bytes
@@ -44,15 +39,6 @@ class EventLogClaims:
 
     It is true of the trust domain whose quote the log was compared with. It means nothing unless MRTD and RTMR0 to
     RTMR2 are those of an image that is known to write the truth (AT22).
-
-    Attributes:
-        compose_hash: SHA-256 of the application's compose file, 32 bytes.
-        app_id: 20 bytes.
-        instance_id: 20 bytes, or empty where the application asked for none.
-        key_provider: who gave the keys.
-        os_image_hash: 32 bytes, as the key provider reported it; None when it did not.
-        gpu_policy_hash: 32 bytes; None without one.
-        init_script_hashes: SHA-256 of each script that ran before, in order.
     """
 
     compose_hash: bytes

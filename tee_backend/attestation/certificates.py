@@ -63,17 +63,7 @@ oddity that the library only warns about (a serial number below zero) then refus
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Facts of one certificate; untrusted until a chain was verified.
-
-    Attributes:
-        der: the certificate, DER.
-        common_name: the one CN of the subject.
-        subject: the subject name, DER.
-        issuer: the issuer name, DER.
-        is_authority: whether basicConstraints says CA.
-        not_before: start of validity, epoch seconds.
-        not_after: end of validity, epoch seconds.
-    """
+    """Facts of one certificate; untrusted until a chain was verified."""
 
     der: bytes
     common_name: str
@@ -86,15 +76,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was verified.
-
-    Attributes:
-        fmspc: platform family, 6 bytes; selects the collateral.
-        pce_id: provisioning enclave id, 2 bytes.
-        ppid: platform identifier, 16 bytes; a stable identity of the machine, so store it hashed.
-        instance_id: platform instance id, 16 bytes, or None.
-        ca: which of the two issuing authorities signed the leaf.
-    """
+    """What a PCK leaf says about the machine it was issued for; untrusted until the chain was verified."""
 
     fmspc: bytes
     pce_id: bytes
@@ -108,14 +90,6 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
 
     Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so that no two readers
     of the same text see different certificates.
-
-    Args:
-        pem: at most MAX_CHAIN_BYTES; untrusted.
-        most: largest number of certificates.
-    Returns:
-        One to `most` certificates in the order of the text.
-    Raises:
-        MalformedCertificate: anything else.
     """
     if len(pem) > MAX_CHAIN_BYTES:
         raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
@@ -206,15 +180,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
 
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
-    """Read the machine's facts out of a PCK leaf.
-
-    Args:
-        leaf: the PCK leaf; untrusted.
-        issuer: the certificate that follows it in the chain; its name states which authority it is.
-    Raises:
-        MalformedCertificate: no platform extension, a part missing, repeated or of another size; issuer of no known
-            kind.
-    """
+    """Read the machine's facts out of a PCK leaf."""
     entries = _sgx_entries(_sgx_extension(leaf.der))
     return Platform(
         fmspc=_octets(entries, 4, 6),

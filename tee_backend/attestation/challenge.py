@@ -34,13 +34,7 @@ _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ChallengeScope:
-    """The holder, audience and store for which a nonce is valid.
-
-    Attributes:
-        holder: canonical DID that asked for it.
-        audience: DID of the node.
-        store_id: id of the node's store.
-    """
+    """The holder, audience and store for which a nonce is valid."""
 
     holder: str
     audience: str
@@ -50,19 +44,7 @@ class ChallengeScope:
 def issue_challenge(
     key: bytes, scope: ChallengeScope, *, random: bytes, now: float, ttl_s: int = CHALLENGE_TTL_S
 ) -> bytes:
-    """Make a nonce.
-
-    Args:
-        key: secret of the node for this purpose alone, at least 32 bytes.
-        scope: for whom and where.
-        random: 16 fresh random bytes.
-        now: epoch seconds.
-        ttl_s: how long the nonce is valid.
-    Returns:
-        32 bytes.
-    Raises:
-        ValueError: sizes out of range (a mistake of the calling code).
-    """
+    """Make a nonce."""
     if len(random) != RANDOM_BYTES or ttl_s <= 0:
         raise ValueError("a challenge needs 16 random bytes and a positive lifetime")
     expiry = (int(now) + ttl_s).to_bytes(_EXPIRY_BYTES, "big")

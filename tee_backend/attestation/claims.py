@@ -56,11 +56,7 @@ class _Qe(Struct):
 
 
 class Claims(Struct):
-    """The library's claims that are compared or judged; it states more.
-
-    Attributes:
-        report: hex by the library's names; as received, its shape depends on the kind of the report.
-    """
+    """The library's claims that are compared or judged; it states more."""
 
     tee_type: Literal[0x81]
     header: _Header
@@ -71,13 +67,7 @@ class Claims(Struct):
 
 
 def parse_claims(data: bytes) -> Claims:
-    """Read the library's claims.
-
-    Args:
-        data: JSON, at most MAX_CLAIMS_BYTES; from the library, so any surprise is a fault of a version.
-    Raises:
-        QuoteRefused: `evidence-invalid`, a member is missing or of another type, an unknown status, not a TDX quote.
-    """
+    """Read the library's claims."""
     try:
         claims = shaped(parse_json(data, max_bytes=MAX_CLAIMS_BYTES), Claims)
     except InvalidJson as exc:
@@ -99,11 +89,7 @@ def parse_claims(data: bytes) -> Claims:
 
 
 def check_same_reading(quote: Quote, claims: Claims) -> None:
-    """Compare what the library read with what we read.
-
-    Raises:
-        QuoteRefused: `evidence-invalid`, they differ in any field that evidence is made of.
-    """
+    """Compare what the library read with what we read."""
     pck = claims.platform.pck
     platform = (bytes(pck.fmspc), bytes(pck.pce_id), bytes(pck.ppid))
     if (claims.header.version, platform) != (

@@ -85,15 +85,7 @@ class TcbInfo(SignedDocument):
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """A CRL.
-
-    Attributes:
-        der: the list as received.
-        signed: the part of it that is signed, DER.
-        issuer: name of the issuing authority, DER.
-        issuer_name: its CN.
-        window: thisUpdate to nextUpdate.
-    """
+    """A CRL."""
 
     der: bytes
     signed: bytes
@@ -181,14 +173,6 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
 
     For about a month two documents with different verdicts are both validly signed; the more lenient, older
     one must not return.
-
-    Args:
-        offered: to be kept.
-        held: kept so far.
-        with_pck_crl: whether the PCK lists are compared; see `collateral_trust.check_replaces`.
-    Raises:
-        CollateralUnusable: `collateral-rollback`, a lower evaluation number, of TCB info or QE identity, or any part
-            issued before the one held.
     """
     new, old = offered.tcb_info, held.tcb_info
     numbers = (

@@ -30,13 +30,6 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
     """Check that every part is valid at `now`: from the first second of its window until before the end it names.
 
     The end is outside, as it is for revocation lists in the library and for the evidence that is made.
-
-    Args:
-        collateral: parsed; untrusted.
-        now: epoch seconds.
-    Raises:
-        CollateralUnusable: `collateral-window`, a document, revocation list or certificate is over, or comes from the
-            future.
     """
     for name, window in collateral.windows:
         if not window.starts_at <= now < window.ends_at:  # also refuses a `now` that is no number
@@ -199,15 +192,7 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
 
 
 def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
-    """Refuse collateral that was issued too long ago, though its windows still hold.
-
-    Args:
-        collateral: parsed.
-        max_age_s: oldest TCB info and QE identity in seconds; their windows are 30 days.
-        now: epoch seconds.
-    Raises:
-        CollateralUnusable: `collateral-window`, one of the two is older.
-    """
+    """Refuse collateral that was issued too long ago, though its windows still hold."""
     for name, window in (("TCB info", collateral.tcb_info.window), ("QE identity", collateral.qe_identity.window)):
         if not now - window.starts_at <= max_age_s:  # also refuses a `now` that is no number
             raise CollateralUnusable("collateral-window", f"{name} is older than {max_age_s:.0f} s")

@@ -74,12 +74,7 @@ from."""
 
 
 class AttestationError(Exception):
-    """An attestation is not valid.
-
-    Attributes:
-        code: stable name of the kind of refusal; safe to show.
-        detail: what exactly was found; for the audit record, never for the caller. Contains no key and no secret.
-    """
+    """An attestation is not valid."""
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
@@ -100,11 +95,7 @@ class QuoteRefused(AttestationError):
 
 
 class CollateralUnusable(AttestationError):
-    """The collateral at hand cannot judge a quote, or its service did not deliver any.
-
-    Attributes:
-        retry_after_s: the wait that a service demands; None if it did not say.
-    """
+    """The collateral at hand cannot judge a quote, or its service did not deliver any."""
 
     def __init__(self, code: CollateralCode, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(code, detail)

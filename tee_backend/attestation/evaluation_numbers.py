@@ -42,13 +42,7 @@ document that is renewed daily is renewed well within it."""
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One edition of the levels.
-
-    Attributes:
-        number: tcbEvaluationDataNumber.
-        recovery_event_at: when the weaknesses it repairs were published, epoch seconds.
-        tcb_date: date of its newest levels, epoch seconds.
-    """
+    """One edition of the levels."""
 
     number: int
     recovery_event_at: float
@@ -103,17 +97,7 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
-    """Verify a list before anything rests on it.
-
-    Args:
-        numbers: parsed; untrusted.
-        root: the configured anchor.
-        root_crl: the root's list, of collateral that was verified.
-        now: epoch seconds.
-    Raises:
-        CollateralUnusable: `collateral-window`, the list is expired, or comes from the future.
-        CollateralUnusable, QuoteRefused: it is not signed by the TCB signer under the root.
-    """
+    """Verify a list before anything rests on it."""
     if not numbers.window.starts_at <= now < numbers.window.ends_at:
         raise CollateralUnusable("collateral-window", "the list of evaluation numbers does not hold now")
     verify_signed_text(numbers, root=root, root_crl=root_crl, now=now)

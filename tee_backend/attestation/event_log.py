@@ -65,17 +65,7 @@ _WRAPPED = "log"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry; nothing of it is verified.
-
-    Attributes:
-        register: 0 to 3.
-        event_type: u32.
-        name: at most MAX_NAME_CHARS of printable ASCII.
-        payload: at most MAX_PAYLOAD_BYTES.
-        supplied_digest: 48 bytes as in the log; empty when it leaves them out.
-        supplied_preimage: hex as in the log; None when absent.
-        version: which digest a run-time event has.
-    """
+    """One entry; nothing of it is verified."""
 
     register: int
     event_type: int
@@ -101,13 +91,7 @@ class EventLog:
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Parse the JSON text of a log, as guest agents return it.
-
-    Args:
-        data: at most MAX_LOG_BYTES of UTF-8; untrusted.
-    Raises:
-        QuoteRefused: `event-log-malformed`, as `read_event_log`; also no JSON, a repeated member, deep nesting.
-    """
+    """Parse the JSON text of a log, as guest agents return it."""
     if len(data) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
@@ -167,13 +151,7 @@ def replay(events: Iterable[Event]) -> bytes:
 
 
 def event_digest(name: str, payload: bytes, *, version: EventVersion = 1) -> bytes:
-    """Return the digest that a run-time event extends its register with, 48 bytes.
-
-    Args:
-        name: ASCII.
-        payload: raw bytes.
-        version: 1 or 2.
-    """
+    """Return the digest that a run-time event extends its register with, 48 bytes."""
     return hashlib.sha384(event_preimage(name, payload, version=version)).digest()
 
 

@@ -130,11 +130,7 @@ _SERVICE_NOW = slice(181, 237)
 
 
 def check_trust_domain(report: TdReport) -> None:
-    """Refuse states that no policy may accept.
-
-    Raises:
-        QuoteRefused: `td-attributes`, attributes, XFAM, module signer, service domains or MRTD.
-    """
+    """Refuse states that no policy may accept."""
     _check_attributes(int.from_bytes(report.td_attributes, "little"))
     xfam = int.from_bytes(report.xfam, "little")
     if xfam & _XFAM_FIXED_ONE != _XFAM_FIXED_ONE or xfam & ~_XFAM_ALLOWED:
@@ -162,20 +158,7 @@ def _check_attributes(attributes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedQuote:
-    """A quote whose signatures, chain, platform and state are valid; made by `verify_quote` only.
-
-    Attributes:
-        quote: the parsed quote; its report is the TDX module's statement.
-        tcb_status: converged status of platform, module and quoting enclave, in Intel's spelling.
-        qe_status: status of the quoting enclave's own level.
-        advisories: ids that apply, distinct, sorted.
-        evaluation_number: tcbEvaluationDataNumber of the TCB info. The QE identity may lag by one renewal.
-        tcb_date: date of the matched platform level, epoch seconds.
-        root_sha256: SHA-256 of the root the chain ends at.
-        collateral_sha256: SHA-256 of the collateral document.
-        verified_at: the `now` of the verification.
-        collateral_ends_at: earliest end of all documents and certificates relied on, epoch seconds.
-    """
+    """A quote whose signatures, chain, platform and state are valid; made by `verify_quote` only."""
 
     quote: Quote
     tcb_status: str
@@ -261,13 +244,7 @@ EVIDENCE_TTL_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class BoundQuote:
-    """A quote with the expected report data and an event log that fits it; made by `bind_quote`, not yet verified.
-
-    Attributes:
-        quote: as our own reader reads it.
-        binding: what its report data name.
-        claims: what the event log states; None without one.
-    """
+    """A quote with the expected report data and an event log that fits it; made by `bind_quote`, not yet verified."""
 
     quote: Quote
     binding: Binding

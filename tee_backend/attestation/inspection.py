@@ -63,22 +63,13 @@ _SAID: Final[dict[str, tuple[str, str]]] = {
 
 
 class CollateralFolder:
-    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read them.
-
-    Args:
-        folder: read anew each time.
-    """
+    """Documents as files `*.json` of a folder, as `sealspace admin collateral` and nodes read them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Return the newest document for the family.
-
-        Raises:
-            CollateralNeeded: the folder has none, or a document in it cannot be read: a damaged one may be the newest,
-                and an older one would be more lenient.
-        """
+        """Return the newest document for the family."""
         documents = await asyncio.to_thread(self._read)
         try:
             held = HeldCollateral(documents)
@@ -113,21 +104,13 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """Intel's service, or a mirror of it, queried each time.
-
-    Args:
-        settings: which service.
-    """
+    """Intel's service, or a mirror of it, queried each time."""
 
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self._settings = settings or ServiceSettings()
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
-        """Fetch the document for the family.
-
-        Raises:
-            CollateralNeeded: the service has none, or does not answer.
-        """
+        """Fetch the document for the family."""
         async with aiohttp.ClientSession() as session:
             try:
                 return await CollateralService(session, self._settings).collateral(fmspc, ca)
@@ -140,12 +123,7 @@ class FetchedCollateral:
 
 
 class Inspector:
-    """Verifies evidence for an owner that wants to grant; an `EvidenceVerifier` of the SDK.
-
-    Args:
-        source: of collateral.
-        root: where chains have to end; None: Intel's.
-    """
+    """Verifies evidence for an owner that wants to grant; an `EvidenceVerifier` of the SDK."""
 
     def __init__(self, source: CollateralProvider, *, root: TrustRoot | None = None) -> None:
         self._source = source
@@ -167,17 +145,7 @@ class Inspector:
     async def verify_bound(
         self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
     ) -> Verified:
-        """Verify a quote that has to bind something, of whatever purpose.
-
-        Args:
-            quote: untrusted.
-            binding: what it has to name.
-            event_log: entries, untrusted; None without a log.
-            compose: text of the compose file that is shown; None: none is.
-            now: epoch seconds, as of which it is judged.
-        Raises:
-            BackendNotProven, CollateralNeeded: as `verify`.
-        """
+        """Verify a quote that has to bind something, of whatever purpose."""
         try:
             bound = bind_quote(quote, binding, event_log=event_log, accepted=DEFAULT_KEY_PROVIDERS)
             _check_compose(compose, bound.claims)

@@ -20,24 +20,14 @@ from .trust_root import TrustRoot
 
 
 class TdxNodeVerifier:
-    """Verifies a node's quote with collateral of the verifier's own choice.
-
-    Args:
-        root: where the quote's chain has to end.
-        collateral: gives the document of the node's platform family: `collateral.HeldCollateral`, or Intel's
-            service (`pcs.CollateralService`). Never the node: the choice of the collateral decides the verdict.
-    """
+    """Verifies a node's quote with collateral of the verifier's own choice."""
 
     def __init__(self, root: TrustRoot, collateral: CollateralProvider) -> None:
         self._root = root
         self._collateral = collateral
 
     async def verify(self, attestation: NodeAttestation, policy: NodePolicy, *, now: float) -> NodeEvidence:
-        """Return the evidence if it is genuine, is about the statement, and satisfies the policy; see NodeVerifier.
-
-        Raises:
-            NodeEvidenceRefused: any check of it fails.
-        """
+        """Return the evidence if it is genuine, is about the statement, and satisfies the policy; see NodeVerifier."""
         facts = await self.examine(attestation, now=now)
         self._check_statement(attestation.statement, policy)
         _check_key_provider(facts, attestation.statement, policy)

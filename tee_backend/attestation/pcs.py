@@ -69,14 +69,7 @@ _NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """Which service is queried, and for which edition.
-
-    Attributes:
-        base_url: scheme, host and perhaps a path; no `/` at the end.
-        root_crl_url: where the root's revocation list is; None: below `base_url`, as mirrors have it.
-        update: "standard": the edition a year after its recovery event; "early": the newest.
-        timeout_s: for one document, all its requests together.
-    """
+    """Which service is queried, and for which edition."""
 
     base_url: str = INTEL_SERVICE_URL
     root_crl_url: str | None = INTEL_ROOT_CRL_URL
@@ -93,12 +86,7 @@ class _Answer:
 
 
 class CollateralService:
-    """Queries one service.
-
-    Args:
-        session: HTTP client; its proxies and TLS settings are the caller's.
-        settings: which service.
-    """
+    """Queries one service."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: ServiceSettings) -> None:
         self._session = session

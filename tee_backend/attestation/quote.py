@@ -62,29 +62,7 @@ _BODY_KINDS_V5 = {2: BodyKind.TD10, 3: BodyKind.TD15, 4: BodyKind.TD15_EXTENDED}
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """What the TDX module reported about the trust domain. All fields are the quote's bytes, unverified.
-
-    Attributes:
-        kind: which of the three shapes it was.
-        tee_tcb_svn: security versions at launch, 16 bytes.
-        mr_seam: measurement of the TDX module, 48 bytes.
-        mr_signer_seam: its signer, 48 bytes; zero for Intel's own.
-        seam_attributes: 8 bytes.
-        td_attributes: 8 bytes, little-endian.
-        xfam: 8 bytes, little-endian.
-        mrtd: measurement of what the domain was built from, 48 bytes.
-        mr_config_id: 48 bytes chosen by the host.
-        mr_owner: 48 bytes chosen by the host.
-        mr_owner_config: 48 bytes chosen by the host.
-        rtmr0: run-time register 0, 48 bytes.
-        rtmr1: run-time register 1, 48 bytes.
-        rtmr2: run-time register 2, 48 bytes.
-        rtmr3: run-time register 3, 48 bytes.
-        report_data: 64 bytes chosen by the guest.
-        tee_tcb_svn2: security versions of the module loaded now, 16 bytes; None in TD 1.0.
-        mr_service_td: measurement of bound service domains, 48 bytes; None in TD 1.0.
-        extension: what follows in the extended shape, 237 bytes; otherwise empty.
-    """
+    """What the TDX module reported about the trust domain. All fields are the quote's bytes, unverified."""
 
     kind: BodyKind
     tee_tcb_svn: bytes
@@ -109,21 +87,7 @@ class TdReport:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A parsed quote; nothing of it is verified.
-
-    Attributes:
-        version: 4 or 5.
-        report: the trust domain's report.
-        signed_bytes: header and body, what the attestation key signed.
-        signature: 64 bytes, r then s, big-endian.
-        attestation_key: 64 bytes, x then y, big-endian.
-        qe_report: the quoting enclave's report, 384 bytes.
-        qe_signature: signature of the PCK key over it, 64 bytes.
-        qe_auth: 32 bytes bound together with the attestation key by the enclave's report.
-        pck_chain: leaf, authority, root as the quote carries them.
-        platform: facts of the leaf.
-        raw: the quote without padding: what the verifier is given.
-    """
+    """A parsed quote; nothing of it is verified."""
 
     version: int
     report: TdReport

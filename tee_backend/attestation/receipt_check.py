@@ -49,14 +49,7 @@ Documents = Callable[[bytes], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release that its receipt and documents prove.
-
-    Attributes:
-        receipt: the receipt.
-        policies: every policy that was in force.
-        evidence: what the code was judged by; None where no code was.
-        bound: the quote behind it, with its event log; None where there is no evidence.
-    """
+    """A release that its receipt and documents prove."""
 
     receipt: Receipt
     policies: tuple[Policy, ...]

@@ -27,16 +27,7 @@ AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class RefreshRules:
-    """How eager to be; seconds.
-
-    Attributes:
-        every_s: a document is renewed this long after it was last fetched.
-        ahead_s: and at the latest this long before it ends.
-        retry_s: after a failure it is tried again this much later.
-        alarm_after_s: an operator is notified of a document that could not be renewed for this long.
-        warn_s: and of one that ends within this time.
-        stale_s: and of one that was issued longer ago, whatever its source; None: not notified of these.
-    """
+    """How eager to be; seconds."""
 
     every_s: float = DAY_S
     ahead_s: float = 7 * DAY_S
@@ -48,14 +39,7 @@ class RefreshRules:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A document that is held.
-
-    Attributes:
-        collateral: parsed.
-        refreshed_at: when it was last fetched with success, epoch seconds; a caller that does not keep that may
-            take the start of the TCB info's window.
-        tried_at: when it was last tried, epoch seconds; later than `refreshed_at` after a failure.
-    """
+    """A document that is held."""
 
     collateral: Collateral
     refreshed_at: float
@@ -64,15 +48,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator has to be notified of.
-
-    Attributes:
-        kind: "refresh-failing", "ends-soon", "ended" or "stale".
-        fmspc: platform family, 6 bytes.
-        ca: PCK authority.
-        part: the part of the document that ends first, or that was issued first.
-        at: since when the refresh fails or the document is stale, or when that part ends; epoch seconds.
-    """
+    """Something an operator has to be notified of."""
 
     kind: AlarmKind
     fmspc: bytes

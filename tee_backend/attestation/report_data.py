@@ -32,14 +32,7 @@ RECEIVER_KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a quote has to name; made by the functions below, which compute the report data from the rest.
-
-    Attributes:
-        report_data: the 64 bytes that the quote has to contain.
-        holder: canonical DID of the subject of the quote.
-        receiver_public_key: key that it binds, 32 bytes; empty where nothing is to be received.
-        receiver_mode: mode that it binds.
-    """
+    """What a quote has to name; made by the functions below, which compute the report data from the rest."""
 
     report_data: bytes
     holder: Principal
@@ -85,19 +78,7 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
 
 
 def report_data(nonce: bytes, audience: str, holder: str, mode: ReceiverMode, receiver_key: bytes) -> bytes:
-    """Compute the report data of an attestation.
-
-    Args:
-        nonce: the challenge, as received from the node.
-        audience: DID of the node.
-        holder: DID of the backend that attests, canonical.
-        mode: "attested": only this key may receive; "signed": any key that the holder signs for.
-        receiver_key: X25519 public key made inside the trust domain, 32 bytes.
-    Returns:
-        64 bytes; all of them are meaningful.
-    Raises:
-        ValueError: the key is not 32 bytes (a mistake of the calling code; requests are checked by shape before).
-    """
+    """Compute the report data of an attestation."""
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError("a receiver key has 32 bytes")
     return _hashed(LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
@@ -145,10 +126,6 @@ def _hashed(*fields: bytes) -> bytes:
 
 
 def check_report_data(found: bytes, expected: bytes) -> None:
-    """Compare a quote's report data with what it has to be, in constant time over all 64 bytes.
-
-    Raises:
-        QuoteRefused: `report-data`, they differ.
-    """
+    """Compare a quote's report data with what it has to be, in constant time over all 64 bytes."""
     if len(found) != REPORT_DATA_BYTES or not hmac.compare_digest(found, expected):
         raise QuoteRefused("report-data", "report data names another nonce, audience, holder, mode or key")

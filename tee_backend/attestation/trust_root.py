@@ -27,13 +27,7 @@ _ROOT_SUFFIX = "Root CA"
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """A root certificate that the operator trusts.
-
-    Attributes:
-        certificate: the root.
-        sha256: SHA-256 of its DER, 32 bytes.
-        prefix: what the names of all roles below it begin with.
-    """
+    """A root certificate that the operator trusts."""
 
     certificate: Certificate
     sha256: bytes
@@ -60,13 +54,7 @@ class TrustRoot:
 
 
 def parse_trust_root(data: bytes) -> TrustRoot:
-    """Read a root certificate from a file's bytes, PEM or DER.
-
-    Args:
-        data: one certificate; trusted by the author of the configuration.
-    Raises:
-        QuoteRefused: `untrusted-root`, not exactly one self-issued authority whose CN ends in "Root CA".
-    """
+    """Read a root certificate from a file's bytes, PEM or DER."""
     try:
         certificate = parse_pem_chain(data, most=1)[0] if data.startswith(b"-----") else parse_certificate(data)
     except MalformedCertificate as exc:
@@ -84,11 +72,7 @@ def parse_trust_root(data: bytes) -> TrustRoot:
 
 @cache
 def intel_root() -> TrustRoot:
-    """Return Intel's production root, checked against its pin.
-
-    Raises:
-        QuoteRefused: `untrusted-root`, the installed file is not that certificate.
-    """
+    """Return Intel's production root, checked against its pin."""
     root = parse_trust_root(_INTEL_ROOT_FILE.read_bytes())
     if not root.is_intel:
         raise QuoteRefused("untrusted-root", "the packaged root certificate does not match its pin")

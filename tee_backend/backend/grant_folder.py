@@ -53,14 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GrantRecord:
-    """A grant as it is on disk.
-
-    Attributes:
-        grant: the grant.
-        number: ascending in the order in which grants came.
-        was_read: something was read from it.
-        was_revoked: the node called it revoked.
-    """
+    """A grant as it is on disk."""
 
     grant: Grant
     number: int
@@ -70,14 +63,7 @@ class GrantRecord:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a backend holds at one moment.
-
-    Attributes:
-        grants: the newest first.
-        pins: keys of networks that were used.
-        read: cids of grants from which something was read.
-        revoked: cids of grants that the node called revoked.
-    """
+    """What a backend holds at one moment."""
 
     grants: Sequence[Grant]
     pins: tuple[NetworkPin, ...]
@@ -86,16 +72,7 @@ class Holding:
 
 
 class GrantFolder:
-    """One backend's folder; of one process at a time.
-
-    Args:
-        path: made with mode 0700 where it is absent.
-        did: the backend's.
-    Raises:
-        FolderUnusable: it is open to others, in use, or cannot be made.
-        FolderDamaged: `backend.json` is not what was written, or there are more grants than a backend holds.
-        FolderOfAnother: it was made with another key.
-    """
+    """One backend's folder; of one process at a time."""
 
     def __init__(self, path: Path, did: Principal) -> None:
         self._path, self._did = path, did
@@ -139,13 +116,7 @@ class GrantFolder:
                 os.close(lock)
 
     def store(self, current: Callable[[], Holding]) -> None:
-        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from several threads.
-
-        Args:
-            current: returns what is held, when it is this call's turn: so nothing older replaces something newer.
-        Raises:
-            FolderUnusable: it cannot be written; what was written before stands.
-        """
+        """Keep exactly what a backend holds; durable when this returns. Blocks; may be called from several threads."""
         with self._writing:
             if self._lock is None:  # another process may have it by now
                 raise FolderUnusable(f"the folder {self._path} was closed", hint="open the backend anew")

@@ -33,26 +33,14 @@ GrantState = Literal["live", "ended", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class HeldGrant:
-    """A grant that a backend holds, and how it stands.
-
-    Attributes:
-        grant: what was granted.
-        state: "revoked" once the node has refused it as revoked, until it has ended or has to give way to another one.
-    """
+    """A grant that a backend holds, and how it stands."""
 
     grant: Grant
     state: GrantState
 
 
 class HeldGrants:
-    """Decides which grants are kept, and remembers from which something was read and which were revoked.
-
-    Args:
-        most_of_an_owner: bound for resources of one owner.
-        most: bound in all.
-        read: cids of grants from which something was read before.
-        revoked: cids of grants that the node called revoked before.
-    """
+    """Decides which grants are kept, and remembers from which something was read and which were revoked."""
 
     def __init__(
         self,
@@ -69,15 +57,7 @@ class HeldGrants:
         self.revoked: frozenset[str] = frozenset(revoked)
 
     def with_new(self, grant: Grant, held: Sequence[Grant], *, now: float) -> tuple[Grant, ...]:
-        """Return the grants to hold from now on, the new one first.
-
-        Args:
-            grant: the new one; one that is held already moves to the front.
-            held: those of before, the newest first.
-            now: epoch seconds.
-        Raises:
-            GrantsFull: the bound is reached, and something was read from every grant that could be dropped.
-        """
+        """Return the grants to hold from now on, the new one first."""
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
         for owner in owners_of(grant):
             self._evict(kept, [one for one in kept if owner in owners_of(one)], self._most_of_an_owner)

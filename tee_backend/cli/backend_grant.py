@@ -83,12 +83,7 @@ async def _grant(
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
-    """Report before granting that a secret does not exist: the backend would only find out later.
-
-    Args:
-        client: of the owner.
-        labels: `NAME` or `scope/NAME`.
-    """
+    """Report before granting that a secret does not exist: the backend would only find out later."""
     stored: dict[str | None, set[str]] = {}
     for secret in map(parse_secret_label, labels):
         scope, name = secret.scope, secret.name
@@ -100,12 +95,7 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
 
 
 def confirm_seen() -> None:
-    """Ask a person whether to grant to what was shown.
-
-    Raises:
-        InvalidInput: nobody is there.
-        click.Abort: the answer was no.
-    """
+    """Ask a person whether to grant to what was shown."""
     if not watched():
         raise InvalidInput(
             "nobody is here to confirm what was seen",

@@ -45,15 +45,7 @@ _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
-    """What a backend is judged by.
-
-    Attributes:
-        expect: what its code has to be, as the owner wrote it.
-        approved: what was approved before; None: nothing is named.
-        accept: what is accepted although the strict terms refuse it.
-        pin: what a grant names beside the image.
-        inspector: verifies quotes.
-    """
+    """What a backend is judged by."""
 
     expect: tuple[str, ...]
     approved: "Approved | None"
@@ -62,22 +54,14 @@ class Looking:
     inspector: Inspector
 
     async def look(self, url: str) -> Seen:
-        """Inspect a backend, and refuse one that runs other code than is expected or approved.
-
-        Raises:
-            BackendError.
-        """
+        """Inspect a backend, and refuse one that runs other code than is expected or approved."""
         words(f"asking {url} for a fresh quote, and verifying it …")
         seen = await look_at(url, self.inspector)
         self.require(seen)
         return seen
 
     def require(self, seen: Seen) -> None:
-        """Refuse other code than is expected or approved.
-
-        Raises:
-            BackendNotExpected.
-        """
+        """Refuse other code than is expected or approved."""
         require_expected(seen, self.expect)
         if self.approved is not None:
             require_like(seen, self.approved.policy)
@@ -88,11 +72,7 @@ class Looking:
         return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
-        """Return the policy of a grant to what was seen.
-
-        Raises:
-            BackendNotAcceptable.
-        """
+        """Return the policy of a grant to what was seen."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
 
@@ -224,23 +204,14 @@ def _grant_words(grant: RunGrant) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """What an owner approved before.
-
-    Attributes:
-        policy: lists measurements.
-        secrets: labels of what the backend asked for then; None: a policy alone, which names none.
-    """
+    """What an owner approved before."""
 
     policy: Policy
     secrets: frozenset[str] | None
 
 
 def _approved_in(path: Path) -> Approved:
-    """Read the output of `show --json`, or a policy alone, from a file.
-
-    Raises:
-        ConfigurationError: neither of the two.
-    """
+    """Read the output of `show --json`, or a policy alone, from a file."""
     try:
         value = parse_json(read_named(path, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES)
         secrets = value.get("secrets")
@@ -254,11 +225,7 @@ def _approved_in(path: Path) -> Approved:
 
 
 def _inspector(trust_root: Path | None, collateral: Path | None) -> Inspector:
-    """Return the verifier for the owner's options, or else for what the last login stored.
-
-    Raises:
-        ConfigurationError: the trust root is not a root certificate.
-    """
+    """Return the verifier for the owner's options, or else for what the last login stored."""
     with suppress(NotSignedIn):
         remembered = owner_home().profile()
         trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral

@@ -36,27 +36,14 @@ _LISTS: Final = {
 
 @asynccontextmanager
 async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
-    """Yield a verifier.
-
-    Args:
-        trust_root: root certificate; None: Intel's.
-        collateral: folder of documents; None: Intel's service is asked.
-    Raises:
-        ConfigurationError: the trust root is not a root certificate.
-        CollateralRefused: there is no such folder, or a document in it is refused.
-    """
+    """Yield a verifier."""
     root = intel_root() if trust_root is None else read_trust_root(trust_root)
     async with _documents(collateral) as documents:
         yield TdxNodeVerifier(root, documents)
 
 
 async def ask_node(client: Client) -> NodeAttestation:
-    """Ask a node for its evidence, and check that it names the same node as /info.
-
-    Raises:
-        NodeEvidenceRefused: it has none, or another node's.
-        NodeRefused, TransportError.
-    """
+    """Ask a node for its evidence, and check that it names the same node as /info."""
     info, attestation = await client.info(), await client.node_attestation()
     if info.node_id != attestation.statement.node_did:
         raise NodeEvidenceRefused("node-did", f"/info says {info.node_id}, the evidence says another")

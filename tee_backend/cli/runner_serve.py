@@ -68,11 +68,7 @@ class _Domain:
     compose: str | None
 
     def keys(self, folder: Path, kind: _Keys) -> KeySource:
-        """Return where the key of a runner comes from.
-
-        Raises:
-            ConfigurationError: the platform has no key service.
-        """
+        """Return where the key of a runner comes from."""
         if kind == "file":
             return KeyFile(folder / "backend.key")
         if not isinstance(self.source, KeySource):

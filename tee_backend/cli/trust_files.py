@@ -14,11 +14,7 @@ _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
 def read_trust_root(path: Path) -> TrustRoot:
-    """Return the root certificate in a file, PEM or DER.
-
-    Raises:
-        ConfigurationError: unreadable, or no root certificate.
-    """
+    """Return the root certificate in a file, PEM or DER."""
     try:
         return parse_trust_root(read_terms(path, "trust root", _MAX_TRUST_ROOT_BYTES))
     except QuoteRefused as error:
@@ -28,9 +24,5 @@ def read_trust_root(path: Path) -> TrustRoot:
 
 
 def read_collateral_file(path: Path) -> bytes:
-    """Read one file, up to the size limit of a document.
-
-    Raises:
-        CollateralRefused: unreadable.
-    """
+    """Read one file, up to the size limit of a document."""
     return read_terms(path, "collateral", MAX_COLLATERAL_BYTES, CollateralRefused)

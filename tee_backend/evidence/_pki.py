@@ -54,13 +54,7 @@ def pem_of(*certificates: x509.Certificate) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """The certificates of one simulated platform.
-
-    Attributes:
-        keys: private key of each role of ROLES.
-        fmspc: platform family, 6 bytes.
-        home_fmspc: family of the first machine under this root; serial numbers of what machines share are made of it.
-    """
+    """The certificates of one simulated platform."""
 
     keys: dict[str, ec.EllipticCurvePrivateKey] = field(repr=False)
     fmspc: bytes

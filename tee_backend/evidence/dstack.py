@@ -58,14 +58,7 @@ _GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
 
 @dataclass(frozen=True, slots=True)
 class DstackSource:
-    """Makes quotes through a guest agent.
-
-    Attributes:
-        socket_path: the agent's Unix socket.
-        generation: which of the two interfaces it speaks.
-        with_event_log: False leaves the log out, for agents whose logs the node cannot read.
-        timeout_s: for the whole exchange.
-    """
+    """Makes quotes through a guest agent."""
 
     socket_path: Path
     generation: Generation = "dstack"
@@ -80,11 +73,7 @@ class DstackSource:
         generations: tuple[Generation, ...] = _GENERATIONS,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
-        """Return the source of the agent whose socket is in one of the folders; the generation named first wins.
-
-        Raises:
-            SourceUnavailable: there is none.
-        """
+        """Return the source of the agent whose socket is in one of the folders; the generation named first wins."""
         for generation in generations:
             for folder in folders:
                 path = folder / f"{generation}.sock"
@@ -93,29 +82,14 @@ class DstackSource:
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`.
-
-        Raises:
-            ValueError: not 64 bytes (a mistake of the calling code).
-            SourceUnavailable: no socket, no agent behind it, or no answer in time.
-            SourceRefused: the agent answers with an error.
-            SourceMalformed: too large an answer, no TDX quote over these bytes, or a log that cannot be read.
-        """
+        """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`."""
         check_report_data_size(report_data)
         answer = self._call(report_data)
         quote = checked_quote(_hex(answer, "quote"), report_data)
         return Quoted(quote, _event_log(answer) if self.with_event_log else None)
 
     def key(self, path: str) -> bytes:
-        """Return the key of this application for a path. Blocks up to `timeout_s`.
-
-        Returns:
-            32 bytes or more, the same at each call; secret.
-        Raises:
-            SourceUnavailable: no socket, no agent behind it, or no answer in time.
-            SourceRefused: the agent answers with an error.
-            SourceMalformed: the answer contains no such key.
-        """
+        """Return the key of this application for a path. Blocks up to `timeout_s`."""
         if self.generation == "dstack":
             name = "key"
             answer = _exchange(self.socket_path, "/GetKey", {"path": path}, timeout_s=self.timeout_s)

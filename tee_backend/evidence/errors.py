@@ -12,13 +12,7 @@ MAX_DETAIL_CHARS = 400
 
 
 class EvidenceSourceError(Exception):
-    """No quote was obtained.
-
-    Attributes:
-        code: stable name of the kind.
-        detail: what exactly was found.
-        hint: what to do next.
-    """
+    """No quote was obtained."""
 
     code: ClassVar[str] = "evidence_source"
     hint: ClassVar[str] = "sealspace doctor"

@@ -50,12 +50,7 @@ SIMULATED_KEY_PROVIDER: Final = KeyProvider("kms", b"simulated key service")
 
 @dataclass(frozen=True, slots=True)
 class MintedLog:
-    """A log and the value that RTMR3 has after it.
-
-    Attributes:
-        log: the entries.
-        rtmr3: 48 bytes.
-    """
+    """A log and the value that RTMR3 has after it."""
 
     log: EventLog
     rtmr3: bytes
@@ -71,11 +66,7 @@ class MintedLog:
 
 
 def mint_event_log(compose_hash: bytes) -> MintedLog:
-    """Write the log of an application that started in order, on a platform without a configured id.
-
-    Args:
-        compose_hash: 32 bytes.
-    """
+    """Write the log of an application that started in order, on a platform without a configured id."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
     return mint_log_of(
         [
@@ -156,25 +147,14 @@ class SimulatedPlatform:
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
-        """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes.
-
-        Args:
-            seed: at least MIN_SEED_BYTES; any holder of it can mint quotes under this root.
-            fmspc: platform family, 6 bytes.
-        Raises:
-            ValueError: sizes out of range (a mistake of the calling code).
-        """
+        """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
         return cls(Pki(keys={role: derive_key(seed, role) for role in ROLES}, fmspc=fmspc, home_fmspc=fmspc))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load what `save` wrote.
-
-        Raises:
-            PlatformFolderError: a file is missing, is no P-256 key in PEM, or the certificates are of other keys.
-        """
+        """Load what `save` wrote."""
         try:
             keys = {role: _read_key(folder / f"{role}.key") for role in ROLES}
             chain_pem = (folder / _LEAF_CHAIN_FILE).read_bytes()
@@ -234,16 +214,7 @@ class SimulatedPlatform:
         return self._pki.fmspc
 
     def mint_quote(self, measurements: Measurements, report_data: bytes) -> bytes:
-        """Make a quote of a trust domain on this platform.
-
-        Args:
-            measurements: of the domain's code; without RTMR3 that register is zero.
-            report_data: 64 bytes.
-        Returns:
-            A quote of version 4.
-        Raises:
-            ValueError: a field of another size (a mistake of the calling code).
-        """
+        """Make a quote of a trust domain on this platform."""
         return self.signed_quote(_HEADER + _body(measurements, report_data))
 
     def signed_quote(self, signed: bytes) -> bytes:
@@ -263,13 +234,7 @@ class SimulatedPlatform:
         return signed + len(auth).to_bytes(4, "little") + auth
 
     def collateral_json(self, now: float) -> bytes:
-        """Publish collateral for this platform.
-
-        Args:
-            now: epoch seconds; whole seconds are used.
-        Returns:
-            A QuoteCollateralV3 JSON document.
-        """
+        """Publish collateral for this platform."""
         issued_at = int(now) - ISSUED_BEFORE_S
         tcb_info, qe_identity = self.tcb_info(), qe_identity_document()
         return self.signed_collateral(tcb_info, qe_identity, issued_at=issued_at, ends_at=issued_at + VALID_FOR_S)
@@ -284,14 +249,7 @@ class SimulatedPlatform:
         revoked: Sequence[str] = (),
         indent: int | None = None,
     ) -> bytes:
-        """Publish collateral of these documents, whatever they contain.
-
-        Args:
-            tcb_info, qe_identity: without their windows.
-            issued_at, ends_at: of every part; epoch seconds.
-            revoked: roles whose certificates are revoked: "pck", "platform-ca", "tcb-signing".
-            indent: of the signed texts; None: they are one line.
-        """
+        """Publish collateral of these documents, whatever they contain."""
         this_update, next_update = datetime.fromtimestamp(issued_at, UTC), datetime.fromtimestamp(ends_at, UTC)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
         separators = (",", ":") if indent is None else None
@@ -359,13 +317,7 @@ class SimulatedPlatform:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSource:
-    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the module.
-
-    Attributes:
-        platform: makes the quotes.
-        measurements: of the code that is said to run; RTMR3 comes from the log where there is one.
-        minted: the event log; None: the platform keeps none.
-    """
+    """A simulated trust domain: a source of quotes and of keys. NOTHING IS PROVEN BY IT, see the module."""
 
     platform: SimulatedPlatform
     measurements: Measurements
@@ -373,11 +325,7 @@ class SimulatedSource:
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
-        """Return a simulated domain on a platform that was saved, in which a compose file was started.
-
-        Raises:
-            PlatformFolderError: as `SimulatedPlatform.load`.
-        """
+        """Return a simulated domain on a platform that was saved, in which a compose file was started."""
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(SimulatedPlatform.load(folder), measurements_of(_IMAGE), minted)
 

@@ -17,12 +17,7 @@ from .errors import SourceMalformed
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote and the log that was true when it was made.
-
-    Attributes:
-        quote: as the platform gave it.
-        event_log: None where the platform keeps none.
-    """
+    """A quote and the log that was true when it was made."""
 
     quote: bytes = field(repr=False)
     event_log: EventLog | None = field(default=None, repr=False)

@@ -61,13 +61,7 @@ class ReportFiles:
 
 
 class TsmSource:
-    """Makes quotes through the kernel.
-
-    Args:
-        folder: where the kernel offers reports.
-        files: operations on it; the operating system's when None.
-        entropy: for the folders' names.
-    """
+    """Makes quotes through the kernel."""
 
     def __init__(
         self, folder: Path = REPORTS_FOLDER, *, files: ReportFiles | None = None, entropy: Entropy | None = None
@@ -77,14 +71,7 @@ class TsmSource:
         self._entropy = entropy or SystemEntropy()
 
     def quote(self, report_data: bytes) -> Quoted:
-        """Return a quote over 64 bytes of report data. Blocks until the platform made it.
-
-        Raises:
-            ValueError: not 64 bytes (a mistake of the calling code).
-            SourceUnavailable: no such interface here, no right to use it, or one of another technology.
-            SourceRefused: the platform made no quote, or another process wrote into the folder.
-            SourceMalformed: what was made is no TDX quote over these bytes.
-        """
+        """Return a quote over 64 bytes of report data. Blocks until the platform made it."""
         check_report_data_size(report_data)
         with self._report() as report:
             try:

@@ -17,13 +17,7 @@ MAX_DETAIL_CHARS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a run failed.
-
-    Attributes:
-        code: stable name, in kebab-case.
-        sentence: what happened, in one sentence for the caller.
-        ran: whether the program was started; where it was not, nothing is charged.
-    """
+    """Why a run failed."""
 
     code: str
     sentence: str
@@ -31,12 +25,7 @@ class Reason:
 
 
 class RunRefused(Exception):
-    """The run is refused before the program starts.
-
-    Attributes:
-        reason: the row of the table; its `ran` is false.
-        detail: the names that are concerned, at most `MAX_DETAIL_CHARS`; contains no value.
-    """
+    """The run is refused before the program starts."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.reason = REASONS[code]

@@ -29,12 +29,7 @@ Parts: TypeAlias = Mapping[Hashable, int]
 
 
 class Payer(NamedTuple):
-    """The owner of the API key that a call shows, or the caller who signed it.
-
-    Attributes:
-        did: of the payer.
-        is_known: whether the call shows a key, or the payer has an account.
-    """
+    """The owner of the API key that a call shows, or the caller who signed it."""
 
     did: Principal
     is_known: bool = True
@@ -105,12 +100,7 @@ class Bounds:
 
 
 class Turns:
-    """Places that payers take in turns.
-
-    Args:
-        places: used at one time by those with a key or an account; strangers use half as many, and at least one.
-        beside: whether the places of strangers are further ones.
-    """
+    """Places that payers take in turns."""
 
     def __init__(self, places: int, *, beside: bool) -> None:
         self._places = places

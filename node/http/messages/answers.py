@@ -62,9 +62,6 @@ def shown_type(stored: str | None) -> str:
     a browser runs (HTML, SVG and every other XML, PDF, scripts, style sheets), that replaces what is shown part by part
     (`multipart/x-mixed-replace`), or that is not known here is answered as bytes. On `/invoke` nothing is changed: a
     browser does not open that address, and clients parse what they stored.
-
-    Args:
-        stored: what the value's owner wrote, untrusted; None: nothing.
     """
     if stored is None or not stored.isascii():
         return OPAQUE
@@ -87,13 +84,6 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
     """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them.
 
     One range is served. A header that is malformed, or asks for several ranges, is ignored.
-
-    Args:
-        header: the `Range` header, untrusted; None: there is none.
-        size_bytes: of the value.
-
-    Raises:
-        Unsatisfiable: the range is well formed and begins after the end; any range of an empty value does.
     """
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None:
@@ -332,13 +322,6 @@ async def batch_read_answer(
 
     Values are read while they are sent, one after another, so that none is held whole; a file that is unlinked
     meanwhile is kept for an hour.
-
-    Args:
-        request: what is answered.
-        found: what is stored under the paths, in order.
-        bodies: whether the values are requested, or their metadata alone.
-    Raises:
-        As `value_answer`.
     """
     heads = [item.head for item in found if item.head is not None] if bodies else []
     if sum([head.size_bytes for head in heads]) > PIECE_BYTES:
@@ -357,17 +340,7 @@ async def stream_answer(
     size_bytes: int | None = None,
     status: int = 200,
 ) -> web.StreamResponse:
-    """Send an answer piece by piece, as fast as the client takes it.
-
-    Args:
-        request: what is answered; of a HEAD the body is left out.
-        pieces: the body.
-        headers: of the answer; no content type is made up.
-        size_bytes: of the body; None: not known beforehand.
-        status: HTTP status.
-    Raises:
-        ConnectionError: the client is gone, or `pieces` failed: what was sent must not be taken for the whole.
-    """
+    """Send an answer piece by piece, as fast as the client takes it."""
     is_typed = any(name.lower() == "content-type" for name in headers)
     answer = (web.StreamResponse if is_typed else UntypedStream)(status=status, headers=headers)
     answer.content_length = size_bytes

@@ -28,13 +28,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class MultipartPart:
-    """One part.
-
-    Attributes:
-        name: of its field, as sent.
-        headers: by lower-case name, all but `content-disposition`; of a repeated one the last value.
-        pieces: its bytes; to be read before the next part is requested.
-    """
+    """One part."""
 
     name: str
     headers: Mapping[str, str]
@@ -42,13 +36,7 @@ class MultipartPart:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary that a content type names.
-
-    Args:
-        content_type: a `multipart/form-data` header value; untrusted.
-    Raises:
-        BadOption: it names none, or one that cannot be.
-    """
+    """Return the boundary that a content type names."""
     boundary = _parameters(content_type).get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
         raise BadOption("multipart boundary is missing or malformed")
@@ -56,11 +44,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def part_path(name: str) -> str:
-    """Return the key that a part's name means: percent-decoded once.
-
-    Raises:
-        BadOption: the bytes are not UTF-8.
-    """
+    """Return the key that a part's name means: percent-decoded once."""
     raw = unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
     try:
         return raw.decode("utf-8")
@@ -72,14 +56,7 @@ def part_path(name: str) -> str:
 
 
 async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
-    """Yield the parts of a body in the order they arrive.
-
-    Args:
-        pieces: the body; its source bounds its size.
-        boundary: see `boundary_of`.
-    Raises:
-        BadOption: the body is not whole, or malformed; from here or from the pieces of a part.
-    """
+    """Yield the parts of a body in the order they arrive."""
     source = _Source(pieces, b"--" + boundary)
     await source.skip_first_delimiter()
     while not await source.is_at_end():

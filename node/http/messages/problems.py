@@ -94,12 +94,6 @@ def error_answer(request: web.Request, error: Exception, *, own: bool, place: Pl
 
     An error without a row in the table is a fault of ours: it is logged under the request id, without its message,
     which may contain values, and answered 500.
-
-    Args:
-        request: what is answered.
-        error: what was raised.
-        own: whether the route is of our own surface.
-        place: of the route, in the table; where the handler has set `PLACE`, that counts.
     """
     if isinstance(error, web.HTTPException):
         return status_answer(request, error.status, own=own)

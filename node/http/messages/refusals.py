@@ -46,12 +46,7 @@ class Body(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """How a code is answered in one place; always as text, and without `Retry-After`.
-
-    Attributes:
-        status: HTTP status.
-        text: the body; None: the error's own message.
-    """
+    """How a code is answered in one place; always as text, and without `Retry-After`."""
 
     status: int
     text: str | None = None
@@ -59,18 +54,7 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one code means to a client.
-
-    Attributes:
-        status: HTTP status, on both surfaces.
-        title: what went wrong, in one line; None: the error's own message.
-        hint: what the caller can do.
-        body: of the answer on the wire surface.
-        retry_after_s: seconds after which another try may succeed; None: not stated.
-        is_expected: a status of 500 or more that is no fault, but caused by a caller or by the configuration of the
-            node.
-        elsewhere: where the wire surface answers differently.
-    """
+    """What one code means to a client."""
 
     status: int
     title: str | None
@@ -359,13 +343,7 @@ def code_of(error: Exception) -> str:
 
 
 def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[int, str | None]:
-    """Return status and text of an answer on the wire surface; None: problem+json.
-
-    Args:
-        error: what was raised.
-        row: the row of its code.
-        place: where it was raised, where that makes a difference.
-    """
+    """Return status and text of an answer on the wire surface; None: problem+json."""
     elsewhere = None if place is None else row.elsewhere.get(place)
     if elsewhere is not None:
         return elsewhere.status, str(error) if elsewhere.text is None else elsewhere.text

@@ -53,17 +53,7 @@ class RequestLog:
         code: str | None = None,
         is_path_shown: bool = False,
     ) -> None:
-        """Write the line of a request.
-
-        Args:
-            request: what was sent.
-            template: the path of its route.
-            response: its answer, the body not sent yet unless it is a stream; None: the client did not wait for it.
-            began_ns: by `perf_counter_ns`, when the route was entered.
-            operation: what the request asked for, as metrics count it.
-            code: of the error that became the answer; None: there was none.
-            is_path_shown: in mode `plain` the path stands as it is.
-        """
+        """Write the line of a request."""
         took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
         with suppress(Exception):  # of whatever kind: the answer is there
             log_event(

@@ -56,11 +56,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
 
 
 def take_rate(request: web.Request, services: Services, rates: Rates) -> None:
-    """Take one from the client's bucket.
-
-    Raises:
-        TooMany: the bucket is empty.
-    """
+    """Take one from the client's bucket."""
     rates.take(client_address(request, services.config.http), now=services.clock.now())
 
 
@@ -98,23 +94,12 @@ def require_json_type(request: web.Request) -> None:
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """Read a whole body of at most `max_bytes`.
-
-    Raises:
-        TooLarge: it is longer; nothing beyond the bound is kept.
-    """
+    """Read a whole body of at most `max_bytes`."""
     return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
 
 
 async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read.
-
-    Raises:
-        TooLarge: it is longer, before more than `max_bytes` were yielded.
-        NotReadable: its framing is broken.
-        TooSlow: nothing arrives for `idle_s`.
-        ConnectionError: the client is gone.
-    """
+    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read."""
     if (request.content_length or 0) > max_bytes:
         raise TooLarge
     if not request.can_read_body:
@@ -128,11 +113,7 @@ async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = I
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
-    """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`.
-
-    Raises:
-        TooLarge: it is longer than `max_bytes`.
-    """
+    """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`."""
     if (request.content_length or 0) > max_bytes:
         raise TooLarge
     content = request.content

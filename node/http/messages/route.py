@@ -39,11 +39,6 @@ class UnauthenticatedGuard:
     does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
     a token is read. Granted requests take nothing, so a busy client with authority is not limited, nor are others
     behind its address. Requests without a token cost no signature and are not counted.
-
-    Attributes:
-        rates: one bucket for each client address.
-        http: whose forwarded headers are trusted.
-        clock: gives the time.
     """
 
     rates: Rates
@@ -51,11 +46,7 @@ class UnauthenticatedGuard:
     clock: Clock
 
     def admit(self, request: web.Request) -> None:
-        """Check whether the client may still cost something.
-
-        Raises:
-            TooMany: the client's bucket is empty.
-        """
+        """Check whether the client may still cost something."""
         if "Authorization" not in request.headers:
             return
         client = client_address(request, self.http)
@@ -79,12 +70,7 @@ OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The body of a request.
-
-    Attributes:
-        max_bytes: the longest; None: `http.max_body_bytes`.
-        shape: type of its JSON; None: bytes of any type.
-    """
+    """The body of a request."""
 
     max_bytes: int | None
     shape: object = None
@@ -92,15 +78,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One answer that is no refusal.
-
-    Attributes:
-        shape: type of its JSON; `str`: plain text; `bytes`: a value under the content type of its owner, if any; None:
-            no body.
-        status: HTTP status.
-        headers: those that only this answer has.
-        media: the type of bytes that are no value.
-    """
+    """One answer that is no refusal."""
 
     shape: object
     status: int = 200
@@ -159,15 +137,7 @@ def bind(
     counter: RequestCounter | None = None,
     log: RequestLog | None = None,
 ) -> Handler:
-    """Return the handler of a route with its errors turned into answers.
-
-    Args:
-        route: what to bind.
-        cohort: lets requests that came together proceed together.
-        guard: counts what unauthenticated clients cost; None: nothing is counted.
-        counter: counts answers; None: nothing is counted.
-        log: notes them; None: nothing is noted.
-    """
+    """Return the handler of a route with its errors turned into answers."""
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
     is_closed, place, is_measured = not route.cors, route.place, counter is not None or log is not None
     # It opens nothing, and a row says what is in it.

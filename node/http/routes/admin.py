@@ -97,12 +97,7 @@ async def _set(services: Services, request: web.Request, limit_bytes: int | None
 
 
 def _opened(request: web.Request) -> Services:
-    """Return the services to the operator.
-
-    Raises:
-        OperatorAbsent: the node has no operator's secret.
-        OperatorLocked: the request does not bear it.
-    """
+    """Return the services to the operator."""
     services = request.app[SERVICES]
     if services.admin_key is None:
         raise OperatorAbsent

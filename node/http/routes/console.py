@@ -29,15 +29,7 @@ _IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Va
 
 @dataclass(frozen=True, slots=True)
 class ConsoleFiles:
-    """The files of the console, in memory.
-
-    Attributes:
-        digest: BLAKE3 of all names and contents, 32 hexadecimal digits.
-        bodies: contents by path, `index.html` and `missing.html` among them.
-        packed: the same as gzip, of what is sent under an address of its own.
-        etag: of `index.html`.
-        headers: of each file.
-    """
+    """The files of the console, in memory."""
 
     digest: str
     bodies: Mapping[str, bytes]
@@ -52,11 +44,7 @@ CONSOLE: Final[web.AppKey[ConsoleFiles]] = web.AppKey("console", ConsoleFiles)
 
 @cache
 def load_console(runner: str | None = None) -> ConsoleFiles:
-    """Read the files of the console out of the distribution.
-
-    Args:
-        runner: origin of the runner that the page may call; None: there is none.
-    """
+    """Read the files of the console out of the distribution."""
     bodies = read_files()
     over_all = blake3()
     for name, body in bodies.items():

@@ -103,14 +103,7 @@ _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
 async def invocation_answer(request: web.Request, services: Services, result: object) -> web.StreamResponse:
-    """Return the answer that holds a result.
-
-    Args:
-        request: what is answered.
-        result: what a row's run returned; an open body in it is closed.
-    Raises:
-        As `value_answer`.
-    """
+    """Return the answer that holds a result."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}

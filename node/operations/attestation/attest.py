@@ -54,13 +54,7 @@ from .refresh_collateral import wish_for
 
 @dataclass(frozen=True, slots=True)
 class UsableCollateral:
-    """A document that may judge now.
-
-    Attributes:
-        collateral: the document, with the newest revocation lists that the store has.
-        relied: its row, a condition of keeping what it judged.
-        stale_at: from when on it is too old to judge, whatever its windows say; epoch seconds.
-    """
+    """A document that may judge now."""
 
     collateral: Collateral
     relied: Check
@@ -107,23 +101,14 @@ _MOST_ENDED: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A nonce for one DID; nothing is stored for it.
-
-    Attributes:
-        nonce: base64url without padding, 32 bytes.
-        expires_at: epoch seconds.
-    """
+    """A nonce for one DID; nothing is stored for it."""
 
     nonce: str
     expires_at: int
 
 
 def challenge(services: Services, body: bytes) -> Challenge:
-    """Make a challenge for the DID that the body names.
-
-    Raises:
-        MalformedRequest: the body is not `{"did": …}` with a DID.
-    """
+    """Make a challenge for the DID that the body names."""
     value = read_body(body, max_bytes=4096)
     did = value.get("did") if isinstance(value, dict) else None
     if not isinstance(did, str) or len(did) > _MAX_DID_CHARS:
@@ -149,12 +134,7 @@ def _scope(services: Services, holder: Principal) -> ChallengeScope:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Evidence that is stored.
-
-    Attributes:
-        expires_at: epoch seconds; never past the collateral's own end.
-        evidence: hex SHA-256 of the stored evidence, as the audit names it.
-    """
+    """Evidence that is stored."""
 
     expires_at: float
     evidence: str

@@ -74,11 +74,7 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked_nonce(given: list[str]) -> str:
-    """Return the nonce of a request; a missing one is the empty nonce, which binds no moment.
-
-    Raises:
-        BadNonce: more than one, no text, or longer than MAX_NONCE_BYTES.
-    """
+    """Return the nonce of a request; a missing one is the empty nonce, which binds no moment."""
     if len(given) > 1:
         raise BadNonce("name one nonce")
     nonce = given[0] if given else ""
@@ -92,15 +88,7 @@ def checked_nonce(given: list[str]) -> str:
 
 
 async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
-    """Make a quote over the nonce and the node's statement about itself.
-
-    Args:
-        quotes: its own.
-        nonce: from `checked_nonce`.
-    Raises:
-        OwnQuotesBusy, OwnQuoteFailed: see `own_quotes`.
-        SpaceError, RecordError: the release record cannot be read.
-    """
+    """Make a quote over the nonce and the node's statement about itself."""
     statement = await _statement(services)
     report_data = node_report_data(nonce, statement)
     quoted = await quotes.quote(report_data)

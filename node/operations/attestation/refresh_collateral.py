@@ -52,13 +52,7 @@ _FIRST_RETRY_S: Final = 60.0
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch the one document that is due first.
-
-    Returns:
-        False: the next one is left to the next round, so that a slow service does not delay the other jobs.
-    Raises:
-        SpaceError: the store does not answer. A failure of the service is noted and logged.
-    """
+    """Fetch the one document that is due first."""
     source, now = services.collateral_source, services.clock.now()
     if source is None:
         return False

@@ -23,17 +23,7 @@ CollateralUse = Literal["usable", "unusable", "fetched", "missing"]
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What the route answers.
-
-    Attributes:
-        attestation: who has to prove which code it runs before a key is released.
-        trust_roots: SHA-256 of the root certificates that quotes may end at, hex: this process's own, if the release
-            record names it.
-        key_providers: whose applications' evidence is accepted.
-        node_policy: whether the operator's own policy is in force beside the owner's.
-        node_policy_suffices: whether the operator's list decides where the owner approved no code.
-        collateral: of the platform family that was asked about, see `CollateralUse`; None: none was asked about.
-    """
+    """What the route answers."""
 
     attestation: Mode
     trust_roots: tuple[str, ...]
@@ -44,14 +34,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Read the platform family of a request; None where none is named.
-
-    Args:
-        fmspc: untrusted, every value of the parameter: 12 lower-case hex digits.
-        ca: untrusted, likewise: `platform` or `processor`.
-    Raises:
-        MalformedRequest: one without the other, several, or neither of these forms.
-    """
+    """Read the platform family of a request; None where none is named."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
@@ -63,11 +46,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
 
 
 async def terms_of(services: Services, family: Family | None) -> Terms:
-    """Return the terms in force and, for a platform family, whether its quotes can be judged here now.
-
-    Raises:
-        RecordDamaged, SpaceError: there is no release record, or the store does not answer.
-    """
+    """Return the terms in force and, for a platform family, whether its quotes can be judged here now."""
     record = await recorded_release(services.store)
     if record is None:
         raise RecordDamaged("the release record was deleted")

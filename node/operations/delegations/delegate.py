@@ -173,14 +173,7 @@ async def _read(
     known: StoredDelegation | None,
     found: Sequence[StoredDelegation | None],
 ) -> "_Posted":
-    """Read everything that a registration depends on at one moment, and plan what it hosts and makes.
-
-    Args:
-        delegation: verified.
-        client: as `register` has it.
-        known: the delegation as it is registered; None: it is not known to be registered.
-        found: what it cites.
-    """
+    """Read everything that a registration depends on at one moment, and plan what it hosts and makes."""
     now, reading = services.clock.now(), Reading()
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     mark_rows = reading.rows(mark_keys(contents))

@@ -46,13 +46,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 def listed_of(stored: StoredDelegation, direction: Direction, verdict: Verdict) -> Listed:
-    """Return how a listing shows a delegation.
-
-    Args:
-        stored: the delegation.
-        direction: relative to the account.
-        verdict: its state.
-    """
+    """Return how a listing shows a delegation."""
     delegation = stored.registered.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     return Listed(

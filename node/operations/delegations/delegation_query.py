@@ -55,12 +55,7 @@ _LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is 
 
 @dataclass(frozen=True, slots=True)
 class QueryPage:
-    """A page of an account's delegations.
-
-    Attributes:
-        items: at most the limit, latest issued first.
-        next_cursor: gives the following page, which may be empty; None on the last one.
-    """
+    """A page of an account's delegations."""
 
     items: tuple[Listed, ...]
     next_cursor: str | None
@@ -116,12 +111,7 @@ class _View:
         return tuple(dict.fromkeys((self.account, self.asker)))
 
     def direction(self, stored: StoredDelegation, members: frozenset[Principal]) -> Direction | None:
-        """Return the direction of a delegation, seen from the account; None: the account may not see it.
-
-        Args:
-            stored: the delegation.
-            members: those of the signers in question who may list the account's delegations.
-        """
+        """Return the direction of a delegation, seen from the account; None: the account may not see it."""
         delegation = stored.registered.delegation
         if delegation.delegator in self.parties:
             return "granted"
@@ -155,12 +145,7 @@ async def _place(services: Services, filters: Filters) -> bytes | None:
 async def _authorised_read(
     services: Services, invocation: Invocation, view: _View, place: bytes | None, sources: "Sequence[_Source]"
 ) -> tuple[Page, ...]:
-    """Judge the token and read the beginning of every list, at one moment.
-
-    Raises:
-        QueryRefused: the caller is neither the owner nor a DID under exactly one proof that goes back to the owner, or
-            the cursor names nothing in these lists.
-    """
+    """Judge the token and read the beginning of every list, at one moment."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
     reading = Reading()
@@ -191,15 +176,7 @@ def _is_entitled(call: Call, account: Principal) -> bool:
 
 @dataclass(slots=True)
 class _Source:
-    """One list of the index, as far as it was read.
-
-    Attributes:
-        principal, role: whose list, and which of the two.
-        step: rows that are read at once.
-        after: place up to which it was read; None: not begun.
-        more: rows may follow what was read.
-        rows: place and content key of what was read and not taken yet.
-    """
+    """One list of the index, as far as it was read."""
 
     principal: Principal
     role: bytes

@@ -37,14 +37,7 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """The state of one delegation, in the order of the wire.
-
-    Attributes:
-        cid: as it was requested.
-        status: `active`, `revoked` (itself or an ancestor), `expired`, `unavailable` (not valid yet) or `not_found`.
-        exists: False for what is not registered, and for what the caller has no say over.
-        active, revoked, expired: whether `status` is that word.
-    """
+    """The state of one delegation, in the order of the wire."""
 
     cid: str
     status: str

@@ -24,15 +24,7 @@ _STANDINGS: Final = {standing.value: standing for standing in Standing}
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The filters of a listing.
-
-    Attributes:
-        direction: only what the account granted, or only what it received; None: both.
-        standing: only delegations in this state; REVOKED also finds what an ancestor's revocation cut off. None: all.
-        space: only what names a space of this canonical id or this bare name; None: all.
-        limit: at most that many, 1 to MAX_ITEMS.
-        after: cid of the last delegation that was looked at; None: from the start.
-    """
+    """The filters of a listing."""
 
     direction: Direction | None = None
     standing: Standing | None = None

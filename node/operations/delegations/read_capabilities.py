@@ -35,13 +35,7 @@ FACT: Final = "capabilitiesReadParams"
 
 
 class GrantFilters(msgspec.Struct, frozen=True):
-    """Which delegations of a space are listed.
-
-    Attributes:
-        direction: `created` or `received` by the caller's root identity; anything else filters nothing.
-        path: some resource of the delegation, in whatever space and service, has a path that begins so.
-        actions: the delegation holds one of these abilities, in this very spelling; None: any.
-    """
+    """Which delegations of a space are listed."""
 
     direction: str | None = None
     path: str | None = None
@@ -101,14 +95,7 @@ _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 
 
 @dataclass(frozen=True, slots=True)
 class ListBounds:
-    """How much one answer may cost; beyond, it is cut and says so.
-
-    Attributes:
-        told: delegations in a list.
-        answer_bytes: an answer ends with the delegation that makes it as long as this; one alone is below 1 MiB.
-        examined: rows of a space's index that a list looks at, the expired ones included.
-        page_rows: rows of the index that are read at once.
-    """
+    """How much one answer may cost; beyond, it is cut and says so."""
 
     reported: int = 1000
     answer_bytes: int = 8 * 1024 * 1024
@@ -137,12 +124,7 @@ class _ReportedGrant(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class GrantList:
-    """Delegations that touch a space.
-
-    Attributes:
-        grants: cid to the delegation in JSON, newest registered first.
-        truncated: there are more than were looked at, or than fit into an answer.
-    """
+    """Delegations that touch a space."""
 
     grants: dict[str, msgspec.Raw]
     truncated: bool
@@ -150,12 +132,7 @@ class GrantList:
 
 @dataclass(frozen=True, slots=True)
 class GrantChain:
-    """A delegation and what it rests on.
-
-    Attributes:
-        grants: delegations in JSON, each resting on the next; none for an unknown one.
-        truncated: the chain continues beyond what fits into an answer.
-    """
+    """A delegation and what it rests on."""
 
     grants: list[msgspec.Raw]
     truncated: bool
@@ -169,17 +146,7 @@ def is_about_grants(resource: Resource) -> bool:
 async def read_capabilities(
     services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
 ) -> GrantList | GrantChain:
-    """Return what the call's facts request.
-
-    Args:
-        invocation: admitted; asks for `tinycloud.capabilities/read` on the space.
-        space: whose delegations.
-        bounds: how much the answer may cost.
-
-    Raises:
-        BadDelegationCid: a chain is requested by a text that is no cid.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
-    """
+    """Return what the call's facts request."""
     asked, reading = asked_of(invocation.facts), Reading()
     if isinstance(asked, Chain):
         call = await read_call(services, invocation, reading, claiming=True)
@@ -212,15 +179,7 @@ async def _list(telling: "_Listing", space: SpaceId, page: Page) -> GrantList:
 
 @dataclass(slots=True)
 class _Listing:
-    """A list while it grows.
-
-    Attributes:
-        filters: what is listed.
-        identity: to which the direction is relative.
-        bounds: how long it may become.
-        grants: what is listed so far.
-        size_bytes: of all that.
-    """
+    """A list while it grows."""
 
     services: Services
     filters: GrantFilters

@@ -16,9 +16,6 @@ async def root_identity(services: Services, call: Call) -> Principal:
 
     Where there is no wallet it is the signer of the last delegation on the way. A caller that acts in its own right is
     its own root identity, whatever it cites.
-
-    Raises:
-        SpaceError: the store does not answer.
     """
     identity = call.invocation.invoker
     stored = call.cited[0] if call.authority.dependent else None

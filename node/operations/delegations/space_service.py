@@ -44,17 +44,7 @@ Ownership = Literal["owned", "delegated"]
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A space as it is returned.
-
-    Attributes:
-        id: the space.
-        name: the last part of the id.
-        owner: whose it is.
-        created_at: when it was hosted.
-        type: whether the caller acts for its owner; this and the rest only where one space is asked about.
-        usage_bytes: stored in it.
-        limit_bytes: most that puts may store in it; None: no limit.
-    """
+    """A space as it is returned."""
 
     id: str
     name: str
@@ -90,11 +80,7 @@ def _is_plain(resource: SpaceResource) -> bool:
 async def list_spaces(
     services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
 ) -> SpaceList:
-    """Return the hosted spaces of an owner, at most `limit` of them.
-
-    Raises:
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
-    """
+    """Return the hosted spaces of an owner, at most `limit` of them."""
     reading = Reading()
     owned = reading.page(owned_spaces_range(owner, limit=limit))
     call = await read_call(services, invocation, reading, claiming=True)
@@ -105,17 +91,7 @@ async def list_spaces(
 
 
 async def read_space(services: Services, invocation: Invocation, owner: Principal, target: str) -> SpaceEntry:
-    """Return the space of an owner that an id or a name means, if it is hosted.
-
-    Args:
-        invocation: admitted; asks for `tinycloud.space/info`.
-        owner: whose.
-        target: untrusted; the path as signed.
-
-    Raises:
-        SpaceNotFound: it is not hosted, or has another owner: a caller does not learn what others have.
-        DuplicateInvocation, ChainError, SpaceError: see `read_call`.
-    """
+    """Return the space of an owner that an id or a name means, if it is hosted."""
     space, reading = _target(owner, target), Reading()
     rows = None if space is None else reading.rows((space_row_key(space), usage_key(space), override_row_key(space)))
     call = await read_call(services, invocation, reading, claiming=True)
@@ -150,18 +126,6 @@ async def make_space(
 
     The owner's signature is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
     does not, only a host grant makes a space.
-
-    Args:
-        invocation: admitted; asks for `tinycloud.space/create`.
-        owner: whose.
-        name: untrusted; the path as signed.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
-
-    Raises:
-        BadSpaceName: the path is no name.
-        SpaceExists: it is hosted already.
-        SpaceNotMade: mode, bounds or the rule on names of this node.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
     """
     space = _named(owner, name)
 

@@ -58,13 +58,7 @@ def joint_window(registered: Registered) -> Window:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of a delegation, and what caused it.
-
-    Attributes:
-        standing: the word.
-        revoked: who revoked it or an ancestor.
-        ancestor: the ancestor that was revoked, where it was not the delegation itself.
-    """
+    """The state of a delegation, and what caused it."""
 
     standing: Standing
     revoked: Revoked | None = None
@@ -74,17 +68,7 @@ class Verdict:
 def standing_of(
     registered: Registered, marks: Mapping[ContentKey, Record | None], window: Window, *, now: float
 ) -> Verdict:
-    """Return the state of a delegation.
-
-    Args:
-        registered: as stored.
-        marks: the rows of the marks of its closure; a missing one belongs to an ancestor that was removed long after
-            its end.
-        window: which window counts.
-        now: epoch seconds.
-    Raises:
-        RecordDamaged: a mark does not decode.
-    """
+    """Return the state of a delegation."""
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:

@@ -100,19 +100,7 @@ def _record(action: str, subject: str, call: Call, detail: bytes, *, at: float, 
 
 
 async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
-    """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows.
-
-    Args:
-        header: untrusted text of the `Authorization` header.
-        path_id: network id of the path, percent-decoded once.
-        body: untrusted bytes.
-
-    Returns:
-        The signed answer; it contains the key only under the receiver's key.
-
-    Raises:
-        MalformedToken, CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
-    """
+    """Answer `POST /encryption/networks/<id>/decrypt`, in the order of its rows."""
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
@@ -140,15 +128,7 @@ class _ReadBody(Protocol):
 
 
 async def decrypt_invoked(services: Services, invocation: Invocation, read: _ReadBody) -> dict[str, Json]:
-    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3).
-
-    Args:
-        invocation: admitted; asks for DECRYPT on a network.
-        read: gives the body; None where it is longer, or does not arrive.
-
-    Raises:
-        CapabilityError, EncryptionError, DuplicateInvocation, SpaceError: the first row that fails.
-    """
+    """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3)."""
     body = await read(max_bytes=MAX_BODY_BYTES)
     if body is None:
         raise RequestError("request-too-large", str(MAX_BODY_BYTES))

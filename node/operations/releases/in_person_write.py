@@ -37,16 +37,7 @@ _WITHDRAWALS_KEY: Final = withdrawals_row_key()
 
 
 class Change(Struct, frozen=True):
-    """A change of a network's record.
-
-    Attributes:
-        fact_type: of the one fact that the token has to contain.
-        value: the body, as it was read; the fact names its hash.
-        make: gives the changed record; may refuse with an error of its own.
-        action: its name in the audit.
-        detail: what the audit records of it.
-        in_person: what to do next, for a caller that is not the owner in person.
-    """
+    """A change of a network's record."""
 
     fact_type: str
     value: Json
@@ -57,19 +48,7 @@ class Change(Struct, frozen=True):
 
 
 async def change_in_person(services: Services, header: str, *, path_id: str, change: Change) -> None:
-    """Change a network's record for its owner in person; in force for the next release.
-
-    Args:
-        header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and the fact
-            `{"type", "targetNode", "networkId", "bodyHash"}`.
-        path_id: network id of the path, percent-decoded once.
-        change: its value is read, its bounds are checked.
-
-    Raises:
-        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id, or the change itself.
-        Refusal: not bound to this request, no such network, or not the owner in person.
-        SpaceError: the store does not answer.
-    """
+    """Change a network's record for its owner in person; in force for the next release."""
     node_did = services.keyring.node_did
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network = parse_path_id(path_id)
@@ -105,11 +84,7 @@ def _is_withdrawn(invoker: Principal, *lists: Withdrawals) -> bool:
 
 
 def _check_bound(invocation: Invocation, network: NetworkId, change: Change, node_did: str) -> None:
-    """Check that a token is for this network, this body and this kind of change, and for nothing else.
-
-    Raises:
-        SessionNotBound: another capability than `sealspace.encryption/policy`, or not exactly that one fact.
-    """
+    """Check that a token is for this network, this body and this kind of change, and for nothing else."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != SET_POLICY or network_of(only.resource) != network:
         raise SessionNotBound(f"sign the one capability {SET_POLICY} on the network of the path")

@@ -37,11 +37,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
 
 
 def known_network(row: Record | None) -> NetworkRecord:
-    """Return the record of a network.
-
-    Raises:
-        NetworkUnknown: there is none.
-    """
+    """Return the record of a network."""
     if row is None or row.value is None:
         raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
     return decode_network(row.value)

@@ -153,11 +153,7 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
-    """Revoke a network for good; repeating it is allowed (enc 2.8).
-
-    Raises:
-        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
-    """
+    """Revoke a network for good; repeating it is allowed (enc 2.8)."""
     unverified = parse_invocation(header)
     node_did = services.keyring.node_did
     check_audience(unverified.audience, node_did)

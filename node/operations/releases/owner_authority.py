@@ -29,12 +29,6 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     """Gather the delegations of every cited closure, the owner's sign-ins that may matter, and their marks.
 
     Nothing is read if what the call cites is enough, as for a sign-in and what its key granted.
-
-    Args:
-        owner: of the network that is requested.
-
-    Raises:
-        SpaceError: the store does not answer, or a row does not decode.
     """
     facts = AuthorityFacts(
         owner=owner,

@@ -16,16 +16,7 @@ from .network_reading import admitted_reader, known_network
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
-    """Replace the owner's policy of a network; `null` removes it. In force for the next release.
-
-    Args:
-        header: untrusted, see `change_in_person`.
-        path_id: network id of the path, percent-decoded once.
-        body: untrusted JSON of a policy, or `null`.
-
-    Raises:
-        PolicyError: what is wrong with the policy; and as `change_in_person`.
-    """
+    """Replace the owner's policy of a network; `null` removes it. In force for the next release."""
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
     change = Change(

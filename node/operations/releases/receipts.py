@@ -71,15 +71,7 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The receipt of a release, not durable yet.
-
-    Attributes:
-        puts: its row and the rows of documents that are not kept yet.
-        sha256: of the receipt, hex.
-        span: in which its documents are noted.
-        policies: SHA-256 in hex of the policies that are kept only when the puts are durable.
-        judged: evidence of which the same holds; None: of none.
-    """
+    """The receipt of a release, not durable yet."""
 
     puts: tuple[Put, ...]
     sha256: str
@@ -89,11 +81,7 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 
 async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
-    """Make the receipt of a release, with what it refers to.
-
-    Raises:
-        RecordDamaged, SpaceError: what the evidence was judged from does not decode, or the store does not answer.
-    """
+    """Make the receipt of a release, with what it refers to."""
     audit = admission.audit
     span = document_span(services.clock.now())
     services.kept.enter(span)
@@ -178,12 +166,7 @@ async def _basis(services: Services, evidence: Evidence, record: bytes) -> Basis
 
 @dataclass(frozen=True, slots=True)
 class ReceiptsFound:
-    """A page of a network's receipts.
-
-    Attributes:
-        receipts: signed texts, oldest first.
-        after: the `after` of the request for the next page; None when nothing follows now.
-    """
+    """A page of a network's receipts."""
 
     receipts: tuple[bytes, ...]
     after: str | None

@@ -54,16 +54,7 @@ _PATHS_AT_ONCE: Final = 16
 
 
 class ReleaseRows(Struct, frozen=True):
-    """The rows that a release rests on, known from the request alone: they are read with the call.
-
-    Attributes:
-        network_key: key of `network`.
-        network: the network with its policy and withdrawals.
-        record: the release record.
-        withdrawals: the operator's.
-        evidence_key: key of `evidence`.
-        evidence: evidence for exactly this caller and receiver key; None where the receiver key is none.
-    """
+    """The rows that a release rests on, known from the request alone: they are read with the call."""
 
     network_key: bytes
     network: Handle[Record | None]
@@ -76,14 +67,7 @@ class ReleaseRows(Struct, frozen=True):
 def release_rows(
     reading: Reading, *, network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
 ) -> ReleaseRows:
-    """Ask for the rows of a request for a network, whatever else is right or wrong with it.
-
-    Args:
-        reading: the call's.
-        network: the network requested.
-        invoker: the caller.
-        receiver_public_key: as stated, of any length; None where none is stated.
-    """
+    """Ask for the rows of a request for a network, whatever else is right or wrong with it."""
     network_key = network_row_key(network)
     fixed = (reading.row(network_key), reading.row(_RECORD_KEY), reading.row(_WITHDRAWALS_KEY))
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:

@@ -37,14 +37,7 @@ _OPERATOR: Final = "operator"
 
 @dataclass(frozen=True, slots=True)
 class QuotaView:
-    """The limits of one space.
-
-    Attributes:
-        space_id: as it was requested.
-        override_bytes: its own limit; None: it has none.
-        effective_limit_bytes: the limit that applies to puts; None: no limit.
-        current_usage_bytes: bytes stored; None: not hosted, or not requested.
-    """
+    """The limits of one space."""
 
     space_id: str
     override_bytes: int | None
@@ -54,13 +47,7 @@ class QuotaView:
 
 @dataclass(frozen=True, slots=True)
 class AllOverrides:
-    """Every limit that the operator has set.
-
-    Attributes:
-        overrides: space id to bytes, at most MAX_OVERRIDES.
-        default_limit_bytes: of every other space; None: no limit.
-        more: there are more overrides.
-    """
+    """Every limit that the operator has set."""
 
     overrides: Mapping[str, int]
     default_limit_bytes: int | None
@@ -68,22 +55,13 @@ class AllOverrides:
 
 
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
-    """Return the limits that the operator has set, and the default.
-
-    Raises:
-        SpaceError: the store does not answer.
-    """
+    """Return the limits that the operator has set, and the default."""
     found = await read_overrides(store, limit=MAX_OVERRIDES)
     return AllOverrides(found.limits, quota_policy(config).default_bytes, found.more)
 
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
-    """Return the limits of a space and its usage.
-
-    Raises:
-        BadOption: no space id.
-        SpaceError: the store does not answer.
-    """
+    """Return the limits of a space and its usage."""
     space = _space(space_text)
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
     override, usage, hosted = (await store.read(keys)).records
@@ -98,19 +76,7 @@ async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView
 async def set_quota(
     store: Store, config: Config, space_text: str, limit_bytes: int | None, *, now: float, entropy: Entropy
 ) -> QuotaView:
-    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns.
-
-    Args:
-        store: of the node.
-        space_text: untrusted text of a space id; the space need not be hosted.
-        limit_bytes: 0 lets nothing more be stored.
-        now: seconds since 1970, of the audit record.
-        entropy: for the audit record's key.
-
-    Raises:
-        BadOption: no space id.
-        SpaceError: the store does not answer.
-    """
+    """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns."""
     space = _space(space_text)
     record = AuditRecord(
         at=now,
@@ -131,11 +97,7 @@ async def set_quota(
 
 
 async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usage:
-    """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`.
-
-    Args:
-        limit: at most that many; brought within 1 and MAX_USAGE_SPACES.
-    """
+    """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`."""
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
 
 

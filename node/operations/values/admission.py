@@ -17,14 +17,7 @@ _TRIES: Final = 8
 
 
 async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
-    """Let an owner have spaces here; durable, with its audit record, when this returns.
-
-    Returns:
-        Whether the owner was not admitted before.
-
-    Raises:
-        SpaceError: the store does not take the commit.
-    """
+    """Let an owner have spaces here; durable, with its audit record, when this returns."""
 
     def change(record: Record | None) -> Put | Check:
         return admission_check(owner, record) if is_admitted(record) else admission_put(owner, now=now)
@@ -36,12 +29,6 @@ async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: E
     """Prevent an owner from having new spaces here; durable, with its audit record, when this returns.
 
     What is hosted remains hosted, and still serves those to whom its owner granted access.
-
-    Returns:
-        Whether the owner was admitted before.
-
-    Raises:
-        SpaceError: the store does not take the commit.
     """
 
     def change(record: Record | None) -> Put | Check | None:

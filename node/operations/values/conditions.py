@@ -19,16 +19,7 @@ _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
 class Options(Struct, frozen=True, gc=False):
-    """What the option headers of one call ask for.
-
-    Attributes:
-        create_only: the put must find no live value (`If-None-Match: *`).
-        replace_etag: the put or delete must find this value: 64 lower-case hex digits of its BLAKE3; None: any.
-        unless_etags: entity tags without their weak mark; the get answers 304 when one matches; None: no condition.
-        max_response_bytes: a larger object is refused; None: no bound.
-        list_limit: at most that many keys, 1 to 1000; None: all.
-        list_cursor: where an earlier page ended, as that page gave it; None: from the start.
-    """
+    """What the option headers of one call ask for."""
 
     create_only: bool = False
     replace_etag: str | None = None
@@ -67,15 +58,7 @@ def asks(headers: Container[str]) -> bool:
 
 
 def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
-    """Read the option headers of a call.
-
-    Args:
-        headers: request headers by lower-case name; untrusted.
-        shape: the operations the token asks for.
-
-    Raises:
-        BadOption: a header is malformed, or asks for a condition this call cannot have; text as on the wire.
-    """
+    """Read the option headers of a call."""
     if "x-tinycloud-expected-version" in headers:
         raise BadOption("x-tinycloud-expected-version is not a production precondition; use If-Match")
     create_only, replace_etag, unless_etags = _conditions(headers, shape)

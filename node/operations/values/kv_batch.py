@@ -34,13 +34,7 @@ MAX_BATCH_READ_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One value of a batch put, as it arrives.
-
-    Attributes:
-        path: the key that the part names, untrusted.
-        metadata: header names in lower case and their values.
-        pieces: the value; to be read before the next part is requested.
-    """
+    """One value of a batch put, as it arrives."""
 
     path: str
     metadata: Mapping[str, str]
@@ -49,12 +43,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchUpload:
-    """What a batch put stores.
-
-    Attributes:
-        parts: gives the values in the order they arrive; called once, when the call is authorised.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
-    """
+    """What a batch put stores."""
 
     parts: Callable[[], AsyncIterator[Part]]
     client: str | None

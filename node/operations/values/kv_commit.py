@@ -87,11 +87,7 @@ class PutReading(Struct, frozen=True, gc=False):
         return quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def quota(self, draft: Draft) -> tuple[Add, ...]:
-        """Return the bounds that the commit has to keep; a commit that does not grow the space is not bounded.
-
-        Raises:
-            QuotaExceeded: the values would not fit.
-        """
+        """Return the bounds that the commit has to keep; a commit that does not grow the space is not bounded."""
         limit_bytes = self.limit_bytes
         if limit_bytes is None:
             return ()
@@ -120,16 +116,6 @@ async def read_put(
 
     A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). The
     rows for that are read only in that case, and the commit compares them.
-
-    Args:
-        invocation: verified.
-        space: where the values go.
-        paths: of the values, each once.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
-        claiming: see `read_call`.
-    Raises:
-        SpaceNotFound: a mentioned space is not hosted and this put does not host it.
-        DuplicateInvocation, ChainError, SpaceError: see `read_call`.
     """
     own = space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
@@ -163,11 +149,7 @@ async def _hosting(services: Services, call: Call, space: SpaceId, client: str |
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
-    """Compare the condition with the live value; a deleted one counts as absent (4.4.5).
-
-    Raises:
-        PreconditionFailed: it does not hold.
-    """
+    """Compare the condition with the live value; a deleted one counts as absent (4.4.5)."""
     if options.create_only and head is not None:
         raise PreconditionFailed
     if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
@@ -224,14 +206,7 @@ def durable_claim(services: Services, call: Call) -> Claim | None:
 
 
 def audit_of(services: Services, call: Call, action: str, subject: str, paths: Sequence[str] = ()) -> AuditRecord:
-    """Return the record of a write.
-
-    Args:
-        call: the judged call.
-        action: a short stable word.
-        subject: the resource that was written to.
-        paths: of several values; as many of them are kept as a record holds.
-    """
+    """Return the record of a write."""
     return AuditRecord(
         at=services.clock.now(),
         action=action,

@@ -15,26 +15,14 @@ from .plan import Step
 
 
 class Value(Struct, frozen=True, gc=False):
-    """A value that was read.
-
-    Attributes:
-        head: entity tag, metadata, size.
-        body: the bytes, or the open file that holds them, which the caller closes; None when the caller has them
-            already (304).
-    """
+    """A value that was read."""
 
     head: Head
     body: bytes | OpenedBody | None
 
 
 async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
-    """Return the value under the step's path.
-
-    Raises:
-        KeyNotFound: nothing is stored there, or it was deleted.
-        ResponseTooLarge: larger than the caller's bound.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
-    """
+    """Return the value under the step's path."""
     head = await metadata(services, invocation, step)
     if options is not NO_OPTIONS and _has_it(head, options):
         return Value(head, None)
@@ -45,12 +33,7 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
 
 
 async def metadata(services: Services, invocation: Invocation, step: Step) -> Head:
-    """Return the head of the value under the step's path.
-
-    Raises:
-        KeyNotFound: nothing is stored there, or it was deleted.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
-    """
+    """Return the head of the value under the step's path."""
     key = head_key(step.space, step.path)
     reading = Reading()
     row = reading.row(key)

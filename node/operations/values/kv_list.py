@@ -46,11 +46,7 @@ def encode_cursor(keyring: Keyring, origin: Cursor, last: str) -> str:
 
 
 def parse_cursor(keyring: Keyring, text: str | None, origin: Cursor) -> str | None:
-    """Return the path to continue after; None without a cursor.
-
-    Raises:
-        BadOption: not a cursor of this node, or of another call, or given without the limit that made it.
-    """
+    """Return the path to continue after; None without a cursor."""
     if text is None:
         return None
     if len(text) > MAX_CURSOR_CHARS or origin.limit is None:
@@ -73,12 +69,7 @@ def _mac(keyring: Keyring, origin: Cursor, path: bytes) -> bytes:
 
 
 class Paths(Struct, frozen=True, gc=False):
-    """A listing.
-
-    Attributes:
-        paths: full keys in byte order.
-        next_cursor: gives the following page; None on the last one, and where no limit was given.
-    """
+    """A listing."""
 
     paths: tuple[str, ...]
     next_cursor: str | None

@@ -32,25 +32,13 @@ from .sealed_values import sealed_key_of
 
 
 class Written(Struct, frozen=True):
-    """What a write did.
-
-    Attributes:
-        etag: entity tag of the new value, or of the value that a delete removed; None when there was none.
-    """
+    """What a write did."""
 
     etag: str | None
 
 
 class Upload(Struct, frozen=True, kw_only=True):
-    """What a put stores.
-
-    Attributes:
-        at_hand: gives the whole value when all of it has arrived, else None; called once, when the call is authorised.
-        pieces: gives the value piece by piece; called once, after `at_hand` gave None.
-        declared_bytes: the size that the caller states beforehand; None: none is stated.
-        metadata: header names in lower case and their values.
-        client: network address of the caller, counted against the bound on new owners; None: not counted.
-    """
+    """What a put stores."""
 
     at_hand: Callable[[], bytes | None]
     pieces: Callable[[], AsyncIterator[bytes]]

@@ -63,11 +63,7 @@ def check_batch_delete(_: Sequence[Capability], steps: Sequence[Step]) -> None:
 
 
 def check_batch_read(_: Sequence[Capability], steps: Sequence[Step]) -> None:
-    """Check that a token does not read too many values for one answer (4.4.7).
-
-    Raises:
-        BadOption: it does.
-    """
+    """Check that a token does not read too many values for one answer (4.4.7)."""
     if len(steps) > MAX_BATCH_READS:
         raise no_common_answer(len(steps))
 

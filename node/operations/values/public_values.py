@@ -35,12 +35,7 @@ def public_space(text: str) -> SpaceId:
 
 
 async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]) -> Head:
-    """Return the head of the first path that has a live value; all are read at one moment.
-
-    Raises:
-        NoValue: none has; also in a space that is not hosted.
-        SpaceError: the store does not answer.
-    """
+    """Return the head of the first path that has a live value; all are read at one moment."""
     keys = [head_key(space, path) for path in paths]
     records = (await services.store.read(keys)).records
     for key, record in zip(keys, records, strict=True):
@@ -52,13 +47,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class PublicPage:
-    """The parameters of a listing.
-
-    Attributes:
-        prefix: paths start with it; not segment-aware.
-        after: paths come strictly after this one; None: from the start.
-        limit: at most that many; brought within 1 and MAX_PAGE_PATHS.
-    """
+    """The parameters of a listing."""
 
     prefix: str = ""
     after: str | None = None
@@ -66,11 +55,7 @@ class PublicPage:
 
 
 async def list_public(services: Services, space: SpaceId, asked: PublicPage) -> Listing:
-    """Return one page of the paths of a public space; none for a space that is not hosted.
-
-    Raises:
-        SpaceError: the store does not answer.
-    """
+    """Return one page of the paths of a public space; none for a space that is not hosted."""
     limit = min(max(asked.limit, 1), MAX_PAGE_PATHS)
     query = ListingQuery(space, prefix=asked.prefix, after=asked.after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
     listing = await list_paths(services.store, query)

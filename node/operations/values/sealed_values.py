@@ -49,15 +49,7 @@ def sealed_key_of(body: Body) -> bytes | None:
 
 
 async def stands_at(services: Services, head: Head, digest: bytes, *, most_bytes: int) -> bool:
-    """Return whether a value is an envelope with this wrapped key.
-
-    Args:
-        head: of the value.
-        digest: see `key_digest`.
-        most_bytes: a value that has no note and is larger counts as none.
-    Raises:
-        RecordDamaged, StoreUnavailable: a value without a note cannot be read.
-    """
+    """Return whether a value is an envelope with this wrapped key."""
     if head.sealed_key is not None:
         return head.sealed_key == digest
     return head.size_bytes <= most_bytes and _digest_in(await services.values.read_body(head)) == digest

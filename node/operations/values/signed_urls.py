@@ -35,15 +35,7 @@ _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestParameters:
-    """The parameters of a signed URL.
-
-    Attributes:
-        space: untrusted text of a space id.
-        path: untrusted raw path of the value.
-        ttl_s: lifetime of the URL in seconds; None: as long as it may be.
-        is_use_limited: the caller asks for a bound on uses, which is not supported.
-        digests: texts that name the version; none: the current one.
-    """
+    """The parameters of a signed URL."""
 
     space: str
     path: str

@@ -37,13 +37,7 @@ def environment_folder(folder: Path) -> Path:
 
 
 def open_for_writing(folder: Path) -> lmdb.Environment:
-    """Open the durable environment, making it when it is new.
-
-    Raises:
-        StoreUnavailable: it does not open, or there is no free space to make it.
-        SchemaMismatch: another version wrote it; nothing was changed.
-        StoreMoved: it was left behind by a move; nothing was changed.
-    """
+    """Open the durable environment, making it when it is new."""
     refuse_restoring(folder)
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,22 +54,12 @@ def open_for_writing(folder: Path) -> lmdb.Environment:
 
 
 def open_for_reading(folder: Path, *, may_be_moved: bool = False) -> lmdb.Environment:
-    """Open the durable environment of a folder that another process writes, or that was moved and is not written.
-
-    Raises:
-        StoreUnavailable: it does not exist yet or does not open.
-        SchemaMismatch: another version wrote it.
-        StoreMoved: the store was moved, and `may_be_moved` does not hold.
-    """
+    """Open the durable environment of a folder that another process writes, or that was moved and is not written."""
     return open_environment(environment_folder(folder), readonly=True, may_be_moved=may_be_moved)
 
 
 def mark_moved(folder: Path, place: str) -> None:
-    """Record in the environment of a folder that its store was moved; durable on return, and may be repeated.
-
-    Raises:
-        StoreUnavailable: it cannot be written.
-    """
+    """Record in the environment of a folder that its store was moved; durable on return, and may be repeated."""
     with open_environment(environment_folder(folder), may_be_moved=True) as env:
         try:
             write_moved_mark(env, place)
@@ -124,12 +108,7 @@ class FolderLock:
     """The right to write a data folder, held until closed or until the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the right.
-
-        Raises:
-            StoreLocked: another process has it.
-            StoreUnavailable: a restore did not end there; no lock is made.
-        """
+        """Take the right."""
         refuse_restoring(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -145,11 +124,7 @@ class FolderLock:
 
 
 def socket_path_for(folder: Path) -> Path:
-    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of this user's.
-
-    Raises:
-        StoreUnavailable: the short place belongs to another user or is open to others.
-    """
+    """Return where the storekeeper of a data folder listens: in the folder, or in a short place of this user's."""
     resolved = folder.resolve()
     inside = resolved / "store.sock"
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:

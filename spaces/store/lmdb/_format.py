@@ -24,13 +24,7 @@ _MOVED: Final = 1 << 31
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
-    """Refuse an environment of another version's format, or whose store was moved. A new one is empty.
-
-    Raises:
-        SchemaMismatch: it has another format.
-        StoreMoved: the store was moved, and `may_be_moved` does not hold.
-        lmdb.Error: the environment cannot be read.
-    """
+    """Refuse an environment of another version's format, or whose store was moved. A new one is empty."""
     with env.begin() as txn:
         stored = txn.get(_FORMAT_VERSION_KEY)
         is_new = txn.stat()["entries"] == 0
@@ -42,11 +36,7 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -
 
 
 def write_moved_mark(env: lmdb.Environment, place: str) -> None:
-    """Record that the store was moved to a place; durable when this returns.
-
-    Raises:
-        lmdb.Error: no free space, or the environment cannot be written.
-    """
+    """Record that the store was moved to a place; durable when this returns."""
     with env.begin(write=True) as txn:
         txn.put(_PLACE_KEY, place.encode())
         txn.put(_FORMAT_VERSION_KEY, _of(FORMAT_VERSION | _MOVED))
@@ -60,11 +50,7 @@ def moved_to(env: lmdb.Environment) -> str | None:
 
 
 def give_format(env: lmdb.Environment) -> None:
-    """Make the table of tombstones in a new environment and record the format version, in one transaction.
-
-    Raises:
-        lmdb.Error: no free space, or the environment cannot be written.
-    """
+    """Make the table of tombstones in a new environment and record the format version, in one transaction."""
     with env.begin() as txn:
         if txn.get(_FORMAT_VERSION_KEY) is not None:
             return

@@ -103,11 +103,7 @@ def encode_ask(ask: Ask) -> bytes:
 
 
 def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
-    """Put questions into as few frames as the bounds allow.
-
-    Args:
-        asks: one or more, from `encode_ask`; of commits within the contract's bounds.
-    """
+    """Put questions into as few frames as the bounds allow."""
     if len(asks) <= BATCH_COMMITS and sum(map(len, asks)) <= _MAX_ASKS_BYTES:
         return [_ask_frame(asks)]
     frames, held, held_bytes = [], list[bytes](), 0
@@ -132,11 +128,7 @@ def answer_frame(answers: Sequence[Answer]) -> bytes:
 
 
 def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
-    """Read questions.
-
-    Raises:
-        FrameInvalid: they are none.
-    """
+    """Read questions."""
     try:
         return _ASKS.decode(payload).asks
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
@@ -144,11 +136,7 @@ def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
 
 
 def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
-    """Read answers.
-
-    Raises:
-        FrameInvalid: they are none.
-    """
+    """Read answers."""
     try:
         return _ANSWERS.decode(payload).answers
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
@@ -164,11 +152,7 @@ class FrameReader:
         self._wanted_bytes = _LENGTH_BYTES  # with this many bytes there is something to do
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Take bytes, yield the payloads that are complete, each without a copy.
-
-        Raises:
-            FrameInvalid: a frame claims to be longer than it may be.
-        """
+        """Take bytes, yield the payloads that are complete, each without a copy."""
         if self._held:
             self._held += data
             if len(self._held) < self._wanted_bytes:

@@ -22,13 +22,7 @@ that what was claimed before the jump has expired by any clock (ST9)."""
 
 
 class Housekeeping:
-    """The housekeeping of one writer; on its thread.
-
-    Args:
-        writer, replay_records: of one folder.
-        clock: decides what is old.
-        elapsed: seconds since some start, from a monotonic clock.
-    """
+    """The housekeeping of one writer; on its thread."""
 
     def __init__(
         self,
@@ -45,11 +39,7 @@ class Housekeeping:
         self._seen: deque[tuple[float, float]] = deque()
 
     def do_housekeeping(self) -> None:
-        """Free dead reader slots, forget expired claims and old tombstones.
-
-        Raises:
-            WriterBroken: a sync failed.
-        """
+        """Free dead reader slots, forget expired claims and old tombstones."""
         self._writer.check_readers()
         self._replay_records.check_readers()
         now = self._steady_now()

@@ -33,12 +33,7 @@ class OwnedFolder:
 def owned_folder(
     folder: Path, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
 ) -> Iterator[OwnedFolder]:
-    """Be the writer of a folder, which is made when it is new, until the block ends.
-
-    Raises:
-        StoreLocked: another process writes this folder.
-        StoreUnavailable: the environment does not open.
-    """
+    """Be the writer of a folder, which is made when it is new, until the block ends."""
     with ExitStack() as opened:
         opened.callback(FolderLock(folder).close)
         boot = boot_id()

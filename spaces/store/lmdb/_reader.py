@@ -30,11 +30,7 @@ class Reader:
     """Reads of one opened environment."""
 
     def __init__(self, env: lmdb.Environment, replay_records: ReplayRecords | None) -> None:
-        """Read from an environment; without `replay_records` no read may make a claim.
-
-        Raises:
-            StoreUnavailable: an earlier version wrote it last.
-        """
+        """Read from an environment; without `replay_records` no read may make a claim."""
         self._env = env
         self._tombstones = open_table(env)
         self._replay_records = replay_records

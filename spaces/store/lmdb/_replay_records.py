@@ -39,11 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 def boot_id() -> str:
-    """Return the kernel's name for this boot.
-
-    Raises:
-        StoreUnavailable: the kernel does not report it; then claims of another boot could not be distinguished.
-    """
+    """Return the kernel's name for this boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as exc:
@@ -61,12 +57,7 @@ class ReplayRecords:
     """The claims of plain reads of one data folder."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        """Open the environment of this boot, making it when it is new.
-
-        Raises:
-            StoreFull: no free space for it.
-            StoreUnavailable: it does not open.
-        """
+        """Open the environment of this boot, making it when it is new."""
         place = folder / f"{_FOLDER}{boot}"
         place.mkdir(mode=0o700, exist_ok=True)
         try:
@@ -83,12 +74,7 @@ class ReplayRecords:
             raise _error_of(exc, "the replay records do not open") from exc
 
     def claim(self, claim: Claim) -> bool:
-        """Record a use; True when it is the first.
-
-        Raises:
-            StoreFull: no free space for the record.
-            StoreUnavailable: the record cannot be written.
-        """
+        """Record a use; True when it is the first."""
         minute4 = claim_minute4(claim.expires_at)
         key = _USED + minute4 + claim.key[:16]
         try:

@@ -25,11 +25,7 @@ MAX_TABLES: Final = 1  # what every process that opens the environment has to al
 
 
 def open_table(env: lmdb.Environment) -> "lmdb._Database":
-    """Open the table.
-
-    Raises:
-        StoreUnavailable: it does not open; a new environment has none until it was opened for writing.
-    """
+    """Open the table."""
     try:
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:

@@ -49,12 +49,7 @@ _REFUSED: Final = Refused()
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """How much may be stored.
-
-    Attributes:
-        max_bytes: pages in use, at most; None: only the disk bounds.
-        reserve_bytes: free disk space below which only small commits are taken; below half of it, none.
-    """
+    """How much may be stored."""
 
     max_bytes: int | None = None
     reserve_bytes: int = 64 * 1024 * 1024
@@ -67,12 +62,7 @@ class _Space(enum.Enum):
 
 
 class Sealed(Struct, frozen=True, gc=False):
-    """A commit and how its outcome is found again.
-
-    Attributes:
-        settle: 16 random bytes, the same however often this commit is sent.
-        settle_at: epoch seconds, under whose minute the outcome of a commit without a claim is kept; None: not kept.
-    """
+    """A commit and how its outcome is found again."""
 
     commit: Commit
     settle: bytes
@@ -121,11 +111,7 @@ class Writer:
                 self._space(txn)
 
     def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
-        """Judge and write a batch; the returned outcomes are durable.
-
-        Raises:
-            WriterBroken: the outcome of the whole batch is unknown and the writer must not be used again.
-        """
+        """Judge and write a batch; the returned outcomes are durable."""
         outcomes = self._write(batch)
         if self._observer is not None:
             self._observer.judged(outcomes)
@@ -239,11 +225,8 @@ class Writer:
         return _Space.PLENTY
 
     def sweep_claims(self, before_minute: int) -> int:
-        """Remove durable claims of minutes before `before_minute`, and refuse new ones there; return the rows removed.
-
-        Raises:
-            WriterBroken: as `apply`.
-        """
+        """Remove durable claims of minutes before `before_minute`, and refuse new ones there; return the rows
+        removed."""
         end = CLAIMS_PREFIX + before_minute.to_bytes(4, "big")
         removed = 0
         while (rows := self._sweep_some(end)) > 0:
@@ -272,11 +255,8 @@ class Writer:
         return rows
 
     def sweep_tombstones(self, before_minute: int) -> int:
-        """Remove tombstones from before a minute, examining the next ones on each call; return how many were removed.
-
-        Raises:
-            WriterBroken: as `apply`.
-        """
+        """Remove tombstones from before a minute, examining the next ones on each call; return how many were
+        removed."""
         found, self._swept_up_to = old_tombstones(
             self._env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
         )

@@ -107,17 +107,7 @@ class WriterThread:
 def open_lmdb(
     path: Path, *, max_bytes: int | None = None, reserve_bytes: int = 64 * 1024 * 1024, clock: Clock | None = None
 ) -> Store:
-    """Open a data folder for reading and writing in this process.
-
-    Args:
-        path: the data folder; made when it does not exist.
-        max_bytes: bound on the pages in use; None: only the disk bounds.
-        reserve_bytes: free disk space that is not used.
-        clock: decides which claims are old; the system's when None.
-    Raises:
-        StoreLocked: another process writes this folder.
-        StoreUnavailable: the environment does not open.
-    """
+    """Open a data folder for reading and writing in this process."""
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
         owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
@@ -126,15 +116,7 @@ def open_lmdb(
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
-    """Open a data folder that a storekeeper writes; each worker does this once.
-
-    Args:
-        path: the data folder; the storekeeper was ready once.
-        socket_path: where it listens; None: in the folder, or in its short place.
-        clock: names the minute under which outcomes are kept; the system's when None.
-    Raises:
-        StoreUnavailable: the folder contains no store yet, or one that only an earlier version has written.
-    """
+    """Open a data folder that a storekeeper writes; each worker does this once."""
     with ExitStack() as opened:
         env = open_for_reading(path)
         opened.callback(env.close)
@@ -163,11 +145,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
 
 
 def environment_of(store: Store) -> lmdb.Environment:
-    """Return the environment of an opened store, for what reads all of it (`snapshots`).
-
-    Raises:
-        StoreUnavailable: the store is not on LMDB.
-    """
+    """Return the environment of an opened store, for what reads all of it (`snapshots`)."""
     if not isinstance(store, _LmdbStore):
         raise StoreUnavailable("the store is not on LMDB")
     return store.env

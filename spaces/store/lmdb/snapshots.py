@@ -46,11 +46,7 @@ class StoreSnapshot:
         self._tables: Sequence[lmdb._Database | None] = (None, tombstones)
 
     def parts(self) -> Iterator[Part]:
-        """Yield the rows, then the tombstones that no row hides.
-
-        Raises:
-            RecordDamaged: pages of the store are damaged.
-        """
+        """Yield the rows, then the tombstones that no row hides."""
         try:
             for table in self._tables:
                 rows: Iterator[tuple[bytes, Row]]
@@ -63,11 +59,7 @@ class StoreSnapshot:
             raise RecordDamaged(f"the pages of the store are damaged ({type(exc).__name__})") from exc
 
     def get(self, key: bytes) -> Record | None:
-        """Return a row; None where there is none.
-
-        Raises:
-            RecordDamaged: it has no possible length.
-        """
+        """Return a row; None where there is none."""
         row = self._txn.get(key)
         return None if row is None else parse_row(row)[0]
 
@@ -155,13 +147,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
 
 @contextmanager
 def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
-    """Make the store of a folder that has none; yields what writes a part. It does not open before the block ends.
-
-    Raises:
-        RecordDamaged: a key is impossible, or not behind the one before.
-        StoreFull: no free space.
-        StoreUnavailable: the disk refuses.
-    """
+    """Make the store of a folder that has none; yields what writes a part. It does not open before the block ends."""
     place = environment_folder(folder)
     place.mkdir(mode=0o700, parents=True)
     with open_environment(place, sync=False) as env:
@@ -189,11 +175,7 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
 
 
 def parse_row(row: Row) -> ParsedRow:
-    """Decode a row or tombstone.
-
-    Raises:
-        RecordDamaged: it has no possible length.
-    """
+    """Decode a row or tombstone."""
     try:
         is_whole = len(row) == _TOMBSTONE_BYTES if is_tombstone(row) else len(row) >= _LEAST_ROW_BYTES
         record, (account, weight_bytes) = record_of(row), charge_of(row) or (b"", 0)

@@ -48,22 +48,7 @@ def run_storekeeper(
     observer: "Observer | None" = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Write a data folder until a signal stops it; the main function of a process.
-
-    Args:
-        path: the data folder; made when it does not exist.
-        socket_path: where to listen; None: `socket_path_for(path)`.
-        max_bytes, reserve_bytes: see `open_lmdb`.
-        clock: decides which claims are old; the system's when None.
-        ready: called once when connections are accepted, on the event loop.
-        watch: is notified of each batch.
-        loop_factory: makes the event loop; None: the default of asyncio.
-    Returns:
-        The exit status: 0 after SIGTERM or SIGINT, 74 after a failed sync.
-    Raises:
-        StoreLocked: another process owns the folder.
-        StoreUnavailable: the environment does not open, or the socket cannot be made.
-    """
+    """Write a data folder until a signal stops it; the main function of a process."""
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:

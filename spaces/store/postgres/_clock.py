@@ -25,13 +25,7 @@ class DatabaseClock:
         return self._clock.now() - self.ahead_s
 
     async def compare(self, ask: Callable[[], Awaitable[float]]) -> None:
-        """Ask the database for the time; the answer may have been in transit for as long as the query took.
-
-        Args:
-            ask: returns the database's epoch seconds.
-        Raises:
-            What `ask` raises.
-        """
+        """Ask the database for the time; the answer may have been in transit for as long as the query took."""
         began = self._clock.now()
         database_now = await ask()
         self.ahead_s = (began + self._clock.now()) / 2 - database_now

@@ -250,18 +250,7 @@ def _is_weighed(put: Put) -> bool:
 
 
 class _Parameters(Struct, frozen=True, kw_only=True):
-    """The parameters of `COMMIT`, in the order of its numbers; the lists of one kind of row are of one length.
-
-    Attributes:
-        put_keys, put_values, put_stamps, put_weights, put_accounts, put_minutes, put_expectations: what is written; the
-            last one is the row that settles the outcome.
-        locked_keys: what is relied on and not put.
-        relied_keys, relied_stamps: what is relied on; a stamp of None: the row is a live mark.
-        counter_keys, counter_changes, counter_bounds: what is counted; a bound of None: there is none.
-        counter_stamp: of all counters.
-        outcome_key, outcome_stamp: the row that settles the outcome.
-        floor_key, least_floor: of the floor of claims.
-    """
+    """The parameters of `COMMIT`, in the order of its numbers; the lists of one kind of row are of one length."""
 
     put_keys: list[bytes]
     put_values: list[bytes | None]

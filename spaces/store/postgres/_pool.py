@@ -53,12 +53,7 @@ class Connections:
         self._closed = False
 
     async def run(self, statement: str, arguments: Sequence[Argument]) -> "list[asyncpg.Record]":
-        """Run one statement in one round trip.
-
-        Raises:
-            StoreUnavailable: no connection was available and nothing was sent; or the store was closed meanwhile.
-            asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `_errors.meaning_of`.
-        """
+        """Run one statement in one round trip."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._pool is None:

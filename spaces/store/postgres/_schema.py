@@ -22,19 +22,7 @@ _LONGEST_PAUSE_S: Final = 0.05
 async def prepare_tables(
     connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> None:
-    """Make the tables where they are missing, and compare their version.
-
-    Args:
-        connection: a new one.
-        may_migrate: accept tables that a migration has not completely filled.
-        may_be_moved: accept tables that a migration left behind.
-
-    Raises:
-        SchemaMismatch: the tables are of another version.
-        StoreMoved: the store was moved elsewhere.
-        StoreUnavailable: a migration into these tables was not finished.
-        asyncpg.PostgresError: the role may not make tables, or the database failed.
-    """
+    """Make the tables where they are missing, and compare their version."""
     schema = await _schema(connection)
     if "version" not in schema:
         await _create(connection)

@@ -133,14 +133,7 @@ PARAMETERS_OF_A_RANGE: Final = 3
 
 @cache
 def read_statement(*, with_claims: bool, with_follow: bool, ranges: tuple[tuple[bool, bool], ...]) -> str:
-    """Return the statement of a read.
-
-    Args:
-        with_claims: $2 and $3 are claims to make: keys and the 16 bytes that name the read that makes them.
-        with_follow: the next two are the keys of rows to follow, also in $1, and the prefix of the rows they lead to.
-        ranges: for each range whether it is reversed and whether it is of keys only; its parameters follow: least key,
-            key beyond the last, and one more than its limit.
-    """
+    """Return the statement of a read."""
     parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
     first = 4 if with_claims else 2
     if with_follow:

@@ -81,12 +81,7 @@ async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, 
 
 
 async def copy_in(connection: Session, part: Part) -> None:
-    """Write the rows of a part, which are not there yet.
-
-    Raises:
-        RecordDamaged: a row has no possible length.
-        StoreFull, StoreUnavailable: the database refuses.
-    """
+    """Write the rows of a part, which are not there yet."""
     rows = []
     for key, row in part:
         record, account, weight_bytes = parse_row(row)
@@ -99,11 +94,7 @@ async def copy_in(connection: Session, part: Part) -> None:
 
 
 class PostgresRows:
-    """The rows of a store in a database.
-
-    Args:
-        url: as for `open_postgres`.
-    """
+    """The rows of a store in a database."""
 
     def __init__(self, url: str) -> None:
         self._url = url

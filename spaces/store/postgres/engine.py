@@ -58,16 +58,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
-    """Do one round unless another process did it or this one's clock is wrong; return whether it was done.
-
-    Args:
-        connections: to the database.
-        clock: compared again.
-        longest_life_s: how long before its expiry a token may be claimed.
-
-    Raises:
-        StoreUnavailable, asyncpg.PostgresError, OSError: the database failed; the next round continues.
-    """
+    """Do one round unless another process did it or this one's clock is wrong; return whether it was done."""
     await clock.compare(lambda: ask_time(connections))
     if clock.is_apart:
         _log.warning("no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s))

@@ -71,13 +71,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check, and what to do.
-
-    Attributes:
-        severity: how bad it is.
-        text: what was found; starts lower case, ends without a full stop.
-        next_step: what to do; empty when nothing is to be done.
-    """
+    """The result of one check, and what to do."""
 
     severity: Severity
     text: str
@@ -93,15 +87,7 @@ POOLED: Final = Finding(
 
 
 async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...]:
-    """Examine the database at an address; nothing is written.
-
-    Args:
-        url: as for `open_postgres`.
-        clock: compared with the database's; the system's when None.
-
-    Raises:
-        StoreUnavailable: it cannot be reached, or does not answer. The address is not in the text.
-    """
+    """Examine the database at an address; nothing is written."""
     try:
         async with AsyncExitStack() as opened:
             first = await _connection(url, opened)
@@ -176,12 +162,7 @@ def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
-    """Judge whether a standby that may take over has what was acknowledged.
-
-    Args:
-        settings: the server's, by name; without `synchronous_standby_names` it is another kind of database.
-        standbys: `sync_state` of each that is connected; None where the role may not see it.
-    """
+    """Judge whether a standby that may take over has what was acknowledged."""
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
     wrong, warning = Severity.WRONG, Severity.WARNING
     if names is None:

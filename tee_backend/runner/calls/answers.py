@@ -57,13 +57,7 @@ _STATUS: Final[Mapping[str, int]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a call.
-
-    Attributes:
-        status: of HTTP.
-        body: JSON text.
-        kept: yields it in the place of `body`, where the ledger has it.
-    """
+    """The answer to a call."""
 
     status: int
     body: bytes = field(default=b"", repr=False)

@@ -53,14 +53,7 @@ _SHAPES: Final = msgspec.json.Decoder(_Shape)
 
 
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
-    """Read a body, untrusted.
-
-    Args:
-        data: as it arrived.
-        project: that the address names.
-    Raises:
-        RunRefused: `request-invalid`, `input-too-large` or `bad-profile`; its detail names a member at most.
-    """
+    """Read a body, untrusted."""
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
     try:

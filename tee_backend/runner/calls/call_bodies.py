@@ -58,12 +58,7 @@ _SHAPES: Final = msgspec.json.Decoder(_Shape)
 
 @dataclass(frozen=True, slots=True)
 class SecretsRef:
-    """Whose secrets a run shall have.
-
-    Attributes:
-        owner: their owner.
-        scope: None for the profile `default`: the global ones.
-    """
+    """Whose secrets a run shall have."""
 
     owner: Principal
     scope: str | None
@@ -71,18 +66,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """What a caller asks for.
-
-    Attributes:
-        project: the program's; None: it is asked for by its hash.
-        sha256: of the program, 64 hex digits; None: the active version of the project.
-        input: at most MAX_INPUT_BYTES.
-        response_format: how output becomes an answer.
-        limits: those that are stated, by the names of the body.
-        secrets: None: none are wanted.
-        nonce: for the receipt.
-        is_async: whether the answer is asked for later.
-    """
+    """What a caller asks for."""
 
     project: ProjectId | None
     sha256: str | None
@@ -100,11 +84,7 @@ class CallBody:
 
 
 def parse_body(data: bytes) -> CallBody:
-    """Read a body, untrusted.
-
-    Raises:
-        RunRefused: `request-invalid`, `input-too-large` or `bad-profile`; its detail names a member at most.
-    """
+    """Read a body, untrusted."""
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
     try:

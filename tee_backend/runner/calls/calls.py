@@ -60,16 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 class Calls:
-    """The calls of one runner. Entering ends what a crash left, and begins what waits.
-
-    Args:
-        runner: that runs.
-        ledger: of jobs and accounts.
-        keys: that owners made.
-        price: of a run.
-        workers: as the executor's children, for asynchronous calls: a job that is started should run.
-        clock: for all times.
-    """
+    """The calls of one runner. Entering ends what a crash left, and begins what waits."""
 
     def __init__(
         self,
@@ -109,19 +100,7 @@ class Calls:
         return Payer(call.caller, await self._ledger.account(call.caller) is not None)
 
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
-        """Run a program for a caller who signs.
-
-        Args:
-            call: as `Runner.called` verified it.
-            payer: of the call.
-            body: as it arrived.
-        Returns:
-            What came of it, also where it was refused after that. A receipt is in it, and kept.
-        Raises:
-            RunRefused: the call is signed for another body, or the payer cannot pay, or the body cannot be read: no
-                job, and no receipt.
-            KeepingError: the journal cannot be used; nothing ran.
-        """
+        """Run a program for a caller who signs."""
         asked = parse_body(body)
         await self._runner.use_up(call, asked.program, body)
         budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))

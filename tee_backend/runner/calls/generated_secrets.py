@@ -85,13 +85,7 @@ def drawn(kind: str, entropy: Entropy) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GenerationBody:
-    """What is asked for.
-
-    Attributes:
-        owner: whose secrets they become.
-        scope: None for the profile `default`.
-        wanted: secret to type; each once.
-    """
+    """What is asked for."""
 
     owner: Principal
     scope: str | None
@@ -99,11 +93,7 @@ class GenerationBody:
 
 
 def parse_generation(data: bytes) -> GenerationBody:
-    """Read a body, untrusted.
-
-    Raises:
-        RunRefused: `request-invalid`, `input-too-large` or `bad-profile`; its detail names a member at most.
-    """
+    """Read a body, untrusted."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     try:
@@ -147,12 +137,7 @@ def _wanted(item: Json, scope: str | None) -> tuple[SecretName, str]:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The answer to a request.
-
-    Attributes:
-        code: why it ended early, or was refused; None: each secret was made, or was there.
-        body: JSON text; names, never a value.
-    """
+    """The answer to a request."""
 
     code: str | None
     body: bytes = field(repr=False)
@@ -167,15 +152,7 @@ class _Written:
 
 
 class SecretMaker:
-    """Makes secrets for their owners.
-
-    Args:
-        runner: says who asks, and what was made is stated with its receipt key.
-        backend: of the runner: it holds the owners' grants, and writes.
-        tags: of this application.
-        clock: for all times.
-        entropy: of which values are drawn; inside a trust domain one that the host cannot foresee.
-    """
+    """Makes secrets for their owners."""
 
     def __init__(
         self,

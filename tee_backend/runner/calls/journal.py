@@ -93,13 +93,7 @@ _Result = TypeVar("_Result")
 
 
 class Journal:
-    """A runner's memory; one process at a time.
-
-    Args:
-        path: of the file; made where it is absent.
-    Raises:
-        FolderUnusable: here and in each call: it cannot be used; its text contains nothing of a call.
-    """
+    """A runner's memory; one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

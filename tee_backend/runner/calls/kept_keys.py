@@ -41,15 +41,7 @@ _DECODER: Final = msgspec.json.Decoder(_Kept)
 
 
 class KeptKeys:
-    """The keys in a journal.
-
-    Args:
-        journal: open.
-        sealer: of the runner's key.
-        runner: its DID.
-    Raises:
-        FolderDamaged, FolderUnusable: in each call, as `Ledger`.
-    """
+    """The keys in a journal."""
 
     def __init__(self, journal: Journal, sealer: RowSealer, *, runner: Principal) -> None:
         self._journal = journal
@@ -57,14 +49,7 @@ class KeptKeys:
         self._runner = runner
 
     async def add(self, statement: bytes, *, now: float) -> ApiKey:
-        """Keep a key that its owner signed; to add it again changes nothing.
-
-        Args:
-            statement: untrusted.
-            now: epoch seconds.
-        Raises:
-            RunRefused: `key-statement`, `key-known` (another one of this nonce, or it was revoked), `keys-full`.
-        """
+        """Keep a key that its owner signed; to add it again changes nothing."""
         try:
             key = read_api_key(statement, owner=signer_of(statement), runner=self._runner, now=now)
         except StatementInvalid as invalid:
@@ -100,11 +85,7 @@ class KeptKeys:
         return key
 
     async def held(self, owner: Principal, nonce: int, *, now: float) -> ApiKey:
-        """Return a key that holds, whoever shows it; for calls that were accepted with it before.
-
-        Raises:
-            RunRefused: `key-refused`.
-        """
+        """Return a key that holds, whoever shows it; for calls that were accepted with it before."""
         kept = await self._journal.write(lambda connection: self._kept(connection, owner, nonce))
         if kept is not None and not kept[0].is_revoked:
             with suppress(StatementInvalid):

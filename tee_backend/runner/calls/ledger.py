@@ -58,24 +58,7 @@ class Account:
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner knows of a job, without its input: also what a receipt says of one that was interrupted.
-
-    Attributes:
-        state: where it is.
-        caller: in whose name it runs, and who pays.
-        key: nonce of the API key that it was called with; None: the caller itself signed.
-        reserved: micro-units; 0 once it has ended.
-        is_async: whether its answer is kept.
-        project: as in its receipt.
-        program: SHA-256 that was asked for; None: the active version of the project.
-        has_secrets: whether it asks for any.
-        salt: of the hashes in its receipt.
-        input_hash: salted.
-        limits: instructions, MiB and seconds that were asked for.
-        nonce: of the caller.
-        pieces: of its answer.
-        is_known: whether it was called with a key, or the caller had an account.
-    """
+    """What a runner knows of a job, without its input: also what a receipt says of one that was interrupted."""
 
     state: State
     caller: str
@@ -105,15 +88,7 @@ _FORGET_OLD: Final = (
 
 
 class Ledger:
-    """The accounts and jobs in a journal.
-
-    Args:
-        journal: open.
-        sealer: of the runner's key.
-    Raises:
-        FolderDamaged: in each call: a row that it needs was edited or moved.
-        FolderUnusable: as `Journal`.
-    """
+    """The accounts and jobs in a journal."""
 
     def __init__(self, journal: Journal, sealer: RowSealer) -> None:
         self._journal = journal
@@ -127,15 +102,7 @@ class Ledger:
         return None if found is None else found[0]
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
-        """Add to an owner's account, which is made where there is none; once for each reference.
-
-        Args:
-            owner: canonical.
-            amount: micro-units, 0 to MAX_AMOUNT.
-            reference: what names this credit; a second one with it changes nothing.
-        Raises:
-            ValueError: the account would have more than MAX_AMOUNT, or the reference is that of another credit.
-        """
+        """Add to an owner's account, which is made where there is none; once for each reference."""
 
         def credited(connection: sqlite3.Connection) -> Account:
             known = connection.execute("SELECT owner, amount FROM credits WHERE reference = ?", (reference,)).fetchone()
@@ -152,15 +119,7 @@ class Ledger:
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     async def accept(self, job: str, record: JobRecord, *, request: bytes | None) -> None:
-        """Take a job on, and reserve what it may cost.
-
-        Args:
-            job: its id.
-            record: waiting or started.
-            request: what is needed to run it later; None: it is run now.
-        Raises:
-            RunRefused: `balance-too-low`.
-        """
+        """Take a job on, and reserve what it may cost."""
 
         def accepted(connection: sqlite3.Connection) -> None:
             if record.reserved:
@@ -175,11 +134,7 @@ class Ledger:
         await self._journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
-        """Mark a waiting job as started, once, and return its request, which is forgotten.
-
-        Raises:
-            FolderDamaged: it does not wait, or was edited.
-        """
+        """Mark a waiting job as started, once, and return its request, which is forgotten."""
 
         def started(connection: sqlite3.Connection) -> bytes:
             request = self._content(connection, job, "request")
@@ -192,15 +147,8 @@ class Ledger:
         return await self._journal.write(started)
 
     async def settle(self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float) -> None:
-        """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous one.
-
-        Args:
-            job: its id.
-            charged: micro-units, at most what was reserved.
-            receipt: of the run; None: it is not kept.
-            answer: what is answered to whoever asks for it; None: the job is answered now, and forgotten.
-            now: epoch seconds.
-        """
+        """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous
+        one."""
 
         def settled(connection: sqlite3.Connection) -> None:
             starts = range(0, len(answer or b""), PIECE_BYTES)

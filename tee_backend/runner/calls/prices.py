@@ -37,12 +37,7 @@ class Price:
         return self.call + max(self.million_instructions, self.second)
 
     def cost(self, *, instructions: int, time_ms: int) -> int:
-        """Return what a run costs.
-
-        Args:
-            instructions: rounded up to a million.
-            time_ms: of the run.
-        """
+        """Return what a run costs."""
         return self.call + instructions // MILLION * self.million_instructions + time_ms // 1000 * self.second
 
     def most(self, limits: Limits) -> int:
@@ -55,11 +50,7 @@ class Price:
         return min((budget - self.call) // self.second, MAX_COMPILE_S) if self.second else MAX_COMPILE_S
 
     def affordable(self, budget: int) -> dict[str, int]:
-        """Return the limits of a run that a budget pays for: neither instructions nor time alone costs more.
-
-        Args:
-            budget: micro-units, at least `least`.
-        """
+        """Return the limits of a run that a budget pays for: neither instructions nor time alone costs more."""
         left, limits = budget - self.call, {}
         if self.million_instructions:
             limits["maxInstructions"] = max(left // self.million_instructions, 1) * MILLION

@@ -53,23 +53,14 @@ from .journal import Journal
 
 
 class PrivatePrograms:
-    """What developers granted to read.
-
-    Args:
-        backend: that holds the grants, and reads by them.
-    """
+    """What developers granted to read."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._read: dict[str, ProgramGrant | None] = {}
 
     def reader(self, project: ProjectId, *, max_bytes: int) -> Reader | None:
-        """Return what reads a project by the newest grant for it; None where there is none.
-
-        Args:
-            project: whose.
-            max_bytes: of one value.
-        """
+        """Return what reads a project by the newest grant for it; None where there is none."""
         grant = self._grant_for(project)
         if grant is None:
             return None
@@ -120,13 +111,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A program that can be run.
-
-    Attributes:
-        version: as its developer states it.
-        active_of: its project where it is the active version there and was asked for as that; else None.
-        load: reads its bytes; raises RunRefused.
-    """
+    """A program that can be run."""
 
     version: Version
     active_of: ProjectId | None
@@ -149,14 +134,7 @@ class Found:
 
 
 class PublishedPrograms:
-    """The programs that a runner can find.
-
-    Args:
-        client: to the node; no token is sent for what is public.
-        journal: remembers which versions were active.
-        private: what developers granted to this runner alone; None: nothing.
-        clock: how old a statement is.
-    """
+    """The programs that a runner can find."""
 
     def __init__(
         self,
@@ -176,15 +154,7 @@ class PublishedPrograms:
         self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
 
     async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
-        """Return a program.
-
-        Args:
-            project: whose; None: any program of this hash that this runner has read before.
-            sha256: of the version; None: the active one.
-        Raises:
-            RunRefused: `program-unknown`, `program-statement`, `program-mismatch`, `program-older` or
-                `node-unavailable`.
-        """
+        """Return a program."""
         if project is None:
             version = self._by_hash.get(sha256 or "")
             if version is None:

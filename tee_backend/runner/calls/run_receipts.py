@@ -78,15 +78,7 @@ class BoundVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A runner's start, read and not verified; made by `parse_start`.
-
-    Attributes:
-        statement: DID, manifest and compose file.
-        receipt_key: did:key that signs receipts.
-        quote: at most 16 KiB.
-        event_log: entries; None without a log.
-        sha256: of the document, 32 bytes.
-    """
+    """A runner's start, read and not verified; made by `parse_start`."""
 
     statement: Statement
     receipt_key: Principal
@@ -102,24 +94,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a receipt says of a run, but for who says it.
-
-    Attributes:
-        job: its id.
-        program_sha256: of the bytes that ran, 64 lowercase hex digits.
-        project: `<did>/<name>`; None where the program was asked for by its hash.
-        code: why it failed; None where it completed.
-        input_hash: salted, 32 bytes.
-        output_hash: salted, 32 bytes; of nothing where it failed.
-        variables_hash: of the names in the environment, 32 bytes.
-        secrets: whether the program got any.
-        hosts: that it contacted.
-        limits: of the run.
-        instructions: rounded up.
-        time_ms: rounded up.
-        nonce: of the caller.
-        at: when it ended, RFC 3339.
-    """
+    """What a receipt says of a run, but for who says it."""
 
     job: str
     program_sha256: str
@@ -182,11 +157,7 @@ def encode_start(statement: dict[str, Json], receipt_key: str, quote: bytes, eve
 
 
 def parse_start(data: bytes) -> Start:
-    """Read a start document, untrusted.
-
-    Raises:
-        StatementInvalid: it is none.
-    """
+    """Read a start document, untrusted."""
     try:
         value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
         statement = parse_statement(value.get("statement"))

@@ -33,12 +33,7 @@ def row_key(seed: bytes) -> bytes:
 
 
 class RowSealer:
-    """Seals rows, and opens them.
-
-    Args:
-        key: 32 bytes, as `row_key`.
-        entropy: for nonces; one key is good for 2³² rows written.
-    """
+    """Seals rows, and opens them."""
 
     def __init__(self, key: bytes, entropy: Entropy | None = None) -> None:
         self._aead = AESGCM(key)
@@ -50,11 +45,7 @@ class RowSealer:
         return nonce + self._aead.encrypt(nonce, content, _named(row))
 
     def open(self, row: Row, sealed: bytes) -> bytes:
-        """Return the content of a row, as it was sealed in this place.
-
-        Raises:
-            FolderDamaged: it was not.
-        """
+        """Return the content of a row, as it was sealed in this place."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _named(row))
         except (InvalidTag, ValueError) as exc:

@@ -21,15 +21,7 @@ from ..reasons import RunRefused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a run wants to have.
-
-    Attributes:
-        call: who calls, whose secrets, which program, when.
-        scope: of the secrets; None: the global ones.
-        project: as a version of which the program is called; None: it is called by its hash.
-        active_of: the project whose active version the program is; None: it is called by its hash, or is another one.
-        names: that the program's manifest lists; None: all that is granted.
-    """
+    """What a run wants to have."""
 
     call: Call
     scope: str | None

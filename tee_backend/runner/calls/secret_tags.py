@@ -24,11 +24,7 @@ _TAG_LABEL: Final = b"sealspace/generated-secret/1"
 
 
 class SecretTags:
-    """Makes and judges the tags of generated secrets.
-
-    Args:
-        key: 32 secret bytes; the same after each start.
-    """
+    """Makes and judges the tags of generated secrets."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -38,11 +34,7 @@ class SecretTags:
 
     @classmethod
     def of(cls, keys: KeySource) -> "SecretTags":
-        """Return the tags of this application. May block.
-
-        Raises:
-            KeyUnusable, EvidenceSourceError: there is no key.
-        """
+        """Return the tags of this application. May block."""
         # Not the service's key itself: what else is derived from that one tells nothing about this.
         return cls(hmac.digest(_TAG_LABEL, keys.key(KEY_PATH), hashlib.sha256))
 

@@ -70,13 +70,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a runner signs receipts with, and what proves it; made at its start, see `start`.
-
-    Attributes:
-        receipt_key: lives as long as the process.
-        start: the start document.
-        start_sha256: of it.
-    """
+    """What a runner signs receipts with, and what proves it; made at its start, see `start`."""
 
     receipt_key: Ed25519Signer = field(repr=False)
     start: bytes = field(repr=False)
@@ -85,16 +79,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A call of a caller who is known.
-
-    Attributes:
-        id: 32 hex digits.
-        body: what is to run.
-        payer: in whose name it runs, and whose share of the runner it uses.
-        salt: of the hashes in its receipt.
-        in_person: False: somebody calls with a key of the caller, and is shown nothing that is the caller's alone.
-        compile_s: seconds of compilation that its budget pays for.
-    """
+    """A call of a caller who is known."""
 
     id: str
     body: CallBody
@@ -111,16 +96,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job.
-
-    Attributes:
-        salt: of the hashes in the receipt.
-        facts: as in the receipt.
-        result: of the run, or why there was none.
-        receipt: signed.
-        is_shown: whether the caller may see standard error.
-        keeps_refusal: whether the receipt is kept also where the program was not started.
-    """
+    """What came of a job."""
 
     salt: bytes = field(repr=False)
     facts: RunFacts
@@ -151,19 +127,7 @@ class _Prepared:
 
 
 class Runner:
-    """Runs programs for callers.
-
-    Args:
-        backend: that attests and reads by grants; grants come to it through `take_up` here.
-        programs: what developers published.
-        executor: entered.
-        journal: what has to outlive a restart.
-        identity: receipts are signed with.
-        tags: generated secrets have.
-        most: the largest limits that this runner allows, and its default where a call names none that is smaller.
-        clock: for all times.
-        entropy: for ids and salts.
-    """
+    """Runs programs for callers."""
 
     def __init__(
         self,
@@ -276,11 +240,7 @@ class Runner:
         return Job(id=id, body=body, payer=payer, salt=salt, in_person=in_person, compile_s=compile_s)
 
     def limits(self, body: CallBody) -> Limits:
-        """Return what a run may use at most, as far as its body says.
-
-        Raises:
-            RunRefused: `limits-invalid`.
-        """
+        """Return what a run may use at most, as far as its body says."""
         return _smallest(self._most, body.limits)
 
     async def perform(self, job: Job) -> Outcome:
@@ -329,11 +289,7 @@ class Runner:
             _log.warning("a receipt is not kept: %s", error.code)
 
     async def receipt(self, job: str) -> bytes | None:
-        """Return the receipt of a job; None where there is none.
-
-        Raises:
-            KeepingError: the journal cannot be used.
-        """
+        """Return the receipt of a job; None where there is none."""
         return await self._journal.receipt(job)
 
     async def _prepared(self, job: Job, found: Found) -> _Prepared:

@@ -21,30 +21,15 @@ from .service import Identity
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
-    """Return the manifest that a runner publishes; it asks for nothing by itself: owners say what, for which programs.
-
-    Args:
-        did: of the runner.
-        name: what owners are shown.
-    """
+    """Return the manifest that a runner publishes; it asks for nothing by itself: owners say what, for which
+    programs."""
     return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
 
 
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None, entropy: Entropy
 ) -> Identity:
-    """Make a receipt key, and have one quote name it.
-
-    Args:
-        source: makes quotes.
-        did: of the runner.
-        manifest: as it is published.
-        compose: text of the compose file that the event log names; None: none is shown.
-        entropy: inside a trust domain one that the host cannot foresee.
-    Raises:
-        BackendAnswerInvalid: the manifest is none, or not of this DID.
-        EvidenceSourceError: there is no quote.
-    """
+    """Make a receipt key, and have one quote name it."""
     key = Ed25519Signer(entropy.token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)

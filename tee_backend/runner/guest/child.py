@@ -43,11 +43,7 @@ class ChildEnded(Exception):
 
 
 class Template:
-    """The process that children are forked from.
-
-    Attributes:
-        forks: how many children it was asked for.
-    """
+    """The process that children are forked from."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.forks = 0
@@ -122,14 +118,7 @@ class Template:
 
 
 class Child:
-    """One process, for one call at a time.
-
-    Attributes:
-        uid: of the child; None where it has the parent's.
-        held: bytes of each program that it has loaded, the least recently used first.
-        runs: how many runs it has answered.
-        cpu_s: processor seconds that it used; 0 until it is reaped.
-    """
+    """One process, for one call at a time."""
 
     def __init__(self, template: Template, connection: socket.socket, uid: int | None) -> None:
         self.uid = uid

@@ -34,14 +34,7 @@ INLINE_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """How much an executor may take of the machine.
-
-    Attributes:
-        children: runs at one time, 1 to 128, of payers with a key or an account; strangers have half as many beside.
-        spare: children that are ready and have run nothing, for runs with secrets; 1 to 128.
-        artefact_bytes: compiled programs kept in memory, least recently used dropped first.
-        outbound: how requests of programs are made.
-    """
+    """How much an executor may take of the machine."""
 
     children: int = 2
     spare: int = 2
@@ -89,17 +82,7 @@ class Executor:
         await self._outbound.__aexit__()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load, *, origin: str = "") -> None:
-        """Compile a program if it is not compiled.
-
-        Args:
-            wasm_sha256: 64 lower-case hex digits.
-            target: as declared.
-            origin: as in `RunRequest`.
-            load: returns the bytes, untrusted; raises RunRefused where there are none.
-
-        Raises:
-            RunRefused: a `program-…` reason, or `compile-limit`.
-        """
+        """Compile a program if it is not compiled."""
         self._refuse_closed()
         os.close(await self._artefacts.open(RunRequest(wasm_sha256, target, origin=origin), load, []))
 

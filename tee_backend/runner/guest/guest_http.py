@@ -42,11 +42,7 @@ DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 
 
 class GuestHttp:
-    """Answers guests of one process, one after the other.
-
-    Args:
-        exchange: sends a message to the parent and returns its answer.
-    """
+    """Answers guests of one process, one after the other."""
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange

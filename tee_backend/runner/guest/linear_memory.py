@@ -42,13 +42,7 @@ class _Memory:
 
 
 class MemoryBudget:
-    """Makes the memories of an engine, under a budget that each run sets anew.
-
-    Attributes:
-        left: bytes that may still be opened.
-        peak: most bytes that were open at one time since `begin`.
-        refused: whether a memory or its growth was refused since `begin`.
-    """
+    """Makes the memories of an engine, under a budget that each run sets anew."""
 
     def __init__(self) -> None:
         self.left = self.peak = self._budget = 0

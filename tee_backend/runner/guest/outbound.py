@@ -66,14 +66,7 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """A request that may be made, if the host's address may be contacted.
-
-    Attributes:
-        host: in its one spelling; among those allowed.
-        port: 443, but for loopback.
-        url: as the guest wrote it; may contain a secret.
-        headers: names and values, in order.
-    """
+    """A request that may be made, if the host's address may be contacted."""
 
     method: str
     host: str
@@ -164,11 +157,7 @@ _IPV6_SPECIAL: Final = tuple(
 
 
 def is_public(text: str) -> bool:
-    """Tell whether an address is one of the public internet; a text that is no address is none.
-
-    Args:
-        text: an IPv4 address of four decimal numbers, or an IPv6 address without a zone.
-    """
+    """Tell whether an address is one of the public internet; a text that is no address is none."""
     address = _address(text)
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in special for special in _IPV4_SPECIAL)
@@ -213,17 +202,7 @@ Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
 @dataclass(frozen=True, slots=True)
 class OutboundSettings:
-    """How requests are made.
-
-    Attributes:
-        loopback_ca: a file with the certificate of an authority. Then requests go to loopback alone, at any port, to
-            services that this authority certified, and no other authority counts; for trying out. None: to public
-            addresses, by the authorities that the machine trusts.
-        resolve: asks for the addresses of a name; None: the machine's resolver, or with `loopback_ca` each name is this
-            machine's.
-        most_requests: of a run, also those that were refused.
-        request_s: seconds in which a request has to be answered as a whole.
-    """
+    """How requests are made."""
 
     loopback_ca: Path | None = None
     resolve: Resolve | None = None
@@ -232,12 +211,7 @@ class OutboundSettings:
 
 
 class Outbound:
-    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop.
-
-    Raises:
-        OSError, ssl.SSLError: the file of the authority cannot be read.
-        RuntimeError: it is entered on another loop.
-    """
+    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop."""
 
     def __init__(self, settings: OutboundSettings) -> None:
         self.settings = settings
@@ -317,11 +291,7 @@ class Outbound:
 
 
 class RunClient:
-    """Makes the requests of one run.
-
-    Attributes:
-        contacted: hosts that requests were made to; without those whose name led nowhere, or inward.
-    """
+    """Makes the requests of one run."""
 
     def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
         self._outbound = outbound

@@ -54,17 +54,7 @@ class ResponseFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use.
-
-    Attributes:
-        max_instructions: as wasmtime counts fuel, 1 to 5e11.
-        max_memory_mb: MiB of all linear memories together, 1 to 512.
-        max_execution_s: whole seconds from the start of the program to its end, 1 to 180.
-        max_output_bytes: of standard output, 1 to `MAX_OUTPUT_BYTES`.
-
-    Raises:
-        RunRefused: `limits-invalid`, a limit is outside these bounds.
-    """
+    """What a run may use."""
 
     max_instructions: int = 10_000_000_000
     max_memory_mb: int = 128
@@ -87,23 +77,7 @@ _MOST: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One run, after everything about authority is decided.
-
-    Attributes:
-        wasm_sha256: 64 lower-case hex digits, of the bytes that are compiled.
-        target: what the publication declares.
-        environment: all variables, in order, from `environment.environment_of`.
-        input: what the program reads from standard input, at most `MAX_INPUT_BYTES`.
-        response_format: how standard output becomes an answer.
-        limits: what the run may use.
-        secrets_delivered: whether the environment or the input holds a secret. Such a run gets a child process that ran
-            nothing before and runs nothing after it.
-        hosts: that the program may send requests to, each as `sealspace.documents.run_grants.checked_host` takes it.
-        origin: whose program it is. What was compiled for one origin runs for no other, which may not have the bytes.
-        payer: whose share of children and compilations the run uses.
-        developer: whose compile seconds are used where the program has to be compiled.
-        compile_s: processor seconds that a compilation may take, 1 to `MAX_COMPILE_S`.
-    """
+    """One run, after everything about authority is decided."""
 
     wasm_sha256: str
     target: Target
@@ -121,22 +95,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came of a run.
-
-    Attributes:
-        reason: why it failed; None when it completed.
-        detail: names that the reason is about (imports, variables), or the guest's exit code; contains no value.
-        output: standard output where the run completed, else empty.
-        answer: the output as JSON text, by the response format; empty where the run failed.
-        stderr: the first `MAX_STDERR_BYTES` of standard error; for a caller who owns all secrets that were delivered.
-        stderr_bytes: how long standard error was; what a caller gets who may not see it.
-        instructions: fuel used; the limit where the process was killed, because nobody knows then.
-        time_ns: wall time in the child, from instantiation to end; to the kill where it was killed.
-        memory_bytes: most linear memory at one time, all memories together; 0 where the process was killed.
-        secrets_delivered: as asked for, and the program was started.
-        hosts: that the program contacted, in ascending order.
-        compile_s: processor seconds that were spent on compiling the program for this run, also in vain.
-    """
+    """What came of a run."""
 
     reason: Reason | None
     detail: str = ""

@@ -98,18 +98,7 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
 ) -> AsyncIterator[RunnerSurface]:
-    """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
-
-    Args:
-        app: whose server does not decompress bodies.
-        runner: that runs.
-        journal: open.
-        folder: of the runner.
-        row_key: seals the rows of the journal.
-        limits: that the runner allows.
-        price: of a run.
-        workers: asynchronous calls that run at one time.
-    """
+    """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends."""
     sealer = RowSealer(row_key)
     ledger, keys = Ledger(journal, sealer), KeptKeys(journal, sealer, runner=runner.did)
     calls = Calls(runner, ledger, keys, price=price, workers=workers)
@@ -122,16 +111,7 @@ async def mounted(
 
 
 class ApiSurface:
-    """Answers those who call with keys, and those who made them.
-
-    Args:
-        surface: reads bodies within the bounds of the runner.
-        runner: says who signed.
-        calls: has calls run.
-        keys: that are kept.
-        ledger: of the accounts.
-        clock: for all times.
-    """
+    """Answers those who call with keys, and those who made them."""
 
     def __init__(
         self,

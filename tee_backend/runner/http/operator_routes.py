@@ -36,11 +36,7 @@ _TIMEOUT_S: Final = 30.0
 
 
 class OperatorSurface:
-    """Answers the operator.
-
-    Args:
-        ledger: of the accounts.
-    """
+    """Answers the operator."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -82,12 +78,7 @@ class OperatorSurface:
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
-    """Have the runner of a folder credit an account, and return the account.
-
-    Raises:
-        FolderUnusable: no runner serves there, or this user may not ask it.
-        InvalidInput: it refuses; the text says why.
-    """
+    """Have the runner of a folder credit an account, and return the account."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         with _short(folder) as path:

@@ -66,13 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunnerSurface:
-    """Answers for one runner.
-
-    Args:
-        runner: that judges and runs.
-        limits: that it allows.
-        calls: has calls run.
-    """
+    """Answers for one runner."""
 
     def __init__(self, runner: Runner, limits: Limits, calls: Calls) -> None:
         self._runner = runner
@@ -226,12 +220,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def answering(handler: Handler, *, is_api: bool = False) -> Handler:
-    """Return a handler whose refusals are answers.
-
-    Args:
-        handler: may raise RunRefused and KeepingError.
-        is_api: whether its clients are OutLayer's.
-    """
+    """Return a handler whose refusals are answers."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -263,12 +252,7 @@ def not_found(message: str) -> web.Response:
 
 
 class GenerateSurface:
-    """Answers owners who have secrets made.
-
-    Args:
-        surface: reads bodies within the bounds of the runner.
-        maker: makes them.
-    """
+    """Answers owners who have secrets made."""
 
     def __init__(self, surface: RunnerSurface, maker: SecretMaker) -> None:
         self._surface = surface
