@@ -7,7 +7,7 @@ from io import BytesIO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.archive.file import ArchiveReader, Header, parse_header
+from spaces.archive.file import ArchiveReader, Header, encode_part, parse_header, parse_part
 from spaces.errors import BackupDamaged, RecordDamaged
 from spaces.store.lmdb.snapshots import parse_row
 
@@ -17,6 +17,16 @@ def test_fuzz_backup_headers(data: bytes) -> None:
     """Any bytes are a header or BackupDamaged."""
     with suppress(BackupDamaged):
         assert isinstance(parse_header(data), Header)
+
+
+ROWS = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), min_size=1, max_size=3)
+
+
+@given(data=st.binary(max_size=200) | ROWS.map(encode_part))
+def test_fuzz_parts(data: bytes) -> None:
+    """Any bytes are rows or BackupDamaged."""
+    with suppress(BackupDamaged):
+        assert all(isinstance(part, bytes) for row in parse_part(data) for part in row)
 
 
 @given(data=st.binary(max_size=60))
