@@ -23,6 +23,7 @@ class NetworkNotFound(EncryptionError):
 
     code = "network-not-found"
     default_hint = "the owner creates it: client.encryption.ensure_network()"
+    default_step = "sealspace network create NAME"
 
 
 @contextmanager
@@ -53,6 +54,9 @@ class NetworkKeyChanged(EncryptionError):
         "seal nothing until the node's operator has said why the key changed; if it is right, "
         "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
     )
+    default_step = (
+        "seal nothing until the node's operator has said why the key changed; if it is right: sealspace login"
+    )
 
     def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
         super().__init__(
@@ -71,6 +75,7 @@ class DescriptorUnsigned(EncryptionError):
         "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
         "trust: Client(…, unsigned_descriptors=True)"
     )
+    default_step = "is this the node's own address, and its version current? sealspace status"
 
 
 class InvalidEnvelope(EncryptionError):
@@ -93,7 +98,7 @@ class DecryptDenied(EncryptionError):
     code = "decrypt-denied"
 
     def __init__(self, refusal: Unauthorized) -> None:
-        super().__init__(f"the node does not release the key: {refusal.message}", hint=refusal.hint)
+        super().__init__(f"the node does not release the key: {refusal.message}", hint=refusal.hint, step=refusal.step)
         self.refusal = refusal
 
 

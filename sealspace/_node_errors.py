@@ -70,6 +70,7 @@ class TransferBroken(TransportError):
 
     code = "transfer-broken"
     default_hint = "start the transfer again; nothing was left half written"
+    default_step = "start the command again; nothing was left half written"
 
     def __init__(self, message: str, *, moved_bytes: int) -> None:
         super().__init__(message)
@@ -81,6 +82,7 @@ class ResponseTooLarge(TransportError):
 
     code = "response-too-large"
     default_hint = "allow more bytes (`max_bytes`), or read the value as a stream"
+    default_step = "sealspace kv get KEY --out FILE"
 
 
 class MalformedAnswer(TransportError):
@@ -95,6 +97,9 @@ class NodeMismatch(TransportError):
 
     code = "node-mismatch"
     default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
+    default_step = (
+        "do not go on: find out why the node's identity differs; if it was restored as a new one, sealspace login"
+    )
 
 
 class NodeRefused(SealspaceError):
@@ -122,6 +127,7 @@ class Unauthorized(NodeRefused):
     default_hint = (
         "check for whom this session acts and what it was granted; sign in again, or ask the owner for a delegation"
     )
+    default_step = "sealspace status says whether the session holds; sealspace login makes a new one"
     reason_in_words = "the authority of the request is not accepted"
 
 
@@ -130,6 +136,7 @@ class ActionNotAuthorized(Unauthorized):
 
     code = "action-not-authorized"
     default_hint = "ask the owner for a delegation that covers this resource and action"
+    default_step = "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
 
     def __init__(self, status: int, text: str, *, resource: str, action: str, asked: str = "") -> None:
         super().__init__(status, text, asked=asked)
@@ -142,6 +149,7 @@ class DelegationRevoked(Unauthorized):
 
     code = "delegation-revoked"
     default_hint = "revocation is final: ask the owner for a new delegation"
+    default_step = "it was revoked for good: ask its owner for a new grant"
 
     def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
         super().__init__(status, text, asked=asked)
@@ -152,7 +160,7 @@ class TokenOutsideWindow(Unauthorized):
     """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
 
     code = "token-outside-window"
-    default_hint = "check this machine's clock; if the delegation has ended, ask for a new one"
+    default_hint = default_step = "check this machine's clock; if the delegation has ended, ask for a new one"
 
 
 class ReleaseRefused(Unauthorized):
@@ -160,6 +168,10 @@ class ReleaseRefused(Unauthorized):
 
     code = "release-refused"
     default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
+    default_step = (
+        "grant it to a backend that proves its code: sealspace backend grant URL; people read each other's secrets "
+        "only where the node's operator allows it: sealspace admin release set --attestation off"
+    )
 
     def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
         super().__init__(status, text, asked=asked)
@@ -191,6 +203,7 @@ class SpaceNotFound(NotFound):
 
     code = "space-not-found"
     default_hint = "the owner hosts a space by signing in to it"
+    default_step = "sealspace space list; sealspace space create NAME makes one"
 
 
 class DuplicateRequest(NodeRefused):
@@ -206,6 +219,7 @@ class PreconditionFailed(NodeRefused):
 
     code = "precondition-failed"
     default_hint = "read the value again and decide anew"
+    default_step = "somebody else wrote it meanwhile: look at it, then start the command again"
     reason_in_words = "the stored value is not the one that the condition names"
 
 
@@ -222,6 +236,7 @@ class ValueTooLarge(NodeRefused):
 
     code = "value-too-large"
     default_hint = "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
+    default_step = "sealspace kv get KEY --out FILE, or store less"
     reason_in_words = "the value is too large"
 
 

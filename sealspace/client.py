@@ -241,7 +241,9 @@ class Client:
         """
         if self._guard is None:
             raise ClientNotReady(
-                "this client demands no evidence of its node", hint="make it with Client(…, require_node_evidence=…)"
+                "this client demands no evidence of its node",
+                hint="make it with Client(…, require_node_evidence=…)",
+                step="sealspace login --require-node-evidence",
             )
         return await self._guard.require()
 
@@ -325,7 +327,9 @@ class Client:
             return PublicKv(self._transport, parse_space_id(space))
         except InvalidIdentifier as exc:
             raise InvalidInput(
-                "a public space is named by its full id", hint='its owner finds it at `client.kv("public").space.text`'
+                "a public space is named by its full id",
+                hint='its owner finds it at `client.kv("public").space.text`',
+                step="its owner finds it with: sealspace space info public",
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:

@@ -169,7 +169,9 @@ class Delegations:
             recipient = parse_principal(did)
         except CapabilityError as exc:
             raise InvalidInput(
-                "the recipient is no DID", hint="the recipient finds it at `client.session.did`: did:key:…"
+                "the recipient is no DID",
+                hint="the recipient finds it at `client.session.did`: did:key:…",
+                step="the recipient finds it with: sealspace whoami",
             ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s

@@ -67,8 +67,9 @@
         └── InvalidSecretPayload
 
 Every class has a stable `code`. The text of an error says what was asked for, why it was not done, and what to do next;
-`message` and `hint` are its two parts. Notes (`__notes__`) say what surrounds it: the request's id at the node, the
-secret that was read. No text holds a token, a key or a secret value.
+`message` and `hint` are its two parts, and `step` is the hint for a person at a command line. Notes (`__notes__`) say
+what surrounds it: the request's id at the node, the secret that was read. No text holds a token, a key or a secret
+value.
 
 Example:
     try:
@@ -116,6 +117,7 @@ class InvalidSecretValue(InvalidInput):
 
     code = "invalid-secret-value"
     default_hint = "a secret is a text or bytes; of anything else, json.dumps(value) makes a text"
+    default_step = "store a text or bytes, at most 1 MiB"
 
 
 class InvalidKeystore(InvalidInput):
@@ -151,6 +153,7 @@ class InvalidPortableDelegation(InvalidInput):
 
     code = "invalid-portable-delegation"
     default_hint = "ask the owner for the delegation again, as a whole file"
+    default_step = "ask whoever gave it for the file as it was written, or for a new one"
 
 
 class InvalidSession(InvalidInput):
@@ -183,6 +186,7 @@ class ManifestInvalid(InvalidInput):
 
     code = "manifest-invalid"
     default_hint = "correct what the message names"
+    default_step = "correct it, then: sealspace manifest check FILE"
     faults: tuple[Fault, ...] = ()
 
 
@@ -198,6 +202,7 @@ class NotSignedIn(ClientNotReady):
 
     code = "not-signed-in"
     default_hint = "call `client.sign_in(wallet)` first, or make the client with a session"
+    default_step = "sealspace login"
 
 
 class ClientClosed(ClientNotReady):
@@ -212,9 +217,20 @@ class NotGranted(SealspaceError):
 
     code = "not-granted"
     default_hint = "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
+    default_step = (
+        "for a space of yours: sealspace login --space NAME; for one of another owner, ask that owner for a grant, "
+        "then: sealspace grant accept FILE"
+    )
 
-    def __init__(self, message: str, *, missing: "tuple[Capability, ...]" = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: "tuple[Capability, ...]" = (),
+        hint: str | None = None,
+        step: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, step=step)
         self.missing = missing
 
 
@@ -223,6 +239,7 @@ class SessionExpired(SealspaceError):
 
     code = "session-expired"
     default_hint = "sign in again"
+    default_step = "sealspace login"
 
 
 class LifetimeTooLong(SealspaceError):
@@ -235,6 +252,7 @@ class LifetimeTooLong(SealspaceError):
 
     code = "lifetime-too-long"
     default_hint = "ask for less, sign in for longer, or take what is possible with `at_most=True`"
+    default_step = "ask for less, or log in for longer: sealspace login --days N"
 
     def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
         super().__init__(f"{what} for {asked_s:.0f} s is not possible: it would end after {max(0, int(possible_s))} s")
@@ -252,6 +270,7 @@ class BatchIncomplete(SealspaceError):
 
     code = "batch-incomplete"
     default_hint = "remove the cause, then repeat it for the keys in `left`"
+    default_step = "remove the cause, then start the same command again"
 
     def __init__(self, cause: SealspaceError, *, done: tuple[str, ...], left: tuple[str, ...]) -> None:
         super().__init__(f"of {len(done) + len(left)} keys {len(done)} are done, then: {cause.message}")
@@ -260,10 +279,18 @@ class BatchIncomplete(SealspaceError):
 
 
 class BackendError(SealspaceError):
-    """A backend must not be granted to, as far as this client can judge."""
+    """A backend must not be granted to, as far as this client can judge.
+
+    Attributes:
+        problem: stable name of what is wrong, where one is known.
+    """
 
     code = "backend"
     default_hint = "do not grant before the cause is known"
+
+    def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problem = problem
 
 
 class BackendUnreachable(BackendError):
@@ -290,10 +317,6 @@ class BackendNotProven(BackendError):
     code = "backend-not-proven"
     default_hint = "do not grant: ask the backend's operator why its evidence does not hold"
 
-    def __init__(self, message: str, *, problem: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.problem = problem
-
 
 class CollateralNeeded(BackendError):
     """There is nothing current to judge the backend's platform by.
@@ -304,10 +327,6 @@ class CollateralNeeded(BackendError):
 
     code = "collateral-needed"
     default_hint = "get current collateral for the platform family, then look again"
-
-    def __init__(self, message: str, *, problem: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.problem = problem
 
 
 class BackendNotExpected(BackendError):
@@ -325,10 +344,6 @@ class BackendNotAcceptable(BackendError):
     """
 
     code = "backend-not-acceptable"
-
-    def __init__(self, message: str, *, problem: str, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.problem = problem
 
 
 class GrantNotTaken(BackendError):

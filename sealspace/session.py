@@ -351,7 +351,8 @@ class Session:
         if name is not None:
             return self.own_space(name)
         if self.space is None:
-            raise ClientNotReady("this session has no primary space", hint='name one, as in `client.kv("notes")`')
+            hint = 'name one, as in `client.kv("notes")`'
+            raise ClientNotReady("this session has no primary space", hint=hint, step="name one: --space NAME")
         return self.space
 
     def proofs_for(self, wanted: Sequence[Capability], *, now: float) -> tuple[str, ...]:
@@ -412,12 +413,17 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     others = sorted({root for one in missing if not same_principal(root := root_of(one.resource) or "", owner)})
-    hint = (
-        f"ask {', '.join(others) or 'its owner'} for a delegation that holds it, and take it up"
-        if others
-        else "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`"
+    hint, step = "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`", None
+    if others:
+        whom = ", ".join(others)
+        hint = f"ask {whom} for a delegation that holds it, and take it up"
+        step = f"ask {whom} for a grant of it, then: sealspace grant accept FILE"
+    error = NotGranted(
+        f"nothing that this session holds covers {text}",
+        missing=tuple(missing),
+        hint=hint,
+        step=step or NotGranted.default_step,
     )
-    error = NotGranted(f"nothing that this session holds covers {text}", missing=tuple(missing), hint=hint)
     for line in lines[:_MOST_NOTED] if len(lines) > 1 else ():
         error.add_note(f"missing: {line}")
     return error

@@ -259,6 +259,7 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
     raise InvalidInput(
         f"{type(wallet).__name__} is no wallet",
         hint="pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account of eth-account",
+        step="sealspace login --key-file FILE",
     )
 
 

@@ -17,14 +17,12 @@ from typing import Final, TypeAlias
 import click
 
 from capabilities.ambient import SystemClock
-from sealspace.cli.errors import ConfigurationError, KeyFileUnusable, NodeError, NotSignedIn, StoreMisused
+from sealspace.cli.errors import ConfigurationError, KeyFileUnusable, StoreMisused
 from sealspace.cli.lazy import EXTRAS
-from sealspace.cli.next_steps import next_step
 from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
-from sealspace.cli.terminal import print_found, print_lines, time_text
-from sealspace.cli.what_happened import what_happened
-from sealspace.errors import NodeMismatch, SealspaceError
+from sealspace.cli.terminal import print_found, print_lines, time_text, what_happened
+from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
 from sealspace.wire.answers import json_object, required_text
 from sealspace.wire.transport import Request, Transport, TransportSettings
@@ -60,10 +58,8 @@ def diagnosed(name: str, check: Callable[[], Found]) -> list[Diagnosis]:
     """Run a check; an error of ours is what it found."""
     try:
         found = check()
-    except NodeError as error:
-        return [Diagnosis(name, "wrong", error.text, error.hint)]
     except SealspaceError as error:
-        return [Diagnosis(name, "wrong", what_happened(error), next_step(error))]
+        return [Diagnosis(name, "wrong", what_happened(error), error.step)]
     return [Diagnosis(name, "ok", found)] if isinstance(found, str) else found
 
 
@@ -179,7 +175,7 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
         is_new = not (home.folder / "profile.json").exists()
-        login = [Diagnosis("login", "ok" if is_new else "wrong", error.text, error.hint)]
+        login = [Diagnosis("login", "ok" if is_new else "wrong", error.message, error.step)]
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))
         node = node or profile.node

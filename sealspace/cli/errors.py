@@ -3,16 +3,17 @@
 Each carries two lines for a person: what happened, and the next thing to do. Neither contains a secret or a token.
 """
 
+from ..errors import SealspaceError
 
-class NodeError(Exception):
+
+class NodeError(SealspaceError):
     """Base of the errors that prevent the node or a command from doing its work."""
 
     code = "node-error"
 
     def __init__(self, text: str, *, hint: str) -> None:
-        super().__init__(text)
+        super().__init__(text, hint=hint)
         self.text = text
-        self.hint = hint
 
 
 class ConfigurationError(NodeError):
@@ -73,12 +74,6 @@ class ClockWrong(NodeError):
     """The machine's clock shows a time before this version was made, or long after."""
 
     code = "clock-wrong"
-
-
-class NotSignedIn(NodeError):
-    """A command of an owner finds no session, or one that ended."""
-
-    code = "not-signed-in"
 
 
 class KeyFileUnusable(NodeError):

@@ -167,7 +167,7 @@ async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, ke
         try:
             await hand_over(url, one)
         except BackendError as refusal:
-            refusal.hint = f"what was granted stands; hand over {kept}, or end it: sealspace backend revoke {url}"
+            refusal.step = f"what was granted stands; hand over {kept}, or end it: sealspace backend revoke {url}"
             raise
     words(f"handed over to {url}")
 

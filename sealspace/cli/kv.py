@@ -225,5 +225,5 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
         if space is not None and ":" not in space:  # the owner's own, which the session was not made for
             with suppress(NotGranted):  # this session may not ask
                 await require_own_space(client, space)
-            refusal.hint = f"sealspace login --space {space}"
+            refusal.step = f"sealspace login --space {space}"
         raise

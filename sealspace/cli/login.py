@@ -16,12 +16,12 @@ from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
 from ..documents.node_evidence import NodePolicy
-from ..errors import InvalidInput, SpacesNotHosted
+from ..errors import InvalidInput, NotSignedIn, SpacesNotHosted
 from ..printable import printable
 from ..session import Session
 from ..wallets import Wallet
 from ..wire.transport import Transport
-from .errors import KeyFileUnusable, NotSignedIn
+from .errors import KeyFileUnusable
 from .grant_use import take_up_received
 from .lazy import provided
 from .node_demand import demanding
@@ -118,7 +118,7 @@ def login(
         # The operator may admit this owner: the key is kept, for another one would not be the owner that is admitted.
         opened.keep_key()
         again = "" if opened.path is not None else " --browser"
-        refusal.hint = f"ask the operator to admit {opened.wallet.did}, then: sealspace login {node}{again}"
+        refusal.step = f"ask the operator to admit {opened.wallet.did}, then: sealspace login {node}{again}"
         raise
     profile = replace(profile, node_policy=policy)
     opened.keep_key()  # first: what fails in between leaves the key, which the next `--new` takes

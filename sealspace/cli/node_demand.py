@@ -31,7 +31,7 @@ async def demanding(
         try:
             yield NodeRequirement(verifier, policy)
         except NodeEvidenceRefused as refused:
-            refused.hint = _next(refused, node)
+            refused.step = _next(refused, node)
             raise
 
 
@@ -39,4 +39,4 @@ def _next(refused: NodeEvidenceRefused, node: str) -> str:
     option = _ACCEPTING.get(refused.reason)
     if option is not None:
         return f"ask for another node, or accept that: sealspace login {node} --require-node-evidence {option}"
-    return refused.hint or f"see what it proves: sealspace verify {node}"
+    return refused.step or f"see what it proves: sealspace verify {node}"

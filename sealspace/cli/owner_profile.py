@@ -33,12 +33,12 @@ from encryption_network.canonical_json import canonical_bytes
 
 from ..client import Client
 from ..documents.node_evidence import NodePolicy
-from ..errors import InvalidPortableDelegation, InvalidSession
+from ..errors import InvalidPortableDelegation, InvalidSession, NotSignedIn
 from ..private_files import replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import Wallet
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
-from .errors import KeyFileUnusable, NotSignedIn, NotThere
+from .errors import KeyFileUnusable, NotThere
 from .node_demand import demanding
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
@@ -302,6 +302,13 @@ class OwnerHome:
 def owner_home() -> OwnerHome:
     """Return the folder that the running command was given, to be opened at the node that it was given."""
     return OwnerHome(shared().home_folder, node=shared().node)
+
+
+def own_did() -> str:
+    """Return the DID of the owner who is logged in, for messages; empty if there is none."""
+    with suppress(NotSignedIn, KeyFileUnusable):
+        return owner_home().profile().owner
+    return ""
 
 
 def at_node(work: Callable[Concatenate[Client, Parameters], Awaitable[Result]]) -> Callable[Parameters, Result]:

@@ -5,7 +5,6 @@ command; the exit status follows from the error's code.
 """
 
 import os
-from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -14,14 +13,11 @@ import click
 from .. import __version__
 from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
-from .errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import CalledOtherwise, LazyGroup, Row, Sections, Table
-from .next_steps import next_step
 from .shared import share_options, shared
-from .terminal import hold_standard_streams, print_error, print_lines
-from .what_happened import what_happened
+from .terminal import hold_standard_streams, print_error, print_lines, what_happened
 
 _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate", "")
 
@@ -47,11 +43,11 @@ class _Root(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
             return super().invoke(ctx)
-        except SealspaceError as error:  # here, where the home is known: what is the owner's own is called so
-            text = what_happened(error, own=_own_did())
+        except SealspaceError as error:  # here, where the shared options are known
+            text = what_happened(error)
             if shared().as_json and error.message != text:
                 print_lines(f"detail: {error.message}", err=True)
-            return fail(error.code, text, next_step(error), otherwise=_status_of(error))
+            return fail(error.code, text, error.step, otherwise=_status_of(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():
@@ -84,8 +80,6 @@ def main(arguments: list[str] | None = None) -> int:
     hold_standard_streams()
     try:
         status = cli.main(arguments, prog_name="sealspace", standalone_mode=False)
-    except NodeError as error:
-        return fail(error.code, error.text, error.hint)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()  # a noun without a verb: the verbs are what comes next
         return WRONG_ARGUMENT
@@ -129,15 +123,6 @@ def _usage_hint(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
         command = f"{command} {error.possibilities[0]}"
     return f"{command} --help"
-
-
-def _own_did() -> str:
-    """Return the DID of the owner who is logged in, for messages; empty if there is none."""
-    from .owner_profile import owner_home  # needed for errors alone
-
-    with suppress(NodeError):
-        return owner_home().profile().owner
-    return ""
 
 
 def _status_of(error: SealspaceError) -> int:

@@ -238,7 +238,7 @@ async def _get(
         raise no_secret(name, scope, near=await near_names(secrets, name, scope)) from None
     except InvalidSecretName as error:
         if near := await near_names(secrets, name, scope):
-            error.hint = f"did you mean {near}?"
+            error.step = f"did you mean {near}?"
         raise
     return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
 

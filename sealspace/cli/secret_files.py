@@ -136,7 +136,7 @@ async def _put(
     except BatchIncomplete as error:
         written = sorted(key.rpartition("/")[2] for key in error.done)
         words(f"written: {', '.join(written)}")
-        error.hint = "start it again: what is written already is written once more"
+        error.step = "start it again: what is written already is written once more"
         raise
 
 

@@ -119,7 +119,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except NotGranted as refusal:
-        refusal.hint = "sealspace login, which asks for that"
+        refusal.step = "sealspace login, which asks for that"
         raise
 
 

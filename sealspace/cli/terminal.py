@@ -6,15 +6,29 @@ whatever they contain, and JSON is encoded in ASCII.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 import msgspec
 
-from ..errors import InvalidInput
+from ..errors import (
+    ActionNotAuthorized,
+    BatchIncomplete,
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidInput,
+    NodeRefused,
+    NotGranted,
+    ReleaseRefused,
+    SealspaceError,
+    TokenOutsideWindow,
+    TransportError,
+)
 from ..printable import printable, printable_line
 from .shared import shared
 
@@ -122,6 +136,62 @@ def words(*lines: str) -> None:
 def print_error(text: str, next_step: str) -> None:
     """Print what happened and what to do next; being quiet does not leave that out."""
     print_lines(f"sealspace: {text}", f"next: {next_step}", err=True)
+
+
+_REQUEST: Final = re.compile(
+    r"(?:(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+"
+    r"|(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+ more)?)(?:: |$)"
+)
+_RELEASE: Final = {
+    "mode": "on these terms only code that proves itself reads it, and not its owner in person",
+    "no_policy": "it is somebody else's, and no code is approved for it",
+    "not_attested": "only code that proves itself reads it, and this caller has proved nothing",
+    "withdrawn": "its owner or the node's operator withdrew the caller, its code or its evidence",
+}
+"""Reason of the release gate -> what it means; every other is about the code that was proved."""
+
+
+def what_happened(error: SealspaceError) -> str:
+    """Return one line without the full stop: what was to be done, and why it was not, without routes or abilities."""
+    return " ".join(_what_happened(error).split()).rstrip(".")
+
+
+def _what_happened(error: SealspaceError) -> str:
+    match error:
+        case DecryptDenied():
+            return _what_happened(error.refusal)
+        case ReleaseRefused():
+            meaning = _RELEASE.get(error.reason, "what the caller proved of its code is not what is demanded")
+            return f"the node does not open it: {meaning} ({error.reason})"
+        case NotGranted(missing=missing) if missing:
+            return f"this session may not {'; '.join(_right(one.ability, one.resource.text) for one in missing)}"
+        case ActionNotAuthorized():
+            return f"the node does not allow this session to {_right(error.action, error.resource)}"
+        case DelegationRevoked():
+            return f"the grant or session that this rests on was revoked: {error.cid}"
+        case TokenOutsideWindow():
+            return f"the session or a grant is not valid at this time: {error.text}"
+        case NodeRefused():
+            reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
+            asked = _REQUEST.match(error.asked)
+            if asked and asked["ability"]:
+                return f"cannot {_right(asked['ability'], asked['resource'])}{asked['more'] or ''}: {reason}"
+            return f"{_REQUEST.sub('', error.asked) or 'the node refuses it'}: {reason}"
+        case BatchIncomplete(__cause__=SealspaceError() as cause):
+            count = len(error.done)
+            return f"of {count + len(error.left)} values {count} are written: {_what_happened(cause)}"
+        case TransportError():  # the request, which no person wrote, reached nobody
+            return _REQUEST.sub("", error.message, count=1)
+    return error.message
+
+
+def _right(ability: str, resource: str) -> str:
+    """Say what one ability on one resource allows; what is the owner's own is called so."""
+    from ..apps.descriptions import granted_resource, rights_words  # needed for errors alone
+    from .owner_profile import own_did
+
+    (words,) = rights_words([granted_resource(resource, (ability,))], by=own_did(), with_below=False)
+    return words
 
 
 def watched() -> bool:

@@ -46,11 +46,9 @@ from capabilities.strict_json import Json, parse_json
 
 from ..errors import SealspaceError
 from ..printable import printable_line
-from .errors import NodeError, NotSigned
+from .errors import NotSigned
 from .lazy import provided
-from .next_steps import next_step
-from .terminal import print_lines
-from .what_happened import what_happened
+from .terminal import print_lines, what_happened
 
 LIMIT_S: Final = 300.0
 """How long a person has for one question."""
@@ -188,11 +186,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
         match error:
             case None:
                 view: View = {"kind": "done"}
-            case NodeError():
-                view = {"kind": "failed", "text": error.text, "hint": error.hint}
             case SealspaceError():
                 # A node's text with a change of direction would make the page say something else than the terminal.
-                text, hint = printable_line(what_happened(error)), printable_line(next_step(error))
+                text, hint = printable_line(what_happened(error)), printable_line(error.step)
                 view = {"kind": "failed", "text": text, "hint": hint}
             case _:
                 view = {"kind": "failed", "text": "the command was ended", "hint": "start it again"}

@@ -7,12 +7,10 @@ import click
 
 from capabilities.strict_json import Json
 
-from ..errors import SealspaceError
+from ..errors import NotSignedIn, SealspaceError
 from ..session import Session
-from .errors import NodeError, NotSignedIn
 from .owner_profile import OwnerHome, Profile, has_ended, owner_home
-from .terminal import facts, print_found, time_text, words
-from .what_happened import what_happened
+from .terminal import facts, print_found, time_text, what_happened, words
 
 _WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
 """Member as JSON -> what a person reads."""
@@ -34,9 +32,8 @@ def logout() -> None:
     try:
         if not has_ended(session):
             asyncio.run(_revoke(home, session))
-    except (SealspaceError, NodeError) as error:
-        reason = error.text if isinstance(error, NodeError) else what_happened(error)
-        words(f"the node could not be told{ends}: {reason}")
+    except SealspaceError as error:
+        words(f"the node could not be told{ends}: {what_happened(error)}")
     home.forget_session()
     words(f"logged out {session.owner}")
 
@@ -63,7 +60,7 @@ def status() -> None:
     try:
         asyncio.run(_ask(home))
         said["standing"] = "ready"
-    except (SealspaceError, NodeError) as error:
+    except SealspaceError as error:
         said["standing"] = error.code
         raise
     finally:

@@ -87,7 +87,7 @@ def _by_problem(status: int, problem: _Problem, asked: str) -> NodeRefused:
     refusal = _unauthorized(status, text, asked) if status in (401, 403) else _by_status(status, text, asked)
     refusal.problem = problem.code[:100]
     if problem.hint:
-        refusal.hint = problem.hint[:_MAX_TEXT_CHARS]
+        refusal.hint = refusal.step = problem.hint[:_MAX_TEXT_CHARS]
     return refusal
 
 
@@ -122,5 +122,5 @@ def _by_status(status: int, text: str, asked: str) -> NodeRefused:
         return NodeFailure(status, text, asked=asked)
     refusal = _BY_STATUS.get(status, NodeRefused)(status, text, asked=asked)
     if text.startswith(_REPLAY_UNKNOWN):
-        refusal.hint = _AFTER_A_RESTORE
+        refusal.hint = refusal.step = _AFTER_A_RESTORE
     return refusal

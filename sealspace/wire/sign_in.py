@@ -195,6 +195,7 @@ def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence
                 f"{_place(one)} belongs to another owner, and no delegation to {owner} names it",
                 missing=(one,),
                 hint="ask its owner for a delegation, and pass it in `SignIn(received=…)`",
+                step=NotGranted.default_step,
             )
     return tuple(own)
 

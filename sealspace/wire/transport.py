@@ -359,6 +359,7 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
         raise InvalidInput(
             "plain http:// is only for a node on this machine",
             hint="use https://, or pass TransportSettings(allow_plain_http=True) on a network you trust",
+            step="use https://",
         )
     return str(parsed).rstrip("/")
 

@@ -69,7 +69,8 @@ def bytes_of(body: object) -> bytes:
             raise InvalidInput("a value that is a text is Unicode without lone surrogates") from exc
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
-    raise InvalidInput("a value is bytes or a text", hint="of anything else, json.dumps(value) makes a text")
+    hint = "of anything else, json.dumps(value) makes a text"
+    raise InvalidInput("a value is bytes or a text", hint=hint, step="write it as JSON")
 
 
 def stored_headers(body: object, content_type: str | None, metadata: Mapping[str, str] | None) -> dict[str, str]:

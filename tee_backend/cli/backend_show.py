@@ -27,12 +27,12 @@ from sealspace.apps.backends import (
     require_like,
 )
 from sealspace.apps.descriptions import as_json, in_plain_words, run_grant_of, run_sentence
-from sealspace.cli.errors import ConfigurationError, NotSignedIn
+from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.owner_profile import owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.terminal import print_found, time_text, words
 from sealspace.documents.run_grants import RunGrant, run_statement_json
-from sealspace.errors import BackendNotAcceptable
+from sealspace.errors import BackendNotAcceptable, NotSignedIn
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from .trust_files import read_trust_root

@@ -24,7 +24,6 @@ from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.backends import Seen
 from sealspace.apps.runners import start_of
 from sealspace.cli.errors import AuditRefuted
-from sealspace.cli.next_steps import next_step
 from sealspace.cli.node_terms import Accepted, accepting_options
 from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
 from sealspace.cli.shared import is_shared
@@ -315,7 +314,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         except NodeEvidenceRefused as refused:
             verdict = {"approved": False, "refused": refused.reason}
             lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
-            lines.append(f"         next: {next_step(refused)}")
+            lines.append(f"         next: {refused.step}")
     print_found(verdict | shown, lines)
     return 0 if verdict["approved"] else 1
 

@@ -122,7 +122,7 @@ class World:
 
 Cause = Callable[[World], Awaitable[object]]
 CAUSES: dict[type[SealspaceError], Cause] = {}
-BASES = {SealspaceError, TransportError, BackendError, EncryptionError}
+BASES: set[type[SealspaceError]] = {SealspaceError, TransportError, BackendError, EncryptionError}
 """What nothing is raised as: names for several at once."""
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +10,23 @@ import pytest
 
 import sealspace
 from sealspace import errors
-from sealspace.cli.next_steps import INSTEAD, NEXT_STEPS, next_step, speaks_to_programs
 
 PACKAGE = Path(sealspace.__file__).parent
 KINDS = {
     name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.SealspaceError)
 }
+_PROGRAM = re.compile(
+    r"\w\("  # a call
+    r"|\b(?:client|session|error|delegations|manifests|wallet)\.[a-z_]"  # a member of an object
+    r"|=(?:True|False|None)\b"
+    r"|`[a-z]+(?:_[a-z]+)+`"  # a name of Python's
+    r"|\bSignIn\b|\bTransportSettings\b|\bsign_in\b"
+)
 
 
-def has_counterpart(code: str, hint: str) -> bool:
-    """Whether something is said in place of a hint for programs."""
-    return hint in INSTEAD or code in NEXT_STEPS
+def speaks_to_programs(hint: str) -> bool:
+    """Whether a hint names calls or objects of the SDK, which a person who runs a command does not have."""
+    return _PROGRAM.search(hint) is not None
 
 
 def texts_in(node: ast.AST) -> str:
@@ -27,8 +34,8 @@ def texts_in(node: ast.AST) -> str:
     return "".join(one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str))
 
 
-def hints_given() -> Iterator[tuple[str, str, str]]:
-    """Each `hint=` that the SDK passes to one of its errors: where, the error's name, the text."""
+def hints_given() -> Iterator[tuple[str, str, bool]]:
+    """Each `hint=` that the SDK passes to one of its errors: where, the text, and whether a `step=` is beside it."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         constants = {
@@ -44,35 +51,41 @@ def hints_given() -> Iterator[tuple[str, str, str]]:
             for keyword in node.keywords:
                 if keyword.arg == "hint":
                     named = keyword.value.id if isinstance(keyword.value, ast.Name) else ""
-                    yield f"{path.name}:{node.lineno}", node.func.id, constants.get(named, texts_in(keyword.value))
+                    has_step = any(beside.arg == "step" for beside in node.keywords)
+                    yield f"{path.name}:{node.lineno}", constants.get(named, texts_in(keyword.value)), has_step
 
 
 def test_hints_in_the_sdk_are_found() -> None:
     """The search finds hints, and what speaks to programs among them."""
     given = list(hints_given())
     assert len(given) > 20
-    assert any(speaks_to_programs(text) for _, _, text in given)
+    assert any(speaks_to_programs(text) for _, text, _ in given)
 
 
-def test_a_hint_for_programs_has_a_counterpart() -> None:
-    """What an error says to a program is said anew on the command line; so are the hints of its class."""
-    given = [*hints_given(), *(("its class", name, kind.default_hint) for name, kind in KINDS.items())]
-    programs = [(where, name, text) for where, name, text in given if speaks_to_programs(text)]
-    assert [] == [(where, text) for where, name, text in programs if not has_counterpart(KINDS[name].code, text)]
+def test_a_hint_for_programs_has_a_step_beside_it() -> None:
+    """What an error says to a program is said anew for a person; so are the hints of its class."""
+    assert [] == [(where, text) for where, text, has_step in hints_given() if speaks_to_programs(text) and not has_step]
+    told = [kind.default_step or kind.default_hint for kind in KINDS.values()]
+    assert [] == [text for text in told if speaks_to_programs(text)]
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (errors.NetworkNotFound("no network x on this node"), "sealspace network create NAME"),
-        (errors.NotGranted("nothing covers it", hint="pass it in `SignIn(received=…)`"), "sealspace grant accept FILE"),
+        (errors.NotGranted("nothing covers it"), "sealspace grant accept FILE"),
+        (
+            errors.NotGranted("nothing covers it", hint="pass it in `SignIn(received=…)`", step="ask for it"),
+            "ask for it",
+        ),
+        (errors.DecryptDenied(errors.Unauthorized(401, "")), "sealspace status"),
         (errors.InvalidInput("no DID", hint="a DID is did:key:…"), "a DID is did:key:…"),
         (errors.NodeFailure(500, ""), errors.NodeFailure.default_hint),
     ],
 )
 def test_what_comes_next(error: errors.SealspaceError, said: str) -> None:
-    """A hint in the words of the command line stays as it is; one to a program is replaced; none is filled in."""
-    assert said in next_step(error)
+    """A hint in the words of the command line serves people too; one to a program has a step beside it."""
+    assert said in error.step
 
 
 @pytest.mark.parametrize("text", ["sign in again", "kms:<hex>, with the id that `backend show` says", "wait a minute"])

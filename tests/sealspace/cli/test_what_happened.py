@@ -6,7 +6,7 @@ import pytest
 
 from capabilities.abilities import KV_LIST, SPACE_LIST
 from sealspace import errors
-from sealspace.cli.what_happened import what_happened
+from sealspace.cli.terminal import what_happened
 from sealspace.delegations import allow
 
 OWNER = "did:pkh:eip155:1:0x9Db653d44Cd215604873F5aE3D25F595A8d6534C"

@@ -19,10 +19,9 @@ from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.config.tree import Hosting
 from node.operations.values.admission import admit_owner
-from sealspace.cli.errors import NotSignedIn
 from sealspace.cli.owner_profile import OwnerHome
 from sealspace.delegations import allow
-from sealspace.errors import Unauthorized
+from sealspace.errors import NotSignedIn, Unauthorized
 from sealspace.session import save_session
 from sealspace.wire.portable import grant_of
 
