@@ -1,6 +1,6 @@
 """`sealspace grant create`: a grant to a DID, written in portable form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
 from ..errors import BackendError, InvalidInput, NotFound
+from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
 from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
@@ -25,7 +26,7 @@ from .paths import FILE, NEW_FILE, require_free, write_grants
 from .shared import shared
 from .space import require_own_space
 from .term_files import read_node_policy
-from .terminal import print_exactly, print_json, time_text, words
+from .terminal import optional_time, print_exactly, print_json, words
 
 ACTIONS: Final = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Word on the command line -> ability."""
@@ -48,19 +49,29 @@ NOT_SHARED: Final = "people cannot read each other's secrets on this node: it op
     metavar="ACTIONS",
     help=f"Some of {','.join(ACTIONS)}; `get` for secrets and `get,list` for a space by default.",
 )
-@click.option("--expires", metavar="TIME", default="7d", show_default=True, help="30m, 12h, 90d: 1m to 365d.")
+@click.option(
+    "--expires",
+    "ttl_s",
+    metavar="TIME",
+    default="7d",
+    show_default=True,
+    callback=lambda _context, _option, text: ttl_s_of(text),
+    help="30m, 12h, 90d: 1m to 365d.",
+)
 @click.option(
     "--policy", "policy_file", type=FILE, help="What code the recipient has to prove before a secret opens, as JSON."
 )
 @click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
-def create(
+@at_node
+async def create(
+    client: Client,
     did: str,
     secrets: tuple[str, ...],
     scope: str | None,
     space: str | None,
     path: str,
     can: str | None,
-    expires: str,
+    ttl_s: float,
     policy_file: Path | None,
     out: Path | None,
 ) -> None:
@@ -78,85 +89,67 @@ def create(
         raise click.UsageError("--path goes with --space")
     if scope is not None and not secrets:
         raise click.UsageError("--scope goes with --secret")
-    actions, ttl_s = _actions(can), ttl_s_of(expires)
+    actions = _actions(can or ("get" if space is None else "get,list"))
     policy = None if policy_file is None else read_node_policy(policy_file)
     if out is not None:
         require_free(out)
     if space is None:
-        portable = _of_secrets(did, secrets, scope, actions or (KV_GET,), ttl_s=ttl_s, policy=policy)
+        wanted = [
+            allow(client.secrets().resource(name, scope=scope), ability) for name in secrets for ability in actions
+        ]
+        if KV_GET in actions:
+            wanted.append(allow(client.encryption.network().text, DECRYPT))
     else:
-        portable = _of_values(did, space, path, actions or (KV_GET, KV_LIST), ttl_s=ttl_s, policy=policy)
+        if ":" not in space:  # signing would make a space of a mistyped name; an id may be another owner's
+            await require_own_space(client, space)
+        place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
+        wanted = [allow(place, ability) for ability in actions]
+    portable = await client.delegations.delegate(did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted))
+    if space is None:
+        await _warn(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
     kept = owner_home().keep_grant(KeptGrant(url=None, portable=portable))
     say_granted(portable)
     if out is not None:
         write_grants(out, [portable])
         words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
         if shared().as_json:
-            ends = None if portable.expires_at is None else time_text(portable.expires_at)
-            print_json({"cid": portable.cid, "file": str(out), "expiresAt": ends})
+            print_json({"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)})
     else:
         words(f"the recipient runs `sealspace grant accept FILE` with what follows; a copy is in {kept}")
         print_exactly(encode_portable(portable))
 
 
-@at_node
-async def _of_secrets(
-    client: Client,
-    did: str,
-    names: Sequence[str],
-    scope: str | None,
-    actions: Sequence[str],
-    *,
-    ttl_s: float,
-    policy: Policy | None,
-) -> PortableDelegation:
-    """Grant secrets; say which of them are not there, and what the recipient has to expect of the node."""
-    resources = [client.secrets().resource(name, scope=scope) for name in names]
-    wanted = [allow(resource, ability) for resource in resources for ability in actions]
-    if KV_GET in actions:
-        wanted.append(allow(client.encryption.network().text, DECRYPT))
-    portable = await granted(client, did, wanted, ttl_s=ttl_s, policy=policy)
+async def _warn(
+    client: Client, names: Sequence[str], scope: str | None, *, is_read: bool, policy: Policy | None
+) -> None:
+    """Say which secrets are not there, and what the recipient has to expect of the node."""
     stored = await client.secrets().list(scope=scope)
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # a grant may be made ahead of time
         words(f"not stored yet, so that the grant opens nothing until then: {', '.join(absent)}")
-    if KV_GET in actions:
-        words(*await opening_words(client, is_pinned=policy is not None and policy.is_allow_list))
-    return portable
+    if is_read:
+        words(*await opening_words(client, policy))
 
 
-@at_node
-async def _of_values(
-    client: Client, did: str, space: str, path: str, actions: Sequence[str], *, ttl_s: float, policy: Policy | None
-) -> PortableDelegation:
-    if ":" not in space:  # signing the grant would make a space of a mistyped name; an id may be somebody else's
-        await require_own_space(client, space)
-    place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
-    return await granted(client, did, [allow(place, ability) for ability in actions], ttl_s=ttl_s, policy=policy)
-
-
-async def granted(
-    client: Client, did: str, wanted: Sequence[Capability], *, ttl_s: float, policy: Policy | None
-) -> PortableDelegation:
-    """Sign a grant: with the wallet where all of it is the owner's own, so that it outlives the session; else pass
-    on."""
+def wallet_for(wanted: Iterable[Capability]) -> Wallet | None:
+    """Return the wallet where all rights are the owner's own: what it signs outlives the session; else None."""
     home = owner_home()
     owner = home.profile().owner
     is_own = all(same_principal(root_of(one.resource) or "", owner) for one in wanted)
-    wallet = home.wallet() if is_own else None
-    return await client.delegations.delegate(did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet)
+    return home.wallet() if is_own else None
 
 
 def say_granted(portable: PortableDelegation) -> None:
     """Say on standard error what was granted."""
-    until = "for good" if portable.expires_at is None else f"until {time_text(portable.expires_at)}"
+    ends = optional_time(portable.expires_at)
+    until = "for good" if ends is None else f"until {ends}"
     words(f"granted to {portable.delegate_did}, {until}: {portable.cid}")
     words(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 
-async def opening_words(client: Client, *, is_pinned: bool) -> tuple[str, ...]:
+async def opening_words(client: Client, policy: Policy | None) -> tuple[str, ...]:
     """Return what the recipient of a secret has to expect of the node before it opens anything."""
-    if is_pinned or not await demands_code(client):
+    if (policy is not None and policy.is_allow_list) or not await demands_code(client):
         return ()
     return (f"{NOT_SHARED}, which --policy or the network's policy names; to a backend: sealspace backend grant URL",)
 
@@ -186,10 +179,8 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _actions(text: str | None) -> tuple[str, ...]:
-    """Read the value of `--can`; nothing where it was left out."""
-    if text is None:
-        return ()
+def _actions(text: str) -> tuple[str, ...]:
+    """Read the value of `--can`."""
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in ACTIONS]
     if unknown:

@@ -19,7 +19,7 @@ from ..apps.descriptions import policy_words, rights_json, rights_words, run_gra
 from ..documents.run_grants import RunStatement, run_statement_json
 from ..errors import InvalidPortableDelegation
 from ..wire.portable import GrantedResource, PortableDelegation, grant_of, portable_of
-from .terminal import time_text
+from .terminal import optional_time, time_text
 
 _HINT: Final = "ask whoever gave it for the file as `sealspace grant create` wrote it"
 
@@ -90,7 +90,6 @@ def judged_offline(portable: PortableDelegation) -> GrantFacts:
 
 def grant_words(facts: GrantFacts, state: str) -> tuple[str, ...]:
     """Return what a grant says, a fact a line."""
-    ends = "no end is stated" if facts.expires_at is None else time_text(facts.expires_at)
     lines = [f"grant    {facts.cid}", f"state    {state}", f"by       {facts.delegator}", f"to       {facts.delegate}"]
     lines += [f"may      {one}" for one in rights_words(facts.rights, by=facts.delegator)]
     if facts.has_conditions:
@@ -101,7 +100,7 @@ def grant_words(facts: GrantFacts, state: str) -> tuple[str, ...]:
         lines += [f"runs     {one}" for one in run_words(facts.run)]
     if facts.not_before is not None:
         lines.append(f"from     {time_text(facts.not_before)}")
-    lines.append(f"until    {ends}")
+    lines.append(f"until    {optional_time(facts.expires_at) or 'no end is stated'}")
     lines.append(f"passing  {'not allowed' if facts.is_terminal else 'allowed: the recipient may grant parts of it'}")
     if facts.parents:
         number = len(facts.parents)
@@ -123,15 +122,11 @@ def grant_json(facts: GrantFacts, state: str) -> dict[str, Json]:
         "run": None if facts.run is None else run_statement_json(facts.run),
         "parents": list(facts.parents),
         "mayBePassedOn": not facts.is_terminal,
-        "issuedAt": _time(facts.issued_at),
-        "notBefore": _time(facts.not_before),
-        "expiresAt": _time(facts.expires_at),
+        "issuedAt": optional_time(facts.issued_at),
+        "notBefore": optional_time(facts.not_before),
+        "expiresAt": optional_time(facts.expires_at),
         "node": facts.host,
     }
-
-
-def _time(at: float | None) -> str | None:
-    return None if at is None else time_text(at)
 
 
 def time_of(text: str | None) -> str | None:

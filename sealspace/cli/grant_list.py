@@ -17,7 +17,7 @@ from ..wire.delegation_history import DelegationRecord, Direction, sign_ins
 from ..wire.portable import GrantedResource, PortableDelegation
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
-from .paths import checked_cid, read_grants
+from .paths import checked_cid, file_named, read_grants
 from .terminal import print_found, print_rows, words
 
 _ANCESTOR: Final = "ancestor_revoked"
@@ -27,10 +27,14 @@ _ANCESTOR: Final = "ancestor_revoked"
 @click.option("--received", is_flag=True, help="What was granted to you, instead of what you granted.")
 @click.option("--all", "with_sessions", is_flag=True, help="Also the sessions of your own logins.")
 @click.option("--secret", metavar="NAME", help="Who may open this secret of yours, `NAME` or `scope/NAME`, beside you.")
-def list_(received: bool, with_sessions: bool, secret: str | None) -> None:
+@at_node
+async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
     """Show who holds what, until when: all that the node knows, and what was made from here."""
     other = "by" if received else "to"
-    listed = _holders(secret) if secret else _list("received" if received else "granted", with_sessions=with_sessions)
+    if secret:
+        listed = await _holders(client, secret)
+    else:
+        listed = await _list(client, "received" if received else "granted", with_sessions=with_sessions)
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", other, "may", "grant"),
@@ -50,8 +54,8 @@ def show(grant: str) -> int:
     A file is judged on this machine, without asking anybody: signature, times, and whether the text beside the token
     fits it. The status is 1 when it has ended, or is not valid yet.
     """
-    path = Path(grant)
-    states = _show_file(path) if path.is_file() else [_show_known(checked_cid(grant))]
+    file = file_named(grant)
+    states = [_show_known(checked_cid(grant))] if file is None else _show_file(file)
     return 0 if set(states) == {"active"} else 1
 
 
@@ -94,7 +98,6 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
     raise unknown_grant(cid)
 
 
-@at_node
 async def _list(
     client: Client, direction: Direction, *, with_sessions: bool
 ) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
@@ -116,7 +119,6 @@ async def _list(
     return listed
 
 
-@at_node
 async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
     """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
     name, secrets = parse_secret_label(label), client.secrets()

@@ -23,7 +23,7 @@ from .grant_create import NOT_SHARED, demands_code
 from .grant_facts import GrantFacts, judged_offline
 from .grant_list import unknown_grant
 from .owner_profile import at_node, owner_home
-from .paths import FILE, checked_cid, read_grants
+from .paths import FILE, checked_cid, file_named, read_grants
 from .shared import shared
 from .terminal import confirm, print_json, watched, words
 
@@ -32,21 +32,21 @@ from .terminal import confirm, print_json, watched, words
 @click.argument("grant", metavar="CID|FILE")
 @click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def revoke(grant: str, only: bool, yes: bool) -> None:
+@at_node
+async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
 
     Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
     one of them left, the recipient could still open a copy that it kept.
     """
-    path = Path(grant)
-    cids = [judged_offline(one).cid for one in read_grants(path)] if path.is_file() else [checked_cid(grant)]
-    ended = _revoke(cids, only=only, yes=yes)
+    file = file_named(grant)
+    cids = [checked_cid(grant)] if file is None else [judged_offline(one).cid for one in read_grants(file)]
+    ended = await _revoke(client, cids, only=only, yes=yes)
     words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
     if shared().as_json:
         print_json([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
-@at_node
 async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
     """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
     left = []
@@ -83,13 +83,14 @@ async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool)
     "after `sealspace login URL --new --home DIR`.",
 )
 @click.argument("file", type=FILE)
-def accept(file: Path) -> None:
+@at_node
+async def accept(client: Client, file: Path) -> None:
     """Use a grant that somebody gave you, from now on: every later command of this home has it.
 
     The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints both. It is checked on
     this machine, then by the node. A grant for the wallet is taken up again at each login.
     """
-    accepted = _accept(read_grants(file))
+    accepted = await _accept(client, read_grants(file))
     for facts in accepted:
         words(f"accepted: {facts.cid}, from {facts.delegator}")
         words(*(f"  {line}" for line in rights_words(facts.rights, by=facts.delegate)))
@@ -123,7 +124,6 @@ def _command(*words: str, named: str) -> str:
     return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
-@at_node
 async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:
     """Use grants from now on; all are judged before the first is used."""
     home = owner_home()

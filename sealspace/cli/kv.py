@@ -14,13 +14,13 @@ from capabilities.strict_json import Json
 
 from ..client import Client
 from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
-from ..kv import Kv, Value
+from ..kv import Kv
 from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, NEW_FILE
 from .shared import shared
 from .space import require_own_space
-from .terminal import confirm, facts, print_found, print_json, print_value, progress, watched, words
+from .terminal import confirm, confirm_replacing, facts, print_found, print_json, print_value, progress, watched, words
 
 _key = click.argument("key", metavar="KEY")
 _space = click.option("--space", metavar="NAME", help="A space of yours, or any by its whole id; by default `default`.")
@@ -40,7 +40,9 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no value now; otherwise refuse.")
 @click.option("--if-match", metavar="VERSION", help="Only over this version of the value, which `kv head` prints.")
 @_yes
-def put(
+@at_node
+async def put(
+    client: Client,
     key: str,
     value: tuple[str, ...],
     space: str | None,
@@ -61,27 +63,48 @@ def put(
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
-    try:
-        version = _put(key, space, source, content_type, if_absent=if_absent or asks, if_match=if_match)
-    except PreconditionFailed:
-        if not asks:
-            what = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
-            raise AlreadyThere(what, hint=f"look at it: sealspace kv head {key}") from None
-        version = _replace(key, space, source, content_type)
+    async with _values(client, space, key) as values:
+        try:
+            version = await _upload(values, key, source, content_type, if_absent=if_absent or asks, if_match=if_match)
+        except PreconditionFailed:
+            if not asks:
+                what = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
+                raise _already_there(key, what) from None
+            found = (await values.metadata(key)).etag
+            confirm(f"there is a value {key}: replace it?", yes=False)
+            try:
+                version = await _upload(values, key, source, content_type, if_match=found)
+            except PreconditionFailed:
+                what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
+                raise _already_there(key, what) from None
     if shared().as_json:
         print_json({"key": key, "etag": version})
     words(f"stored {key}, version {version}")
 
 
-def _replace(key: str, space: str | None, source: Path | None, content_type: str | None) -> str:
-    """Ask a person, and store a value over the version that the person was asked about."""
-    found = _head(key, space)[0].etag
-    confirm(f"there is a value {key}: replace it?", yes=False)
-    try:
-        return _put(key, space, source, content_type, if_absent=False, if_match=found)
-    except PreconditionFailed:
-        what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
-        raise AlreadyThere(what, hint=f"look at it: sealspace kv head {key}") from None
+async def _upload(
+    values: Kv,
+    key: str,
+    source: Path | None,
+    content_type: str | None,
+    *,
+    if_absent: bool = False,
+    if_match: str | None = None,
+) -> str:
+    """Store a value and return its version."""
+    with progress(None, "sending") as report:
+        return await values.upload(
+            key,
+            sys.stdin.buffer if source is None else source,
+            content_type=content_type,
+            if_absent=if_absent,
+            if_match=if_match,
+            progress=report,
+        )
+
+
+def _already_there(key: str, what: str) -> AlreadyThere:
+    return AlreadyThere(what, hint=f"look at it: sealspace kv head {key}")
 
 
 @click.command("get")
@@ -90,29 +113,36 @@ def _replace(key: str, space: str | None, source: Path | None, content_type: str
 @click.option("--out", type=NEW_FILE, help="Into a file instead of standard output.")
 @click.option("--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there.")
 @_yes
-def get(key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> None:
+@at_node
+async def get(client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> None:
     """Print a value, byte for byte; a terminal is shown printable text only."""
+    confirm_replacing(out, yes=yes)
+    async with _values(client, space, key) as values:
+        if out is None and sys.stdout.isatty() and not raw:
+            body = (await values.get(key)).body
+            try:
+                print_value(body.decode(), raw=False)
+            except UnicodeDecodeError:
+                print_value(body, raw=False)
+            return
+        with progress(None, "receiving") as report:
+            await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
+            sys.stdout.flush()
     if out is not None:
-        if out.exists():
-            confirm(f"replace the file {out}?", yes=yes)
-        _download(key, space, out)
         words(f"{key} is in {out}")
-    elif sys.stdout.isatty() and not raw:
-        body = _get(key, space).body
-        try:
-            print_value(body.decode(), raw=False)
-        except UnicodeDecodeError:
-            print_value(body, raw=False)
-    else:
-        _download(key, space, None)
 
 
 @click.command("head")
 @_key
 @_space
-def head(key: str, space: str | None) -> None:
+@at_node
+async def head(client: Client, key: str, space: str | None) -> None:
     """Print version, size, content type and metadata of a value, without the value."""
-    found, size_bytes = _head(key, space)
+    size_bytes: int | None = None
+    async with _values(client, space, key) as values:
+        found = await values.metadata(key)
+        with suppress(NotGranted):  # the size is not shown where this session may not read the value
+            size_bytes = await values.size_bytes(key)
     said: dict[str, Json] = {"key": key, "etag": found.etag, "contentType": found.content_type, "size": size_bytes}
     shown = {
         "key": key,
@@ -127,9 +157,11 @@ def head(key: str, space: str | None) -> None:
 @click.command("list")
 @click.argument("prefix", metavar="[PREFIX]", default="")
 @_space
-def list_(prefix: str, space: str | None) -> None:
+@at_node
+async def list_(client: Client, prefix: str, space: str | None) -> None:
     """Print the keys that begin with PREFIX, or all, in ascending order."""
-    keys = _list(prefix, space)
+    async with _values(client, space, prefix) as values:
+        keys = [key async for key in values.list(prefix)]
     print_found(keys, keys)
     if not keys:
         words("no values here yet; next: sealspace kv put KEY < FILE")
@@ -139,76 +171,15 @@ def list_(prefix: str, space: str | None) -> None:
 @_key
 @_space
 @_yes
-def delete(key: str, space: str | None, yes: bool) -> None:
+@at_node
+async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
     """Delete a value; a person is asked."""
     if watched():
         confirm(f"delete the value {key}?", yes=yes)
-    _delete(key, space)
-    words(f"deleted {key}")
-
-
-# --- at the node ------------------------------------------------------------------------------------------------------
-
-
-@at_node
-async def _put(
-    client: Client,
-    key: str,
-    space: str | None,
-    source: Path | None,
-    content_type: str | None,
-    *,
-    if_absent: bool,
-    if_match: str | None,
-) -> str:
-    """Store a value and return its version."""
-    with progress(None, "sending") as report:
-        async with _values(client, space, key) as values:
-            return await values.upload(
-                key,
-                sys.stdin.buffer if source is None else source,
-                content_type=content_type,
-                if_absent=if_absent,
-                if_match=if_match,
-                progress=report,
-            )
-
-
-@at_node
-async def _download(client: Client, key: str, space: str | None, out: Path | None) -> None:
-    with progress(None, "receiving") as report:
-        async with _values(client, space, key) as values:
-            await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
-            sys.stdout.flush()
-
-
-@at_node
-async def _get(client: Client, key: str, space: str | None) -> Value:
-    async with _values(client, space, key) as values:
-        return await values.get(key)
-
-
-@at_node
-async def _head(client: Client, key: str, space: str | None) -> tuple[Value, int | None]:
-    """Return what is known of a value, and its size where this session may read it."""
-    async with _values(client, space, key) as values:
-        found = await values.metadata(key)
-        with suppress(NotGranted):
-            return found, await values.size_bytes(key)
-        return found, None
-
-
-@at_node
-async def _list(client: Client, prefix: str, space: str | None) -> list[str]:
-    async with _values(client, space, prefix) as values:
-        return [key async for key in values.list(prefix)]
-
-
-@at_node
-async def _delete(client: Client, key: str, space: str | None) -> None:
     async with _values(client, space, key) as values:
         if await values.delete(key) is None:  # it was deleted before
             raise NotFound(200, "")
+    words(f"deleted {key}")
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from .owner_profile import OwnerHome, Profile, owner_home
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
-from .terminal import print_found, print_lines, time_text, watched, words
+from .terminal import optional_time, print_found, print_lines, time_text, watched, words
 from .wallet_files import PASSWORD_VARIABLE, open_keystore, read_wallet, write_wallet
 
 _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
@@ -250,7 +250,7 @@ def _as_json(profile: Profile, session: Session) -> dict[str, Json]:
     return {
         "owner": profile.owner,
         "node": session.node_id,
-        "expiresAt": None if session.expires_at is None else time_text(session.expires_at),
+        "expiresAt": optional_time(session.expires_at),
         "keyFile": None if profile.key_file is None else str(profile.key_file),
         "nodeEvidence": profile.node_policy is not None,
     }

@@ -9,8 +9,6 @@ import click
 from capabilities.abilities import DECRYPT
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
-from capabilities.principals import same_principal
-from capabilities.resources import root_of
 from capabilities.strict_json import Json, parse_json
 from encryption_network.policy import Policy
 
@@ -28,7 +26,7 @@ from ..documents.manifests import (
 )
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import PortableDelegation, encode_bundle
-from .grant_create import hand_over_all, opening_words, say_granted
+from .grant_create import hand_over_all, opening_words, say_granted, wallet_for
 from .owner_profile import KeptGrant, at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
@@ -114,11 +112,10 @@ async def _grant(
     grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
     asked = [one for grant in grants for one in grant.capabilities]
     if any(one.ability == DECRYPT for one in asked):
-        words(*await opening_words(client, is_pinned=policy is not None and policy.is_allow_list))
-    is_own = all(same_principal(root_of(one.resource) or "", home.profile().owner) for one in asked)
+        words(*await opening_words(client, policy))
     confirm(f"grant this to {target.did}?", yes=yes)
     made = await client.delegations.delegate_to_target(
-        target, policy=policy, wallet=home.wallet() if is_own else None, leave_out=leave_out
+        target, policy=policy, wallet=wallet_for(asked), leave_out=leave_out
     )
     for one in made:
         home.keep_grant(KeptGrant(url=url, portable=one))

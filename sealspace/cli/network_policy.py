@@ -29,43 +29,28 @@ from .terminal import confirm, print_found, print_json, words
 @click.option("--set", "file", type=FILE, help="Set the policy in this JSON file, in place of what was stated.")
 @click.option("--remove", is_flag=True, help="State nothing any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def policy(name: str, file: Path | None, remove: bool, yes: bool) -> None:
+@at_node
+async def policy(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
     """Show, set or remove what code may receive keys of the network NAME, `default` unless named.
 
     A policy is in force with the next request, beside what the node demands and what each grant says.
     """
     if file is not None and remove:
         raise click.UsageError("--set and --remove exclude each other")
-    if file is None and not remove:
-        stated = _read(name)
-        print_found(None if stated is None else policy_json(stated), policy_words(stated))
-        return
     wanted = None if file is None else read_node_policy(file)
-    has_changed = _set(name, wanted, yes=yes)
-    words(f"set: {name}" if has_changed else "nothing changes")
-    if shared().as_json:
-        print_json(None if wanted is None else policy_json(wanted))
-
-
-@at_node
-async def _read(client: Client, name: str) -> Policy | None:
-    network = client.encryption.network(name)
-    await right_to(client, network, SET_POLICY)
-    return await client.encryption.policy(network)
-
-
-@at_node
-async def _set(client: Client, name: str, wanted: Policy | None, *, yes: bool) -> bool:
-    """Set a policy after showing what changes; returns whether anything does."""
     network = client.encryption.network(name)
     await right_to(client, network, SET_POLICY)
     before = await client.encryption.policy(network)
-    if before == wanted:
-        return False
-    words(*policy_changes(before, wanted))
-    confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
-    await client.encryption.set_policy(network, wanted)
-    return True
+    if file is None and not remove:
+        print_found(None if before is None else policy_json(before), policy_words(before))
+        return
+    if before != wanted:
+        words(*policy_changes(before, wanted))
+        confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
+        await client.encryption.set_policy(network, wanted)
+    words("nothing changes" if before == wanted else f"set: {name}")
+    if shared().as_json:
+        print_json(None if wanted is None else policy_json(wanted))
 
 
 _QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}

@@ -88,6 +88,12 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
         ) from None
 
 
+def file_named(text: str) -> Path | None:
+    """Return the file of that name, if there is one."""
+    path = Path(text)
+    return path if path.is_file() else None
+
+
 def checked_cid(text: str) -> str:
     """Return the id of a grant as it was written."""
     try:

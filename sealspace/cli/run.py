@@ -21,7 +21,7 @@ from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .run_child import keep_out_of_core_dumps, replace_process, run_masked
 from .run_masker import patterns_of
-from .secret import near_names, no_secret, scope_option
+from .secret import no_secret, scope_option
 from .terminal import words
 
 
@@ -51,7 +51,7 @@ async def read_values(
     found = await secrets.get_many(wanted, scope=scope)
     for name in wanted:
         if name not in found:
-            raise no_secret(name, scope, near=await near_names(secrets, name, scope))
+            raise await no_secret(secrets, name, scope)
     return {name: Value.of(value) for name, value in found.items()}
 
 

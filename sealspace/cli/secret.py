@@ -7,6 +7,7 @@ arguments to everybody on the machine, and a shell keeps them.
 import secrets as random
 import string
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, read_named
 from .shared import shared
-from .terminal import confirm, print_found, print_json, print_rows, print_value, watched, words
+from .terminal import confirm, interruptible, print_found, print_json, print_rows, print_value, watched, words
 
 ALPHABETS: Final = {
     "alphanumeric": string.ascii_letters + string.digits,
@@ -58,7 +59,9 @@ _name = click.argument("name", metavar="NAME")
 @click.option("--bytes", "is_bytes", is_flag=True, help="Keep the value as bytes, even if it reads as a text.")
 @_if_absent
 @yes_option
-def put(
+@at_node
+async def put(
+    client: Client,
     name: str,
     value: tuple[str, ...],
     scope: str | None,
@@ -75,7 +78,11 @@ def put(
     if value or "=" in name:
         raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
     data = _given(source, keep_newline=keep_newline, is_bytes=is_bytes)
-    _store(name, data if is_bytes else _text_or_bytes(data), scope=scope, if_absent=if_absent, yes=yes)
+    kept: str | bytes = data
+    if not is_bytes:
+        with suppress(UnicodeDecodeError):
+            kept = data.decode()
+    await _store(client, name, kept, scope=scope, if_absent=if_absent, yes=yes)
     words(f"stored {name}")
 
 
@@ -84,19 +91,29 @@ def put(
 @scope_option
 @click.option("--owner", metavar="DID", help="Of somebody else, who granted it: see `sealspace grant accept`.")
 @click.option("--raw", is_flag=True, help="Write the value to a terminal as it is, with whatever it does there.")
-def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
+@at_node
+async def get(client: Client, name: str, scope: str | None, owner: str | None, raw: bool) -> None:
     """Print the value of a secret: exactly, without a line break, unless it goes to a terminal.
 
     A terminal is shown printable characters only, and no bytes.
     """
-    value, described = _get(name, scope=scope, owner=owner)
+    secrets = client.secrets(owner)
+    try:
+        secret = await secrets.read(name, scope=scope)
+    except NotFound:
+        raise await no_secret(secrets, name, scope) from None
+    except InvalidSecretName as error:
+        if near := await _near_names(secrets, name, scope):
+            error.step = f"did you mean {near}?"
+        raise
+    value = secret.value
     if not shared().as_json:
         print_value(value, raw=raw)
         return
     encoded: dict[str, Json] = (
         {"value": value} if isinstance(value, str) else {"value": encode_standard(value), "encoding": "base64"}
     )
-    print_json({"name": name, **encoded, **described})
+    print_json({"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at})
 
 
 @click.command(
@@ -104,11 +121,14 @@ def get(name: str, scope: str | None, owner: str | None, raw: bool) -> None:
 )
 @scope_option
 @click.option("--all", "is_all", is_flag=True, help="Those of every scope.")
-def list_(scope: str | None, is_all: bool) -> None:
+@at_node
+async def list_(client: Client, scope: str | None, is_all: bool) -> None:
     """Print the names of secrets, never a value; without --scope and --all, of the global ones."""
     if is_all and scope is not None:
         raise click.UsageError("--all means every scope: leave --scope out")
-    found = _list(scope, is_all=is_all)
+    secrets = client.secrets()
+    scopes = [scope, *(await secrets.scopes())] if is_all else [scope]
+    found = [(name, of) for of in scopes for name in await secrets.list(scope=of)]
     print_rows(
         [{"name": name, "scope": of} for name, of in found],
         ("name", "scope"),
@@ -121,11 +141,16 @@ def list_(scope: str | None, is_all: bool) -> None:
 @_name
 @scope_option
 @yes_option
-def delete(name: str, scope: str | None, yes: bool) -> None:
+@at_node
+async def delete(client: Client, name: str, scope: str | None, yes: bool) -> None:
     """Delete a secret, for everybody who was granted it; a person is asked."""
     if watched():
         confirm(f"delete the secret {name}?", yes=yes)
-    _delete(name, scope)
+    secrets = client.secrets()
+    try:
+        await secrets.delete(name, scope=scope)
+    except NotFound:
+        raise await no_secret(secrets, name, scope) from None
     words(f"deleted {name}")
 
 
@@ -139,10 +164,13 @@ def delete(name: str, scope: str | None, yes: bool) -> None:
 @click.option("--show", is_flag=True, help="Print the value; without it, nobody sees it.")
 @_if_absent
 @yes_option
-def generate(name: str, scope: str | None, length: int, alphabet: str, show: bool, if_absent: bool, yes: bool) -> None:
+@at_node
+async def generate(
+    client: Client, name: str, scope: str | None, length: int, alphabet: str, show: bool, if_absent: bool, yes: bool
+) -> None:
     """Make a random value, seal and store it, and print the name alone; over an older secret a person is asked."""
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
-    _store(name, value, scope=scope, if_absent=if_absent, yes=yes)
+    await _store(client, name, value, scope=scope, if_absent=if_absent, yes=yes)
     print_found({"name": name, "scope": scope, **({"value": value} if show else {})}, [value if show else name])
 
 
@@ -154,7 +182,8 @@ def _given(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> bytes:
     if source is not None:
         return _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
     if sys.stdin.isatty():
-        typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
+        with interruptible():
+            typed: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
         return typed.encode()
     data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
     if not (keep_newline or is_bytes):
@@ -173,32 +202,27 @@ def _bounded(data: bytes, what: str) -> bytes:
     return data
 
 
-def _text_or_bytes(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
-
-
 # --- at the node ------------------------------------------------------------------------------------------------------
 
 
-def _store(name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool) -> None:
+async def _store(
+    client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, yes: bool
+) -> None:
     """Store a secret; where a person watches, over no other one than the person was asked about."""
-    asks = watched() and not yes
+    secrets, version = client.secrets(), None
     try:
-        _put(name, value, scope=scope, if_absent=if_absent or asks)
+        await secrets.put(name, value, scope=scope, if_absent=if_absent or (watched() and not yes))
         return
     except PreconditionFailed:
         if if_absent:
             raise AlreadyThere(
                 f"there is a secret {name} already", hint="leave --if-absent out to replace it"
             ) from None
-    version = _version(name, scope)
-    if version is not None:
+    with suppress(NotFound):  # it may have been deleted meanwhile
+        version = await secrets.version(name, scope=scope)
         confirm(f"there is a secret {name}: replace it?", yes=yes)
     try:
-        _put(name, value, scope=scope, if_absent=version is None, if_match=version)
+        await secrets.put(name, value, scope=scope, if_absent=version is None, if_match=version)
     except PreconditionFailed:
         raise written_meanwhile(name) from None
 
@@ -211,53 +235,7 @@ def written_meanwhile(names: str) -> AlreadyThere:
     )
 
 
-@at_node
-async def _put(
-    client: Client, name: str, value: str | bytes, *, scope: str | None, if_absent: bool, if_match: str | None = None
-) -> None:
-    await client.secrets().put(name, value, scope=scope, if_absent=if_absent, if_match=if_match)
-
-
-@at_node
-async def _version(client: Client, name: str, scope: str | None) -> str | None:
-    """Return the version of what is stored; None where nothing is stored now."""
-    try:
-        return await client.secrets().version(name, scope=scope)
-    except NotFound:
-        return None
-
-
-@at_node
-async def _get(
-    client: Client, name: str, *, scope: str | None, owner: str | None
-) -> tuple[str | bytes, dict[str, Json]]:
-    secrets = client.secrets(owner)
-    try:
-        secret = await secrets.read(name, scope=scope)
-    except NotFound:
-        raise no_secret(name, scope, near=await near_names(secrets, name, scope)) from None
-    except InvalidSecretName as error:
-        if near := await near_names(secrets, name, scope):
-            error.step = f"did you mean {near}?"
-        raise
-    return secret.value, {"createdAt": secret.created_at, "updatedAt": secret.updated_at}
-
-
-@at_node
-async def _list(client: Client, scope: str | None, *, is_all: bool) -> list[tuple[str, str | None]]:
-    scopes = [scope, *(await client.secrets().scopes())] if is_all else [scope]
-    return [(name, of) for of in scopes for name in await client.secrets().list(scope=of)]
-
-
-@at_node
-async def _delete(client: Client, name: str, scope: str | None) -> None:
-    try:
-        await client.secrets().delete(name, scope=scope)
-    except NotFound:
-        raise no_secret(name, scope) from None
-
-
-async def near_names(secrets: Secrets, name: str, scope: str | None) -> str:
+async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
     """Return the names of the scope that are much like one that is not there; empty if this session may not list."""
     try:
         there = await secrets.list(scope=scope)
@@ -266,8 +244,9 @@ async def near_names(secrets: Secrets, name: str, scope: str | None) -> str:
     return " or ".join(get_close_matches(name.upper(), there, n=2, cutoff=_NEAR))
 
 
-def no_secret(name: str, scope: str | None, *, near: str = "") -> NotThere:
-    """Return the error for a secret that does not exist; `near`: those that may be meant."""
+async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
+    """Return the error for a secret that does not exist, with the names that may be meant."""
+    near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" under the scope {scope}"
     meant = f"did you mean {near}? else: " if near else ""
     return NotThere(f"there is no secret {name}{where}", hint=f"{meant}sealspace secret list --all")

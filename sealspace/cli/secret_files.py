@@ -1,7 +1,7 @@
 """`sealspace secret import` and `export`: many secrets from a file, and into one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,7 +16,7 @@ from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
 from .secret import scope_option, written_meanwhile, yes_option
 from .shared import shared
-from .terminal import confirm, print_found, print_json, print_value, watched, words
+from .terminal import confirm, confirm_replacing, print_found, print_json, print_value, watched, words
 
 Written = Literal["env", "json"]
 WRITTEN: Final[tuple[Written, ...]] = ("env", "json")
@@ -34,7 +34,8 @@ FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What FILE is; by default what its name says.")
 @click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
 @yes_option
-def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
+@at_node
+async def import_(client: Client, file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
     """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is standard input.
 
     YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a text too.
@@ -51,7 +52,7 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
     if not values:
         words(f"no secrets in {file}")
         return
-    there = _versions(list(values), scope)
+    there = await _versions(client, values, scope)
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:
         print_found([{"name": name, "replaces": name in there} for name in values], lines)
@@ -62,7 +63,17 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
         confirm(f"store {len(values)} secrets, {len(there)} in place of older ones?", yes=yes)
     elif watched():
         confirm(f"store {len(values)} secrets?", yes=yes)
-    _put(values, scope, over=None if yes else there)
+    if not yes:  # a node takes no condition for several values at once, so versions are compared before the commit
+        now = await _versions(client, values, scope)
+        if changed := [name for name in values if now.get(name) != there.get(name)]:
+            raise written_meanwhile(", ".join(changed))
+    try:
+        await client.secrets().put_many(values, scope=scope)
+    except BatchIncomplete as error:
+        written = sorted(key.rpartition("/")[2] for key in error.done)
+        words(f"written: {', '.join(written)}")
+        error.step = "start it again: what is written already is written once more"
+        raise
     words(f"stored {len(values)}")
 
 
@@ -71,12 +82,14 @@ def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, y
 @click.option("--format", "form", type=click.Choice(WRITTEN), default="env", show_default=True, help="What to write.")
 @click.option("--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output.")
 @yes_option
-def export(scope: str | None, form: Written, out: Path | None, yes: bool) -> None:
+@at_node
+async def export(client: Client, scope: str | None, form: Written, out: Path | None, yes: bool) -> None:
     """Open every secret of a scope and write names and values, as `import` reads them.
 
     A person is asked before a file is replaced.
     """
-    values = _values(scope)
+    secrets = client.secrets()
+    values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
     as_json = form == "json" or shared().as_json
     if not values:
         words("no secrets yet; next: sealspace secret put NAME")
@@ -87,8 +100,7 @@ def export(scope: str | None, form: Written, out: Path | None, yes: bool) -> Non
             print_value(encode_dotenv(values), raw=False)
         return
     text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
-    if out.exists():
-        confirm(f"replace the file {out}?", yes=yes)
+    confirm_replacing(out, yes=yes)
     replace_file(out, text.encode())
     words(f"{len(values)} secrets in {out}, in the clear: remove it when it has served")
 
@@ -108,39 +120,8 @@ def _parsed(data: bytes, form: Format) -> dict[str, str | bytes]:
     return parse_dotenv(data) if form == "env" else parse_values(data)
 
 
-async def _versions_of(client: Client, names: Sequence[str], scope: str | None) -> dict[str, str]:
+async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
     """Return the versions of those that are stored, sealed as they are."""
     paths = {name: parse_secret_name(name, scope=scope).path for name in names}
     stored = await client.kv(SECRETS_SPACE).get_many(paths.values())
     return {name: stored[path].etag for name, path in paths.items() if path in stored}
-
-
-_versions = at_node(_versions_of)
-
-
-@at_node
-async def _put(
-    client: Client, values: Mapping[str, str | bytes], scope: str | None, *, over: Mapping[str, str] | None
-) -> None:
-    """Store secrets; over nothing else than what a person was asked about.
-
-    A node takes no condition for several values at once, so the versions are compared right before the commit.
-    """
-    if over is not None:
-        now = await _versions_of(client, list(values), scope)
-        changed = [name for name in values if now.get(name) != over.get(name)]
-        if changed:
-            raise written_meanwhile(", ".join(changed))
-    try:
-        await client.secrets().put_many(values, scope=scope)
-    except BatchIncomplete as error:
-        written = sorted(key.rpartition("/")[2] for key in error.done)
-        words(f"written: {', '.join(written)}")
-        error.step = "start it again: what is written already is written once more"
-        raise
-
-
-@at_node
-async def _values(client: Client, scope: str | None) -> dict[str, str | bytes]:
-    names = await client.secrets().list(scope=scope)
-    return await client.secrets().get_many(names, scope=scope)

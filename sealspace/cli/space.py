@@ -24,9 +24,11 @@ _name = click.argument("name", metavar="NAME")
 
 
 @click.command("list")
-def list_() -> None:
+@at_node
+async def list_(client: Client) -> None:
     """Print the names of the owner's spaces, and since when the node hosts each."""
-    found = _list()
+    with _explained():
+        found = await client.spaces().list()
     print_rows(
         [_described(one) for one in found],
         ("name", "since"),
@@ -37,21 +39,40 @@ def list_() -> None:
 
 @click.command("create", epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.")
 @_name
-def create(name: str) -> None:
+@at_node
+async def create(client: Client, name: str) -> None:
     """Have the node host a space of the owner, and let this session use it; the wallet signs.
 
     Later logins ask for it too.
     """
-    made = _create(name)
+    home = owner_home()
+    profile, wallet = home.profile(), home.wallet()
+    try:
+        with _explained():
+            made = await client.spaces().create(name)
+    except DuplicateRequest:
+        hint = f"to use it: sealspace login --space {name}"
+        raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
+    whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
+    ends_at = client.session.expires_at
+    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()  # what is added to a session ends with it
+    await client.delegations.add_right(wallet, whole, ttl_s=left_s)
+    home.keep_session(client.session)
+    home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
     print_found(_described(made), [made.space.text])
     words(f"next: sealspace kv put KEY --space {name} < FILE")
 
 
 @click.command("info")
 @_name
-def info(name: str) -> None:
+@at_node
+async def info(client: Client, name: str) -> None:
     """Print the id of a space of the owner, since when the node hosts it, and how much is stored in it."""
-    found = _info(name)
+    try:
+        with _explained():
+            found = await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
     use: dict[str, Json] = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
     shown = {
         "name": found.space.name,
@@ -73,38 +94,6 @@ def _described(entry: SpaceEntry) -> dict[str, Json]:
     return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
 
 
-@at_node
-async def _list(client: Client) -> tuple[SpaceEntry, ...]:
-    with _explained():
-        return await client.spaces().list()
-
-
-@at_node
-async def _create(client: Client, name: str) -> SpaceEntry:
-    home = owner_home()
-    profile, wallet = home.profile(), home.wallet()
-    try:
-        with _explained():
-            made = await client.spaces().create(name)
-    except DuplicateRequest:
-        hint = f"to use it: sealspace login --space {name}"
-        raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
-    whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
-    await client.delegations.add_right(wallet, whole, ttl_s=_left_s(client))
-    home.keep_session(client.session)
-    home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
-    return made
-
-
-@at_node
-async def _info(client: Client, name: str) -> SpaceEntry:
-    try:
-        with _explained():
-            return await client.spaces().info(name)
-    except SpaceNotFound:
-        raise NotThere(f"there is no space {name} of yours", hint="sealspace space list") from None
-
-
 async def require_own_space(client: Client, name: str) -> None:
     """Refuse the name of a space of the owner's that the node does not host."""
     try:
@@ -121,9 +110,3 @@ def _explained() -> Iterator[None]:
     except NotGranted as refusal:
         refusal.step = "sealspace login, which asks for that"
         raise
-
-
-def _left_s(client: Client) -> float:
-    """Return how long the session lasts: what is added to it ends with it."""
-    ends_at = client.session.expires_at
-    return 86_400.0 if ends_at is None else ends_at - SystemClock().now()

@@ -7,10 +7,13 @@ whatever they contain, and JSON is encoded in ASCII.
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import click
@@ -124,6 +127,11 @@ def time_text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def optional_time(at: float | None) -> str | None:
+    """Return a time as `time_text`; None where none is stated."""
+    return None if at is None else time_text(at)
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
@@ -199,13 +207,33 @@ def watched() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C end a wait that blocks the event loop: asyncio's handler cancels a task, which goes on waiting."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Go on only with a person's consent."""
     if yes:
         return
     if not watched():
         raise InvalidInput(f"nobody is here to confirm it: {question.rstrip('?')}", hint="add --yes")
-    click.confirm(printable_line(question), abort=True, err=True)
+    with interruptible():
+        click.confirm(printable_line(question), abort=True, err=True)
+
+
+def confirm_replacing(path: Path | None, *, yes: bool) -> None:
+    """Go on only with a person's consent where a file would be replaced."""
+    if path is not None and path.exists():
+        confirm(f"replace the file {path}?", yes=yes)
 
 
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:

@@ -22,13 +22,11 @@ import hmac
 import json
 import os
 import re
-import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -48,7 +46,7 @@ from ..errors import SealspaceError
 from ..printable import printable_line
 from .errors import NotSigned
 from .lazy import provided
-from .terminal import print_lines, what_happened
+from .terminal import interruptible, print_lines, what_happened
 
 LIMIT_S: Final = 300.0
 """How long a person has for one question."""
@@ -204,7 +202,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
         """Show a question and wait for its answer."""
         answers: list[T] = []
-        with _interruptible(), self._changed:
+        with interruptible(), self._changed:
             self._take = lambda said: answers.append(accept(said))
             self._show({**self._shown, **view})
             try:
@@ -384,19 +382,6 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # Any: as in http.server
         """Print nothing: a line would have the token."""
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Have Ctrl-C end a wait that blocks the event loop: asyncio's handler cancels a task, which goes on waiting."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 # --- who connects --------------------------------------------------------------------------------------------------

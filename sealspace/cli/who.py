@@ -10,7 +10,7 @@ from capabilities.strict_json import Json
 from ..errors import NotSignedIn, SealspaceError
 from ..session import Session
 from .owner_profile import OwnerHome, Profile, has_ended, owner_home
-from .terminal import facts, print_found, time_text, what_happened, words
+from .terminal import facts, optional_time, print_found, time_text, what_happened, words
 
 _WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
 """Member as JSON -> what a person reads."""
@@ -71,7 +71,7 @@ def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]
     return {
         "owner": str(session.owner),
         "session": str(session.did),
-        "expiresAt": None if session.expires_at is None else time_text(session.expires_at),
+        "expiresAt": optional_time(session.expires_at),
         "node": home.node or profile.node,
         "nodeDid": session.node_id,
         "demands": "nothing" if profile.node_policy is None else "proof of approved code",
