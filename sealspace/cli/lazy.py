@@ -62,10 +62,9 @@ def is_installed(extra: str) -> bool:
 
 
 class Row(NamedTuple):
-    """Where a command is, and what it needs."""
+    """Where a command is, under its own name (`list_` for `list`, which is Python's), and what it needs."""
 
     module: str
-    attribute: str
     summary: str
     extra: str | None = None
 
@@ -119,7 +118,8 @@ class LazyGroup(click.Group):
         for needed in EXTRAS.get(row.extra or "", ()):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
-        command: click.Command = getattr(import_module(row.module), row.attribute)
+        members, name = vars(import_module(row.module)), cmd_name.replace("-", "_")
+        command: click.Command = members.get(f"{name}_") or members[name]
         return share_options(_with_one_word_for_each_value(command))
 
     def resolve_command(

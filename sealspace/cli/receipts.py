@@ -1,10 +1,9 @@
 """`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import click
 
@@ -32,7 +31,6 @@ from .paths import NEW_FOLDER
 from .terminal import print_rows, time_text, words
 
 _HEADERS: Final = ("time", "why", "secret", "network", "to")
-_IN_PERSON: Final = frozenset({"owner", "owner_session"})
 _GROUNDS: Final[Mapping[str, str]] = {
     "owner": "you",
     "owner_session": "you",
@@ -42,25 +40,12 @@ _GROUNDS: Final[Mapping[str, str]] = {
 """Ground of a release -> why, for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Release:
-    """A receipt, and what is known of the secret."""
+class _Release(NamedTuple):
+    """A receipt, and what is known of the secret: labels that a policy confined the release to, or that grants name."""
 
     receipt: Receipt
-    secrets: tuple[str, ...]
-    granted: tuple[str, ...]
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the owner read it in person."""
-        return self.receipt.ground in _IN_PERSON
-
-    @property
-    def secret(self) -> str:
-        """What is known of the secret, for a person."""
-        if self.is_own or not (self.secrets or self.granted):
-            return "not recorded"
-        return " or ".join(self.secrets) or f"not recorded; granted: {', '.join(self.granted)}"
+    secrets: list[str]
+    granted: list[str]
 
 
 @click.command(
@@ -77,8 +62,15 @@ class _Release:
 @click.option(
     "--audit", type=click.File("rb"), help="Look every receipt up in this export of the audit chain, and verify that."
 )
-def list_(
-    name: str, since: str | None, backend: str | None, with_own: bool, out: Path | None, audit: BinaryIO | None
+@at_node
+async def list_(
+    client: Client,
+    name: str,
+    since: str | None,
+    backend: str | None,
+    with_own: bool,
+    out: Path | None,
+    audit: BinaryIO | None,
 ) -> int:
     """Print to whom keys of the owner's network were released, oldest first; each receipt's signature is checked.
 
@@ -86,8 +78,10 @@ def list_(
     --audit the status is 1 when a receipt is missing from the chain.
     """
     earliest = 0.0 if since is None else _since(since)
-    found = _fetch(name, _wanted_by(backend), earliest, out)
-    shown = [one for one in found if with_own or not one.is_own]
+    found = await _fetch(client, client.encryption.network(name), _wanted_by(backend), earliest)
+    if out is not None:
+        await _keep(client, [one.receipt for one in found], client.encryption.network(name), out)
+    shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
     places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
     print_rows(
         [_json(one, places) for one in shown],
@@ -107,9 +101,13 @@ def _number(count: int) -> str:
 
 
 def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
-    receipt = one.receipt
-    network = receipt.network.rpartition(":")[2]
-    cells = (time_text(receipt.at), _GROUNDS[receipt.ground], one.secret, network, receipt.invoker)
+    receipt, why = one.receipt, _GROUNDS[one.receipt.ground]
+    label = "not recorded"
+    if why != "you" and one.secrets:
+        label = " or ".join(one.secrets)
+    elif why != "you" and one.granted:
+        label += f"; granted: {', '.join(one.granted)}"
+    cells = (time_text(receipt.at), why, label, receipt.network.rpartition(":")[2], receipt.invoker)
     if places is None:
         return cells
     place = places.get(digest_of(receipt))
@@ -118,65 +116,53 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
 
 def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
     """Return the receipt as it was signed, and beside its members what was found out about it."""
-    shown: dict[str, Json] = {
-        **receipt_json(one.receipt),
-        "at": time_text(one.receipt.at),
-        "secrets": list(one.secrets),
-    }
+    shown: dict[str, Json] = {**receipt_json(one.receipt), "at": time_text(one.receipt.at), "secrets": [*one.secrets]}
     return shown if places is None else shown | {"auditEntry": places.get(digest_of(one.receipt))}
 
 
 # --- fetching ---------------------------------------------------------------------------------------------------------
 
 
-@at_node
 async def _fetch(
-    client: Client, name: str, is_wanted: Callable[[Receipt], bool], earliest: float, out: Path | None
+    client: Client, network: NetworkId, is_wanted: Callable[[Receipt], bool], earliest: float
 ) -> list[_Release]:
-    network = client.encryption.network(name)
     await right_to(client, network, READ_RECEIPTS)
-    policies, found = _Policies(client, network), []
+    policies: dict[bytes, Policy | None] = {}
+    found = []
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
         if receipt.at < earliest or not is_wanted(receipt):
             continue
+        for digest in receipt.policies:
+            if digest not in policies:
+                policies[digest] = await _policy(client, digest, network)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        found.append(_Release(receipt, await policies.secrets_of(receipt), tuple(sorted(labels))))
-        if out is not None:
-            # Write a receipt and its documents as `sealspace admin receipts export` does.
-            documents = await client.receipts.documents(receipt, network)
-            for made in ("receipts", "documents"):
-                (out / made).mkdir(parents=True, exist_ok=True)
-            (out / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
-            for digest, document in documents.items():
-                (out / "documents" / digest.hex()).write_bytes(document)
+        stated = [policy.paths for one in receipt.policies if (policy := policies[one]) is not None and policy.paths]
+        # The labels that all policies of a release left open; none where they confined it to none.
+        left = frozenset(stated[0]).intersection(*stated[1:]) if stated else frozenset()
+        secrets = sorted(label for label in map(_label, left) if label is not None)
+        found.append(_Release(receipt, secrets, sorted(labels)))
     return found
 
 
-class _Policies:
-    """The policies that receipts name, each fetched once."""
+async def _policy(client: Client, digest: bytes, network: NetworkId) -> Policy | None:
+    """Return a policy that a receipt names; None where the node keeps it no longer."""
+    try:
+        document = await client.receipts.document(digest, network)
+        return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+    except (NotFound, CapabilityError, PolicyError):
+        return None
 
-    def __init__(self, client: Client, network: NetworkId) -> None:
-        self._client = client
-        self._network = network
-        self._known: dict[bytes, Policy | None] = {}
 
-    async def secrets_of(self, receipt: Receipt) -> tuple[str, ...]:
-        """Return the labels of the secrets that all policies of a release left open; none: they confined it to none."""
-        confined = [policy.paths for policy in [await self._policy(one) for one in receipt.policies] if policy]
-        named = [frozenset(paths) for paths in confined if paths]
-        left = frozenset.intersection(*named) if named else frozenset()
-        return tuple(sorted(label for label in map(_label, left) if label is not None))
-
-    async def _policy(self, digest: bytes) -> Policy | None:
-        """Return a policy; None where the node keeps it no longer."""
-        if digest not in self._known:
-            try:
-                document = await self._client.receipts.document(digest, self._network)
-                self._known[digest] = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
-            except (NotFound, CapabilityError, PolicyError):
-                self._known[digest] = None
-        return self._known[digest]
+async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
+    """Write receipts and their documents as `sealspace admin receipts export` does."""
+    for receipt in receipts:
+        documents = await client.receipts.documents(receipt, network)
+        for made in ("receipts", "documents"):
+            (out / made).mkdir(parents=True, exist_ok=True)
+        (out / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
+        for digest, document in documents.items():
+            (out / "documents" / digest.hex()).write_bytes(document)
 
 
 def _label(resource: str) -> str | None:

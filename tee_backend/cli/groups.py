@@ -2,99 +2,93 @@
 
 from typing import Final
 
-from sealspace.cli.lazy import LazyGroup, Row, Sections, Table
+from sealspace.cli.lazy import LazyGroup, Row, Sections
 
-_BACKEND: Final[Table] = {
-    "show": Row(
-        "tee_backend.cli.backend_show",
-        "show",
-        "Ask a backend what it runs, verify it, and say it in plain words.",
-        "verify",
-    ),
-    "grant": Row(
-        "tee_backend.cli.backend_grant",
-        "grant",
-        "Grant secrets to exactly the code that a backend proves to run.",
-        "verify",
-    ),
-    "list": Row(
-        "tee_backend.cli.backend_end", "list_", "Show the grants that were made from here, and the state of each."
-    ),
-    "revoke": Row("tee_backend.cli.backend_end", "revoke", "End the grants to a backend; it may be granted to again."),
-    "withdraw": Row(
-        "tee_backend.cli.backend_end", "withdraw", "Never again: withdraw a backend or code from the network."
-    ),
-    "simulate": Row("tee_backend.cli.backend_simulate", "simulate", "Make a simulated platform, to try things out."),
-}
 backend = LazyGroup(
-    _BACKEND,
+    {
+        "show": Row(
+            "tee_backend.cli.backend_show",
+            "Ask a backend what it runs, verify it, and say it in plain words.",
+            "verify",
+        ),
+        "grant": Row(
+            "tee_backend.cli.backend_grant",
+            "Grant secrets to exactly the code that a backend proves to run.",
+            "verify",
+        ),
+        "list": Row("tee_backend.cli.backend_end", "Show the grants that were made from here, and the state of each."),
+        "revoke": Row("tee_backend.cli.backend_end", "End the grants to a backend; it may be granted to again."),
+        "withdraw": Row("tee_backend.cli.backend_end", "Never again: withdraw a backend or code from the network."),
+        "simulate": Row("tee_backend.cli.backend_simulate", "Make a simulated platform, to try things out."),
+    },
     name="backend",
     help="Look at a backend, grant to exactly what was seen, and end that again.",
     epilog="From an address to a grant: `sealspace login URL --new`, `sealspace secret put NAME`, "
     "`sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the exit statuses.",
 )
 
-_PROJECT: Final[Table] = {
-    "publish": Row("tee_backend.cli.project", "publish", "Publish a program, and have runners run it."),
-    "activate": Row("tee_backend.cli.project", "activate", "Have runners run another version."),
-    "share": Row("tee_backend.cli.project_share", "share", "Let a runner read a private program.", "verify"),
-    "list": Row("tee_backend.cli.project", "list_", "Print the projects of a developer."),
-    "show": Row("tee_backend.cli.project", "show", "Show the versions of a project, and what it wants."),
-}
 project = LazyGroup(
-    _PROJECT, name="project", help="Programs that runners execute: publish them, and say which version runs."
+    {
+        "publish": Row("tee_backend.cli.project", "Publish a program, and have runners run it."),
+        "activate": Row("tee_backend.cli.project", "Have runners run another version."),
+        "share": Row("tee_backend.cli.project_share", "Let a runner read a private program.", "verify"),
+        "list": Row("tee_backend.cli.project", "Print the projects of a developer."),
+        "show": Row("tee_backend.cli.project", "Show the versions of a project, and what it wants."),
+    },
+    name="project",
+    help="Programs that runners execute: publish them, and say which version runs.",
 )
 
-_RUNNER: Final[Table] = {
-    "serve": Row(
-        "tee_backend.cli.runner_serve",
-        "serve",
-        "Run programs for callers, in a trust domain or a simulated one.",
-        "runner",
-    ),
-    "grant": Row(
-        "tee_backend.cli.runner_grant", "grant", "Grant secrets to a runner, for named programs and callers.", "verify"
-    ),
-    "generate": Row(
-        "tee_backend.cli.runner_generate", "generate", "Have a runner make secrets whose values nobody sees.", "verify"
-    ),
-    "list": Row("tee_backend.cli.runner_list", "list_", "Show the run grants that were made from here."),
-    "revoke": Row("tee_backend.cli.backend_end", "revoke", "End the grants to a runner; it may be granted to again."),
-    "call": Row("tee_backend.cli.runner_call", "call", "Have a runner run a program, and print what it writes."),
-    "keys": Row("tee_backend.cli.groups", "runner_keys", "API keys: whoever has one calls in your name, at your cost."),
-    "credit": Row("tee_backend.cli.runner_credit", "credit", "Credit an owner's account; for a runner's operator."),
-}
-_RUNNER_KEYS: Final[Table] = {
-    "create": Row("tee_backend.cli.runner_keys", "create", "Make an API key, and print it once."),
-    "list": Row("tee_backend.cli.runner_keys", "list_", "Show your API keys at a runner, and your account."),
-    "revoke": Row("tee_backend.cli.runner_keys", "revoke", "Revoke an API key, from now on."),
-}
-runner_keys = LazyGroup(
-    _RUNNER_KEYS, name="keys", help="API keys of a runner: whoever has one calls programs in your name, at your cost."
+keys = LazyGroup(
+    {
+        "create": Row("tee_backend.cli.runner_keys", "Make an API key, and print it once."),
+        "list": Row("tee_backend.cli.runner_keys", "Show your API keys at a runner, and your account."),
+        "revoke": Row("tee_backend.cli.runner_keys", "Revoke an API key, from now on."),
+    },
+    name="keys",
+    help="API keys of a runner: whoever has one calls programs in your name, at your cost.",
 )
 runner = LazyGroup(
-    _RUNNER,
+    {
+        "serve": Row(
+            "tee_backend.cli.runner_serve",
+            "Run programs for callers, in a trust domain or a simulated one.",
+            "runner",
+        ),
+        "grant": Row(
+            "tee_backend.cli.runner_grant", "Grant secrets to a runner, for named programs and callers.", "verify"
+        ),
+        "generate": Row(
+            "tee_backend.cli.runner_generate", "Have a runner make secrets whose values nobody sees.", "verify"
+        ),
+        "list": Row("tee_backend.cli.runner_list", "Show the run grants that were made from here."),
+        "revoke": Row("tee_backend.cli.backend_end", "End the grants to a runner; it may be granted to again."),
+        "call": Row("tee_backend.cli.runner_call", "Have a runner run a program, and print what it writes."),
+        "keys": Row("tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."),
+        "credit": Row("tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."),
+    },
     name="runner",
     help="Run programs of others with your secrets, on a runner that proves what it is.",
     epilog="From a program to an answer: `sealspace project publish NAME FILE`, `sealspace runner grant URL --secret "
     "API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME --secrets me`.",
 )
 
-_RECEIPTS: Final[Table] = {
-    "list": Row("sealspace.cli.receipts", "list_", "Print who got keys, and check the node's signature on each."),
-}
-receipts = LazyGroup(_RECEIPTS, name="receipts", help="See who got keys of the owner's network.")
+receipts = LazyGroup(
+    {
+        "list": Row("sealspace.cli.receipts", "Print who got keys, and check the node's signature on each."),
+    },
+    name="receipts",
+    help="See who got keys of the owner's network.",
+)
 
 
 SECTIONS: Final[Sections] = {
     "Backends": {
-        "backend": Row("tee_backend.cli.groups", "backend", "Look at a backend, grant to exactly that, end it again."),
-        "runner": Row("tee_backend.cli.groups", "runner", "Run programs with secrets that open for them alone."),
-        "project": Row("tee_backend.cli.groups", "project", "Programs for runners: publish, activate, list, show."),
-        "receipts": Row("tee_backend.cli.groups", "receipts", "See who got keys of the owner's network."),
-        "verify": Row(
-            "tee_backend.cli.verify", "verify", "Judge receipts, audit exports, or the code of a node.", "verify"
-        ),
+        "backend": Row("tee_backend.cli.groups", "Look at a backend, grant to exactly that, end it again."),
+        "runner": Row("tee_backend.cli.groups", "Run programs with secrets that open for them alone."),
+        "project": Row("tee_backend.cli.groups", "Programs for runners: publish, activate, list, show."),
+        "receipts": Row("tee_backend.cli.groups", "See who got keys of the owner's network."),
+        "verify": Row("tee_backend.cli.verify", "Judge receipts, audit exports, or the code of a node.", "verify"),
     },
 }
 """Heading of the root's help -> its commands."""

@@ -283,7 +283,7 @@ def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Pa
 
 def test_another_module_that_is_missing_is_a_fault() -> None:
     """Only a module that an extra installs is explained; a module of ours that is not there is an error of ours."""
-    group = LazyGroup({"absent": Row("sealspace.cli.absent", "absent", "Is not there.")}, name="group")
+    group = LazyGroup({"absent": Row("sealspace.cli.absent", "Is not there.")}, name="group")
     with pytest.raises(ModuleNotFoundError, match=r"sealspace\.cli\.absent"):
         group.main(["absent"], standalone_mode=False)
 

@@ -76,7 +76,9 @@ def _completed(*words: str) -> tuple[list[str], set[str]]:
     )
     assert "sealspace: " not in ran.stderr
     offered = [line.partition(",")[2] for line in ran.stdout.splitlines() if line]
-    commands = {row.module for row in (*COMMANDS.values(), *owners._SECRET.values(), *operators._ADMIN.values())}
+    commands = {
+        row.module for row in (*COMMANDS.values(), *owners.secret.table.values(), *operators.admin.table.values())
+    }
     modules = (commands & set(ran.stderr.splitlines())) - {
         row.module for row in COMMANDS.values() if "groups" in row.module
     }

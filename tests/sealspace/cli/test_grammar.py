@@ -41,8 +41,8 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
         """Hold a verb."""
 
     noun.add_command(verb)
-    monkeypatch.setattr(click, "noun_of_a_test", noun, raising=False)
-    monkeypatch.setattr(cli, "table", {**cli.table, "noun": Row("click", "noun_of_a_test", "Hold a verb.")})
+    monkeypatch.setattr(click, "noun", noun, raising=False)
+    monkeypatch.setattr(cli, "table", {**cli.table, "noun": Row("click", "Hold a verb.")})
     for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     return seen
