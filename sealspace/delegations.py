@@ -16,7 +16,7 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from capabilities.abilities import (
@@ -79,7 +79,7 @@ from .wire.delegation_history import (
 from .wire.listing import read_pages
 from .wire.portable import PortableDelegation, grant_of, portable_of
 from .wire.sign_in import pass_on, register
-from .wire.transport import Request
+from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
 """How long a grant lasts unless the caller says otherwise; less where the session that it rests on ends earlier."""
@@ -88,6 +88,7 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 """How long a wallet's delegation to its own session key lasts, when it takes up a grant or adds a right."""
 
 _SESSION_MARGIN_S = 60.0
+_REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +341,8 @@ class Delegations:
         cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
         for at in range(0, len(cids), MAX_TARGETS):
             part = cids[at : at + MAX_TARGETS]
-            mint_one = await self._caller.minter([capability(CID_URN + cid, REVOKE) for cid in part], proofs=proofs)
-            await self._post_revocation(Request("POST", "/revoke", mint=mint_one, repeatable=True), *part)
+            wanted = [capability(CID_URN + cid, REVOKE) for cid in part]
+            await self._post_revocation(await self._caller.authorized(_REVOCATION, wanted, proofs=proofs), *part)
 
     async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
         """Return the live grants by which somebody else may open or read a secret, whichever client made them.
@@ -384,7 +385,7 @@ class Delegations:
         now = self._caller.clock.now()
         message = Message(domain=domain, uri=f"ucan:{cid}", issued_at=now, expires_at=now + REVOCATION_TTL_S)
         header = sign_message(wallet_of(wallet), message, self._caller.entropy)
-        await self._post_revocation(Request("POST", "/revoke", mint=lambda: header, repeatable=True), cid)
+        await self._post_revocation(replace(_REVOCATION, mint=lambda: header), cid)
 
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
         """Ask for the status of a delegation.
@@ -435,13 +436,13 @@ class Delegations:
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"a page holds 1 to {MAX_PAGE_ITEMS} delegations")
         asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
-        through = self._caller.session.chosen_space(account)
+        wanted = [space_capability(self._caller.session.chosen_space(account), "delegation", None, DELEGATION_LIST)]
 
         async def ask(cursor: str | None) -> tuple[HistoryPage, str | None]:
-            mint_one = await self._caller.minter([space_capability(through, "delegation", None, DELEGATION_LIST)])
             stated = asked | {"cursor": cursor}
             body = canonical_bytes({name: value for name, value in stated.items() if value is not None})
-            page = page_of((await self._caller.send_json("POST", "/delegation/query", body, mint=mint_one)).require())
+            request = await self._caller.authorized(json_request("POST", "/delegation/query", body), wanted)
+            page = page_of(await self._caller.transport.require(request))
             if len(page.records) > page_items:
                 raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
             return page, page.cursor
@@ -451,9 +452,9 @@ class Delegations:
                 yield record
 
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
-        mint_one = await self._caller.minter([capability(CID_URN + cid, DELEGATION_STATUS)], proofs=proofs)
-        body = canonical_bytes({"cid": cid})
-        answer = await self._caller.send_json("POST", "/delegation/status", body, mint=mint_one)
+        request = json_request("POST", "/delegation/status", canonical_bytes({"cid": cid}))
+        wanted = [capability(CID_URN + cid, DELEGATION_STATUS)]
+        answer = await self._caller.transport.exchange(await self._caller.authorized(request, wanted, proofs=proofs))
         return status_of(answer if answer.status == 404 else answer.require(), cid)
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:

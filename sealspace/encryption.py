@@ -11,7 +11,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
 from capabilities.ambient import Entropy
@@ -63,7 +63,7 @@ from .errors import (
 from .session import DEFAULT_NETWORK, capability, network_of_owner, token_cid
 from .wire.answers import json_object
 from .wire.caller import Caller
-from .wire.transport import Request, path_segment
+from .wire.transport import Answer, Request, json_request, path_segment
 
 _ECHOED = ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
 
@@ -210,11 +210,8 @@ class Withdrawals:
             raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
         node_id = await self._caller.node_id()
         fact = change_fact(WITHDRAWAL_FACT, wanted.text, target_node=node_id, body=value)
-        mint = await self._caller.minter([capability(wanted.text, SET_POLICY)], facts=[fact])
-        path = f"/encryption/networks/{path_segment(wanted.text)}/withdraw"
-        answer = await self._caller.send_json("POST", path, canonical_bytes(value), mint=mint)
-        with about_network(wanted.text):
-            answer.require()
+        request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
+        await _administer(self._caller, wanted, SET_POLICY, request, fact)
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
@@ -321,10 +318,10 @@ class Encryption:
         """
         node_id = await self._caller.node_id()
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_REVOKE, body={})
-        mint = await self._caller.minter([capability(network.text, NETWORK_REVOKE)], facts=[fact])
         self._descriptors.pop(network.text, None)
-        with about_network(network.text):
-            await self._caller.transport.require(Request("POST", f"{_network_path(network)}/revoke", mint=mint))
+        await _administer(
+            self._caller, network, NETWORK_REVOKE, Request("POST", f"{_network_path(network)}/revoke"), fact
+        )
 
     async def policy(self, network: NetworkId) -> Policy | None:
         """Return what the owner of a network states about code; None where nothing is stated.
@@ -334,10 +331,8 @@ class Encryption:
             MalformedAnswer: no policy.
             NetworkNotFound, Unauthorized, NodeRefused, TransportError: as each says.
         """
-        mint = await self._caller.minter([capability(network.text, SET_POLICY)])
-        request = Request("GET", f"{_network_path(network)}/policy", mint=mint, repeatable=True)
-        with about_network(network.text):
-            value = json_object(await self._caller.transport.require(request))
+        request = Request("GET", f"{_network_path(network)}/policy", repeatable=True)
+        value = json_object(await _administer(self._caller, network, SET_POLICY, request))
         if value.keys() != {"policy"}:
             raise MalformedAnswer("the node's answer is no policy of a network")
         try:
@@ -362,11 +357,8 @@ class Encryption:
         node_id = await self._caller.node_id()
         value: Json = None if policy is None else policy_json(policy)
         fact = change_fact(POLICY_FACT, network.text, target_node=node_id, body=value)
-        mint = await self._caller.minter([capability(network.text, SET_POLICY)], facts=[fact])
-        path = f"{_network_path(network)}/policy"
-        answer = await self._caller.send_json("PUT", path, canonical_bytes(value), mint=mint)
-        with about_network(network.text):
-            answer.require()
+        request = json_request("PUT", f"{_network_path(network)}/policy", canonical_bytes(value))
+        await _administer(self._caller, network, SET_POLICY, request, fact)
 
     async def encrypt(
         self,
@@ -437,22 +429,17 @@ class Encryption:
     async def _ask(self, request: DecryptRequest, network: NetworkId) -> bytes:
         """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
         sent: list[str] = []
-        mint = await self._caller.minter(
+        asked = await self._caller.authorized(
+            replace(
+                json_request("POST", f"{_network_path(network)}/decrypt", request.body_bytes),
+                repeatable=True,
+                max_answer_bytes=_MAX_DECRYPT_ANSWER_BYTES,
+            ),
             [capability(network.text, DECRYPT)],
             facts=[request.fact],
             minted=sent.append,
         )
-        answer = await self._caller.transport.exchange(
-            Request(
-                "POST",
-                f"{_network_path(network)}/decrypt",
-                mint=mint,
-                headers={"Content-Type": "application/json"},
-                body=request.body_bytes,
-                repeatable=True,
-                max_answer_bytes=_MAX_DECRYPT_ANSWER_BYTES,
-            )
-        )
+        answer = await self._caller.transport.exchange(asked)
         try:
             value = json_object(answer.require())
         except Unauthorized as exc:
@@ -469,10 +456,10 @@ class Encryption:
         node_id = await self._caller.node_id()
         body: dict[str, Json] = {"name": network.name, "ownerDid": network.owner, "threshold": {"n": 1, "t": 1}}
         fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
-        mint = await self._caller.minter([capability(network.text, NETWORK_CREATE)], facts=[fact])
-        answer = await self._caller.send_json("POST", "/encryption/networks", canonical_bytes(body), mint=mint)
+        request = json_request("POST", "/encryption/networks", canonical_bytes(body))
+        wanted = [capability(network.text, NETWORK_CREATE)]
         try:
-            answer.require()
+            await self._caller.transport.require(await self._caller.authorized(request, wanted, facts=[fact]))
         except DuplicateRequest as exc:
             # Another session of the same owner was faster; the descriptor is read back.
             if exc.text != "network already exists":
@@ -544,6 +531,15 @@ def envelope_bytes(envelope: InlineEnvelope) -> bytes:
 def _require_usable(descriptor: Descriptor) -> None:
     if descriptor.state not in _USABLE_STATES:
         raise NetworkNotActive(descriptor.state)
+
+
+async def _administer(
+    caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
+) -> Answer:
+    """Return the success of a request with one right on a network; raises NetworkNotFound."""
+    asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
+    with about_network(network.text):
+        return await caller.transport.require(asked)
 
 
 def _network_path(network: NetworkId) -> str:

@@ -16,7 +16,7 @@ Example:
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -27,6 +27,7 @@ from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_P
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId
 from capabilities.siwe import parse_rfc3339
+from capabilities.tokens import Capability
 
 from .errors import (
     InvalidInput,
@@ -41,7 +42,6 @@ from .session import INVOCATION_TTL_S, space_capability
 from .wire.answers import json_object, required_text, text_list
 from .wire.caller import Caller, in_words
 from .wire.listing import read_pages, require_advance
-from .wire.pace import Upload
 from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,
@@ -59,7 +59,7 @@ from .wire.transfers import (
     save,
     upload_of,
 )
-from .wire.transport import MAX_ANSWER_BYTES, Answer, Stream
+from .wire.transport import Answer, Request, Stream, json_request
 from .wire.values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
 
 __all__ = ["MAX_PAGE_KEYS", "MAX_STREAM_BYTES", "MAX_URL_TTL_S", "MAX_VALUE_BYTES", "Kv", "Page", "SignedUrl", "Value"]
@@ -141,9 +141,7 @@ class Kv:
             NotGranted, Unauthorized: the session may not read it.
             TransferBroken: the body is another one than its version says.
         """
-        headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-        answer = await self._invoke(KV_GET, key, headers=headers, repeatable=True, max_bytes=max_bytes)
-        return whole_value_of(answer)
+        return whole_value_of(await self._invoke(KV_GET, key, _reading(max_bytes)))
 
     async def get_if_changed(self, key: str, etag: str, *, max_bytes: int = MAX_VALUE_BYTES) -> Value | None:
         """Read a value unless it still is the version that the caller has.
@@ -153,13 +151,8 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        headers = {"If-None-Match": header_value(etag), "x-tinycloud-max-response-bytes": str(max_bytes)}
-        answer = await self._caller.exchange(
-            [space_capability(self._space, "kv", key, KV_GET)],
-            headers=headers,
-            repeatable=True,
-            max_answer_bytes=max_bytes,
-        )
+        request = _reading(max_bytes, other_than=etag)
+        answer = await self._caller.invoke(self._rights(KV_GET, key), request)
         if answer.status == 304:
             return None
         with self._about(key):
@@ -171,7 +164,7 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        return value_of(await self._invoke(KV_METADATA, key, repeatable=True))
+        return value_of(await self._invoke(KV_METADATA, key, Request(repeatable=True)))
 
     async def size_bytes(self, key: str) -> int:
         """Return how many bytes a value has; needs `kv/get`, and reads none of them.
@@ -214,8 +207,8 @@ class Kv:
         """
         headers = stored_headers(body, content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
-        answer = await self._invoke(KV_PUT, key, headers=headers, body=of_bytes(bytes_of(body)))
-        return etag_of(answer)
+        request = Request(headers=headers, body=of_bytes(bytes_of(body)))
+        return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def get_many(self, keys: Iterable[str], *, max_bytes: int = MAX_VALUE_BYTES) -> dict[str, Value]:
         """Read several values, up to 100 in one request, whose values are of one moment.
@@ -249,25 +242,23 @@ class Kv:
             InvalidInput: of one key or value, before anything is sent.
             As `put`: nothing was written.
         """
-        parts = [Part(key, bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()]
-        for part in parts:
-            space_capability(self._space, "kv", part.key, KV_PUT)
-        packs = packed_parts(parts)
+        parts = {
+            key: Part(key, bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()
+        }
+        self._rights(KV_PUT, *parts)
 
-        async def write(number: int) -> None:
-            pack = packs[number]
-            if len(pack) == 1:
-                await self._invoke(KV_PUT, pack[0].key, headers=pack[0].headers, body=of_bytes(pack[0].body))
+        async def write(keys: Sequence[str]) -> None:
+            first = parts[keys[0]]
+            if len(keys) == 1:
+                await self._invoke(KV_PUT, first.key, Request(headers=first.headers, body=of_bytes(first.body)))
             else:
-                keys = [part.key for part in pack]
-                body, content_type = multipart(pack, self._caller.entropy)
-                wanted = [space_capability(self._space, "kv", key, KV_PUT) for key in keys]
-                headers = {"Content-Type": content_type}
-                answer = await self._caller.exchange(wanted, headers=headers, body=of_bytes(body))
+                body, content_type = multipart([parts[key] for key in keys], self._caller.entropy)
+                request = Request(headers={"Content-Type": content_type}, body=of_bytes(body))
+                answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
 
-        await in_order([[part.key for part in pack] for pack in packs], write)
-        return {part.key: f'"blake3-{blake3(part.body).hexdigest()}"' for part in parts}  # M1
+        await in_order(packed_parts(parts), write)
+        return {key: f'"blake3-{blake3(part.body).hexdigest()}"' for key, part in parts.items()}  # M1
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Delete several values, up to 250 in one commit: all of those or none.
@@ -277,13 +268,11 @@ class Kv:
             BatchIncomplete: some commits were done, and then one failed; it says which keys are deleted.
             NotGranted, Unauthorized: the session may not delete all of them; none is deleted.
         """
-        packs = packed_keys(keys, MOST_WRITES)
 
-        async def write(number: int) -> None:
-            wanted = [space_capability(self._space, "kv", key, KV_DELETE) for key in packs[number]]
-            (await self._caller.exchange(wanted)).require()
+        async def write(keys: Sequence[str]) -> None:
+            (await self._caller.invoke(self._rights(KV_DELETE, *keys), Request())).require()
 
-        await in_order(packs, write)
+        await in_order(packed_keys(keys, MOST_WRITES), write)
 
     async def stream(self, key: str, *, max_bytes: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
         """Yield a value piece by piece; what is in memory at a time is one piece.
@@ -355,7 +344,8 @@ class Kv:
         headers = stored_headers(b"", content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
         body, is_repeatable = await upload_of(source, progress)
-        return etag_of(await self._invoke(KV_PUT, key, headers=headers, body=body, serves_once=not is_repeatable))
+        request = Request(headers=headers, body=body, serves_once=not is_repeatable)
+        return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
         """Delete a value; the deletion is durable when this returns.
@@ -367,8 +357,8 @@ class Kv:
             PreconditionFailed: the value is not of version `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        answer = await self._invoke(KV_DELETE, key, headers=condition(if_absent=False, if_match=if_match))
-        return answer.headers.get("ETag")
+        request = Request(headers=condition(if_absent=False, if_match=if_match))
+        return (await self._invoke(KV_DELETE, key, request)).headers.get("ETag")
 
     async def signed_url(
         self, key: str, *, ttl_s: int | None = None, at_most: bool = False, etag: str | None = None
@@ -392,7 +382,7 @@ class Kv:
         """
         if ttl_s is not None and ttl_s < 1:
             raise InvalidInput("a URL lives one second or more")
-        wanted, what = [space_capability(self._space, "kv", key, KV_GET)], f"a signed URL for {key}"
+        wanted, what = self._rights(KV_GET, key), f"a signed URL for {key}"
         if ttl_s is not None and not at_most:
             _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
             _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
@@ -403,13 +393,13 @@ class Kv:
             body["etag"] = etag
         # The URL ends with the token that made it (wire §5.10).
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
-        mint = await self._caller.minter(wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S))
-        began = self._caller.clock.now()
-        answer = await self._caller.send_json(
-            "POST", "/signed/kv", msgspec.json.encode(body), mint=mint, asked=f"{what}, {in_words(wanted)}"
+        request = replace(
+            json_request("POST", "/signed/kv", msgspec.json.encode(body)), asked=f"{what}, {in_words(wanted)}"
         )
+        asked = await self._caller.authorized(request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S))
+        began = self._caller.clock.now()
         with self._about(key):
-            said = json_object(answer.require())
+            said = json_object(await self._caller.transport.require(asked))
         path, expires_at = required_text(said, "url"), required_text(said, "expiresAt")
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's URL is not one of its own")
@@ -434,7 +424,7 @@ class Kv:
         headers = {"x-tinycloud-limit": str(limit)}
         if cursor is not None:
             headers["x-tinycloud-cursor"] = header_value(cursor)
-        answer = await self._invoke(KV_LIST, prefix, headers=headers, repeatable=True)
+        answer = await self._invoke(KV_LIST, prefix, Request(headers=headers, repeatable=True))
         truncated = answer.headers.get("x-tinycloud-truncated") == "true"
         following = answer.headers.get("x-tinycloud-next-cursor") if truncated else None
         if truncated and not following:
@@ -472,10 +462,9 @@ class Kv:
             yield page
 
     async def _opened(self, key: str, max_bytes: int) -> Stream:
-        headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-        wanted = [space_capability(self._space, "kv", key, KV_GET)]
+        request = await self._caller.invocation(self._rights(KV_GET, key), _reading(max_bytes))
         with self._about(key):
-            return await self._caller.stream(wanted, headers=headers, max_answer_bytes=max_bytes)
+            return await self._caller.transport.stream(request)
 
     async def _read(self, keys: Sequence[str], max_bytes: int) -> dict[str, Value]:
         """Read keys in one request; values that do not fit into one answer in several."""
@@ -486,44 +475,24 @@ class Kv:
                 raise
             except NotFound:
                 return {}
-        headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
-        wanted = [space_capability(self._space, "kv", key, KV_GET) for key in keys]
-        answer = await self._caller.exchange(
-            wanted, headers=headers, repeatable=True, max_answer_bytes=_MAX_BATCH_BYTES
-        )
+        request = replace(_reading(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
+        answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
-            found = found_in(answer.require(), keys)
+            return found_in(answer.require(), keys)
         except ValueTooLarge:  # together, or one of them: then that one's own read says so
             middle = len(keys) // 2
             return await self._read(keys[:middle], max_bytes) | await self._read(keys[middle:], max_bytes)
-        return {key: whole_value_of(one) for key, one in found.items()}
 
-    async def _invoke(
-        self,
-        ability: str,
-        key: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | Upload | None = None,
-        repeatable: bool = False,
-        max_bytes: int = MAX_ANSWER_BYTES,
-        serves_once: bool = False,
-    ) -> Answer:
-        capability = space_capability(self._space, "kv", key, ability)
-        conditional = headers is not None and ("If-Match" in headers or "If-None-Match" in headers)
-        answer = await self._caller.exchange(
-            [capability],
-            headers=headers or {},
-            body=body,
-            repeatable=repeatable,
-            max_answer_bytes=max_bytes,
-            serves_once=serves_once,
-        )
-        if conditional and answer.status == 503:
+    async def _invoke(self, ability: str, key: str, request: Request) -> Answer:
+        answer = await self._caller.invoke(self._rights(ability, key), request)
+        if answer.status == 503 and not request.headers.keys().isdisjoint(("If-Match", "If-None-Match")):
             # A lost race under a condition is reported so by some nodes (J8).
             raise PreconditionFailed(503, "a rival write is under way", asked=answer.asked)
         with self._about(key):
             return answer.require()
+
+    def _rights(self, ability: str, *keys: str) -> Sequence[Capability]:
+        return [space_capability(self._space, "kv", key, ability) for key in keys]
 
     @contextmanager
     def _about(self, key: str) -> Iterator[None]:
@@ -538,6 +507,14 @@ class Kv:
                 f"value {key} in the space {self._space.text}", hint=f"`{shown}` shows which keys there are"
             )
             raise
+
+
+def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
+    """Return a request for values of at most so many bytes, of another version than the caller has."""
+    headers = {"x-tinycloud-max-response-bytes": str(max_bytes)}
+    if other_than is not None:
+        headers["If-None-Match"] = header_value(other_than)
+    return Request(headers=headers, repeatable=True, max_answer_bytes=max_bytes)
 
 
 def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:

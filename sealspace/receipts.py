@@ -139,10 +139,10 @@ class Receipts:
         return network_of_owner(self._caller.session.owner) if network is None else network
 
     async def _get(self, network: NetworkId, leaf: str, *, most: int = MAX_ANSWER_BYTES) -> Answer:
-        mint = await self._caller.minter([capability(network.text, READ_RECEIPTS)])
         path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"
-        request = Request("GET", path, mint=mint, repeatable=True, max_answer_bytes=most)
-        return await self._caller.transport.require(request)
+        request = Request("GET", path, repeatable=True, max_answer_bytes=most)
+        wanted = [capability(network.text, READ_RECEIPTS)]
+        return await self._caller.transport.require(await self._caller.authorized(request, wanted))
 
 
 def _require_in_order(receipts: Sequence[Receipt]) -> None:

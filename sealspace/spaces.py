@@ -216,7 +216,7 @@ class Spaces:
 
     async def _invoke(self, path: str, ability: str, *, repeatable: bool = False) -> Answer:
         wanted = space_capability(self._space, "space", path, ability)
-        return (await self._caller.exchange([wanted], repeatable=repeatable)).require()
+        return (await self._caller.invoke([wanted], Request(repeatable=repeatable))).require()
 
 
 def entry_of(answer: Answer) -> SpaceEntry:

@@ -26,7 +26,7 @@ from ..errors import AttestationRefused, MalformedAnswer, NodeRefused
 from ..session import capability
 from ..wire.answers import json_object, required_number, required_text
 from ..wire.caller import Caller
-from ..wire.transport import Answer
+from ..wire.transport import Answer, json_request
 
 NONCE_BYTES: Final = 32
 
@@ -96,7 +96,8 @@ class Attestation:
         """
         audience = await self._caller.node_id()
         body = canonical_bytes({"did": self._caller.session.did})
-        value = json_object(_accepted(await self._caller.send_json("POST", "/attestation/challenge", body)))
+        request = json_request("POST", "/attestation/challenge", body)
+        value = json_object(_accepted(await self._caller.transport.exchange(request)))
         return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
 
     async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
@@ -125,11 +126,9 @@ class Attestation:
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
-        mint = await self._caller.minter([capability(network.text, DECRYPT)], facts=[fact])
-        answer = await self._caller.send_json(
-            "POST", "/attestation/sessions", canonical_bytes(body), mint=mint, serves_once=True
-        )
-        value = json_object(_accepted(answer))
+        request = json_request("POST", "/attestation/sessions", canonical_bytes(body), serves_once=True)
+        asked = await self._caller.authorized(request, [capability(network.text, DECRYPT)], facts=[fact])
+        value = json_object(_accepted(await self._caller.transport.exchange(asked)))
         return AttestationSession(required_number(value, "expiresAt"), required_text(value, "evidence"))
 
 

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from capabilities.ambient import Clock, Entropy
@@ -14,8 +14,7 @@ from capabilities.tokens import Capability
 from ..errors import NodeMismatch, NotSignedIn
 from ..session import INVOCATION_TTL_S, Claims, Session, mint
 from .answers import json_object, required_text, texts_of
-from .pace import Upload
-from .transport import MAX_ANSWER_BYTES, Answer, Method, Request, Stream, Transport
+from .transport import Answer, Request, Transport
 
 PROTOCOL = 1
 _SIGN_IN_AGAIN: Final = (
@@ -62,8 +61,8 @@ class Caller:
 
     @session.setter
     def session(self, session: Session) -> None:
-        if self._info is not None and session.node_id not in (None, self._info.node_id):
-            raise _made_elsewhere(self._info.node_id, session.node_id)
+        if self._info is not None:
+            _require_made_at(self._info.node_id, session)
         self._session = session
 
     def acting(self, session: Session) -> "Caller":
@@ -103,9 +102,8 @@ class Caller:
             raise NodeMismatch("the node names itself by something that is no key")
         if self._pinned_node is not None and node_id != self._pinned_node:
             raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
-        expected = None if self._session is None else self._session.node_id
-        if expected is not None and node_id != expected:
-            raise _made_elsewhere(node_id, expected)
+        if self._session is not None:
+            _require_made_at(node_id, self._session)
         return NodeInfo(
             node_id=node_id,
             version=str(value.get("version", "")),
@@ -120,18 +118,20 @@ class Caller:
         ends = [one.expires_at for one in self.session.grants if one.cid in proofs and one.expires_at is not None]
         return min(ends, default=math.inf) - now
 
-    async def minter(
+    async def authorized(
         self,
+        request: Request,
         wanted: Sequence[Capability],
         *,
         proofs: Sequence[str] | None = None,
         facts: Sequence[Json] = (),
         minted: Callable[[str], None] | None = None,
         ttl_s: float = INVOCATION_TTL_S,
-    ) -> Callable[[], str]:
-        """Return a function that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
+    ) -> Request:
+        """Return a request that mints a fresh token for each try (J5), addressed to this node: no other accepts it.
 
         Args:
+            request: without a token.
             wanted: the capabilities of the request.
             proofs: cids to cite; None: the session's grants that cover it; raises NotGranted, SessionExpired.
             facts: `fct` items.
@@ -139,81 +139,26 @@ class Caller:
             ttl_s: lifetime of each token; a node accepts at most 300 s.
         """
         session = self.session
-        if proofs is None:
-            proofs = session.proofs_for(wanted, now=self.clock.now())
-        cited, audience = proofs, await self.node_id()
+        cited = session.proofs_for(wanted, now=self.clock.now()) if proofs is None else proofs
+        audience = await self.node_id()
 
         def mint_one() -> str:
-            claims = Claims(
-                audience=audience,
-                capabilities=wanted,
-                proofs=cited,
-                expires_at=self.clock.now() + ttl_s,
-                facts=facts,
-            )
+            expires_at = self.clock.now() + ttl_s
+            claims = Claims(audience=audience, capabilities=wanted, proofs=cited, expires_at=expires_at, facts=facts)
             token = mint(session.signer, claims, self.entropy)
             if minted is not None:
                 minted(token)
             return token
 
-        return mint_one
+        return replace(request, mint=mint_one)
 
-    async def exchange(
-        self,
-        wanted: Sequence[Capability],
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | Upload | None = None,
-        repeatable: bool = False,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
-        serves_once: bool = False,
-    ) -> Answer:
-        """Invoke capabilities and return the node's answer, a refusal included; `serves_once` as in Request."""
-        return await self.transport.exchange(
-            Request(
-                "POST",
-                "/invoke",
-                mint=await self.minter(wanted),
-                headers=headers or {},
-                body=body,
-                repeatable=repeatable,
-                max_answer_bytes=max_answer_bytes,
-                serves_once=serves_once,
-                asked=in_words(wanted),
-            )
-        )
+    async def invocation(self, wanted: Sequence[Capability], request: Request) -> Request:
+        """Return a request to `/invoke` with the session's authority, which errors name by what it invokes."""
+        return await self.authorized(replace(request, asked=in_words(wanted)), wanted)
 
-    async def stream(
-        self, wanted: Sequence[Capability], *, headers: Mapping[str, str], max_answer_bytes: int
-    ) -> Stream:
-        """Invoke capabilities and return a successful answer with its body unread; the caller closes it."""
-        mint_one, asked = await self.minter(wanted), in_words(wanted)
-        return await self.transport.stream(
-            Request(
-                "POST",
-                "/invoke",
-                mint=mint_one,
-                headers=headers,
-                repeatable=True,
-                max_answer_bytes=max_answer_bytes,
-                asked=asked,
-            )
-        )
-
-    async def send_json(
-        self,
-        method: Method,
-        path: str,
-        body: bytes,
-        *,
-        mint: Callable[[], str] | None = None,
-        serves_once: bool = False,
-        asked: str = "",
-    ) -> Answer:
-        """Send a JSON body to a route and return any answer of the node; `serves_once` and `asked` as in Request."""
-        headers = {"Content-Type": "application/json"}
-        request = Request(method, path, mint=mint, headers=headers, body=body, serves_once=serves_once, asked=asked)
-        return await self.transport.exchange(request)
+    async def invoke(self, wanted: Sequence[Capability], request: Request) -> Answer:
+        """Invoke capabilities and return the node's answer, a refusal included."""
+        return await self.transport.exchange(await self.invocation(wanted, request))
 
 
 def in_words(wanted: Sequence[Capability]) -> str:
@@ -222,5 +167,6 @@ def in_words(wanted: Sequence[Capability]) -> str:
     return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
 
 
-def _made_elsewhere(node_id: str, expected: str | None) -> NodeMismatch:
-    return NodeMismatch(f"the node is {node_id}, the session was made at {expected}", hint=_SIGN_IN_AGAIN)
+def _require_made_at(node_id: str, session: Session) -> None:
+    if session.node_id not in (None, node_id):
+        raise NodeMismatch(f"the node is {node_id}, the session was made at {session.node_id}", hint=_SIGN_IN_AGAIN)

@@ -18,7 +18,7 @@ from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceEr
 from .answers import decoded
 from .pace import Upload
 from .transport import Answer, Stream, path_segment
-from .values import require_version_of
+from .values import Value, require_version_of, whole_value_of
 
 MOST_READS: Final = 100
 MOST_WRITES: Final = 250
@@ -41,43 +41,40 @@ class Part:
     headers: Mapping[str, str]
 
 
-def packed_keys(keys: Iterable[str], most: int) -> list[tuple[str, ...]]:
+def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
     """Divide keys, each once, into requests that a node takes."""
-    packs: list[list[str]] = [[]]
-    size_bytes = 0
-    for key in dict.fromkeys(keys):
-        key_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
-        if packs[-1] and (len(packs[-1]) == most or size_bytes + key_bytes > _MAX_KEYS_BYTES):
-            packs.append([])
-            size_bytes = 0
-        packs[-1].append(key)
-        size_bytes += key_bytes
-    return [tuple(pack) for pack in packs if pack]
+    sizes = {key: len(key.encode()) + _PER_CAPABILITY_BYTES for key in keys}
+    return _packed(sizes, most, _MAX_KEYS_BYTES)
 
 
-def packed_parts(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
+def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
     """Divide values into commits that a node takes: small ones together, each large one by itself, in this order."""
-    small = {part.key: part for part in parts if len(part.body) <= MAX_SMALL_BYTES}
-    packs: list[tuple[Part, ...]] = []
+    sizes = {key: len(part.body) for key, part in parts.items()}
+    small = [key for key, size_bytes in sizes.items() if size_bytes <= MAX_SMALL_BYTES]
+    packs = []
     for keys in packed_keys(small, MOST_WRITES):
-        pack: list[Part] = []
-        size_bytes = 0
-        for part in (small[key] for key in keys):
-            if pack and size_bytes + len(part.body) > _MAX_VALUES_BYTES:
-                packs.append(tuple(pack))
-                pack, size_bytes = [], 0
-            pack.append(part)
-            size_bytes += len(part.body)
-        packs.append(tuple(pack))
-    return packs + [(part,) for part in parts if part.key not in small]
+        packs += _packed({key: sizes[key] for key in keys}, MOST_WRITES, _MAX_VALUES_BYTES)
+    return packs + [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
 
 
-async def in_order(packs: Sequence[Sequence[str]], write: Callable[[int], Awaitable[None]]) -> None:
-    """Await the write of each pack of keys, by its number."""
+def _packed(sizes: Mapping[str, int], most: int, most_bytes: int) -> list[list[str]]:
+    packs: list[list[str]] = []
+    left_bytes = 0
+    for key, size_bytes in sizes.items():
+        if not packs or len(packs[-1]) == most or size_bytes > left_bytes:
+            packs.append([])
+            left_bytes = most_bytes
+        packs[-1].append(key)
+        left_bytes -= size_bytes
+    return packs
+
+
+async def in_order(packs: Sequence[Sequence[str]], write: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+    """Await the write of each pack of keys."""
     done: list[str] = []
     for number, keys in enumerate(packs):
         try:
-            await write(number)
+            await write(keys)
         except SealspaceError as exc:
             if not done:
                 raise
@@ -131,18 +128,19 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
         raise MalformedAnswer(f"{answer.asked}: the node wrote other keys than were asked for")
 
 
-def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Answer]:
-    """Return what a batch read found, each value as the answer to a read of its own; absent ones are left out."""
+def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
+    """Return the values that were there, in the order of the keys, each compared with its version."""
     results = decoded(_RESULTS, answer, "that to a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
-    found: dict[str, Answer] = {}
-    for one in results:
+    found: dict[str, Value] = {}
+    for one in sorted(results, key=lambda one: keys.index(one.key)):
         if one.ok:
-            found[one.key] = Answer(200, CIMultiDictProxy(CIMultiDict(one.headers)), one.data_base64, one.key)
+            headers = CIMultiDictProxy(CIMultiDict(one.headers))
+            found[one.key] = whole_value_of(Answer(200, headers, one.data_base64, one.key))
         elif one.error is None or one.error.code != _ABSENT:
             raise MalformedAnswer(f"{answer.asked}: the node says nothing usable about {one.key}")
-    return {key: found[key] for key in dict.fromkeys(keys) if key in found}
+    return found
 
 
 PIECE_BYTES: Final = 256 * 1024

@@ -53,10 +53,10 @@ class TransportSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a node."""
+    """One request to a node; by default an invocation."""
 
-    method: Method
-    path: str
+    method: Method = "POST"
+    path: str = "/invoke"
     mint: Callable[[], str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Upload | None = field(default=None, repr=False)
@@ -69,6 +69,11 @@ class Request:
     def subject(self) -> str:
         """What errors say that was asked for: no query, which may hold a nonce, and no token."""
         return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[:_MAX_ASKED_CHARS]
+
+
+def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = False) -> Request:
+    """Return a request with a JSON body."""
+    return Request(method, path, headers={"Content-Type": "application/json"}, body=body, serves_once=serves_once)
 
 
 @dataclass(frozen=True, slots=True)
