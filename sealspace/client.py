@@ -59,15 +59,12 @@ async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> Node
 class NodeGuard:
     """Requires a node's evidence, once for all waiting callers, and again when it is old."""
 
-    def __init__(self, caller: Caller, requirement: NodeRequirement, *, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, caller: Caller, requirement: NodeRequirement) -> None:
         self._caller = caller
         self._requirement = requirement
-        self._clock = clock
-        self._entropy = entropy
         self._turn = asyncio.Lock()
         self._known: tuple[float, NodeEvidence] | None = None
         self._store_id: bytes | None = None
-        self._failures = 0
         self._failed: SealspaceError | None = None
 
     async def require(self) -> NodeEvidence:
@@ -78,20 +75,17 @@ class NodeGuard:
             that was not good get the same answer, or the last of many would wait for all requests before.
             NodeMismatch, NodeRefused, TransportError.
         """
-        known = self._fresh()
-        if known is not None:
-            return known
-        failures = self._failures
-        async with self._turn:
-            known = self._fresh()  # another task may have asked meanwhile
+        failed = self._failed
+        async with self._turn:  # another task may have asked meanwhile
+            known = self._fresh()
             if known is not None:
                 return known
-            if self._failed is not None and self._failures != failures:
+            if self._failed is not None and self._failed is not failed:
                 raise self._failed
             try:
                 return await self._ask()
             except SealspaceError as error:
-                self._failures, self._failed = self._failures + 1, error
+                self._failed = error
                 raise
 
     def leave_turn(self) -> None:
@@ -104,14 +98,14 @@ class NodeGuard:
         asked_at, evidence = self._known
         ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
         # A clock that was set back says nothing about the age.
-        return evidence if asked_at <= self._clock.now() < ends_at else None
+        return evidence if asked_at <= self._caller.clock.now() < ends_at else None
 
     async def _ask(self) -> NodeEvidence:
         self._known = None
         node_id = await self._caller.node_id()
-        asked_at = self._clock.now()  # a quote may be as old as the request: a relay can hold it back
-        attestation = await fetch_node_attestation(self._caller.transport, self._entropy)
-        statement, now = attestation.statement, self._clock.now()
+        asked_at = self._caller.clock.now()  # a quote may be as old as the request: a relay can hold it back
+        attestation = await fetch_node_attestation(self._caller.transport, self._caller.entropy)
+        statement, now = attestation.statement, self._caller.clock.now()
         # AT45
         if statement.node_did != node_id:
             raise NodeEvidenceRefused("node-did", f"the evidence is of {statement.node_did}, the node is {node_id}")
@@ -156,24 +150,21 @@ class Client:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
     ) -> None:
-        clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
         self._transport = Transport(url, settings=settings)
-        self._caller = Caller(self._transport, clock=clock, entropy=entropy, pinned_node=pinned_node, session=session)
+        self._caller = Caller(
+            self._transport,
+            clock=clock or SystemClock(),
+            entropy=entropy or SystemEntropy(),
+            pinned_node=pinned_node,
+            session=session,
+        )
         self._guard: NodeGuard | None = None
         if require_node_evidence is not None:
-            self._guard = NodeGuard(self._caller, require_node_evidence, clock=clock, entropy=entropy)
+            self._guard = NodeGuard(self._caller, require_node_evidence)
             self._transport.guard_tokens(self._guard.require)
         self._unsigned_descriptors = unsigned_descriptors
-        self._make_services()
-
-    def _make_services(self) -> None:
-        self._encryption = Encryption(self._caller, unsigned_descriptors=self._unsigned_descriptors)
-        self._delegations = Delegations(self._caller)
-        self._attestation = Attestation(self._caller)
-        self._backends = Backends(self._caller, self._delegations)
-        self._runners = Runners(self._caller, self._backends, self._delegations, self._encryption)
-        self._receipts = Receipts(self._caller)
-        self._withdrawals = Withdrawals(self._caller)
+        # The other services keep nothing, and are made where they are asked for.
+        self._encryption = Encryption(self._caller, unsigned_descriptors=unsigned_descriptors)
 
     async def __aenter__(self) -> Self:
         return self
@@ -290,7 +281,7 @@ class Client:
         """
         other = copy.copy(self)
         other._caller = self._caller.acting(session)
-        other._make_services()
+        other._encryption = Encryption(other._caller, unsigned_descriptors=self._unsigned_descriptors)
         return other
 
     def kv(self, space: str | None = None) -> Kv:
@@ -365,29 +356,29 @@ class Client:
     @property
     def delegations(self) -> Delegations:
         """Grants by and to this session."""
-        return self._delegations
+        return Delegations(self._caller)
 
     @property
     def attestation(self) -> Attestation:
         """The attestation routes."""
-        return self._attestation
+        return Attestation(self._caller)
 
     @property
     def backends(self) -> Backends:
         """Granting to backends by what was seen of them."""
-        return self._backends
+        return Backends(self._caller, self.delegations)
 
     @property
     def runners(self) -> Runners:
         """Granting to runners: secrets for named programs and callers."""
-        return self._runners
+        return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
     def receipts(self) -> Receipts:
         """Receipts of the releases from networks."""
-        return self._receipts
+        return Receipts(self._caller)
 
     @property
     def withdrawals(self) -> Withdrawals:
         """Withdrawing code, backends and evidence from networks."""
-        return self._withdrawals
+        return Withdrawals(self._caller)

@@ -16,7 +16,7 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from capabilities.abilities import (
@@ -43,7 +43,6 @@ from .documents.manifests import DelegationTarget
 from .documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
 from .errors import (
     InvalidInput,
-    InvalidPortableDelegation,
     LifetimeTooLong,
     MalformedAnswer,
     NotGranted,
@@ -54,10 +53,10 @@ from .session import (
     Claims,
     Grant,
     Message,
-    Session,
     capability,
     mint,
     read_grant,
+    require_recipient,
     sign_message,
     space_capability,
 )
@@ -78,7 +77,7 @@ from .wire.delegation_history import (
 )
 from .wire.listing import read_pages
 from .wire.portable import PortableDelegation, grant_of, portable_of
-from .wire.sign_in import pass_on, register
+from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S: Final = 7 * 86_400.0
@@ -89,24 +88,6 @@ SUB_DELEGATION_TTL_S: Final = 3_600.0
 
 _SESSION_MARGIN_S = 60.0
 _REVOCATION: Final = Request("POST", "/revoke", repeatable=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stated:
-    """What a grant says beside its capabilities, in the form of either kind of token."""
-
-    policy: Policy | None
-    run: RunStatement | None
-
-    @property
-    def facts(self) -> list[Json]:
-        facts: list[Json] = [] if self.policy is None else [{ATTESTATION_FACT: policy_json(self.policy)}]
-        return facts if self.run is None else [*facts, {RUN_FACT: run_statement_json(self.run)}]
-
-    @property
-    def resources(self) -> tuple[str, ...]:
-        texts = () if self.policy is None else (attestation_resource(policy_json(self.policy)),)
-        return texts if self.run is None else (*texts, run_resource(self.run))
 
 
 def allow(resource: str, ability: str) -> Capability:
@@ -176,15 +157,23 @@ class Delegations:
             ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
-        stated = _Stated(policy, run)
+        facts: list[Json] = []
+        resources: list[str] = []
+        if policy is not None:
+            facts.append({ATTESTATION_FACT: policy_json(policy)})
+            resources.append(attestation_resource(policy_json(policy)))
+        if run is not None:
+            facts.append({RUN_FACT: run_statement_json(run)})
+            resources.append(run_resource(run))
         if wallet is None:
             at_most = at_most or ttl_s is None
-            header = self._sign_by_session(recipient, granted, stated, ttl_s=life_s, at_most=at_most)
+            grant = self._grant_by_session(recipient, granted, facts, ttl_s=life_s, at_most=at_most)
         else:
             signing = wallet_of(wallet)
             _require_own(signing, granted)
-            header = self._wallet_message(signing, recipient, granted, ttl_s=life_s, stated=stated, domain=domain)
-        grant = read_grant(header)
+            grant = sign_grant(
+                self._caller, signing, recipient, granted, ttl_s=life_s, domain=domain, resources=resources
+            )
         await register(self._caller, grant)
         return portable_of(grant, owner=self._caller.session.owner, host=self._caller.transport.url)
 
@@ -282,12 +271,7 @@ class Delegations:
         """
         ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
         for portable in portables:
-            delegate = self.read(portable).delegate
-            if not any(same_principal(delegate, did) for did in ours):
-                raise InvalidPortableDelegation(
-                    f"the delegation is for {delegate}, this session is {ours[0]}",
-                    hint="ask the owner to delegate to this session's DID",
-                )
+            require_recipient(self.read(portable), *ours)
         for portable in portables:
             await self.take_up(portable, wallet=wallet, domain=domain)
 
@@ -316,8 +300,7 @@ class Delegations:
         session, signing = self._caller.session, wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
             raise InvalidInput("this wallet is not the owner of the session")
-        header = self._wallet_message(signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
-        grant = read_grant(header)
+        grant = sign_grant(self._caller, signing, session.signer.did_url, capabilities, ttl_s=ttl_s, domain=domain)
         await register(self._caller, grant)
         self._caller.session = self._caller.session.with_grant(grant)
 
@@ -337,7 +320,7 @@ class Delegations:
         issued_here = all(
             not isinstance(one, str) and read_grant(one.header).delegator == session.did for one in delegations
         )
-        proofs = () if issued_here else _right_to(REVOKE, session, now=self._caller.clock.now())
+        proofs = () if issued_here else self._right_to(REVOKE)
         cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
         for at in range(0, len(cids), MAX_TARGETS):
             part = cids[at : at + MAX_TARGETS]
@@ -401,7 +384,7 @@ class Delegations:
             NodeRefused, TransportError: as each says.
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
-        right = _right_to(DELEGATION_STATUS, self._caller.session, now=self._caller.clock.now())
+        right = self._right_to(DELEGATION_STATUS)
         status = await self._ask_status(cid, right)
         if right and status.word == "not_found":
             return await self._ask_status(cid, ())
@@ -451,6 +434,14 @@ class Delegations:
             for record in page.records:
                 yield record
 
+    def _right_to(self, ability: str) -> tuple[str, ...]:
+        """Cite the grant that lets this key act so for its delegator; none: it acts for itself (W21)."""
+        now = self._caller.clock.now()
+        for grant in self._caller.session.grants:
+            if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
+                return (grant.cid,)
+        return ()
+
     async def _ask_status(self, cid: str, proofs: Sequence[str]) -> DelegationStatus:
         request = json_request("POST", "/delegation/status", canonical_bytes({"cid": cid}))
         wanted = [capability(CID_URN + cid, DELEGATION_STATUS)]
@@ -463,9 +454,9 @@ class Delegations:
         if answer.get("revoked") is not True or sorted(named) != sorted(cids):  # J10
             raise MalformedAnswer("the node did not confirm the revocation")
 
-    def _sign_by_session(
-        self, recipient: str, capabilities: Sequence[Capability], stated: _Stated, *, ttl_s: float, at_most: bool
-    ) -> str:
+    def _grant_by_session(
+        self, recipient: str, capabilities: Sequence[Capability], facts: Sequence[Json], *, ttl_s: float, at_most: bool
+    ) -> Grant:
         session = self._caller.session
         now = self._caller.clock.now()
         proofs = session.proofs_for(capabilities, now=now)
@@ -480,30 +471,9 @@ class Delegations:
             proofs=proofs,
             # Whole seconds: a child must not outlive its parent by a rounding.
             expires_at=int(now + min(ttl_s, left_s)),
-            facts=stated.facts,
+            facts=facts,
         )
-        return mint(session.signer, claims, self._caller.entropy, issuer=session.did)
-
-    def _wallet_message(
-        self,
-        wallet: Wallet,
-        delegate: str,
-        capabilities: Sequence[Capability],
-        *,
-        ttl_s: float,
-        domain: str,
-        stated: _Stated | None = None,
-    ) -> str:
-        now = self._caller.clock.now()
-        message = Message(
-            domain=domain,
-            uri=delegate,
-            issued_at=now,
-            expires_at=now + ttl_s,
-            capabilities=capabilities,
-            resources=() if stated is None else stated.resources,
-        )
-        return sign_message(wallet, message, self._caller.entropy)
+        return read_grant(mint(session.signer, claims, self._caller.entropy, issuer=session.did))
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
@@ -521,11 +491,3 @@ def _for_others(capabilities: Sequence[Capability]) -> list[Capability]:
             f"{CAPABILITIES_READ} is granted to nobody else", hint="grant the resources that the recipient works with"
         )
     return granted
-
-
-def _right_to(ability: str, session: Session, *, now: float) -> tuple[str, ...]:
-    """Cite the grant that lets this key act so for its delegator; none: it acts for itself (W21)."""
-    for grant in session.grants:
-        if grant.is_live(now) and any(held.ability == ability for held in grant.capabilities):
-            return (grant.cid,)
-    return ()

@@ -296,6 +296,15 @@ def read_grant(header: str) -> Grant:
     )
 
 
+def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None:
+    """Raise InvalidPortableDelegation unless a grant is for one of these DIDs of a session, or of another holder."""
+    if not any(same_principal(grant.delegate, did) for did in ours):
+        raise InvalidPortableDelegation(
+            f"the delegation is for {grant.delegate}, this {holder} is {ours[0]}",
+            hint=f"ask the owner to delegate to this {holder}'s DID",
+        )
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Session:
     """A key that acts at a node, and what it may do.
@@ -381,11 +390,7 @@ class Session:
         Raises:
             InvalidPortableDelegation: the grant is for another key.
         """
-        if not same_principal(grant.delegate, self.did):
-            raise InvalidPortableDelegation(
-                f"the delegation is for {grant.delegate}, this session is {self.did}",
-                hint="ask the owner to delegate to this session's DID",
-            )
+        require_recipient(grant, self.did)
         if any(held.cid == grant.cid for held in self.grants):
             return self
         return replace(self, grants=(*self.grants, grant))

@@ -1,5 +1,6 @@
 """Signing in: what is asked of a wallet or a key, and making sure that the spaces are hosted (J4, D43)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -29,7 +30,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
 
 from ..documents.manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest, requested_capabilities, served
-from ..errors import InvalidInput, InvalidPortableDelegation, MalformedAnswer, NotGranted, SpacesNotHosted
+from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
     Claims,
@@ -42,6 +43,7 @@ from ..session import (
     mint,
     network_of_owner,
     read_grant,
+    require_recipient,
     sign_message,
     space_capability,
     space_of,
@@ -110,26 +112,28 @@ async def wallet_sign_in(caller: Caller, wallet: Wallet, asked: SignIn) -> Sessi
         owner = parse_principal(wallet.did)
     except CapabilityError as exc:
         raise InvalidInput("the wallet's DID is none", hint="did:pkh:eip155:<chain>:<address>") from exc
-    received = _received(owner, asked, now=caller.clock.now())
+    received = [grant_of(portable, now=caller.clock.now()) for portable in asked.received]
+    for grant in received:
+        require_recipient(grant, owner, holder="wallet")
     info = await caller.info()
     capabilities = _own_part(owner, sign_in_capabilities(owner, asked, features=info.features), received)
     for grant in received:
         await register(caller, grant)
     seed = caller.entropy.token(32)
     signer = Ed25519Signer(seed)
-    now = caller.clock.now()
-    message = Message(
+    grant = sign_grant(
+        caller,
+        wallet,
+        signer.did_url,  # J4: a DID URL
+        capabilities,
+        ttl_s=asked.ttl_s,
         domain=asked.domain,
-        uri=signer.did_url,  # J4: a DID URL
-        issued_at=now,
-        expires_at=now + asked.ttl_s,
-        capabilities=capabilities,
         statement=asked.statement,
     )
-    grant = read_grant(sign_message(wallet, message, caller.entropy))
     skipped = await register(caller, grant)
-    if skipped:
-        await _host_by_wallet(caller, wallet, skipped, domain=asked.domain)
+    if skipped:  # one more signature for all of them (D43, D44)
+        host, hosting = await _hosting(caller, skipped)
+        await register(caller, sign_grant(caller, wallet, host, hosting, ttl_s=_HOST_GRANT_TTL_S, domain=asked.domain))
         skipped = await register(caller, grant)
     _require_hosted(skipped)
     handed_on = [await pass_on(caller, wallet, one, signer, ttl_s=asked.ttl_s, domain=asked.domain) for one in received]
@@ -141,18 +145,37 @@ async def pass_on(
     caller: Caller, wallet: Wallet, grant: Grant, signer: Ed25519Signer, *, ttl_s: float, domain: str
 ) -> Grant:
     """Have the wallet pass on a whole grant to its own session key, in a message that names nothing else (W22)."""
-    now = caller.clock.now()
-    message = Message(
-        domain=domain,
-        uri=signer.did_url,
-        issued_at=now,
-        expires_at=now + ttl_s if grant.expires_at is None else min(now + ttl_s, grant.expires_at),
-        capabilities=grant.capabilities,
-        parents=[grant.cid],
-    )
-    passed_on = read_grant(sign_message(wallet, message, caller.entropy))
+    passed_on = sign_grant(caller, wallet, signer.did_url, grant.capabilities, ttl_s=ttl_s, domain=domain, parent=grant)
     await register(caller, passed_on)
     return passed_on
+
+
+def sign_grant(
+    caller: Caller,
+    wallet: Wallet,
+    delegate: str,
+    capabilities: Sequence[Capability],
+    *,
+    ttl_s: float,
+    domain: str,
+    parent: Grant | None = None,
+    resources: Sequence[str] = (),
+    statement: str | None = None,
+) -> Grant:
+    """Have a wallet sign a grant, which ends with the one that it rests on; `Message` describes the rest."""
+    now = caller.clock.now()
+    ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
+    message = Message(
+        domain=domain,
+        uri=delegate,
+        issued_at=now,
+        expires_at=min(now + ttl_s, ends_at),
+        capabilities=capabilities,
+        parents=() if parent is None else (parent.cid,),
+        resources=tuple(resources),
+        statement=statement,
+    )
+    return read_grant(sign_message(wallet, message, caller.entropy))
 
 
 async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
@@ -164,22 +187,9 @@ async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Seq
     wanted = _own_part(session.owner, [one for space in owned for one in _whole_space(space)], ())
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
-        hosting = [space_capability(space, "space", None, HOST) for space in skipped]
-        host = await _host_did(caller, skipped[0])
-        skipped = await register(caller, _own_grant(caller, session, host, hosting))
+        skipped = await register(caller, _own_grant(caller, session, *await _hosting(caller, skipped)))
     _require_hosted(skipped)
     return replace(session, space=owned[0])
-
-
-def _received(owner: Principal, asked: SignIn, *, now: float) -> tuple[Grant, ...]:
-    grants = tuple(grant_of(portable, now=now) for portable in asked.received)
-    for grant in grants:
-        if not same_principal(grant.delegate, owner):
-            raise InvalidPortableDelegation(
-                f"the delegation is for {grant.delegate}, this wallet is {owner}",
-                hint="ask the owner to delegate to this wallet's DID",
-            )
-    return grants
 
 
 def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence[Grant]) -> tuple[Capability, ...]:
@@ -248,26 +258,14 @@ async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:
     return tuple(space for space in named if space.text in skipped)
 
 
-async def _host_by_wallet(caller: Caller, wallet: Wallet, spaces: Sequence[SpaceId], *, domain: str) -> None:
-    """Have the wallet sign that the node shall host spaces: one signature for all of them (D43, D44)."""
-    message = Message(
-        domain=domain,
-        uri=await _host_did(caller, spaces[0]),
-        issued_at=caller.clock.now(),
-        expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
-        capabilities=[space_capability(space, "space", None, HOST) for space in spaces],
-    )
-    await register(caller, read_grant(sign_message(wallet, message, caller.entropy)))
-
-
-async def _host_did(caller: Caller, space: SpaceId) -> str:
-    """Ask under which DID the node hosts a space (J3)."""
-    path = f"/peer/generate/{path_segment(space.text)}"
+async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list[Capability]]:
+    """Ask under which DID the node hosts spaces (J3), and return it with what is granted to it."""
+    path = f"/peer/generate/{path_segment(spaces[0].text)}"
     answer = await caller.transport.require(Request("GET", path, repeatable=True, max_answer_bytes=4096))
     did = answer.body.decode("ascii", "replace")
     if not did.startswith("did:key:z") or not did.removeprefix("did:key:").isalnum():
         raise MalformedAnswer("the node's answer is no DID")
-    return did
+    return did, [space_capability(space, "space", None, HOST) for space in spaces]
 
 
 def _own_grant(caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]) -> Grant:
