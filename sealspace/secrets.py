@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -29,7 +29,7 @@ from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json, shaped
 from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.errors import EncryptionError as NetworkLibraryError
 
@@ -133,6 +133,14 @@ class Secret:
     generated: Generated | None = None
 
 
+class _Payload(msgspec.Struct, rename="camel", kw_only=True):
+    value: str
+    encoding: Any = msgspec.UNSET
+    created_at: str
+    updated_at: str
+    generated: Any = msgspec.UNSET
+
+
 class Secrets:
     """The secrets of one owner; made by `Client.secrets`.
 
@@ -189,10 +197,8 @@ class Secrets:
                 `Encryption.descriptor`.
             PreconditionFailed, NotGranted, NodeRefused, TransportError.
         """
-        secret = _by_hand(name, scope)
-        payload = self._payload(value)
-        with self._about(secret):
-            sealed = await self._sealed(secret, payload)
+        with self._about(_by_hand(name, scope)) as secret:
+            sealed = await self._sealed(secret, self._payload(value))
             # Stored without a content type of JSON's: other clients write the envelope as a plain text.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
@@ -209,10 +215,9 @@ class Secrets:
         Raises:
             SealspaceError: as `put`.
         """
-        secret = parse_secret_name(name, scope=scope)
-        payload = self._payload(value, generated)
-        with self._about(secret):
-            return await self._kv.put(secret.path, await self._sealed(secret, payload), if_absent=True)
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
+            sealed = await self._sealed(secret, self._payload(value, generated))
+            return await self._kv.put(secret.path, sealed, if_absent=True)
 
     async def put_many(self, values: Mapping[str, str | bytes], *, scope: str | None = None) -> None:
         """Seal and store several secrets of one scope, up to 250 in one commit: all of those or none.
@@ -287,8 +292,7 @@ class Secrets:
             NotGranted, Unauthorized, DecryptDenied: no authority for the envelope, or none for the key.
             NodeRefused, TransportError, EncryptionError.
         """
-        secret = parse_secret_name(name, scope=scope)
-        with self._about(secret):
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
             return await self._open(secret, await self._stored_to_open(secret), receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
@@ -298,8 +302,7 @@ class Secrets:
             NotFound: there is no such secret.
             InvalidSecretName, InvalidSecretScope, NotGranted, Unauthorized, NodeRefused, TransportError: as each says.
         """
-        secret = parse_secret_name(name, scope=scope)
-        with self._about(secret):
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
             return (await self._kv.metadata(secret.path)).etag
 
     async def envelope(self, name: str, *, scope: str | None = None) -> InlineEnvelope:
@@ -308,8 +311,7 @@ class Secrets:
         Raises:
             SealspaceError: as `read`, but for what opening needs.
         """
-        secret = parse_secret_name(name, scope=scope)
-        with self._about(secret):
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
             return self._envelope_of(secret, (await self._stored(secret)).body)
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
@@ -319,8 +321,7 @@ class Secrets:
             NotFound: there is no such secret, whether it was deleted before or never existed.
             InvalidSecretName, InvalidSecretScope, NotGranted, NodeRefused, TransportError: as each says.
         """
-        secret = parse_secret_name(name, scope=scope)
-        with self._about(secret):
+        with self._about(parse_secret_name(name, scope=scope)) as secret:
             if await self._kv.delete(secret.path) is None:
                 raise NotFound(200, "it was deleted before", asked=f"deleting the secret {secret.label}")
 
@@ -386,10 +387,10 @@ class Secrets:
         return envelope
 
     @contextmanager
-    def _about(self, secret: SecretName) -> Iterator[None]:
+    def _about(self, secret: SecretName) -> Iterator[SecretName]:
         """Note on an error which secret it is about, and name a missing one."""
         try:
-            yield
+            yield secret
         except SealspaceError as error:
             if isinstance(error, NotFound) and not isinstance(error, SpaceNotFound):
                 listed = "list()" if secret.scope is None else f'list(scope="{secret.scope}")'
@@ -406,16 +407,15 @@ class Secrets:
     def _payload(self, value: object, generated: Generated | None = None) -> bytes:
         """Return the plaintext (EN26); nothing of what is refused is in the InvalidSecretValue."""
         now = iso_time(self._caller.clock.now())
-        payload: dict[str, Json]
+        payload = _Payload(value="", created_at=now, updated_at=now)
         if isinstance(value, str):
-            payload = {"value": value, "createdAt": now, "updatedAt": now}
+            payload.value = value
         elif isinstance(value, bytes | bytearray | memoryview):
-            payload = {"value": encode_standard(bytes(value)), "encoding": _BASE64, "createdAt": now, "updatedAt": now}
+            payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
         else:
             raise InvalidSecretValue(f"a value of type {type(value).__name__} is no secret; nothing was sent")
         if generated is not None:
-            stated: dict[str, Json] = {"type": generated.type, "at": generated.at, "tag": encode_url(generated.tag)}
-            payload["generated"] = stated
+            payload.generated = {"type": generated.type, "at": generated.at, "tag": encode_url(generated.tag)}
         try:
             encoded = msgspec.json.encode(payload)
         except ValueError:
@@ -442,22 +442,19 @@ def _by_hand(name: str, scope: str | None) -> SecretName:
 def read_payload(plaintext: bytes, etag: str) -> Secret:
     """Read the plaintext of the envelope of a version (EN26); the error says nothing of what is in it."""
     try:
-        payload = parse_json(plaintext, max_bytes=MAX_SECRET_BYTES)
+        payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:
         # Without the cause: a parser's error may quote what it read.
-        raise InvalidSecretPayload("the secret's plaintext is not a JSON object") from None
-    value, created_at, updated_at = (payload.get(name) for name in ("value", "createdAt", "updatedAt"))
-    if not (isinstance(value, str) and isinstance(created_at, str) and isinstance(updated_at, str)):
-        raise InvalidSecretPayload("the secret's plaintext lacks a member")
-    if "encoding" not in payload:
-        return Secret(value, created_at, updated_at, etag, _generated(payload.get("generated")))
-    data = decode_standard(value) if payload["encoding"] == _BASE64 else None
+        raise InvalidSecretPayload("the secret's plaintext is not a JSON object, or lacks a member") from None
+    if payload.encoding is msgspec.UNSET:
+        return Secret(payload.value, payload.created_at, payload.updated_at, etag, _generated(payload.generated))
+    data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
     if data is None:  # to give the text out instead would pass changed bytes for a value
         raise InvalidSecretPayload("the secret's bytes are in an encoding that this client does not know, or damaged")
-    return Secret(data, created_at, updated_at, etag)
+    return Secret(data, payload.created_at, payload.updated_at, etag)
 
 
-def _generated(value: Json) -> Generated | None:
+def _generated(value: object) -> Generated | None:
     if not isinstance(value, dict):
         return None
     kind, at, tag = value.get("type"), value.get("at"), decode_url(value.get("tag"))

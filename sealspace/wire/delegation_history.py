@@ -7,8 +7,7 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import msgspec
 
@@ -19,7 +18,7 @@ from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from ..errors import MalformedAnswer
 from ..session import capability
-from .answers import decoded, json_object, required_text
+from .answers import decoded
 from .transport import Answer
 
 Word = Literal["active", "revoked", "expired", "unavailable", "not_found"]
@@ -35,12 +34,11 @@ LIVE: Final = ("active", "pending")
 MAX_PAGE_ITEMS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class DelegationStatus:
+class DelegationStatus(msgspec.Struct, frozen=True):
     """The status of one delegation."""
 
     cid: str
-    word: Word
+    word: Word = msgspec.field(name="status")
 
     @property
     def is_active(self) -> bool:
@@ -148,7 +146,8 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cursor: str | None = msgspec.field(name="nextCursor", default=None)
 
 
-_DECODER: Final = msgspec.json.Decoder(HistoryPage)
+_PAGE: Final = msgspec.json.Decoder(HistoryPage)
+_STATUS: Final = msgspec.json.Decoder(DelegationStatus)
 
 
 def status_of(answer: Answer, cid: str) -> DelegationStatus:
@@ -157,16 +156,14 @@ def status_of(answer: Answer, cid: str) -> DelegationStatus:
     Raises:
         MalformedAnswer: it is about another one, or contradicts its status code.
     """
-    answered = json_object(answer)
-    word = required_text(answered, "status")
-    if required_text(answered, "cid") != cid:
+    status = decoded(_STATUS, answer, "a status of a delegation")
+    if status.cid != cid:
         raise MalformedAnswer("the node answered about another delegation")
-    for known in get_args(Word):
-        if word == known and (known == "not_found") is (answer.status == 404):
-            return DelegationStatus(cid, known)
-    raise MalformedAnswer("the node's answer is no status of a delegation")
+    if (status.word == "not_found") is not (answer.status == 404):
+        raise MalformedAnswer("the node's answer is no status of a delegation")
+    return status
 
 
 def page_of(answer: Answer) -> HistoryPage:
     """Read a page of an account's delegations."""
-    return decoded(_DECODER, answer, "a page of delegations")
+    return decoded(_PAGE, answer, "a page of delegations")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -54,40 +55,24 @@ class _Problem(msgspec.Struct):
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: str = "") -> NodeRefused:
     """Return the exception for an answer that is no success; total, whatever the bytes."""
-    refusal = _refusal(status, headers, body, asked)
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    problem = _Problem()
+    text = ""
+    if kind == "application/problem+json":
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            problem = msgspec.json.decode(body, type=_Problem)
+        text = problem.detail or problem.title or problem.code
+    elif kind != "text/html":  # a framework page is HTML for people; only its status means something
+        text = body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")
+    refusal = _refusal(status, text[:_MAX_TEXT_CHARS].strip(), asked)
+    refusal.problem = problem.code[:100]
+    if problem.hint:
+        refusal.hint = refusal.step = problem.hint[:_MAX_TEXT_CHARS]
     after = headers.get("Retry-After", "")
     refusal.retry_after_s = float(after) if _SECONDS.fullmatch(after) else None
     request_id = headers.get(_REQUEST_ID, "")
     if _HEX.fullmatch(request_id):
         refusal.add_note(f"the node's log has this request as {request_id}")
-    return refusal
-
-
-def _refusal(status: int, headers: Mapping[str, str], body: bytes, asked: str) -> NodeRefused:
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == "application/problem+json":
-        problem = _problem(body)
-        return _by_problem(status, problem, asked) if problem is not None else _by_status(status, "", asked)
-    # A framework page is HTML for people; only its status means something.
-    text = "" if kind == "text/html" else body[: 4 * _MAX_TEXT_CHARS].decode("utf-8", "replace")[:_MAX_TEXT_CHARS]
-    if status in (401, 403):
-        return _unauthorized(status, text.strip(), asked)
-    return _by_status(status, text.strip(), asked)
-
-
-def _problem(body: bytes) -> _Problem | None:
-    try:
-        return msgspec.json.decode(body, type=_Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _by_problem(status: int, problem: _Problem, asked: str) -> NodeRefused:
-    text = (problem.detail or problem.title or problem.code)[:_MAX_TEXT_CHARS]
-    refusal = _unauthorized(status, text, asked) if status in (401, 403) else _by_status(status, text, asked)
-    refusal.problem = problem.code[:100]
-    if problem.hint:
-        refusal.hint = refusal.step = problem.hint[:_MAX_TEXT_CHARS]
     return refusal
 
 
@@ -106,6 +91,7 @@ def _unauthorized(status: int, text: str, asked: str) -> Unauthorized:
 
 _BY_STATUS: Mapping[int, type[NodeRefused]] = {
     402: QuotaExceeded,
+    404: NotFound,
     409: DuplicateRequest,
     412: PreconditionFailed,
     413: ValueTooLarge,
@@ -113,14 +99,11 @@ _BY_STATUS: Mapping[int, type[NodeRefused]] = {
 }
 
 
-def _by_status(status: int, text: str, asked: str) -> NodeRefused:
+def _refusal(status: int, text: str, asked: str) -> NodeRefused:
     if status in (401, 403):
-        return Unauthorized(status, text, asked=asked)
-    if status == 404:
-        return (SpaceNotFound if text == "Space not found" else NotFound)(status, text, asked=asked)
-    if status >= 500:
-        return NodeFailure(status, text, asked=asked)
-    refusal = _BY_STATUS.get(status, NodeRefused)(status, text, asked=asked)
-    if text.startswith(_REPLAY_UNKNOWN):
-        refusal.hint = refusal.step = _AFTER_A_RESTORE
-    return refusal
+        return _unauthorized(status, text, asked)
+    refused = NodeFailure if status >= 500 else _BY_STATUS.get(status, NodeRefused)
+    if refused is NotFound and text == "Space not found":
+        refused = SpaceNotFound
+    hint = _AFTER_A_RESTORE if text.startswith(_REPLAY_UNKNOWN) else None
+    return refused(status, text, hint=hint, asked=asked)
