@@ -15,7 +15,7 @@ from sealspace.cli.terminal import print_found, print_lines, words
 from sealspace.errors import InvalidInput
 
 from ..config.loading import CONFIG_FILE_NAME, variable_of
-from ..config.redaction import NOT_IN_A_FILE, Redacted
+from ..config.redaction import NOT_IN_A_FILE, Section
 from ..config.tree import Config, setting_types
 from .settings import config_from, data_options
 
@@ -130,7 +130,7 @@ def _assignment(path: str, value: Json) -> str:
 def _is_secret(config: Config, path: str) -> bool:
     section, _, name = path.partition(".")
     holder = getattr(config, section)
-    return isinstance(holder, Redacted) and name in holder.secrets and getattr(holder, name) is not None
+    return isinstance(holder, Section) and name in holder.secrets and getattr(holder, name) is not None
 
 
 def _value(config: Config, path: str) -> Json:

@@ -22,8 +22,8 @@ NOT_IN_A_FILE: Final = {
 }
 
 
-class Redacted(Struct, frozen=True):
-    """A section of settings that is printed without its secrets."""
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A section of settings, which is printed without its secrets."""
 
     secrets: ClassVar[frozenset[str]] = frozenset()
 

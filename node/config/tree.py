@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from .redaction import Redacted
+from .redaction import Section
 
 HostingMode = Literal["auto", "explicit", "permit"]
 CollateralEdition = Literal["standard", "early"]
@@ -18,7 +18,7 @@ RequestLines = Literal["off", "hashed", "plain"]
 PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
 
 
-class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Http(Section, frozen=True):
     """The listener and the bounds of one request."""
 
     host: Annotated[str, Meta(description="Address to listen on.", min_length=1)] = "127.0.0.1"
@@ -85,7 +85,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 10.0
 
 
-class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Store(Section, frozen=True):
     """Where everything is stored."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"url"})
@@ -103,7 +103,7 @@ class Store(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
 
 
-class Objects(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Objects(Section, frozen=True):
     """Where large values are stored; without an address, in the folder `blobs` of the data folder."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"key_id", "secret_key", "session_token"})
@@ -129,7 +129,7 @@ class Objects(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Hosting(Section, frozen=True):
     """Which spaces this node hosts, and within which bounds."""
 
     mode: Annotated[
@@ -154,7 +154,7 @@ class Hosting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 1 << 30
 
 
-class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Release(Section, frozen=True):
     """When the node opens a key."""
 
     attestation: Annotated[
@@ -186,7 +186,7 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 600
 
 
-class Collateral(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Collateral(Section, frozen=True):
     """Where Intel's documents about platforms are fetched from, and how old they may get."""
 
     service_url: Annotated[
@@ -229,7 +229,7 @@ class Collateral(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2_592_000
 
 
-class Platform(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Platform(Section, frozen=True):
     """The trust domain that the node itself runs in, if it runs in one."""
 
     source: Annotated[
@@ -253,7 +253,7 @@ class Platform(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 30
 
 
-class Invocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Invocation(Section, frozen=True):
     """Bounds of one invocation."""
 
     max_lifetime_s: Annotated[
@@ -261,7 +261,7 @@ class Invocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 300
 
 
-class PublicSpaces(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PublicSpaces(Section, frozen=True):
     """Spaces named `public`, which everybody may read."""
 
     storage_limit_bytes: Annotated[int, Meta(description="Quota of each space named `public`.", ge=1)] = 10 << 20
@@ -273,7 +273,7 @@ class PublicSpaces(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     )
 
 
-class Admin(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Admin(Section, frozen=True):
     """The operator's routes below `/admin`; without a secret they answer 503."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"secret"})
@@ -286,7 +286,7 @@ class Admin(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Limits(Section, frozen=True):
     """Limits that prevent one caller from taking everything."""
 
     ready_s: Annotated[float, Meta(description="Seconds that the canary write of /readyz may take.", gt=0, le=60)] = 2.0
@@ -329,7 +329,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 64
 
 
-class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Retention(Section, frozen=True):
     """How long records of the past are kept."""
 
     receipts_days: Annotated[
@@ -356,7 +356,7 @@ class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = False
 
 
-class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Log(Section, frozen=True):
     """What is written to standard error."""
 
     level: Annotated[LogLevel, Meta(description="Least severe level that is written.")] = "info"
@@ -369,7 +369,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "off"
 
 
-class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Metrics(Section, frozen=True):
     """Numbers about the node for its operator; without an address nothing is counted."""
 
     listen: Annotated[
@@ -390,7 +390,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return host, int(port)
 
 
-class Secret(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Secret(Section, frozen=True):
     """Where the root secret comes from; without any of it, it is made in the data folder on first start."""
 
     secrets: ClassVar[frozenset[str]] = frozenset({"value"})
@@ -409,7 +409,7 @@ class Secret(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "tinycloud/keys/primary"
 
 
-class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Config(Section, frozen=True):
     """Every setting of the node."""
 
     http: Http = Http()

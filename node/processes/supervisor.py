@@ -128,8 +128,8 @@ class Child:
     def reap(self) -> int:
         """Reap a process that ended, and schedule the next one; return its exit status."""
         assert self._process is not None
-        status = self._process.wait()
-        self._close_pipes()
+        with suppress(BrokenPipeError), self._process as process:  # closes the pipes too
+            status = process.wait()
         steady = time.monotonic() - self._started_at > _STEADY_S
         self.failures = 0 if steady else self.failures + 1
         delay_s = 0.0 if steady else min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
@@ -145,22 +145,13 @@ class Child:
 
     def join(self, deadline: float) -> bool:
         """Wait for the end of the process; return whether it ended before the deadline."""
-        if self._process is None:
-            return True
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return False
-        self._close_pipes()
-        self._process = None
+        if self._process is not None:
+            try:
+                self._process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                return False
+            self.reap()
         return True
-
-    def _close_pipes(self) -> None:
-        assert self._process is not None
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
 
 
 _START_TRIES = 3  # before the first `listening on`; afterwards there is no limit
@@ -196,16 +187,13 @@ class Supervisor:
         self._woken = woken
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
-        self._secret = b""
-        self._child_config = msgspec.structs.replace(config, secret=Secret())
         self._announced = False
         self._stopping = False
         workers = config.http.workers or os.cpu_count() or 1
         self._storekeeper = Child("storekeeper", "storekeeper")
         self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
-        self._has_storekeeper = config.store.url is None
-        self._children = (self._storekeeper, *self._workers) if self._has_storekeeper else self._workers
+        self._children = (self._storekeeper, *self._workers) if config.store.url is None else self._workers
         self._metrics = None
         if config.metrics.listen is not None:
             from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
@@ -222,11 +210,10 @@ class Supervisor:
             self._spawn(child)  # workers first: their imports take longest
         check_ownership()
         self._load_secret()
-        if self._has_storekeeper:
-            self._launch_storekeeper()
-        else:
-            _refuse_pooling(self._config)
-            self._launch_workers()
+        if self._config.store.url is not None:
+            _refuse_pooling(self._config.store.url)
+            self._storekeeper.ready = True  # there is none to wait for
+        self._launch()
 
     def supervise(self) -> None:
         """Handle events of the processes until a signal arrives."""
@@ -266,31 +253,27 @@ class Supervisor:
         child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
-    def _launch_storekeeper(self) -> None:
-        self._storekeeper.send(
-            Launch(config=self._child_config, process="storekeeper", metrics_folder=self._metrics_folder)
-        )
-
-    def _launch_workers(self) -> None:
-        for worker in self._workers:
-            if not worker.launched:
-                self._launch_worker(worker)
-
-    def _launch_worker(self, child: Child) -> None:
-        index = self._workers.index(child)
-        child.send(
-            Launch(
-                config=self._child_config,
-                secret=self._secret,
-                listen_fd=self._bound.fileno(),
-                counts_fd=-1 if self._counts is None else self._counts.fileno(),
-                worker=index,
-                process=child.name,
-                metrics_folder=self._metrics_folder,
-                first=index == 0,
-                again=self._announced,
-            )
-        )
+    def _launch(self) -> None:
+        """Send their settings to the processes that were started: to workers once the storekeeper is ready."""
+        for child in self._children:
+            if not child.running or child.launched:
+                continue
+            launch = Launch(config=self._child_config, process=child.name, metrics_folder=self._metrics_folder)
+            if child is self._storekeeper:
+                child.send(launch)
+            elif self._storekeeper.ready:
+                index = self._workers.index(child)
+                child.send(
+                    msgspec.structs.replace(
+                        launch,
+                        secret=self._secret,
+                        listen_fd=self._bound.fileno(),
+                        counts_fd=-1 if self._counts is None else self._counts.fileno(),
+                        worker=index,
+                        first=index == 0,
+                        again=self._announced,
+                    )
+                )
 
     def _hear(self, child: Child) -> None:
         said = os.read(child.status_fd, _READ_BYTES)
@@ -308,9 +291,7 @@ class Supervisor:
 
     def _ready(self, child: Child) -> None:
         child.ready = True
-        if child is self._storekeeper:
-            self._launch_workers()
-        elif not self._announced and all(worker.ready for worker in self._workers):
+        if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
             with suppress(OSError):  # no process reads it any more, or there is no free space: as for every log line
                 print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
@@ -336,22 +317,18 @@ class Supervisor:
         for child in self._children:
             if not child.running and child.due_at <= now:
                 self._spawn(child)
-                if child is self._storekeeper:
-                    self._launch_storekeeper()
-                elif self._storekeeper.ready or not self._has_storekeeper:
-                    self._launch_worker(child)
+        self._launch()
 
 
-def _refuse_pooling(config: Config) -> None:
+def _refuse_pooling(url: str) -> None:
     """Refuse a database behind a proxy that pools by transaction, where a worker would be served at times only."""
     import asyncio  # these are large, and loaded while the workers load theirs
 
     from spaces.errors import StoreUnavailable
     from spaces.store.postgres.promises import POOLED, examine
 
-    assert config.store.url is not None  # called only where one is named
     with suppress(StoreUnavailable):  # a worker tries again, and reports it
-        if POOLED in asyncio.run(examine(config.store.url)):
+        if POOLED in asyncio.run(examine(url)):
             raise StoreMisused(POOLED.text, hint=POOLED.next_step)
 
 
