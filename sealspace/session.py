@@ -12,6 +12,7 @@ Example:
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,9 +60,6 @@ from .errors import (
 from .private_files import replace_file
 from .wallets import SiteWallet, Wallet
 
-_NO_KEY = "a key is the raw path of a URI"
-_KEY_HINT = "percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments"
-
 
 def capability(resource: str, ability: str) -> Capability:
     """Make a capability from texts, a network's owner in its canonical spelling; raises InvalidInput."""
@@ -85,13 +83,13 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
         InvalidInput: the path cannot be used in a URI as it is, or would be read as something else.
     """
     resource = SpaceResource(space, service, path)
-    try:
-        read = parse_resource(resource.text)
-    except InvalidIdentifier as exc:
-        raise InvalidInput(_NO_KEY, hint=_KEY_HINT) from exc
-    if read != resource:
-        raise InvalidInput(_NO_KEY, hint=_KEY_HINT)
-    return capability(resource.text, ability)
+    with suppress(InvalidIdentifier):
+        if parse_resource(resource.text) == resource:
+            return capability(resource.text, ability)
+    raise InvalidInput(
+        "a key is the raw path of a URI",
+        hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments",
+    )
 
 
 def covers(held: Capability, wanted: Capability) -> bool:
@@ -529,8 +527,7 @@ def decode_session(data: bytes) -> Session:
         InvalidSession: it is something else. The message contains no byte of it.
     """
     try:
-        value = parse_json(data, max_bytes=_MAX_SESSION_BYTES)
-        return _session_of(value)
+        return _session_of(parse_json(data, max_bytes=_MAX_SESSION_BYTES))
     except (CapabilityError, InvalidPortableDelegation) as exc:
         raise InvalidSession("the stored session cannot be read") from exc
 

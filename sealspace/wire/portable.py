@@ -143,7 +143,30 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
 
 def encode_portable(portable: PortableDelegation) -> bytes:
     """Write the portable form, byte for byte as other clients write what a session granted (MF14)."""
-    return msgspec.json.encode(_form(portable))
+    # The flat members mirror the first resource: older readers know only those.
+    first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
+    value: dict[str, object] = {  # in the order of the protocol's other clients, which is that of their text
+        "cid": portable.cid,
+        "delegationHeader": {"Authorization": portable.header},
+        "spaceId": portable.space_id or portable.space or "",
+        "path": first.path,
+        "actions": first.actions,
+        "resources": portable.resources,
+        "disableSubDelegation": not portable.sub_delegation,
+    }
+    if portable.expires_at is not None:
+        value["expiry"] = iso_time(portable.expires_at)
+    value["delegateDID"] = portable.delegate_did
+    if is_wallet(portable.owner):
+        value["ownerAddress"] = eip55(wallet_address(portable.owner) or b"")
+        value["chainId"] = int(portable.owner.split(":")[3])
+    else:
+        value["ownerDID"] = portable.owner
+    if portable.host:
+        value["host"] = portable.host
+    if portable.parent_cid is not None:
+        value["parentCid"] = portable.parent_cid
+    return msgspec.json.encode(value)
 
 
 def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
@@ -160,37 +183,6 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
         return encode_portable(portables[0])
     texts = [encode_portable(one).decode() for one in portables]
     return msgspec.json.encode({"format": BUNDLE_FORMAT, "version": 1, "delegations": texts})
-
-
-def _form(portable: PortableDelegation) -> dict[str, Json]:
-    """Return the members in the order of the protocol's other clients, which is that of their text."""
-    # The flat members mirror the first resource: older readers know only those.
-    first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
-    value: dict[str, Json] = {
-        "cid": portable.cid,
-        "delegationHeader": {"Authorization": portable.header},
-        "spaceId": portable.space_id or portable.space or "",
-        "path": first.path,
-        "actions": list(first.actions),
-        "resources": [
-            {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)}
-            for one in portable.resources
-        ],
-        "disableSubDelegation": not portable.sub_delegation,
-    }
-    if portable.expires_at is not None:
-        value["expiry"] = iso_time(portable.expires_at)
-    value["delegateDID"] = portable.delegate_did
-    if is_wallet(portable.owner):
-        value["ownerAddress"] = eip55(wallet_address(portable.owner) or b"")
-        value["chainId"] = int(portable.owner.split(":")[3])
-    else:
-        value["ownerDID"] = portable.owner
-    if portable.host:
-        value["host"] = portable.host
-    if portable.parent_cid is not None:
-        value["parentCid"] = portable.parent_cid
-    return value
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -304,16 +296,15 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
         flat = shaped_at(at, value, _Flat, _wrong)
         by_service: dict[str, list[str]] = {}
         for action in _full(flat.actions, ""):
-            by_service.setdefault(action.partition("/")[0].removeprefix("tinycloud."), []).append(action)
+            by_service.setdefault(_short(action.partition("/")[0]), []).append(action)
         resources = [
             GrantedResource(service, _ENCRYPTION if service == _ENCRYPTION else flat.spaceId, flat.path, tuple(actions))
             for service, actions in by_service.items()
         ]
     else:
-        names = [one.service.removeprefix("tinycloud.") for one in form.resources]
         resources = [
-            GrantedResource(service, one.space, one.path, _full(one.actions, service))
-            for service, one in zip(names, form.resources, strict=True)
+            GrantedResource(_short(one.service), one.space, one.path, _full(one.actions, _short(one.service)))
+            for one in form.resources
         ]
     try:
         expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
@@ -342,6 +333,10 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
 def _token(text: str) -> str:
     """Return a token without the scheme that some writers put in front."""
     return text[7:] if text[:7].lower() == "bearer " else text
+
+
+def _short(service: str) -> str:
+    return service.removeprefix("tinycloud.")
 
 
 def _full(actions: Sequence[str], service: str) -> tuple[str, ...]:
@@ -401,5 +396,4 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
 def _describe(resource: Resource, actions: tuple[str, ...]) -> GrantedResource:
     if isinstance(resource, SpaceResource):
         return GrantedResource(resource.service, resource.space.text, resource.path or "", actions)
-    network = network_of(resource)
-    return GrantedResource(_ENCRYPTION, _ENCRYPTION, resource.text if network is None else network.text, actions)
+    return GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), actions)

@@ -23,7 +23,15 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ..errors import ClientClosed, InvalidInput, NodeTimeout, NodeUnreachable, ResponseTooLarge, TransferBroken
+from ..errors import (
+    ClientClosed,
+    InvalidInput,
+    NodeRefused,
+    NodeTimeout,
+    NodeUnreachable,
+    ResponseTooLarge,
+    TransferBroken,
+)
 from .pace import Pace, Upload
 from .refusals import refusal_of
 
@@ -97,8 +105,12 @@ class Answer:
             NodeRefused: it is not; the class says what it means (J8).
         """
         if not self.is_success:
-            raise refusal_of(self.status, self.headers, self.body, asked=self.asked)
+            raise self.refusal()
         return self
+
+    def refusal(self) -> NodeRefused:
+        """Return the error that this answer means, which is no success."""
+        return refusal_of(self.status, self.headers, self.body, asked=self.asked)
 
 
 def path_segment(text: str) -> str:
@@ -171,29 +183,16 @@ class Transport:
         a connection that was never made. A connection that broke, or took too long, is tried again only for a
         repeatable request.
         """
-
-        async def one_try() -> Answer:
-            async with await self._open(request) as stream:
-                return await stream.whole()
-
-        return await self._retried(request, one_try)
+        return await self._retried(request, Stream.whole)
 
     async def stream(self, request: Request) -> "Stream":
         """Make a request and return the node's answer with its body unread; the caller closes it."""
-
-        async def one_try() -> Answer | Stream:
-            stream = await self._open(request)
-            if 200 <= stream.status < 300:
-                return stream
-            async with stream:
-                return await stream.whole()
-
-        tried = await self._retried(request, one_try)
+        tried = await self._retried(request, Stream.unread_if_success)
         if isinstance(tried, Stream):
             return tried
-        raise refusal_of(tried.status, tried.headers, tried.body, asked=tried.asked)
+        raise tried.refusal()
 
-    async def _retried(self, request: Request, one_try: "Callable[[], Awaitable[_Tried]]") -> "_Tried":
+    async def _retried(self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]") -> "_Tried":
         tries_left = self._settings.tries
         pause_s = self._settings.backoff_s
         what = request.subject
@@ -203,7 +202,7 @@ class Transport:
             if request.mint is not None:
                 await self.check_node()
             try:
-                tried = await one_try()
+                tried = await read(await self._open(request))
                 if tried.status != 503 or tries_left <= 0 or request.serves_once:
                     return tried
             except aiohttp.ClientConnectorError as exc:
@@ -309,11 +308,16 @@ class Stream:
             self._response.close()
 
     async def whole(self) -> Answer:
-        """Read the body into an answer."""
-        body = bytearray()
-        async for chunk in self._read():
-            body += chunk
+        """Read the body into an answer, and close this."""
+        async with self:
+            body = bytearray()
+            async for chunk in self._read():
+                body += chunk
         return Answer(self.status, self.headers, bytes(body), self.asked)
+
+    async def unread_if_success(self) -> "Stream | Answer":
+        """Return this, or a refusal as a whole."""
+        return self if 200 <= self.status < 300 else await self.whole()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body piece by piece."""
