@@ -1,13 +1,11 @@
 """`sealspace backend grant`: secrets to exactly the code that a backend proves to run."""
 
-import asyncio
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import click
 
 from capabilities.strict_json import Json
-from sealspace.apps.backends import Seen
 from sealspace.apps.descriptions import as_json, in_plain_words
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.grant_create import hand_over_all
@@ -17,8 +15,20 @@ from sealspace.cli.terminal import print_json, print_lines, time_text, watched, 
 from sealspace.client import Client
 from sealspace.errors import InvalidInput
 from sealspace.secrets import parse_secret_label
+from sealspace.wire.portable import PortableDelegation
 
 from .backend_show import Looking, looking_options
+
+expires_option: Final = click.option(
+    "--expires",
+    "ttl_s",
+    metavar="TIME",
+    type=ttl_s_of,
+    default="7d",
+    show_default=True,
+    help="How long the grant lasts: 30m, 12h, 90d.",
+)
+yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
 
 
 @click.command(
@@ -35,51 +45,46 @@ from .backend_show import Looking, looking_options
     multiple=True,
     help="A secret to grant; repeatable. All that the backend asks for by default.",
 )
-@click.option(
-    "--expires", metavar="TIME", default="7d", show_default=True, help="How long the grant lasts: 30m, 12h, 90d."
-)
-@click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
+@expires_option
+@yes_option
 @click.option("--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend.")
 @looking_options
-def grant(url: str, looking: Looking, secrets: tuple[str, ...], expires: str, yes: bool, no_hand_over: bool) -> None:
+@at_node
+async def grant(
+    client: Client,
+    url: str,
+    looking: Looking,
+    secrets: tuple[str, ...],
+    ttl_s: float,
+    yes: bool,
+    no_hand_over: bool,
+) -> None:
     """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
 
     The grant names the backend's DID and its code: whoever holds the one and does not run the other gets no key. The
     wallet signs it, and the backend receives it.
     """
-    ttl_s = ttl_s_of(expires)
-    owner_home().profile()  # an owner who is not logged in need not wait for a quote
-    kept, path, seen_json = _grant(url, looking, secrets or None, ttl_s=ttl_s, yes=yes)
-    if not no_hand_over:
-        asyncio.run(hand_over_all(url, [kept.portable], kept=str(path)))
-    if shared().as_json:
-        ends = None if kept.portable.expires_at is None else time_text(kept.portable.expires_at)
-        shown = {"granted": kept.portable.cid, "file": str(path), "expiresAt": ends}
-        print_json({**shown, "handedOver": not no_hand_over, "seen": seen_json})
-
-
-@at_node
-async def _grant(
-    client: Client, url: str, looking: Looking, secrets: tuple[str, ...] | None, *, ttl_s: float, yes: bool
-) -> tuple[KeptGrant, Path, dict[str, Json]]:
-    """Return the grant, its file, and what it was made to, as JSON."""
-    home = owner_home()
     seen = await looking.look(url)
-    resources = client.backends.resources(seen, secrets)
-    await require_stored(client, [one.label for one in seen.wanted if secrets is None or one.label in secrets])
+    asked_for = [one.label for one in seen.wanted]
+    resources = client.backends.resources(seen, secrets or None)
+    await require_stored(client, [one for one in asked_for if not secrets or one in secrets])
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
     policy = looking.policy(seen, resources, ttl_s=ttl_s)
-    # A confirmation is never requested for what is not shown.
-    print_lines(*in_plain_words(seen, policy), err=shared().as_json)
-    if not (yes or (looking.knows(seen) and _are_named(looking, seen, secrets))):
-        confirm_seen()
+    # The secrets were named, now or when the code was approved: a manifest is not part of the code.
+    are_named = bool(secrets) or looking.approved_secrets.issuperset(asked_for)
+    confirm_shown(in_plain_words(seen, policy), yes=yes or (looking.knows(seen) and are_named))
     portable = await client.backends.grant(
-        seen, secrets, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=home.wallet()
+        seen,
+        secrets or None,
+        ttl_s=ttl_s,
+        accept=looking.accept,
+        pin=looking.pin,
+        wallet=owner_home().wallet(),
     )
-    kept = KeptGrant(url=url, portable=portable)
-    path = home.keep_grant(kept)
-    words(f"granted: {portable.cid}")
-    return kept, path, as_json(seen, policy)
+    kept = await deliver(url, portable, hands_over=not no_hand_over)
+    if shared().as_json:
+        ends = None if portable.expires_at is None else time_text(portable.expires_at)
+        print_json(kept | {"expiresAt": ends, "handedOver": not no_hand_over, "seen": as_json(seen, policy)})
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
@@ -94,8 +99,11 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
             raise InvalidInput(f"there is no secret {name}{option}", hint=f"sealspace secret put {name}{option} < FILE")
 
 
-def confirm_seen() -> None:
-    """Ask a person whether to grant to what was shown."""
+def confirm_shown(lines: Iterable[str], *, yes: bool, err: bool = False) -> None:
+    """Show what was seen, and go on only with a person's consent: nothing is confirmed that is not shown."""
+    print_lines(*lines, err=err or shared().as_json)
+    if yes:
+        return
     if not watched():
         raise InvalidInput(
             "nobody is here to confirm what was seen",
@@ -105,7 +113,10 @@ def confirm_seen() -> None:
     click.confirm("grant to exactly this?", abort=True, err=True)
 
 
-def _are_named(looking: Looking, seen: Seen, secrets: tuple[str, ...] | None) -> bool:
-    """Whether the owner named the secrets, now or when the code was approved: a manifest is not part of the code."""
-    approved = None if looking.approved is None else looking.approved.secrets
-    return secrets is not None or (approved is not None and {one.label for one in seen.wanted} <= approved)
+async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> dict[str, Json]:
+    """Store a grant, and send it to the backend at an address; returns its id and its file as JSON."""
+    path = owner_home().keep_grant(KeptGrant(url=url, portable=portable))
+    words(f"granted: {portable.cid}")
+    if hands_over:
+        await hand_over_all(url, [portable], kept=str(path))
+    return {"granted": portable.cid, "file": str(path)}

@@ -45,10 +45,11 @@ _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
-    """What a backend is judged by."""
+    """What a backend is judged by; `approved_secrets` are those that it asked for when its code was approved."""
 
     expect: tuple[str, ...]
-    approved: "Approved | None"
+    approved: Policy | None
+    approved_secrets: frozenset[str]
     accept: tuple[Leniency, ...]
     pin: Pin
     inspector: Inspector
@@ -64,11 +65,11 @@ class Looking:
         """Refuse other code than is expected or approved."""
         require_expected(seen, self.expect)
         if self.approved is not None:
-            require_like(seen, self.approved.policy)
+            require_like(seen, self.approved)
 
     def knows(self, seen: Seen) -> bool:
         """Whether no part of the code is left open: an open part, and its keys, could be anyone's (AT53)."""
-        by_policy = self.approved is not None and is_whole_policy(seen, self.approved.policy)
+        by_policy = self.approved is not None and is_whole_policy(seen, self.approved)
         return by_policy or is_whole_code(seen, self.expect)
 
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
@@ -117,28 +118,22 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
 
     @wraps(command)
-    def at_address(url: str, **others: Any) -> object:
-        require_address(url)
-        return command(url=url, **others)
-
-    return click.argument("url")(_gathered(at_address))
-
-
-def _gathered(command: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(command)
-    def gathered(
+    def with_looking(
+        url: str,
         expect: tuple[str, ...],
         like: Path | None,
-        accept: tuple[Leniency, ...],
-        pin: Pin,
         trust_root: Path | None,
         collateral: Path | None,
+        accept: tuple[Leniency, ...],
+        pin: Pin,
         **others: Any,
     ) -> object:
-        return command(looking=judged_by(expect, like, trust_root, collateral, accept=accept, pin=pin), **others)
+        require_address(url)
+        looking = judged_by(expect, like, trust_root, collateral, accept=accept, pin=pin)
+        return command(url=url, looking=looking, **others)
 
-    with_options: Callable[..., Any] = gathered
-    for option in reversed(_OPTIONS):
+    with_options: Callable[..., Any] = with_looking
+    for option in reversed((click.argument("url"), *_OPTIONS)):
         with_options = option(with_options)
     return with_options
 
@@ -152,13 +147,20 @@ def judged_by(
     accept: tuple[Leniency, ...] = (),
     pin: Pin = "compose",
 ) -> Looking:
-    """Return what code is judged by, from the options of a command."""
+    """Return what code is judged by, from the options of a command; else from what the last login stored."""
+    approved, secrets = (None, frozenset[str]()) if like is None else _approved_in(like)
+    with suppress(NotSignedIn):
+        remembered = owner_home().profile()
+        trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
+    root = None if trust_root is None else read_trust_root(trust_root)
+    documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
     return Looking(
         expect=expect,
-        approved=None if like is None else _approved_in(like),
+        approved=approved,
+        approved_secrets=secrets,
         accept=accept,
         pin=pin,
-        inspector=_inspector(trust_root, collateral),
+        inspector=Inspector(documents, root=root),
     )
 
 
@@ -202,32 +204,16 @@ def _grant_words(grant: RunGrant) -> str:
     return f"{secrets} until {time_text(grant.expires_at)}, {run_sentence(grant.statement)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
-    """What an owner approved before."""
-
-    policy: Policy
-    secrets: frozenset[str] | None
-
-
-def _approved_in(path: Path) -> Approved:
-    """Read the output of `show --json`, or a policy alone, from a file."""
+def _approved_in(path: Path) -> tuple[Policy, frozenset[str]]:
+    """Read the output of `show --json`, or a policy alone, from a file: the policy, and the secrets beside it."""
     try:
         value = parse_json(read_named(path, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES)
         secrets = value.get("secrets")
-        asked_for = frozenset(map(str, secrets)) if isinstance(secrets, list) else None
-        return Approved(parse_policy(value.get("policy", value)), asked_for)
+        return parse_policy(value.get("policy", value)), frozenset(
+            map(str, secrets if isinstance(secrets, list) else ())
+        )
     except (InvalidJson, PolicyError):
         raise ConfigurationError(
             f"{path} is neither what `backend show --json` printed nor a policy",
             hint="sealspace backend show URL --json > approved.json",
         ) from None
-
-
-def _inspector(trust_root: Path | None, collateral: Path | None) -> Inspector:
-    """Return the verifier for the owner's options, or else for what the last login stored."""
-    with suppress(NotSignedIn):
-        remembered = owner_home().profile()
-        trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
-    root = None if trust_root is None else read_trust_root(trust_root)
-    return Inspector(FetchedCollateral() if collateral is None else CollateralFolder(collateral), root=root)

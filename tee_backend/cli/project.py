@@ -1,6 +1,5 @@
 """`sealspace project`: programs that runners execute, for everybody or for some runners."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from sealspace.apps.programs import (
     parse_program_manifest,
     read_active,
     read_version,
+    version_json,
 )
 from sealspace.cli.errors import AlreadyThere, NotThere
 from sealspace.cli.lazy import is_installed
@@ -42,6 +42,8 @@ from sealspace.documents.project_names import (
 )
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from sealspace.kv import Kv
+from sealspace.spaces import PublicKv
 
 _MODULE, _COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
@@ -61,7 +63,9 @@ _private = click.option("--private", is_flag=True, help="Of your space `projects
 @click.option("--manifest", "manifest_file", type=FILE, help="Which secrets and hosts it wants.")
 @click.option("--no-activate", is_flag=True, help="Leave the version that runs as it is.")
 @_private
-def publish(
+@at_node
+async def publish(
+    client: Client,
     name: str,
     file: Path,
     target: Target | None,
@@ -73,15 +77,19 @@ def publish(
     """Publish the WASI program in FILE as a version of the project NAME, and have runners run it from now on."""
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
-    manifest = ProgramManifest() if manifest_file is None else _manifest(manifest_file)
+    manifest = None if manifest_file is None else _manifest(manifest_file)
     target = target or _target(file, wasm)
     if is_installed("runner"):
         from . import program_check  # needs the extra
 
-        asyncio.run(program_check.check(wasm, target))
+        await program_check.check(wasm, target)
     else:
         words("not checked that a runner can run it: pip install 'sealspace[runner]'")
-    version = _publish(name, wasm, target, source, manifest, activate=not no_activate, private=private)
+    signer = owner_home().wallet()
+    with _explained(name, private=private):
+        version = await client.programs(public=not private).publish(
+            name, wasm, target=target, signer=signer, source=source, manifest=manifest, activate=not no_activate
+        )
     if private:
         words(f"next: sealspace project share URL {name}, for each runner that shall run it")
     words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
@@ -93,19 +101,24 @@ def publish(
 @click.argument("name", metavar="NAME")
 @click.argument("sha256", metavar="SHA256")
 @_private
-def activate(name: str, sha256: str, private: bool) -> None:
+@at_node
+async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
     """Have runners run a version of the project NAME that is published already; within seconds."""
-    active = _activate(name, checked_sha256(sha256, what="the version"), private=private)
+    checked_sha256(sha256, what="the version")
+    with _explained(name, private=private):
+        active = await client.programs(public=not private).activate(name, sha256, signer=owner_home().wallet())
     words(f"active version {active.sha256}, change {active.sequence}")
     if shared().as_json:
-        print_json({"sha256": active.sha256, "sequence": active.sequence})
+        print_json(_active_json(active))
 
 
 @click.command("list")
 @click.option("--developer", metavar="DID", help="Whose; by default yours.")
-def list_(developer: str | None) -> None:
+@at_node
+async def list_(client: Client, developer: str | None) -> None:
     """Print the projects of a developer: those for everybody, and your own private ones."""
-    names = _names(developer)
+    project = project_of("x" if developer is None else f"{developer}/x")
+    names = list(dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")]))
     print_found(names, names)
     if not names:
         words("no projects here yet; next: sealspace project publish NAME FILE")
@@ -113,13 +126,27 @@ def list_(developer: str | None) -> None:
 
 @click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
 @click.argument("project", metavar="NAME|DID/NAME")
-def show(project: str) -> None:
+@at_node
+async def show(client: Client, project: str) -> None:
     """Show the versions of a project, which one runs, and what it wants. Each is verified to be its developer's."""
-    found, active, versions = _show(project)
+    found = project_of(project)
+    read, prefix = reader(client, found), found.version_key("")
+    listed = [
+        await read_version(read, found, key.removeprefix(prefix))
+        for key in dict.fromkeys(await _keys(client, found, prefix))
+    ]
+    versions = [one for one in listed if one is not None]
+    if not versions:
+        raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
+    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
+    active = await read_active(read, found)
     words(found.text)
-    current = None if active is None else {"sha256": active.sha256, "sequence": active.sequence}
     print_rows(
-        {"project": found.text, "active": current, "versions": [_version_json(one) for one in versions]},
+        {
+            "project": found.text,
+            "active": None if active is None else _active_json(active),
+            "versions": [_version_json(one) for one in versions],
+        },
         ("active", "version", "published", "target", "bytes", "secrets", "hosts"),
         [
             (
@@ -140,31 +167,6 @@ def show(project: str) -> None:
 # --- at the node ------------------------------------------------------------------------------------------------------
 
 
-@at_node
-async def _publish(
-    client: Client,
-    name: str,
-    wasm: bytes,
-    target: Target,
-    source: str | None,
-    manifest: ProgramManifest,
-    *,
-    activate: bool,
-    private: bool,
-) -> Version:
-    wallet = owner_home().wallet()
-    with _explained(name, private=private):
-        return await client.programs(public=not private).publish(
-            name, wasm, target=target, signer=wallet, source=source, manifest=manifest, activate=activate
-        )
-
-
-@at_node
-async def _activate(client: Client, name: str, sha256: str, *, private: bool) -> Active:
-    with _explained(name, private=private):
-        return await client.programs(public=not private).activate(name, sha256, signer=owner_home().wallet())
-
-
 @contextmanager
 def _explained(name: str, *, private: bool) -> Iterator[None]:
     """Have refusals say what to do on the command line."""
@@ -182,54 +184,33 @@ def _explained(name: str, *, private: bool) -> Iterator[None]:
         ) from None
 
 
-@at_node
-async def _names(client: Client, developer: str | None) -> list[str]:
-    project = project_of("x" if developer is None else f"{developer}/x")
-    return list(dict.fromkeys([key.split("/")[1] for key in await _keys(client, project, "projects/")]))
-
-
-@at_node
-async def _show(client: Client, text: str) -> tuple[ProjectId, Active | None, list[Version]]:
-    project = project_of(text)
-    read, prefix = reader(client, project), project.version_key("")
-    keys = await _keys(client, project, prefix)
-    found = [await read_version(read, project, key.removeprefix(prefix)) for key in keys]
-    versions = [one for one in found if one is not None]
-    if not versions:
-        raise NotThere(f"there is no project {project.text}", hint="sealspace project list")
-    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
-    return project, await read_active(read, project), versions
+def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
+    """Return where a project may be, as runners look: one's own private space first (RN153)."""
+    is_own = same_principal(project.developer, client.session.owner)
+    return [
+        *([client.kv(PROJECTS_SPACE)] if is_own else []),
+        client.public(SpaceId(project.developer, PUBLIC_SPACE).text),
+    ]
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
-    """Return what reads the statements of a project as runners do: one's own private ones first (RN153)."""
-    public = client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+    """Return what reads the statements of a project as runners do."""
 
     async def read(key: str) -> bytes | None:
-        if _is_own(client, project):
-            with suppress(NotFound, SpaceNotFound, NotGranted):
-                return (await client.kv(PROJECTS_SPACE).get(key, max_bytes=MAX_STATEMENT_BYTES)).body
-        try:
-            return (await public.get(key, max_bytes=MAX_STATEMENT_BYTES)).body
-        except (NotFound, SpaceNotFound):
-            return None
+        for place in _places(client, project):
+            with suppress(NotFound, NotGranted):
+                return (await place.get(key, max_bytes=MAX_STATEMENT_BYTES)).body
+        return None
 
     return read
 
 
 async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
-    """Return the keys of a developer's projects, one's own private ones first."""
     keys: list[str] = []
-    if _is_own(client, project):
-        with suppress(NotFound, SpaceNotFound, NotGranted):
-            keys = [key async for key in client.kv(PROJECTS_SPACE).list(prefix)]
-    with suppress(NotFound, SpaceNotFound):
-        keys += [key async for key in client.public(SpaceId(project.developer, PUBLIC_SPACE).text).list(prefix)]
-    return list(dict.fromkeys(keys))
-
-
-def _is_own(client: Client, project: ProjectId) -> bool:
-    return same_principal(project.developer, client.session.owner)
+    for place in _places(client, project):
+        with suppress(NotFound, NotGranted):
+            keys += [key async for key in place.list(prefix)]
+    return keys
 
 
 def project_of(text: str) -> ProjectId:
@@ -257,12 +238,8 @@ def _manifest(file: Path) -> ProgramManifest:
 
 
 def _version_json(version: Version) -> dict[str, Json]:
-    return {
-        "project": version.project.text,
-        "sha256": version.sha256,
-        "target": version.target,
-        "bytes": version.size_bytes,
-        "publishedAt": version.published_at,
-        "source": version.source,
-        "manifest": manifest_json(version.manifest),
-    }
+    return version_json(version) | {"source": version.source, "manifest": manifest_json(version.manifest)}
+
+
+def _active_json(active: Active) -> dict[str, Json]:
+    return {"sha256": active.sha256, "sequence": active.sequence}

@@ -1,6 +1,7 @@
 """`sealspace runner grant`: secrets for named programs and callers, at exactly the runner that was seen."""
 
-import asyncio
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,11 @@ from capabilities.strict_json import Json, parse_json
 from sealspace.apps.descriptions import as_json, in_plain_words, run_words
 from sealspace.apps.programs import read_active
 from sealspace.apps.runners import network_name
-from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.errors import NotThere
-from sealspace.cli.grant_create import hand_over_all
-from sealspace.cli.owner_profile import KeptGrant, at_node, owner_home
+from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, read_named
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_json, print_lines, time_text, words
+from sealspace.cli.terminal import print_json, time_text, words
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
 from sealspace.documents.project_names import checked_sha256
@@ -35,7 +34,7 @@ from sealspace.errors import InvalidInput
 from sealspace.secrets import parse_secret_label
 
 from ..runner.guest.environment import is_reserved
-from .backend_grant import confirm_seen, require_stored
+from .backend_grant import confirm_shown, deliver, expires_option, require_stored, yes_option
 from .backend_show import Looking, looking_options
 from .project import project_of, reader
 
@@ -73,10 +72,8 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 @click.option("--max-instructions", type=click.IntRange(1, MOST["maxInstructions"]), help="Of a run.")
 @click.option("--max-memory-mb", type=click.IntRange(1, MOST["maxMemoryMb"]), help="Of a run.")
 @click.option("--max-execution-s", type=click.IntRange(1, MOST["maxExecutionSeconds"]), help="Of a run.")
-@click.option(
-    "--expires", metavar="TIME", default="7d", show_default=True, help="How long the grant lasts: 30m, 12h, 90d."
-)
-@click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
+@expires_option
+@yes_option
 @looking_options
 def grant(
     url: str,
@@ -92,7 +89,7 @@ def grant(
     max_instructions: int | None,
     max_memory_mb: int | None,
     max_execution_s: int | None,
-    expires: str,
+    ttl_s: float,
     yes: bool,
 ) -> None:
     """Look at the runner at URL, and grant secrets to exactly that code, for named programs and callers alone.
@@ -106,58 +103,42 @@ def grant(
         if is_reserved(label.rpartition("/")[2]):
             raise InvalidInput(f"{label} is a name of the runner's own", hint="store the secret under another name")
     network_name([parse_secret_label(label) for label in secrets])  # those of two networks are no one grant
-    limits = GrantLimits(
-        max_instructions=max_instructions, max_memory_mb=max_memory_mb, max_execution_s=max_execution_s
+    stated = partial(
+        RunStatement,
+        callers=_condition(callers, condition_file, anybody=anybody),
+        hosts=tuple(map(checked_host, hosts)),
+        limits=GrantLimits(
+            max_instructions=max_instructions, max_memory_mb=max_memory_mb, max_execution_s=max_execution_s
+        ),
     )
-    ttl_s = ttl_s_of(expires)
-    condition = _condition(callers, condition_file, anybody=anybody)
-    run = _statement(programs, follows, callers=condition, hosts=tuple(map(checked_host, hosts)), limits=limits)
-    kept, path, seen_json = _grant(url, looking, secrets, run, ttl_s=ttl_s, yes=yes)
-    asyncio.run(hand_over_all(url, [kept.portable], kept=str(path)))
+
+    @at_node
+    async def granted(client: Client) -> dict[str, Json]:
+        run = stated(programs=tuple([await _program(client, one, follows=follows) for one in programs]))
+        return await _grant(client, url, looking, secrets, run, ttl_s=ttl_s, yes=yes)
+
+    shown = granted()
     if shared().as_json:
-        ends = None if kept.portable.expires_at is None else time_text(kept.portable.expires_at)
-        shown: dict[str, Json] = {"granted": kept.portable.cid, "file": str(path), "expiresAt": ends}
-        print_json({**shown, "run": run_statement_json(run), "seen": seen_json})
+        print_json(shown)
 
 
-@at_node
-async def _statement(
-    client: Client,
-    programs: tuple[str, ...],
-    follows: bool,
-    *,
-    callers: Condition,
-    hosts: tuple[str, ...],
-    limits: GrantLimits,
-) -> RunStatement:
-    """Return what the grant says; projects are looked up."""
-    rules = tuple([await _program(client, one, follows=follows) for one in programs])
-    return RunStatement(programs=rules, callers=callers, hosts=hosts, limits=limits)
-
-
-@at_node
 async def _grant(
     client: Client, url: str, looking: Looking, secrets: tuple[str, ...], run: RunStatement, *, ttl_s: float, yes: bool
-) -> tuple[KeptGrant, Path, dict[str, Json]]:
+) -> dict[str, Json]:
     """Return the grant, its file, and what it was made to, as JSON."""
-    home = owner_home()
     seen = await looking.look(url)
     await require_stored(client, secrets)
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
     named = map(parse_secret_label, secrets)
     paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
     policy = looking.policy(seen, paths, ttl_s=ttl_s)
-    # A confirmation is never requested for what is not shown.
-    print_lines(*in_plain_words(seen, policy), *run_words(run), err=shared().as_json)
-    if not (yes or looking.knows(seen)):
-        confirm_seen()
+    confirm_shown((*in_plain_words(seen, policy), *run_words(run)), yes=yes or looking.knows(seen))
     portable = await client.runners.grant(
-        seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=home.wallet()
+        seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
     )
-    kept = KeptGrant(url=url, portable=portable)
-    path = home.keep_grant(kept)
-    words(f"granted: {portable.cid}")
-    return kept, path, as_json(seen, policy)
+    kept = await deliver(url, portable)
+    ends = None if portable.expires_at is None else time_text(portable.expires_at)
+    return kept | {"expiresAt": ends, "run": run_statement_json(run), "seen": as_json(seen, policy)}
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
@@ -184,10 +165,8 @@ def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) ->
     if file is None:
         return Owner()
     data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
-    try:  # the reader takes objects alone, and a condition may be a text
+    with suppress(InvalidJson):  # the reader takes objects alone, and a condition may be a text
         value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
-    except InvalidJson:
-        raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}') from None
-    if value.keys() != {"condition"}:
-        raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')
-    return parse_condition(value["condition"])
+        if value.keys() == {"condition"}:
+            return parse_condition(value["condition"])
+    raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')

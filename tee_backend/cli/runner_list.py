@@ -12,48 +12,36 @@ from sealspace.documents.run_grants import run_statement_json
 
 
 @click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
-def list_() -> None:
-    """Show the run grants that were made from here: for which programs and callers, and how each stands at the node."""
-    listed = _list()
-    print_rows(
-        [shown for shown, _ in listed],
-        ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
-        [cells for _, cells in listed],
-        nothing="nothing was granted to a runner from here; next: sealspace runner grant URL",
-    )
-
-
 @at_node
-async def _list(client: Client) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
-    listed: list[tuple[dict[str, Json], tuple[str, ...]]] = []
+async def list_(client: Client) -> None:
+    """Show the run grants that were made from here: for which programs and callers, and how each stands at the node."""
+    found, rows = [], []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)
         if read is None:  # a grant to a backend that is no runner
             continue
+        run, secrets = read.statement, [secret.label for secret in read.secrets]
         state, until = await state_at_node(client, one.portable.cid), time_text(read.expires_at)
-        secrets, run = [secret.label for secret in read.secrets], run_statement_json(read.statement)
-        shown: dict[str, Json] = {
-            "state": state,
-            "expiresAt": until,
-            "url": one.url,
-            "did": one.portable.delegate_did,
-            "secrets": [*secrets],
-            "run": run,
-            "cid": one.portable.cid,
-        }
-        programs = ", ".join(program_words(rule) for rule in read.statement.programs)
-        hosts = ", ".join(read.statement.hosts) or "none"
-        cells = (
-            state,
-            until,
-            one.url or "-",
-            ", ".join(secrets),
-            programs,
-            caller_words(read.statement.callers),
-            hosts,
+        found.append(
+            {
+                "state": state,
+                "expiresAt": until,
+                "url": one.url,
+                "did": one.portable.delegate_did,
+                "secrets": secrets,
+                "run": run_statement_json(run),
+                "cid": one.portable.cid,
+            }
         )
-        listed.append((shown, cells))
-    return listed
+        programs = ", ".join(map(program_words, run.programs))
+        hosts = ", ".join(run.hosts) or "none"
+        rows.append((state, until, one.url or "-", ", ".join(secrets), programs, caller_words(run.callers), hosts))
+    print_rows(
+        found,
+        ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
+        rows,
+        nothing="nothing was granted to a runner from here; next: sealspace runner grant URL",
+    )
 
 
 def hosts_words(stated: Json) -> str:
