@@ -346,15 +346,13 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
         statement = canonical_bytes(answer["statement"]) if "statement" in answer else None
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid("the runner's statement is not what a runner writes") from exc
-    shown = error if isinstance(error, dict) else {}
-    said = " ".join(str(shown.get(one, "")) for one in ("message", "detail")).strip()
     return Generation(
         generated=_names(answer, "generated"),
         existing=_names(answer, "existing"),
         statement=statement,
         authorization=authorization,
-        code=None if error is None else printable(str(shown.get("code"))),
-        message=printable(said),
+        code=None if error is None else printable(str(error.get("code") if isinstance(error, dict) else None)),
+        message=printable(error_text(error)),
     )
 
 
@@ -493,9 +491,13 @@ def _accepted(answer: Answer) -> dict[str, Json]:
     said = _object(answer.body)
     if answer.is_success:
         return said
-    error = said.get("error")
+    raise CallRefused(error_text(said.get("error"))[:600] or "the runner refuses")
+
+
+def error_text(error: Json) -> str:
+    """Return what a runner says about an error, untrusted; "" for anything else."""
     texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
-    raise CallRefused(" ".join(one for one in texts if isinstance(one, str))[:600] or "the runner refuses")
+    return " ".join(one for one in texts if isinstance(one, str))
 
 
 def _object(data: bytes) -> dict[str, Json]:

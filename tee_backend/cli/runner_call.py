@@ -12,9 +12,9 @@ from capabilities.errors import InvalidJson
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, parse_json
 from sealspace.apps.run_calls import call_right
-from sealspace.apps.runners import call_runner, call_with_key, start_of
+from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
 from sealspace.cli.errors import RunFailed
-from sealspace.cli.owner_profile import OwnerHome, owner_home
+from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE_OR_DASH, NEW_FILE, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_json, print_lines, print_value
@@ -70,49 +70,48 @@ def call(
     The runner sees who calls, the owner who is logged in here, and the input. What it is, `sealspace backend show URL`
     proves; this command does not ask.
     """
+    data = None if source is None else _input(source)
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError("--receipt is for calls without --key; a receipt is at URL/receipts/JOB")
-        _show(asyncio.run(call_with_key(url, _key(key_file), project_of(program), _api_body(source, secrets))), url)
-        return
-    place = owner_home()
-    body = _body(program, source, secrets)
-    answer = asyncio.run(_call(place, url, body, with_start=receipt_file is not None))
-    if receipt_file is not None:
-        kept: dict[str, Json] = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
-        replace_file(receipt_file, json.dumps(kept).encode())
-    if isinstance(text := answer.get("stderr"), str):
-        print_lines(*text.splitlines(), err=True)
-    receipt = answer.get("receipt")
-    if (contacted := hosts_words(receipt.get("statement") if isinstance(receipt, dict) else None)) != "nobody":
-        print_lines(f"contacted: {contacted}", err=True)
+        answer = asyncio.run(call_with_key(url, _key(key_file), project_of(program), _api_body(data, secrets)))
+    else:
+        body = _body(program, data, secrets)
+        answer = with_call_right(lambda client: call_runner(url, client.session, body))
+        if receipt_file is not None:
+            answer["start"] = _start(url)
+            kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+            replace_file(receipt_file, json.dumps(kept).encode())
+        if isinstance(text := answer.get("stderr"), str):
+            print_lines(*text.splitlines(), err=True)
+        receipt = answer.get("receipt")
+        if (contacted := hosts_words(receipt.get("statement") if isinstance(receipt, dict) else None)) != "nobody":
+            print_lines(f"contacted: {contacted}", err=True)
     _show(answer, url)
 
 
 def _show(answer: dict[str, Json], url: str) -> None:
     """Print the output, and say why there is none."""
-    error = answer.get("error")
+    error, code = answer.get("error"), answer.get("code")
     if shared().as_json:
         print_json(answer)
     elif error is None:
         output = answer.get("output")
         print_value(output if isinstance(output, str) else json.dumps(output), raw=False)
-    if isinstance(error, str):
-        raise RunFailed(f"{answer.get('code')}: {error}", hint=_hint(str(answer.get("code")), url))
     if isinstance(error, dict):
-        said = " ".join(str(error.get(name, "")) for name in ("message", "detail")).strip()
-        raise RunFailed(f"{error.get('code')}: {said}", hint=_hint(str(error.get("code")), url))
+        code, error = error.get("code"), error_text(error)
+    if error is not None:
+        raise RunFailed(f"{code}: {error}", hint=_hint(str(code), url))
 
 
-def _body(program: str, source: Path | None, secrets: str | None) -> dict[str, Json]:
+def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Json]:
     is_hash = "/" not in program and len(program) == 64
     body: dict[str, Json] = {
         "source": {"wasmSha256": checked_sha256(program, what="the program")}
         if is_hash
         else {"project": project_of(program).text}
     }
-    if source is not None:
-        data = _input(source)
+    if data is not None:
         try:
             body["input"] = data.decode()
         except UnicodeDecodeError:
@@ -122,26 +121,24 @@ def _body(program: str, source: Path | None, secrets: str | None) -> dict[str, J
     return body
 
 
-async def with_call_right(home: OwnerHome, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
+@at_node
+async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
     """Ask a runner in the owner's name, with the right that the wallet gives the session for some hours."""
-    async with home.client() as client:
-        try:
-            return await ask(client)
-        except NotGranted:
-            right = call_right(client.kv().space.text)
-            await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
-            home.keep_session(client.session)
-            return await ask(client)
+    try:
+        return await ask(client)
+    except NotGranted:
+        right, home = call_right(client.kv().space.text), owner_home()
+        await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
+        home.keep_session(client.session)
+        return await ask(client)
 
 
-async def _call(home: OwnerHome, url: str, body: dict[str, Json], *, with_start: bool) -> dict[str, Json]:
-    answer = await with_call_right(home, lambda client: call_runner(url, client.session, body))
-    if with_start:
-        try:
-            answer["start"] = parse_json(await start_of(url), max_bytes=MAX_PUBLISHED_BYTES)
-        except InvalidJson:
-            raise BackendAnswerInvalid("the runner's start document cannot be read") from None
-    return answer
+def _start(url: str) -> Json:
+    """Return the runner's start document, which a receipt is judged with."""
+    try:
+        return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
+    except InvalidJson:
+        raise BackendAnswerInvalid("the runner's start document cannot be read") from None
 
 
 def _key(file: Path) -> str:
@@ -152,13 +149,12 @@ def _key(file: Path) -> str:
         raise InvalidInput(f"{file} holds no API key", hint="sealspace runner keys create URL") from None
 
 
-def _api_body(source: Path | None, secrets: str | None) -> dict[str, Json]:
+def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
     """Return the body of a call with a key."""
     try:
-        given: Json = json.loads(b"null" if source is None else _input(source))
+        body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput("the input of a call with a key is JSON", hint="a text is written in quotes") from None
-    body: dict[str, Json] = {"input": given}
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
     return body

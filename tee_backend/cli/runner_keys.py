@@ -1,7 +1,5 @@
 """`sealspace runner keys`: API keys of the owner at a runner."""
 
-import asyncio
-
 import click
 
 from capabilities.strict_json import Json
@@ -35,9 +33,24 @@ from .runner_call import with_call_right
 @click.option(
     "--max-per-call", type=click.IntRange(0, MAX_AMOUNT), default=10_000, show_default=True, help="Micro-units."
 )
-@click.option("--expires", metavar="TIME", default="30d", show_default=True, help="How long it lasts, at most 90d.")
-def create(
-    url: str, projects: tuple[str, ...], any_project: bool, profiles: tuple[str, ...], max_per_call: int, expires: str
+@click.option(
+    "--expires",
+    "ttl_s",
+    metavar="TIME",
+    type=ttl_s_of,
+    default="30d",
+    show_default=True,
+    help="How long it lasts, at most 90d.",
+)
+@at_node
+async def create(
+    client: Client,
+    url: str,
+    projects: tuple[str, ...],
+    any_project: bool,
+    profiles: tuple[str, ...],
+    max_per_call: int,
+    ttl_s: float,
 ) -> None:
     """Make an API key for the runner at URL, and print it; nobody can print it again.
 
@@ -46,39 +59,33 @@ def create(
     """
     if bool(projects) == any_project:
         raise click.UsageError("name what the key may call: --project DID/NAME, or --any-project")
-    if (ttl_s := ttl_s_of(expires)) > MAX_KEY_LIFE_S:
-        raise InvalidInput(f"--expires {expires} is more than 90d", hint="an API key lasts 90 days at most")
-    named = None if any_project else [project_of(one) for one in projects]
-
-    @at_node
-    async def made(client: Client) -> tuple[str, int]:
-        key = await client.runners.create_key(
-            url,
-            projects=named,
-            profiles=profiles,
-            max_per_call=max_per_call,
-            ttl_s=ttl_s,
-            wallet=owner_home().wallet(),
-        )
-        return key.text, key.nonce
-
-    text, nonce = made()
+    if ttl_s > MAX_KEY_LIFE_S:
+        raise InvalidInput("--expires is more than 90d", hint="an API key lasts 90 days at most")
+    key = await client.runners.create_key(
+        url,
+        projects=None if any_project else [project_of(one) for one in projects],
+        profiles=profiles,
+        max_per_call=max_per_call,
+        ttl_s=ttl_s,
+        wallet=owner_home().wallet(),
+    )
     if shared().as_json:
-        print_json({"key": text, "nonce": nonce})
+        print_json({"key": key.text, "nonce": key.nonce})
     else:
-        print_lines(text)
-        words(f"this is shown once; to end it: sealspace runner keys revoke {url} {nonce}")
+        print_lines(key.text)
+        words(f"this is shown once; to end it: sealspace runner keys revoke {url} {key.nonce}")
 
 
 @click.command("list")
 @click.argument("url")
 def list_(url: str) -> None:
     """Show your API keys at the runner at URL, and what your account there has, in micro-units."""
-    listed = asyncio.run(with_call_right(owner_home(), lambda client: client.runners.keys(url)))
-    keys = [one for one in _items(listed.get("keys")) if isinstance(one, dict)]
+    listed = with_call_right(lambda client: client.runners.keys(url))
+    keys = listed.get("keys")
     rows = [
-        tuple(_cell(one.get(name)) for name in ("nonce", "expires", "maxPerCall", "projects", "profiles"))
-        for one in keys
+        [_cell(one.get(name)) for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")]
+        for one in (keys if isinstance(keys, list) else [])
+        if isinstance(one, dict)
     ]
     account = listed.get("account")
     if isinstance(account, dict):
@@ -98,12 +105,8 @@ def list_(url: str) -> None:
 def revoke(url: str, nonce: int, yes: bool) -> None:
     """Revoke the API key NONCE at the runner at URL; it serves no call from now on."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
-    asyncio.run(with_call_right(owner_home(), lambda client: client.runners.revoke_key(url, nonce)))
+    with_call_right(lambda client: client.runners.revoke_key(url, nonce))
     words(f"the API key {nonce} is revoked")
-
-
-def _items(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
 
 
 def _cell(value: Json) -> str:

@@ -8,7 +8,7 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import click
 from aiohttp import web
@@ -20,6 +20,7 @@ from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines
 from sealspace.client import Client
+from sealspace.documents.run_grants import MOST
 from sealspace.errors import BackendAnswerInvalid
 
 from ..backend import Backend
@@ -44,7 +45,6 @@ from ..runner.guest.outbound import OutboundSettings
 from ..runner.guest.runs import Limits
 from ..runner.http.api_routes import mounted
 from ..runner.http.routes import GenerateSurface
-from ..runner.reasons import RunRefused
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
@@ -55,38 +55,29 @@ _LARGE_BYTES: Final = 256 * 1024
 _SWITCH_S: Final = 0.0005
 _MAX_COMPOSE_BYTES: Final = 64 * 1024
 _EXAMPLE_COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
-_Quotes = Literal["dstack", "tsm", "simulated"]
-_Keys = Literal["platform", "file"]
 _PRICE: Final = click.IntRange(0, 10**9)
 
 
-@dataclass(frozen=True, slots=True)
-class _Domain:
-    """What gives quotes, and the compose file to show: in a real domain only one that was named."""
-
-    source: EvidenceSource
-    compose: str | None
-
-    def keys(self, folder: Path, kind: _Keys) -> KeySource:
-        """Return where the key of a runner comes from."""
-        if kind == "file":
-            return KeyFile(folder / "backend.key")
-        if not isinstance(self.source, KeySource):
-            raise ConfigurationError("this platform has no key service", hint="add --key file")
-        return self.source
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    node: str
+class _Options:
     folder: Path
-    key_kind: _Keys
+    key_kind: Literal["platform", "file"]
     name: str
-    domain: _Domain
     children: int
-    limits: Limits
-    price: Price
+    max_instructions: int
+    max_memory_mb: int
+    max_execution_s: int
+    price_call: int
+    price_instructions: int
+    price_second: int
+    tls_certificate: Path | None
+    tls_key: Path | None
     loopback_ca: Path | None
+    platform_folder: Path | None
+    quotes: Literal["dstack", "tsm", "simulated"]
+    compose_file: Path | None
+    host: str
+    port: int
 
 
 @click.command(
@@ -117,9 +108,27 @@ class _Settings:
     show_default=True,
     help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
 )
-@click.option("--max-instructions", type=int, default=Limits().max_instructions, show_default=True, help="Of a run.")
-@click.option("--max-memory-mb", type=int, default=Limits().max_memory_mb, show_default=True, help="Of a run.")
-@click.option("--max-execution-s", type=int, default=Limits().max_execution_s, show_default=True, help="Of a run.")
+@click.option(
+    "--max-instructions",
+    type=click.IntRange(1, MOST["maxInstructions"]),
+    default=Limits().max_instructions,
+    show_default=True,
+    help="Of a run.",
+)
+@click.option(
+    "--max-memory-mb",
+    type=click.IntRange(1, MOST["maxMemoryMb"]),
+    default=Limits().max_memory_mb,
+    show_default=True,
+    help="Of a run.",
+)
+@click.option(
+    "--max-execution-s",
+    type=click.IntRange(1, MOST["maxExecutionSeconds"]),
+    default=Limits().max_execution_s,
+    show_default=True,
+    help="Of a run.",
+)
 @click.option("--price-call", type=_PRICE, default=0, show_default=True, help="Micro-units for each run.")
 @click.option(
     "--price-instructions", type=_PRICE, default=0, show_default=True, help="Micro-units for each million instructions."
@@ -158,26 +167,7 @@ class _Settings:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
 )
-def serve(
-    folder: Path,
-    key_kind: _Keys,
-    name: str,
-    children: int,
-    max_instructions: int,
-    max_memory_mb: int,
-    max_execution_s: int,
-    price_call: int,
-    price_instructions: int,
-    price_second: int,
-    tls_certificate: Path | None,
-    tls_key: Path | None,
-    loopback_ca: Path | None,
-    platform_folder: Path | None,
-    quotes: _Quotes,
-    compose_file: Path | None,
-    host: str,
-    port: int,
-) -> None:
+def serve(**options: Any) -> None:
     """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
 
     Prints `listening on http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, developers
@@ -187,38 +177,56 @@ def serve(
     node = shared().node
     if node is None:
         raise click.UsageError("name the node at which owners grant: --node URL")
-    found = _domain(platform_folder, quotes, compose_file)
-    if loopback_ca is not None and not isinstance(found.source, SimulatedSource):  # RN111
-        raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
-    settings = _Settings(
-        node=node,
-        folder=folder,
-        key_kind=key_kind,
-        name=name,
-        domain=found,
-        children=children,
-        limits=_limits(max_instructions, max_memory_mb, max_execution_s),
-        price=Price(price_call, price_instructions, price_second),
-        loopback_ca=loopback_ca,
-    )
-    asyncio.run(_serve(settings, host, port, _tls(tls_certificate, tls_key)))
-
-
-def _domain(folder: Path | None, quotes: _Quotes, compose_file: Path | None) -> _Domain:
-    if quotes == "simulated" and folder is None:
-        raise click.UsageError("name the simulated platform: --simulate FOLDER")
-    compose = _EXAMPLE_COMPOSE if compose_file is None else _read_compose(compose_file)
+    given = _Options(**options)
     try:
-        if folder is not None:
-            return _Domain(SimulatedSource.load(folder, compose=compose), compose)
-        source: EvidenceSource = DstackSource.find() if quotes == "dstack" else TsmSource()
+        asyncio.run(_serve(node, given))
     except PlatformFolderError as error:
-        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {folder}") from None
+        raise ConfigurationError(error.detail, hint=f"sealspace backend simulate {given.platform_folder}") from None
     except EvidenceSourceError as error:
         raise ConfigurationError(
             f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
         ) from None
-    return _Domain(source, None if compose_file is None else compose)
+
+
+async def _serve(node: str, given: _Options) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    sys.setswitchinterval(_SWITCH_S)
+    with suppress(AttributeError):  # another libc than glibc
+        # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    tls = _tls(given.tls_certificate, given.tls_key)
+    async with AsyncExitStack() as stack:
+        app = await _application(node, given, stack)
+        bound = bind_socket(given.host, given.port, command=click.get_current_context().command_path)
+        async with listening(app, bound, ConnectionLimits(), tls=tls):
+            url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
+            print_lines(f"listening on {url}", err=True)
+            await stopped.wait()
+
+
+def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
+    """Return what gives quotes, and the compose file to show: in a real domain only one that was named."""
+    compose = None if given.compose_file is None else _read_compose(given.compose_file)
+    if given.platform_folder is not None:
+        if compose is None:
+            compose = _EXAMPLE_COMPOSE
+        return SimulatedSource.load(given.platform_folder, compose=compose), compose
+    if given.loopback_ca is not None:  # RN111
+        raise click.UsageError("--loopback-ca needs --simulate: it lets whoever starts the runner answer for a host")
+    if given.quotes == "simulated":
+        raise click.UsageError("name the simulated platform: --simulate FOLDER")
+    return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
+
+
+def _keys(given: _Options, source: EvidenceSource) -> KeySource:
+    """Return where the key of a runner comes from."""
+    if given.key_kind == "file":
+        return KeyFile(given.folder / "backend.key")
+    if not isinstance(source, KeySource):
+        raise ConfigurationError("this platform has no key service", hint="add --key file")
+    return source
 
 
 def _read_compose(path: Path) -> str:
@@ -245,67 +253,35 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     return context
 
 
-def _limits(*stated: int) -> Limits:
-    try:
-        return Limits(*stated)
-    except RunRefused as refused:
-        name = refused.detail.replace("_", "-")
-        raise ConfigurationError(
-            f"--{name} is outside what a run may have", hint="sealspace runner serve --help"
-        ) from None
-
-
-async def _serve(settings: _Settings, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    sys.setswitchinterval(_SWITCH_S)
-    with suppress(AttributeError):  # another libc than glibc
-        # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    async with AsyncExitStack() as stack:
-        app = await _application(settings, stack)
-        bound = bind_socket(host, port, command=click.get_current_context().command_path)
-        async with listening(app, bound, ConnectionLimits(), tls=tls):
-            url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
-            print_lines(f"listening on {url}", err=True)
-            await stopped.wait()
-
-
-async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Application:
+async def _application(node: str, given: _Options, stack: AsyncExitStack) -> web.Application:
     """Make the runner; the stack ends it, its children too."""
-    domain, folder = settings.domain, settings.folder
-    keys = domain.keys(folder, settings.key_kind)
-    backend = Backend.open(settings.node, domain.source, folder=folder, keys=keys)  # one process has the folder
+    source, compose = _platform(given)
+    folder, keys = given.folder, _keys(given, source)
+    backend = Backend.open(node, source, folder=folder, keys=keys)  # one process has the folder
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
-    public = await stack.enter_async_context(Client(settings.node))
+    public = await stack.enter_async_context(Client(node))
     programs = PublishedPrograms(public, journal, private=PrivatePrograms(backend))
-    spare = min(settings.children + 1, _MOST_CHILDREN)
+    spare = min(given.children + 1, _MOST_CHILDREN)
     try:
         executor = Executor(
-            ExecutorSettings(children=settings.children, spare=spare, outbound=OutboundSettings(settings.loopback_ca))
+            ExecutorSettings(children=given.children, spare=spare, outbound=OutboundSettings(given.loopback_ca))
         )
     except OSError as error:  # of TLS too
         raise ConfigurationError(
-            f"{settings.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
+            f"{given.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
         ) from error
     await stack.enter_async_context(executor)
-    manifest = manifest_of(backend.did, settings.name)
+    manifest = manifest_of(backend.did, given.name)
     try:
-        identity = await begin(
-            domain.source, did=backend.did, manifest=manifest, compose=domain.compose, entropy=SystemEntropy()
-        )
+        identity = await begin(source, did=backend.did, manifest=manifest, compose=compose, entropy=SystemEntropy())
     except BackendAnswerInvalid as error:
         raise ConfigurationError(
             f"no runner to publish: {error.message}", hint="name it in a few words: --name"
         ) from None
-    except EvidenceSourceError as error:
-        raise ConfigurationError(
-            f"this machine gives no quotes: {error.detail}", hint="to try it out: --simulate FOLDER"
-        ) from None
     tags = SecretTags.of(keys)
-    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=settings.limits)
+    limits = Limits(given.max_instructions, given.max_memory_mb, given.max_execution_s)
+    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits)
     app = web.Application()
     key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
     surface = await stack.enter_async_context(
@@ -315,14 +291,12 @@ async def _application(settings: _Settings, stack: AsyncExitStack) -> web.Applic
             journal,
             folder=folder,
             row_key=key,
-            limits=settings.limits,
-            price=settings.price,
-            workers=settings.children,
+            limits=limits,
+            price=Price(given.price_call, given.price_instructions, given.price_second),
+            workers=given.children,
         )
     )
     GenerateSurface(surface, SecretMaker(runner, backend, tags)).mount(app)
-    published = BackendSurface(
-        domain.source, did=runner.did, manifest=manifest, compose=domain.compose, on_grant=runner.take_up
-    )
+    published = BackendSurface(source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up)
     published.mount(app)
     return app
