@@ -152,7 +152,6 @@ def judged_by(
     with suppress(NotSignedIn):
         remembered = owner_home().profile()
         trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
-    root = None if trust_root is None else read_trust_root(trust_root)
     documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
     return Looking(
         expect=expect,
@@ -160,7 +159,7 @@ def judged_by(
         approved_secrets=secrets,
         accept=accept,
         pin=pin,
-        inspector=Inspector(documents, root=root),
+        inspector=Inspector(documents, root=read_trust_root(trust_root)),
     )
 
 

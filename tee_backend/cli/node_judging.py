@@ -21,7 +21,6 @@ from ..attestation.collateral import CollateralProvider, HeldCollateral
 from ..attestation.errors import CollateralUnusable
 from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService, ServiceSettings
-from ..attestation.trust_root import intel_root
 from .trust_files import read_collateral_file, read_trust_root
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
@@ -37,7 +36,7 @@ _LISTS: Final = {
 @asynccontextmanager
 async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
     """Yield a verifier."""
-    root = intel_root() if trust_root is None else read_trust_root(trust_root)
+    root = read_trust_root(trust_root)
     async with _documents(collateral) as documents:
         yield TdxNodeVerifier(root, documents)
 

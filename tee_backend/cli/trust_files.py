@@ -8,13 +8,15 @@ from sealspace.cli.term_files import read_terms
 
 from ..attestation.collateral import MAX_COLLATERAL_BYTES
 from ..attestation.errors import QuoteRefused
-from ..attestation.trust_root import TrustRoot, parse_trust_root
+from ..attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 
 _MAX_TRUST_ROOT_BYTES: Final = 16 * 1024
 
 
-def read_trust_root(path: Path) -> TrustRoot:
-    """Return the root certificate in a file, PEM or DER."""
+def read_trust_root(path: Path | None) -> TrustRoot:
+    """Return the root certificate in a file, PEM or DER; Intel's where none is named."""
+    if path is None:
+        return intel_root()
     try:
         return parse_trust_root(read_terms(path, "trust root", _MAX_TRUST_ROOT_BYTES))
     except QuoteRefused as error:

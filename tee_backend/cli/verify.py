@@ -37,7 +37,6 @@ from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
 from sealspace.wire.transport import TransportSettings
 
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
-from ..attestation.trust_root import intel_root
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
 from ..runner.calls.run_receipts import SALT_BYTES, VerifiedRun, verify_run
 from .backend_show import judged_by
@@ -155,13 +154,9 @@ def _require_fitting(kind: str, names: set[str]) -> None:
     """Refuse an option that would be ignored, as a check that the caller believes was made."""
     context = click.get_current_context()
     for parameter in context.command.params:
-        is_given = context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
-        if (
-            is_given
-            and isinstance(parameter, click.Option)
-            and not is_shared(parameter)
-            and parameter.name not in names
-        ):
+        is_option = isinstance(parameter, click.Option) and not is_shared(parameter)
+        name = parameter.name or ""
+        if is_option and name not in names and context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{parameter.opts[0]} is not about a {kind}")
 
 
@@ -170,37 +165,38 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 def _receipt(data: bytes, path: Path, given: _Options) -> int:
     """Judge a receipt again from stored documents, as of then."""
-    node_did = given.require_node_did()
-    root = read_trust_root(given.trust_root) if given.trust_root else intel_root()
+    node_did, root = given.require_node_did(), read_trust_root(given.trust_root)
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
         require_readable(given.collateral)
     release = verify_release(data, documents_in(folder), root=root, node_did=node_did)
-    today: dict[str, str | None] = {}
-    if given.collateral is not None:
-        today = judge_with(release, read_collateral_file(given.collateral), root=root, now=SystemClock().now())
-    said, number = release.receipt, len(release.policies)
+    said, number, at = release.receipt, len(release.policies), time_text(release.receipt.at)
     found: dict[str, object] = {
         "node": said.node,
         "network": said.network,
         "invoker": said.invoker,
         "ground": said.ground,
-        "at": time_text(said.at),
+        "at": at,
+        "policies": number,
     }
+    today: dict[str, str | None] = {}
+    if given.collateral is not None:
+        today = judge_with(release, read_collateral_file(given.collateral), root=root, now=SystemClock().now())
+        found["today"] = today
     shown = facts(
         {
             "holds": "the receipt is the node's, and the documents prove the release",
-            **{_WORDS.get(name, name): value for name, value in found.items()},
+            "node": said.node,
+            "network": said.network,
+            "to": said.invoker,
+            "why": said.ground,
+            "time": at,
             "under": f"{number} polic{'y' if number == 1 else 'ies'}",
         }
     )
     shown += [f"today    policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()]
-    print_found(found | {"policies": number} | ({"today": today} if given.collateral is not None else {}), shown)
+    print_found(found, shown)
     return 1 if any(today.values()) else 0
-
-
-_WORDS: Final = {"invoker": "to", "ground": "why", "at": "time"}
-"""Member as JSON -> what a person reads."""
 
 
 def _audit(lines: Iterator[bytes], given: _Options) -> int:
