@@ -18,17 +18,19 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta, Struct
 
 from capabilities.ambient import Entropy
 from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, Sha256Hex, parse_json
 
-from ..documents.project_names import ProjectId, checked_sha256, parse_project
+from ..documents.project_names import ProjectId, parse_project
 from ..documents.secret_names import is_scope
-from ..documents.signed_statements import MAX_STATEMENT_BYTES, StatementSigner, read_statement, sign_statement
+from ..documents.signed_statements import MAX_STATEMENT_BYTES, StatementSigner, read_shaped, sign_statement
 from ..errors import InvalidInput, StatementInvalid
 from ..session import iso_time
 
@@ -48,7 +50,17 @@ _MAX_NONCE: Final = 2**32 - 1
 _NONCE: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _SECRET: Final = re.compile(r"[0-9a-fA-F]{64}")
 _WALLET: Final = re.compile(r"0x[0-9a-fA-F]{40}")
-_MEMBERS: Final = frozenset({"nonce", "secretSha256", "projects", "profiles", "maxPerCall", "expires", "runner"})
+_Few: TypeAlias = Annotated[list[str], Meta(max_length=MAX_NAMED)]
+
+
+class _Stated(Struct, forbid_unknown_fields=True, rename="camel"):
+    nonce: Annotated[int, Meta(ge=0, le=_MAX_NONCE)]
+    secret_sha256: Sha256Hex
+    projects: Annotated[_Few, Meta(min_length=1)]
+    profiles: _Few
+    max_per_call: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+    expires: str
+    runner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,50 +218,31 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
     Does not check:
         Whether it was revoked, and the secret: see `ApiKey.is_of`.
     """
-    stated = read_statement(statement, KEY_TYPE, signer=owner)
-    if stated.keys() != _MEMBERS or stated["runner"] != runner:
-        raise StatementInvalid("the key has not its members, or is for another runner")
+    stated = read_shaped(statement, KEY_TYPE, _Stated, signer=owner)
+    if stated.runner != runner:
+        raise StatementInvalid("the key is for another runner")
+    for texts in (stated.projects, stated.profiles):
+        if len(set(texts)) != len(texts):
+            raise StatementInvalid("the key names a project or a profile twice")
+    if not all(map(_is_profile, stated.profiles)):
+        raise StatementInvalid("the key names a profile that is none")
     try:
-        expires_at = parse_rfc3339(str(stated["expires"]))
-        key = ApiKey(
-            owner=parse_principal(owner),
-            nonce=_number(stated["nonce"], most=_MAX_NONCE),
-            secret_sha256=checked_sha256(stated["secretSha256"], what="the secret's hash"),
-            projects=_projects(stated["projects"]),
-            profiles=tuple(_texts(stated["profiles"])),
-            max_per_call=_number(stated["maxPerCall"], most=MAX_AMOUNT),
-            expires_at=expires_at,
-        )
+        expires_at = parse_rfc3339(stated.expires)
+        # To be for any project is said, not left out.
+        projects = None if stated.projects == [_ANY_PROJECT] else tuple(map(parse_project, stated.projects))
     except (CapabilityError, InvalidInput) as exc:
         raise StatementInvalid("a member of the key is not what it should be") from exc
-    if not all(map(_is_profile, key.profiles)):
-        raise StatementInvalid("the key names a profile that is none")
     if not now < expires_at <= now + MAX_KEY_LIFE_S + _CLOCKS_APART_S:
         raise StatementInvalid("the key has ended, or is for more than 90 days")
-    return key
-
-
-def _projects(value: Json) -> tuple[ProjectId, ...] | None:
-    if value == [_ANY_PROJECT]:
-        return None
-    projects = tuple(map(parse_project, _texts(value)))
-    if not projects:  # to be for any project is said, not left out
-        raise InvalidInput("a key names projects")
-    return projects
-
-
-def _texts(value: Json) -> list[str]:
-    if isinstance(value, list) and len(value) <= MAX_NAMED:
-        texts = [one for one in value if isinstance(one, str)]
-        if len(texts) == len(value) == len(set(texts)):
-            return texts
-    raise InvalidInput(f"a list of at most {MAX_NAMED} texts, each once")
-
-
-def _number(value: Json, *, most: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
-        return value
-    raise InvalidInput(f"a number is 0 to {most}")
+    return ApiKey(
+        owner=parse_principal(owner),
+        nonce=stated.nonce,
+        secret_sha256=stated.secret_sha256,
+        projects=projects,
+        profiles=tuple(stated.profiles),
+        max_per_call=stated.max_per_call,
+        expires_at=expires_at,
+    )
 
 
 def _is_profile(name: str) -> bool:

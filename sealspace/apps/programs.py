@@ -13,16 +13,19 @@ Example:
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from capabilities.strict_json import Json
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+
+from capabilities.errors import InvalidJson
+from capabilities.strict_json import Json, Sha256Hex, shaped
 
 from ..documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId, checked_project_name, checked_sha256
 from ..documents.run_grants import MAX_HOSTS, MAX_SECRETS, checked_host
 from ..documents.secret_names import is_secret_name
-from ..documents.signed_statements import StatementSigner, read_statement, sign_statement
+from ..documents.signed_statements import StatementSigner, read_shaped, read_statement, sign_statement
 from ..errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from ..kv import Kv
 from ..session import iso_time, space_of
@@ -38,15 +41,11 @@ Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
 """A preview 1 module or a preview 2 component; a runner tries no other way."""
 TARGETS: Final[tuple[Target, ...]] = ("wasm32-wasip1", "wasm32-wasip2")
 
-_REQUIRED: Final = frozenset({"project", "sha256", "bytes", "target", "publishedAt"})
-_OPTIONAL: Final = frozenset({"source", "manifest"})
-
 Reader = Callable[[str], Awaitable[bytes | None]]
 """Reads the value at a key of the developer's; None where there is none. It bounds what it reads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramManifest:
+class ProgramManifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a program wants.
 
     Attributes:
@@ -56,6 +55,9 @@ class ProgramManifest:
 
     secrets: tuple[str, ...] | None = None
     hosts: tuple[str, ...] = ()
+
+
+_WANTS_NOTHING: Final = ProgramManifest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Version:
     target: Target
     published_at: str
     source: str | None = None
-    manifest: ProgramManifest = ProgramManifest()
+    manifest: ProgramManifest = _WANTS_NOTHING
     statement_sha256: str = ""
 
 
@@ -153,7 +155,7 @@ class Programs:
             target=target,
             published_at=iso_time(self._caller.clock.now()),
             source=source,
-            manifest=_checked_manifest(manifest or ProgramManifest()),
+            manifest=_checked_manifest(manifest or _WANTS_NOTHING),
         )
         statement = self._signed(VERSION_TYPE, version_json(version), signer)
         # The bytes come first: whoever finds the statement finds the program too.
@@ -309,9 +311,19 @@ def version_json(version: Version) -> dict[str, Json]:
     }
     if version.source is not None:
         value["source"] = version.source
-    if version.manifest != ProgramManifest():
-        value["manifest"] = manifest_json(version.manifest)
+    if wanted := manifest_json(version.manifest):
+        value["manifest"] = wanted
     return value
+
+
+class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel"):
+    project: str
+    sha256: str
+    bytes: Annotated[int, Meta(ge=1, le=MAX_PROGRAM_BYTES)]
+    target: Target
+    published_at: str
+    source: str | None = None
+    manifest: ProgramManifest = _WANTS_NOTHING
 
 
 def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
@@ -320,25 +332,21 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
     Raises:
         StatementInvalid: not the developer's, about something else, or of another shape.
     """
-    value = read_statement(data, VERSION_TYPE, signer=project.developer)
-    size_bytes, target, published_at, source = (value.get(one) for one in ("bytes", "target", "publishedAt", "source"))
-    if not _REQUIRED <= value.keys() <= _REQUIRED | _OPTIONAL:
-        raise StatementInvalid("the version's statement has not its members")
-    if value["project"] != project.text or value["sha256"] != sha256:
+    stated = read_shaped(data, VERSION_TYPE, _StatedVersion, signer=project.developer)
+    if stated.project != project.text or stated.sha256 != sha256:
         raise StatementInvalid(f"the statement is about something else than {project.text}, version {sha256}")
-    known = next((one for one in TARGETS if one == target), None)
-    if known is None or not isinstance(published_at, str) or not isinstance(source, str | None):
-        raise StatementInvalid("a member of the version's statement is of another type")
-    if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or not 0 < size_bytes <= MAX_PROGRAM_BYTES:
-        raise StatementInvalid("the version's statement names an impossible size")
+    try:
+        manifest = _checked_manifest(stated.manifest)
+    except InvalidInput as exc:
+        raise StatementInvalid(exc.message) from exc
     return Version(
         project=project,
         sha256=sha256,
-        size_bytes=size_bytes,
-        target=known,
-        published_at=published_at,
-        source=source,
-        manifest=_stated_manifest(value.get("manifest", {})),
+        size_bytes=stated.bytes,
+        target=stated.target,
+        published_at=stated.published_at,
+        source=stated.source,
+        manifest=manifest,
         statement_sha256=hashlib.sha256(data).hexdigest(),
     )
 
@@ -349,6 +357,13 @@ def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
     return value | ({} if active.statement_sha256 is None else {"statementSha256": active.statement_sha256})
 
 
+class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
+    project: str
+    sha256: Sha256Hex
+    sequence: Annotated[int, Meta(ge=1, le=MAX_SEQUENCE)]
+    statement_sha256: Sha256Hex | UnsetType = UNSET
+
+
 def parse_active(data: bytes, project: ProjectId) -> Active:
     """Read which version is the active one, untrusted (RN53).
 
@@ -357,24 +372,15 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
     Raises:
         StatementInvalid: not the developer's, about another project, or of another shape.
     """
-    value = read_statement(data, ACTIVE_TYPE, signer=project.developer)
-    sequence, stated = value.get("sequence"), value.keys() - {"statementSha256"}
-    if stated != {"project", "sha256", "sequence"} or value["project"] != project.text:
+    stated = read_shaped(data, ACTIVE_TYPE, _StatedActive, signer=project.developer)
+    if stated.project != project.text:
         raise StatementInvalid(f"the statement is about something else than the active version of {project.text}")
-    if not isinstance(sequence, int) or isinstance(sequence, bool) or not 1 <= sequence <= MAX_SEQUENCE:
-        raise StatementInvalid("the sequence of the active version is no number from 1 on")
-    try:
-        what, named = "the active version", value.get("statementSha256")
-        statement_sha256 = checked_sha256(named, what=what) if "statementSha256" in value else None
-        return Active(checked_sha256(value["sha256"], what=what), sequence, statement_sha256)
-    except InvalidInput as exc:
-        raise StatementInvalid(exc.message) from exc
+    return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 
 def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
     """Write what a program wants."""
-    value: dict[str, Json] = {} if manifest.secrets is None else {"secrets": list(manifest.secrets)}
-    return value | ({"hosts": list(manifest.hosts)} if manifest.hosts else {})
+    return {member: list(names) for member, names in to_builtins(manifest).items()}
 
 
 def parse_program_manifest(value: Json) -> ProgramManifest:
@@ -383,37 +389,27 @@ def parse_program_manifest(value: Json) -> ProgramManifest:
     Raises:
         InvalidInput: an unknown member, or a value that is no such name.
     """
-    if not isinstance(value, dict) or not value.keys() <= {"secrets", "hosts"}:
-        raise InvalidInput('a program\'s manifest has no members but "secrets" and "hosts"')
-    secrets, hosts = value.get("secrets"), value.get("hosts", [])
-    if not isinstance(secrets, list | None) or not isinstance(hosts, list):
-        raise InvalidInput('"secrets" and "hosts" of a program\'s manifest are lists')
-    names = None if secrets is None else tuple(_secret_name(one) for one in secrets)
-    return _checked_manifest(ProgramManifest(secrets=names, hosts=tuple(checked_host(one) for one in hosts)))
+    try:
+        return _checked_manifest(shaped(value, ProgramManifest))
+    except InvalidJson as exc:
+        raise InvalidInput(
+            f'a program\'s manifest has the lists "secrets" and "hosts", and no more: {exc.text}'
+        ) from exc
 
 
 def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
-    for what, names, most in (("secrets", manifest.secrets or (), MAX_SECRETS), ("hosts", manifest.hosts, MAX_HOSTS)):
+    for what, names, most, check in (
+        ("secrets", manifest.secrets or (), MAX_SECRETS, _secret_name),
+        ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
+    ):
         if len(names) > most or len(set(names)) != len(names):
             raise InvalidInput(f"a program's manifest names at most {most} {what}, each once")
-    _check_each(manifest.secrets or (), _secret_name)
-    _check_each(manifest.hosts, checked_host)
+        for name in names:
+            check(name)
     return manifest
 
 
-def _check_each(names: Sequence[str], check: Callable[[Json], str]) -> None:
-    for name in names:
-        check(name)
-
-
-def _secret_name(value: Json) -> str:
-    if not isinstance(value, str) or not is_secret_name(value):
+def _secret_name(name: Json) -> str:
+    if not isinstance(name, str) or not is_secret_name(name):
         raise InvalidInput("a program names its secrets as environment variables: API_KEY")
-    return value
-
-
-def _stated_manifest(value: Json) -> ProgramManifest:
-    try:
-        return parse_program_manifest(value)
-    except InvalidInput as exc:
-        raise StatementInvalid(exc.message) from exc
+    return name

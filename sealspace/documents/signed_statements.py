@@ -18,7 +18,7 @@ from capabilities.errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
 from capabilities.signatures import Ed25519Signer, recover_eip191, verify_ed25519
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson
 
@@ -87,6 +87,14 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
     except BadSignature as exc:
         raise StatementInvalid(f"the signature of {principal} does not hold") from exc
     return statement
+
+
+def read_shaped(data: bytes, kind: str, shape: type[Shape], *, signer: str) -> Shape:
+    """Read a signed statement, untrusted, as an object of one shape; raises StatementInvalid, as `read_statement`."""
+    try:
+        return shaped(read_statement(data, kind, signer=signer), shape)
+    except InvalidJson as exc:
+        raise StatementInvalid(f"the statement is not what it has to be: {exc.text}") from exc
 
 
 def _text(kind: str, statement: Mapping[str, Json]) -> str:
