@@ -16,6 +16,7 @@ Example:
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -183,67 +184,53 @@ def _condition(value: Json, depth: int) -> Condition:
     if not isinstance(value, dict) or len(value) != 1:
         raise InvalidInput('a condition is "AllowAll", or an object with exactly one member')
     ((name, content),) = value.items()
-    match name:
-        case "Owner":
-            _members(name, content)
-            return Owner()
-        case "Whitelist":
-            return Whitelist(tuple(_account(one) for one in _list(_members(name, content, "accounts")["accounts"])))
-        case "ValidUntil":
-            return _valid_until(_members(name, content, "until")["until"])
-        case "WasmHash":
-            return _wasm_hash(_members(name, content, "hash")["hash"])
-        case "Logic":
-            members = _members(name, content, "operator", "conditions")
-            inner = tuple(_condition(one, depth - 1) for one in _list(members["conditions"]))
-            return Logic(_operator(members["operator"]), inner)
-        case "Not":
-            return Not(_condition(_members(name, content, "condition")["condition"], depth - 1))
-        case _:
-            raise InvalidInput(f"no such condition: {name[:40]!r}")
-
-
-def _members(name: str, content: Json, *members: str) -> Mapping[str, Json]:
+    members = _MEMBERS.get(name)
+    if members is None:
+        raise InvalidInput(f"no such condition: {name[:40]!r}")
     if not isinstance(content, dict) or content.keys() != set(members):
         raise InvalidInput(f'the condition "{name}" has exactly the members: {", ".join(members) or "none"}')
-    return content
-
-
-def _operator(value: Json) -> Literal["And", "Or"]:
-    match value:
-        case "And":
-            return "And"
-        case "Or":
-            return "Or"
+    match [name, *(content[member] for member in members)]:
+        case ["Owner"]:
+            return Owner()
+        case ["Whitelist", list(accounts)]:
+            return Whitelist(tuple(map(_account, accounts)))
+        case ["ValidUntil", str(text)]:
+            return ValidUntil(_time(text), text)
+        case ["WasmHash", str(sha256)] if _HASH.fullmatch(sha256):
+            return WasmHash(sha256)
+        case ["Logic", "And" | "Or" as operator, list(conditions)]:
+            return Logic(operator, tuple(_condition(one, depth - 1) for one in conditions))
+        case ["Not", inner]:
+            return Not(_condition(inner, depth - 1))
         case _:
-            raise InvalidInput('the operator of "Logic" is "And" or "Or"')
+            raise InvalidInput(f'the condition "{name}" is {_WANTED[name]}')
 
 
-def _list(value: Json) -> Sequence[Json]:
-    if not isinstance(value, list):
-        raise InvalidInput("a list is missing in the condition on callers")
-    return value
+_MEMBERS: Final[Mapping[str, Sequence[str]]] = {
+    "Owner": (),
+    "Whitelist": ("accounts",),
+    "ValidUntil": ("until",),
+    "WasmHash": ("hash",),
+    "Logic": ("operator", "conditions"),
+    "Not": ("condition",),
+}
+_WANTED: Final = {
+    "Whitelist": "about a list of accounts",
+    "ValidUntil": "about a time as 2030-01-01T00:00:00Z",
+    "WasmHash": "about 64 lowercase hex digits",
+    "Logic": 'an operator, "And" or "Or", and a list of conditions',
+}
 
 
 def _account(value: Json) -> Principal:
-    try:
+    with suppress(CapabilityError):
         if isinstance(value, str) and "#" not in value:
             return parse_principal(value)
-    except CapabilityError:
-        pass
     raise InvalidInput('an account in "Whitelist" is no DID')
 
 
-def _valid_until(value: Json) -> ValidUntil:
+def _time(text: str) -> float:
     try:
-        if isinstance(value, str):
-            return ValidUntil(parse_rfc3339(value), value)
+        return parse_rfc3339(text)
     except CapabilityError:
-        pass
-    raise InvalidInput('"until" in "ValidUntil" is no time as 2030-01-01T00:00:00Z')
-
-
-def _wasm_hash(value: Json) -> WasmHash:
-    if not isinstance(value, str) or _HASH.fullmatch(value) is None:
-        raise InvalidInput('"hash" in "WasmHash" has not 64 lowercase hex digits')
-    return WasmHash(value)
+        raise InvalidInput('"until" in "ValidUntil" is no time as 2030-01-01T00:00:00Z') from None
