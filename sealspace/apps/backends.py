@@ -22,13 +22,13 @@ from typing import Final, Literal, Protocol
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.strict_base64 import encode_url
-from capabilities.tokens import Capability
 from encryption_network.errors import PolicyError
 from encryption_network.judgement import Refusal, judge
 from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
 from encryption_network.policy import DEFAULT_TD_ATTRIBUTES, GRACE_STATUSES, MAX_SECONDS, Evidence, Measurements, Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
+from ..documents.manifest_reading import KV
 from ..documents.manifests import ResourceRequest, resolve_manifest
 from ..documents.published import (
     EVIDENCE_PATH,
@@ -47,7 +47,6 @@ from ..errors import (
     GrantNotTaken,
     InvalidInput,
     NodeTimeout,
-    NodeUnreachable,
     NotFound,
     ResponseTooLarge,
     TransportError,
@@ -73,7 +72,6 @@ Leniency = Literal["tcb-status", "advisories", "attributes"]
 RUNNER_APP_ID: Final = "sealspace.runner"
 """What the manifest of a runner calls it."""
 
-_KV: Final = "tinycloud.kv"
 _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
     "tcb_status": "tcb-status",
     "advisory": "advisories",
@@ -180,11 +178,11 @@ class Seen:
     def further_wishes(self) -> tuple[str, ...]:
         """What its manifest asks for beside reading secrets, a text each; never part of a grant here."""
         resources = resolve_manifest(self.published.statement.manifest)
-        stated = [
-            f"{', '.join(actions)} on {one.space}/{one.path}"
-            for one in resources
-            if one.origin == "stated" and (actions := _beyond_reading(one))
-        ]
+        stated = []
+        for one in resources:
+            further = [action for action in one.actions if action != KV_GET or _secret_of(one) is None]
+            if further and one.origin == "stated":
+                stated.append(f"{', '.join(further)} on {one.space}/{one.path}")
         if any(one.origin == "defaults" for one in resources):
             stated.append('the default permissions of an app (`"defaults": false` in its manifest leaves them out)')
         return tuple(stated)
@@ -284,7 +282,7 @@ async def ask_backend(url: str, request: Request, *, settings: TransportSettings
             raise BackendAnswerInvalid(f"the answer of {url} is too long") from exc
         except NodeTimeout as exc:
             raise BackendUnreachable(f"{url} does not answer in time") from exc
-        except (NodeUnreachable, TransportError) as exc:
+        except TransportError as exc:
             raise BackendUnreachable(f"no whole answer from {url}: {exc.message}") from exc
     if 300 <= answer.status < 400:
         raise BackendAnswerInvalid(
@@ -381,7 +379,17 @@ def require_like(seen: Seen, policy: Policy) -> None:
         raise InvalidInput("what was approved names no code", hint="it lists `measurements`, whole ones")
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
     if refusal is not None:
-        raise BackendNotExpected(f"the backend is not what was approved ({refusal}): MRTD {_mrtd(seen)}")
+        evidence = seen.verified.evidence
+        compose = "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
+        raise BackendNotExpected(
+            f"the backend is not what was approved ({refusal}): MRTD {evidence.mrtd.hex()}{compose}"
+        )
+
+
+def require_recent(seen: Seen, now: float) -> None:
+    """Refuse what was seen too long ago: BackendNotAcceptable."""
+    if not 0 <= now - seen.seen_at <= LOOK_TTL_S:
+        raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
 
 
 def policy_for(
@@ -521,36 +529,21 @@ class Backends:
             InvalidInput, NotGranted, SessionExpired, NodeRefused, TransportError: as `Delegations.delegate`.
         """
         resources = self.resources(seen, secrets)
-        if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
-            raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
+        require_recent(seen, self._caller.clock.now())
         policy = policy_for(
             seen, paths=resources, accept=accept, pin=pin, ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s
         )
         await self.require_judgeable(seen)  # before anything is signed
         network = network_of_owner(self._caller.session.owner)
-        wanted: list[Capability] = [capability(resource, KV_GET) for resource in resources]
-        wanted.append(capability(network.text, DECRYPT))
+        wanted = [*(capability(one, KV_GET) for one in resources), capability(network.text, DECRYPT)]
         return await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, at_most=at_most, policy=policy, wallet=wallet
         )
 
 
-def _mrtd(seen: Seen) -> str:
-    compose_hash = seen.verified.evidence.compose_hash
-    suffix = "" if compose_hash is None else f", compose hash {compose_hash.hex()}"
-    return f"{seen.verified.evidence.mrtd.hex()}{suffix}"
-
-
-def _beyond_reading(one: ResourceRequest) -> tuple[str, ...]:
-    """Return what a resource asks for, but for reading one secret."""
-    if _secret_of(one) is not None:
-        return tuple(action for action in one.actions if action != KV_GET)
-    return one.actions
-
-
 def _secret_of(one: ResourceRequest) -> SecretName | None:
     """Return the secret that a manifest asks for; None for all else: a grant to a folder would reach all below it."""
-    return secret_at(one.path) if one.service == _KV and one.space == SECRETS_SPACE else None
+    return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
 
 
 def _is_provider(text: str) -> bool:

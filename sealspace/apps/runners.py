@@ -12,6 +12,7 @@ Example:
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +20,7 @@ from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson
@@ -40,7 +41,7 @@ from ..documents.secret_names import (
     parse_secret_label,
 )
 from ..encryption import Encryption
-from ..errors import BackendAnswerInvalid, BackendNotAcceptable, CallRefused, InvalidInput, NetworkNotFound, NotGranted
+from ..errors import BackendAnswerInvalid, CallRefused, InvalidInput, NetworkNotFound, NotGranted
 from ..printable import printable
 from ..session import DEFAULT_NETWORK, Session, capability, network_of_owner, space_of
 from ..wallets import AnyWallet, wallet_of
@@ -48,7 +49,7 @@ from ..wire.caller import Caller
 from ..wire.portable import PortableDelegation
 from ..wire.transport import Answer, Method, Request, TransportSettings
 from .api_keys import KEY_HEADER, Credential, new_api_key, parse_credential
-from .backends import LOOK_TTL_S, Backends, Leniency, Pin, Seen, ask_backend, hand_over, policy_for
+from .backends import Backends, Leniency, Pin, Seen, ask_backend, hand_over, policy_for, require_recent
 from .run_calls import RunnerAt, call_headers, call_right
 
 MAX_ANSWER_BYTES: Final = 80_000_000
@@ -134,8 +135,7 @@ class Runners:
         resources = _resources(session, named)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
-        wanted = [capability(resource, KV_GET) for resource in resources]
-        wanted.append(capability(network.text, DECRYPT))
+        wanted = [*(capability(one, KV_GET) for one in resources), capability(network.text, DECRYPT)]
         portable = await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, policy=policy, run=run, wallet=wallet
         )
@@ -218,11 +218,13 @@ class Runners:
 
     def _require_grantable(self, seen: Seen, wallet: AnyWallet | None) -> None:
         """Refuse signers that no runner believes (RN41), and what was seen too long ago."""
+        self._require_owner(wallet, "a run grant")
+        require_recent(seen, self._caller.clock.now())
+
+    def _require_owner(self, wallet: AnyWallet | None, what: str) -> None:
         session = self._caller.session
         if not same_principal(session.did if wallet is None else wallet_of(wallet).did, session.owner):
-            raise InvalidInput("a run grant is signed by the owner itself", hint="pass the owner's wallet")
-        if not 0 <= self._caller.clock.now() - seen.seen_at <= LOOK_TTL_S:
-            raise BackendNotAcceptable("what was seen is too old to grant to", problem="age", hint="look again")
+            raise InvalidInput(f"{what} is signed by the owner itself", hint="pass the owner's wallet")
 
     async def _ensure_protected(self, wallet: AnyWallet | None) -> None:
         """Have the owner's network for generated secrets, which nobody opens in person (RN144)."""
@@ -277,12 +279,9 @@ class Runners:
             CallRefused: the runner refuses.
             BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
         """
-        session = self._caller.session
-        signer = session.signer if wallet is None else wallet_of(wallet)
-        if not same_principal(signer.did, session.owner):
-            raise InvalidInput("an API key is signed by the owner itself", hint="pass the owner's wallet")
+        self._require_owner(wallet, "an API key")
         statement, credential = new_api_key(
-            signer if wallet is None else wallet,
+            self._caller.session.signer if wallet is None else wallet,
             runner=(await runner_at(url)).did,
             projects=projects,
             profiles=profiles,
@@ -357,10 +356,11 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
 
 
 def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
-    names = answer.get(member)
-    if not isinstance(names, list) or not all(isinstance(one, str) and is_secret_name(one) for one in names):
-        raise BackendAnswerInvalid("the runner's answer names no secrets")
-    return tuple(map(str, names))
+    with suppress(InvalidJson):
+        names = shaped(answer.get(member), tuple[str, ...])
+        if all(map(is_secret_name, names)):
+            return names
+    raise BackendAnswerInvalid("the runner's answer names no secrets")
 
 
 async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> dict[str, Json]:
