@@ -62,7 +62,10 @@ def is_installed(extra: str) -> bool:
 
 
 class Row(NamedTuple):
-    """Where a command is, under its own name (`list_` for `list`, which is Python's), and what it needs."""
+    """Where a command is, and what it needs.
+
+    In its module it has its own name (`list_` for `list`, which is Python's), or the one after a colon.
+    """
 
     module: str
     summary: str
@@ -118,7 +121,8 @@ class LazyGroup(click.Group):
         for needed in EXTRAS.get(row.extra or "", ()):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
-        members, name = vars(import_module(row.module)), cmd_name.replace("-", "_")
+        module, _, named = row.module.partition(":")
+        members, name = vars(import_module(module)), named or cmd_name.replace("-", "_")
         command: click.Command = members.get(f"{name}_") or members[name]
         return share_options(_with_one_word_for_each_value(command))
 

@@ -7,8 +7,7 @@ import click
 from capabilities.ambient import SystemClock, SystemEntropy
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.paths import NEW_FOLDER
-from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_json, words
+from sealspace.cli.terminal import print_found, words
 
 from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 
@@ -40,5 +39,4 @@ def simulate(folder: Path) -> None:
         f"a backend on it: SimulatedSource.load({str(folder)!r}, compose=…)",
         f"a runner on it: sealspace runner serve --simulate {folder} …",
     )
-    if shared().as_json:
-        print_json({"folder": str(folder), "trustRoot": f"{folder}/root-ca.pem", "collateral": str(collateral)})
+    print_found({"folder": str(folder), "trustRoot": f"{folder}/root-ca.pem", "collateral": str(collateral)}, ())

@@ -7,18 +7,18 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections
 backend = LazyGroup(
     {
         "show": Row(
-            "tee_backend.cli.backend_show",
+            "tee_backend.cli.backend",
             "Ask a backend what it runs, verify it, and say it in plain words.",
             "verify",
         ),
         "grant": Row(
-            "tee_backend.cli.backend_grant",
+            "tee_backend.cli.backend",
             "Grant secrets to exactly the code that a backend proves to run.",
             "verify",
         ),
-        "list": Row("tee_backend.cli.backend_end", "Show the grants that were made from here, and the state of each."),
-        "revoke": Row("tee_backend.cli.backend_end", "End the grants to a backend; it may be granted to again."),
-        "withdraw": Row("tee_backend.cli.backend_end", "Never again: withdraw a backend or code from the network."),
+        "list": Row("tee_backend.cli.grants", "Show the grants that were made from here, and the state of each."),
+        "revoke": Row("tee_backend.cli.grants", "End the grants to a backend; it may be granted to again."),
+        "withdraw": Row("tee_backend.cli.grants", "Never again: withdraw a backend or code from the network."),
         "simulate": Row("tee_backend.cli.backend_simulate", "Make a simulated platform, to try things out."),
     },
     name="backend",
@@ -31,7 +31,7 @@ project = LazyGroup(
     {
         "publish": Row("tee_backend.cli.project", "Publish a program, and have runners run it."),
         "activate": Row("tee_backend.cli.project", "Have runners run another version."),
-        "share": Row("tee_backend.cli.project_share", "Let a runner read a private program.", "verify"),
+        "share": Row("tee_backend.cli.runner_grant", "Let a runner read a private program.", "verify"),
         "list": Row("tee_backend.cli.project", "Print the projects of a developer."),
         "show": Row("tee_backend.cli.project", "Show the versions of a project, and what it wants."),
     },
@@ -41,9 +41,9 @@ project = LazyGroup(
 
 keys = LazyGroup(
     {
-        "create": Row("tee_backend.cli.runner_keys", "Make an API key, and print it once."),
-        "list": Row("tee_backend.cli.runner_keys", "Show your API keys at a runner, and your account."),
-        "revoke": Row("tee_backend.cli.runner_keys", "Revoke an API key, from now on."),
+        "create": Row("tee_backend.cli.runner_call:create_key", "Make an API key, and print it once."),
+        "list": Row("tee_backend.cli.runner_call:list_keys", "Show your API keys at a runner, and your account."),
+        "revoke": Row("tee_backend.cli.runner_call:revoke_key", "Revoke an API key, from now on."),
     },
     name="keys",
     help="API keys of a runner: whoever has one calls programs in your name, at your cost.",
@@ -59,10 +59,10 @@ runner = LazyGroup(
             "tee_backend.cli.runner_grant", "Grant secrets to a runner, for named programs and callers.", "verify"
         ),
         "generate": Row(
-            "tee_backend.cli.runner_generate", "Have a runner make secrets whose values nobody sees.", "verify"
+            "tee_backend.cli.runner_grant", "Have a runner make secrets whose values nobody sees.", "verify"
         ),
-        "list": Row("tee_backend.cli.runner_list", "Show the run grants that were made from here."),
-        "revoke": Row("tee_backend.cli.backend_end", "End the grants to a runner; it may be granted to again."),
+        "list": Row("tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."),
+        "revoke": Row("tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."),
         "call": Row("tee_backend.cli.runner_call", "Have a runner run a program, and print what it writes."),
         "keys": Row("tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."),
         "credit": Row("tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."),

@@ -29,8 +29,7 @@ from sealspace.cli.errors import AlreadyThere, NotThere
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, read_named
-from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_found, print_json, print_rows, words
+from sealspace.cli.terminal import print_found, print_rows, words
 from sealspace.client import Client
 from sealspace.documents.project_names import (
     PROJECTS_SPACE,
@@ -93,8 +92,7 @@ async def publish(
     if private:
         words(f"next: sealspace project share URL {name}, for each runner that shall run it")
     words(f"published {version.project.text}", f"{'version' if no_activate else 'active version'} {version.sha256}")
-    if shared().as_json:
-        print_json(_version_json(version) | {"active": not no_activate})
+    print_found(_version_json(version) | {"active": not no_activate}, ())
 
 
 @click.command("activate", epilog="Example: `sealspace project activate mail-digest SHA256`, to go back to a version.")
@@ -108,8 +106,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
     with _explained(name, private=private):
         active = await client.programs(public=not private).activate(name, sha256, signer=owner_home().wallet())
     words(f"active version {active.sha256}, change {active.sequence}")
-    if shared().as_json:
-        print_json(_active_json(active))
+    print_found(_active_json(active), ())
 
 
 @click.command("list")

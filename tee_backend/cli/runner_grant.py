@@ -1,5 +1,6 @@
-"""`sealspace runner grant`: secrets for named programs and callers, at exactly the runner that was seen."""
+"""Grants to exactly the runner that was seen: secrets for named programs, a private project, secrets that it makes."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -9,17 +10,20 @@ import click
 
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
+from encryption_network.policy import Policy
+from sealspace.apps.backends import Seen, require_like
 from sealspace.apps.descriptions import as_json, in_plain_words, run_words
 from sealspace.apps.programs import read_active
-from sealspace.apps.runners import network_name
-from sealspace.cli.errors import NotThere
+from sealspace.apps.runners import network_name, start_of
+from sealspace.cli.errors import AlreadyThere, NotThere, RunFailed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, read_named
-from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_json, time_text, words
+from sealspace.cli.secret import scope_option
+from sealspace.cli.terminal import print_found, words
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
-from sealspace.documents.project_names import checked_sha256
+from sealspace.documents.generated_secrets import generation_body
+from sealspace.documents.project_names import checked_project_name, checked_sha256
 from sealspace.documents.run_grants import (
     MOST,
     ByHash,
@@ -30,12 +34,22 @@ from sealspace.documents.run_grants import (
     checked_host,
     run_statement_json,
 )
-from sealspace.errors import InvalidInput
+from sealspace.errors import BackendError, InvalidInput, StatementInvalid
 from sealspace.secrets import parse_secret_label
 
+from ..runner.calls.generated_secrets import verify_generated
+from ..runner.calls.run_receipts import VerifiedRun
 from ..runner.guest.environment import is_reserved
-from .backend_grant import confirm_shown, deliver, expires_option, require_stored, yes_option
-from .backend_show import Looking, looking_options
+from .backend import (
+    Looking,
+    confirm_shown,
+    deliver,
+    expires_option,
+    looking_options,
+    require_stored,
+    seen_at_start,
+    yes_option,
+)
 from .project import project_of, reader
 
 _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
@@ -117,9 +131,7 @@ def grant(
         run = stated(programs=tuple([await _program(client, one, follows=follows) for one in programs]))
         return await _grant(client, url, looking, secrets, run, ttl_s=ttl_s, yes=yes)
 
-    shown = granted()
-    if shared().as_json:
-        print_json(shown)
+    print_found(granted(), ())
 
 
 async def _grant(
@@ -137,8 +149,7 @@ async def _grant(
         seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
     )
     kept = await deliver(url, portable)
-    ends = None if portable.expires_at is None else time_text(portable.expires_at)
-    return kept | {"expiresAt": ends, "run": run_statement_json(run), "seen": as_json(seen, policy)}
+    return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
@@ -170,3 +181,100 @@ def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) ->
         if value.keys() == {"condition"}:
             return parse_condition(value["condition"])
     raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')
+
+
+@click.command(
+    "share",
+    epilog="Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project share "
+    "https://runner.example digest`. To end it: `sealspace runner revoke https://runner.example`.",
+)
+@expires_option
+@yes_option
+@looking_options
+@click.argument("name", metavar="NAME")
+@at_node
+async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: float, yes: bool) -> None:
+    """Look at the runner at URL, and let it read and run the private project NAME of yours, all of its versions.
+
+    Whoever may call that runner may have it run the program; secrets it gets as their owners granted them. The node
+    holds the grant to the runner's DID; that no other code has that DID's key, only its platform holds.
+    """
+    project = project_of(checked_project_name(name))
+    if await read_active(reader(client, project), project) is None:
+        raise NotThere(
+            f"no version of {project.text} is active", hint=f"sealspace project publish {project.name} FILE --private"
+        )
+    seen = await looking.look(url)
+    confirm_shown(in_plain_words(seen, looking.policy(seen, ttl_s=ttl_s)), yes=yes or looking.knows(seen))
+    portable = await client.runners.share_project(seen, name, ttl_s=ttl_s, wallet=owner_home().wallet())
+    print_found(await deliver(url, portable), ())
+
+
+_DEFAULT_TYPE = "hex32"
+_JUDGED_TTL_S = 600.0
+
+
+@click.command(
+    "generate",
+    epilog="Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then `sealspace runner grant "
+    "https://runner.example --secret PROTECTED_KEY --program DID/NAME`; `PROTECTED_PIN:password:12` names a type. It "
+    "does not ask where `--like` or `--expect` name all the code, as in `sealspace backend grant`.",
+)
+@scope_option
+@click.option("--yes", is_flag=True, help="Do not ask; what was seen makes them, whatever it is.")
+@looking_options
+@click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
+@at_node
+async def generate(
+    client: Client, url: str, looking: Looking, names: tuple[str, ...], scope: str | None, yes: bool
+) -> None:
+    """Have the runner at URL make secrets whose values nobody sees, and print their names.
+
+    A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed, password, or
+    password:N with N from 8 to 256. They are sealed to your network `protected`, which is made with a policy that lets
+    nobody open anything in person; where you take that away, each opening leaves a receipt. What is there is kept.
+    """
+    wanted = _wanted(names)
+    generation_body(client.session.owner, scope, wanted)  # a wrong name waits for no quote
+    seen = await looking.look(url)
+    policy = looking.policy(seen, ttl_s=_JUDGED_TTL_S)
+    confirm_shown(in_plain_words(seen, policy), yes=yes or looking.knows(seen), err=True)
+    made = await client.runners.generate(
+        seen, wanted, scope=scope, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
+    )
+    if made.statement is None:
+        raise RunFailed(f"{made.code}: {made.message}", hint="spec/runner.md says what each code means")
+    try:
+        start = await start_of(url)
+        run = await verify_generated(made.statement, start, looking.inspector, authorization=made.authorization)
+        _require_made_by(run, seen, policy, made.generated)
+    except (BackendError, StatementInvalid):
+        unsafe = ", ".join(made.generated) or "nothing, for it made nothing"
+        words(f"what was seen did not make them: delete {unsafe}")
+        raise
+    print_found({"generated": made.generated, "existing": made.existing}, made.generated)
+    if made.code is not None:
+        raise RunFailed(f"{made.code}: {made.message}", hint="the same command again makes what is missing")
+    if made.existing:
+        raise AlreadyThere(
+            f"there already, and kept: {', '.join(made.existing)}", hint=f"sealspace secret delete {made.existing[0]}"
+        )
+
+
+def _require_made_by(run: VerifiedRun, seen: Seen, policy: Policy, generated: Sequence[str]) -> None:
+    """Refuse secrets that other code made than was seen: it may have had the runner's key (RN149)."""
+    require_like(seen_at_start(run), policy)
+    stated = run.stated["secrets"]
+    names = [one.get("name") for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
+    if run.stated["runner"] != seen.did or names != list(generated):
+        raise StatementInvalid("the runner states other secrets than it names")
+
+
+def _wanted(names: Sequence[str]) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for text in names:
+        name, _, kind = text.partition(":")
+        if name in wanted:
+            raise InvalidInput(f"{name} is named twice", hint="once each")
+        wanted[name] = kind or _DEFAULT_TYPE
+    return wanted

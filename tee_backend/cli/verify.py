@@ -15,13 +15,11 @@ from click.core import ParameterSource
 from capabilities.ambient import SystemClock
 from capabilities.audit_export import EXPORT_TYPE, MAX_ENTRY_BYTES, verify_export
 from capabilities.errors import AuditChainBroken, InvalidJson
-from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
-from sealspace.apps.backends import Seen
 from sealspace.apps.runners import start_of
 from sealspace.cli.errors import AuditRefuted
 from sealspace.cli.node_terms import Accepted, accepting_options
@@ -31,17 +29,17 @@ from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import facts, print_found, print_json, time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, NodeAttestation, parse_node_attestation
-from sealspace.documents.published import MAX_PUBLISHED_BYTES, Published
+from sealspace.documents.published import MAX_PUBLISHED_BYTES
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
 from sealspace.wire.transport import TransportSettings
 
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
-from ..runner.calls.run_receipts import SALT_BYTES, VerifiedRun, verify_run
-from .backend_show import judged_by
+from ..runner.calls.run_receipts import SALT_BYTES, verify_run
+from .backend import judged_by, seen_at_start
+from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
-from .runner_list import hosts_words
 from .trust_files import read_collateral_file, read_trust_root
 
 _MAX_DOCUMENT_BYTES: Final = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
@@ -267,13 +265,6 @@ def _start(kept: dict[str, Json], given: _Options) -> bytes:
     if not document:
         raise InvalidInput("the runner's start document is missing", hint="name it: --start FILE or --start URL")
     return document
-
-
-def seen_at_start(run: VerifiedRun) -> Seen:
-    """Return the runner as it was at its start, to be compared as one that is seen now."""
-    start = run.start
-    published = Published(nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log)
-    return Seen(url="", published=published, verified=run.runner, seen_at=parse_rfc3339(str(run.stated["at"])))
 
 
 def _canonical(value: Json) -> bytes:

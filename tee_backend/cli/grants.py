@@ -1,16 +1,17 @@
-"""`sealspace backend list`, `revoke` and `withdraw`: the state of grants, and ending them."""
+"""`list`, `revoke` and `withdraw` of `sealspace backend` and `runner`: the state of grants, and ending them."""
 
 from collections.abc import Sequence
 
 import click
 
 from capabilities.principals import same_principal
-from sealspace.apps.descriptions import granted_labels
+from capabilities.strict_json import Json
+from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.owner_profile import at_node, dids_of, known_grants, owner_home
-from sealspace.cli.shared import shared
-from sealspace.cli.terminal import confirm, print_json, print_rows, time_text, watched, words
+from sealspace.cli.terminal import confirm, print_found, print_rows, time_text, watched, words
 from sealspace.client import Client
+from sealspace.documents.run_grants import run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
@@ -70,8 +71,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     except NodeRefused:
         await _revoke_each(client, grants, wallet)
     words(f"revoked {number}" if left else "all of them were revoked already")
-    if shared().as_json:
-        print_json({"revoked": left})
+    print_found({"revoked": left}, ())
 
 
 async def _revoke_each(client: Client, grants: Sequence[PortableDelegation], wallet: Wallet) -> None:
@@ -125,3 +125,42 @@ def _bytes(text: str) -> bytes:
         raise InvalidInput(
             "not hexadecimal", hint="96 or 64 hex digits; `sealspace backend show` prints them"
         ) from None
+
+
+@click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
+@at_node
+async def list_runs(client: Client) -> None:
+    """Show the run grants that were made from here: for which programs and callers, and how each stands at the node."""
+    found, rows = [], []
+    for one in owner_home().grants():
+        read = run_grant_of(one.portable)
+        if read is None:  # a grant to a backend that is no runner
+            continue
+        run, secrets = read.statement, [secret.label for secret in read.secrets]
+        state, until = await state_at_node(client, one.portable.cid), time_text(read.expires_at)
+        found.append(
+            {
+                "state": state,
+                "expiresAt": until,
+                "url": one.url,
+                "did": one.portable.delegate_did,
+                "secrets": secrets,
+                "run": run_statement_json(run),
+                "cid": one.portable.cid,
+            }
+        )
+        programs = ", ".join(map(program_words, run.programs))
+        hosts = ", ".join(run.hosts) or "none"
+        rows.append((state, until, one.url or "-", ", ".join(secrets), programs, caller_words(run.callers), hosts))
+    print_rows(
+        found,
+        ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
+        rows,
+        nothing="nothing was granted to a runner from here; next: sealspace runner grant URL",
+    )
+
+
+def hosts_words(stated: Json) -> str:
+    """Return which hosts a run contacted, as the statement of its receipt says, untrusted."""
+    hosts = stated.get("hosts") if isinstance(stated, dict) else None
+    return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "nobody"
