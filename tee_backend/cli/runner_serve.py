@@ -82,6 +82,7 @@ class _Options:
 
 @click.command(
     "serve",
+    context_settings={"show_default": True},
     epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee --node "
     "http://127.0.0.1:8000 --data runner --key file`.",
 )
@@ -97,43 +98,36 @@ class _Options:
     "key_kind",
     type=click.Choice(["platform", "file"]),
     default="platform",
-    show_default=True,
     help="Where the runner's key comes from: the platform's key service, or a file in DIR.",
 )
-@click.option("--name", default="Runner", show_default=True, help="What owners are shown.")
+@click.option("--name", default="Runner", help="What owners are shown.")
 @click.option(
     "--children",
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
-    show_default=True,
     help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
 )
 @click.option(
     "--max-instructions",
     type=click.IntRange(1, MOST["maxInstructions"]),
     default=Limits().max_instructions,
-    show_default=True,
     help="Of a run.",
 )
 @click.option(
     "--max-memory-mb",
     type=click.IntRange(1, MOST["maxMemoryMb"]),
     default=Limits().max_memory_mb,
-    show_default=True,
     help="Of a run.",
 )
 @click.option(
     "--max-execution-s",
     type=click.IntRange(1, MOST["maxExecutionSeconds"]),
     default=Limits().max_execution_s,
-    show_default=True,
     help="Of a run.",
 )
-@click.option("--price-call", type=_PRICE, default=0, show_default=True, help="Micro-units for each run.")
-@click.option(
-    "--price-instructions", type=_PRICE, default=0, show_default=True, help="Micro-units for each million instructions."
-)
-@click.option("--price-second", type=_PRICE, default=0, show_default=True, help="Micro-units for each whole second.")
+@click.option("--price-call", type=_PRICE, default=0, help="Micro-units for each run.")
+@click.option("--price-instructions", type=_PRICE, default=0, help="Micro-units for each million instructions.")
+@click.option("--price-second", type=_PRICE, default=0, help="Micro-units for each whole second.")
 @click.option("--tls-certificate", type=FILE, help="PEM; TLS ends in the runner, which API keys from afar need.")
 @click.option("--tls-key", type=FILE, help="PEM, without a password.")
 @click.option(
@@ -154,7 +148,6 @@ class _Options:
     "quotes",
     type=click.Choice(["dstack", "tsm", "simulated"]),
     default="dstack",
-    show_default=True,
     help="Who gives quotes: a guest agent, the kernel, or the platform that --simulate names.",
 )
 @click.option(
@@ -163,10 +156,8 @@ class _Options:
     type=FILE,
     help="Compose file: in a simulated domain, the code that runs.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; TLS is a proxy's matter.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes any free one."
-)
+@click.option("--host", default="127.0.0.1", help="Address; TLS is a proxy's matter.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0 takes any free one.")
 def serve(**options: Any) -> None:
     """Run programs for callers until SIGTERM or SIGINT, with the secrets that owners granted for them.
 

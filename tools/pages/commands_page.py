@@ -85,7 +85,9 @@ def _needing(extra: str, nodes: list[Node]) -> Iterator[str]:
 
 
 def _section(node: Node) -> Iterator[str]:
-    context = click.Context(node.command, info_name=" ".join(("sealspace", *node.words)))
+    context = click.Context(
+        node.command, info_name=" ".join(("sealspace", *node.words)), **node.command.context_settings
+    )
     yield f"\n{'#' * (len(node.words) + 1)} {' '.join(node.words)}\n"
     if not node.is_group:
         usage = " ".join(node.command.collect_usage_pieces(context))
