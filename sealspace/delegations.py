@@ -38,8 +38,7 @@ from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 
-from .documents.manifest_grants import target_grants
-from .documents.manifests import DelegationTarget
+from .documents.manifests import DelegationTarget, target_grants
 from .documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
 from .errors import (
     InvalidInput,

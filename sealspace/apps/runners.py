@@ -28,9 +28,8 @@ from encryption_network.policy import Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
 from ..documents.generated_secrets import GENERATE, generation_body, read_generation_grant
-from ..documents.program_grants import project_resource, read_program_grant
 from ..documents.project_names import ProjectId
-from ..documents.run_grants import MAX_SECRETS, RunStatement, read_run_grant
+from ..documents.run_grants import MAX_SECRETS, RunStatement, project_resource, read_program_grant, read_run_grant
 from ..documents.secret_names import (
     PROTECTED_NETWORK,
     SECRETS_SPACE,

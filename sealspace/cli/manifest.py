@@ -15,13 +15,13 @@ from encryption_network.policy import Policy
 from ..apps.backends import require_address
 from ..apps.descriptions import explain
 from ..client import Client
-from ..documents.manifest_grants import target_grants
 from ..documents.manifests import (
     Manifest,
     ManifestRequest,
     check_manifest,
     compose_manifests,
     parse_manifest,
+    target_grants,
     with_decrypt,
 )
 from ..errors import InvalidInput, ManifestInvalid

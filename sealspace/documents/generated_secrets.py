@@ -41,7 +41,6 @@ _TYPE: Final = re.compile(
 class GenerationGrant:
     """A grant by which a runner writes generated secrets; made by `read_generation_grant`."""
 
-    header: str
     owner: Principal
     secrets: frozenset[SecretName]
     expires_at: float
@@ -100,4 +99,4 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
         secrets.append(listed_secret(one.resource))
     if not 1 <= len(secrets) <= MAX_GENERATED or not all(is_protected(one.name) for one in secrets):
         raise InvalidPortableDelegation(f"a grant to generate names 1 to {MAX_GENERATED} {PROTECTED_PREFIX} secrets")
-    return GenerationGrant(header=header, owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at)
+    return GenerationGrant(owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at)

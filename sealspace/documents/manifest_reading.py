@@ -20,7 +20,6 @@ from capabilities.strict_json import Json
 
 from ..errors import Fault, InvalidInput, InvalidSecretName, InvalidSecretScope, ManifestInvalid
 from ..printable import printable
-from .durations import parse_duration_ms
 from .secret_names import NAME_PATTERN, SECRETS_SPACE, is_secret_name, parse_secret_name
 from .shapes import Text, below, shaped_at
 
@@ -330,3 +329,36 @@ def distinct(items: Iterable[T]) -> tuple[T, ...]:
 def invalid(detail: str) -> NoReturn:
     """Refuse a part of a manifest."""
     raise ManifestInvalid(detail)
+
+
+# --- durations ---------------------------------------------------------------------------------------------------
+
+_SECOND = 1_000.0
+_MINUTE = 60 * _SECOND
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_WEEK = 7 * _DAY
+_YEAR = 365.25 * _DAY
+
+_UNITS_MS: dict[str, float] = {
+    **dict.fromkeys(("", "milliseconds", "millisecond", "msecs", "msec", "ms"), 1.0),
+    **dict.fromkeys(("seconds", "second", "secs", "sec", "s"), _SECOND),
+    **dict.fromkeys(("minutes", "minute", "mins", "min", "m"), _MINUTE),
+    **dict.fromkeys(("hours", "hour", "hrs", "hr", "h"), _HOUR),
+    **dict.fromkeys(("days", "day", "d"), _DAY),
+    **dict.fromkeys(("weeks", "week", "w"), _WEEK),
+    **dict.fromkeys(("years", "year", "yrs", "yr", "y"), _YEAR),
+}
+_DURATION = re.compile(r"(?P<number>-?\d*\.?\d+) *(?P<unit>[a-z]*)", re.ASCII)
+
+
+def parse_duration_ms(text: str) -> int:
+    """Read a duration in whole milliseconds, more than 0; raises ManifestInvalid."""
+    if not text:
+        invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
+    match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None
+    unit_ms = None if match is None else _UNITS_MS.get(match["unit"])
+    value_ms = 0.0 if match is None or unit_ms is None else float(match["number"]) * unit_ms
+    if not 1 <= value_ms < 2**53:
+        invalid(f'{_FAILED}invalid expiry duration: "{text[:_MAX_SHOWN_CHARS]}"')
+    return int(value_ms)

@@ -2,8 +2,8 @@
 
 `check_manifest` says what is wrong with a manifest, `parse_manifest` reads it, `resolve_manifest` expands it into
 resources, `compose_manifests` joins several into one request, and `requested_capabilities` turns resources into what a
-delegation or a sign-in states. `manifest_words` says all of it in words, `manifest_grants` makes the grants that a
-manifest's DID waits for. Rules MF1 to MF10 (spec/manifests.md).
+delegation or a sign-in states. `target_grants` makes the grants that a manifest's DID waits for. Rules MF1 to MF12
+(spec/manifests.md).
 
 A manifest's secrets do not ask for decrypt on a network; whoever composes the request adds it with `with_decrypt`, once
 the owner is known.
@@ -19,13 +19,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
 
-from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.resources import parse_network_id
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, satisfies
+from capabilities.resources import parse_network_id, root_of
 from capabilities.tokens import Capability
 
 from ..errors import Fault, InvalidInput
-from ..session import capability, space_of
-from .durations import parse_duration_ms
+from ..session import capability, distinct_capabilities, space_of
 from .manifest_reading import (
     ENCRYPTION,
     KV,
@@ -36,6 +35,7 @@ from .manifest_reading import (
     distinct,
     full_action,
     invalid,
+    parse_duration_ms,
     parse_manifest,
 )
 from .secret_names import SECRETS_SPACE, VAULT_PREFIX
@@ -387,3 +387,45 @@ def _resource_text(resource: ResourceRequest, space_id: Callable[[str], str]) ->
         return resource.path
     root = f"{space_id(resource.space)}/{resource.service.removeprefix('tinycloud.')}"
     return root if resource.path in ("", "/") else f"{root}/{resource.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGrant:
+    """One grant of those that a target waits for.
+
+    Attributes:
+        did: the recipient.
+        name: the app's name, for people.
+        owner: DID of the owner of everything in it.
+        capabilities: what it grants, at least one; never the reading of capabilities, which makes a session (IP2).
+        ttl_s: for how long it is asked for, seconds.
+    """
+
+    did: str
+    name: str
+    owner: str
+    capabilities: tuple[Capability, ...]
+    ttl_s: float
+
+
+def target_grants(
+    target: DelegationTarget, *, owner: str, features: Sequence[str] = (), leave_out: bool = False
+) -> tuple[TargetGrant, ...]:
+    """Return the grants that a target waits for: one for each owner, with the shortest lifetime asked for (MF12).
+
+    The owner of any space in a grant can revoke all of it (W22), so rights of different owners are granted apart.
+    Rights of one owner are never split: a right to decrypt that outlived the right to read would still open a value.
+    """
+    groups: dict[str, list[Capability]] = {}
+    lifetimes_ms: dict[str, int] = {}
+    for resource in served(target.resources, features, leave_out=leave_out):
+        lifetime_ms = target.expiry_ms if resource.expiry_ms is None else resource.expiry_ms
+        for one in requested_capabilities([resource], space_id=lambda name: space_of(owner, name).text):
+            if not satisfies(one.ability, CAPABILITIES_READ):
+                root = root_of(one.resource) or one.resource.text
+                groups.setdefault(root, []).append(one)
+                lifetimes_ms[root] = min(lifetime_ms, lifetimes_ms.get(root, target.expiry_ms))
+    return tuple(
+        TargetGrant(target.did, target.name, root, distinct_capabilities(capabilities), lifetimes_ms[root] / 1000)
+        for root, capabilities in groups.items()
+    )

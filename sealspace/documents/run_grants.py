@@ -38,8 +38,9 @@ from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of
 
 from ..errors import InvalidInput, InvalidPortableDelegation
+from ..session import space_of
 from .call_conditions import Condition, Owner, condition_json, parse_condition
-from .project_names import ProjectId, checked_sha256, parse_project
+from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, checked_sha256, parse_project
 from .secret_names import PROTECTED_NETWORK, SECRETS_SPACE, SecretName, is_protected, secret_at
 
 RUN_FACT: Final = "sealspace.run/v1"
@@ -382,3 +383,44 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
             "a run grant has a policy: the runner's measurements, an attested receiver, and the paths of its secrets",
             hint="grant with `sealspace runner grant`, which writes it",
         )
+
+
+# --- programs that are not for everybody -----------------------------------------------------------------------------
+
+MAX_PROJECTS: Final = 32
+
+
+def project_resource(developer: str, name: str) -> str:
+    """Return the resource of a whole project in the developer's space `projects`."""
+    return f"{space_of(developer, PROJECTS_SPACE).text}/kv/projects/{checked_project_name(name)}"
+
+
+def read_program_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
+    """Read a grant to read projects, untrusted, and verify who signed it (RN152).
+
+    A developer grants `tinycloud.kv/get` on `projects/<name>` in its space `projects`, which is all of that project:
+    code, statements, and which version runs.
+
+    Args:
+        header: CACAO or UCAN text.
+        runner: DID that it has to be for.
+    Raises:
+        InvalidPortableDelegation: a rule is broken; the text names it.
+    Does not check:
+        Time, and whether it was revoked: the node does, at each read.
+    """
+    _, delegation, _ = verified_own(header, runner=runner)
+    projects: set[ProjectId] = set()
+    for one in delegation.capabilities:
+        path = one.resource.path if isinstance(one.resource, SpaceResource) else None
+        name = (path or "").removeprefix("projects/")
+        try:
+            is_project = one.resource.text == project_resource(delegation.delegator, name)
+        except InvalidInput:
+            is_project = False
+        if one.ability != KV_GET or not is_project:
+            raise InvalidPortableDelegation(f"a grant of programs holds {KV_GET} on projects/NAME, and nothing else")
+        projects.add(ProjectId(delegation.delegator, name))
+    if not 1 <= len(projects) <= MAX_PROJECTS:
+        raise InvalidPortableDelegation(f"a grant of programs names 1 to {MAX_PROJECTS} projects")
+    return frozenset(projects)

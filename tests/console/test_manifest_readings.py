@@ -16,8 +16,13 @@ from playwright.async_api import expect
 from capabilities.resources import extends, parse_resource
 from capabilities.strict_json import Json
 from capabilities.tokens import parse_delegation
-from sealspace.documents.manifest_grants import target_grants
-from sealspace.documents.manifests import compose_manifests, parse_manifest, resolve_manifest, with_decrypt
+from sealspace.documents.manifests import (
+    compose_manifests,
+    parse_manifest,
+    resolve_manifest,
+    target_grants,
+    with_decrypt,
+)
 from sealspace.errors import ManifestInvalid
 from sealspace.wire.portable import decode_bundle
 

@@ -49,7 +49,7 @@ NOT_HERE = {"documents.node_evidence"}
 
 
 # Read by the others alone.
-WITHOUT = {"documents.durations", "documents.manifest_reading", "documents.secret_names"}
+WITHOUT = {"documents.manifest_reading", "documents.secret_names"}
 
 
 def examples() -> dict[str, str]:

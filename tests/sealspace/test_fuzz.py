@@ -25,9 +25,14 @@ from encryption_network.pins import NetworkPin, parse_pins, pins_json
 from sealspace.apps.descriptions import explain
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.documents.durations import parse_duration_ms
-from sealspace.documents.manifest_grants import target_grants
-from sealspace.documents.manifests import check_manifest, compose_manifests, parse_manifest, requested_capabilities
+from sealspace.documents.manifest_reading import parse_duration_ms
+from sealspace.documents.manifests import (
+    check_manifest,
+    compose_manifests,
+    parse_manifest,
+    requested_capabilities,
+    target_grants,
+)
 from sealspace.documents.secret_names import is_secret_name, parse_secret_name
 from sealspace.encryption import decrypt_request, verify_answer
 from sealspace.errors import SealspaceError

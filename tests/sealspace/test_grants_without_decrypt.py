@@ -8,7 +8,7 @@ from capability_cases import BOB, SESSION, ucan
 
 from capabilities.signatures import Ed25519Signer
 from sealspace.documents.generated_secrets import read_generation_grant
-from sealspace.documents.program_grants import read_program_grant
+from sealspace.documents.run_grants import read_program_grant
 from sealspace.errors import InvalidPortableDelegation
 
 KEY = SESSION
@@ -33,7 +33,7 @@ def test_what_each_is_about() -> None:
     assert sorted(one.label for one in written.secrets) == ["PROTECTED_A", "prod/PROTECTED_B"]
     assert written.owner == KEY.did
     read = read_program_grant(ucan(KEY, RUNNER.did, {project("a"): [GET], project("b"): [GET]}), runner=RUNNER.did)
-    assert sorted(one.text for one in read.projects) == [f"{KEY.did}/a", f"{KEY.did}/b"]
+    assert sorted(one.text for one in read) == [f"{KEY.did}/a", f"{KEY.did}/b"]
 
 
 @pytest.mark.parametrize(

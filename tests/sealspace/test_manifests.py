@@ -10,7 +10,6 @@ from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
 from capabilities.strict_json import Json
 from sealspace.apps.descriptions import explain
 from sealspace.apps.manifest_subset import missing_resources, resources_of
-from sealspace.documents.manifest_grants import target_grants
 from sealspace.documents.manifests import (
     Manifest,
     ResourceRequest,
@@ -22,6 +21,7 @@ from sealspace.documents.manifests import (
     requested_capabilities,
     resolve_manifest,
     served,
+    target_grants,
     with_decrypt,
 )
 from sealspace.errors import InvalidInput, ManifestInvalid

@@ -33,8 +33,8 @@ from sealspace.apps.programs import (
     read_version,
 )
 from sealspace.client import Client
-from sealspace.documents.program_grants import ProgramGrant, read_program_grant
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
+from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
     InvalidPortableDelegation,
@@ -57,7 +57,7 @@ class PrivatePrograms:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._read: dict[str, ProgramGrant | None] = {}
+        self._read: dict[str, frozenset[ProjectId] | None] = {}
 
     def reader(self, project: ProjectId, *, max_bytes: int) -> Reader | None:
         """Return what reads a project by the newest grant for it; None where there is none."""
@@ -83,15 +83,12 @@ class PrivatePrograms:
             if (
                 one.state == "live"
                 and read is not None
-                and any(
-                    (project.name == own.name and same_principal(project.developer, own.developer))
-                    for own in read.projects
-                )
+                and any((project.name == own.name and same_principal(project.developer, own.developer)) for own in read)
             ):
                 return one.grant
         return None
 
-    def _known(self, grant: Grant) -> ProgramGrant | None:
+    def _known(self, grant: Grant) -> frozenset[ProjectId] | None:
         if grant.cid in self._read:
             return self._read[grant.cid]
         try:

@@ -16,9 +16,8 @@ from sealspace.apps.backends import hand_over
 from sealspace.apps.programs import VERSION_TYPE, Version, version_json
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
-from sealspace.documents.program_grants import project_resource, read_program_grant
 from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import ByHash, RunStatement
+from sealspace.documents.run_grants import ByHash, RunStatement, project_resource, read_program_grant
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import GrantNotTaken, InvalidPortableDelegation
 from sealspace.wire.portable import PortableDelegation
@@ -162,7 +161,7 @@ async def test_a_grant_by_a_session(stage: RunnerStage) -> None:
     with pytest.raises(GrantNotTaken):
         await hand_over(stage.url, by_session)
     by_wallet = await stage.owner.delegations.delegate(stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600)
-    (project,) = read_program_grant(by_wallet.header, runner=stage.runner.did).projects
+    (project,) = read_program_grant(by_wallet.header, runner=stage.runner.did)
     assert project.text == f"{stage.developer}/a"
     with pytest.raises(InvalidPortableDelegation):
         read_program_grant(by_wallet.header, runner=BOB.did)
