@@ -32,10 +32,9 @@ from ..evidence.simulated import PlatformFolderError, SimulatedSource
 from ..evidence.source import EvidenceSource, KeySource
 from ..evidence.tsm import TsmSource
 from ..listener import ConnectionLimits, listening
-from ..runner.calls.generated_secrets import SecretMaker
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
-from ..runner.calls.published_programs import PrivatePrograms, PublishedPrograms
+from ..runner.calls.published_programs import PublishedPrograms
 from ..runner.calls.sealed_rows import row_key
 from ..runner.calls.secret_tags import SecretTags
 from ..runner.calls.service import Runner
@@ -43,8 +42,7 @@ from ..runner.calls.start import begin, manifest_of
 from ..runner.guest.executor import Executor, ExecutorSettings
 from ..runner.guest.outbound import OutboundSettings
 from ..runner.guest.runs import Limits
-from ..runner.http.api_routes import mounted
-from ..runner.http.routes import GenerateSurface
+from ..runner.http.routes import mounted
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
@@ -252,7 +250,7 @@ async def _application(node: str, given: _Options, stack: AsyncExitStack) -> web
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
     public = await stack.enter_async_context(Client(node))
-    programs = PublishedPrograms(public, journal, private=PrivatePrograms(backend))
+    programs = PublishedPrograms(public, journal, backend)
     spare = min(given.children + 1, _MOST_CHILDREN)
     try:
         executor = Executor(
@@ -275,19 +273,10 @@ async def _application(node: str, given: _Options, stack: AsyncExitStack) -> web
     runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits)
     app = web.Application()
     key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
-    surface = await stack.enter_async_context(
-        mounted(
-            app,
-            runner,
-            journal,
-            folder=folder,
-            row_key=key,
-            limits=limits,
-            price=Price(given.price_call, given.price_instructions, given.price_second),
-            workers=given.children,
-        )
+    price = Price(given.price_call, given.price_instructions, given.price_second)
+    await stack.enter_async_context(
+        mounted(app, runner, folder=folder, row_key=key, price=price, workers=given.children)
     )
-    GenerateSurface(surface, SecretMaker(runner, backend, tags)).mount(app)
     published = BackendSurface(source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up)
     published.mount(app)
     return app

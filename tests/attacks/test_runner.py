@@ -249,7 +249,7 @@ async def test_grants_that_the_host_puts_into_the_folder(stage: RunnerStage, tmp
     edited.chmod(0o600)
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner")
-        assert len(runner.runner._backend.grants) == 2  # both are held; one says nothing about programs
+        assert len(runner.runner.backend.grants) == 2  # both are held; one says nothing about programs
         assert code(await runner.call("planted", secrets=stage.developer)) == (403, "access-denied")
     assert version.sha256 != "cd" * 32
 
@@ -467,5 +467,5 @@ async def test_a_secret_leaves_no_trace(stage: RunnerStage, caplog: pytest.LogCa
     files = [path for path in (stage.folder / "runner").rglob("*") if path.is_file()]
     assert any("journal" in path.name for path in files)
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in repr(stage.runner._held()) and SECRET.encode() not in stage.runner.identity.start
+    assert SECRET not in repr(stage.runner._run_grants()) and SECRET.encode() not in stage.runner.identity.start
     assert P1 in version_json(stage.published["seen"]).values()

@@ -47,10 +47,9 @@ from tee_backend.backend.grant_folder import GrantFolder
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.listener import ConnectionLimits
-from tee_backend.runner.calls.generated_secrets import SecretMaker
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.calls.prices import FREE, Price
-from tee_backend.runner.calls.published_programs import PrivatePrograms, PublishedPrograms
+from tee_backend.runner.calls.published_programs import PublishedPrograms
 from tee_backend.runner.calls.sealed_rows import row_key
 from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.calls.service import Runner
@@ -58,9 +57,8 @@ from tee_backend.runner.calls.start import begin, manifest_of
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 from tee_backend.runner.guest.outbound import OutboundSettings
 from tee_backend.runner.guest.runs import Limits
-from tee_backend.runner.http.api_routes import mounted
 from tee_backend.runner.http.operator_routes import ask_operator
-from tee_backend.runner.http.routes import GenerateSurface
+from tee_backend.runner.http.routes import mounted
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
 COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"
@@ -317,13 +315,10 @@ async def _started(
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=SystemEntropy())
     limits = limits or Limits()
     tags = SecretTags(sha256(b"tags" + seed).digest())  # as of one key service: the same for one application
-    programs = PublishedPrograms(client, journal, private=PrivatePrograms(backend))
+    programs = PublishedPrograms(client, journal, backend)
     runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits, entropy=entropy)
     app = web.Application()
-    surface = await stack.enter_async_context(
-        mounted(app, runner, journal, folder=folder, row_key=row_key(seed), limits=limits, price=price)
-    )
-    GenerateSurface(surface, SecretMaker(runner, backend, tags, entropy=entropy)).mount(app)
+    await stack.enter_async_context(mounted(app, runner, folder=folder, row_key=row_key(seed), price=price))
     BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

@@ -7,108 +7,69 @@
 The program reads the input as compact JSON. Any other member is refused. The input is never made into objects.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, check_text, parse_json
+from capabilities.strict_json import check_text, shaped
 from sealspace.apps.api_keys import parse_owner
 from sealspace.documents.project_names import ProjectId, checked_sha256
-from sealspace.errors import InvalidInput
 
-from ..guest.runs import MAX_INPUT_BYTES
+from ..guest.runs import MAX_INPUT_BYTES, ResponseFormat
 from ..reasons import RunRefused
 from .call_bodies import (
-    MAX_BESIDE_INPUT_BYTES,
     MAX_BODY_BYTES,
     CallBody,
-    flag_of,
-    format_of,
+    SecretsRef,
     limits_of,
-    secrets_of,
+    refusing_invalid,
+    scope_of,
+    split_body,
+    texts_of,
 )
 
 _LIMITS: Final = {
-    "max_instructions": "maxInstructions",
-    "max_memory_mb": "maxMemoryMb",
-    "max_execution_seconds": "maxExecutionSeconds",
+    "max_instructions": "max_instructions",
+    "max_memory_mb": "max_memory_mb",
+    "max_execution_seconds": "max_execution_s",
 }
 
 
-class _Shape(msgspec.Struct, forbid_unknown_fields=True, rename={"is_async": "async"}):
-    """The members of a body, as text."""
-
-    input: msgspec.Raw
-    is_async: msgspec.Raw = msgspec.Raw()
-    response_format: msgspec.Raw = msgspec.Raw()
-    resource_limits: msgspec.Raw = msgspec.Raw()
-    secrets_ref: msgspec.Raw = msgspec.Raw()
-    version_key: msgspec.Raw = msgspec.Raw()
-    use_bound_identity: msgspec.Raw = msgspec.Raw()
+class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
+    profile: str
+    account_id: str
 
 
-_SHAPES: Final = msgspec.json.Decoder(_Shape)
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    response_format: Any = None
+    resource_limits: dict[str, int] | None = None
+    secrets_ref: _Secrets | None = None
+    version_key: str | None = None
+    use_bound_identity: bool | None = None
+    is_async: bool | None = msgspec.field(name="async", default=None)
 
 
+_TEXTS: Final = texts_of(_Body, "input")
+
+
+@refusing_invalid()
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     """Read a body, untrusted."""
-    if len(data) > MAX_BODY_BYTES:
-        raise RunRefused("input-too-large")
-    try:
-        check_text(data, max_bytes=MAX_BODY_BYTES)
-        shape = _SHAPES.decode(data)
-        given = msgspec.json.format(bytes(shape.input), indent=-1)
-        beside = _beside(shape)
-    except msgspec.ValidationError as exc:
-        raise RunRefused("request-invalid", 'no object of the members that are known, with an "input"') from exc
-    except (InvalidJson, ValueError, RecursionError) as exc:
-        raise RunRefused("request-invalid", "body") from exc
-    if len(data) - len(bytes(shape.input)) > MAX_BESIDE_INPUT_BYTES:
-        raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
+    (text,), members = split_body(data, _TEXTS, "input")
+    check_text(text, max_bytes=MAX_BODY_BYTES)
+    given, asked = msgspec.json.format(text, indent=-1), shaped(members, _Body)
     if len(given) > MAX_INPUT_BYTES:
         raise RunRefused("input-too-large")
-    if flag_of(beside.get("use_bound_identity"), name="use_bound_identity"):
+    if asked.use_bound_identity:
         raise RunRefused("request-invalid", "use_bound_identity")
-    try:
-        version = beside.get("version_key")
-        sha256 = None if version is None else checked_sha256(version, what="version_key")
-    except InvalidInput as exc:
-        raise RunRefused("request-invalid", "version_key") from exc
+    version, ref = asked.version_key, asked.secrets_ref
     return CallBody(
         project=project,
-        sha256=sha256,
+        sha256=None if version is None else checked_sha256(version, what="version_key"),
         input=given,
-        response_format=format_of(beside.get("response_format") or "Json", name="response_format"),
-        limits=limits_of(_renamed(beside.get("resource_limits")), name="resource_limits"),
-        secrets=secrets_of(_owner_named(beside.get("secrets_ref")), name="secrets_ref"),
+        response_format=ResponseFormat(asked.response_format or "Json"),
+        limits=limits_of(asked.resource_limits or {}, _LIMITS),
+        secrets=None if ref is None else SecretsRef(parse_owner(ref.account_id), scope_of(ref.profile)),
         nonce=None,
-        is_async=flag_of(beside.get("async"), name="async"),
+        is_async=bool(asked.is_async),
     )
-
-
-def _beside(shape: _Shape) -> Mapping[str, Json]:
-    """Read the members but the input; each is short, or the whole body is refused."""
-    texts = {
-        name: bytes(getattr(shape, member))
-        for member, name in zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True)
-        if name != "input"
-    }
-    members = b",".join(b'"%s":%s' % (name.encode(), text) for name, text in texts.items() if text)
-    return parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES)
-
-
-def _renamed(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return {} if value is None else value
-    return {_LIMITS.get(name, ""): limit for name, limit in value.items()}
-
-
-def _owner_named(value: Json) -> Json:
-    if not isinstance(value, dict) or value.keys() != {"profile", "account_id"}:
-        return value if value is None else {}
-    try:
-        return {"profile": value["profile"], "owner": parse_owner(str(value["account_id"]))}
-    except InvalidInput as exc:
-        raise RunRefused("request-invalid", "secrets_ref") from exc

@@ -12,22 +12,23 @@ Any other member is refused: a wish that is not understood is not passed over. W
 is seen before anything is built from it: of ten megabytes of `[[],[],…]` there would be a gigabyte of objects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, repeats_member, shaped
 from sealspace.apps.api_keys import DEFAULT_PROFILE
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
 from sealspace.documents.secret_names import is_scope
 from sealspace.errors import InvalidInput
 
-from ..guest.runs import MAX_INPUT_BYTES, MILLION, ResponseFormat
+from ..guest.runs import LIMIT_NAMES, MAX_INPUT_BYTES, MILLION, ResponseFormat
 from ..reasons import RunRefused
 
 MAX_BODY_BYTES: Final = 2 * MAX_INPUT_BYTES
@@ -36,24 +37,6 @@ MAX_BESIDE_INPUT_BYTES: Final = 64 * 1024
 """Longest body without its input."""
 MAX_NONCE_CHARS: Final = 128
 MAX_PROFILE_CHARS: Final = 64
-
-_LIMITS: Final = ("maxInstructions", "maxMemoryMb", "maxExecutionSeconds")
-
-
-class _Shape(msgspec.Struct, forbid_unknown_fields=True, rename={"is_async": "async"}):
-    """The members of a body, as text; no object is made of any."""
-
-    source: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    inputBase64: msgspec.Raw = msgspec.Raw()  # the wire's name
-    responseFormat: msgspec.Raw = msgspec.Raw()  # the wire's name
-    resourceLimits: msgspec.Raw = msgspec.Raw()  # the wire's name
-    secretsRef: msgspec.Raw = msgspec.Raw()  # the wire's name
-    nonce: msgspec.Raw = msgspec.Raw()
-    is_async: msgspec.Raw = msgspec.Raw()
-
-
-_SHAPES: Final = msgspec.json.Decoder(_Shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +49,7 @@ class SecretsRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBody:
-    """What a caller asks for."""
+    """What a caller asks for; limits are named as members of `Limits`."""
 
     project: ProjectId | None
     sha256: str | None
@@ -75,118 +58,126 @@ class CallBody:
     limits: Mapping[str, int]
     secrets: SecretsRef | None
     nonce: str | None
-    is_async: bool = False
+    is_async: bool
 
     @property
     def program(self) -> str:
-        """What the caller signed for: the project, or the hash where there is none."""
-        return self.project.text if self.project is not None else str(self.sha256)
+        """What the caller's token has to name."""
+        return self.project.text if self.project is not None else self.sha256 or ""
 
 
-def parse_body(data: bytes) -> CallBody:
-    """Read a body, untrusted."""
-    if len(data) > MAX_BODY_BYTES:
-        raise RunRefused("input-too-large")
-    try:
-        shape = _SHAPES.decode(data)
-        texts = [bytes(one) for one in (shape.input, shape.inputBase64)]
-        if any(text[:1] not in (b"", b'"', b"n") for text in texts):  # a string, or null
-            raise RunRefused("request-invalid", "input")
-        if len(data) - sum(map(len, texts)) > MAX_BESIDE_INPUT_BYTES:
-            raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
-        value = parse_json(data, max_bytes=MAX_BODY_BYTES)
-    except msgspec.ValidationError as exc:
-        raise RunRefused("request-invalid", "no object of the members that are known") from exc
-    except (InvalidJson, ValueError, RecursionError) as exc:
-        raise RunRefused("request-invalid", "body") from exc
-    project, sha256 = _source(value.get("source"))
-    nonce = value.get("nonce")
-    if nonce is not None and not (isinstance(nonce, str) and len(nonce) <= MAX_NONCE_CHARS and nonce.isprintable()):
-        raise RunRefused("request-invalid", "nonce")
-    return CallBody(
-        project=project,
-        sha256=sha256,
-        input=_input(value),
-        response_format=format_of(value.get("responseFormat", "Text"), name="responseFormat"),
-        limits=limits_of(value.get("resourceLimits", {}), name="resourceLimits"),
-        secrets=secrets_of(value.get("secretsRef"), name="secretsRef"),
-        nonce=nonce,
-        is_async=flag_of(value.get("async"), name="async"),
+class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
+    profile: str
+    owner: str
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    source: dict[str, str | None]
+    response_format: ResponseFormat = ResponseFormat.TEXT
+    resource_limits: dict[str, int] = {}
+    secrets_ref: _Secrets | None = None
+    nonce: Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None = None
+    is_async: bool | None = msgspec.field(name="async", default=None)
+
+
+def texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
+    """Return the shape of a body whose members are texts: no object is made of any."""
+    names = (*inputs, *body.__struct_encode_fields__)
+    return msgspec.defstruct(
+        "_Texts", [(name, msgspec.Raw, msgspec.Raw()) for name in names], forbid_unknown_fields=True
     )
 
 
-def _source(value: Json) -> tuple[ProjectId | None, str | None]:
+_INPUTS: Final = ("input", "inputBase64")
+_TEXTS: Final = texts_of(_Body, *_INPUTS)
+
+
+@contextmanager
+def refusing_invalid() -> Iterator[None]:
+    """Refuse a body of which a part cannot be read."""
     try:
-        if isinstance(value, dict) and value.keys() == {"wasmSha256"}:
-            return None, checked_sha256(value["wasmSha256"], what="wasmSha256")
-        if isinstance(value, dict) and {"project"} <= value.keys() <= {"project", "version"}:
-            project, version = value["project"], value.get("version")
-            if isinstance(project, str):
-                return parse_project(project), None if version is None else checked_sha256(version, what="version")
+        yield
+    except msgspec.ValidationError as exc:
+        raise RunRefused("request-invalid", "no object of the members that are known") from exc
     except InvalidInput as exc:
-        raise RunRefused("request-invalid", "source") from exc
-    raise RunRefused("request-invalid", "source")
+        raise RunRefused("request-invalid", exc.message) from exc
+    except CapabilityError as exc:
+        raise RunRefused("request-invalid", str(exc)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise RunRefused("request-invalid", "body") from exc
 
 
-def _input(value: Mapping[str, Json]) -> bytes:
-    text, encoded = value.get("input"), value.get("inputBase64")
-    data: bytes | None = None
-    if encoded is None and isinstance(text, str | None):
-        try:
-            data = (text or "").encode()
-        except UnicodeEncodeError as exc:
-            raise RunRefused("request-invalid", "input") from exc
-    elif text is None:
-        data = decode_standard(encoded)
-    if data is None:
+@refusing_invalid()
+def parse_body(data: bytes) -> CallBody:
+    """Read a body, untrusted."""
+    (text, encoded), members = split_body(data, _TEXTS, *_INPUTS)
+    if repeats_member(data, frozenset(_TEXTS.__struct_fields__)):
+        raise RunRefused("request-invalid", "a member twice")
+    asked = shaped(members, _Body)
+    project, sha256 = _source(asked.source)
+    if asked.nonce is not None and not asked.nonce.isprintable():
+        raise RunRefused("request-invalid", "nonce")
+    ref = asked.secrets_ref
+    return CallBody(
+        project=project,
+        sha256=sha256,
+        input=_input(*(msgspec.json.decode(one or b"null", type=str | None) for one in (text, encoded))),
+        response_format=asked.response_format,
+        limits=limits_of(asked.resource_limits, LIMIT_NAMES),
+        secrets=None if ref is None else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
+        nonce=asked.nonce,
+        is_async=bool(asked.is_async),
+    )
+
+
+def _source(value: Mapping[str, str | None]) -> tuple[ProjectId | None, str | None]:
+    if value.keys() == {"wasmSha256"}:
+        return None, checked_sha256(value["wasmSha256"], what="wasmSha256")
+    project, version = value.get("project"), value.get("version")
+    if project is None or not value.keys() <= {"project", "version"}:
+        raise RunRefused("request-invalid", "source")
+    return parse_project(project), None if version is None else checked_sha256(version, what="version")
+
+
+def _input(text: str | None, encoded: str | None) -> bytes:
+    data = (text or "").encode() if encoded is None else decode_standard(encoded)
+    if data is None or None not in (text, encoded):
         raise RunRefused("request-invalid", "input")
     if len(data) > MAX_INPUT_BYTES:
         raise RunRefused("input-too-large")
     return data
 
 
-# --- members that two kinds of body have; `name` is what a refusal calls them -----------------------------------------
+# --- what both kinds of body have -------------------------------------------------------------------------------------
 
 
-def flag_of(value: Json, *, name: str) -> bool:
-    """Read a flag; absent is no."""
-    if not isinstance(value, bool | None):
-        raise RunRefused("request-invalid", name)
-    return bool(value)
+def split_body(data: bytes, texts: type[msgspec.Struct], *inputs: str) -> tuple[list[bytes], dict[str, Json]]:
+    """Return the texts of the inputs of a body, untrusted, and its other members, which are short (RN66)."""
+    if len(data) > MAX_BODY_BYTES:
+        raise RunRefused("input-too-large")
+    found = msgspec.json.decode(data, type=texts)
+    beside = {name: bytes(getattr(found, name)) for name in texts.__struct_fields__}
+    given = [beside.pop(name) for name in inputs]
+    if len(data) - sum(map(len, given)) > MAX_BESIDE_INPUT_BYTES:
+        raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
+    members = b",".join(b'"%s":%s' % (name.encode(), text) for name, text in beside.items() if text)
+    return given, parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES)
 
 
-def format_of(value: Json, *, name: str) -> ResponseFormat:
-    """Read how output becomes an answer."""
-    found = next((one for one in ResponseFormat if one.value == value), None)
-    if found is None:
-        raise RunRefused("request-invalid", name)
-    return found
-
-
-def limits_of(value: Json, *, name: str) -> dict[str, int]:
-    """Read limits of a run; a caller's limit of instructions is at least a million (RN1)."""
-    if not isinstance(value, dict) or not value.keys() <= set(_LIMITS):
-        raise RunRefused("request-invalid", name)
-    limits: dict[str, int] = {}
-    for limit_name, limit in value.items():
-        if not isinstance(limit, int) or isinstance(limit, bool):
-            raise RunRefused("request-invalid", name)
-        limits[limit_name] = max(limit, MILLION) if limit_name == "maxInstructions" and limit >= 1 else limit  # RN1
+def limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+    """Return limits by their names in `Limits`; a caller's limit of instructions is at least a million (RN1)."""
+    if not stated.keys() <= names.keys():
+        raise RunRefused("request-invalid", "limits")
+    limits = {names[name]: limit for name, limit in stated.items()}
+    if (most := limits.get("max_instructions", 0)) >= 1:
+        limits["max_instructions"] = max(most, MILLION)  # RN1
     return limits
 
 
-def secrets_of(value: Json, *, name: str) -> SecretsRef | None:
-    """Read whose secrets a run shall have."""
-    if value is None:
+def scope_of(profile: Any) -> str | None:
+    """Return the scope of a profile, untrusted; None for the one that has none."""
+    if profile == DEFAULT_PROFILE:
         return None
-    if not isinstance(value, dict) or value.keys() != {"profile", "owner"}:
-        raise RunRefused("request-invalid", name)
-    profile, owner = value["profile"], value["owner"]
-    if not isinstance(profile, str) or not isinstance(owner, str):
-        raise RunRefused("request-invalid", name)
-    if len(profile) > MAX_PROFILE_CHARS or (profile != DEFAULT_PROFILE and not is_scope(profile)):
+    if not isinstance(profile, str) or len(profile) > MAX_PROFILE_CHARS or not is_scope(profile):
         raise RunRefused("bad-profile")
-    try:
-        return SecretsRef(parse_principal(owner), None if profile == DEFAULT_PROFILE else profile)
-    except CapabilityError as exc:
-        raise RunRefused("request-invalid", name) from exc
+    return profile

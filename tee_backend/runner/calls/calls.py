@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final, Self
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.ambient import SystemClock
 from capabilities.limits import Rates
 from capabilities.principals import Principal
+from capabilities.strict_base64 import encode_url
 from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
@@ -37,7 +38,7 @@ from .api_bodies import parse_api_body
 from .call_bodies import CallBody, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
-from .prices import FREE, Price, smallest
+from .prices import Price, smallest
 from .run_receipts import RunFacts, names_hash, salted
 from .service import Job, Outcome, Runner
 
@@ -68,15 +69,13 @@ class Calls:
         ledger: Ledger,
         keys: KeptKeys,
         *,
-        price: Price = FREE,
-        workers: int = 2,
-        clock: Clock | None = None,
+        price: Price,
+        workers: int,
     ) -> None:
-        self._runner = runner
-        self._ledger = ledger
-        self._keys = keys
+        self.runner = runner
+        self.ledger = ledger
+        self.keys = keys
         self.price = price
-        self._clock = clock or SystemClock()
         self._of_keys, self._lately = InUse(), Rates[tuple[Principal, int]]()
         self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
         self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
@@ -97,15 +96,15 @@ class Calls:
 
     async def payer(self, call: SignedCall) -> Payer:
         """Return who pays for a signed call; KeepingError: the journal cannot be used."""
-        return Payer(call.caller, await self._ledger.account(call.caller) is not None)
+        return Payer(call.caller, await self.ledger.account(call.caller) is not None)
 
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
         """Run a program for a caller who signs."""
         asked = parse_body(body)
-        await self._runner.use_up(call, asked.program, body)
-        budget = 0 if self.price.is_free else self.price.most(self._runner.limits(asked))
+        await self.runner.use_up(call, asked.program, body)
+        budget = self.price.most(self.runner.limits(asked))
         return await self._take(
-            self._runner.job(asked, payer, compile_s=self.price.compile_s(budget)), None, budget, body
+            self.runner.job(asked, payer, None, compile_s=self.price.compile_s(budget)), budget, body
         )
 
     async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
@@ -125,7 +124,7 @@ class Calls:
             credential = parse_credential(shown)
         except InvalidInput as invalid:
             raise RunRefused("key-malformed", invalid.message) from invalid
-        return await self._keys.find(credential, now=self._clock.now())
+        return await self.keys.find(credential)
 
     async def call(self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes) -> Answer:
         """Run a program for the holder of a key.
@@ -143,14 +142,13 @@ class Calls:
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-        asked, compile_s = self._api_body(body, project, budget), self.price.compile_s(budget)
-        job = self._runner.job(asked, Payer(key.owner), compile_s=compile_s, in_person=False)
-        _require_profile(key, job.body)
-        holder, now = (key.owner, key.nonce), self._clock.now()
+        asked = self._api_body(body, project, budget, key)
+        holder, now = (key.owner, key.nonce), SystemClock.now()
         if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
             raise RunRefused("too-many-calls")
         self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
-        return await self._take(job, key.nonce, budget, body)
+        job = self.runner.job(asked, Payer(key.owner), key.nonce, compile_s=self.price.compile_s(budget))
+        return await self._take(job, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
         """Keep a key that its owner signed; of an owner who has an account, or, where runs are free, a grant (RN91).
@@ -162,12 +160,12 @@ class Calls:
             owner = signer_of(statement)
         except StatementInvalid as invalid:
             raise RunRefused("key-statement", invalid.message) from invalid
-        if await self._ledger.account(owner) is None:
+        if await self.ledger.account(owner) is None:
             if not self.price.is_free:
                 raise RunRefused("balance-too-low")
-            if not self._runner.has_grant_of(owner):
+            if not self.runner.has_grant_of(owner):
                 raise RunRefused("owner-unknown")
-        return await self._keys.add(statement, now=self._clock.now())
+        return await self.keys.add(statement)
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
         """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
@@ -177,42 +175,48 @@ class Calls:
             holder: the caller, or the owner of the key.
             key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
         """
-        record = await self._ledger.job(job)
+        record = await self.ledger.job(job)
         if record is None or not record.is_async:
             return None
         if record.caller != holder or key not in (None, record.key):
             return None
         if record.state != "done":
             return pending(job, is_api=record.key is not None)
-        return Answer(200, kept=self._ledger.answer(job, record))
+        return Answer(200, kept=self.ledger.answer(job, record))
 
     # --- from a job to its answer --------------------------------------------------------------------------------
 
-    async def _take(self, job: Job, key: int | None, budget: int, request: bytes) -> Answer:
+    async def _take(self, job: Job, budget: int, request: bytes) -> Answer:
         """Have a job run now, or later."""
         with ExitStack() as counted:
             if job.body.is_async:
                 counted.enter_context(self._queued.held(job.payer, len(request)))
-                await self._ledger.accept(job.id, self._record(job, key, budget), request=request)
+                await self.ledger.accept(job.id, self._record(job, budget), request=request)
                 self._begin(job.id, job.payer, counted.pop_all())
-                return pending(job.id, is_api=key is not None)
-            if key is not None:
-                counted.enter_context(self._of_keys.held({(job.caller, key): 1}, 1, AT_ONCE))  # RN97
+                return pending(job.id, is_api=job.key is not None)
+            if job.key is not None:
+                counted.enter_context(self._of_keys.held({(job.caller, job.key): 1}, 1, AT_ONCE))  # RN97
             counted.enter_context(self._answered.held(job.payer, len(request)))
             if not budget:
-                outcome = await self._runner.perform(job)
-                await self._runner.keep(outcome, job.payer)
-                return _answer(outcome, key, 0)
-            record = self._record(job, key, budget)
-            await self._ledger.accept(job.id, record, request=None)
+                outcome = await self.runner.perform(job)
+                await self._keep(outcome, job.payer)
+                return _answer(outcome, job.key, 0)
+            record = self._record(job, budget)
+            await self.ledger.accept(job.id, record, request=None)
             try:
-                outcome = await self._runner.perform(job)
+                outcome = await self.runner.perform(job)
             except Exception:
-                await self._settle(self._unrun(job.id, record, "runner-failed"), 0, None)
+                await self._settle(self._unrun(job.id, record, "runner-failed"), record, 0)
                 raise
-            charged = self._charge(outcome, budget)
-            await self._settle(outcome, charged, None)
-            return _answer(outcome, key, charged)
+            return await self._settle(outcome, record, self._charge(outcome, budget))
+
+    async def _keep(self, outcome: Outcome, payer: Payer) -> None:
+        """Keep a receipt that is no part of a ledger's transaction."""
+        if outcome.is_kept:
+            try:
+                await self.runner.journal.keep(outcome.facts.job, outcome.receipt, payer)
+            except KeepingError as error:  # the caller has it all the same
+                _log.warning("a receipt is not kept: %s", error.code)
 
     def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
         """Have an asynchronous call run when it is its payer's turn."""
@@ -230,36 +234,42 @@ class Calls:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_waiting(self, id: str) -> None:
-        record = await self._ledger.job(id)
+        record = await self.ledger.job(id)
         if record is None:
             return
-        request = await self._ledger.start(id)
+        request = await self.ledger.start(id)
         try:
             job = Job(
                 id=id,
                 body=await self._body_again(record, request),
                 payer=record.payer,
                 salt=record.salt,
-                in_person=record.key is None,
+                key=record.key,
                 compile_s=self.price.compile_s(record.reserved),
             )
-            outcome = await self._runner.perform(job)
+            outcome = await self.runner.perform(job)
         except RunRefused as refusal:
             outcome = self._unrun(id, record, refusal.reason.code)
         except Exception:
             _log.exception("an asynchronous call could not be run")
             outcome = self._unrun(id, record, "runner-failed")
-        charged = self._charge(outcome, record.reserved)
-        await self._settle(outcome, charged, _answer(outcome, record.key, charged))
+        await self._settle(outcome, record, self._charge(outcome, record.reserved))
 
-    async def _settle(self, outcome: Outcome, charged: int, answer: Answer | None) -> None:
-        body, now = None if answer is None else answer.body, self._clock.now()
-        receipt = outcome.receipt if outcome.is_kept else None
-        await self._ledger.settle(outcome.facts.job, charged=charged, receipt=receipt, answer=body, now=now)
+    async def _settle(self, outcome: Outcome, record: JobRecord, charged: int) -> Answer:
+        """End a job in the ledger, and return its answer."""
+        answer = _answer(outcome, record.key, charged)
+        await self.ledger.settle(
+            outcome.facts.job,
+            charged=charged,
+            receipt=outcome.receipt if outcome.is_kept else None,
+            answer=answer.body if record.is_async else None,
+            now=SystemClock.now(),
+        )
+        return answer
 
     async def _recover(self) -> None:
         """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
-        for job, record in await self._ledger.unfinished():
+        for job, record in await self.ledger.unfinished():
             if record is None:
                 _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
             elif record.state == "waiting":
@@ -267,9 +277,8 @@ class Calls:
                 counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
                 self._begin(job, record.payer, counted)
             else:
-                outcome = self._unrun(job, record, "interrupted")
                 try:
-                    await self._settle(outcome, 0, _answer(outcome, record.key, 0) if record.is_async else None)
+                    await self._settle(self._unrun(job, record, "interrupted"), record, 0)
                 except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
                     _log.error("a job that was interrupted is not settled: %s", error.message)
 
@@ -278,29 +287,29 @@ class Calls:
         may_have_begun = code == "interrupted"
         facts = RunFacts(
             job=id,
-            program_sha256=record.program or "",
+            program=record.program or "",
             project=record.project,
             code=code,
-            input_hash=record.input_hash,
-            output_hash=salted(record.salt, b""),
+            input_hash=encode_url(record.input_hash),
+            output_hash=encode_url(salted(record.salt, b"")),
             variables_hash=names_hash(()),
             secrets="delivered" if record.has_secrets and may_have_begun else "none",
-            hosts=(),
-            limits=Limits(*record.limits),
+            hosts=[],
+            limits=Limits(*record.limits).shown,
             instructions=0,
             time_ms=0,
             nonce=record.nonce,
-            at=iso_time(self._clock.now()),
+            at=iso_time(SystemClock.now()),
         )
-        is_kept = record.is_known or record.has_secrets  # RN169
-        return Outcome(record.salt, facts, RunResult(REASONS[code]), self._runner.sign(facts), False, is_kept)
+        is_kept = may_have_begun or record.is_known or record.has_secrets  # RN169
+        return Outcome(record.salt, facts, RunResult(REASONS[code]), self.runner.sign(facts), is_kept)
 
-    def _record(self, job: Job, key: int | None, budget: int) -> JobRecord:
-        asked, limits = job.body, self._runner.limits(job.body)
+    def _record(self, job: Job, budget: int) -> JobRecord:
+        asked, limits = job.body, self.runner.limits(job.body)
         return JobRecord(
             state="waiting" if asked.is_async else "started",
             caller=job.caller,
-            key=key,
+            key=job.key,
             reserved=budget,
             is_async=asked.is_async,
             project=None if asked.project is None else asked.project.text,
@@ -331,33 +340,30 @@ class Calls:
 
     def _charge(self, outcome: Outcome, budget: int) -> int:
         """Return what a run costs, with its compilation, at most what was reserved (RN94, RN166)."""
-        facts = outcome.facts
-        ran = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if outcome.ran else 0
-        return min(ran + int(outcome.result.compile_s) * self.price.second, budget)
+        facts, result = outcome.facts, outcome.result
+        ran = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if result.ran else 0
+        return min(ran + int(result.compile_s) * self.price.second, budget)
 
-    def _api_body(self, body: bytes, project: ProjectId, budget: int) -> CallBody:
-        """Read the body of `POST /call`, with limits that its budget pays for."""
+    def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
+        """Read the body of `POST /call`, with limits that its budget pays for.
+
+        Secrets of a profile that the key does not name are refused, whosever they are (RN90).
+        """
         asked = parse_api_body(body, project)
+        if asked.secrets is not None and (asked.secrets.scope or DEFAULT_PROFILE) not in key.profiles:  # RN90
+            raise RunRefused("key-profile")
         return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
 
     async def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
         """Read the body of a call that was accepted before; its key has to hold still (RN89)."""
         if record.key is None:
             return parse_body(request)
-        key = await self._keys.held(Principal(record.caller), record.key, now=self._clock.now())
-        body = self._api_body(request, parse_project(str(record.project)), record.reserved)
-        _require_profile(key, body)
-        return body
+        key = await self.keys.held(Principal(record.caller), record.key)
+        return self._api_body(request, parse_project(str(record.project)), record.reserved, key)
 
 
 def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
     return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)
-
-
-def _require_profile(key: ApiKey, body: CallBody) -> None:
-    """Refuse secrets of a profile that the key does not name, whosever they are (RN90)."""
-    if body.secrets is not None and (body.secrets.scope or DEFAULT_PROFILE) not in key.profiles:
-        raise RunRefused("key-profile")
 
 
 def _project(owner: str, name: str) -> ProjectId:

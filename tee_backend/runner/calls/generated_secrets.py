@@ -7,24 +7,24 @@ Each has a tag, which a run demands of it: see `secret_tags`. What was made is s
 owner can tell that the code which the start's quote names made it.
 
 Example:
-    made = await maker.make(authorization, sign_in, body)
+    answer = await generate(runner, authorization, sign_in, body)
 """
 
 import hashlib
 import logging
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import libipld
 import msgspec
 
-from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
-from capabilities.errors import CapabilityError, InvalidJson
+from capabilities.ambient import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.documents.generated_secrets import (
     DEFAULT_PROFILE,
     GENERATE,
@@ -33,11 +33,9 @@ from sealspace.documents.generated_secrets import (
     checked_generation_type,
     read_generation_grant,
 )
-from sealspace.documents.secret_names import SecretName, is_scope
+from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import (
-    InvalidInput,
-    InvalidPortableDelegation,
     NetworkNotFound,
     NotGranted,
     PreconditionFailed,
@@ -48,11 +46,15 @@ from sealspace.errors import (
 from sealspace.secrets import Generated
 from sealspace.session import Grant, iso_time
 
-from ...backend import Backend
-from ..reasons import REASONS, RunRefused
-from .run_receipts import BoundVerifier, VerifiedRun, verify_signed
-from .secret_tags import SecretTags
+from ..reasons import RunRefused
+from .answers import Answer, error_of
+from .call_bodies import refusing_invalid, scope_of
+from .granted import live_grants
+from .run_receipts import VerifiedRun, verify_signed
 from .service import Runner
+
+if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
+    from ...attestation.inspection import Inspector
 
 MAX_GENERATION_BODY_BYTES: Final = 16 * 1024
 GENERATED_TYPE: Final = "sealspace.run.generated/v1"
@@ -92,179 +94,117 @@ class GenerationBody:
     wanted: Mapping[SecretName, str]
 
 
+class _NewSecret(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    generation_type: str
+
+
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    owner: str
+    profile: Any
+    new_secrets: Annotated[list[_NewSecret], msgspec.Meta(min_length=1, max_length=MAX_GENERATED)]
+
+
+@refusing_invalid()
 def parse_generation(data: bytes) -> GenerationBody:
     """Read a body, untrusted."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
-    try:
-        value = parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES)
-    except (InvalidJson, ValueError, RecursionError) as exc:
-        raise RunRefused("request-invalid", "body") from exc
-    if value.keys() != {"owner", "profile", "new_secrets"}:
-        raise RunRefused("request-invalid", "no object of the members that are known")
-    owner, profile, items = value["owner"], value["profile"], value["new_secrets"]
-    if not isinstance(profile, str) or not (profile == DEFAULT_PROFILE or is_scope(profile)):
-        raise RunRefused("bad-profile")
-    scope = None if profile == DEFAULT_PROFILE else profile
-    try:
-        principal = parse_principal(owner) if isinstance(owner, str) else None
-    except CapabilityError:
-        principal = None
-    if principal is None:
-        raise RunRefused("request-invalid", "owner")
-    if not isinstance(items, list) or not 1 <= len(items) <= MAX_GENERATED:
-        raise RunRefused("request-invalid", "new_secrets")
-    wanted: dict[SecretName, str] = {}
-    for item in items:
-        secret, kind = _wanted(item, scope)
+    asked = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
+    scope, wanted = scope_of(asked.profile), dict[SecretName, str]()
+    for one in asked.new_secrets:
+        secret = SecretName(checked_generated_name(one.name), scope)
         if secret in wanted:  # the later one would win unseen
             raise RunRefused("request-invalid", "new_secrets names a secret twice")
-        wanted[secret] = kind
-    return GenerationBody(principal, scope, wanted)
+        wanted[secret] = checked_generation_type(one.generation_type)
+    return GenerationBody(parse_principal(asked.owner), scope, wanted)
 
 
-def _wanted(item: Json, scope: str | None) -> tuple[SecretName, str]:
-    if not isinstance(item, dict) or item.keys() != {"name", "generation_type"}:
-        raise RunRefused("request-invalid", "new_secrets")
-    name, kind = item["name"], item["generation_type"]
+async def generate(runner: Runner, authorization: str | None, sign_in: str | None, body: bytes) -> Answer:
+    """Make the secrets that an owner asks for.
+
+    Args:
+        runner: that has a grant to write them.
+        authorization: the token of who asks; None: there is none.
+        sign_in: what it cites; None: nothing was sent along.
+        body: as it arrived.
+    Returns:
+        What came of it. Each secret is written by itself: one that fails ends the request, and those before it are
+        there and named.
+    Raises:
+        RunRefused: nothing was made.
+        KeepingError: the journal cannot be used; nothing was made.
+    """
+    asked = parse_generation(body)
+    caller = await runner.use_up(await runner.called(authorization, sign_in), GENERATE, body)
+    if not same_principal(caller, asked.owner):  # RN142
+        raise RunRefused("access-denied")
+    grant = _grant_for(runner, asked)
+    new, existing, failed = list[dict[str, Json]](), list[str](), None
     try:
-        if isinstance(name, str) and isinstance(kind, str):
-            return SecretName(checked_generated_name(name), scope), checked_generation_type(kind)
-    except InvalidInput as exc:
-        raise RunRefused("request-invalid", exc.message) from exc
-    raise RunRefused("request-invalid", "new_secrets")
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The answer to a request."""
-
-    code: str | None
-    body: bytes = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Written:
-    """What a request has come to so far: new secrets with type and version, and those that were there."""
-
-    new: list[tuple[SecretName, str, str]] = field(default_factory=list)
-    existing: list[str] = field(default_factory=list)
-
-
-class SecretMaker:
-    """Makes secrets for their owners."""
-
-    def __init__(
-        self,
-        runner: Runner,
-        backend: Backend,
-        tags: SecretTags,
-        *,
-        clock: Clock | None = None,
-        entropy: Entropy | None = None,
-    ) -> None:
-        self._runner = runner
-        self._backend = backend
-        self._tags = tags
-        self._clock = clock or SystemClock()
-        self._entropy = entropy or SystemEntropy()
-
-    async def make(self, authorization: str | None, sign_in: str | None, body: bytes) -> Made:
-        """Make the secrets that an owner asks for.
-
-        Args:
-            authorization: the token of who asks; None: there is none.
-            sign_in: what it cites; None: nothing was sent along.
-            body: as it arrived.
-        Returns:
-            What came of it. Each secret is written by itself: one that fails ends the request, and those before it are
-            there and named.
-        Raises:
-            KeepingError: the journal cannot be used; nothing was made.
-        """
-        try:
-            asked = parse_generation(body)
-            caller = await self._runner.use_up(await self._runner.called(authorization, sign_in), GENERATE, body)
-            if not same_principal(caller, asked.owner):  # RN142
-                raise RunRefused("access-denied")
-            grant = self._grant_for(asked, self._clock.now())
-        except RunRefused as refusal:
-            return refused(refusal)
-        written, failed = _Written(), None
-        try:
-            for secret, kind in asked.wanted.items():
-                await self._write(asked.owner, secret, kind, grant, written)
-        except RunRefused as refusal:
-            failed = refusal
-        return _answered(written, self._statement(authorization or "", asked, written), failed)
-
-    def _grant_for(self, asked: GenerationBody, now: float) -> Grant:
-        """Return the newest grant for exactly these paths (RN143)."""
-        for one in self._backend.grants:
-            if one.state != "live":
-                continue
-            try:  # it may have been read from disk, which the host owns
-                read = read_generation_grant(one.grant.header, runner=self._backend.did)
-            except InvalidPortableDelegation:
-                continue
-            is_whole = read.secrets == asked.wanted.keys() and now < read.expires_at
-            if is_whole and same_principal(read.owner, asked.owner):
-                return one.grant
-        raise RunRefused("generation-not-granted")
-
-    async def _write(self, owner: Principal, secret: SecretName, kind: str, grant: Grant, written: _Written) -> None:
-        """Draw, tag, seal and write one; nothing that is there is replaced (RN145)."""
-        value, at = drawn(kind, self._entropy), iso_time(self._clock.now())
-        generated = Generated(kind, at, self._tags.tag(owner, secret, kind=kind, at=at, value=value))
-        try:
-            version = await self._backend.put_generated(owner, secret, value, generated, by=grant)
-        except PreconditionFailed:
-            written.existing.append(secret.name)
-        except NetworkNotFound as absent:
-            raise RunRefused("network-unknown") from absent
-        except (Unauthorized, NotGranted) as denied:
-            raise RunRefused("generation-not-granted") from denied
-        except SealspaceError as error:
-            _log.warning("a generated secret could not be written: %s", error.code)
-            raise RunRefused("node-unavailable") from error
-        else:
-            written.new.append((secret, kind, version))
-
-    def _statement(self, authorization: str, asked: GenerationBody, written: _Written) -> bytes:
-        """State what was made, for this request alone (RN149)."""
-        identity = self._runner.identity
-        stated: dict[str, Json] = {
-            "token": encode_url(token_digest(authorization)),
-            "owner": asked.owner,
-            "profile": asked.scope or DEFAULT_PROFILE,
-            "secrets": [
-                {"name": secret.name, "type": kind, "version": version} for secret, kind, version in written.new
-            ],
-            "runner": self._backend.did,
-            "start": encode_url(identity.start_sha256),
-            "at": iso_time(self._clock.now()),
-        }
-        return sign_statement(GENERATED_TYPE, stated, identity.receipt_key)
-
-
-def refused(refusal: RunRefused) -> Made:
-    """Return the answer to a request of which nothing was done."""
-    return _answered(_Written(), None, refusal)
-
-
-def _answered(written: _Written, statement: bytes | None, refusal: RunRefused | None) -> Made:
-    answer: dict[str, object] = {
-        "status": "completed" if refusal is None else "refused" if statement is None else "failed",
-        "generated": [secret.name for secret, _, _ in written.new],
-        "existing": written.existing,
+        for secret, kind in asked.wanted.items():
+            version = await _write(runner, asked.owner, secret, kind, grant)
+            if version is None:
+                existing.append(secret.name)
+            else:
+                new.append({"name": secret.name, "type": kind, "version": version})
+    except RunRefused as refusal:
+        failed = refusal
+    # What was made is stated for this request alone (RN149).
+    stated: dict[str, Json] = {
+        "token": encode_url(token_digest(authorization or "")),
+        "owner": asked.owner,
+        "profile": asked.scope or DEFAULT_PROFILE,
+        "secrets": [*new],
+        "runner": runner.did,
+        "start": encode_url(runner.identity.start_sha256),
+        "at": iso_time(SystemClock.now()),
     }
-    if statement is not None:
-        answer["statement"] = msgspec.Raw(statement)
+    answer = {
+        "status": "completed" if failed is None else "failed",
+        "generated": [one["name"] for one in new],
+        "existing": existing,
+        "statement": msgspec.Raw(sign_statement(GENERATED_TYPE, stated, runner.identity.receipt_key)),
+    }
+    return _answered(answer, failed)
+
+
+def refused(refusal: RunRefused) -> Answer:
+    """Return the answer to a request of which nothing was done."""
+    return _answered({"status": "refused", "generated": [], "existing": []}, refusal)
+
+
+def _answered(answer: Mapping[str, object], refusal: RunRefused | None) -> Answer:
     if refusal is None:
-        return Made(None, msgspec.json.encode(answer))
-    error = {"code": refusal.reason.code, "message": REASONS[refusal.reason.code].sentence}
-    answer["error"] = error | ({"detail": refusal.detail} if refusal.detail else {})
-    return Made(refusal.reason.code, msgspec.json.encode(answer))
+        return Answer(200, msgspec.json.encode(answer))
+    error = error_of(refusal.reason, refusal.detail)
+    return Answer(refusal.reason.status, msgspec.json.encode({**answer, "error": error}))
+
+
+def _grant_for(runner: Runner, asked: GenerationBody) -> Grant:
+    """Return the newest grant for exactly these paths (RN143)."""
+    for grant, read in live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))():
+        is_whole = read.secrets == asked.wanted.keys() and SystemClock.now() < read.expires_at
+        if is_whole and same_principal(read.owner, asked.owner):
+            return grant
+    raise RunRefused("generation-not-granted")
+
+
+async def _write(runner: Runner, owner: Principal, secret: SecretName, kind: str, grant: Grant) -> str | None:
+    """Draw, tag, seal and write one secret; None where one is there, which is not replaced (RN145)."""
+    value, at = drawn(kind, runner.entropy), iso_time(SystemClock.now())
+    generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
+    try:
+        return await runner.backend.put_generated(owner, secret, value, generated, by=grant)
+    except PreconditionFailed:
+        return None
+    except NetworkNotFound as absent:
+        raise RunRefused("network-unknown") from absent
+    except (Unauthorized, NotGranted) as denied:
+        raise RunRefused("generation-not-granted") from denied
+    except SealspaceError as error:
+        _log.warning("a generated secret could not be written: %s", error.code)
+        raise RunRefused("node-unavailable") from error
 
 
 def token_digest(authorization: str) -> bytes:
@@ -273,7 +213,7 @@ def token_digest(authorization: str) -> bytes:
 
 
 async def verify_generated(
-    statement: bytes, start: bytes, inspector: BoundVerifier, *, authorization: str
+    statement: bytes, start: bytes, inspector: "Inspector", *, authorization: str
 ) -> VerifiedRun:
     """Judge what a runner states about secrets that it made (RN149).
 

@@ -117,46 +117,37 @@ class Journal:
             now: epoch seconds.
         """
 
-        def claimed() -> bool:
-            with self._connection as connection:
-                connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
-                done = connection.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at))
-                return done.rowcount == 1
+        def claimed(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
+            return connection.execute("INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)).rowcount == 1
 
-        return await self._in_thread(claimed)
+        return await self.write(claimed)
 
     async def follow(self, project: str, sequence: int, sha256: str) -> bool:
         """Note the active version of a project; return False where a later one, or another of its number, was seen."""
 
-        def followed() -> bool:
-            with self._connection as connection:
-                row = connection.execute(
-                    "SELECT sequence, sha256 FROM versions WHERE project = ?", (project,)
-                ).fetchone()
-                if row is not None and (sequence, sha256) != row and sequence <= row[0]:  # RN54
-                    return False
-                if row is None or sequence > row[0]:
-                    statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
-                    number = connection.execute(statement, (project, sequence, sha256)).lastrowid
-                    # Whoever publishes many projects closes the runner to nobody: the oldest rows give way.
-                    connection.execute("DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,))
+        def followed(connection: sqlite3.Connection) -> bool:
+            statement = "SELECT sequence, sha256 FROM versions WHERE project = ?"
+            last, known = connection.execute(statement, (project,)).fetchone() or (-1, "")
+            if sequence > last:
+                statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
+                number = connection.execute(statement, (project, sequence, sha256)).lastrowid
+                # Whoever publishes many projects closes the runner to nobody: the oldest rows give way.
+                connection.execute("DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,))
                 return True
+            return (sequence, sha256) == (last, known)  # RN54
 
-        return await self._in_thread(followed)
+        return await self.write(followed)
 
     async def keep(self, job: str, receipt: bytes, payer: Payer) -> None:
         """Keep a receipt; others of its payer's share are displaced."""
-
         await self.write(lambda connection: keep_receipt(connection, job, receipt, payer))
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the receipt of a job; None where there is none."""
-
-        def found() -> bytes | None:
-            row = self._connection.execute("SELECT receipt FROM receipts WHERE job = ?", (job,)).fetchone()
-            return None if row is None else bytes(row[0])
-
-        return await self._in_thread(found)
+        statement = "SELECT receipt FROM receipts WHERE job = ?"
+        row = await self.write(lambda connection: connection.execute(statement, (job,)).fetchone())
+        return None if row is None else bytes(row[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Run statements as one transaction, alone in the journal's thread; an exception undoes all of them."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from capabilities.ambient import SystemClock
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import ApiKey, Credential, read_api_key, signer_of
 from sealspace.errors import StatementInvalid
@@ -30,6 +31,7 @@ MOST: Final = 100_000
 _COUNTS: Final = """
 SELECT count(*), count(*) FILTER (WHERE owner = ?), EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
 """
+_MAX_NONCE: Final = (1 << 63) - 1
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -48,18 +50,17 @@ class KeptKeys:
         self._sealer = sealer
         self._runner = runner
 
-    async def add(self, statement: bytes, *, now: float) -> ApiKey:
+    async def add(self, statement: bytes) -> ApiKey:
         """Keep a key that its owner signed; to add it again changes nothing."""
         try:
-            key = read_api_key(statement, owner=signer_of(statement), runner=self._runner, now=now)
+            key = self._read(statement, signer_of(statement))
         except StatementInvalid as invalid:
             raise RunRefused("key-statement", invalid.message) from invalid
 
         def added(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (now,))
-            known = self._kept(connection, key.owner, key.nonce)
-            if known is not None:
-                if known[0] != _Kept(statement, False):
+            connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (SystemClock.now(),))
+            if known := self._kept(connection, key.owner, key.nonce):
+                if known != [(key.nonce, 1, _Kept(statement, False))]:
                     raise RunRefused("key-known")
                 return
             ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
@@ -73,71 +74,59 @@ class KeptKeys:
         await self._journal.write(added)
         return key
 
-    async def find(self, credential: Credential, *, now: float) -> ApiKey:
+    async def find(self, credential: Credential) -> ApiKey:
         """Return the key that a holder shows (RN89).
 
         Raises:
             RunRefused: `key-refused`: there is none, it was revoked or has ended, or its secret is another one.
         """
-        key = await self.held(credential.owner, credential.nonce, now=now)
+        key = await self.held(credential.owner, credential.nonce)
         if not key.is_of(credential):
             raise RunRefused("key-refused")
         return key
 
-    async def held(self, owner: Principal, nonce: int, *, now: float) -> ApiKey:
+    async def held(self, owner: Principal, nonce: int) -> ApiKey:
         """Return a key that holds, whoever shows it; for calls that were accepted with it before."""
-        kept = await self._journal.write(lambda connection: self._kept(connection, owner, nonce))
-        if kept is not None and not kept[0].is_revoked:
-            with suppress(StatementInvalid):
-                key = read_api_key(kept[0].statement, owner=owner, runner=self._runner, now=now)
-                if key.nonce == nonce:
-                    return key
+        for key in await self.of(owner, nonce):
+            return key
         raise RunRefused("key-refused")
 
-    async def of(self, owner: Principal, *, now: float) -> list[ApiKey]:
-        """Return the keys of an owner that hold."""
-
-        def found(connection: sqlite3.Connection) -> list[_Kept]:
-            rows = connection.execute("SELECT nonce, version, sealed FROM api_keys WHERE owner = ?", (owner,))
-            return [
-                _DECODER.decode(self._sealer.open(_named(owner, nonce, version), sealed))
-                for nonce, version, sealed in rows.fetchall()
-            ]
-
+    async def of(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
+        """Return the keys of an owner that hold; `nonce`: that one alone."""
         keys = []
-        for kept in await self._journal.write(found):
-            try:
-                key = read_api_key(kept.statement, owner=owner, runner=self._runner, now=now)
-            except StatementInvalid:
-                continue
-            if not kept.is_revoked:
-                keys.append(key)
+        for number, _, kept in await self._journal.write(lambda connection: self._kept(connection, owner, nonce)):
+            with suppress(StatementInvalid):
+                key = self._read(kept.statement, owner)
+                if key.nonce == number and not kept.is_revoked:
+                    keys.append(key)
         return keys
 
     async def revoke(self, owner: Principal, nonce: int) -> bool:
         """Revoke a key from now on; return whether there is one."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
-            kept = self._kept(connection, owner, nonce)
-            if kept is None:
-                return False
-            (known, version), named = kept, _named(owner, nonce, kept[1] + 1)
-            sealed = self._sealer.seal(named, msgspec.json.encode(_Kept(known.statement, True)))
-            connection.execute(
-                "UPDATE api_keys SET version = version + 1, sealed = ? WHERE owner = ? AND nonce = ? AND version = ?",
-                (sealed, owner, nonce, version),
-            )
-            return True
+            for _, version, kept in self._kept(connection, owner, nonce):
+                named = _named(owner, nonce, version + 1)
+                sealed = self._sealer.seal(named, msgspec.json.encode(_Kept(kept.statement, True)))
+                statement = "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"
+                connection.execute(statement, (version + 1, sealed, owner, nonce))
+                return True
+            return False
 
         return await self._journal.write(revoked)
 
-    def _kept(self, connection: sqlite3.Connection, owner: str, nonce: int) -> tuple[_Kept, int] | None:
-        row = connection.execute(
-            "SELECT version, sealed FROM api_keys WHERE owner = ? AND nonce = ?", (owner, nonce)
-        ).fetchone()
-        if row is None:
-            return None
-        return _DECODER.decode(self._sealer.open(_named(owner, nonce, row[0]), row[1])), row[0]
+    def _kept(self, connection: sqlite3.Connection, owner: str, nonce: int | None) -> list[tuple[int, int, _Kept]]:
+        """Return nonce, version and content of the rows of an owner, or of that one alone."""
+        first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
+        statement = "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?"
+        rows = connection.execute(statement, (owner, first, last)).fetchall()
+        return [
+            (number, version, _DECODER.decode(self._sealer.open(_named(owner, number, version), sealed)))
+            for number, version, sealed in rows
+        ]
+
+    def _read(self, statement: bytes, owner: Principal) -> ApiKey:
+        return read_api_key(statement, owner=owner, runner=self._runner, now=SystemClock.now())
 
 
 def _named(owner: str, nonce: int, version: int) -> tuple[str, str, int]:

@@ -15,7 +15,7 @@ Example:
 
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -98,8 +98,8 @@ class Ledger:
 
     async def account(self, owner: str) -> Account | None:
         """Return an owner's account; None where it has none."""
-        found = await self._journal.write(lambda connection: self._account(connection, owner))
-        return None if found is None else found[0]
+        account, version = await self._journal.write(lambda connection: self._account(connection, owner))
+        return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
         """Add to an owner's account, which is made where there is none; once for each reference."""
@@ -111,8 +111,7 @@ class Ledger:
                 return self._move(connection, owner, balance=amount)
             if known != (owner, amount):
                 raise ValueError("the reference is that of another credit")
-            found = self._account(connection, owner)
-            return Account() if found is None else found[0]
+            return self._account(connection, owner)[0]
 
         return await self._journal.write(credited)
 
@@ -138,7 +137,7 @@ class Ledger:
 
         def started(connection: sqlite3.Connection) -> bytes:
             request = self._content(connection, job, "request")
-            self._replace(connection, job, "waiting", lambda record: msgspec.structs.replace(record, state="started"))
+            self._replace(connection, job, "waiting", state="started")
             connection.execute("DELETE FROM contents WHERE job = ? AND kind = 'request'", (job,))
             if request is None:
                 raise FolderDamaged("a job in the runner's journal has no request")
@@ -152,8 +151,7 @@ class Ledger:
 
         def settled(connection: sqlite3.Connection) -> None:
             starts = range(0, len(answer or b""), PIECE_BYTES)
-            done = {"state": "done", "reserved": 0, "pieces": len(starts)}
-            record = self._replace(connection, job, "started", lambda known: msgspec.structs.replace(known, **done))
+            record = self._replace(connection, job, "started", state="done", reserved=0, pieces=len(starts))
             if not 0 <= charged <= record.reserved:
                 raise ValueError("a charge is at most what was reserved")
             back = record.reserved - charged
@@ -175,12 +173,7 @@ class Ledger:
 
     async def job(self, job: str) -> JobRecord | None:
         """Return what is known of a job; None where it is not there."""
-
-        def found(connection: sqlite3.Connection) -> JobRecord | None:
-            row = _row(connection, job)
-            return None if row is None else self._record(job, *row)
-
-        return await self._journal.write(found)
+        return (await self._journal.write(lambda connection: self._job(connection, job)))[0]
 
     async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of the answer of a job that is done.
@@ -211,13 +204,13 @@ class Ledger:
 
     # --- rows ----------------------------------------------------------------------------------------------------
 
-    def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int] | None:
-        """Return an account and its version; what its columns say has to be what was sealed (RN92)."""
+    def _account(self, connection: sqlite3.Connection, owner: str) -> tuple[Account, int]:
+        """Return an account and its version, 0 where there is none; its columns have to be what was sealed (RN92)."""
         row = connection.execute(
             "SELECT balance, reserved, charged, version, sealed FROM accounts WHERE owner = ?", (owner,)
         ).fetchone()
         if row is None:
-            return None
+            return Account(), 0
         *amounts, version, sealed = row
         if self._sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
             raise FolderDamaged("an account in the runner's journal was changed")
@@ -231,42 +224,31 @@ class Ledger:
         Raises:
             RunRefused: `balance-too-low`.
         """
-        found = self._account(connection, owner)
-        account, version = found or (Account(), 0)
+        account, version = self._account(connection, owner)
         amounts = [account.balance + balance, account.reserved + reserved, account.charged + charged]
         if amounts[0] < 0:
             raise RunRefused("balance-too-low")
         if sum(amounts[:2]) > MAX_AMOUNT:
             raise ValueError("an account has more than it can")
         sealed = self._sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
-        if found is None:
-            connection.execute("INSERT INTO accounts VALUES (?, ?, ?, ?, 1, ?)", (owner, *amounts, sealed))
-        else:
-            done = connection.execute(
-                "UPDATE accounts SET balance = balance + ?, reserved = reserved + ?, charged = charged + ?,"
-                " version = version + 1, sealed = ? WHERE owner = ? AND version = ? AND balance + ? >= 0",
-                (balance, reserved, charged, sealed, owner, version, balance),
-            )
-            if done.rowcount != 1:
-                raise FolderDamaged("an account in the runner's journal changed meanwhile")
+        # No other transaction is under way: the amounts are still those that were read.
+        connection.execute("REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)", (owner, *amounts, version + 1, sealed))
         return Account(*amounts)
 
-    def _replace(
-        self, connection: sqlite3.Connection, job: str, state: State, change: Callable[[JobRecord], JobRecord]
-    ) -> JobRecord:
+    def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
+        """Return what is known of a job and the version of its row; None and 0 where there is none."""
+        row = connection.execute("SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)).fetchone()
+        return (None, 0) if row is None else (self._record(job, *row), row[1])
+
+    def _replace(self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int) -> JobRecord:
         """Change a job that is in a state, and return what it was."""
-        row = _row(connection, job)
-        record = None if row is None else self._record(job, *row)
-        if row is None or record is None or record.state != state:
-            raise FolderDamaged(f"a job in the runner's journal is not {state}")
-        changed, version = change(record), row[1]
-        sealed = self._sealer.seal(("jobs", job, version + 1), msgspec.json.encode(changed))
-        done = connection.execute(
-            "UPDATE jobs SET state = ?, version = version + 1, sealed = ? WHERE id = ? AND state = ? AND version = ?",
-            (changed.state, sealed, job, state, version),
-        )
-        if done.rowcount != 1:
-            raise FolderDamaged("a job in the runner's journal changed meanwhile")
+        record, version = self._job(connection, job)
+        if record is None or record.state != before:
+            raise FolderDamaged(f"a job in the runner's journal is not {before}")
+        replaced = msgspec.structs.replace(record, **changed)
+        sealed = self._sealer.seal(("jobs", job, version + 1), msgspec.json.encode(replaced))
+        statement = "UPDATE jobs SET state = ?, version = version + 1, sealed = ? WHERE id = ?"
+        connection.execute(statement, (replaced.state, sealed, job))
         return record
 
     def _record(self, job: str, state: str, version: int, sealed: bytes) -> JobRecord:
@@ -288,8 +270,3 @@ class Ledger:
 def _piece(number: int) -> str:
     """Return the kind of contents that a piece of an answer is; the first has the name that whole answers had."""
     return f"answer.{number}" if number else "answer"
-
-
-def _row(connection: sqlite3.Connection, job: str) -> tuple[str, int, bytes] | None:
-    row = connection.execute("SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)).fetchone()
-    return None if row is None else (row[0], row[1], row[2])

@@ -53,9 +53,9 @@ class Price:
         """Return the limits of a run that a budget pays for: neither instructions nor time alone costs more."""
         left, limits = budget - self.call, {}
         if self.million_instructions:
-            limits["maxInstructions"] = max(left // self.million_instructions, 1) * MILLION
+            limits["max_instructions"] = max(left // self.million_instructions, 1) * MILLION
         if self.second:
-            limits["maxExecutionSeconds"] = max(left // self.second, 1)
+            limits["max_execution_s"] = max(left // self.second, 1)
         return limits
 
 

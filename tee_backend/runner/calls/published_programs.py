@@ -14,11 +14,11 @@ Example:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from capabilities.ambient import Clock, SystemClock
+from capabilities.ambient import SystemClock
 from capabilities.cache import Recent
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
@@ -36,66 +36,14 @@ from sealspace.client import Client
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
 from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
-from sealspace.errors import (
-    InvalidPortableDelegation,
-    NotFound,
-    NotGranted,
-    SealspaceError,
-    StatementInvalid,
-    Unauthorized,
-)
-from sealspace.session import Grant, space_of
+from sealspace.errors import NotFound, NotGranted, SealspaceError, StatementInvalid, Unauthorized
+from sealspace.session import space_of
 
 from ...backend import Backend
-from ..guest.runs import Target
+from ..guest.runs import Load, Target
 from ..reasons import RunRefused
+from .granted import live_grants
 from .journal import Journal
-
-
-class PrivatePrograms:
-    """What developers granted to read."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._read: dict[str, frozenset[ProjectId] | None] = {}
-
-    def reader(self, project: ProjectId, *, max_bytes: int) -> Reader | None:
-        """Return what reads a project by the newest grant for it; None where there is none."""
-        grant = self._grant_for(project)
-        if grant is None:
-            return None
-        space = space_of(project.developer, PROJECTS_SPACE).text
-
-        async def read(key: str) -> bytes | None:
-            try:
-                return await self._backend.read_value(space, key, by=grant, max_bytes=max_bytes)
-            except (NotFound, NotGranted, Unauthorized):  # the developer ended the grant: as if there were none
-                return None
-
-        return read
-
-    def _grant_for(self, project: ProjectId) -> Grant | None:
-        held = self._backend.grants
-        # Each may have been read from disk, which the host owns.
-        self._read = {one.grant.cid: self._known(one.grant) for one in held}
-        for one in held:
-            read = self._read[one.grant.cid]
-            if (
-                one.state == "live"
-                and read is not None
-                and any((project.name == own.name and same_principal(project.developer, own.developer)) for own in read)
-            ):
-                return one.grant
-        return None
-
-    def _known(self, grant: Grant) -> frozenset[ProjectId] | None:
-        if grant.cid in self._read:
-            return self._read[grant.cid]
-        try:
-            return read_program_grant(grant.header, runner=self._backend.did)
-        except InvalidPortableDelegation:
-            return None
-
 
 FRESH_S: Final = 5.0
 """How long the active version is taken as it was read: it changes this much later at most."""
@@ -112,39 +60,17 @@ class Found:
 
     version: Version
     active_of: ProjectId | None
-    load: Callable[[], Awaitable[bytes]]
-
-    @property
-    def sha256(self) -> str:
-        """Of its bytes, 64 hex digits."""
-        return self.version.sha256
-
-    @property
-    def target(self) -> Target:
-        """What it was built for."""
-        return Target(self.version.target)
-
-    @property
-    def manifest(self) -> ProgramManifest:
-        """What it wants."""
-        return self.version.manifest
+    load: Load
 
 
 class PublishedPrograms:
     """The programs that a runner can find."""
 
-    def __init__(
-        self,
-        client: Client,
-        journal: Journal,
-        *,
-        private: PrivatePrograms | None = None,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, client: Client, journal: Journal, backend: Backend) -> None:
         self._client = client
-        self._private = private
         self._journal = journal
-        self._clock = clock or SystemClock()
+        self._backend = backend
+        self._grants = live_grants(backend, partial(read_program_grant, runner=backend.did))
         self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
         self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
@@ -157,12 +83,11 @@ class PublishedPrograms:
             if version is None:
                 raise RunRefused("program-unknown")
             return self._found(version, None)
-        active_of = project if sha256 is None else None
         at, active = self._active.get(project, (0.0, None))
-        fresh = active.statement_sha256 if active is not None and 0 <= self._clock.now() - at < FRESH_S else None
-        known = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
-        if known is not None:
-            return self._found(known, active_of)
+        fresh = active.statement_sha256 if active is not None and 0 <= SystemClock.now() - at < FRESH_S else None
+        version = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
+        if version is not None:
+            return self._found(version, project if sha256 is None else None)
         # One read serves all calls that wait for it.
         key = (project, sha256)
         task = self._reading.get(key)
@@ -174,10 +99,16 @@ class PublishedPrograms:
     def _fresh_version(self, project: ProjectId, name: str, is_active: bool) -> Version | None:
         """Return a version that was read lately, by its hash, or as the active one by that of its statement (RN177)."""
         at, version = self._versions.get((project, name, is_active), (0.0, None))
-        return version if 0 <= self._clock.now() - at < VERSION_FRESH_S else None
+        return version if 0 <= SystemClock.now() - at < VERSION_FRESH_S else None
 
     async def _find(self, project: ProjectId, sha256: str | None) -> Found:
-        read = self._reader(project, MAX_STATEMENT_BYTES)
+        private = self._private_reader(project, MAX_STATEMENT_BYTES)
+        public = self._public_reader(project, MAX_STATEMENT_BYTES)
+
+        async def read(key: str) -> bytes | None:
+            value = await private(key)
+            return await public(key) if value is None else value  # RN153
+
         try:
             active = None if sha256 is not None else await read_active(read, project)
             wanted = sha256 or active
@@ -196,15 +127,14 @@ class PublishedPrograms:
         if active is not None:
             if not await self._journal.follow(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
-            self._active.put(project, (self._clock.now(), active))
-        self._versions.put((project, name, active is not None), (self._clock.now(), version))
+            self._active.put(project, (SystemClock.now(), active))
+        self._versions.put((project, name, active is not None), (SystemClock.now(), version))
         return self._found(version, None if active is None else project)
 
     def _found(self, version: Version, active_of: ProjectId | None) -> Found:
         async def load() -> bytes:
             try:
-                private = self._private_reader(version.project, MAX_PROGRAM_BYTES)
-                code = None if private is None else await read_code(private, version)
+                code = await read_code(self._private_reader(version.project, MAX_PROGRAM_BYTES), version)
                 if code is not None:  # by its hash others would run it: it is not noted (RN153)
                     return code
                 code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
@@ -221,20 +151,18 @@ class PublishedPrograms:
 
         return Found(version, active_of, load)
 
-    def _reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        """Return what reads the private project, and what it does not have, from the public one (RN153)."""
-        private, public = self._private_reader(project, max_bytes), self._public_reader(project, max_bytes)
-        if private is None:
-            return public
+    def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        """Return what reads a project by the newest grant for it; without one there is nothing to read (RN153)."""
+        space = space_of(project.developer, PROJECTS_SPACE).text
+        by = next((grant for grant, read in self._grants() if _names(read, project)), None)
 
         async def read(key: str) -> bytes | None:
-            value = await private(key)
-            return await public(key) if value is None else value
+            try:
+                return None if by is None else await self._backend.read_value(space, key, by=by, max_bytes=max_bytes)
+            except (NotFound, NotGranted, Unauthorized):  # the developer ended the grant: as if there were none
+                return None
 
         return read
-
-    def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader | None:
-        return None if self._private is None else self._private.reader(project, max_bytes=max_bytes)
 
     def _public_reader(self, project: ProjectId, max_bytes: int) -> Reader:
         public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
@@ -246,6 +174,10 @@ class PublishedPrograms:
                 return None
 
         return read
+
+
+def _names(projects: frozenset[ProjectId], project: ProjectId) -> bool:
+    return any(project.name == own.name and same_principal(project.developer, own.developer) for own in projects)
 
 
 def _unavailable(error: SealspaceError) -> RunRefused:

@@ -20,8 +20,11 @@ Example:
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, ed25519_public_key
@@ -35,45 +38,16 @@ from sealspace.documents.published import MAX_PUBLISHED_BYTES, Statement, parse_
 from sealspace.documents.signed_statements import read_statement, sign_statement
 from sealspace.errors import BackendAnswerInvalid, StatementInvalid
 
-from ...attestation.report_data import Binding, runner_binding
-from ..guest.runs import Limits
+from ...attestation.report_data import runner_binding
+
+if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
+    from ...attestation.inspection import Inspector
 
 START_TYPE: Final = "sealspace.runner.start/v1"
 RECEIPT_TYPE: Final = "sealspace.run.receipt/v1"
 SALT_BYTES: Final = 32
 
 _START_MEMBERS: Final = frozenset({"type", "statement", "receiptKey", "quote", "eventLog"})
-_MEMBERS: Final = frozenset(
-    {
-        "job",
-        "program",
-        "project",
-        "status",
-        "code",
-        "inputHash",
-        "outputHash",
-        "variablesHash",
-        "secrets",
-        "hosts",
-        "limits",
-        "instructions",
-        "timeMs",
-        "nonce",
-        "runner",
-        "start",
-        "at",
-    }
-)
-
-
-class BoundVerifier(Protocol):
-    """Verifies quotes; `tee_backend.attestation.inspection.Inspector`, which a runner itself does not need."""
-
-    async def verify_bound(
-        self, quote: bytes, binding: Binding, *, event_log: list[Json] | None, compose: str | None, now: float
-    ) -> Verified:
-        """Verify a quote that has to bind something; raises BackendNotProven or CollateralNeeded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,30 +60,27 @@ class Start:
     event_log: list[Json] | None = field(repr=False)
     sha256: bytes
 
-    @property
-    def receipt_public_key(self) -> bytes:
-        """The key in it, 32 bytes."""
-        return ed25519_public_key(self.receipt_key) or b""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """What a receipt says of a run, but for who says it."""
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a receipt says of a run, but for who says it; hashes are in base64url."""
 
     job: str
-    program_sha256: str
+    program: str
     project: str | None
     code: str | None
-    input_hash: bytes
-    output_hash: bytes
-    variables_hash: bytes
+    input_hash: str
+    output_hash: str
+    variables_hash: str
     secrets: Literal["none", "delivered"]
-    hosts: tuple[str, ...]
-    limits: Limits
+    hosts: list[str]
+    limits: dict[str, int]
     instructions: int
     time_ms: int
     nonce: str | None
     at: str
+
+
+_MEMBERS: Final = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +96,8 @@ class VerifiedRun:
 
         A salt of another length is refused: its end could be the beginning of what was hashed.
         """
-        expected = (("inputHash", input), ("outputHash", output))
-        return len(salt) == SALT_BYTES and all(
-            decode_url(self.stated[name]) == salted(salt, data) for name, data in expected
-        )
+        expected = [encode_url(salted(salt, data)) for data in (input, output)]
+        return len(salt) == SALT_BYTES and [self.stated["inputHash"], self.stated["outputHash"]] == expected
 
 
 def salted(salt: bytes, data: bytes | memoryview) -> bytes:
@@ -138,9 +107,9 @@ def salted(salt: bytes, data: bytes | memoryview) -> bytes:
     return hashed.digest()
 
 
-def names_hash(names: tuple[str, ...]) -> bytes:
-    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON."""
-    return hashlib.sha256(canonical_bytes([*sorted(names)])).digest()
+def names_hash(names: Iterable[str]) -> str:
+    """Return the hash of the names of variables: SHA-256 of the sorted list as canonical JSON, in base64url."""
+    return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
 def encode_start(statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None) -> bytes:
@@ -179,33 +148,16 @@ def parse_start(data: bytes) -> Start:
 
 def sign_receipt(facts: RunFacts, *, runner: str, start_sha256: bytes, key: Ed25519Signer) -> bytes:
     """Return the receipt of a run (RN72)."""
-    stated: dict[str, Json] = {
-        "job": facts.job,
-        "program": facts.program_sha256,
-        "project": facts.project,
+    stated: dict[str, Json] = msgspec.to_builtins(facts)
+    stated |= {
         "status": "completed" if facts.code is None else "failed",
-        "code": facts.code,
-        "inputHash": encode_url(facts.input_hash),
-        "outputHash": encode_url(facts.output_hash),
-        "variablesHash": encode_url(facts.variables_hash),
-        "secrets": facts.secrets,
-        "hosts": list(facts.hosts),
-        "limits": {
-            "maxInstructions": facts.limits.max_instructions,
-            "maxMemoryMb": facts.limits.max_memory_mb,
-            "maxExecutionSeconds": facts.limits.max_execution_s,
-        },
-        "instructions": facts.instructions,
-        "timeMs": facts.time_ms,
-        "nonce": facts.nonce,
         "runner": runner,
         "start": encode_url(start_sha256),
-        "at": facts.at,
     }
     return sign_statement(RECEIPT_TYPE, stated, key)
 
 
-async def verify_run(receipt: bytes, start: bytes, inspector: BoundVerifier) -> VerifiedRun:
+async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
     """Judge a receipt, as of its own time (RN73).
 
     Args:
@@ -223,7 +175,7 @@ async def verify_run(receipt: bytes, start: bytes, inspector: BoundVerifier) -> 
 
 
 async def verify_signed(
-    receipt: bytes, start: bytes, inspector: BoundVerifier, *, kind: str, members: frozenset[str]
+    receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
 ) -> VerifiedRun:
     """Judge what a runner states with its receipt key, of whatever type; as `verify_run`."""
     read = parse_start(start)
@@ -236,7 +188,7 @@ async def verify_signed(
         now = parse_rfc3339(str(stated["at"]))
     except CapabilityError as exc:
         raise StatementInvalid("the time of the receipt is none") from exc
-    binding = runner_binding(read.statement.did, read.receipt_public_key, read.statement.sha256)
+    binding = runner_binding(read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256)
     verified = await inspector.verify_bound(
         read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
     )

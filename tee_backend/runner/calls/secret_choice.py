@@ -4,8 +4,7 @@ For each name one grant is chosen that names the secret, the program and the cal
 that its policy, and no looser one of another grant, is what the node judges by. Grants that came later go first.
 
 Example:
-    choice = choose(held, wanted, project_of_active=project)
-    for name, grants in choice.candidates.items(): ...
+    for name, grants in choose(held, wanted).items(): ...
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -76,7 +76,7 @@ class Artefacts:
         Raises:
             RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or `runner-failed`.
         """
-        key = f"{asked.target.value}:{asked.wasm_sha256}:{asked.origin}"
+        key = f"{asked.target}:{asked.wasm_sha256}:{asked.origin}"
         wanted = (key, asked.payer, asked.compile_s)
         while key not in self._files:  # RN167
             self._require_promising(key, asked.payer)
@@ -176,7 +176,7 @@ class Artefacts:
                 stream.write(program)
             child = await self._pool.start("_compile_child")
             try:
-                request, most_bytes = f"{asked.target.value} {asked.compile_s}".encode(), 1 + MAX_DETAIL_BYTES
+                request, most_bytes = f"{asked.target} {asked.compile_s}".encode(), 1 + MAX_DETAIL_BYTES
                 answer = await child.ask(request, [source, artefact], most_bytes=most_bytes, within_s=_COMPILE_S)
             except ChildEnded as ended:
                 if ended.signal == signal.SIGXCPU and asked.compile_s < MAX_COMPILE_S:  # RN166

@@ -115,7 +115,7 @@ class Executor:
 
     async def _run_compiled(self, request: RunRequest, artefact: int, client: RunClient) -> RunResult:
         """Run in a child; whatever happens, the child goes back to the pool or ends."""
-        program = f"{request.target.value}:{request.wasm_sha256}"
+        program = f"{request.target}:{request.wasm_sha256}"
         try:
             child = await self._pool.take(unused=request.secrets_delivered, program=program)
         except ChildEnded as ended:
@@ -151,7 +151,7 @@ def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
     limits = request.limits
     head = {
         "program": program,
-        "target": request.target.value,
+        "target": request.target,
         "environment": request.environment,
         "instructions": limits.max_instructions,
         "memory_bytes": limits.max_memory_mb * _MEBIBYTE,

@@ -12,7 +12,7 @@ import base64
 import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 import msgspec
@@ -32,19 +32,25 @@ MILLION: Final = 1_000_000
 """Instructions are counted in whole millions, in answers and in the limits of callers (RN1, RN2)."""
 MAX_COMPILE_S: Final = 20
 """Processor time of one compilation (RN18)."""
+LIMIT_NAMES: Final = {
+    "maxInstructions": "max_instructions",
+    "maxMemoryMb": "max_memory_mb",
+    "maxExecutionSeconds": "max_execution_s",
+}
+"""Limits that callers and owners state: names on the wire, and members of `Limits`."""
 
 Load: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the bytes of a program, untrusted; raises RunRefused where there are none."""
 
 
-class Target(Enum):
+class Target(StrEnum):
     """What the program was built for, as its publication declares; another kind of binary is refused, never tried."""
 
     WASIP1 = "wasm32-wasip1"
     WASIP2 = "wasm32-wasip2"
 
 
-class ResponseFormat(Enum):
+class ResponseFormat(StrEnum):
     """How standard output becomes an answer."""
 
     TEXT = "Text"
@@ -65,6 +71,11 @@ class Limits:
         for name, most in _MOST.items():
             if not 1 <= getattr(self, name) <= most:  # RN1
                 raise RunRefused("limits-invalid", name)
+
+    @property
+    def shown(self) -> dict[str, int]:
+        """The limits that callers state, by their names on the wire."""
+        return {name: getattr(self, member) for name, member in LIMIT_NAMES.items()}
 
 
 _MOST: Final = {
@@ -109,6 +120,11 @@ class RunResult:
     secrets_delivered: bool = False
     hosts: tuple[str, ...] = ()
     compile_s: float = 0.0
+
+    @property
+    def ran(self) -> bool:
+        """Whether the program was started."""
+        return self.reason is None or self.reason.ran
 
     @property
     def rounded_instructions(self) -> int:

@@ -6,8 +6,8 @@ The journal is one process's alone, and its rows are sealed, so that nobody cred
 mode 0700: whoever can connect is the user that runs the runner, or root.
 
 Example:
-    OperatorSurface(ledger).mount(app)
-    account = await ask_operator(Path("/data/runner"), {"owner": did, "amount": 5_000_000, "reference": "invoice 7"})
+    async with serving_operator(ledger, folder):
+        account = await ask_operator(folder, {"owner": did, "amount": 5_000_000, "reference": "invoice 7"})
 """
 
 import os
@@ -26,7 +26,6 @@ from sealspace.errors import InvalidInput
 
 from ...errors import FolderUnusable, KeepingError
 from ..calls.ledger import Ledger
-from .routes import to_json
 
 SOCKET: Final = "operator.sock"
 MAX_REFERENCE_CHARS: Final = 200
@@ -35,28 +34,11 @@ _MAX_BYTES: Final = 16 * 1024
 _TIMEOUT_S: Final = 30.0
 
 
-class OperatorSurface:
-    """Answers the operator."""
+@asynccontextmanager
+async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
+    """Answer the operator on a socket in a folder until the block ends."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    @asynccontextmanager
-    async def serving(self, folder: Path) -> AsyncIterator[None]:
-        """Listen in a folder until the block ends."""
-        app = web.Application(client_max_size=_MAX_BYTES)
-        app.router.add_post("/credits", self._credit)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            with _short(folder) as path:
-                await web.UnixSite(runner, path).start()
-            yield
-        finally:
-            await runner.cleanup()
-            (folder / SOCKET).unlink(missing_ok=True)
-
-    async def _credit(self, request: web.Request) -> web.Response:
+    async def credit(request: web.Request) -> web.Response:
         try:
             asked = parse_json(await request.read(), max_bytes=_MAX_BYTES)
             owner, amount, reference = asked["owner"], asked["amount"], asked["reference"]
@@ -65,16 +47,28 @@ class OperatorSurface:
             if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount <= MAX_AMOUNT:
                 raise InvalidInput(f"an amount is 0 to {MAX_AMOUNT} micro-units")
             principal = parse_owner(str(owner))
-            account = await self._ledger.credit(principal, amount, reference=reference)
+            account = await ledger.credit(principal, amount, reference=reference)
         except InvalidInput as invalid:
-            return to_json({"error": invalid.message}, 400)
+            return web.json_response({"error": invalid.message}, status=400)
         except (InvalidJson, KeyError):
-            return to_json({"error": "a credit has owner, amount and reference"}, 400)
+            return web.json_response({"error": "a credit has owner, amount and reference"}, status=400)
         except ValueError as conflict:
-            return to_json({"error": str(conflict)}, 409)
+            return web.json_response({"error": str(conflict)}, status=409)
         except KeepingError as error:
-            return to_json({"error": error.message}, 503)
-        return to_json({"owner": principal, **account.shown}, 200)
+            return web.json_response({"error": error.message}, status=503)
+        return web.json_response({"owner": principal, **account.shown})
+
+    app = web.Application(client_max_size=_MAX_BYTES)
+    app.router.add_post("/credits", credit)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        with _short(folder) as path:
+            await web.UnixSite(runner, path).start()
+        yield
+    finally:
+        await runner.cleanup()
+        (folder / SOCKET).unlink(missing_ok=True)
 
 
 async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:

@@ -1,45 +1,60 @@
-"""The HTTP surface of a runner (RN67).
+"""The HTTP surface of a runner (RN67, RN91, RN96, RN98).
 
-    POST /run               a call: see `call_bodies`; `Authorization` and `Sealspace-Sign-In` say who calls
-    GET  /receipts/{job}    the receipt of a run, also under /attestations/{job}
-    GET  /start             the start document: what receipts are verified with
-    GET  /info              DID, start, limits, prices
-    GET  /healthz, /readyz
-    …    /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
+    POST   /run              a call: see `call_bodies`; `Authorization` and `Sealspace-Sign-In` say who calls
+    GET    /receipts/{job}   the receipt of a run, also under /attestations/{job}
+    GET    /start            the start document: what receipts are verified with
+    GET    /info             DID, start, limits, prices
+    GET    /healthz, /readyz
+    POST   /call/{owner}/{project}   a call as OutLayer's clients make it; `X-Payment-Key`, `X-Compute-Limit`
+    GET    /calls/{id}       the answer of an asynchronous call; `X-Payment-Key`, or `Authorization`
+    POST   /keys             the statement of a new key
+    GET    /keys             the owner's keys and account; `Authorization`
+    DELETE /keys/{nonce}     revokes one; `Authorization`
+    POST   /secrets/generate secrets that are made here; see `generated_secrets`
+    …      /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
 
-TLS ends inside the trust domain, before this surface or in it.
+`Authorization` is a token of a call (`sealspace.apps.run_calls`). Of what has no body it is for the program `keys`,
+`keys/<nonce>/revoke` or `calls/<id>`: no program has such a name. TLS ends inside the trust domain, before this surface
+or in it.
 
 Example:
-    app = web.Application()
-    RunnerSurface(runner, limits, calls).mount(app)
+    async with mounted(app, runner, folder=folder, row_key=row_key(seed), price=price, workers=2):
+        ...  # the application is served here
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
-from capabilities.limits import Rates
+from capabilities.limits import Rates, parsed_address
 from capabilities.principals import Principal
 from capabilities.strict_base64 import encode_url
+from sealspace.apps.api_keys import KEY_HEADER, ApiKey
 from sealspace.apps.run_calls import SIGN_IN_HEADER
+from sealspace.documents.published import GRANTS_PATH
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.session import iso_time
 
 from ...errors import KeepingError
-from ..calls.answers import Answer, refused, status_of
+from ..calls.answers import Answer, api_refused, refused
 from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
-from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, SecretMaker
+from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
 from ..calls.generated_secrets import refused as nothing_made
-from ..calls.ledger import PIECE_BYTES
+from ..calls.kept_keys import KeptKeys
+from ..calls.ledger import PIECE_BYTES, Account, Ledger
+from ..calls.prices import FREE, Price
+from ..calls.sealed_rows import RowSealer
 from ..calls.service import Runner
-from ..guest.runs import Limits
 from ..reasons import RunRefused
 from ..shares import InUse, Parts
+from .operator_routes import serving_operator
 
 BODY_S: Final = 10.0
 """Seconds in which a body has to arrive, and one more for each `BODY_BYTES` of it that did."""
@@ -61,41 +76,150 @@ MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 _SMALL_BYTES: Final = 64 * 1024  # of an answer that waits in the kernel, or that one connection may hold
 
+LIMIT_HEADER: Final = "X-Compute-Limit"
+
+# What OutLayer's clients may wish and this runner does not do is refused by name; 0 wishes nothing.
+_REFUSED_HEADERS: Final = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
+
+
+_METHODS: Final = {
+    "/info": "GET",
+    "/keys": "GET, POST",
+    "/keys/{nonce}": "DELETE",
+    "/secrets/generate": "POST",
+    GRANTS_PATH: "POST",  # a grant is signed by its owner, for this runner's DID
+}
+_ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*"}
+_PREFLIGHT: Final = _ANY_ORIGIN | {
+    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {SIGN_IN_HEADER}",
+    "Access-Control-Max-Age": "600",
+}
+
+
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def mounted(
+    app: web.Application, runner: Runner, *, folder: Path, row_key: bytes, price: Price = FREE, workers: int = 2
+) -> AsyncIterator[None]:
+    """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
+
+    The server of the application does not decompress bodies.
+    """
+    sealer = RowSealer(row_key)
+    ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner=runner.did)
+    async with Calls(runner, ledger, keys, price=price, workers=workers) as calls, serving_operator(ledger, folder):
+        RunnerSurface(calls).mount(app)
+        for path in _METHODS:
+            app.router.add_options(path, _preflight)
+        app.on_response_prepare.append(_open)
+        yield
 
 
 class RunnerSurface:
     """Answers for one runner."""
 
-    def __init__(self, runner: Runner, limits: Limits, calls: Calls) -> None:
-        self._runner = runner
-        self._limits = limits
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._runner = calls.runner
         self._under_way, self._body_bytes, self._answer_bytes = InUse(), InUse(), InUse()
         self._lately = Rates[None]()
 
     def mount(self, app: web.Application) -> None:
-        """Add the routes to an application whose server does not decompress bodies."""
-        app.router.add_post("/run", answering(self._run))
-        app.router.add_get("/receipts/{job}", answering(self._receipt))
-        app.router.add_get("/attestations/{job}", answering(self._receipt))
-        app.router.add_get("/start", self._start)
-        app.router.add_get("/info", self._info)
-        app.router.add_get("/healthz", self._healthy)
-        app.router.add_get("/readyz", self._healthy)
+        """Add the routes."""
+        app.add_routes(
+            [
+                web.post("/run", _answering(self._run)),
+                web.get("/receipts/{job}", _answering(self._receipt)),
+                web.get("/attestations/{job}", _answering(self._receipt)),
+                web.get("/start", self._start),
+                web.get("/info", self._info),
+                web.get("/healthz", self._healthy),
+                web.get("/readyz", self._healthy),
+                web.post("/call/{owner}/{project}", _answering(self._call, api_refused)),
+                web.get("/calls/{id}", _answering(self._answer)),
+                web.post("/keys", _answering(self._add_key)),
+                web.get("/keys", _answering(self._list_keys)),
+                web.delete("/keys/{nonce}", _answering(self._revoke_key)),
+                web.post("/secrets/generate", _answering(self._generate, nothing_made)),
+            ]
+        )
+
+    # --- calls ---------------------------------------------------------------------------------------------------
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
-        return await self.send(request, await self._ran(request))
+        return await self._send(request, await self._ran(request))
 
     async def _ran(self, request: web.Request) -> Answer:
-        headers = request.headers
-        call = await self._runner.called(headers.get("Authorization"), headers.get(SIGN_IN_HEADER))
+        call = await self._runner.called(*_shown_by(request))
         payer = await self._calls.payer(call)
-        async with self.body(request, owner=payer.did if payer.is_known else None) as body:
+        async with self._body(request, owner=payer.did if payer.is_known else None) as body:
             return await self._calls.run(call, payer, body)
 
-    async def send(self, request: web.Request, answer: Answer, *, owner: Principal | None = None) -> web.StreamResponse:
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        key = await self._key(request)  # before a byte of the body is read
+        return await self._send(request, await self._called(request, key), owner=key.owner)
+
+    async def _called(self, request: web.Request, key: ApiKey) -> Answer:
+        for name in _REFUSED_HEADERS:
+            if request.headers.get(name, "0") != "0":
+                raise RunRefused("request-invalid", name)
+        stated, named = request.headers.get(LIMIT_HEADER), request.match_info
+        async with self._body(request, owner=key.owner) as body:
+            return await self._calls.call(key, named["owner"], named["project"], stated, body)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer whoever called; a job of somebody else is one that is not there."""
+        job, owner = request.match_info["id"][:64], None
+        try:
+            if KEY_HEADER in request.headers:
+                key = await self._key(request)
+                owner = key.owner
+                answer = await self._calls.answer_of(job, owner, key.nonce)
+            else:
+                answer = await self._calls.answer_of(job, await self._signer(request, f"calls/{job}"), None)
+        except RunRefused as refusal:
+            if refusal.reason.code == "call-start":  # it says nothing about the job, and what to do
+                raise
+            answer = None
+        if answer is None:
+            return _not_found("There is no such call, or it is not yours.")
+        return await self._send(request, answer, owner=owner)
+
+    async def _add_key(self, request: web.Request) -> web.Response:
+        async with self._body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
+            return web.json_response(_shown(await self._calls.add_key(body)), status=201)
+
+    async def _list_keys(self, request: web.Request) -> web.Response:
+        owner = await self._signer(request, "keys")
+        keys = await self._calls.keys.of(owner)
+        account = await self._calls.ledger.account(owner) or Account()
+        return web.json_response({"owner": owner, "account": account.shown, "keys": [_shown(key) for key in keys]})
+
+    async def _revoke_key(self, request: web.Request) -> web.Response:
+        nonce = request.match_info["nonce"][:16]
+        owner = await self._signer(request, f"keys/{nonce}/revoke")
+        is_number = nonce.isascii() and nonce.isdigit()
+        is_there = is_number and await self._calls.keys.revoke(owner, int(nonce))
+        return web.json_response({"revoked": nonce}) if is_there else _not_found("You have no such API key here.")
+
+    async def _key(self, request: web.Request) -> ApiKey:
+        return await self._calls.key(request.headers.get(KEY_HEADER), is_private=_is_private(request))
+
+    async def _signer(self, request: web.Request, about: str) -> Principal:
+        return await self._runner.use_up(await self._runner.called(*_shown_by(request)), about, b"")
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
+            return _respond(await generate(self._runner, *_shown_by(request), body))
+
+    # --- what arrives and what is sent, bounded ------------------------------------------------------------------
+
+    async def _send(
+        self, request: web.Request, answer: Answer, *, owner: Principal | None = None
+    ) -> web.StreamResponse:
         """Send an answer piece by piece; it counts as under way until the kernel has all of it (RN158).
 
         Args:
@@ -108,7 +232,7 @@ class RunnerSurface:
         """
         size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES  # one is read while one waits
         if size <= _SMALL_BYTES or request.method == "HEAD":
-            return respond(answer)
+            return _respond(answer)
         response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
         response.content_length = len(answer.body) or None  # not known of one that is kept
         begun_s, sent = asyncio.get_running_loop().time(), 0
@@ -132,7 +256,7 @@ class RunnerSurface:
         return response
 
     @asynccontextmanager
-    async def body(
+    async def _body(
         self, request: web.Request, *, most_bytes: int = MAX_BODY_BYTES, owner: Principal | None = None
     ) -> AsyncIterator[bytes]:
         """Read the body of a call, which is under way until the block ends (RN67).
@@ -181,29 +305,27 @@ class RunnerSurface:
             raise RunRefused("runner-busy")
         return wait_s
 
+    # --- what anybody may know -----------------------------------------------------------------------------------
+
     async def _receipt(self, request: web.Request) -> web.Response:
-        receipt = await self._runner.receipt(request.match_info["job"][:64])
+        receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
         if receipt is None:
-            return not_found("There is no receipt of such a job.")
+            return _not_found("There is no receipt of such a job.")
         return web.Response(body=receipt, content_type="application/json")
 
     async def _start(self, request: web.Request) -> web.Response:
         return web.Response(body=self._runner.identity.start, content_type="application/json")
 
     async def _info(self, request: web.Request) -> web.Response:
-        limits = {
-            "maxInstructions": self._limits.max_instructions,
-            "maxMemoryMb": self._limits.max_memory_mb,
-            "maxExecutionSeconds": self._limits.max_execution_s,
-            "maxOutputBytes": self._limits.max_output_bytes,
-        }
+        most = self._runner.most
+        limits = most.shown | {"maxOutputBytes": most.max_output_bytes}
         price = self._calls.price
         prices = {"call": price.call, "millionInstructions": price.million_instructions, "second": price.second}
         start = encode_url(self._runner.identity.start_sha256)
-        return to_json({"runner": self._runner.did, "start": start, "limits": limits, "price": prices}, 200)
+        return web.json_response({"runner": self._runner.did, "start": start, "limits": limits, "price": prices})
 
     async def _healthy(self, request: web.Request) -> web.Response:
-        return to_json({"ready": True}, 200)
+        return web.json_response({"ready": True})
 
 
 def _parts(owner: Principal | None) -> Parts:
@@ -219,56 +341,71 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
         yield body[start : start + PIECE_BYTES]
 
 
-def answering(handler: Handler, *, is_api: bool = False) -> Handler:
+def _answering(handler: Handler, refuse: Callable[[RunRefused], Answer] = refused) -> Handler:
     """Return a handler whose refusals are answers."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except RunRefused as refusal:
-            return respond(refused(refusal, is_api=is_api))
+            return _respond(refuse(refusal))
         except KeepingError as error:
             _log.error("a request is not answered: %s", error.message)
-            return respond(refused(RunRefused("runner-failed"), is_api=is_api))
+            return _respond(refuse(RunRefused("runner-failed")))
 
     return answered
 
 
-def respond(answer: Answer) -> web.Response:
+def _respond(answer: Answer) -> web.Response:
     """Return the answer to a call as a response."""
     # RN158, RN163: a client that is refused for now, and is not told when to come back, comes back at once.
     later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
     return web.Response(status=answer.status, body=answer.body, headers=later, content_type="application/json")
 
 
-def to_json(value: Mapping[str, object], status: int) -> web.Response:
-    """Return JSON as a response."""
-    return web.Response(status=status, text=json.dumps(value), content_type="application/json")
-
-
-def not_found(message: str) -> web.Response:
+def _not_found(message: str) -> web.Response:
     """Return the response where nothing is."""
-    return to_json({"error": {"code": "not-found", "message": message}}, 404)
+    return web.json_response({"error": {"code": "not-found", "message": message}}, status=404)
 
 
-class GenerateSurface:
-    """Answers owners who have secrets made."""
+def _shown_by(request: web.Request) -> tuple[str | None, str | None]:
+    """Return the token of a caller, and the sign-in that it cites."""
+    return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
 
-    def __init__(self, surface: RunnerSurface, maker: SecretMaker) -> None:
-        self._surface = surface
-        self._maker = maker
 
-    def mount(self, app: web.Application) -> None:
-        """Add the route to an application whose server does not decompress bodies."""
-        app.router.add_post("/secrets/generate", self._generate)
+def _shown(key: ApiKey) -> Mapping[str, object]:
+    return {
+        "owner": key.owner,
+        "nonce": key.nonce,
+        "projects": ["*"] if key.projects is None else [one.text for one in key.projects],
+        "profiles": list(key.profiles),
+        "maxPerCall": str(key.max_per_call),
+        "expires": iso_time(key.expires_at),
+    }
 
-    async def _generate(self, request: web.Request) -> web.Response:
-        try:
-            async with self._surface.body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
-                headers = request.headers
-                made = await self._maker.make(headers.get("Authorization"), headers.get(SIGN_IN_HEADER), body)
-        except RunRefused as refusal:
-            made = nothing_made(refusal)
-        except KeepingError:
-            made = nothing_made(RunRefused("runner-failed"))
-        return respond(Answer(200 if made.code is None else status_of(made.code), made.body))
+
+def _is_private(request: web.Request) -> bool:
+    """Return whether nobody reads between client and runner: TLS ends here, or the client is on this machine (RN88)."""
+    transport = request.transport
+    if transport is None:
+        return False
+    if transport.get_extra_info("sslcontext") is not None:
+        return True
+    peer = parsed_address((transport.get_extra_info("peername") or (None,))[0])
+    return peer is not None and peer.is_loopback
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    """Answer a browser that asks before it sends; nothing is read, verified or counted."""
+    return web.Response(status=204, headers={**_PREFLIGHT, "Access-Control-Allow-Methods": _METHODS[_place(request)]})
+
+
+async def _open(request: web.Request, response: web.StreamResponse) -> None:
+    if _place(request) in _METHODS:  # a refusal too: a page that cannot read one cannot say it
+        response.headers.update(_ANY_ORIGIN)
+
+
+def _place(request: web.Request) -> str:
+    """Return the path of the route that answers; the one of grants answers for several."""
+    resource = request.match_info.route.resource
+    return GRANTS_PATH if request.path == GRANTS_PATH else "" if resource is None else resource.canonical

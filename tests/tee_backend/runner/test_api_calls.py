@@ -26,7 +26,7 @@ from sealspace.session import key_session
 from tee_backend.errors import FolderUnusable
 from tee_backend.runner.calls import calls, kept_keys
 from tee_backend.runner.calls.prices import Price
-from tee_backend.runner.http import api_routes
+from tee_backend.runner.http import routes
 from tee_backend.runner.http.operator_routes import ask_operator
 
 PRICE = Price(call=1000, million_instructions=1, second=1)
@@ -327,7 +327,7 @@ async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: 
     def is_private(peer: Any, tls: Any = None) -> bool:
         transport: Any = SimpleNamespace(get_extra_info={"peername": peer, "sslcontext": tls}.get)
         request: Any = SimpleNamespace(transport=transport)
-        return api_routes._is_private(request)
+        return routes._is_private(request)
 
     peer: Any
     for peer in (("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1, 0, 0), ("::ffff:127.0.0.1", 1, 0, 0)):
@@ -335,7 +335,7 @@ async def test_keys_are_not_taken_in_the_clear(stage: RunnerStage, monkeypatch: 
     for peer in (("192.0.2.1", 1), ("::ffff:192.0.2.1", 1, 0, 0), ("10.0.0.1", 1), ("0.0.0.0", 1), "", None, "x"):
         assert not is_private(peer)
     assert is_private(("192.0.2.1", 1), tls=object())
-    monkeypatch.setattr(api_routes, "_is_private", lambda _: False)
+    monkeypatch.setattr(routes, "_is_private", lambda _: False)
     status, answer = await stage.api("echo", await shared_key(stage))
     assert (status, answer["code"]) == (403, "key-in-clear")
 

@@ -31,7 +31,7 @@ def test_prices() -> None:
     assert PRICE.cost(instructions=0, time_ms=2999) == 1002
     assert PRICE.most(Limits(max_instructions=1_500_000, max_execution_s=2)) == 1004
     assert PRICE.least == 1001 and not PRICE.is_free and Price().is_free
-    assert PRICE.affordable(1001) == {"maxInstructions": 1_000_000, "maxExecutionSeconds": 1}
+    assert PRICE.affordable(1001) == {"max_instructions": 1_000_000, "max_execution_s": 1}
     assert Price(second=5).least == 5 and Price(call=1, million_instructions=2, second=7).least == 8
     assert Price(call=5).affordable(5) == {} and Price().cost(instructions=10**9, time_ms=10**6) == 0
 

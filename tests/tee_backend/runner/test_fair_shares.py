@@ -73,7 +73,7 @@ async def outputs(stage: RunnerStage, key: str) -> list[str]:
 async def all_called(stage: RunnerStage, callers: int) -> None:
     """Wait until so many signed calls were taken, and one of them sleeps."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (await stage.runner._journal.write(callers_seen)) >= callers or not sleeping():
+        while not (await stage.runner.journal.write(callers_seen)) >= callers or not sleeping():
             await asyncio.sleep(0)
 
 

@@ -113,7 +113,7 @@ async def test_a_share_that_was_revoked(stage: RunnerStage, tmp_path: Path) -> N
         portable = await shared(runner, "ended")
         await stage.owner.delegations.revoke_by_wallet(portable, stage.wallet)
         assert code(await runner.call("ended")) == (404, "program-unknown")
-        assert [one.state for one in runner.runner._backend.grants] == ["revoked"]
+        assert [one.state for one in runner.runner.backend.grants] == ["revoked"]
 
 
 async def test_what_others_write_into_a_private_project(stage: RunnerStage) -> None:
