@@ -27,8 +27,10 @@ Source: Intel TDX DCAP Quoting Library API, quote formats 4 and 5.
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
 from .errors import MalformedCertificate, QuoteRefused
@@ -36,17 +38,15 @@ from .errors import MalformedCertificate, QuoteRefused
 MAX_QUOTE_BYTES = 16 * 1024
 """Genuine quotes are 4.6 to 5.2 KiB; the largest padded one seen is 8000 bytes."""
 
-HEADER_BYTES = 48
 INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-QE_REPORT_BYTES = 384
-QE_AUTH_BYTES = 32
+_QE_AUTH_BYTES = 32
 _KEY_TYPE_ECDSA_P256 = 2
 _TEE_TYPE_TDX = 0x81
 _CERTIFICATION_QE_REPORT = 6
 _CERTIFICATION_PEM_CHAIN = 5
 _CHAIN_CERTIFICATES = 3
-_OUTER_FIXED_BYTES = QE_REPORT_BYTES + 64 + 2 + QE_AUTH_BYTES + 6
-_AUTH_FIXED_BYTES = 64 + 64 + 6
+_OUTER_FIXED_BYTES = 488  # the report and its signature, the size and bytes of qe_auth, the head of inner
+_AUTH_FIXED_BYTES = 134  # the signature and its key, the head of outer
 
 
 class BodyKind(Enum):
@@ -58,6 +58,14 @@ class BodyKind(Enum):
 
 
 _BODY_KINDS_V5 = {2: BodyKind.TD10, 3: BodyKind.TD15, 4: BodyKind.TD15_EXTENDED}
+
+# Fields of a body in the order of `TdReport`, as the struct module names them.
+_TD10_FIELDS = "16s48s48s8s8s8s48s48s48s48s48s48s48s48s64s"
+_BODY_FIELDS = {
+    BodyKind.TD10: _TD10_FIELDS,
+    BodyKind.TD15: f"{_TD10_FIELDS}16s48s",
+    BodyKind.TD15_EXTENDED: f"{_TD10_FIELDS}16s48s237s",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +88,9 @@ class TdReport:
     rtmr2: bytes
     rtmr3: bytes
     report_data: bytes
-    tee_tcb_svn2: bytes | None
-    mr_service_td: bytes | None
-    extension: bytes
+    tee_tcb_svn2: bytes | None = None
+    mr_service_td: bytes | None = None
+    extension: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +100,7 @@ class Quote:
     version: int
     report: TdReport
     signed_bytes: bytes
-    signature: bytes
     attestation_key: bytes
-    qe_report: bytes
-    qe_signature: bytes
-    qe_auth: bytes
     pck_chain: tuple[Certificate, ...]
     platform: Platform
     raw: bytes
@@ -114,22 +118,18 @@ class Quote:
 class _Reader:
     """Reads fields from the front; never reads past the end."""
 
-    __slots__ = ("_data", "offset")
-
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.offset = 0
 
-    def take(self, size_bytes: int) -> bytes:
-        end = self.offset + size_bytes
-        if end > len(self._data):
-            raise QuoteRefused("malformed", f"ends at {len(self._data)} inside a field of [{self.offset}, {end})")
-        taken = self._data[self.offset : end]
-        self.offset = end
+    def take(self, fields: str) -> tuple[Any, ...]:
+        """Return the next fields, little-endian, as the struct module names them."""
+        try:
+            taken = struct.unpack_from(f"<{fields}", self._data, self.offset)
+        except struct.error as exc:
+            raise QuoteRefused("malformed", f"ends at {len(self._data)} inside a field after {self.offset}") from exc
+        self.offset += struct.calcsize(f"<{fields}")
         return taken
-
-    def number(self, size_bytes: int) -> int:
-        return int.from_bytes(self.take(size_bytes), "little")
 
 
 def parse_quote(data: bytes) -> Quote:
@@ -149,65 +149,52 @@ def parse_quote(data: bytes) -> Quote:
     if len(data) > MAX_QUOTE_BYTES:
         raise QuoteRefused("malformed", f"quote of {len(data)} bytes")
     reader = _Reader(data)
-    version = _read_header(reader.take(HEADER_BYTES))
+    version = _read_header(reader)
     kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
-    report = _read_report(reader.take(kind.value), kind)
+    report = TdReport(kind, *reader.take(_BODY_FIELDS[kind]))
     signed_bytes = data[: reader.offset]
 
-    auth_size = reader.number(4)
+    (auth_size,) = reader.take("I")
     auth_start = reader.offset
-    signature, attestation_key = reader.take(64), reader.take(64)
+    _, attestation_key = reader.take("64s64s")
     outer_size = _read_certification_head(reader, _CERTIFICATION_QE_REPORT)
     if auth_size != _AUTH_FIXED_BYTES + outer_size:
         raise QuoteRefused("malformed", "size of the signature data does not fit its content")
-    qe_report, qe_signature = reader.take(QE_REPORT_BYTES), reader.take(64)
-    if reader.number(2) != QE_AUTH_BYTES:
-        raise QuoteRefused("unsupported", f"authentication data of the quoting enclave is not {QE_AUTH_BYTES} bytes")
-    qe_auth = reader.take(QE_AUTH_BYTES)
+    _, _, qe_auth_size = reader.take("384s64sH")
+    if qe_auth_size != _QE_AUTH_BYTES:
+        raise QuoteRefused("unsupported", f"authentication data of the quoting enclave is not {_QE_AUTH_BYTES} bytes")
+    reader.take("32s")
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
     if outer_size != _OUTER_FIXED_BYTES + inner_size:
         raise QuoteRefused("malformed", "size of the certification data does not fit its content")
-    pem = reader.take(inner_size)
+    (pem,) = reader.take(f"{inner_size}s")
     assert reader.offset == auth_start + auth_size
 
     if any(data[reader.offset :]):
         raise QuoteRefused("malformed", "non-zero bytes after the quote")
     pck_chain, platform = _read_chain(pem)
-    return Quote(
-        version=version,
-        report=report,
-        signed_bytes=signed_bytes,
-        signature=signature,
-        attestation_key=attestation_key,
-        qe_report=qe_report,
-        qe_signature=qe_signature,
-        qe_auth=qe_auth,
-        pck_chain=pck_chain,
-        platform=platform,
-        raw=data[: reader.offset],
-    )
+    return Quote(version, report, signed_bytes, attestation_key, pck_chain, platform, raw=data[: reader.offset])
 
 
-def _read_header(header: bytes) -> int:
+def _read_header(reader: _Reader) -> int:
     """Check the 48 bytes of the header and return the version."""
-    reader = _Reader(header)
-    version, key_type, tee_type = reader.number(2), reader.number(2), reader.number(4)
+    version, key_type, tee_type, reserved, vendor, _ = reader.take("HHI4s16s20s")
     if version not in (4, 5):
         raise QuoteRefused("unsupported", f"quote version {version}")
     if tee_type != _TEE_TYPE_TDX:
         raise QuoteRefused("unsupported", f"TEE type {tee_type:#x} is not TDX")
     if key_type != _KEY_TYPE_ECDSA_P256:
         raise QuoteRefused("unsupported", f"attestation key type {key_type}")
-    if any(reader.take(4)):
+    if any(reserved):
         raise QuoteRefused("malformed", "reserved bytes of the header are not zero")
-    if reader.take(16) != INTEL_QE_VENDOR:
+    if vendor != INTEL_QE_VENDOR:
         raise QuoteRefused("unsupported", "quoting enclave of another vendor")
-    return version
+    return int(version)
 
 
 def _read_body_kind(reader: _Reader) -> BodyKind:
     """Read the two fields that version 5 puts before the body."""
-    body_type, body_size = reader.number(2), reader.number(4)
+    body_type, body_size = reader.take("HI")
     kind = _BODY_KINDS_V5.get(body_type)
     if kind is None:
         raise QuoteRefused("unsupported", f"body type {body_type}")
@@ -218,36 +205,10 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:
     """Read type and size of certification data; return the size."""
-    found = reader.number(2)
+    found, size_bytes = reader.take("HI")
     if found != expected_type:
         raise QuoteRefused("unsupported", f"certification data of type {found} where {expected_type} is due")
-    return reader.number(4)
-
-
-def _read_report(body: bytes, kind: BodyKind) -> TdReport:
-    reader = _Reader(body)
-    is_td10 = kind is BodyKind.TD10
-    return TdReport(
-        kind=kind,
-        tee_tcb_svn=reader.take(16),
-        mr_seam=reader.take(48),
-        mr_signer_seam=reader.take(48),
-        seam_attributes=reader.take(8),
-        td_attributes=reader.take(8),
-        xfam=reader.take(8),
-        mrtd=reader.take(48),
-        mr_config_id=reader.take(48),
-        mr_owner=reader.take(48),
-        mr_owner_config=reader.take(48),
-        rtmr0=reader.take(48),
-        rtmr1=reader.take(48),
-        rtmr2=reader.take(48),
-        rtmr3=reader.take(48),
-        report_data=reader.take(64),
-        tee_tcb_svn2=None if is_td10 else reader.take(16),
-        mr_service_td=None if is_td10 else reader.take(48),
-        extension=reader.take(kind.value - reader.offset),
-    )
+    return int(size_bytes)
 
 
 def _read_chain(pem: bytes) -> tuple[tuple[Certificate, ...], Platform]:

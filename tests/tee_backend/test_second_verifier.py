@@ -6,6 +6,7 @@ no levels, no statuses, no attributes.
 
 import hashlib
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -73,15 +74,17 @@ def _check_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate, ce
 
 def _check_links(quote: Quote, pck_key: ec.EllipticCurvePublicKey) -> None:
     """Check the three links: quote by attestation key, that key by the QE's report, the report by the PCK key."""
-    bound = hashlib.sha256(quote.attestation_key + quote.qe_auth).digest() + bytes(32)
-    if quote.qe_report[320:384] != bound:
+    start = len(quote.signed_bytes) + 4  # after the size of the signature data
+    signature, _, _, qe_report, qe_signature, _, qe_auth = struct.unpack_from("<64s64s6s384s64s2s32s", quote.raw, start)
+    bound = hashlib.sha256(quote.attestation_key + qe_auth).digest() + bytes(32)
+    if qe_report[320:384] != bound:
         raise SignatureLevelRefusal("binding of the attestation key")
-    _check_raw(pck_key, quote.qe_signature, quote.qe_report)
+    _check_raw(pck_key, qe_signature, qe_report)
     try:
         attestation_key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
     except ValueError as exc:
         raise SignatureLevelRefusal("attestation key") from exc
-    _check_raw(attestation_key, quote.signature, quote.signed_bytes)
+    _check_raw(attestation_key, signature, quote.signed_bytes)
 
 
 def _check_raw(key: ec.EllipticCurvePublicKey, raw: bytes, message: bytes) -> None:
