@@ -24,7 +24,7 @@ Example:
     receipt = verify_receipt(parse_receipt(text))
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -53,7 +53,7 @@ _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
-class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
+class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge."""
 
     record: bytes
@@ -63,7 +63,7 @@ class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False):
     nonce: bytes | None
 
 
-class _VerdictMembers(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
+class _StatedVerdict(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     record: Sha256Hex
     quote: Sha256Hex | None
     event_log: Sha256Hex | None
@@ -71,8 +71,8 @@ class _VerdictMembers(Struct, gc=False, rename="camel", forbid_unknown_fields=Tr
     nonce: Sha256Hex | None
 
 
-class _Members(Struct, gc=False, rename="camel"):
-    """What is signed, member by member."""
+class _Stated(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
+    """A receipt as it is written."""
 
     type: Literal["sealspace.receipt/v1"]
     node: _Text
@@ -88,16 +88,11 @@ class _Members(Struct, gc=False, rename="camel"):
     ground: Ground
     mode: Mode
     at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
-    evidence: _VerdictMembers | None
-
-
-class _Stated(_Members, rename="camel", forbid_unknown_fields=True):
-    """A receipt as it is read."""
-
+    evidence: _StatedVerdict | None
     signature: str
 
 
-class Receipt(Struct, frozen=True, kw_only=True, gc=False):
+class Receipt(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """One release; see the module for the members."""
 
     node: str
@@ -121,34 +116,18 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
         return self.at_micros / 1_000_000
 
 
-def sign_receipt(receipt: Receipt, signer: Ed25519Signer) -> Receipt:
-    """Sign a receipt with the key of its node."""
-    _check_readable(receipt)
-    return msgspec.structs.replace(
-        receipt, signature=_signature(receipt, canonical_members(_signed_members(receipt)), signer)
-    )
-
-
 def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
-    """Sign a receipt and write it: what `encode_receipt` returns for the result of `sign_receipt`."""
-    _check_readable(receipt)
-    signed = canonical_members(_signed_members(receipt))
-    signature = encode_standard(_signature(receipt, signed, signer)).encode()
-    return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
-
-
-def _check_readable(receipt: Receipt) -> None:
+    """Sign a receipt with the key of its node, and write it."""
     texts = (receipt.network, receipt.owner, receipt.invoker, receipt.invocation)
     if max(map(len, texts)) > _MAX_TEXT_CHARS:
         raise ReceiptError("an identifier is too long")
     if len(receipt.chain) > MAX_CHAIN or len(receipt.policies) > MAX_POLICY_DIGESTS:
         raise ReceiptError("too many delegations or policies")
-
-
-def _signature(receipt: Receipt, signed: bytes, signer: Ed25519Signer) -> bytes:
     if signer.did != receipt.node:
         raise RuntimeError("a receipt is signed by the node that it names")
-    return signer.sign(signed)
+    signed = canonical_members(_signed_members(receipt))
+    signature = encode_standard(signer.sign(signed)).encode()
+    return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
@@ -158,38 +137,24 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 def receipt_json(receipt: Receipt) -> dict[str, Json]:
     """Write a signed receipt as a JSON object."""
-    members: dict[str, Json] = msgspec.to_builtins(_signed_members(receipt))
-    return {**members, "chain": list(receipt.chain), "signature": encode_standard(receipt.signature)}
+    return {
+        **_signed_members(receipt),
+        "chain": list(receipt.chain),
+        "signature": encode_standard(receipt.signature),
+    }
 
 
-def _signed_members(receipt: Receipt) -> _Members:
-    return _Members(
-        RECEIPT_TYPE,
-        receipt.node,
-        receipt.network,
-        receipt.owner,
-        receipt.invoker,
-        receipt.invocation,
-        receipt.request_hash,
-        receipt.receiver_public_key_hash,
-        receipt.chain,
-        [digest.hex() for digest in receipt.policies],
-        VERDICT,
-        receipt.ground,
-        receipt.mode,
-        receipt.at_micros,
-        None if receipt.evidence is None else _verdict_members(receipt.evidence),
-    )
-
-
-def _verdict_members(judged: QuoteVerdict) -> _VerdictMembers:
-    return _VerdictMembers(
-        judged.record.hex(),
-        None if judged.quote is None else judged.quote.hex(),
-        None if judged.event_log is None else judged.event_log.hex(),
-        judged.collateral.hex(),
-        None if judged.nonce is None else judged.nonce.hex(),
-    )
+def _signed_members(receipt: Receipt) -> dict[str, Any]:
+    members: dict[str, Any] = msgspec.to_builtins(receipt, builtin_types=(bytes,))
+    del members["signature"]
+    if receipt.evidence is not None:
+        members["evidence"] = {name: value and value.hex() for name, value in members["evidence"].items()}
+    return {
+        **members,
+        "type": RECEIPT_TYPE,
+        "verdict": VERDICT,
+        "policies": [digest.hex() for digest in receipt.policies],
+    }
 
 
 def parse_receipt(data: bytes) -> Receipt:
@@ -215,22 +180,11 @@ def parse_receipt(data: bytes) -> Receipt:
     signature = decode_standard(stated.signature)
     if signature is None or len(signature) != _SIGNATURE_BYTES:
         raise ReceiptError("signature is not 64 bytes in base64")
-    return Receipt(
-        node=stated.node,
-        network=stated.network,
-        owner=stated.owner,
-        invoker=stated.invoker,
-        invocation=stated.invocation,
-        request_hash=stated.request_hash,
-        receiver_public_key_hash=stated.receiver_public_key_hash,
-        chain=stated.chain,
-        policies=tuple(map(bytes.fromhex, stated.policies)),
-        ground=stated.ground,
-        mode=stated.mode,
-        at_micros=stated.at_micros,
-        evidence=None if stated.evidence is None else _judged(stated.evidence),
-        signature=signature,
-    )
+    facts: dict[str, Any] = msgspec.to_builtins(stated)
+    facts |= {"policies": [bytes.fromhex(digest) for digest in stated.policies], "signature": signature}
+    if facts["evidence"] is not None:
+        facts["evidence"] = {name: value and bytes.fromhex(value) for name, value in facts["evidence"].items()}
+    return msgspec.convert(facts, Receipt)
 
 
 def verify_receipt(receipt: Receipt) -> Receipt:
@@ -249,13 +203,3 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     except BadSignature as exc:
         raise ReceiptError("the signature does not hold") from exc
     return receipt
-
-
-def _judged(stated: _VerdictMembers) -> QuoteVerdict:
-    return QuoteVerdict(
-        record=bytes.fromhex(stated.record),
-        quote=None if stated.quote is None else bytes.fromhex(stated.quote),
-        event_log=None if stated.event_log is None else bytes.fromhex(stated.event_log),
-        collateral=bytes.fromhex(stated.collateral),
-        nonce=None if stated.nonce is None else bytes.fromhex(stated.nonce),
-    )

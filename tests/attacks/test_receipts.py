@@ -20,7 +20,7 @@ from capabilities.abilities import READ_RECEIPTS
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
-from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, sign_receipt
+from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, signed_text
 from node.operations.releases import receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
@@ -80,7 +80,7 @@ class Kept:
         """The same under a receipt that the node signed with other members: what a faulty node would do."""
         changed = altered(self.receipt, **changes)
         signer = self.stage.services.keyring.node_signer
-        return Kept(encode_receipt(sign_receipt(changed, signer)), self.documents, self.stage)
+        return Kept(signed_text(changed, signer), self.documents, self.stage)
 
     def with_evidence(self, **changes: Any) -> "Kept":
         """The same with evidence that says something else, under a receipt that the node signed for it."""

@@ -27,7 +27,7 @@ from yarl import URL
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.receipt import parse_receipt, receipt_json, sign_receipt
+from encryption_network.receipt import parse_receipt, receipt_json, signed_text
 from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.documents.published import encode_published, statement_json
@@ -255,7 +255,7 @@ async def test_receipts_that_a_node_signed(desk: Desk) -> None:
 
     def forged(value: Any) -> Any:
         receipts = [parse_receipt(canonical_bytes(one)) for one in value["receipts"]]
-        twisted = [sign_receipt(altered(one, invoker=HOSTILE), signer) for one in receipts]
+        twisted = [parse_receipt(signed_text(altered(one, invoker=HOSTILE), signer)) for one in receipts]
         return {**value, "receipts": [receipt_json(one) for one in twisted]}
 
     desk.middles[0].rewrite = (page, forged)

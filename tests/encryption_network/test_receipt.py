@@ -22,42 +22,40 @@ from encryption_network.receipt import (
     encode_receipt,
     parse_receipt,
     receipt_json,
-    sign_receipt,
     signed_text,
     verify_receipt,
 )
 
 NODE = Ed25519Signer(b"\x71" * 32)
 JUDGED = QuoteVerdict(record=b"\1" * 32, quote=b"\2" * 32, event_log=None, collateral=b"\3" * 32, nonce=b"\4" * 32)
-RECEIPT = sign_receipt(
-    Receipt(
-        node=NODE.did,
-        network="urn:tinycloud:encryption:did:key:zOwner:default",
-        owner="did:key:zOwner",
-        invoker="did:key:zBackend",
-        invocation="bafkr4i-token",
-        request_hash="ab" * 32,
-        receiver_public_key_hash="cd" * 32,
-        chain=("bafkr4i-one", "bafkr4i-two"),
-        policies=(b"\5" * 32,),
-        ground="attested",
-        mode="delegates",
-        at_micros=1_795_000_000_123_456,
-        evidence=JUDGED,
-    ),
-    NODE,
+BARE = Receipt(
+    node=NODE.did,
+    network="urn:tinycloud:encryption:did:key:zOwner:default",
+    owner="did:key:zOwner",
+    invoker="did:key:zBackend",
+    invocation="bafkr4i-token",
+    request_hash="ab" * 32,
+    receiver_public_key_hash="cd" * 32,
+    chain=("bafkr4i-one", "bafkr4i-two"),
+    policies=(b"\5" * 32,),
+    ground="attested",
+    mode="delegates",
+    at_micros=1_795_000_000_123_456,
+    evidence=JUDGED,
 )
-TEXT = encode_receipt(RECEIPT)
+TEXT = signed_text(BARE, NODE)
+RECEIPT = parse_receipt(TEXT)
 MEMBERS: dict[str, Any] = json.loads(TEXT)
 
 
 def test_a_receipt_is_read_as_it_was_written() -> None:
     """A receipt comes back whole, verifies, and has one spelling (RC7, RC9)."""
-    assert verify_receipt(parse_receipt(TEXT)) == RECEIPT
-    assert parse_receipt(TEXT + b"\n") == RECEIPT
-    bare = sign_receipt(altered(RECEIPT, evidence=None, ground="owner", policies=(), chain=()), NODE)
-    assert verify_receipt(parse_receipt(encode_receipt(bare))) == bare
-    assert bare.at == 1_795_000_000.123456
+    for stated in (BARE, altered(BARE, evidence=None, ground="owner", policies=(), chain=())):
+        text = signed_text(stated, NODE)
+        read = verify_receipt(parse_receipt(text))
+        assert read == parse_receipt(text + b"\n") == altered(stated, signature=read.signature)
+        assert encode_receipt(read) == text
+        assert read.at == 1_795_000_000.123456
 
 
 def test_every_flipped_bit_is_found() -> None:
@@ -76,7 +74,7 @@ def test_every_flipped_bit_is_found() -> None:
     st.integers(0, 2**53 - 1),
 )
 def test_signing_and_writing_in_one_go(policies: list[bytes], texts: list[str], judged: bool, at: int) -> None:
-    """Both ways to a signed text give the same bytes, those of canonical JSON, whatever the members say (RC9)."""
+    """A text that is signed and written in one go is canonical JSON, whatever the members say (RC9)."""
     owner, network, invoker, invocation, *chain = texts
     bare = altered(
         RECEIPT,
@@ -90,15 +88,17 @@ def test_signing_and_writing_in_one_go(policies: list[bytes], texts: list[str], 
         evidence=RECEIPT.evidence if judged else None,
     )
     text = signed_text(bare, NODE)
-    assert text == encode_receipt(sign_receipt(bare, NODE)) == canonical_bytes(json.loads(text))
-    assert verify_receipt(parse_receipt(signed_text(bare, NODE))).owner == owner
+    read = verify_receipt(parse_receipt(text))
+    assert text == encode_receipt(read) == canonical_bytes(json.loads(text))
+    assert read == altered(bare, signature=read.signature)
+    assert read.owner == owner
 
 
 def test_the_node_named_signs() -> None:
     """A key signs only receipts that name its node, and a receipt that names another node does not verify (RC9)."""
     other = Ed25519Signer(b"\x72" * 32)
     with pytest.raises(RuntimeError):
-        sign_receipt(RECEIPT, other)
+        signed_text(RECEIPT, other)
     for did in (other.did, "did:web:example.org"):
         with pytest.raises(ReceiptError):
             verify_receipt(parse_receipt(encode_receipt(altered(RECEIPT, node=did))))
@@ -111,7 +111,7 @@ def test_the_node_named_signs() -> None:
 def test_what_no_reader_takes_is_not_signed(changed: dict[str, Any]) -> None:
     """A receipt beyond the bounds of readers is refused before it is written (RC7)."""
     with pytest.raises(ReceiptError):
-        sign_receipt(altered(RECEIPT, **changed), NODE)
+        signed_text(altered(RECEIPT, **changed), NODE)
 
 
 @pytest.mark.parametrize("name", MEMBERS)

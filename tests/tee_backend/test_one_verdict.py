@@ -27,7 +27,7 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.key_providers import NAMES
 from encryption_network.policy import Policy, encode_policy
-from encryption_network.receipt import QuoteVerdict, Receipt, encode_receipt, sign_receipt
+from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement
 from sealspace.documents.published import encode_published, parse_published, statement_json
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
@@ -202,7 +202,7 @@ async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
             nonce=NONCE,
         ),
     )
-    text = encode_receipt(sign_receipt(receipt, NODE))
+    text = signed_text(receipt, NODE)
     try:
         verify_release(text, documents.get, root=_root(), node_did=NODE.did)
     except ReceiptInvalid as refused:
