@@ -32,11 +32,10 @@ Source: spec/attestation.md AT20; the dstack guest agent's event log, version 1 
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
@@ -60,34 +59,36 @@ EventVersion = Literal[1, 2]
 # A name with a colon and its payload would share one version 1 digest with another name and payload.
 _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
 _HEX: Final = r"^(?:[0-9a-f]{2})*\Z"
-_WRAPPED = "log"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry; nothing of it is verified."""
+class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One entry; nothing of it is verified. An empty digest, or none of a preimage, states none."""
 
-    register: int
-    event_type: int
-    name: str
-    payload: bytes
-    supplied_digest: bytes
-    supplied_preimage: str | None
-    version: EventVersion
+    register: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)] = field(name="imr")
+    event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    digest: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{96})?\Z")]
+    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS, pattern=r"^[ -~]*\Z")] = field(name="event")
+    payload_hex: Annotated[str, Meta(max_length=2 * MAX_PAYLOAD_BYTES, pattern=_HEX)] = field(name="event_payload")
+    version: EventVersion = 1
+    preimage: Annotated[str, Meta(max_length=8 * MAX_PAYLOAD_BYTES, pattern=_HEX)] | UnsetType = UNSET
+
+    @property
+    def payload(self) -> bytes:
+        """What the entry says under its name."""
+        return bytes.fromhex(self.payload_hex)
 
 
-@dataclass(frozen=True, slots=True)
-class EventLog:
+class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
     """A log of at most MAX_ENTRIES entries in their order; nothing of it is verified."""
 
-    entries: tuple[Event, ...]
+    entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]
 
     def to_json(self) -> list[Json]:
         """Return the run-time entries as the JSON array that `read_event_log` reads.
 
         The entries of registers 0 to 2 are left out: no reader uses them, and they describe the machine.
         """
-        return [_entry_json(event) for event in self.entries if event.register == RUNTIME_REGISTER]
+        return [msgspec.to_builtins(event) for event in self.entries if event.register == RUNTIME_REGISTER]
 
 
 def parse_event_log(data: bytes) -> EventLog:
@@ -96,12 +97,10 @@ def parse_event_log(data: bytes) -> EventLog:
         raise QuoteRefused("event-log-malformed", f"event log of {len(data)} bytes")
     try:
         # The strict reader takes objects only; text that tries to leave the array makes no object of one member.
-        wrapped = parse_json(b'{"%s":%s}' % (_WRAPPED.encode(), data), max_bytes=MAX_LOG_BYTES + 16)
+        wrapped = parse_json(b'{"entries":%s}' % data, max_bytes=MAX_LOG_BYTES + 16)
     except InvalidJson as exc:
         raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
-    if wrapped.keys() != {_WRAPPED}:
-        raise QuoteRefused("event-log-malformed", "event log is no array")
-    return read_event_log(wrapped[_WRAPPED])
+    return _read(wrapped)
 
 
 def read_event_log(value: Json) -> EventLog:
@@ -115,14 +114,19 @@ def read_event_log(value: Json) -> EventLog:
     Does not check:
         The contents of the entries: see `runtime_entries`.
     """
-    if not isinstance(value, list):
-        raise QuoteRefused("event-log-malformed", "event log is no array")
-    if len(value) > MAX_ENTRIES:
-        raise QuoteRefused("event-log-malformed", f"event log of {len(value)} entries")
-    entries = tuple(_event(entry) for entry in value)
-    if sum(len(event.payload) for event in entries) > MAX_LOG_BYTES // 2:
+    return _read({"entries": value})
+
+
+def _read(wrapped: Json) -> EventLog:
+    try:
+        log = shaped(wrapped, EventLog)
+    except InvalidJson as exc:
+        raise QuoteRefused("event-log-malformed", f"event log: {exc}") from exc
+    if any(not event.digest and event.register != RUNTIME_REGISTER for event in log.entries):
+        raise QuoteRefused("event-log-malformed", "an entry without a digest")
+    if sum(len(event.payload_hex) for event in log.entries) > MAX_LOG_BYTES:
         raise QuoteRefused("event-log-malformed", "event log with too much payload")
-    return EventLog(entries)
+    return log
 
 
 def runtime_entries(log: EventLog) -> tuple[Event, ...]:
@@ -167,50 +171,7 @@ def _check_runtime_event(event: Event) -> None:
         raise QuoteRefused("event-log", "a run-time event with an ambiguous name")
     preimage = event_preimage(event.name, event.payload, version=event.version)
     # AT20
-    if event.supplied_digest and event.supplied_digest != hashlib.sha384(preimage).digest():
+    if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
         raise QuoteRefused("event-log", f"digest of {event.name!r} is not that of its payload")
-    if event.supplied_preimage is not None and event.supplied_preimage != preimage.hex():
+    if event.preimage not in (UNSET, preimage.hex()):
         raise QuoteRefused("event-log", f"preimage of {event.name!r} is not made of its payload")
-
-
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    imr: Annotated[int, Meta(ge=0, le=RUNTIME_REGISTER)]
-    event_type: Annotated[int, Meta(ge=0, le=2**32 - 1)]
-    digest: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{96})?\Z")]
-    event: Annotated[str, Meta(max_length=MAX_NAME_CHARS, pattern=r"^[ -~]*\Z")]
-    event_payload: Annotated[str, Meta(max_length=2 * MAX_PAYLOAD_BYTES, pattern=_HEX)]
-    version: EventVersion = 1
-    preimage: Annotated[str, Meta(max_length=8 * MAX_PAYLOAD_BYTES, pattern=_HEX)] | UnsetType = UNSET
-
-
-def _event(value: Json) -> Event:
-    try:
-        entry = shaped(value, _Entry)
-    except InvalidJson as exc:
-        raise QuoteRefused("event-log-malformed", f"an entry: {exc}") from exc
-    if not entry.digest and entry.imr != RUNTIME_REGISTER:
-        raise QuoteRefused("event-log-malformed", "an entry without a digest")
-    return Event(
-        register=entry.imr,
-        event_type=entry.event_type,
-        name=entry.event,
-        payload=bytes.fromhex(entry.event_payload),
-        supplied_digest=bytes.fromhex(entry.digest),
-        supplied_preimage=None if entry.preimage is UNSET else entry.preimage,
-        version=entry.version,
-    )
-
-
-def _entry_json(event: Event) -> dict[str, Json]:
-    entry: dict[str, Json] = {
-        "imr": event.register,
-        "event_type": event.event_type,
-        "digest": event.supplied_digest.hex(),
-        "event": event.name,
-        "event_payload": event.payload.hex(),
-    }
-    if event.version != 1:
-        entry["version"] = event.version
-    if event.supplied_preimage is not None:
-        entry["preimage"] = event.supplied_preimage
-    return entry

@@ -27,14 +27,16 @@ Source: spec/attestation.md AT20 to AT22, AT28.
 
 import hashlib
 import hmac
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Final, get_args
+from typing import Annotated, Final, get_args
 
 import sha3
+from msgspec import Meta, Struct
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
 from .application import (
@@ -67,10 +69,6 @@ from .quote import TdReport
 #
 # Source: the dstack guest agent's configuration ids, versions 1 to 3; spec/attestation.md AT28.
 
-MR_CONFIG_ID_BYTES: Final = 48
-
-_KIND_BYTES: Final[dict[KeyProviderName, int]] = {"none": 0, "local-sgx": 1, "kms": 2, "tpm": 3}
-_KIND_NAMES: Final[dict[KeyProviderName, str]] = {"none": "none", "local-sgx": "local", "kms": "kms", "tpm": "tpm"}
 _DOCUMENT_DOMAIN: Final = b"dstack-mr-config-v3:\x00"
 
 
@@ -86,53 +84,42 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     # AT28
     if not any(mr_config_id):
         return
-    if mr_config_id not in _possible_ids(mr_config_id[0], claims):
-        raise QuoteRefused("event-log", f"MRCONFIGID of version {mr_config_id[0]} states another application")
+    version = mr_config_id[0]
+    possible = {bytes([version]) + digest for digest in _possible_digests(version, claims)}
+    if mr_config_id.removesuffix(bytes(15)) not in possible:
+        raise QuoteRefused("event-log", f"MRCONFIGID of version {version} states another application")
 
 
-def _possible_ids(version: int, claims: EventLogClaims) -> Iterator[bytes]:
+def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
+    provider = claims.key_provider
     if version == 1:
-        yield _padded(1, claims.compose_hash)
+        yield claims.compose_hash
     elif version == 2:
-        yield _padded(2, _instance_digest(claims))
+        kind = get_args(KeyProviderName).index(provider.name)  # listed in the order of their numbers
+        yield sha3.keccak_256(claims.compose_hash + claims.app_id + bytes([kind]) + provider.id).digest()
     elif version == 3:
         for document in _possible_documents(claims):
-            yield _padded(3, hashlib.sha256(_DOCUMENT_DOMAIN + document).digest())
-
-
-def _padded(version: int, digest: bytes) -> bytes:
-    return (bytes([version]) + digest).ljust(MR_CONFIG_ID_BYTES, b"\x00")
-
-
-def _instance_digest(claims: EventLogClaims) -> bytes:
-    provider = claims.key_provider
-    stated = claims.compose_hash + claims.app_id + bytes([_KIND_BYTES[provider.name]]) + provider.id
-    digest: bytes = sha3.keccak_256(stated).digest()
-    return digest
+            yield hashlib.sha256(_DOCUMENT_DOMAIN + document).digest()
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
     """Yield the document with every choice of optional members; at most 32."""
     always: dict[str, Json] = {
         "compose_hash": claims.compose_hash.hex(),
-        "key_provider": _KIND_NAMES[claims.key_provider.name],
+        "key_provider": claims.key_provider.name.removesuffix("-sgx"),
         "version": 3,
     }
-    optional = _optional_members(claims)
-    for size in range(len(optional), -1, -1):
-        for chosen in combinations(optional, size):
-            yield canonical_bytes({**always, **dict(chosen)})
-
-
-def _optional_members(claims: EventLogClaims) -> list[tuple[str, Json]]:
     values = {
         "app_id": claims.app_id,
         "gpu_policy_hash": claims.gpu_policy_hash or b"",
         "instance_id": claims.instance_id,
         "key_provider_id": claims.key_provider.id,
     }
-    members: list[tuple[str, Json]] = [(name, value.hex()) for name, value in values.items() if value]
-    return [*members, ("init_script_hashes", [digest.hex() for digest in claims.init_script_hashes])]
+    optional: list[tuple[str, Json]] = [(name, value.hex()) for name, value in values.items() if value]
+    optional.append(("init_script_hashes", [digest.hex() for digest in claims.init_script_hashes]))
+    for size in range(len(optional), -1, -1):
+        for chosen in combinations(optional, size):
+            yield canonical_bytes({**always, **dict(chosen)})
 
 
 SYSTEM_READY: Final = "system-ready"
@@ -150,6 +137,17 @@ SEQUENCE: Final = (
 )
 _OPTIONAL: Final = frozenset({"os-image-hash", "storage-fs"})
 _BEFORE_BOOT_DONE: Final = frozenset({"init-script-hash", "gpu-policy-hash"})
+_SIZES: Final = {
+    "system-preparing": (0,),
+    "app-id": (APP_ID_BYTES,),
+    "compose-hash": (COMPOSE_HASH_BYTES,),
+    "init-script-hash": (32,),
+    "gpu-policy-hash": (32,),
+    "instance-id": (0, INSTANCE_ID_BYTES),
+    BOOT_DONE: (0,),
+    "os-image-hash": (32,),
+    SYSTEM_READY: (0,),
+}
 _MAX_KEY_PROVIDER_BYTES: Final = 4096
 _MAX_INIT_SCRIPTS: Final = 64
 
@@ -198,62 +196,34 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
 
 
 def _read_claims(system: Sequence[Event]) -> EventLogClaims:
-    for mark in ("system-preparing", BOOT_DONE, SYSTEM_READY):
-        _payload(system, mark, sizes=(0,))
-    scripts = _payloads(system, "init-script-hash")
-    gpu_policies = _payloads(system, "gpu-policy-hash")
+    stated = defaultdict[str, list[bytes]](list)
+    for event in system:
+        size_bytes = len(event.payload)
+        if size_bytes not in _SIZES.get(event.name, (size_bytes,)):
+            raise QuoteRefused("event-log", f"{event.name} of {size_bytes} bytes")
+        stated[event.name].append(event.payload)
+    scripts, gpu_policies = stated["init-script-hash"], stated["gpu-policy-hash"]
     if len(scripts) > _MAX_INIT_SCRIPTS or len(gpu_policies) > 1:
         raise QuoteRefused("event-log", "too many measurements of one kind")
-    if any(len(digest) != COMPOSE_HASH_BYTES for digest in (*scripts, *gpu_policies)):
-        raise QuoteRefused("event-log", "a measurement of the boot has another size")
     return EventLogClaims(
-        compose_hash=_payload(system, "compose-hash", sizes=(COMPOSE_HASH_BYTES,)),
-        app_id=_payload(system, "app-id", sizes=(APP_ID_BYTES,)),
-        instance_id=_payload(system, "instance-id", sizes=(0, INSTANCE_ID_BYTES)),
-        key_provider=_key_provider(_payloads(system, "key-provider")[0]),
-        os_image_hash=_os_image_hash(system),
-        gpu_policy_hash=gpu_policies[0] if gpu_policies else None,
-        init_script_hashes=scripts,
+        compose_hash=stated["compose-hash"][0],
+        app_id=stated["app-id"][0],
+        instance_id=stated["instance-id"][0],
+        key_provider=_key_provider(stated["key-provider"][0]),
+        os_image_hash=next(iter(stated["os-image-hash"]), None),
+        gpu_policy_hash=next(iter(gpu_policies), None),
+        init_script_hashes=tuple(scripts),
     )
 
 
-def _payloads(system: Sequence[Event], name: str) -> tuple[bytes, ...]:
-    return tuple(event.payload for event in system if event.name == name)
-
-
-def _payload(system: Sequence[Event], name: str, *, sizes: tuple[int, ...]) -> bytes:
-    payload = _payloads(system, name)[0]
-    if len(payload) not in sizes:
-        raise QuoteRefused("event-log", f"{name} of {len(payload)} bytes")
-    return payload
-
-
-def _os_image_hash(system: Sequence[Event]) -> bytes | None:
-    if not _payloads(system, "os-image-hash"):
-        return None
-    return _payload(system, "os-image-hash", sizes=(COMPOSE_HASH_BYTES,))
+class _StatedProvider(Struct, forbid_unknown_fields=True):
+    name: KeyProviderName
+    id: Annotated[str, Meta(pattern=r"^(?:[0-9A-Fa-f]{2})*\Z")]
 
 
 def _key_provider(payload: bytes) -> KeyProvider:
     try:
-        stated = parse_json(payload, max_bytes=_MAX_KEY_PROVIDER_BYTES)
+        stated = shaped(parse_json(payload, max_bytes=_MAX_KEY_PROVIDER_BYTES), _StatedProvider)
     except InvalidJson as exc:
-        raise QuoteRefused("event-log", "key-provider is no JSON object") from exc
-    name, id_text = stated.get("name"), stated.get("id")
-    if stated.keys() != {"name", "id"} or not isinstance(id_text, str):
-        raise QuoteRefused("event-log", "key-provider has other members than name and id")
-    try:
-        provider_id = bytes.fromhex(id_text)
-    except ValueError as exc:
-        raise QuoteRefused("event-log", "key-provider's id is no hex") from exc
-    if 2 * len(provider_id) != len(id_text):  # spaces between the digits
-        raise QuoteRefused("event-log", "key-provider's id is no plain hex")
-    return KeyProvider(_provider_name(name), provider_id)
-
-
-def _provider_name(name: object) -> KeyProviderName:
-    known: KeyProviderName
-    for known in get_args(KeyProviderName):
-        if name == known:
-            return known
-    raise QuoteRefused("event-log", f"unknown key provider {str(name)[:40]!r}")
+        raise QuoteRefused("event-log", f"key-provider: {exc}") from exc
+    return KeyProvider(stated.name, bytes.fromhex(stated.id))

@@ -85,15 +85,7 @@ def mint_event_log(compose_hash: bytes) -> MintedLog:
 def mint_log_of(entries: Sequence[tuple[str, bytes]]) -> MintedLog:
     """Write a log of these names and payloads, whatever their contents."""
     events = tuple(
-        Event(
-            register=RUNTIME_REGISTER,
-            event_type=RUNTIME_EVENT_TYPE,
-            name=name,
-            payload=payload,
-            supplied_digest=event_digest(name, payload, version=1),
-            supplied_preimage=None,
-            version=1,
-        )
+        Event(RUNTIME_REGISTER, RUNTIME_EVENT_TYPE, event_digest(name, payload).hex(), name, payload.hex())
         for name, payload in entries
     )
     return MintedLog(EventLog(events), replay(events))

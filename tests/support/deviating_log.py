@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from tee_backend.attestation.application import APP_ID_BYTES, KeyProvider
 from tee_backend.attestation.event_log import (
     RUNTIME_EVENT_TYPE,
@@ -90,12 +92,13 @@ def _system_entries(compose_hash: bytes, app_id: bytes, options: LogOptions) -> 
 
 def _event(name: str, payload: bytes, options: LogOptions) -> Event:
     preimage = event_preimage(name, payload, version=options.version)
+    digest = event_digest(name, payload, version=options.version).hex() if options.gives_digests else ""
     return Event(
-        register=RUNTIME_REGISTER,
-        event_type=RUNTIME_EVENT_TYPE,
-        name=name,
-        payload=payload,
-        supplied_digest=event_digest(name, payload, version=options.version) if options.gives_digests else b"",
-        supplied_preimage=preimage.hex() if options.version == 2 else None,
+        RUNTIME_REGISTER,
+        RUNTIME_EVENT_TYPE,
+        digest,
+        name,
+        payload.hex(),
         version=options.version,
+        preimage=preimage.hex() if options.version == 2 else UNSET,
     )

@@ -13,7 +13,7 @@ from embedded_node import embedded_node
 from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
-from tests_support import CountingEntropy, FixedClock
+from tests_support import CountingEntropy, FixedClock, altered
 
 from encryption_network.policy import Policy
 from sealspace.client import Client
@@ -156,7 +156,8 @@ async def test_a_forged_log(parties: Parties, source: DstackSource, agent: Agent
     """A log in which the approved hash stands beside the digest of another one is refused before anything is kept."""
     other = mint_event_log(b"x" * 32)
     entries = [
-        replace(event, payload=COMPOSE) if event.name == "compose-hash" else event for event in other.log.entries
+        altered(event, payload_hex=COMPOSE.hex()) if event.name == "compose-hash" else event
+        for event in other.log.entries
     ]
     agent.minted = replace(other, log=EventLog(tuple(entries)))
     with pytest.raises(AttestationRefused) as refusal:

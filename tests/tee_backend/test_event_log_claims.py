@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 from deviating_log import LogOptions, mint_event_log, mint_log_of
 from deviating_platform import DomainOptions, SimulatedPlatform
+from tests_support import altered
 
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES
 from encryption_network.policy import Measurements
@@ -85,14 +86,14 @@ def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
     """A log whose compose hash was exchanged and whose digest was kept is refused though its digests replay (AT20)."""
     minted = mint_event_log(COMPOSE)
     entries = [
-        replace(event, payload=b"approved".ljust(32)) if event.name == "compose-hash" else event
+        altered(event, payload_hex=b"approved".ljust(32).hex()) if event.name == "compose-hash" else event
         for event in minted.log.entries
     ]
     forged = MintedLog(EventLog(tuple(entries)), minted.rtmr3)
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         claims_of(forged, report)
     # Without a digest of its own to compare with, the replay tells.
-    bare = EventLog(tuple(replace(event, supplied_digest=b"") for event in entries))
+    bare = EventLog(tuple(altered(event, digest="") for event in entries))
     with pytest.raises(QuoteRefused, match=r"^event-log$"):
         claims_of(MintedLog(bare, minted.rtmr3), report)
 
