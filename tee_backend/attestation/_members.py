@@ -1,19 +1,31 @@
 """Strict JSON objects and their members; what several signed documents have: a window, a chain of signer and root."""
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta, Struct
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json, shaped
 
 from .certificates import Certificate, parse_pem_chain
-from .errors import CollateralUnusable, MalformedCertificate
+from .errors import CollateralCode, CollateralUnusable, MalformedCertificate
 
 _SIGNER_CHAIN_CERTIFICATES = 2
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+
+MAX_DOCUMENT_BYTES = 64 * 1024
+"""Bound of each signed text and of each revocation list."""
+
+TimeText = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
+"""A UTC time in whole seconds."""
+HexText = Annotated[str, Meta(pattern=r"^(?:[0-9A-Fa-f]{2})*\Z")]
+"""Plain hex of either case."""
+SignatureHex = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{128}\Z")]
+EvaluationNumber = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,24 @@ class Window:
 
     starts_at: float
     ends_at: float
+
+
+class Stated(Struct, rename="camel"):
+    """The members that every signed document has; others are skipped."""
+
+    id: str
+    version: int
+    issue_date: TimeText
+    next_update: TimeText
+
+    @property
+    def window(self) -> Window:
+        """When the document is valid; raises CollateralUnusable."""
+        return window_of(time_of(self.issue_date), time_of(self.next_update))
+
+
+Shape = TypeVar("Shape")
+AnyStated = TypeVar("AnyStated", bound=Stated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +73,31 @@ class SignedDocument:
     window: Window
 
 
-def read_object(data: bytes, *, max_bytes: int, what: str) -> dict[str, Json]:
-    """Parse one JSON object; raises CollateralUnusable with `what` in its detail."""
+def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) -> Shape:
+    """Parse one JSON object of a shape; raises CollateralUnusable with `what` in its detail."""
+    with refusing(what):
+        return shaped(parse_json(data, max_bytes=max_bytes), shape)
+
+
+def read_stated(text: str, shape: type[AnyStated], expected_id: str, versions: range) -> AnyStated:
+    """Read the members of a signed text; raises CollateralUnusable, also for a document of another technology."""
+    stated = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
+    if stated.id != expected_id or stated.version not in versions:
+        raise CollateralUnusable(
+            "collateral-mismatch", f"document {stated.id[:16]!r} version {stated.version} where {expected_id} is due"
+        )
+    return stated
+
+
+@contextmanager
+def refusing(what: str, *, code: CollateralCode = "collateral-malformed") -> Iterator[None]:
+    """Turn what readers raise into CollateralUnusable that names the part of the document."""
     try:
-        return parse_json(data, max_bytes=max_bytes)
+        yield
     except InvalidJson as exc:
-        raise CollateralUnusable("collateral-malformed", f"{what}: {exc}") from exc
-
-
-def document_window(signed: dict[str, Json]) -> Window:
-    """Return the window that a signed document names; raises CollateralUnusable."""
-    return window_of(time_member(signed, "issueDate"), time_member(signed, "nextUpdate"))
+        raise CollateralUnusable(code, f"{what}: {exc}") from exc
+    except MalformedCertificate as exc:
+        raise CollateralUnusable(code, f"{what}: {exc.detail}") from exc
 
 
 def window_of(starts_at: float, ends_at: float) -> Window:
@@ -63,72 +107,32 @@ def window_of(starts_at: float, ends_at: float) -> Window:
     return Window(starts_at, ends_at)
 
 
-def time_member(signed: dict[str, Json], name: str) -> float:
-    """Return a UTC time in whole seconds as epoch seconds; raises CollateralUnusable."""
-    value = signed.get(name)
-    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
-        raise CollateralUnusable("collateral-malformed", f"{name} is no UTC time in seconds")
+def time_of(text: TimeText) -> float:
+    """Return a time as epoch seconds; raises CollateralUnusable."""
     try:
-        return datetime.fromisoformat(value).timestamp()  # not strptime: its first call imports
+        return datetime.fromisoformat(text).timestamp()  # not strptime: its first call imports
     except (ValueError, OverflowError) as exc:
-        raise CollateralUnusable("collateral-malformed", f"{name} is no time of a calendar") from exc
+        raise CollateralUnusable("collateral-malformed", f"{text} is no time of a calendar") from exc
 
 
-def evaluation_number(signed: dict[str, Json]) -> int:
-    """Return tcbEvaluationDataNumber; raises CollateralUnusable."""
-    value = signed.get("tcbEvaluationDataNumber")
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise CollateralUnusable("collateral-malformed", "tcbEvaluationDataNumber is no number")
-    return value
-
-
-def issuer_chain(document: dict[str, Json], name: str) -> IssuerChain:
+def issuer_chain(pem: str, name: str) -> IssuerChain:
     """Return a chain of exactly signer and root; raises CollateralUnusable."""
-    pem = text_member(document, name)
-    try:
+    with refusing(name):
         chain = parse_pem_chain(pem.encode(), most=_SIGNER_CHAIN_CERTIFICATES)
-    except MalformedCertificate as exc:
-        raise CollateralUnusable("collateral-malformed", f"{name}: {exc.detail}") from exc
     if len(chain) != _SIGNER_CHAIN_CERTIFICATES:
         raise CollateralUnusable("collateral-malformed", f"{name} is not signer and root")
-    return IssuerChain(pem=pem, signer=chain[0], root=chain[1])
+    return IssuerChain(pem, *chain)
 
 
-def text_member(members: dict[str, Json], name: str) -> str:
-    """Return a text; raises CollateralUnusable."""
-    value = members.get(name)
-    if not isinstance(value, str):
-        raise CollateralUnusable("collateral-malformed", f"{name} is no text")
-    return value
+class _Signed(Struct):
+    signature: SignatureHex
 
 
-def hex_member(members: dict[str, Json], name: str, *, size_bytes: int | None) -> bytes:
-    """Return bytes given as plain hex of either case; raises CollateralUnusable."""
-    text = text_member(members, name)
-    try:
-        value = bytes.fromhex(text)
-    except ValueError as exc:
-        raise CollateralUnusable("collateral-malformed", f"{name} is no hex") from exc
-    if len(text) != 2 * len(value):  # spaces between the digits
-        raise CollateralUnusable("collateral-malformed", f"{name} is no plain hex")
-    if size_bytes is not None and len(value) != size_bytes:
-        raise CollateralUnusable("collateral-malformed", f"{name} is not {size_bytes} bytes")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class SignedText:
-    """What was signed, and the signature; unverified."""
-
-    text: str
-    signature: bytes
-
-
-def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> SignedText:
-    """Cut a signed object out of an answer."""
-    answer = read_object(body, max_bytes=max_bytes, what=member)
-    if answer.keys() != {member, "signature"} or not isinstance(answer[member], dict):
-        raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
+def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, bytes]:
+    """Cut the text of a signed object out of an answer, and return it with the signature; both unverified."""
+    signature = read_members(body, _Signed, max_bytes=max_bytes, what=member).signature
     # The body was read strictly: no member occurs twice, so both readings mean the same one.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    return SignedText(text=bytes(parts[member]).decode(), signature=hex_member(answer, "signature", size_bytes=64))
+    if parts.keys() != {member, "signature"} or not bytes(parts[member]).startswith(b"{"):
+        raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
+    return bytes(parts[member]).decode(), bytes.fromhex(signature)

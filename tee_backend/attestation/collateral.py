@@ -22,49 +22,57 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
-from capabilities.strict_json import Json
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ._members import (
+    MAX_DOCUMENT_BYTES,
+    EvaluationNumber,
+    HexText,
     IssuerChain,
+    SignatureHex,
     SignedDocument,
+    Stated,
     Window,
-    document_window,
-    evaluation_number,
-    hex_member,
     issuer_chain,
-    read_object,
-    text_member,
+    read_members,
+    read_stated,
+    refusing,
     window_of,
 )
 from .certificates import READER_ERRORS, PlatformCa, authority_kind, common_name_of, load_crl, parse_pem_chain
-from .errors import CollateralUnusable, MalformedCertificate
+from .errors import CollateralUnusable
 
 MAX_COLLATERAL_BYTES = 256 * 1024
 """Genuine documents are 14 to 25 KiB; the revocation list grows by a dozen entries a year."""
-
-MAX_DOCUMENT_BYTES = 64 * 1024
-"""Bound of each signed text and of each revocation list."""
 
 _REMEMBERED: Final = 64
 """Documents that are kept parsed, by their bytes, 35 KiB each: a quote is judged with the lists of all that are held,
 of a few dozen families. Their validity is checked at each use all the same."""
 
-_MEMBERS = frozenset(
-    {
-        "pck_crl_issuer_chain",
-        "root_ca_crl",
-        "pck_crl",
-        "tcb_info_issuer_chain",
-        "tcb_info",
-        "tcb_info_signature",
-        "qe_identity_issuer_chain",
-        "qe_identity",
-        "qe_identity_signature",
-    }
-)
-_PCK_CHAIN_MEMBER = "pck_certificate_chain"
+
+class _Document(Struct, forbid_unknown_fields=True):
+    pck_crl_issuer_chain: str
+    root_ca_crl: HexText
+    pck_crl: HexText
+    tcb_info_issuer_chain: str
+    tcb_info: str
+    tcb_info_signature: SignatureHex
+    qe_identity_issuer_chain: str
+    qe_identity: str
+    qe_identity_signature: SignatureHex
+    pck_certificate_chain: str | UnsetType = UNSET
+
+
+class _StatedIdentity(Stated, rename="camel"):
+    tcb_evaluation_data_number: EvaluationNumber
+
+
+class _StatedTcbInfo(_StatedIdentity, rename="camel"):
+    fmspc: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{12}\Z")]
+    pce_id: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")]
+    tdx_module: dict[str, Any] | UnsetType = UNSET  # collateral for SGX has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,9 @@ class QeIdentity(SignedDocument):
 class TcbInfo(SignedDocument):
     """TCB info of one platform family: FMSPC, 6 bytes, and PCEID, 2 bytes; `evaluation_number` as in QeIdentity."""
 
+    evaluation_number: int
     fmspc: bytes
     pce_id: bytes
-    evaluation_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,103 +213,76 @@ def parse_collateral(data: bytes) -> Collateral:
         Signatures, windows, roles: see `collateral_trust.verify_collateral`. Age against what is held: see
         `collateral_trust.check_replaces`. Whether it belongs to a quote.
     """
-    document = read_object(data, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
-    names = set(document) - {_PCK_CHAIN_MEMBER}
-    if names != _MEMBERS:
-        raise CollateralUnusable("collateral-malformed", f"members missing or unknown: {sorted(names ^ _MEMBERS)[:4]}")
-    pck_crl = _revocation_list(document, "pck_crl")
+    document = read_members(data, _Document, max_bytes=MAX_COLLATERAL_BYTES, what="collateral")
+    pck_crl = _revocation_list(document.pck_crl, "pck_crl")
+    with refusing("pck_crl", code="collateral-mismatch"):
+        ca = authority_kind(pck_crl.issuer_name)
     return Collateral(
         raw=data,
         sha256=hashlib.sha256(data).digest(),
         tcb_info=_tcb_info(document),
         qe_identity=_qe_identity(document),
-        root_crl=_revocation_list(document, "root_ca_crl"),
+        root_crl=_revocation_list(document.root_ca_crl, "root_ca_crl"),
         pck_crl=pck_crl,
-        pck_crl_issuer_chain=issuer_chain(document, "pck_crl_issuer_chain"),
-        ca=_authority(pck_crl),
+        pck_crl_issuer_chain=issuer_chain(document.pck_crl_issuer_chain, "pck_crl_issuer_chain"),
+        ca=ca,
         pck_chain=_pck_chain(document),
     )
 
 
-def _tcb_info(document: dict[str, Json]) -> TcbInfo:
-    text = text_member(document, "tcb_info")
-    info = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="tcb_info")
-    # The technology is checked first: a document for SGX is sound and only in the wrong place.
-    _check_kind(info, "TDX", range(3, 10))
-    if not isinstance(info.get("tdxModule"), dict):
+def _tcb_info(document: _Document) -> TcbInfo:
+    stated = read_stated(document.tcb_info, _StatedTcbInfo, "TDX", range(3, 10))
+    if stated.tdx_module is UNSET:
         raise CollateralUnusable("collateral-malformed", "tcb_info without tdxModule")
     return TcbInfo(
-        text=text,
-        signature=hex_member(document, "tcb_info_signature", size_bytes=64),
-        issuer_chain=issuer_chain(document, "tcb_info_issuer_chain"),
-        window=document_window(info),
-        fmspc=hex_member(info, "fmspc", size_bytes=6),
-        pce_id=hex_member(info, "pceId", size_bytes=2),
-        evaluation_number=evaluation_number(info),
+        text=document.tcb_info,
+        signature=bytes.fromhex(document.tcb_info_signature),
+        issuer_chain=issuer_chain(document.tcb_info_issuer_chain, "tcb_info_issuer_chain"),
+        window=stated.window,
+        evaluation_number=stated.tcb_evaluation_data_number,
+        fmspc=bytes.fromhex(stated.fmspc),
+        pce_id=bytes.fromhex(stated.pce_id),
     )
 
 
-def _qe_identity(document: dict[str, Json]) -> QeIdentity:
-    text = text_member(document, "qe_identity")
-    identity = read_object(text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="qe_identity")
-    _check_kind(identity, "TD_QE", range(2, 4))
+def _qe_identity(document: _Document) -> QeIdentity:
+    stated = read_stated(document.qe_identity, _StatedIdentity, "TD_QE", range(2, 4))
     return QeIdentity(
-        text=text,
-        signature=hex_member(document, "qe_identity_signature", size_bytes=64),
-        issuer_chain=issuer_chain(document, "qe_identity_issuer_chain"),
-        window=document_window(identity),
-        evaluation_number=evaluation_number(identity),
+        text=document.qe_identity,
+        signature=bytes.fromhex(document.qe_identity_signature),
+        issuer_chain=issuer_chain(document.qe_identity_issuer_chain, "qe_identity_issuer_chain"),
+        window=stated.window,
+        evaluation_number=stated.tcb_evaluation_data_number,
     )
 
 
-def _check_kind(signed: dict[str, Json], expected_id: str, versions: range) -> None:
-    found_id, version = signed.get("id"), signed.get("version")
-    if not isinstance(found_id, str) or type(version) is not int:
-        raise CollateralUnusable("collateral-malformed", f"{expected_id}: id or version is missing")
-    if found_id != expected_id or version not in versions:
-        raise CollateralUnusable(
-            "collateral-mismatch", f"document {found_id[:16]!r} version {version} where {expected_id} is due"
-        )
-
-
-def _revocation_list(document: dict[str, Json], name: str) -> RevocationList:
-    der = hex_member(document, name, size_bytes=None)
+def _revocation_list(text: str, name: str) -> RevocationList:
+    der = bytes.fromhex(text)
     try:
-        loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
-        ends_at = loaded.next_update_utc
-        if ends_at is None:
-            raise CollateralUnusable("collateral-malformed", f"{name} has no nextUpdate")
-        window = window_of(loaded.last_update_utc.timestamp(), ends_at.timestamp())
-        issuer = loaded.issuer
-        return RevocationList(
-            der=der,
-            signed=loaded.tbs_certlist_bytes,
-            issuer=issuer.public_bytes(),
-            issuer_name=common_name_of(issuer),
-            window=window,
-        )
-    except MalformedCertificate as exc:
-        raise CollateralUnusable("collateral-malformed", f"{name}: {exc.detail}") from exc
+        with refusing(name):
+            loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
+            ends_at = loaded.next_update_utc
+            if ends_at is None:
+                raise CollateralUnusable("collateral-malformed", f"{name} has no nextUpdate")
+            issuer = loaded.issuer
+            return RevocationList(
+                der=der,
+                signed=loaded.tbs_certlist_bytes,
+                issuer=issuer.public_bytes(),
+                issuer_name=common_name_of(issuer),
+                window=window_of(loaded.last_update_utc.timestamp(), ends_at.timestamp()),
+            )
     except READER_ERRORS as exc:
         raise CollateralUnusable("collateral-malformed", f"{name} cannot be read") from exc
 
 
-def _authority(pck_crl: RevocationList) -> PlatformCa:
-    try:
-        return authority_kind(pck_crl.issuer_name)
-    except MalformedCertificate as exc:
-        raise CollateralUnusable("collateral-mismatch", f"pck_crl: {exc.detail}") from exc
-
-
-def _pck_chain(document: dict[str, Json]) -> tuple[bytes, ...] | None:
-    if _PCK_CHAIN_MEMBER not in document:
+def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
+    if document.pck_certificate_chain is UNSET:
         return None
-    pem = text_member(document, _PCK_CHAIN_MEMBER)
-    try:
-        # The same text is in a quote with a closing NUL.
-        return tuple(c.der for c in parse_pem_chain(pem.removesuffix("\x00").encode(), most=3))
-    except MalformedCertificate as exc:
-        raise CollateralUnusable("collateral-malformed", f"{_PCK_CHAIN_MEMBER}: {exc.detail}") from exc
+    # The same text is in a quote with a closing NUL.
+    pem = document.pck_certificate_chain.removesuffix("\x00").encode()
+    with refusing("pck_certificate_chain"):
+        return tuple(c.der for c in parse_pem_chain(pem, most=3))
 
 
 class HeldCollateral:

@@ -14,20 +14,22 @@ Source: Intel PCS API v4, TCB evaluation data numbers.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from capabilities.strict_json import Json
+from msgspec import Meta, Struct
 
 from ._members import (
+    MAX_DOCUMENT_BYTES,
+    EvaluationNumber,
     SignedDocument,
+    Stated,
+    TimeText,
     cut_signed_body,
-    document_window,
-    evaluation_number,
     issuer_chain,
-    read_object,
-    time_member,
+    read_stated,
+    time_of,
 )
-from .collateral import MAX_DOCUMENT_BYTES, Collateral, RevocationList
+from .collateral import Collateral, RevocationList
 from .collateral_trust import verify_signed_text
 from .errors import CollateralUnusable
 from .trust_root import TrustRoot
@@ -38,6 +40,16 @@ YEAR_S: Final = 365 * 86_400.0
 EDITION_GRACE_S: Final = 3 * 86_400.0
 """How long an edition that was replaced still passes: the day of the change is not announced to the hour, and a
 document that is renewed daily is renewed well within it."""
+
+
+class _StatedEvaluation(Struct, rename="camel"):
+    tcb_evaluation_data_number: EvaluationNumber
+    tcb_recovery_event_date: TimeText
+    tcb_date: TimeText
+
+
+class _StatedNumbers(Stated, rename="camel"):
+    tcb_eval_numbers: Annotated[list[_StatedEvaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +93,22 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
     Does not check:
         Signature, window, role: see `verify_evaluation_numbers`.
     """
-    cut = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
-    listed = read_object(cut.text.encode(), max_bytes=MAX_DOCUMENT_BYTES, what="evaluation numbers")
-    if listed.get("id") != "TDX" or listed.get("version") != 1:
-        raise CollateralUnusable("collateral-mismatch", "evaluation numbers of another technology or version")
+    text, signature = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
+    stated = read_stated(text, _StatedNumbers, "TDX", range(1, 2))
+    evaluations = {
+        one.tcb_evaluation_data_number: Evaluation(
+            one.tcb_evaluation_data_number, time_of(one.tcb_recovery_event_date), time_of(one.tcb_date)
+        )
+        for one in stated.tcb_eval_numbers
+    }
+    if len(evaluations) != len(stated.tcb_eval_numbers):
+        raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
     return EvaluationNumbers(
-        text=cut.text,
-        signature=cut.signature,
-        issuer_chain=issuer_chain({"chain": issuer_chain_pem}, "chain"),
-        window=document_window(listed),
-        evaluations=_evaluations(listed.get("tcbEvalNumbers")),
+        text=text,
+        signature=signature,
+        issuer_chain=issuer_chain(issuer_chain_pem, "chain"),
+        window=stated.window,
+        evaluations=tuple(evaluations[number] for number in sorted(evaluations, reverse=True)),
     )
 
 
@@ -125,22 +143,3 @@ def check_edition(
         raise CollateralUnusable(
             "collateral-rollback", f"evaluation number {found} where {standard.number} is standard"
         )
-
-
-def _evaluations(value: Json) -> tuple[Evaluation, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_NUMBERS:
-        raise CollateralUnusable("collateral-malformed", "tcbEvalNumbers is no list of numbers")
-    found = [_evaluation(entry) for entry in value]
-    if len({evaluation.number for evaluation in found}) != len(found):
-        raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
-    return tuple(sorted(found, key=lambda evaluation: -evaluation.number))
-
-
-def _evaluation(entry: Json) -> Evaluation:
-    if not isinstance(entry, dict):
-        raise CollateralUnusable("collateral-malformed", "an evaluation is no object")
-    return Evaluation(
-        number=evaluation_number(entry),
-        recovery_event_at=time_member(entry, "tcbRecoveryEventDate"),
-        tcb_date=time_member(entry, "tcbDate"),
-    )

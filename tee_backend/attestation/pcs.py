@@ -209,18 +209,18 @@ def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
 
 def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer) -> Collateral:
     try:
-        tcb_text = cut_signed_body(tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES)
-        identity_text = cut_signed_body(identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES)
+        tcb_text, tcb_signature = cut_signed_body(tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES)
+        qe_text, qe_signature = cut_signed_body(identity.body, member="enclaveIdentity", max_bytes=MAX_BODY_BYTES)
         document = {
             "pck_crl_issuer_chain": pck_crl.chain,
             "root_ca_crl": _crl_der(root_crl.body).hex(),
             "pck_crl": _crl_der(pck_crl.body).hex(),
             "tcb_info_issuer_chain": tcb_info.chain,
-            "tcb_info": tcb_text.text,
-            "tcb_info_signature": tcb_text.signature.hex(),
+            "tcb_info": tcb_text,
+            "tcb_info_signature": tcb_signature.hex(),
             "qe_identity_issuer_chain": identity.chain,
-            "qe_identity": identity_text.text,
-            "qe_identity_signature": identity_text.signature.hex(),
+            "qe_identity": qe_text,
+            "qe_identity_signature": qe_signature.hex(),
         }
         return parse_collateral(json.dumps(document).encode())
     except CollateralUnusable as exc:
