@@ -157,7 +157,7 @@ def verify_event_log(log: EventLog, report: TdReport) -> EventLogClaims:
 
     Args:
         log: parsed; untrusted.
-        report: of the quote; `verify_quote` decides whether the quote itself is valid.
+        report: of the quote; `examine` decides whether the quote itself is valid.
     Returns:
         The claims; they are true if the quote is valid and its other registers are those of a known image.
     Raises:

@@ -156,72 +156,6 @@ def _check_attributes(attributes: int) -> None:
         raise QuoteRefused("td-attributes", "SEPT_VE_DISABLE is not set")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedQuote:
-    """A quote whose signatures, chain, platform and state are valid; made by `verify_quote` only."""
-
-    quote: Quote
-    tcb_status: str
-    qe_status: str
-    advisories: tuple[str, ...]
-    evaluation_number: int
-    tcb_date: float
-    root_sha256: bytes
-    collateral_sha256: bytes
-    verified_at: float
-    collateral_ends_at: float
-
-
-def verify_quote(quote: bytes, collateral: Collateral, *, root: TrustRoot, now: float) -> VerifiedQuote:
-    """Verify one quote against collateral that the operator chose.
-
-    Args:
-        quote: at most quote.MAX_QUOTE_BYTES; untrusted.
-        collateral: of the quote's platform family; never taken from the prover, which would choose a lenient one.
-        root: the configured anchor; a root inside the quote or the collateral is compared with it, never used.
-        now: epoch seconds; one value for the whole request.
-    Returns:
-        The facts; they hold at `now`.
-    Raises:
-        QuoteRefused: the quote is bad (a subclass says how).
-        CollateralUnusable: the collateral cannot judge it (a subclass says why).
-        QuoteRefused: `untrusted-root`, the quote belongs to another root.
-    Does not check:
-        Statuses, advisories, measurements, attributes that a policy may allow, freshness, report data, event log.
-    """
-    # 1. Our own reading, bounded, before any library sees a byte.
-    parsed = parse_quote(quote)
-    # 2. States that no policy may accept.
-    check_trust_domain(parsed.report)
-    # 3. It belongs to our root; a quote under another root says nothing about the documents here.
-    check_quote_root(parsed, root=root)
-    # 4. Every part of the collateral is valid now, and none comes from the future.
-    check_windows(collateral, now=now)
-    # 5. Every part of the collateral names the signer whose role it is, under our root.
-    check_roles(collateral, root=root)
-    # 6. The quote's certificates have their roles too, under our root.
-    check_pck_roles(parsed, root=root, now=now)
-    # 7. The collateral is of this platform family and authority, and carries no other machine's certificates.
-    _check_same_platform(parsed, collateral)
-    # 8. Signatures, revocation, quoting enclave, TCB levels: the library.
-    claims = parse_claims(claims_json(parsed.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
-    # 9. Both readings agree.
-    check_same_reading(parsed, claims)
-    # 10. The facts.
-    return VerifiedQuote(
-        quote=parsed,
-        tcb_status=claims.tcb.status,
-        qe_status=claims.qe.tcb_level.status,
-        advisories=tuple(sorted(set(claims.tcb.advisory_ids))),
-        evaluation_number=collateral.tcb_info.evaluation_number,
-        tcb_date=float(claims.platform.tcb_date_tag),
-        root_sha256=root.sha256,
-        collateral_sha256=collateral.sha256,
-        verified_at=now,
-        collateral_ends_at=min(collateral.ends_at, *(c.not_after for c in parsed.pck_chain)),
-    )
-
-
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     platform, info = quote.platform, collateral.tcb_info
     if platform.fmspc != info.fmspc:
@@ -275,7 +209,10 @@ def bind_quote(
     """
     parsed = parse_quote(quote)
     check_report_data(parsed.report.report_data, binding.report_data)  # AT9, AT41, AT51
-    claims = _read_log(event_log, parsed)
+    claims = None
+    if event_log is not None:  # the quote itself is verified later
+        log = parse_event_log(event_log) if isinstance(event_log, bytes) else read_event_log(list(event_log))
+        claims = verify_event_log(log, parsed.report)  # AT20 to AT22, AT28
     check_key_provider(None if claims is None else claims.key_provider, accepted)
     return BoundQuote(parsed, binding, claims)
 
@@ -286,46 +223,39 @@ def examine(
     """Verify a bound quote and return what it states.
 
     Args:
-        bound: from `bind_quote`.
+        bound: from `bind_quote`; untrusted.
         collateral: of its platform family, chosen by the verifier, never by the prover (AT16).
-        root: the configured anchor.
-        now: epoch seconds; when the evidence begins.
+        root: the configured anchor; a root inside the quote or the collateral is compared with it, never used.
+        now: epoch seconds; one value for the whole request; when the evidence begins.
         ttl_s: longest life of the evidence; the collateral's end cuts it shorter (AT17).
     Returns:
         Evidence, without a verdict: policies judge it. Its `quote_sha256` is the digest of the signed statement, the
         same for every spelling of one quote; its `platform_id_hash` hides the machine's PPID.
     Raises:
-        QuoteRefused, CollateralUnusable: as `verify_quote`.
+        QuoteRefused: the quote is bad; its code says how.
+        CollateralUnusable: the collateral cannot judge it; its code says why.
+    Does not check:
+        Statuses, advisories, measurements, and attributes that a policy may allow.
     """
-    return _evidence(bound, verify_quote(bound.quote.raw, collateral, root=root, now=now), ttl_s)
-
-
-async def examine_with(
-    bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
-) -> tuple[Evidence, Collateral]:
-    """Examine a quote with the collateral that a provider returns for its platform family; off the event loop.
-
-    Returns:
-        The evidence, and the collateral that it was examined with: its revocation lists are the newest that the
-        provider holds.
-    Raises:
-        AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
-    """
-    found = await provider.collateral(*bound.family)
-    collateral = with_newest_lists(found, found.beside, bound.quote, root)  # AT19
-    return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral
-
-
-def _read_log(event_log: Sequence[Json] | bytes | None, quote: Quote) -> EventLogClaims | None:
-    """Return the claims of a log that fits the registers of the quote; the quote itself is verified later."""
-    if event_log is None:
-        return None
-    log = parse_event_log(event_log) if isinstance(event_log, bytes) else read_event_log(list(event_log))
-    return verify_event_log(log, quote.report)  # AT20 to AT22, AT28
-
-
-def _evidence(bound: BoundQuote, verified: VerifiedQuote, ttl_s: float) -> Evidence:
-    report, platform = verified.quote.report, verified.quote.platform
+    quote = bound.quote
+    # 1. States that no policy may accept.
+    check_trust_domain(quote.report)
+    # 2. It belongs to our root; a quote under another root says nothing about the documents here.
+    check_quote_root(quote, root=root)
+    # 3. Every part of the collateral is valid now, and none comes from the future.
+    check_windows(collateral, now=now)
+    # 4. Every part of the collateral names the signer whose role it is, under our root.
+    check_roles(collateral, root=root)
+    # 5. The quote's certificates have their roles too, under our root.
+    check_pck_roles(quote, root=root, now=now)
+    # 6. The collateral is of this platform family and authority, and carries no other machine's certificates.
+    _check_same_platform(quote, collateral)
+    # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
+    verified = parse_claims(claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
+    # 8. Both readings agree.
+    check_same_reading(quote, verified)
+    # 9. The facts.
+    report, platform = quote.report, quote.platform
     binding, claims = bound.binding, bound.claims
     return Evidence(
         invoker=binding.holder,
@@ -343,19 +273,35 @@ def _evidence(bound: BoundQuote, verified: VerifiedQuote, ttl_s: float) -> Evide
         xfam=report.xfam,
         tee_tcb_svn=report.tee_tcb_svn,
         mr_seam=report.mr_seam,
-        tcb_status=verified.tcb_status,
-        qe_status=verified.qe_status,
-        advisories=verified.advisories,
-        evaluation_number=verified.evaluation_number,
-        tcb_date=verified.tcb_date,
+        tcb_status=verified.tcb.status,
+        qe_status=verified.qe.tcb_level.status,
+        advisories=tuple(sorted(set(verified.tcb.advisory_ids))),
+        evaluation_number=collateral.tcb_info.evaluation_number,
+        tcb_date=float(verified.platform.tcb_date_tag),
         fmspc=platform.fmspc,
         platform_id_hash=hashlib.sha256(platform.ppid).digest(),
-        root_ca_sha256=verified.root_sha256,
-        quote_sha256=verified.quote.statement_sha256,
-        collateral_sha256=verified.collateral_sha256,
-        attested_at=verified.verified_at,
-        expires_at=min(verified.verified_at + ttl_s, verified.collateral_ends_at),
+        root_ca_sha256=root.sha256,
+        quote_sha256=quote.statement_sha256,
+        collateral_sha256=collateral.sha256,
+        attested_at=now,
+        expires_at=min(now + ttl_s, collateral.ends_at, *(c.not_after for c in quote.pck_chain)),
         compose_hash=None if claims is None else claims.compose_hash,
         app_id=None if claims is None else claims.app_id,
         key_provider=None if claims is None else claims.key_provider.text,
     )
+
+
+async def examine_with(
+    bound: BoundQuote, provider: CollateralProvider, *, root: TrustRoot, now: float
+) -> tuple[Evidence, Collateral]:
+    """Examine a quote with the collateral that a provider returns for its platform family; off the event loop.
+
+    Returns:
+        The evidence, and the collateral that it was examined with: its revocation lists are the newest that the
+        provider holds.
+    Raises:
+        AttestationError: as `examine`; CollateralUnusable also where the provider has no document.
+    """
+    found = await provider.collateral(*bound.family)
+    collateral = with_newest_lists(found, found.beside, bound.quote, root)  # AT19
+    return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral

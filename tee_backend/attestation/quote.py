@@ -144,7 +144,7 @@ def parse_quote(data: bytes) -> Quote:
             certificates.
         QuoteRefused: `unsupported`, not TDX, another version, key type, vendor, body or certification data.
     Does not check:
-        Signatures, certificates, attributes, measurements: see verify.verify_quote.
+        Signatures, certificates, attributes, measurements: see `examine`.
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise QuoteRefused("malformed", f"quote of {len(data)} bytes")

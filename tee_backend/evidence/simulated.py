@@ -14,7 +14,8 @@ Example:
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     quote = platform.mint_quote(measurements_of("backend"), report_data)
     root = parse_trust_root(platform.root_der)
-    verify_quote(quote, parse_collateral(platform.collateral_json(now)), root=root, now=now)
+    bound = bind_quote(quote, binding, event_log=None, accepted=DEFAULT_KEY_PROVIDERS)
+    examine(bound, parse_collateral(platform.collateral_json(now)), root=root, now=now)
 
 Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Certificate Profile.
 """

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from examined import verify_quote
 from tests_support import REPOSITORY
 
 from sealspace.documents.node_evidence import NodeStatement
@@ -12,7 +13,7 @@ from sealspace.documents.published import parse_statement
 from tee_backend.attestation.challenge import ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.examine import verify_quote
+from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data, published_report_data, report_data
 from tee_backend.attestation.trust_root import parse_trust_root
 
@@ -91,14 +92,13 @@ def _verify(case: Any) -> dict[str, Any]:
     collateral = parse_collateral(QUOTES["collaterals"][case["collateral"]].encode())
     root = parse_trust_root(base64.b64decode(QUOTES["roots"][case["root"]]))
     verified = verify_quote(_edited(case), collateral, root=root, now=case["now"])
-    report = verified.quote.report
-    registers = {name: getattr(report, name).hex() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
+    registers = {name: getattr(verified, name).hex() for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
     return {
         "tcb_status": verified.tcb_status,
         "advisories": list(verified.advisories),
         "evaluation_number": verified.evaluation_number,
         **registers,
-        "report_data_hex": report.report_data.hex(),
+        "report_data_hex": parse_quote(_edited(case)).report.report_data.hex(),
     }
 
 

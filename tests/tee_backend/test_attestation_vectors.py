@@ -6,14 +6,15 @@ from typing import Any
 
 import dcap_qvl
 import pytest
+from examined import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from capabilities.principals import parse_principal
 from encryption_network.judgement import judge
-from encryption_network.policy import Policy
+from encryption_network.policy import Evidence, Policy
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError, QuoteRefused
-from tee_backend.attestation.examine import BoundQuote, VerifiedQuote, examine, verify_quote
+from tee_backend.attestation.examine import BoundQuote, examine
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.report_data import Binding
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
@@ -67,7 +68,7 @@ def _read(name: str) -> bytes:
     return shared_vectors(f"tdx/{name}").read_bytes()
 
 
-def _verify(case: Case) -> VerifiedQuote:
+def _verify(case: Case) -> Evidence:
     collateral = parse_collateral(_read(case.collateral))
     return verify_quote(_read(case.quote), collateral, root=parse_trust_root(_read(case.root)), now=case.now)
 

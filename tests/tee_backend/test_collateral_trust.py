@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 from deviating_platform import CollateralOptions, SimulatedPlatform
+from examined import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, check_roles, check_windows, verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
-from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 OTHER = SimulatedPlatform.from_seed(b"a platform under another root")

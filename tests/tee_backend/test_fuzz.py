@@ -7,6 +7,7 @@ from typing import Any
 
 from deviating_log import mint_event_log
 from deviating_platform import DomainOptions, SimulatedPlatform
+from examined import verify_quote
 from fuzz_strategies import changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,6 @@ from tee_backend.attestation.evaluation_numbers import (
 )
 from tee_backend.attestation.event_log import parse_event_log, read_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
-from tee_backend.attestation.examine import verify_quote
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.evidence.simulated import measurements_of

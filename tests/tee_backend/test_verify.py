@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from deviating_platform import DEBUG, OLD_MODULE_TCB_SVN, CollateralOptions, DomainOptions, SimulatedPlatform
+from examined import verify_quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import altered
@@ -13,7 +14,7 @@ from tests_support import altered
 from encryption_network.policy import Measurements
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable, QuoteRefused
-from tee_backend.attestation.examine import check_pck_roles, verify_quote
+from tee_backend.attestation.examine import check_pck_roles
 from tee_backend.attestation.quote import BodyKind, parse_quote
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
 from tee_backend.evidence.simulated import SEPT_VE_DISABLE, measurements_of
@@ -33,10 +34,10 @@ def test_round_trip(
     quote = machine.mint_quote(code, bytes(range(64)), options=DomainOptions(kind=kind))
     verified = verify_quote(quote, collateral, root=root, now=now)
     assert (verified.tcb_status, verified.qe_status, verified.advisories) == ("UpToDate", "UpToDate", ())
-    assert (code.mrtd, bytes(range(64))) == (verified.quote.report.mrtd, verified.quote.report.report_data)
-    assert (root.sha256, collateral.sha256) == (verified.root_sha256, verified.collateral_sha256)
+    assert (code.mrtd, bytes(range(64))) == (verified.mrtd, parse_quote(quote).report.report_data)
+    assert (root.sha256, collateral.sha256) == (verified.root_ca_sha256, verified.collateral_sha256)
     assert (verified.evaluation_number, verified.tcb_date) == (20, 1_755_043_200.0)
-    assert (now, collateral.ends_at) == (verified.verified_at, verified.collateral_ends_at)
+    assert (now, collateral.ends_at) == (verified.attested_at, verified.expires_at)
 
 
 def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
@@ -124,7 +125,7 @@ def test_states_that_a_policy_decides(
     """Four attributes pass verification and are stated, for a policy to judge."""
     options = DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << bit)
     quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
-    report = verify_quote(quote, collateral, root=root, now=now).quote.report
+    report = verify_quote(quote, collateral, root=root, now=now)
     assert SEPT_VE_DISABLE | 1 << bit == int.from_bytes(report.td_attributes, "little")
 
 
@@ -212,7 +213,7 @@ def test_windows(
 def test_clock_sweep(quote: bytes, collateral: Collateral, root: TrustRoot) -> None:
     """Verification holds from the first second of the window until before its end."""
     for inside in (collateral.starts_at, collateral.starts_at + 0.25, collateral.ends_at - 0.25):
-        assert inside == verify_quote(quote, collateral, root=root, now=inside).verified_at
+        assert inside == verify_quote(quote, collateral, root=root, now=inside).attested_at
     for outside in (collateral.starts_at - 0.25, collateral.ends_at, collateral.ends_at + 1):
         with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
             verify_quote(quote, collateral, root=root, now=outside)
@@ -222,7 +223,7 @@ def test_chain_of_another_time(machine: SimulatedPlatform, quote: bytes, root: T
     """Collateral is not believed before its signers' certificates hold."""
     first_second = 1_577_836_800.0
     collateral = parse_collateral(machine.collateral_json(first_second, options=CollateralOptions(issued_before_s=30)))
-    assert first_second == verify_quote(quote, collateral, root=root, now=first_second).verified_at
+    assert first_second == verify_quote(quote, collateral, root=root, now=first_second).attested_at
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         verify_quote(quote, collateral, root=root, now=first_second - 1)
 
@@ -310,4 +311,4 @@ def test_only_the_quote_passes(offset: int, removed: int, inserted: bytes) -> No
         verified = verify_quote(changed, COLLATERAL, root=ROOT, now=TIME)
     except AttestationError:
         return
-    assert verified.quote.raw == QUOTE
+    assert verified.quote_sha256 == parse_quote(QUOTE).statement_sha256
