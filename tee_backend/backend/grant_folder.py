@@ -28,12 +28,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct
 
 from capabilities.errors import InvalidJson
 from capabilities.principals import Principal, same_principal
-from capabilities.strict_json import Json, parse_json
-from encryption_network.canonical_json import canonical_bytes
+from capabilities.strict_json import Json, Shape, parse_json, shaped
+from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
 from sealspace.documents.published import MAX_GRANT_BYTES
 from sealspace.errors import InvalidPortableDelegation
@@ -47,8 +49,21 @@ _VERSION: Final = 1
 _MAX_STATE_BYTES: Final = 1024 * 1024
 _MAX_RECORD_BYTES: Final = MAX_GRANT_BYTES + 1024
 _MOST_NUMBER: Final = 2**52  # exact in canonical JSON
-_MEMBERS: Final = frozenset({"v", "number", "grant", "wasRead", "wasRevoked"})
 _log = logging.getLogger(__name__)
+
+
+class _State(Struct):
+    v: Literal[1]
+    did: str
+    networks: Any = None  # as `parse_pins` takes it
+
+
+class _Row(Struct, rename="camel", forbid_unknown_fields=True):
+    v: Literal[1]
+    number: Annotated[int, Meta(gt=0, lt=_MOST_NUMBER)]
+    grant: str
+    was_read: bool
+    was_revoked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ class GrantFolder:
         self._grants = path / "grants"
         self._writing = threading.Lock()
         self._kept: dict[str, GrantRecord] = {}
-        self._pins: tuple[NetworkPin, ...] = ()
+        self.pins: tuple[NetworkPin, ...] = ()  # the keys of networks that were used
         with self._using():
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,11 +118,6 @@ class GrantFolder:
         """What is kept: the newest first, revoked ones after all others."""
         return tuple(sorted(self._kept.values(), key=lambda one: (one.was_revoked, -one.number)))
 
-    @property
-    def pins(self) -> tuple[NetworkPin, ...]:
-        """The keys of networks that were used."""
-        return self._pins
-
     def close(self) -> None:
         """Leave the folder to another process, once nothing is being written; a second call does nothing."""
         with self._writing:
@@ -122,17 +132,19 @@ class GrantFolder:
                 raise FolderUnusable(f"the folder {self._path} was closed", hint="open the backend anew")
             holding = current()
             with self._using():
-                if holding.pins != self._pins:
+                if holding.pins != self.pins:
                     self._write_state(holding.pins)
                 number = max((one.number for one in self._kept.values()), default=0)
                 # Only another party's number comes near the bound: then all are numbered anew, or those that follow
                 # could not be read again.
-                is_full = number >= _MOST_NUMBER - MOST
-                number = 0 if is_full else number
+                known = self._kept
+                if number >= _MOST_NUMBER - MOST:
+                    number, known = 0, {}
                 for grant in reversed(holding.grants):
-                    known = None if is_full else self._kept.get(grant.cid)
-                    number += known is None
-                    place = number if known is None else known.number
+                    if grant.cid in known:
+                        place = known[grant.cid].number
+                    else:
+                        place = number = number + 1
                     self._write_grant(
                         GrantRecord(grant, place, grant.cid in holding.read, grant.cid in holding.revoked)
                     )
@@ -148,20 +160,13 @@ class GrantFolder:
     def _write_state(self, pins: tuple[NetworkPin, ...]) -> None:
         value: dict[str, Json] = {"v": _VERSION, "did": self._did, "networks": pins_json(pins)}
         replace_file(self._path / "backend.json", canonical_bytes(value))
-        self._pins = pins
+        self.pins = pins
 
     def _write_grant(self, kept: GrantRecord) -> None:
-        if self._kept.get(kept.grant.cid) == kept:
-            return
-        value: dict[str, Json] = {
-            "v": _VERSION,
-            "number": kept.number,
-            "grant": kept.grant.header,
-            "wasRead": kept.was_read,
-            "wasRevoked": kept.was_revoked,
-        }
-        replace_file(self._file_of(kept.grant.cid), canonical_bytes(value))
-        self._kept[kept.grant.cid] = kept
+        if self._kept.get(kept.grant.cid) != kept:
+            row = _Row(_VERSION, kept.number, kept.grant.header, kept.was_read, kept.was_revoked)
+            replace_file(self._file_of(kept.grant.cid), canonical_members(row))
+            self._kept[kept.grant.cid] = kept
 
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"
@@ -171,28 +176,24 @@ class GrantFolder:
     def _load_state(self) -> None:
         path = self._path / "backend.json"
         try:
-            value = parse_json(read_file(path, most_bytes=_MAX_STATE_BYTES), max_bytes=_MAX_STATE_BYTES)
+            state = _read(path, _State, most_bytes=_MAX_STATE_BYTES)
         except FileNotFoundError:
-            self._begin()
+            if any(self._grants.glob("*.json")):  # a folder that holds grants and does not say whose is not new
+                raise self._damaged(path, "missing") from None
+            self._write_state(())
             return
         except (OSError, InvalidJson) as error:
             raise self._damaged(path, _reason(error)) from None
-        did, pins = value.get("did"), parse_pins(value.get("networks"))
-        if value.get("v") != _VERSION or not isinstance(did, str) or pins is None:
-            raise self._damaged(path, "of another version, or a member is missing")
-        if not same_principal(did, self._did):
+        pins = parse_pins(state.networks)
+        if pins is None:
+            raise self._damaged(path, "the keys of networks in it cannot be read")
+        if not same_principal(state.did, self._did):
             raise FolderOfAnother(
-                f"{self._path} was made by {did}, and this backend is {self._did}",
+                f"{self._path} was made by {state.did}, and this backend is {self._did}",
                 hint="start with the key that the folder was made with (the same application and key provider, or the "
                 "key file that belongs to it), or name another folder and have owners grant to the new DID",
             )
-        self._pins = pins
-
-    def _begin(self) -> None:
-        """Begin a new folder; one that holds grants and does not say whose is not new."""
-        if any(self._grants.glob("*.json")):
-            raise self._damaged(self._path / "backend.json", "missing")
-        self._write_state(())
+        self.pins = pins
 
     def _load_grants(self) -> None:
         names = sorted(entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json"))
@@ -213,18 +214,11 @@ class GrantFolder:
                 self._kept[kept.grant.cid] = kept
 
     def _read_grant(self, path: Path) -> GrantRecord:
-        value = parse_json(read_file(path, most_bytes=_MAX_RECORD_BYTES), max_bytes=_MAX_RECORD_BYTES)
-        number, header, was_read, was_revoked = (value.get(one) for one in ("number", "grant", "wasRead", "wasRevoked"))
-        if value.keys() != _MEMBERS or value["v"] != _VERSION or not isinstance(header, str):
-            raise ValueError("of another version, or a member is missing")
-        if not (isinstance(was_read, bool) and isinstance(was_revoked, bool)):
-            raise ValueError("a mark is neither true nor false")
-        if type(number) is not int or not 0 < number < _MOST_NUMBER:
-            raise ValueError("the number is none")
-        grant = read_grant(header)
+        row = _read(path, _Row, most_bytes=_MAX_RECORD_BYTES)
+        grant = read_grant(row.grant)
         if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
             raise ValueError("the token in it is another one than the name says, or for another DID")
-        return GrantRecord(grant, number, was_read, was_revoked)
+        return GrantRecord(grant, row.number, row.was_read, row.was_revoked)
 
     # --- the folder itself -----------------------------------------------------------------------------------------
 
@@ -261,6 +255,10 @@ class GrantFolder:
             f"{path} cannot be used: {reason}",
             hint=f"put back a copy; without one name a new folder in place of {self._path}, and have owners grant anew",
         )
+
+
+def _read(path: Path, shape: type[Shape], *, most_bytes: int) -> Shape:
+    return shaped(parse_json(read_file(path, most_bytes=most_bytes), max_bytes=most_bytes), shape)
 
 
 def _reason(error: Exception) -> str:
