@@ -5,7 +5,6 @@ platform that is loaded from its keys has the same certificates, byte for byte.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,9 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
 NAME_PREFIX = "sealspace simulated SGX "
-ROLES = ("root", "platform-ca", "tcb-signing", "pck", "attestation")
-MACHINE_ROLES = ("pck", "attestation")
-"""Roles whose keys each machine has for itself; the others are shared by all machines under one root."""
+ROLES = {
+    "root": ("Root CA", "root", 1),
+    "platform-ca": ("PCK Platform CA", "root", 0),
+    "tcb-signing": ("TCB Signing", "root", None),
+    "pck": ("PCK Certificate", "platform-ca", None),
+}
+"""Of each certificate: its name, its issuer, and the path length of an authority."""
+KEYS = (*ROLES, "attestation")
 SGX_COMPONENTS = (4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0)
 PCE_SVN = 11
 PCE_ID = bytes(2)
@@ -58,72 +62,23 @@ class Pki:
 
     keys: dict[str, ec.EllipticCurvePrivateKey] = field(repr=False)
     fmspc: bytes
-    home_fmspc: bytes
 
     @property
     def ppid(self) -> bytes:
         """Platform identifier, 16 bytes: of this platform's own key."""
         return hashlib.sha256(b"ppid" + raw_point(self.keys["pck"])).digest()[:16]
 
-    def root(self) -> x509.Certificate:
-        """Return the self-issued root."""
-        return self._certificate("root", "Root CA", issuer="root", path_length=1)
-
-    def platform_ca(self) -> x509.Certificate:
-        """Return the authority that certifies the platform."""
-        return self._certificate("platform-ca", "PCK Platform CA", issuer="root", path_length=0)
-
-    def tcb_signer(self) -> x509.Certificate:
-        """Return the certificate that signs TCB info and QE identity."""
-        return self._certificate("tcb-signing", "TCB Signing", issuer="root", path_length=None)
-
-    def pck_leaf(self) -> x509.Certificate:
-        """Return the platform's certificate with its SGX extension."""
-        return self._certificate(
-            "pck", "PCK Certificate", issuer="platform-ca", path_length=None, extension=self._sgx_extension()
-        )
-
-    def crl(self, issuer: str, *, this_update: datetime, next_update: datetime, revoked: Sequence[str]) -> bytes:
-        """Return the issuer's revocation list, DER, naming the certificates of the `revoked` roles."""
-        name = _name({"root": "Root CA", "platform-ca": "PCK Platform CA"}[issuer])
-        key = self.keys[issuer]
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(name)
-            .last_update(this_update)
-            .next_update(next_update)
-            .add_extension(x509.CRLNumber(1), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        )
-        for role in revoked:
-            entry = x509.RevokedCertificateBuilder(self._serial(role), this_update)
-            builder = builder.add_revoked_certificate(entry.build())
-        signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-        return signed.public_bytes(serialization.Encoding.DER)
-
-    def _serial(self, role: str) -> int:
-        fmspc = self.fmspc if role in MACHINE_ROLES else self.home_fmspc
-        digest = hashlib.sha256(role.encode() + fmspc + raw_point(self.keys[role])).digest()
-        return int.from_bytes(digest[:16], "big") | 1
-
-    def _certificate(
-        self,
-        role: str,
-        name: str,
-        *,
-        issuer: str,
-        path_length: int | None,
-        extension: bytes | None = None,
-    ) -> x509.Certificate:
-        issuer_name = {"root": "Root CA", "platform-ca": "PCK Platform CA"}[issuer]
+    def certificate(self, role: str) -> x509.Certificate:
+        """Return the certificate of a role."""
+        name, issuer, path_length = ROLES[role]
         key, issuer_key = self.keys[role], self.keys[issuer]
         is_authority = path_length is not None
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
-            .issuer_name(_name(issuer_name))
+            .issuer_name(_name(ROLES[issuer][0]))
             .public_key(key.public_key())
-            .serial_number(self._serial(role))
+            .serial_number(self.serial(role))
             .not_valid_before(_NOT_BEFORE)
             .not_valid_after(_NOT_AFTER)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True)
@@ -131,10 +86,30 @@ class Pki:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         )
-        if extension is not None:
+        if role == "pck":
             oid = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
-            builder = builder.add_extension(x509.UnrecognizedExtension(oid, extension), critical=False)
+            extension = x509.UnrecognizedExtension(oid, self._sgx_extension())
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+    def crl(self, issuer: str, *, this_update: datetime, next_update: datetime) -> bytes:
+        """Return the issuer's revocation list, DER; it names no certificate."""
+        key = self.keys[issuer]
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(_name(ROLES[issuer][0]))
+            .last_update(this_update)
+            .next_update(next_update)
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        )
+        signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+        return signed.public_bytes(serialization.Encoding.DER)
+
+    def serial(self, role: str) -> int:
+        """Return the serial number of a role's certificate."""
+        digest = hashlib.sha256(role.encode() + self.fmspc + raw_point(self.keys[role])).digest()
+        return int.from_bytes(digest[:16], "big") | 1
 
     def _sgx_extension(self) -> bytes:
         components = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in enumerate(SGX_COMPONENTS, 1)]

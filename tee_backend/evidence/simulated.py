@@ -23,9 +23,9 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -39,7 +39,7 @@ from ..attestation.certificates import parse_pem_chain, parse_platform
 from ..attestation.errors import MalformedCertificate
 from ..attestation.event_log import RUNTIME_EVENT_TYPE, RUNTIME_REGISTER, Event, EventLog, event_digest, replay
 from ..attestation.quote import INTEL_QE_VENDOR, BodyKind
-from ._pki import PCE_ID, PCE_SVN, ROLES, SGX_COMPONENTS, Pki, derive_key, pem_of, raw_point, sign_raw
+from ._pki import KEYS, PCE_ID, PCE_SVN, SGX_COMPONENTS, Pki, derive_key, pem_of, raw_point, sign_raw
 from .errors import EvidenceSourceError
 from .source import Quoted
 
@@ -135,25 +135,24 @@ class SimulatedPlatform:
 
     def __init__(self, pki: Pki) -> None:
         self._pki = pki
-        self._root = pki.root()
-        self._chain = (pki.pck_leaf(), pki.platform_ca(), self._root)
+        self._root = pki.certificate("root")
+        self._chain = (pki.certificate("pck"), pki.certificate("platform-ca"), self._root)
 
     @classmethod
     def from_seed(cls, seed: bytes, *, fmspc: bytes = DEFAULT_FMSPC) -> Self:
         """Make the platform that belongs to a seed; the same seed gives the same root and the same quotes."""
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a platform needs a seed of at least 16 bytes and an FMSPC of 6")
-        return cls(Pki(keys={role: derive_key(seed, role) for role in ROLES}, fmspc=fmspc, home_fmspc=fmspc))
+        return cls(Pki(keys={role: derive_key(seed, role) for role in KEYS}, fmspc=fmspc))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Load what `save` wrote."""
         try:
-            keys = {role: _read_key(folder / f"{role}.key") for role in ROLES}
+            keys = {role: _read_key(folder / f"{role}.key") for role in KEYS}
             chain_pem = (folder / _LEAF_CHAIN_FILE).read_bytes()
             leaf, authority, _ = parse_pem_chain(chain_pem, most=3)
-            fmspc = parse_platform(leaf, authority).fmspc
-            platform = cls(Pki(keys=keys, fmspc=fmspc, home_fmspc=fmspc))
+            platform = cls(Pki(keys=keys, fmspc=parse_platform(leaf, authority).fmspc))
         except (OSError, ValueError, TypeError, MalformedCertificate) as exc:
             raise PlatformFolderError(f"{folder} lacks a key or certificate of a simulated platform") from exc
         if platform.pck_chain_pem.encode() != chain_pem:
@@ -161,19 +160,13 @@ class SimulatedPlatform:
         return platform
 
     def save(self, folder: Path) -> None:
-        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when absent.
-
-        Raises:
-            ValueError: a machine of another family than the first under its root; it is kept as its seeds.
-        """
-        if self.fmspc != self._pki.home_fmspc:
-            raise ValueError("a machine of another family is kept as its seeds")
+        """Write keys (mode 0600), root and chain as PEM into a folder, which is made when absent."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for role in ROLES:
+        for role, key in self._pki.keys.items():
             path = folder / f"{role}.key"
             path.touch(mode=0o600)
             path.write_bytes(
-                self._pki.keys[role].private_bytes(
+                key.private_bytes(
                     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 )
             )
@@ -228,41 +221,19 @@ class SimulatedPlatform:
 
     def collateral_json(self, now: float) -> bytes:
         """Publish collateral for this platform."""
-        issued_at = int(now) - ISSUED_BEFORE_S
-        tcb_info, qe_identity = self.tcb_info(), qe_identity_document()
-        return self.signed_collateral(tcb_info, qe_identity, issued_at=issued_at, ends_at=issued_at + VALID_FOR_S)
-
-    def signed_collateral(
-        self,
-        tcb_info: Mapping[str, object],
-        qe_identity: Mapping[str, object],
-        *,
-        issued_at: int,
-        ends_at: int,
-        revoked: Sequence[str] = (),
-        indent: int | None = None,
-    ) -> bytes:
-        """Publish collateral of these documents, whatever they contain."""
-        this_update, next_update = datetime.fromtimestamp(issued_at, UTC), datetime.fromtimestamp(ends_at, UTC)
+        this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
+        next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
-        separators = (",", ":") if indent is None else None
-        dated = [{"id": one["id"], "version": one["version"], **window, **one} for one in (tcb_info, qe_identity)]
-        tcb_text, qe_text = [json.dumps(one, indent=indent, separators=separators) for one in dated]
+        tcb_text, qe_text = (
+            json.dumps({"id": one["id"], "version": one["version"], **window, **one}, separators=(",", ":"))
+            for one in (self.tcb_info(), qe_identity_document())
+        )
         signer = self._pki.keys["tcb-signing"]
-        signer_chain = pem_of(self._pki.tcb_signer(), self._root)
-        crls = {
-            issuer: self._pki.crl(
-                issuer,
-                this_update=this_update,
-                next_update=next_update,
-                revoked=[role for role in revoked if (role == "pck") is (issuer == "platform-ca")],
-            )
-            for issuer in ("root", "platform-ca")
-        }
+        signer_chain = pem_of(self._pki.certificate("tcb-signing"), self._root)
         document = {
             "pck_crl_issuer_chain": pem_of(*self._chain[1:]),
-            "root_ca_crl": crls["root"].hex(),
-            "pck_crl": crls["platform-ca"].hex(),
+            "root_ca_crl": self._pki.crl("root", this_update=this_update, next_update=next_update).hex(),
+            "pck_crl": self._pki.crl("platform-ca", this_update=this_update, next_update=next_update).hex(),
             "tcb_info_issuer_chain": signer_chain,
             "tcb_info": tcb_text,
             "tcb_info_signature": sign_raw(signer, tcb_text.encode()).hex(),

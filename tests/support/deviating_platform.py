@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from encryption_network.policy import Measurements
 from tee_backend.attestation.quote import INTEL_QE_VENDOR, BodyKind
 from tee_backend.evidence import simulated
-from tee_backend.evidence._pki import MACHINE_ROLES, PCE_ID, Pki, derive_key, pem_of, sign_raw
+from tee_backend.evidence._pki import PCE_ID, Pki, derive_key, pem_of, sign_raw
 from tee_backend.evidence.simulated import (
     CURRENT_TCB_SVN,
     DEFAULT_FMSPC,
@@ -81,6 +85,33 @@ class CollateralOptions:
     indented: bool = False
 
 
+MACHINE_ROLES = ("pck", "attestation")
+"""Roles whose keys each machine has for itself; the others are shared by all machines under one root."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FamilyPki(Pki):
+    """The certificates of a machine under the root of a machine of another family."""
+
+    home_fmspc: bytes
+
+    def serial(self, role: str) -> int:
+        return Pki(self.keys, self.fmspc if role in MACHINE_ROLES else self.home_fmspc).serial(role)
+
+
+def _with_revoked(pki: Pki, crl: bytes, issuer: str, revoked: Sequence[str]) -> bytes:
+    """Return a revocation list that names the certificates of some roles."""
+    loaded = x509.load_der_x509_crl(crl)
+    builder = x509.CertificateRevocationListBuilder(
+        loaded.issuer, loaded.last_update_utc, loaded.next_update_utc, list(loaded.extensions)
+    )
+    for role in revoked:
+        entry = x509.RevokedCertificateBuilder(pki.serial(role), loaded.last_update_utc)
+        builder = builder.add_revoked_certificate(entry.build())
+    signed = builder.sign(pki.keys[issuer], hashes.SHA256(), ecdsa_deterministic=True)
+    return signed.public_bytes(Encoding.DER)
+
+
 class SimulatedPlatform(simulated.SimulatedPlatform):
     """One machine with its certificate authorities, which makes what it is told to."""
 
@@ -97,7 +128,8 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         if len(seed) < MIN_SEED_BYTES or len(fmspc) != len(DEFAULT_FMSPC):
             raise ValueError("a machine needs a seed of at least 16 bytes and an FMSPC of 6")
         own = {role: derive_key(seed, f"another machine's {role}") for role in MACHINE_ROLES}
-        return type(self)(Pki(keys=self._pki.keys | own, fmspc=fmspc, home_fmspc=self._pki.home_fmspc))
+        home_fmspc = getattr(self._pki, "home_fmspc", self.fmspc)
+        return type(self)(_FamilyPki(keys=self._pki.keys | own, fmspc=fmspc, home_fmspc=home_fmspc))
 
     def mint_quote(
         self, measurements: Measurements, report_data: bytes, *, options: DomainOptions | None = None
@@ -119,14 +151,20 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         if options.advisories:
             tcb_info["tcbLevels"][0]["advisoryIDs"] = list(options.advisories)
         issued_at = int(now) - options.issued_before_s
-        return self.signed_collateral(
-            tcb_info,
-            qe_identity,
-            issued_at=issued_at,
-            ends_at=issued_at + options.valid_for_s,
-            revoked=options.revoked,
-            indent=1 if options.indented else None,
-        )
+        this_update = datetime.fromtimestamp(issued_at, UTC)
+        next_update = datetime.fromtimestamp(issued_at + options.valid_for_s, UTC)
+        window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
+        layout: dict[str, Any] = {"indent": 1} if options.indented else {"separators": (",", ":")}
+        document = json.loads(super().collateral_json(now))
+        for member, one in (("tcb_info", tcb_info), ("qe_identity", qe_identity)):
+            text = json.dumps({"id": one["id"], "version": one["version"], **window, **one}, **layout)
+            document[member] = text
+            document[f"{member}_signature"] = sign_raw(self._pki.keys["tcb-signing"], text.encode()).hex()
+        for member, issuer in (("root_ca_crl", "root"), ("pck_crl", "platform-ca")):
+            revoked = [role for role in options.revoked if (role == "pck") is (issuer == "platform-ca")]
+            whole = self._pki.crl(issuer, this_update=this_update, next_update=next_update)
+            document[member] = _with_revoked(self._pki, whole, issuer, revoked).hex()
+        return json.dumps(document).encode()
 
     def evaluation_numbers_json(
         self, now: float, recovery_events: Mapping[int, float], *, valid_for_s: int = VALID_FOR_S
@@ -157,7 +195,7 @@ class SimulatedPlatform(simulated.SimulatedPlatform):
         text = json.dumps(listed, separators=(",", ":"))
         signature = sign_raw(self._pki.keys["tcb-signing"], text.encode()).hex()
         body = f'{{"tcbEvaluationDataNumbers":{text},"signature":"{signature}"}}'
-        return body.encode(), pem_of(self._pki.tcb_signer(), self._root)
+        return body.encode(), pem_of(self._pki.certificate("tcb-signing"), self._root)
 
 
 def _header(kind: BodyKind) -> bytes:
