@@ -29,6 +29,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -54,6 +55,7 @@ MIN_KEY_BYTES: Final = 32
 _MAX_RECEIVED_BYTES: Final = MAX_ANSWER_BYTES + 256 * 1024  # headers, and what frames the chunks
 
 _GENERATIONS: Final[tuple[Generation, ...]] = ("dstack", "tappd")
+_KEY_REQUESTS: Final = {"dstack": ("/GetKey", "key"), "tappd": ("/prpc/Tappd.DeriveK256Key", "k256_key")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,54 +76,46 @@ class DstackSource:
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> "DstackSource":
         """Return the source of the agent whose socket is in one of the folders; the generation named first wins."""
-        for generation in generations:
-            for folder in folders:
-                path = folder / f"{generation}.sock"
-                if path.is_socket():
-                    return cls(path, generation, timeout_s=timeout_s)
+        for generation, folder in product(generations, folders):
+            path = folder / f"{generation}.sock"
+            if path.is_socket():
+                return cls(path, generation, timeout_s=timeout_s)
         raise SourceUnavailable(f"no socket of a guest agent in {', '.join(map(str, folders))}")
 
     def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data and the log beside it. Blocks up to `timeout_s`."""
         check_report_data_size(report_data)
-        answer = self._call(report_data)
+        members = {"report_data": report_data.hex()}
+        if self.generation == "dstack":
+            answer = self._exchange("/GetQuote", members)
+        else:
+            answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
         quote = checked_quote(_hex(answer, "quote"), report_data)
         return Quoted(quote, _event_log(answer) if self.with_event_log else None)
 
     def key(self, path: str) -> bytes:
         """Return the key of this application for a path. Blocks up to `timeout_s`."""
-        if self.generation == "dstack":
-            name = "key"
-            answer = _exchange(self.socket_path, "/GetKey", {"path": path}, timeout_s=self.timeout_s)
-        else:
-            name = "k256_key"
-            answer = _exchange(self.socket_path, "/prpc/Tappd.DeriveK256Key", {"path": path}, timeout_s=self.timeout_s)
-        key = _hex(answer, name)
+        target, name = _KEY_REQUESTS[self.generation]
+        key = _hex(self._exchange(target, {"path": path}), name)
         if len(key) < MIN_KEY_BYTES:
             raise SourceMalformed(f"the agent's key has {len(key)} bytes")
         return key
 
-    def _call(self, report_data: bytes) -> dict[str, Json]:
-        members = {"report_data": report_data.hex()}
-        if self.generation == "dstack":
-            return _exchange(self.socket_path, "/GetQuote", members, timeout_s=self.timeout_s)
-        members["hash_algorithm"] = "raw"
-        return _exchange(self.socket_path, "/prpc/Tappd.TdxQuote", members, timeout_s=self.timeout_s)
-
-
-def _exchange(path: Path, target: str, members: dict[str, str], *, timeout_s: float) -> dict[str, Json]:
-    """Send one request on a connection of its own and return the object that it is answered with."""
-    connection = _AgentConnection(path, timeout_s=timeout_s)
-    try:
-        connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
-        with connection.getresponse() as response:
-            status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
-    except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a chunk of less than nothing
-        # The exception's text may be the agent's own bytes; its kind is enough.
-        raise SourceUnavailable(f"{path.name} does not answer: {type(exc).__name__}") from exc
-    finally:
-        connection.close()
-    return _answer(status, body)
+    def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
+        """Send one request on a connection of its own and return the object that it is answered with."""
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
+        try:
+            connection.sock.connect(str(self.socket_path))
+            connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
+            with connection.getresponse() as response:
+                status, body = response.status, response.read(MAX_ANSWER_BYTES + 1)
+        except (OSError, http.client.HTTPException, ValueError) as exc:  # ValueError: a chunk of less than nothing
+            # The exception's text may be the agent's own bytes; its kind is enough.
+            raise SourceUnavailable(f"{self.socket_path.name} does not answer: {type(exc).__name__}") from exc
+        finally:
+            connection.close()
+        return _answer(status, body)
 
 
 def _answer(status: int, body: bytes) -> dict[str, Json]:
@@ -152,19 +146,6 @@ def _event_log(answer: dict[str, Json]) -> EventLog | None:
         return parse_event_log(text.encode())
     except (QuoteRefused, UnicodeEncodeError) as exc:
         raise SourceMalformed(f"event log: {getattr(exc, 'detail', 'no text')}") from exc
-
-
-class _AgentConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, *, timeout_s: float) -> None:
-        super().__init__("localhost")
-        self._path = path
-        self._timeout_s = timeout_s
-
-    def connect(self) -> None:
-        self.sock = _DeadlineSocket(deadline=time.monotonic() + self._timeout_s)
-        self.sock.connect(str(self._path))
 
 
 class _DeadlineSocket(socket.socket):
