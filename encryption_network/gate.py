@@ -23,7 +23,7 @@ force: a further policy, link or proof can only narrow.
 
 Example:
     admission = admit(request)  # or ReleaseRefused
-    commit(live=admission.live, checks=admission.checks, put=audit_record(admission.audit))
+    commit(live=admission.live, checks=admission.checks, put=audit_record(admission))
     answer = open_key(admission, keyring=keyring, entropy=entropy)
 """
 
@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from capabilities.abilities import DECRYPT, satisfies
 from capabilities.chain import is_in_force
-from capabilities.cids import ContentKey, Digest, cid_text
+from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, cited_links, owner_word_marks
@@ -47,7 +47,7 @@ from .errors import PolicyError, ReleaseRefused
 from .judgement import Refusal, judge
 from .key_providers import is_within_terms
 from .policy import Evidence, Policy, policies_of, policy_digest
-from .release_facts import Ground, ReleaseAudit, ReleaseRequest, RowStamp
+from .release_facts import Ground, ReleaseRequest, RowStamp
 from .release_record import Mode, ReleaseRecord
 from .requests import CheckedDecrypt
 from .withdrawals import NOTHING_WITHDRAWN, evidence_digest
@@ -66,7 +66,6 @@ class _Stated(Struct, frozen=True):
     facts: tuple[Json, ...]
     size_bytes: int
     policies: tuple[Policy, ...]
-    name_code: bool
 
 
 class StatedPolicies:
@@ -83,28 +82,20 @@ class StatedPolicies:
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
         """Return what `policies_of` returns for a delegation's facts."""
-        return self._of(delegation).policies if delegation.facts else ()
-
-    def name_code(self, delegation: Delegation) -> bool:
-        """Return whether one of a delegation's policies is an allow-list."""
-        return self._of(delegation).name_code if delegation.facts else False
-
-    def __len__(self) -> int:
-        return len(self._read)
-
-    def _of(self, delegation: Delegation) -> _Stated:
         facts = delegation.facts
+        if not facts:
+            return ()
         found = self._read.get(id(facts))
         if found is None:
-            policies = policies_of(facts)
-            name_code = any(policy.is_allow_list for policy in policies)
-            found = _Stated(facts, len(delegation.header), policies, name_code)
-            self._read[id(found.facts)] = found
+            found = self._read[id(facts)] = _Stated(facts, len(delegation.header), policies_of(facts))
             self._header_bytes += found.size_bytes
             while self._header_bytes > self._max_header_bytes:
                 _, dropped = self._read.popitem(last=False)
                 self._header_bytes -= dropped.size_bytes
-        return found
+        return found.policies
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 MAX_PATHS: Final = 256
@@ -134,11 +125,14 @@ class Admission:
 
     decrypt: CheckedDecrypt
     ground: Ground
+    mode: Mode
     live: tuple[ContentKey, ...]
     checks: tuple[RowStamp, ...]
-    audit: ReleaseAudit
+    chain: tuple[str, ...]
     policies: tuple[Policy, ...]
+    policy_sha256: tuple[str, ...]
     evidence: Evidence | None
+    decided_at: float
     # An init-only field: `dataclasses.replace` cannot carry it over, so an admission cannot be altered either.
     seal: InitVar[object]
 
@@ -164,27 +158,45 @@ def admit(request: ReleaseRequest) -> Admission:
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
         raise RuntimeError("the owner's authority was computed for another request")
+    mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
-    path_rows = _check_paths(request, in_force)  # 3
+    rows = _check_paths(request, in_force)  # 3
     session = request.owner.in_person
-    if session is not None:
-        obstacle = _obstacle(request.release_record.mode, in_force)  # 4
-        if obstacle is None:
-            ground: Ground = "owner" if facts.invoker == facts.owner else "owner_session"
-            return _admission(request, ground=ground, policies=in_force, relied=session, rows=path_rows)
-        if request.evidence is None:
-            raise obstacle
-    if request.release_record.mode == "off" and not in_force:
-        return _admission(request, ground="off", policies=in_force, relied=(), rows=path_rows)
-    relied = _owner_list(request, facts)  # 5
-    evidence = _evidence_for(request)  # 6
-    for policy in in_force:  # 7
-        refusal = judge(evidence, policy, facts.now)
-        if refusal is not None:
-            raise _refused(refusal, f"policy {policy_digest(policy)}")
-    rows = path_rows if request.evidence_row is None else (request.evidence_row, *path_rows)
-    return _admission(request, ground="attested", policies=in_force, relied=relied, rows=rows)
+    obstacle = None if session is None else _obstacle(mode, in_force)  # 4
+    relied: tuple[ContentKey, ...] = ()
+    evidence: Evidence | None = None
+    if session is not None and obstacle is None:
+        ground: Ground = "owner" if facts.invoker == facts.owner else "owner_session"
+        relied = session
+    elif obstacle is not None and request.evidence is None:
+        raise obstacle
+    elif mode == "off" and not in_force:
+        ground = "off"
+    else:
+        ground = "attested"
+        relied = _owner_list(request, facts)  # 5
+        evidence = _evidence_for(request)  # 6
+        for policy in in_force:  # 7
+            refusal = judge(evidence, policy, facts.now)
+            if refusal is not None:
+                raise _refused(refusal, f"policy {policy_digest(policy)}")
+        if request.evidence_row is not None:
+            rows = (request.evidence_row, *rows)
+    _check_withdrawn(request, links, evidence)  # 8
+    return Admission(
+        decrypt=request.decrypt,
+        ground=ground,
+        mode=mode,
+        live=tuple(dict.fromkeys((*request.authority.live, *relied))),
+        checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
+        chain=_chain(facts),
+        policies=in_force,
+        policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
+        evidence=evidence,
+        decided_at=facts.now,
+        seal=_SEAL,
+    )
 
 
 def needs_evidence(owner: OwnerAuthority, release_record: ReleaseRecord, in_force: Sequence[Policy]) -> bool:
@@ -218,9 +230,7 @@ def policies_in_force(
         stated.append(network_policy)
     try:
         for link in links:
-            delegation = link.registered.delegation
-            if delegation.facts:
-                stated.extend(_stated.of(delegation))
+            stated.extend(_stated.of(link.registered.delegation))
     except PolicyError as exc:
         raise _refused("policy", exc.text) from exc
     return tuple(stated)
@@ -296,9 +306,8 @@ def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[Content
     if network_policy is not None and network_policy.is_allow_list:
         return ()
     for link in _supporting(request, facts):
-        if not _stated.name_code(link.registered.delegation) or not is_in_force(
-            link.registered, facts.marks, now=facts.now
-        ):
+        names_code = any(policy.is_allow_list for policy in _stated.of(link.registered.delegation))
+        if not names_code or not is_in_force(link.registered, facts.marks, now=facts.now):
             continue
         relied = owner_word_marks(facts, link)
         if relied is not None:
@@ -357,7 +366,7 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
 # --- step 8: withdrawals -------------------------------------------------------------------------------------------
 
 
-def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None:
+def _check_withdrawn(request: ReleaseRequest, links: Iterable[Link], evidence: Evidence | None) -> None:
     """Refuse what would be admitted, but was withdrawn by the owner or the operator (RC20).
 
     A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
@@ -365,72 +374,18 @@ def _check_withdrawn(request: ReleaseRequest, evidence: Evidence | None) -> None
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
         if listed is NOTHING_WITHDRAWN:
             continue
-        if listed.dids and listed.names_any(_parties(request)):
-            raise _refused("withdrawn", "a party to the release")
+        if listed.dids:
+            delegations = [link.registered.delegation for link in links]
+            parties = {one for each in delegations for one in (each.delegator, each.delegate)}
+            if listed.names_any(parties | {request.invoker}):
+                raise _refused("withdrawn", "a party to the release")
         if evidence is not None and listed.withdraw(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
 
 
-def _parties(request: ReleaseRequest) -> set[Principal]:
-    """Return the invoker, and who signed or received a delegation of a cited closure."""
-    parties, facts = {request.invoker}, request.owner.facts
-    for key in facts.cited:
-        for member in facts.links[key].registered.closure:
-            delegation = facts.links[member.content_key].registered.delegation
-            parties |= {delegation.delegator, delegation.delegate}
-    return parties
-
-
-# --- making the answer ---------------------------------------------------------------------------------------------
-
-
-def _admission(
-    request: ReleaseRequest,
-    *,
-    ground: Ground,
-    policies: tuple[Policy, ...],
-    relied: tuple[ContentKey, ...],
-    rows: tuple[RowStamp, ...],
-) -> Admission:
-    evidence = request.evidence if ground == "attested" else None
-    _check_withdrawn(request, evidence)  # 8
-    decrypt = request.decrypt
-    network = decrypt.network
-    return Admission(
-        decrypt=decrypt,
-        ground=ground,
-        live=tuple(dict.fromkeys((*request.authority.live, *relied))),
-        checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
-        audit=ReleaseAudit(
-            ground=ground,
-            mode=request.release_record.mode,
-            owner=network.owner,
-            invoker=decrypt.bound.invocation.invoker,
-            network_id=network.network_id.text,
-            token=decrypt.invocation_digest,
-            invocation_cid=decrypt.invocation_cid,
-            chain=_chain(request),
-            request_hash=decrypt.request_hash,
-            receiver_public_key_hash=decrypt.bound.body.stated.receiver_public_key_hash,
-            policy_sha256=tuple([policy_digest(policy) for policy in policies]),
-            evidence_sha256=None if evidence is None else evidence_digest(evidence).hex(),
-            quote_sha256=None if evidence is None else evidence.quote_sha256.hex(),
-            collateral_sha256=None if evidence is None else evidence.collateral_sha256.hex(),
-            decided_at=request.owner.facts.now,
-        ),
-        policies=policies,
-        evidence=evidence,
-        seal=_SEAL,
-    )
-
-
-def _chain(request: ReleaseRequest) -> tuple[str, ...]:
-    cids: dict[Digest, None] = {}
-    facts = request.owner.facts
-    for key in facts.cited:
-        for member in facts.links[key].registered.closure:
-            cids[member.cid] = None
-    return tuple([cid_text(cid) for cid in cids])
+def _chain(facts: AuthorityFacts) -> tuple[str, ...]:
+    members = (member.cid for key in facts.cited for member in facts.links[key].registered.closure)
+    return tuple([cid_text(cid) for cid in dict.fromkeys(members)])
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

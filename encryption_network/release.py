@@ -41,7 +41,7 @@ def open_key(admission: Admission, *, keyring: Keyring, entropy: Entropy) -> dic
     answer: dict[str, str | int] = {
         "type": RESULT_TYPE,
         "targetNode": keyring.node_did,
-        "networkId": admission.audit.network_id,
+        "networkId": network.network_id.text,
         "invocationCid": decrypt.invocation_cid,
         "encryptedSymmetricKeyHash": body.encrypted_symmetric_key_hash,
         "receiverPublicKeyHash": body.receiver_public_key_hash,

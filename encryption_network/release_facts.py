@@ -1,4 +1,4 @@
-"""The records of a request for release: what the gate decides on, and what the audit keeps of its decision.
+"""The records of a request for release: what the gate decides on.
 
 The caller reads everything at one moment. Rows come with their stamps: the commit of the release requires them
 unchanged.
@@ -14,12 +14,11 @@ from typing import Literal
 from msgspec import Struct, field
 
 from capabilities.chain import Authority
-from capabilities.cids import Digest
 from capabilities.principals import Principal
 from capabilities.sign_ins import OwnerAuthority
 
 from .policy import Evidence
-from .release_record import Mode, ReleaseRecord
+from .release_record import ReleaseRecord
 from .requests import CheckedDecrypt
 from .withdrawals import Withdrawals
 
@@ -53,23 +52,3 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     def invoker(self) -> Principal:
         """I."""
         return self.decrypt.bound.invocation.invoker
-
-
-class ReleaseAudit(Struct, frozen=True, kw_only=True, gc=False):
-    """Contents of the audit record of an admitted release; no key, no token."""
-
-    ground: Ground
-    mode: Mode
-    owner: Principal
-    invoker: Principal
-    network_id: str
-    token: Digest
-    invocation_cid: str
-    chain: tuple[str, ...]
-    request_hash: str
-    receiver_public_key_hash: str
-    policy_sha256: tuple[str, ...]
-    evidence_sha256: str | None
-    quote_sha256: str | None
-    collateral_sha256: str | None
-    decided_at: float

@@ -21,7 +21,7 @@ def test_the_owners_session_key_needs_no_evidence(world: Any) -> None:
     assert admission.ground == "owner_session"
     assert admission.live == (sign_in.delegation.content_key,)
     assert admission.checks == (world.row("network"), world.row("record"), world.row("withdrawals"))
-    assert admission.audit.quote_sha256 is None
+    assert admission.evidence is None
 
 
 def test_the_owner_itself_needs_no_evidence(world: Any) -> None:

@@ -31,8 +31,8 @@ def test_the_answer_is_bound_and_signed(world: Any) -> None:
     admission = admitted(world)
     answer = open_key(admission, keyring=world.keyring, entropy=world.entropy)
     assert open_wrapped(world.RECEIVER_SECRET, base64.b64decode(str(answer["wrappedKey"]))) == world.CONTENT_KEY
-    assert answer["requestHash"] == admission.audit.request_hash
-    assert answer["invocationCid"] == admission.audit.invocation_cid
+    assert answer["requestHash"] == admission.decrypt.request_hash
+    assert answer["invocationCid"] == admission.decrypt.invocation_cid
     assert answer["receiverPublicKeyHash"] == canonical_hash(base64.b64encode(world.RECEIVER).decode())
     signature = base64.b64decode(str(answer.pop("nodeSignature")))
     public_key = ed25519_public_key(world.keyring.node_did)

@@ -9,8 +9,6 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT
-from capabilities.ambient import Entropy
-from capabilities.cids import Digest
 from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json
@@ -20,7 +18,6 @@ from encryption_network.errors import ReleaseRefused, RequestError
 from encryption_network.gate import Admission, admit
 from encryption_network.networks import parse_path_id
 from encryption_network.release import open_key
-from encryption_network.release_facts import ReleaseAudit
 from encryption_network.requests import (
     MAX_BODY_BYTES,
     MAX_LIFETIME_S,
@@ -31,6 +28,7 @@ from encryption_network.requests import (
     parse_decrypt_body,
     read_body,
 )
+from encryption_network.withdrawals import evidence_digest
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.revocations import mark_keys
 from spaces.store.contract import Check, Commit, Put
@@ -46,57 +44,40 @@ AUTHORISED: Final = "release.authorised"
 REFUSED: Final = "release.refused"
 
 
-def authorised_put(audit: ReleaseAudit, call: Call, *, receipt: str, entropy: Entropy) -> Put:
+def _authorised_put(services: Services, admission: Admission, call: Call, *, receipt: str) -> Put:
     """Return the record that a release was authorised; it is durable before the key is opened.
 
     It names the receipt by its SHA-256 in hex, so that the chain over the audit covers the receipts (RC8).
     """
+    decrypt, evidence = admission.decrypt, admission.evidence
     detail = canonical_members(
         {
-            "ground": audit.ground,
-            "mode": audit.mode,
-            "owner": audit.owner,
-            "requestHash": audit.request_hash,
-            "receiverPublicKeyHash": audit.receiver_public_key_hash,
-            "policies": audit.policy_sha256,
-            "evidence": audit.evidence_sha256,
-            "quote": audit.quote_sha256,
-            "collateral": audit.collateral_sha256,
+            "ground": admission.ground,
+            "mode": admission.mode,
+            "owner": decrypt.network.owner,
+            "requestHash": decrypt.request_hash,
+            "receiverPublicKeyHash": decrypt.bound.body.stated.receiver_public_key_hash,
+            "policies": admission.policy_sha256,
+            "evidence": None if evidence is None else evidence_digest(evidence).hex(),
+            "quote": None if evidence is None else evidence.quote_sha256.hex(),
+            "collateral": None if evidence is None else evidence.collateral_sha256.hex(),
             "receipt": receipt,
         }
     )
-    record = _record(AUTHORISED, audit.network_id, call, detail, at=audit.decided_at, token=audit.token)
-    return audit_put(record, entropy=entropy)
+    return _put(services, AUTHORISED, decrypt.network.network_id.text, call, detail, at=admission.decided_at)
 
 
-def refused_put(refusal: ReleaseRefused | RequestError, call: Call, *, at: float, entropy: Entropy) -> Put | None:
-    """Return the record of a refusal; None for rows of the request ladder that are not audited (enc 2.10)."""
-    if isinstance(refusal, ReleaseRefused):
-        detail: dict[str, Json] = {"reason": refusal.reason, "detail": refusal.detail}
-    elif refusal.audit_outcome is not None:
-        detail = {"reason": refusal.audit_outcome}
-    else:
-        return None
-    text = canonical_bytes(detail)
-    record = _record(REFUSED, _network_text(call), call, text, at=at, token=call.invocation.cid)
-    return audit_put(record, entropy=entropy)
-
-
-def _network_text(call: Call) -> str:
-    asked = (c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT)
-    return next(asked, "")
-
-
-def _record(action: str, subject: str, call: Call, detail: bytes, *, at: float, token: Digest) -> AuditRecord:
-    return AuditRecord(
+def _put(services: Services, action: str, subject: str, call: Call, detail: bytes, *, at: float) -> Put:
+    record = AuditRecord(
         at=at,
         action=action,
         actor=call.invocation.invoker,
         subject=subject,
-        token=token,
+        token=call.invocation.cid,
         authority=call.authority.live,
         detail=detail,
     )
+    return audit_put(record, entropy=services.entropy)
 
 
 async def decrypt_on_route(services: Services, header: str, *, path_id: str, body: bytes) -> dict[str, Json]:
@@ -175,13 +156,13 @@ async def _decrypt(
     admission, receipt = await until_committed(services, attempt)
     note_durable(services, receipt)
     if services.counter is not None:
-        services.counter.released(admission.audit.ground)
+        services.counter.released(admission.ground)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)
 
 
 def _commit(services: Services, call: Call, admission: Admission, receipt: NewReceipt) -> Commit:
     """Make the decision and its receipt durable, on condition that everything it rests on is unchanged."""
-    audit = authorised_put(admission.audit, call, receipt=receipt.sha256, entropy=services.entropy)
+    audit = _authorised_put(services, admission, call, receipt=receipt.sha256)
     return Commit(
         puts=(audit, *receipt.puts),
         live=mark_keys(admission.live),
@@ -191,7 +172,16 @@ def _commit(services: Services, call: Call, admission: Admission, receipt: NewRe
 
 
 async def _record_refusal(services: Services, call: Call, refusal: ReleaseRefused | RequestError) -> None:
-    """Record the full cause; the caller learns only the coarse one (RL14)."""
-    put = refused_put(refusal, call, at=services.clock.now(), entropy=services.entropy)
-    if put is not None:
-        await services.store.commit(Commit(puts=(put,)))
+    """Record the full cause; the caller learns only the coarse one (RL14).
+
+    Nothing is recorded for rows of the request ladder that are not audited (enc 2.10).
+    """
+    if isinstance(refusal, ReleaseRefused):
+        detail: dict[str, Json] = {"reason": refusal.reason, "detail": refusal.detail}
+    elif refusal.audit_outcome is not None:
+        detail = {"reason": refusal.audit_outcome}
+    else:
+        return
+    network = next((c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT), "")
+    put = _put(services, REFUSED, network, call, canonical_bytes(detail), at=services.clock.now())
+    await services.store.commit(Commit(puts=(put,)))

@@ -82,11 +82,10 @@ class NewReceipt(Struct, frozen=True, gc=False):
 
 async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
     """Make the receipt of a release, with what it refers to."""
-    audit = admission.audit
     span = document_span(services.clock.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
-    for policy, digest in zip(admission.policies, audit.policy_sha256, strict=True):
+    for policy, digest in zip(admission.policies, admission.policy_sha256, strict=True):
         if not services.kept.has_policy(digest):
             documents.append(encode_policy(policy))
             policies.append(digest)
@@ -100,7 +99,7 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
             documents += parts
             newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
     text = signed_text(_receipt(services, admission, judged), services.keyring.node_signer)
-    put = receipt_put(admission.decrypt.network.network_id, text, at=audit.decided_at, entropy=services.entropy)
+    put = receipt_put(admission.decrypt.network.network_id, text, at=admission.decided_at, entropy=services.entropy)
     return NewReceipt(
         puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
         sha256=hashlib.sha256(text).hexdigest(),
@@ -117,20 +116,20 @@ def note_durable(services: Services, receipt: NewReceipt) -> None:
 
 
 def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | None) -> Receipt:
-    audit = admission.audit
+    decrypt = admission.decrypt
     return Receipt(
         node=services.keyring.node_did,
-        network=audit.network_id,
-        owner=audit.owner,
-        invoker=audit.invoker,
-        invocation=audit.invocation_cid,
-        request_hash=audit.request_hash,
-        receiver_public_key_hash=audit.receiver_public_key_hash,
-        chain=audit.chain,
-        policies=tuple([bytes.fromhex(digest) for digest in audit.policy_sha256]),
-        ground=audit.ground,
-        mode=audit.mode,
-        at_micros=int(audit.decided_at * 1_000_000),
+        network=decrypt.network.network_id.text,
+        owner=decrypt.network.owner,
+        invoker=decrypt.bound.invocation.invoker,
+        invocation=decrypt.invocation_cid,
+        request_hash=decrypt.request_hash,
+        receiver_public_key_hash=decrypt.bound.body.stated.receiver_public_key_hash,
+        chain=admission.chain,
+        policies=tuple([bytes.fromhex(digest) for digest in admission.policy_sha256]),
+        ground=admission.ground,
+        mode=admission.mode,
+        at_micros=int(admission.decided_at * 1_000_000),
         evidence=judged,
     )
 
