@@ -1,6 +1,7 @@
 """The check of `sealspace doctor` on a store: its database or folder, its root secret, its place of large values."""
 
 import asyncio
+from collections.abc import Sequence
 
 from capabilities.ambient import SystemEntropy
 from encryption_network.errors import EncryptionError
@@ -19,7 +20,7 @@ from ..storage.stores import is_shared
 from .opened_store import opened_store
 
 
-def database_findings(config: Config) -> list[tuple[str, str, str]]:
+def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     """Return what the database guarantees, if the store is in one: severity, text and next step of each check."""
     if not is_shared(config):
         return []
@@ -27,10 +28,9 @@ def database_findings(config: Config) -> list[tuple[str, str, str]]:
 
     assert config.store.url is not None  # it names a database
     try:
-        findings = asyncio.run(examine(config.store.url))
+        return asyncio.run(examine(config.store.url))
     except SpaceError as error:
         raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
-    return [(finding.severity.value, finding.text, finding.next_step) for finding in findings]
 
 
 def check_store(config: Config) -> str:

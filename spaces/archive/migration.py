@@ -39,7 +39,7 @@ from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
 from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION
-from ..store.postgres.copying import Session, copy_in, one_moment, ours, parts_in, session
+from ..store.postgres.copying import Session, copy_in, one_moment, parts_in, session
 from .file import encode_part
 
 Progress = Callable[[int], None]
@@ -84,12 +84,12 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
             _refuse_moved(moved_to(env), place_of_database(url), again=again)
             await _begin(database)
             filling = database.transaction()
-            await ours(filling.start)
+            await filling.start()
             # Seen by others at the commit. Of two moves at once the second waits here, and must not clear the first's.
-            if await ours(database.execute, sql.END_MIGRATION) != "DELETE 1":
+            if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused("another move filled the database", next_step="name an empty one with --store")
             for statement in sql.CLEAR:  # what an earlier version left there when it was interrupted
-                await ours(database.execute, statement)
+                await database.execute(statement)
             moved = Moved()
             with snapshot_in(env) as snapshot:
                 for part in snapshot.parts():
@@ -98,13 +98,13 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
                     progress(moved.rows)
         claims = _claims_of(folder)
         moved.claims = len(claims)
-        await ours(database.execute, sql.COPY_CLAIMS_IN, claims, [os.urandom(16) for _ in claims])
+        await database.execute(sql.COPY_CLAIMS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
                 "the database differs from the data folder", next_step="empty the database, then move again"
             )
         yield moved
-        await ours(filling.commit)
+        await filling.commit()
 
 
 async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again: bool = False) -> Moved:
@@ -139,7 +139,7 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
     staging, moved = folder / _STAGING, Moved()
     try:
         async with session(url, may_migrate=True, may_be_moved=True) as database:
-            schema = dict(await ours(database.fetch, sql.READ_SCHEMA))
+            schema = dict(await database.fetch(sql.READ_SCHEMA))
             if MIGRATING in schema:
                 raise MigrationRefused(
                     "the database holds a part of a migration only",
@@ -192,42 +192,42 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 async def _begin(database: Session) -> None:
     """Keep the database from opening as a store, durably, unless it contains one."""
-    if MIGRATING in dict(await ours(database.fetch, sql.READ_SCHEMA)):
+    if MIGRATING in dict(await database.fetch(sql.READ_SCHEMA)):
         return
     if (former := await _moved_to(database)) is not None:
         raise MigrationRefused(
             f"the database holds what was left of a store that was moved to {former}",
             next_step="name another database with --store URL, or empty this one",
         )
-    if not await ours(database.fetchval, sql.IS_EMPTY):
+    if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
             "the database holds a store already",
             next_step="name an empty database with --store URL; the store that is there is served with sealspace serve "
             "--store URL",
         )
-    await ours(database.execute, sql.BEGIN_MIGRATION)
+    await database.execute(sql.BEGIN_MIGRATION)
 
 
 async def _moved_to(database: Session) -> str | None:
-    if dict(await ours(database.fetch, sql.READ_SCHEMA)).get("version") != MOVED_VERSION:
+    if dict(await database.fetch(sql.READ_SCHEMA)).get("version") != MOVED_VERSION:
         return None
-    return str(await ours(database.fetchval, sql.PLACE_OF_MOVE))
+    return str(await database.fetchval(sql.PLACE_OF_MOVE))
 
 
 async def _close_for(database: Session, place: str) -> None:
     """Record where the store is moved to, and refuse further rows from every process; may be repeated."""
-    await ours(database.execute, sql.CREATE_PLACE)
-    await ours(database.execute, sql.FORGET_PLACE)
-    await ours(database.execute, sql.RECORD_PLACE, place)
-    await ours(database.execute, sql.CHANGE_VERSION, MOVED_VERSION)
+    await database.execute(sql.CREATE_PLACE)
+    await database.execute(sql.FORGET_PLACE)
+    await database.execute(sql.RECORD_PLACE, place)
+    await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
     for statement in (*sql.THAW, *sql.FREEZE):
-        await ours(database.execute, statement)
+        await database.execute(statement)
 
 
 async def _open_again(database: Session) -> None:
     for statement in sql.THAW:
-        await ours(database.execute, statement)
-    await ours(database.execute, sql.CHANGE_VERSION, TABLES_VERSION)
+        await database.execute(statement)
+    await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
 
 
 def _claims_of(folder: Path) -> list[bytes]:
@@ -241,7 +241,7 @@ def _claims_of(folder: Path) -> list[bytes]:
 async def _copy_claims_out(database: Session, folder: Path) -> int:
     replay_records = ReplayRecords(folder, boot_id())
     try:
-        found = await ours(database.fetch, sql.COPY_CLAIMS_OUT)
+        found = await database.fetch(sql.COPY_CLAIMS_OUT)
         for (claimed,) in found:
             replay_records.claim(Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")))
         return len(found)

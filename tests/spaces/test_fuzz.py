@@ -40,7 +40,6 @@ from spaces.store.lmdb._folder import socket_path_for
 from spaces.store.lmdb._frames import (
     MAX_ASK_BYTES,
     Answer,
-    Ask,
     FrameReader,
     Kind,
     answer_frame,
@@ -49,6 +48,7 @@ from spaces.store.lmdb._frames import (
     parse_answers,
     parse_asks,
 )
+from spaces.store.lmdb._writer import Ask
 from spaces.store.lmdb.engine import connect_lmdb
 from spaces.values.object_records import parse_object_work
 

@@ -14,12 +14,30 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Final
 
+import lmdb
+
 _MINUTE_BYTES: Final = 4
 _LAST_MINUTE: Final = (1 << 32) - 1
 # A store that is used once an hour has this many; beyond that, the two closest are merged.
 MAX_SPANS: Final = 16
 
 _Span = tuple[int, int]
+
+
+def remove_claims(
+    txn: "lmdb.Transaction[bytes]", prefix: bytes, before_minute: int, most: int
+) -> tuple[int, set[bytes]]:
+    """Remove the first claims under a prefix from before a minute; return how many were removed, and their minutes."""
+    cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
+    found = cursor.set_range(prefix)
+    minutes: set[bytes] = set()
+    rows = 0
+    # After the last row is deleted the cursor may have an empty key.
+    while found and rows < most and prefix <= cursor.key() < end:
+        minutes.add(cursor.key()[len(prefix) :][:_MINUTE_BYTES])
+        found = cursor.delete()  # moves to the next row
+        rows += 1
+    return rows, minutes
 
 
 def is_closed(closed: bytes, minute4: bytes) -> bool:

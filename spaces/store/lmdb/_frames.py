@@ -8,15 +8,16 @@ on one connection. `settle16` identifies the commit permanently: sent again on a
 it is written once and answered as settled.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 
 from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
-from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Commit, Committed, Refused
-from ._writer import BATCH_COMMITS, Outcome
+from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
+from ._writer import BATCH_COMMITS, Ask, Outcome
 
 _LENGTH_BYTES: Final = 4
 _COUNT_BYTES: Final = 4
@@ -37,15 +38,6 @@ class Kind(IntEnum):
     REFUSED = 1
     FULL = 2
     INVALID = 3
-
-
-class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A commit in transit to the storekeeper; see `Sealed`."""
-
-    number: int
-    settle: bytes
-    settle_at: int
-    commit: Commit
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -141,6 +133,40 @@ def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
         return _ANSWERS.decode(payload).answers
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise FrameInvalid("a frame is not of outcomes") from exc
+
+
+class Connection(asyncio.Protocol):
+    """One end of a connection that carries frames."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        max_bytes: int,
+        *,
+        made: "Callable[[Connection], None]",
+        received: "Callable[[Connection, memoryview], None]",
+        lost: "Callable[[Connection], None]",
+    ) -> None:
+        self._reader = FrameReader(max_bytes)
+        self._made, self._received, self._lost = made, received, lost
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
+        self._made(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for payload in self._reader.feed(data):
+                self._received(self, payload)
+        except FrameInvalid:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():  # cancelled with a task that waited for it
+            self.closed.set_result(None)
+        self._lost(self)
 
 
 class FrameReader:

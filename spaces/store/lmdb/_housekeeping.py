@@ -1,14 +1,20 @@
-"""What the writer of a folder does every minute."""
+"""A data folder as its only writer has it: locked, open for writing, and swept every minute."""
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from capabilities.ambient import Clock
 
-from ._replay_records import ReplayRecords
-from ._writer import Writer
+from ._folder import FolderLock, open_for_writing
+from ._replay_records import ReplayRecords, boot_id, discard_other_boots
+from ._writer import FreeSpace, Writer
+
+if TYPE_CHECKING:
+    from ..observing import Observer
 
 HOUSEKEEPING_S: Final = 60.0
 # Claims are kept for this long after their expiry: a clock that is no further ahead than this, and is set back, has
@@ -22,7 +28,7 @@ that what was claimed before the jump has expired by any clock (ST9)."""
 
 
 class Housekeeping:
-    """The housekeeping of one writer; on its thread."""
+    """The writer of a folder, and what it does every minute; on one thread."""
 
     def __init__(
         self,
@@ -32,23 +38,23 @@ class Housekeeping:
         *,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._writer = writer
-        self._replay_records = replay_records
+        self.writer = writer
+        self.replay_records = replay_records
         self._clock = clock
         self._elapsed = elapsed
         self._seen: deque[tuple[float, float]] = deque()
 
     def do_housekeeping(self) -> None:
         """Free dead reader slots, forget expired claims and old tombstones."""
-        self._writer.check_readers()
-        self._replay_records.check_readers()
+        self.writer.env.reader_check()
+        self.replay_records.check_readers()
         now = self._steady_now()
         if now is None:
             return
         before_minute = max(int(now) // 60 - CLAIM_GRACE_MINUTES, 0)
-        self._replay_records.sweep(before_minute)
-        self._writer.sweep_claims(before_minute)
-        self._writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
+        self.replay_records.sweep(before_minute)
+        self.writer.sweep_claims(before_minute)
+        self.writer.sweep_tombstones(max(before_minute - TOMBSTONE_MINUTES, 0))
 
     def _steady_now(self) -> float | None:
         """Return the time by the slowest the clock was in the last STEADY_S; None: not observed for that long."""
@@ -59,3 +65,18 @@ class Housekeeping:
         if self._seen[0][0] > at - STEADY_S:
             return None
         return at + min([ahead_s for _, ahead_s in self._seen])
+
+
+@contextmanager
+def owned_folder(
+    folder: Path, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
+) -> Iterator[Housekeeping]:
+    """Be the writer of a folder, which is made when it is new, until the block ends."""
+    with ExitStack() as opened:
+        opened.callback(FolderLock(folder).close)
+        boot = boot_id()
+        discard_other_boots(folder, boot)
+        env = opened.enter_context(open_for_writing(folder))
+        replay_records = ReplayRecords(folder, boot)
+        opened.callback(replay_records.close)
+        yield Housekeeping(Writer(env, free_space, clock, observer), replay_records, clock)

@@ -6,9 +6,9 @@ unchanged to the storekeeper that listens then, which finds under that name whet
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct
 
@@ -16,7 +16,8 @@ from capabilities.ambient import Clock
 
 from ...errors import StoreBusy, StoreError, StoreUnavailable
 from ..contract import Commit, Committed, Refused
-from ._frames import MAX_ANSWER_BYTES, Ask, FrameInvalid, FrameReader, ask_frames, encode_ask, parse_answers
+from ._frames import MAX_ANSWER_BYTES, Connection, ask_frames, encode_ask, parse_answers
+from ._writer import Ask
 
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
@@ -46,7 +47,7 @@ class Link:
         self._outbox: list[bytes] = []
         self._number = 0
         self._first_name = int.from_bytes(os.urandom(16), "big")
-        self._line: _Line | None = None
+        self._line: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
@@ -78,7 +79,7 @@ class Link:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         if self._line is not None:
-            self._line.abort()
+            self._line.transport.abort()
             await self._line.closed
 
     def _send(self, ask: bytes, loop: asyncio.AbstractEventLoop) -> None:
@@ -93,7 +94,7 @@ class Link:
 
     def _flush(self) -> None:
         if self._outbox and self._line is not None:
-            self._line.write(self._outbox)
+            self._line.transport.writelines(ask_frames(self._outbox))
         self._outbox.clear()
 
     def _connect(self) -> None:
@@ -118,25 +119,29 @@ class Link:
     async def _is_reached(self) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_unix_connection(lambda: _Line(self), str(self._socket_path))
+            await loop.create_unix_connection(
+                lambda: Connection(MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost),
+                str(self._socket_path),
+            )
         except OSError:
             return False
         return self._line is not None  # a line may be lost as soon as something is written to it
 
-    def connected(self, line: "_Line") -> None:
+    def _made(self, line: Connection) -> None:
         """Send every unanswered commit, in the original order."""
         self._line = line
         self._outbox.clear()
-        line.write([waiting.ask for waiting in self._waiting.values()])
+        if self._waiting:
+            line.transport.writelines(ask_frames([waiting.ask for waiting in self._waiting.values()]))
 
-    def lost(self) -> None:
+    def _lost(self, _: Connection) -> None:
         """Reconnect to the storekeeper while a caller waits."""
         self._line = None
         self._outbox.clear()
         if self._waiting and not self._closed:
             self._connect()
 
-    def answered(self, payload: memoryview) -> None:
+    def _answered(self, _: Connection, payload: memoryview) -> None:
         """Pass outcomes to the callers that wait for them."""
         for answer in parse_answers(payload):
             waiting = self._waiting.pop(answer.number, None)
@@ -167,38 +172,3 @@ class Link:
             self._waiting_bytes -= len(waiting.ask)
             if not waiting.future.done():
                 waiting.future.set_exception(StoreUnavailable(reason))
-
-
-class _Line(asyncio.Protocol):
-    """One connection of a link."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._reader = FrameReader(MAX_ANSWER_BYTES)
-        self._transport: asyncio.Transport | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
-        self._link.connected(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for payload in self._reader.feed(data):
-                self._link.answered(payload)
-        except FrameInvalid:
-            self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
-        self._link.lost()
-
-    def write(self, asks: Sequence[bytes]) -> None:
-        """Send questions."""
-        if self._transport is not None and asks:
-            self._transport.writelines(ask_frames(asks))
-
-    def abort(self) -> None:
-        """Abort the connection."""
-        if self._transport is not None:
-            self._transport.abort()

@@ -23,7 +23,7 @@ import lmdb
 from ...errors import StoreFull, StoreUnavailable
 from ...keyspace import claim_minute4
 from ..contract import Claim
-from ._closed_minutes import is_closed, with_closed
+from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._folder import MAX_READERS
 
 _CLOSED: Final = b"f"
@@ -103,18 +103,20 @@ class ReplayRecords:
         A minute is closed when its first row is removed, so that a claim under a swept minute is refused and not taken
         for a first use.
         """
-        end = _USED + before_minute.to_bytes(4, "big")
         removed = 0
         try:
-            while (rows := self._sweep_some(end)) > 0:
+            while rows := self._sweep_some(before_minute):
                 removed += rows
         except lmdb.Error as exc:  # removing needs free space too; the next sweep continues
             _LOG.warning("replay records that have expired stay for now: %s", type(exc).__name__)
         return removed
 
-    def _sweep_some(self, end: bytes) -> int:
+    def _sweep_some(self, before_minute: int) -> int:
         with self._env.begin(write=True) as txn:
-            return _swept(txn, end)
+            rows, minutes = remove_claims(txn, _USED, before_minute, _SWEEP_ROWS)
+            if minutes:
+                txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
+            return rows
 
     def check_readers(self) -> None:
         """Free the reader slots of processes that died."""
@@ -130,19 +132,3 @@ def _error_of(exc: lmdb.Error, what: str) -> StoreFull | StoreUnavailable:
     if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
         return StoreFull("no free space for a replay record")
     return StoreUnavailable(what)
-
-
-def _swept(txn: "lmdb.Transaction[bytes]", end: bytes) -> int:
-    """Remove the first rows before a key, and close their minutes; return how many were removed."""
-    cursor = txn.cursor()
-    found = cursor.set_range(_USED)
-    swept: set[bytes] = set()
-    rows = 0
-    # After the last row is deleted the cursor has an empty key.
-    while found and rows < _SWEEP_ROWS and _USED <= cursor.key() < end:
-        swept.add(cursor.key()[len(_USED) :][:4])
-        found = cursor.delete()  # moves to the next row
-        rows += 1
-    if swept:
-        txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), swept))
-    return rows

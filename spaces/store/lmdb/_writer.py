@@ -9,6 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from capabilities.ambient import Clock
 from ...errors import StoreError, StoreFull, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
-from ._closed_minutes import is_closed, with_closed
+from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
 from ._tombstones import old_tombstones, open_table
 
@@ -61,12 +62,19 @@ class _Space(enum.Enum):
     NONE = enum.auto()
 
 
-class Sealed(Struct, frozen=True, gc=False):
-    """A commit and how its outcome is found again."""
+class Ask(Struct, frozen=True, array_like=True, gc=False):
+    """A commit for the writer, as it is sent to the storekeeper, and how its outcome is found again.
 
-    commit: Commit
+    Attributes:
+        number: pairs it with its answer, on one connection.
+        settle: 16 bytes, the stamp of the row that says that the commit happened.
+        settle_at: epoch seconds until which its outcome may be asked for; 0: never, the answer cannot get lost.
+    """
+
+    number: int
     settle: bytes
-    settle_at: int | None = None
+    settle_at: int
+    commit: Commit
 
     @property
     def outcome_key(self) -> bytes | None:
@@ -74,7 +82,7 @@ class Sealed(Struct, frozen=True, gc=False):
         claim = self.commit.claim
         if claim is not None:
             return claim_key(claim_minute4(claim.expires_at), claim.key[:16])
-        if self.settle_at is None or not self.commit.writes:  # ST16: LMDB shows a row to readers only once it is synced
+        if not self.settle_at or not self.commit.writes:  # ST16: LMDB shows a row to readers only once it is synced
             return None
         return claim_key(claim_minute4(self.settle_at), self.settle)
 
@@ -96,7 +104,7 @@ class Writer:
     def __init__(
         self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
     ) -> None:
-        self._env = env
+        self.env = env
         self._clock = clock
         self._free_space = free_space
         self._place = Path(env.path())
@@ -110,21 +118,21 @@ class Writer:
             with env.begin() as txn:
                 self._space(txn)
 
-    def apply(self, batch: Sequence[Sealed]) -> list[Outcome]:
+    def apply(self, batch: Sequence[Ask]) -> list[Outcome]:
         """Judge and write a batch; the returned outcomes are durable."""
         outcomes = self._write(batch)
         if self._observer is not None:
             self._observer.judged(outcomes)
         return outcomes
 
-    def _write(self, batch: Sequence[Sealed]) -> list[Outcome]:
+    def _write(self, batch: Sequence[Ask]) -> list[Outcome]:
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
-        txn = self._env.begin(write=True)
+        txn = self.env.begin(write=True)
         try:
             space, closed = self._space(txn), _closed(txn)
-            outcomes = [self._apply_one(txn, sealed, space, minute, closed) for sealed in batch]
+            outcomes = [self._apply_one(txn, ask, space, minute, closed) for ask in batch]
         except (lmdb.MapFullError, lmdb.DiskError):
             txn.abort()
             return _all_full(batch)
@@ -157,11 +165,11 @@ class Writer:
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[bytes]", sealed: Sealed, space: _Space, minute: int, closed: bytes
+        self, txn: "lmdb.Transaction[bytes]", ask: Ask, space: _Space, minute: int, closed: bytes
     ) -> Outcome:
-        outcome_key, commit = sealed.outcome_key, sealed.commit
+        outcome_key, commit = ask.outcome_key, ask.commit
         if outcome_key is not None:
-            settled = _settled(txn, sealed, outcome_key, closed)
+            settled = _settled(txn, ask, outcome_key, closed)
             if settled is not None:
                 return settled
         if space is not _Space.PLENTY and not _fits(commit, space):
@@ -179,7 +187,7 @@ class Writer:
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
-            write(outcome_key, encode_row(sealed.settle, b""))  # its stamp is what settles it
+            write(outcome_key, encode_row(ask.settle, b""))  # its stamp is what settles it
         return _COMMITTED
 
     def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
@@ -224,58 +232,43 @@ class Writer:
             return _Space.SCARCE
         return _Space.PLENTY
 
-    def sweep_claims(self, before_minute: int) -> int:
-        """Remove durable claims of minutes before `before_minute`, and refuse new ones there; return the rows
-        removed."""
-        end = CLAIMS_PREFIX + before_minute.to_bytes(4, "big")
-        removed = 0
-        while (rows := self._sweep_some(end)) > 0:
-            removed += rows
-        return removed
+    def sweep_claims(self, before_minute: int) -> None:
+        """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
+        with self._sweeping():
+            while self._sweep_some(before_minute):
+                pass
 
-    def _sweep_some(self, end: bytes) -> int:
-        rows = 0
+    def _sweep_some(self, before_minute: int) -> int:
+        with self.env.begin(write=True) as txn:
+            rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
+            if minutes:
+                txn.put(CLAIM_FLOOR_KEY, encode_row(next(self._stamps), with_closed(_closed(txn), minutes)))
+            return rows
+
+    @contextmanager
+    def _sweeping(self) -> Iterator[None]:
+        """Go on without the sweep where no page is free for it; the next one continues."""
         try:
-            with self._env.begin(write=True) as txn:
-                cursor = txn.cursor()
-                found = cursor.set_range(CLAIMS_PREFIX)
-                swept: set[bytes] = set()
-                # After the last row is deleted the cursor may have an empty key.
-                while found and rows < _SWEEP_ROWS and CLAIMS_PREFIX <= cursor.key() < end:
-                    swept.add(cursor.key()[len(CLAIMS_PREFIX) :][:4])
-                    found = cursor.delete()
-                    rows += 1
-                if swept:
-                    closed = with_closed(_closed(txn), swept)
-                    txn.put(CLAIM_FLOOR_KEY, encode_row(os.urandom(16), closed))
+            yield
         except (lmdb.MapFullError, lmdb.DiskError):
-            return 0
+            pass
         except lmdb.Error as exc:
             self._break(exc)
-        return rows
 
     def sweep_tombstones(self, before_minute: int) -> int:
         """Remove tombstones from before a minute, examining the next ones on each call; return how many were
         removed."""
         found, self._swept_up_to = old_tombstones(
-            self._env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
+            self.env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
         )
-        if not found:
-            return 0
-        try:
+        removed = 0
+        with self._sweeping():
             # The only writer is this thread, so nothing changed since these were read.
-            with self._env.begin(write=True) as txn:
+            with self.env.begin(write=True) as txn:
                 for key in found:
                     txn.delete(key, db=self._tombstones)
-        except (lmdb.MapFullError, lmdb.DiskError):
-            return 0
-        except lmdb.Error as exc:
-            self._break(exc)
-        return len(found)
-
-    def check_readers(self) -> None:
-        """Free the reader slots of processes that died."""
-        self._env.reader_check()
+            removed += len(found)
+        return removed
 
 
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
@@ -283,7 +276,7 @@ def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None
     return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
 
 
-def _all_full(batch: Sequence[Sealed]) -> list[Outcome]:
+def _all_full(batch: Sequence[Ask]) -> list[Outcome]:
     return [StoreFull("no free space for the batch") for _ in batch]
 
 
@@ -295,16 +288,14 @@ def _fits(commit: Commit, space: _Space) -> bool:
     )
 
 
-def _settled(
-    txn: "lmdb.Transaction[bytes]", sealed: Sealed, outcome_key: bytes, closed: bytes
-) -> Committed | Refused | None:
+def _settled(txn: "lmdb.Transaction[bytes]", ask: Ask, outcome_key: bytes, closed: bytes) -> Committed | Refused | None:
     """Find out whether this exact commit happened, or another one with its claim (ST4); None: neither."""
     found = txn.get(outcome_key)
     if found is not None:
-        if has_stamp(found, sealed.settle):
+        if has_stamp(found, ask.settle):
             return Committed(settled=True)
         return _REFUSED
-    if sealed.commit.claim is None:
+    if ask.commit.claim is None:
         return None  # its name is random and queried within seconds: no clock that is set back can bar it
     # Under a swept minute it is unknown whether the claim was made.
     return _REFUSED if is_closed(closed, outcome_key[1:5]) else None

@@ -30,14 +30,13 @@ from ._folder import MAP_BYTES as MAP_BYTES
 from ._folder import RESTORING_NAME as RESTORING_NAME
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
-from ._housekeeping import HOUSEKEEPING_S, Housekeeping
+from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._link import Link
-from ._owned_folder import owned_folder
 from ._reader import Reader
 from ._replay_records import ReplayRecords, boot_id
-from ._writer import BATCH_COMMITS, FreeSpace, Outcome, Sealed, Writer
+from ._writer import BATCH_COMMITS, Ask, FreeSpace, Outcome
 
-_PendingCommit = tuple[Sealed, "Future[Committed | Refused]"]
+_PendingCommit = tuple[Ask, "Future[Committed | Refused]"]
 
 
 # For tests and for programs that embed a node. Beside a busy event loop the thread starves because of the interpreter
@@ -45,9 +44,8 @@ _PendingCommit = tuple[Sealed, "Future[Committed | Refused]"]
 class WriterThread:
     """Takes commits from event loops and writes them; those that arrive during a sync are the next batch."""
 
-    def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
-        self._writer = writer
-        self._housekeeping = housekeeping
+    def __init__(self, folder: Housekeeping) -> None:
+        self._folder = folder
         self._queue: queue.SimpleQueue[_PendingCommit | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._write, daemon=True)
@@ -59,7 +57,7 @@ class WriterThread:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
         future.set_running_or_notify_cancel()  # it is written even if its caller is cancelled meanwhile
-        self._queue.put((Sealed(commit, os.urandom(16)), future))
+        self._queue.put((Ask(0, os.urandom(16), 0, commit), future))
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
@@ -76,7 +74,7 @@ class WriterThread:
             if time.monotonic() >= next_housekeeping:
                 next_housekeeping = time.monotonic() + HOUSEKEEPING_S
                 with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
-                    self._housekeeping.do_housekeeping()
+                    self._folder.do_housekeeping()
             batch = self._next_batch()
             for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
                 if isinstance(outcome, StoreError):
@@ -95,7 +93,7 @@ class WriterThread:
 
     def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
         try:
-            return self._writer.apply([sealed for sealed, _ in batch]) if batch else []
+            return self._folder.writer.apply([ask for ask, _ in batch]) if batch else []
         except StoreUnavailable as exc:
             return [exc] * len(batch)
         except Exception as exc:  # a mistake of ours must reach the caller, not hang it
@@ -110,16 +108,15 @@ def open_lmdb(
     """Open a data folder for reading and writing in this process."""
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
-        reader = Reader(owned.env, owned.replay_records)
-        return _LmdbStore(owned.env, reader, WriterThread(owned.writer, owned.housekeeping), opened.pop_all())
+        folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
+        env = folder.writer.env
+        return _LmdbStore(env, Reader(env, folder.replay_records), WriterThread(folder), opened.pop_all())
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
     """Open a data folder that a storekeeper writes; each worker does this once."""
     with ExitStack() as opened:
-        env = open_for_reading(path)
-        opened.callback(env.close)
+        env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
         link = Link(socket_path or socket_path_for(path), clock or SystemClock())
@@ -139,8 +136,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
         SchemaMismatch: another version wrote it.
     """
     with ExitStack() as opened:
-        env = open_for_reading(path, may_be_moved=may_be_moved)
-        opened.callback(env.close)
+        env = opened.enter_context(open_for_reading(path, may_be_moved=may_be_moved))
         return _LmdbStore(env, Reader(env, None), None, opened.pop_all())
 
 

@@ -16,17 +16,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from capabilities.ambient import Clock, SystemClock
 
 from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import check_commit
 from ._folder import socket_path_for
-from ._frames import MAX_ASK_BYTES, Answer, Ask, FrameInvalid, FrameReader, answer_frame, answer_of, parse_asks
-from ._housekeeping import HOUSEKEEPING_S, Housekeeping
-from ._owned_folder import owned_folder
-from ._writer import BATCH_BYTES, BATCH_COMMITS, FreeSpace, Outcome, Sealed, Writer, WriterBroken
+from ._frames import MAX_ASK_BYTES, Answer, Connection, answer_frame, answer_of, parse_asks
+from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
+from ._writer import BATCH_BYTES, BATCH_COMMITS, Ask, FreeSpace, Outcome, WriterBroken
 
 if TYPE_CHECKING:
     from ..observing import Observer
@@ -52,9 +51,9 @@ def run_storekeeper(
     place = socket_path or socket_path_for(path)
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
-        owned = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
+        folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
         opened.callback(place.unlink, missing_ok=True)
-        keeper = _Keeper(owned.writer, owned.housekeeping)
+        keeper = _Keeper(folder)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(keeper, _listen(place), ready))
 
@@ -76,7 +75,12 @@ async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[],
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
-    server = await loop.create_unix_server(lambda: _Connection(keeper), sock=listener)
+    server = await loop.create_unix_server(
+        lambda: Connection(
+            MAX_ASK_BYTES, made=keeper.connections.add, received=keeper.take, lost=keeper.connections.discard
+        ),
+        sock=listener,
+    )
     keeper.start()
     if ready is not None:
         ready()
@@ -90,12 +94,11 @@ async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[],
 class _Keeper:
     """The queue of commits and the writer."""
 
-    def __init__(self, writer: Writer, housekeeping: Housekeeping) -> None:
-        self._writer = writer
-        self._housekeeping = housekeeping
-        self._queue: deque[tuple[_Connection, Sequence[Ask], int]] = deque()
+    def __init__(self, folder: Housekeeping) -> None:
+        self._folder = folder
+        self._queue: deque[tuple[Connection, Sequence[Ask], int]] = deque()
         self._is_due = False
-        self.connections: set[_Connection] = set()
+        self.connections: set[Connection] = set()
         self.stopped: asyncio.Future[int]
 
     def start(self) -> None:
@@ -108,10 +111,13 @@ class _Keeper:
         if not self.stopped.done():
             self.stopped.set_result(status)
 
-    def take(self, connection: "_Connection", asks: Sequence[Ask], size_bytes: int) -> None:
+    def take(self, connection: Connection, payload: memoryview) -> None:
         """Queue the commits of a frame. They are written once every socket that is readable now was read."""
-        self._queue.append((connection, asks, size_bytes))
-        if not self._is_due:
+        self._queue.append((connection, parse_asks(payload), len(payload)))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._queue and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._work)
 
@@ -129,19 +135,18 @@ class _Keeper:
             # Nothing was written. Ending here would meet the same commit again from every worker that repeats it.
             _LOG.exception("a batch of commits failed")
             outcomes = [CommitInvalid("the writer failed") for _ in asked]
-        answers: dict[_Connection, list[Answer]] = {}
+        answers: dict[Connection, list[Answer]] = {}
         found = iter(outcomes)
         for connection, asks in batch:
             answers.setdefault(connection, []).extend([answer_of(ask.number, next(found)) for ask in asks])
         for connection, answered in answers.items():
-            connection.write(answer_frame(answered))
-        if self._queue and not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._work)
+            if not connection.transport.is_closing():
+                connection.transport.write(answer_frame(answered))
+        self._schedule()
 
-    def _next_batch(self) -> list[tuple["_Connection", Sequence[Ask]]]:
+    def _next_batch(self) -> list[tuple[Connection, Sequence[Ask]]]:
         """Take the oldest frame, and the following ones that fit into a batch with it."""
-        batch: list[tuple[_Connection, Sequence[Ask]]] = []
+        batch: list[tuple[Connection, Sequence[Ask]]] = []
         commits = size_bytes = 0
         while self._queue:
             connection, asks, asks_bytes = self._queue[0]
@@ -162,8 +167,8 @@ class _Keeper:
             except (CommitInvalid, CommitTooLarge) as exc:
                 refusals[at] = exc
             else:
-                good.append(Sealed(ask.commit, ask.settle, ask.settle_at))
-        written = self._writer.apply(good) if good else []
+                good.append(ask)
+        written = self._folder.writer.apply(good) if good else []
         if not refusals:
             return written
         others = iter(written)
@@ -173,7 +178,7 @@ class _Keeper:
         """Acknowledge nothing more: waiting workers must ask the next storekeeper for their outcomes."""
         self._queue.clear()
         for connection in self.connections:
-            connection.abort()
+            connection.transport.abort()
         self.stop(EXIT_BROKEN)
 
     async def drain(self) -> None:
@@ -181,7 +186,7 @@ class _Keeper:
         while self._queue:
             self._work()
         for connection in list(self.connections):
-            connection.close()
+            connection.transport.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 while self.connections:
@@ -189,49 +194,8 @@ class _Keeper:
 
     def _do_housekeeping(self) -> None:
         try:
-            self._housekeeping.do_housekeeping()
+            self._folder.do_housekeeping()
         except WriterBroken:
             self._break()
             return
         asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._do_housekeeping)
-
-
-class _Connection(asyncio.Protocol):
-    """One worker's connection."""
-
-    def __init__(self, keeper: _Keeper) -> None:
-        self._keeper = keeper
-        self._reader = FrameReader(MAX_ASK_BYTES)
-        self._transport: asyncio.Transport | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own transports do not derive from it
-        self._keeper.connections.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for payload in self._reader.feed(data):
-                self._keeper.take(self, parse_asks(payload), len(payload))
-        except FrameInvalid:
-            self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._keeper.connections.discard(self)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def write(self, data: bytes) -> None:
-        """Answer."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close the connection after pending output was sent."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Abort the connection."""
-        if self._transport is not None:
-            self._transport.abort()

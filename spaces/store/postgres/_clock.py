@@ -5,7 +5,8 @@ two comparisons it relies on its own. So a machine whose clock is wrong does not
 leaves no rows that are never forgotten.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from typing import Any
 
 from capabilities.ambient import Clock
 
@@ -24,10 +25,10 @@ class DatabaseClock:
         """Return epoch seconds as the database would."""
         return self._clock.now() - self.ahead_s
 
-    async def compare(self, ask: Callable[[], Awaitable[float]]) -> None:
+    async def compare(self, asked: Coroutine[Any, Any, float]) -> None:
         """Ask the database for the time; the answer may have been in transit for as long as the query took."""
         began = self._clock.now()
-        database_now = await ask()
+        database_now = await asked  # a coroutine begins here
         self.ahead_s = (began + self._clock.now()) / 2 - database_now
 
     @property

@@ -11,18 +11,15 @@ so it waits for the standby as any other does, and so does one that finds its ou
 import asyncio
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-
-from msgspec import Struct
-from msgspec.structs import astuple
 
 from capabilities.ambient import Clock
 
 from ...errors import StoreBusy, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
-from ..contract import ABSENT, ANY, Commit, Committed, Put, Refused, check_commit
+from ..contract import ABSENT, ANY, Claim, Commit, Committed, Put, Refused, check_commit
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
 from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, REFUSED, SETTLED
@@ -35,17 +32,7 @@ class Turn:
     written: frozenset[bytes]
     relied: frozenset[bytes]
     before: "set[Turn]" = field(default_factory=set)
-    done: bool = False
-    left: "asyncio.Future[None] | None" = None
-
-    def pending(self) -> "Iterator[asyncio.Future[None]]":
-        """Yield the futures to wait for, one after the other."""
-        for turn in self.before:
-            if not turn.done:
-                if turn.left is None:
-                    turn.left = asyncio.get_running_loop().create_future()
-                yield turn.left
-        self.before.clear()  # else each turn would keep all the former ones
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -81,9 +68,8 @@ class Lanes:
 
     def leave(self, turn: Turn) -> None:
         """Let the next commits proceed."""
-        turn.done = True
-        if turn.left is not None and not turn.left.done():
-            turn.left.set_result(None)
+        turn.done.set()
+        turn.before.clear()  # else each turn would keep all the former ones
         for key in turn.written | turn.relied:
             lane = self._lanes.get(key)
             if lane is None:
@@ -101,15 +87,7 @@ _RETRY_WITHIN_S: Final = 2.0
 # How long an outcome can be queried; the attempt is given up long before.
 _OUTCOME_KEPT_S: Final = 120
 _NUMBER_END: Final = 1 << 63
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingCommit:
-    commit: Commit
-    arguments: Sequence[Argument]
-    turn: Turn
-    since: float
-    answer: "asyncio.Future[Committed | Refused]"
+_EXPECTATIONS: Final = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
@@ -121,7 +99,7 @@ class Commits:
         self._clock = clock
         self._lanes = Lanes()
         self._waiting_bytes = 0
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """See `Store.commit`. It continues when the caller is cancelled, as a commit that was sent would."""
@@ -131,56 +109,39 @@ class Commits:
         counters = _counters(commit)
         if counters is None:
             return Refused()
-        loop = asyncio.get_running_loop()
-        asked = self._asked(commit, counters, loop)
-        task = loop.create_task(self._in_turn(asked, sum(len(put.key) + len(put.value or b"") for put in commit.puts)))
+        settle = os.urandom(16)
+        claim = commit.claim or Claim(settle, int(self._clock.now()) + _OUTCOME_KEPT_S)
+        outcome_key = claim_key(claim_minute4(claim.expires_at), claim.key[:16])
+        relied = [*commit.live, *[check.key for check in commit.checks]]
+        arguments = _arguments(commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60)
+        turn = self._lanes.enter(written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied)
+        size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
+        task = asyncio.create_task(self._in_turn(arguments, turn, size_bytes))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
-        return await asked.answer
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
         """Wait until every commit under way has its outcome, after the connections were closed."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    def _asked(self, commit: Commit, counters: "list[_Counter]", loop: asyncio.AbstractEventLoop) -> _PendingCommit:
-        settle = os.urandom(16)
-        outcome_key = self._outcome_key(commit, settle)
-        minute = int(self._clock.now()) // 60
-        parameters = _parameters(commit, counters, outcome_key=outcome_key, outcome_stamp=settle, minute=minute)
-        turn = self._lanes.enter(
-            written=[outcome_key, *[put.key for put in commit.puts], *[counter.key for counter in counters]],
-            relied=[*commit.live, *[check.key for check in commit.checks]],
-        )
-        return _PendingCommit(commit, astuple(parameters), turn, loop.time(), loop.create_future())
-
-    def _outcome_key(self, commit: Commit, settle: bytes) -> bytes:
-        if commit.claim is not None:
-            return claim_key(claim_minute4(commit.claim.expires_at), commit.claim.key[:16])
-        return claim_key(claim_minute4(int(self._clock.now()) + _OUTCOME_KEPT_S), settle)
-
-    async def _in_turn(self, asked: _PendingCommit, size_bytes: int) -> None:
-        """Write when the commits before it have been written, and answer the caller if it still waits."""
-        answer = asked.answer
+    async def _in_turn(self, arguments: Sequence[Argument], turn: Turn, size_bytes: int) -> Committed | Refused:
+        """Write when the commits before it have been written."""
+        give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
         self._waiting_bytes += size_bytes
         try:
-            # Wait for the commits that come before.
-            loop = asyncio.get_running_loop()
-            for former in asked.turn.pending():
-                await asyncio.wait((former,), timeout=max(0.0, asked.since + ANSWER_WITHIN_S - loop.time()))
-                if not former.done():
-                    raise StoreBusy("too many commits of the same rows wait")
-            outcome = await self._write(asked)
-            if not answer.done():
-                answer.set_result(outcome)
-        except Exception as exc:
-            if not answer.done():
-                answer.set_exception(exc)
+            for former in turn.before:
+                async with asyncio.timeout_at(give_up_at):
+                    await former.done.wait()
+        except TimeoutError:
+            raise StoreBusy("too many commits of the same rows wait") from None
+        else:
+            return await self._write(arguments)
         finally:
-            answer.cancel()  # has no effect on an answer that was given
             self._waiting_bytes -= size_bytes
-            self._lanes.leave(asked.turn)
+            self._lanes.leave(turn)
 
-    async def _write(self, asked: _PendingCommit) -> Committed | Refused:
+    async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
         """Send the statement until it has an outcome.
 
         Raises:
@@ -192,7 +153,7 @@ class Commits:
         was_lost = False
         while True:
             try:
-                rows = await self._connections.run(COMMIT, asked.arguments)
+                rows = await self._connections.run(COMMIT, arguments)
             except CONNECTION_ERRORS as exc:
                 meaning = meaning_of(exc)
                 if meaning is Meaning.OUT_OF_RANGE and not was_lost:
@@ -209,28 +170,23 @@ class Commits:
                     await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
                 continue
             verdict = rows[0][0]
-            outcome = Refused() if verdict == REFUSED else Committed(settled=verdict == SETTLED)
-            if was_lost and isinstance(outcome, Refused):
+            if verdict != REFUSED:
+                return Committed(settled=verdict == SETTLED)
+            if was_lost:
                 # The lost statement may still be waiting for a lock, and succeed where this one did not.
                 raise _unknown()
-            return outcome
+            return Refused()
 
 
 def _unknown() -> StoreUnavailable:
     return StoreUnavailable("the connection to the database was lost, and with it the outcome")
 
 
-@dataclass(frozen=True, slots=True)
-class _Counter:
-    """The change of one counter row, as far as this process knows: the weight given back is stored in the row."""
+def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
+    """Sum adds and weights by counter, each with its bound; None when a sum fits no counter: it cannot succeed.
 
-    key: bytes
-    change: int
-    at_most: int | None
-
-
-def _counters(commit: Commit) -> list[_Counter] | None:
-    """Sum adds and weights by counter; None when a sum fits no counter, so that the commit cannot succeed."""
+    The weights that are given back are in the rows: this process does not know them.
+    """
     changes: dict[bytes, int] = {}
     bounds: dict[bytes, int] = {}
     for add in commit.adds:
@@ -238,73 +194,51 @@ def _counters(commit: Commit) -> list[_Counter] | None:
         if add.at_most is not None:
             bounds[add.counter] = min(add.at_most, bounds.get(add.counter, add.at_most), _NUMBER_END - 1)
     for put in commit.puts:
-        if _is_weighed(put) and put.account is not None:
-            changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
+        if (account := _account_of(put)) is not None:
+            changes[account] = changes.get(account, 0) + put.weight_bytes
     if any(not -_NUMBER_END <= number < _NUMBER_END for number in (*changes.values(), *bounds.values())):
         return None
-    return [_Counter(key, change, bounds.get(key)) for key, change in changes.items()]
+    return {key: (change, bounds.get(key)) for key, change in changes.items()}
 
 
-def _is_weighed(put: Put) -> bool:
-    return put.account is not None and put.value is not None and put.weight_bytes > 0
+def _account_of(put: Put) -> bytes | None:
+    """Return the account that a put is charged to, if it weighs anything."""
+    return put.account if put.value is not None and put.weight_bytes > 0 else None
 
 
-class _Parameters(Struct, frozen=True, kw_only=True):
-    """The parameters of `COMMIT`, in the order of its numbers; the lists of one kind of row are of one length."""
-
-    put_keys: list[bytes]
-    put_values: list[bytes | None]
-    put_stamps: list[bytes]
-    put_weights: list[int]
-    put_accounts: list[bytes | None]
-    put_minutes: list[int | None]
-    put_expectations: list[bytes | None]
-    locked_keys: list[bytes]
-    relied_keys: list[bytes]
-    relied_stamps: list[bytes | None]
-    counter_keys: list[bytes]
-    counter_changes: list[int]
-    counter_bounds: list[int | None]
-    counter_stamp: bytes
-    outcome_key: bytes
-    outcome_stamp: bytes
-    floor_key: bytes
-    least_floor: bytes
-
-
-def _parameters(
-    commit: Commit, counters: Sequence[_Counter], *, outcome_key: bytes, outcome_stamp: bytes, minute: int
-) -> _Parameters:
+def _arguments(
+    commit: Commit,
+    relied: Sequence[bytes],
+    counters: dict[bytes, tuple[int, int | None]],
+    outcome_key: bytes,
+    settle: bytes,
+    minute: int,
+) -> list[Argument]:
+    """Return the arguments of `COMMIT`, in the order of its numbers."""
     settling = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
     puts = (*commit.puts, *settling)
-    stamps = os.urandom(16 * (len(puts) + 1))
-    put_keys = {put.key for put in puts}
-    relied = [*commit.live, *[check.key for check in commit.checks]]
-    put_stamps = [stamps[16 * at : 16 * at + 16] for at in range(len(commit.puts))]
-    return _Parameters(
-        put_keys=[put.key for put in puts],
-        put_values=[put.value for put in puts],
-        put_stamps=[*put_stamps, outcome_stamp][: len(puts)],
-        put_weights=[put.weight_bytes if _is_weighed(put) else 0 for put in puts],
-        put_accounts=[put.account if _is_weighed(put) else None for put in puts],
-        put_minutes=[minute if put.value is None else None for put in puts],
-        put_expectations=[_expectation(put) for put in puts],
-        locked_keys=[key for key in dict.fromkeys(relied) if key not in put_keys],
-        relied_keys=relied,
-        relied_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
-        counter_keys=[counter.key for counter in counters],
-        counter_changes=[counter.change for counter in counters],
-        counter_bounds=[counter.at_most for counter in counters],
-        counter_stamp=stamps[-16:],
-        outcome_key=outcome_key,
-        outcome_stamp=outcome_stamp,
-        floor_key=CLAIM_FLOOR_KEY,
+    drawn = os.urandom(16 * (len(commit.puts) + 1))
+    counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
+    accounts = [_account_of(put) for put in puts]
+    keys = dict.fromkeys([put.key for put in puts])
+    return [
+        list(keys),
+        [put.value for put in puts],
+        [*stamps, settle][: len(puts)],
+        [put.weight_bytes if account is not None else 0 for put, account in zip(puts, accounts, strict=True)],
+        accounts,
+        [minute if put.value is None else None for put in puts],
+        [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],
+        [key for key in dict.fromkeys(relied) if key not in keys],
+        relied,
+        [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+        list(counters),
+        [change for change, _ in counters.values()],
+        [bound for _, bound in counters.values()],
+        counter_stamp,
+        outcome_key,
+        settle,
+        CLAIM_FLOOR_KEY,
         # A name of our own is not subject to any floor.
-        least_floor=KEYS_END if commit.claim is None else outcome_key[1:5],
-    )
-
-
-def _expectation(put: Put) -> bytes | None:
-    if put.expect == ANY:
-        return None
-    return EXPECT_ABSENT if put.expect == ABSENT else put.expect
+        KEYS_END if commit.claim is None else outcome_key[1:5],
+    ]

@@ -1,6 +1,8 @@
 """What the database's errors mean here: lost, to be repeated, full, or a bug of ours."""
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
@@ -8,8 +10,10 @@ import asyncpg
 from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
 from ._statements import OVERTAKEN_STATE
 
-# What a connection may raise: the server's errors, the client's own, the network's. A TimeoutError is an OSError.
-CONNECTION_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+CLIENT_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The server's errors and the client's own; a connection that was lost after it was made is one of them."""
+# What a connection may raise: those, and the network's. A TimeoutError is an OSError.
+CONNECTION_ERRORS: Final = (*CLIENT_ERRORS, OSError)
 
 
 class Meaning(enum.Enum):
@@ -46,6 +50,15 @@ def meaning_of(error: Exception) -> Meaning:
     if state[:2] in _LOST_CLASSES:
         return Meaning.LOST
     return _MEANINGS.get(state, Meaning.FAILED)
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Raise our own errors for those of the database."""
+    try:
+        yield
+    except CONNECTION_ERRORS as exc:
+        raise store_error_of(exc) from None
 
 
 def store_error_of(error: Exception) -> StoreError:

@@ -4,10 +4,10 @@ Each use has a session of its own, without the bound on the time of a statement 
 """
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import asyncpg
 
@@ -16,12 +16,10 @@ from ..lmdb._folder import open_for_reading
 from ..lmdb._rows import encode_row, encode_tombstone, minute_of
 from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
 from . import _statements as sql
-from ._errors import CONNECTION_ERRORS, store_error_of
+from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, our_errors, store_error_of
 from ._reads import value_of
 from ._schema import prepare_tables
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _OPEN_WITHIN_S: Final = 10.0
 _CLOSE_WITHIN_S: Final = 1.0
@@ -33,25 +31,18 @@ _SESSION: Final = {
 _COUNTERS_PREFIX: Final = b"c"  # of every counter in the layout of the keys
 
 
-async def ours(
-    ask: Callable[Arguments, Awaitable[Result]], *given: Arguments.args, **named: Arguments.kwargs
-) -> Result:
-    """Await what a session answers, and raise our own errors."""
-    try:
-        return await ask(*given, **named)
-    except CONNECTION_ERRORS as exc:
-        raise store_error_of(exc) from None
-
-
 @asynccontextmanager
 async def session(url: str, *, may_migrate: bool = False, may_be_moved: bool = False) -> AsyncIterator[Session]:
     """Open a session for as long as the block takes; raises as `prepare_tables`, and StoreUnavailable."""
-    connection = await ours(
-        asyncpg.connect, url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
-    )
+    with our_errors():
+        connection = await asyncpg.connect(
+            url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
+        )
     try:
-        await ours(prepare_tables, connection, may_migrate=may_migrate, may_be_moved=may_be_moved)
+        await prepare_tables(connection, may_migrate=may_migrate, may_be_moved=may_be_moved)
         yield connection
+    except CLIENT_ERRORS as exc:
+        raise store_error_of(exc) from None
     finally:
         with suppress(*CONNECTION_ERRORS):
             await connection.close(timeout=_CLOSE_WITHIN_S)  # which ends its transaction
@@ -60,8 +51,8 @@ async def session(url: str, *, may_migrate: bool = False, may_be_moved: bool = F
 async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
     """Yield all rows, within the transaction of the session."""
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
-        cursor = await ours(connection.cursor, statement)
-        while rows := await ours(cursor.fetch, PART_ROWS):
+        cursor = await connection.cursor(statement)
+        while rows := await cursor.fetch(PART_ROWS):
             yield [
                 (key, encode_row(stamp, value_of(value, number) or b"", weight_bytes=weight, account=account))
                 if minute is None
@@ -74,10 +65,10 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
 async def one_moment(connection: Session) -> AsyncIterator[AsyncGenerator[Part, None]]:
     """Yield what yields all rows as they are at one moment."""
     moment = connection.transaction(isolation="repeatable_read", readonly=True)
-    await ours(moment.start)
+    await moment.start()
     async with aclosing(parts_in(connection)) as parts:
         yield parts
-    await ours(moment.commit)
+    await moment.commit()
 
 
 async def copy_in(connection: Session, part: Part) -> None:
@@ -90,7 +81,7 @@ async def copy_in(connection: Session, part: Part) -> None:
             number, value = int.from_bytes(value, "big", signed=True), None
         minute = minute_of(row) if record.value is None else None
         rows.append((key, record.stamp, value, weight_bytes, account or None, number, minute))
-    await ours(connection.execute, sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
+    await connection.execute(sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
 
 
 class PostgresRows:
@@ -104,10 +95,10 @@ class PostgresRows:
         """Keep the collectors of all nodes from removing bodies; the database ends the lock with the session (BK2)."""
         async with session(self._url) as connection:
             hold = connection.transaction()
-            await ours(hold.start)
-            await ours(connection.execute, sql.HOLD_BODIES)
+            await hold.start()
+            await connection.execute(sql.HOLD_BODIES)
             yield
-            await ours(hold.commit)  # fails if the session, and with it the lock, was lost meanwhile
+            await hold.commit()  # fails if the session, and with it the lock, was lost meanwhile
 
     async def parts(self) -> AsyncGenerator[Part, None]:
         """See `RowSource`."""

@@ -31,7 +31,7 @@ from ..lmdb._housekeeping import HOUSEKEEPING_S, TOMBSTONE_MINUTES
 from ..observing import Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
-from ._errors import CONNECTION_ERRORS, store_error_of
+from ._errors import our_errors
 from ._pool import Connections
 from ._reads import READ_CONNECTIONS, Reads
 from ._schema import prepare_tables
@@ -59,7 +59,7 @@ _log: Final = logging.getLogger(__name__)
 
 async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
     """Do one round unless another process did it or this one's clock is wrong; return whether it was done."""
-    await clock.compare(lambda: ask_time(connections))
+    await clock.compare(ask_time(connections))
     if clock.is_apart:
         _log.warning("no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s))
         return False
@@ -69,7 +69,7 @@ async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, lon
     now: int = turn[0][0]
     before_minute = max(now // 60 - _CLAIM_GRACE_MINUTES, 0)
     await _sweep_claims(connections, before_minute, now=now, longest_life_s=longest_life_s)
-    await _sweep_tombstones(connections, max(before_minute - TOMBSTONE_MINUTES, 0))
+    await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
     return True
 
 
@@ -91,7 +91,8 @@ async def _sweep_claims(connections: Connections, before_minute: int, *, now: in
     floor: bytes = found[0][0][:4] if found else b""
     until = before_minute.to_bytes(4, "big")
     if floor > until:
-        if await _is_over(connections, floor, now=now, longest_life_s=longest_life_s):
+        since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[0][0]
+        if now >= since + longest_life_s:
             await connections.run(LOWER_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until, found[0][0]])
             await connections.run(FORGET_STUCK_FLOORS, [])
         return
@@ -101,22 +102,9 @@ async def _sweep_claims(connections: Connections, before_minute: int, *, now: in
     await _sweep(connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor)
 
 
-async def _is_over(connections: Connections, floor: bytes, *, now: int, longest_life_s: int) -> bool:
-    """Whether a floor that is ahead has existed unchanged for the longest lifetime of a claimed token."""
-    since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[0][0]
-    return now >= since + longest_life_s
-
-
-async def _sweep(connections: Connections, statement: str, low: bytes, high: bytes) -> None:
+async def _sweep(connections: Connections, statement: str, *bounds: bytes | int) -> None:
     for _ in range(_SWEEP_PARTS):
-        if len(await connections.run(statement, [low, high, _SWEEP_ROWS])) < _SWEEP_ROWS:
-            return
-        await asyncio.sleep(0)
-
-
-async def _sweep_tombstones(connections: Connections, before_minute: int) -> None:
-    for _ in range(_SWEEP_PARTS):
-        if len(await connections.run(SWEEP_TOMBSTONES, [before_minute, _SWEEP_ROWS])) < _SWEEP_ROWS:
+        if len(await connections.run(statement, [*bounds, _SWEEP_ROWS])) < _SWEEP_ROWS:
             return
         await asyncio.sleep(0)
 
@@ -177,33 +165,24 @@ class _PostgresStore:
     async def commit(self, commit: Commit) -> Committed | Refused:
         self._refuse_closed()
         if not self._is_prepared:
-            await self._first_compared()
+            # The clocks are compared before the first row is written: new connections compare (ST9).
+            with our_errors():
+                await ask_time(self._committing)
         return await self._commits.commit(commit)
-
-    async def _first_compared(self) -> None:
-        """Make sure that the clocks were compared before the first row is written: new connections compare (ST9)."""
-        try:
-            await ask_time(self._committing)
-        except CONNECTION_ERRORS as exc:
-            raise store_error_of(exc) from None
 
     def pools(self) -> dict[str, PoolUse]:
         return {"read": self._reading.use(), "commit": self._committing.use()}
 
     async def has_held_bodies(self) -> bool:
         self._refuse_closed()
-        try:
+        with our_errors():
             return not await self._reading.run(ARE_BODIES_FREE, [])
-        except CONNECTION_ERRORS as exc:
-            raise store_error_of(exc) from None
 
     async def clocks(self) -> Clocks:
         self._refuse_closed()
-        try:
-            await self._clock.compare(lambda: ask_time(self._reading))
+        with our_errors():
+            await self._clock.compare(ask_time(self._reading))
             found = await self._reading.run(READ_VALUE, [CLAIM_FLOOR_KEY])
-        except CONNECTION_ERRORS as exc:
-            raise store_error_of(exc) from None
         return Clocks(self._clock.ahead_s, floor_ahead_s(found[0][0] if found else b"", self._clock.now()))
 
     async def close(self) -> None:
@@ -225,12 +204,7 @@ class _PostgresStore:
     async def _prepare(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         if not self._is_prepared:
             await prepare_tables(connection, may_be_moved=self._may_be_moved)
-
-        async def ask() -> float:
-            database_now: float = await connection.fetchval(DATABASE_TIME)
-            return database_now
-
-        await self._clock.compare(ask)
+        await self._clock.compare(connection.fetchval(DATABASE_TIME))
         self._is_prepared = True
 
     async def _do_housekeeping(self) -> None:

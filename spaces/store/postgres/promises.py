@@ -11,11 +11,9 @@ The proxy is detected like this: one connection asks for the process that serves
 keep their sessions; then the first one asks again. Without such a proxy the answer is the same.
 """
 
-import enum
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final
+from contextlib import AsyncExitStack, suppress
+from typing import Final, Literal, NamedTuple
 
 import asyncpg
 
@@ -61,25 +59,20 @@ STANDBYS: Final = "select sync_state from pg_stat_replication"
 SESSION: Final = "select pg_backend_pid()"
 
 
-class Severity(enum.Enum):
-    """How bad a finding is."""
+class Finding(NamedTuple):
+    """The result of one check, and what to do.
 
-    OK = "ok"
-    WARNING = "warn"  # may be intended
-    WRONG = "wrong"  # acknowledged writes can be lost, or nothing works
+    Attributes:
+        severity: "warn" of what may be intended; "wrong" where acknowledged writes can be lost, or nothing works.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check, and what to do."""
-
-    severity: Severity
+    severity: Literal["ok", "warn", "wrong"]
     text: str
     next_step: str = ""
 
 
 POOLED: Final = Finding(
-    Severity.WRONG,
+    "wrong",
     "a proxy between node and database hands statements of one connection to several sessions",
     "let it pool by session (pgbouncer: pool_mode = session), or name the database itself",
 )
@@ -96,26 +89,17 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
             rows = await first.fetch(SETTINGS)
             settings = {str(row["name"]): str(row["setting"]) for row in rows}
             standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
-            clocks = await _clocks(first, clock or SystemClock())
+            theirs = DatabaseClock(clock or SystemClock())
+            await theirs.compare(first.fetchval(DATABASE_TIME))
+            floor: bytes | None = None
+            with suppress(asyncpg.UndefinedTableError):  # no node was started on it yet
+                floor = await first.fetchval(READ_VALUE, CLAIM_FLOOR_KEY)
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
-    own = Finding(Severity.OK, "each connection has a session of its own")
+    own = Finding("ok", "each connection has a session of its own")
+    clocks = Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
     return (own, *disk_findings(settings), *standby_findings(settings, standbys), *clock_findings(clocks))
-
-
-async def _clocks(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> Clocks:
-    async def ask() -> float:
-        database_now: float = await connection.fetchval(DATABASE_TIME)
-        return database_now
-
-    theirs = DatabaseClock(clock)
-    await theirs.compare(ask)
-    try:
-        floor: bytes | None = await connection.fetchval(READ_VALUE, CLAIM_FLOOR_KEY)
-    except asyncpg.UndefinedTableError:  # no node was started on it yet
-        floor = None
-    return Clocks(theirs.ahead_s, floor_ahead_s(floor or b"", theirs.now()))
 
 
 async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[asyncpg.Record]":
@@ -154,45 +138,42 @@ async def _is_pooled(first: "asyncpg.Connection[asyncpg.Record]", url: str, open
 def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
     """Judge whether the server's own disk keeps what was acknowledged; unknown settings are skipped."""
     wrong = [
-        Finding(Severity.WRONG, f"{name} is off: {loss}", step)
-        for name, loss, step in _DISK
-        if settings.get(name) == "off"
+        Finding("wrong", f"{name} is off: {loss}", step) for name, loss, step in _DISK if settings.get(name) == "off"
     ]
-    return wrong or [Finding(Severity.OK, "what is acknowledged is on the server's disk")]
+    return wrong or [Finding("ok", "what is acknowledged is on the server's disk")]
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
     """Judge whether a standby that may take over has what was acknowledged."""
     names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
-    wrong, warning = Severity.WRONG, Severity.WARNING
     if names is None:
         return []
     if not names and standbys:
         finding = Finding(
-            wrong,
+            "wrong",
             f"standbys are connected ({len(standbys)}), and commits wait for none: "
             "a failover forgets what was acknowledged",
             "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
         )
     elif not names:
         finding = Finding(
-            warning,
+            "warn",
             "no standby is connected: the store is gone with the server's disk, back to the last backup",
             "add a synchronous standby, or have the disk replicated and backups tested",
         )
     elif commit not in _DURABLE_COMMIT:
-        finding = Finding(wrong, f"synchronous_commit is {commit}: the standbys named are not waited for", _COMMIT_ON)
+        finding = Finding("wrong", f"synchronous_commit is {commit}: the standbys named are not waited for", _COMMIT_ON)
     elif any(state in _WAITED_FOR for state in standbys):
-        finding = Finding(Severity.OK, "commits wait for a standby")
+        finding = Finding("ok", "commits wait for a standby")
     elif None in standbys:
         finding = Finding(
-            warning,
+            "warn",
             "standbys are connected, and this role may not see whether commits wait for them",
             "grant pg_monitor to the role, or look at pg_stat_replication by hand",
         )
     else:
         finding = Finding(
-            wrong,
+            "wrong",
             "no standby of synchronous_standby_names is connected: commits wait until one is",
             "start the standby, or look at its application_name in primary_conninfo",
         )
@@ -206,14 +187,12 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
     if clocks.is_apart:
         text = f"{skew}: a node here does no housekeeping, and refuses tokens that others take"
-        found.append(Finding(Severity.WRONG, text, "set both clocks: timedatectl set-ntp true"))
+        found.append(Finding("wrong", text, "set both clocks: timedatectl set-ntp true"))
     if clocks.floor_ahead_s > 0:
-        found.append(
-            Finding(
-                Severity.WRONG,
-                f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
-                " tokens that end before are refused",
-                "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over",
-            )
+        text = (
+            f"replay records are forgotten up to {clocks.floor_ahead_s:.0f} s ahead of the database's clock:"
+            " tokens that end before are refused"
         )
-    return found or [Finding(Severity.OK, skew)]
+        step = "set the clocks of the database and of all nodes; housekeeping lowers it when what was claimed is over"
+        found.append(Finding("wrong", text, step))
+    return found or [Finding("ok", skew)]

@@ -16,7 +16,8 @@ from storekeeper_process import StorekeeperProcess
 
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
 from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
-from spaces.store.lmdb._frames import Ask, Kind, ask_frames, encode_ask, parse_answers
+from spaces.store.lmdb._frames import Kind, ask_frames, encode_ask, parse_answers
+from spaces.store.lmdb._writer import Ask
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 from spaces.store.lmdb.storekeeper import EXIT_BROKEN, EXIT_STOPPED
 

@@ -10,7 +10,6 @@ from spaces.store.contract import MAX_VALUE_BYTES, Commit, Committed, Put, Range
 from spaces.store.lmdb._frames import (
     MAX_ASK_BYTES,
     Answer,
-    Ask,
     FrameInvalid,
     FrameReader,
     Kind,
@@ -20,7 +19,7 @@ from spaces.store.lmdb._frames import (
     parse_answers,
     parse_asks,
 )
-from spaces.store.lmdb._writer import BATCH_COMMITS
+from spaces.store.lmdb._writer import BATCH_COMMITS, Ask
 from spaces.store.lmdb.engine import connect_lmdb
 
 

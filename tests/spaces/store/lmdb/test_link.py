@@ -11,8 +11,9 @@ from capabilities.ambient import SystemClock
 from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb import _link
-from spaces.store.lmdb._frames import MAX_ASK_BYTES, Answer, Ask, FrameReader, Kind, answer_frame, parse_asks
+from spaces.store.lmdb._frames import MAX_ASK_BYTES, Answer, FrameReader, Kind, answer_frame, parse_asks
 from spaces.store.lmdb._link import Link
+from spaces.store.lmdb._writer import Ask
 
 COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
 

@@ -14,13 +14,13 @@ from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
 from spaces.store.lmdb._format import give_format
 from spaces.store.lmdb._tombstones import TABLE
-from spaces.store.lmdb._writer import FreeSpace, Sealed, Writer, WriterBroken
+from spaces.store.lmdb._writer import Ask, FreeSpace, Writer, WriterBroken
 
 LARGE = b"v" * 100_000
 
 
-def asked(key: bytes, value: bytes | None) -> Sealed:
-    return Sealed(Commit(puts=(Put(key, value),)), key.ljust(16, b"."))
+def asked(key: bytes, value: bytes | None) -> Ask:
+    return Ask(0, key.ljust(16, b"."), 0, Commit(puts=(Put(key, value),)))
 
 
 @contextmanager
