@@ -25,6 +25,7 @@ from spaces.errors import SpaceError
 
 from ..config.loading import child_environment
 from ..processes.launch import Refusal
+from ..storage.stores import store_misused
 
 _MAX_TASK_BYTES: Final = 16 << 20
 _MAX_ANSWER_BYTES: Final = 32 << 20
@@ -82,9 +83,7 @@ def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
         raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
     reply = msgspec.json.decode(data, type=_Reply)
     if reply.refusal is not None:
-        refused = StoreMisused(reply.refusal.text, hint=reply.refusal.hint)
-        refused.code = reply.refusal.code
-        raise refused
+        raise store_misused(reply.refusal.text, hint=reply.refusal.hint, code=reply.refusal.code)
     answer: Answer = msgspec.json.decode(reply.answer, type=get_type_hints(do)["return"])
     return answer
 

@@ -1,6 +1,5 @@
 """`sealspace admin audit`: the chain over the audit records."""
 
-import asyncio
 from typing import BinaryIO
 
 import click
@@ -19,8 +18,7 @@ from spaces.store.contract import Store
 
 from ..config.tree import Config
 from ..platform.root_secret import load_root_secret
-from .opened_store import opened_store
-from .settings import store_options
+from .opened_store import on_store
 
 
 @click.group(cls=Verbs)
@@ -29,60 +27,53 @@ def audit() -> None:
 
 
 @audit.command("export")
-@store_options
+@on_store
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
-def export(config: Config, after: int) -> None:
+async def export(config: Config, store: Store, after: int) -> None:
     """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
-    asyncio.run(_export(config, after))
+    chain = await _chain(config, store)
+    cut = await pruned_through(store)
+    if cut > after:
+        words(f"entries up to {cut} were removed; the export begins with the signed head over them")
+    now = SystemClock().now()
+    while (await seal_batch(store, chain, now=now, is_last=True)).more:
+        pass
+    async for line in exported_lines(store, chain, after=after):
+        print_exactly(line.removesuffix(b"\n"))
 
 
 @audit.command("kept")
-@store_options
+@on_store
 @click.argument("file", type=click.File("rb"))
-def kept(config: Config, file: BinaryIO) -> None:
+async def kept(config: Config, store: Store, file: BinaryIO) -> None:
     """Note that FILE, an export of this store's chain, is kept elsewhere, so that what it holds may be removed here.
 
     FILE is verified and compared with the chain first. Nothing is removed unless `retention.audit_days` says so.
     """
-    asyncio.run(_note_kept(config, file))
+    chain = await _chain(config, store)
+    entry = b""
 
+    def note_entry(_: int, text: bytes) -> None:
+        nonlocal entry
+        entry = text
 
-async def _note_kept(config: Config, file: BinaryIO) -> None:
-    last: list[bytes] = []
-    async with opened_store(config) as store:
-        chain = await _chain(config, store)
+    try:
         lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
-        try:
-            verified = verify_export(
-                lines, node_did=chain.node_did, on_entry=lambda _, entry: last.__setitem__(slice(None), [entry])
-            )
-        except AuditChainBroken as error:
-            raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
-        # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
-        before = max(await exported_through(store), await pruned_through(store))
-        if verified.after > before:
-            raise AuditRefuted(
-                f"the export begins behind entry {verified.after}, kept are those up to {before}",
-                hint=f"sealspace admin audit export --after {before}",
-            )
-        if verified.store_id != chain.store_id or not last:
-            raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
-        if not await note_exported(store, number=verified.number, entry=last[0]):
-            raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
+        verified = verify_export(lines, node_did=chain.node_did, on_entry=note_entry)
+    except AuditChainBroken as error:
+        raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
+    # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
+    before = max(await exported_through(store), await pruned_through(store))
+    if verified.after > before:
+        raise AuditRefuted(
+            f"the export begins behind entry {verified.after}, kept are those up to {before}",
+            hint=f"sealspace admin audit export --after {before}",
+        )
+    if verified.store_id != chain.store_id or not entry:
+        raise AuditRefuted("it is the export of another store, or of nothing", hint="export it again")
+    if not await note_exported(store, number=verified.number, entry=entry):
+        raise AuditRefuted("its last entry is not the one in this store", hint="export it again")
     print_json({"kept": verified.number})
-
-
-async def _export(config: Config, after: int) -> None:
-    async with opened_store(config) as store:
-        chain = await _chain(config, store)
-        cut = await pruned_through(store)
-        if cut > after:
-            words(f"entries up to {cut} were removed; the export begins with the signed head over them")
-        now = SystemClock().now()
-        while (await seal_batch(store, chain, now=now, is_last=True)).more:
-            pass
-        async for line in exported_lines(store, chain, after=after):
-            print_exactly(line.removesuffix(b"\n"))
 
 
 async def _chain(config: Config, store: Store) -> Chain:

@@ -45,7 +45,7 @@ from ..platform.root_secret import (
 )
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
-from ..storage.stores import is_shared, longest_life_s, rows_of
+from ..storage.stores import is_shared, longest_life_s, rows_of, store_misused
 from .apart import EndedByPages, done_apart
 from .config import settings_without_secrets
 from .interruption import end_as_by_ctrl_c
@@ -102,7 +102,9 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
                     done=lambda done: show(done, None),
                 )
         except SpaceError as error:
-            raise _not_taken(error) from error
+            is_full = isinstance(error, StoreFull)
+            hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
+            raise store_misused(f"there is no backup: {error}", hint=hint, code=error.code) from error
 
 
 async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes:
@@ -132,14 +134,6 @@ def _print_taken(taken: Taken, file: Path, *, has_secret: bool) -> None:
         "the settings are in it, without secrets: settings.toml",
         f"next: sealspace admin restore {file} --data DIR",
     )
-
-
-def _not_taken(error: SpaceError) -> NodeError:
-    is_full = isinstance(error, StoreFull)
-    hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
-    failed = StoreMisused(f"there is no backup: {error}", hint=hint)
-    failed.code = error.code
-    return failed
 
 
 # --- restore ----------------------------------------------------------------------------------------------------------
@@ -312,6 +306,4 @@ def _failure(code: str, text: str, file: Path, hint: str | None = None) -> NodeE
         BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
         StoreFull.code: "free the disk, or restore into a folder on another one",
     }
-    failed = StoreMisused(f"nothing was restored: {text}", hint=hint or hints.get(code, "sealspace doctor"))
-    failed.code = code
-    return failed
+    return store_misused(f"nothing was restored: {text}", hint=hint or hints.get(code, "sealspace doctor"), code=code)

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import lmdb
@@ -34,6 +35,8 @@ from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .settings import config_from, data_options, where_options
 
+Decoded = TypeVar("Decoded")
+
 
 @click.command()
 @data_options
@@ -47,8 +50,16 @@ def check(config_file: Path | None, **flags: Value) -> int:
     config = config_from(config_file, flags)
     end_as_by_ctrl_c()  # so that the process that reads ends too
     checked = check_apart(config)
-    _print(checked)
-    return FAILED if checked.damages else 0
+    if shared().as_json:
+        print_json(checked)
+    else:
+        print_lines(*[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings])
+    words(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+    if not checked.damages:
+        words("nothing is damaged")
+        return 0
+    words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    return FAILED
 
 
 def check_apart(config: Config) -> Checked:
@@ -60,9 +71,13 @@ def check_apart(config: Config) -> Checked:
     try:
         return done_apart(_checked, config)
     except EndedByPages as ended:
-        found = Checked()
-        found.add("store", "data.mdb", f"reading it ended the process ({ended}): it was cut short or overwritten")
-        return found
+        return _damaged(f"reading it ended the process ({ended}): it was cut short or overwritten")
+
+
+def _damaged(text: str) -> Checked:
+    found = Checked()
+    found.add("store", "data.mdb", text)
+    return found
 
 
 def _checked(task: Config) -> Checked:
@@ -72,9 +87,7 @@ def _checked(task: Config) -> Checked:
         reason = error.__cause__ and error.__cause__.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
             raise
-        found = Checked()
-        found.add("store", "data.mdb", f"it does not open ({type(reason).__name__}): its pages are damaged")
-        return found
+        return _damaged(f"it does not open ({type(reason).__name__}): its pages are damaged")
     except (OSError, sqlite3.Error) as error:
         hint = "is the disk of temporary files full? TMPDIR names another one"
         raise StoreMisused(f"the check cannot go on: {error}", hint=hint) from error
@@ -85,50 +98,21 @@ async def _check(config: Config) -> Checked:
         return await check_store(rows_of(config, store), await stored_objects(config, store), readers=_READERS)
 
 
-def _reader(key_of: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+def _reader(decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]) -> Callable[[bytes], bytes]:
     def read(value: bytes) -> bytes:
         try:
-            return key_of(value)
+            return key_of(decode(value))
         except RecordError as exc:
             raise RecordDamaged(str(exc)) from exc
 
     return read
 
 
-def _network_key(value: bytes) -> bytes:
-    return network_row_key(decode_network(value).network_id)
-
-
-def _evidence_key(value: bytes) -> bytes:
-    evidence = decode_evidence(value)
-    return evidence_row_key(principal_of(evidence.invoker), evidence.receiver_public_key)
-
-
-def _withdrawals_key(value: bytes) -> bytes:
-    decode_withdrawals(value)
-    return withdrawals_row_key()
-
-
-def _release_record_key(value: bytes) -> bytes:
-    decode_release_record(value)
-    return release_record_key()
-
-
 _READERS = {
-    NETWORKS_PREFIX: _reader(_network_key),
-    EVIDENCE_PREFIX: _reader(_evidence_key),
-    withdrawals_row_key(): _reader(_withdrawals_key),
-    release_record_key(): _reader(_release_record_key),
+    NETWORKS_PREFIX: _reader(decode_network, lambda found: network_row_key(found.network_id)),
+    EVIDENCE_PREFIX: _reader(
+        decode_evidence, lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key)
+    ),
+    withdrawals_row_key(): _reader(decode_withdrawals, lambda _: withdrawals_row_key()),
+    release_record_key(): _reader(decode_release_record, lambda _: release_record_key()),
 }
-
-
-def _print(checked: Checked) -> None:
-    if shared().as_json:
-        print_json(checked)
-    else:
-        print_lines(*[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings])
-    words(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
-    if checked.damages:
-        words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
-    else:
-        words("nothing is damaged")

@@ -1,7 +1,10 @@
 """The store for a command: through the running node if there is one, else opened by the command itself."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any
 
 from sealspace.cli.errors import NodeError, StoreMisused
 from spaces.errors import SpaceError, StoreLocked, StoreMoved
@@ -10,7 +13,8 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store
+from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store, store_misused
+from .settings import store_options
 
 
 @asynccontextmanager
@@ -31,6 +35,21 @@ async def opened_store(config: Config, *, is_left: bool = False, is_for_reading:
         raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
 
 
+def on_store(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a command on an opened store; it receives the settings in force, the store, and its own options."""
+
+    @store_options
+    @wraps(command)
+    def run(config: Config, **others: Any) -> None:
+        async def opened() -> None:
+            async with opened_store(config) as store:
+                await command(config, store, **others)
+
+        asyncio.run(opened())
+
+    return run
+
+
 def _open(config: Config) -> Store:
     try:
         return embedded_store(config)
@@ -42,6 +61,4 @@ def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) ->
     """Return what a command reports of an error of the store."""
     if isinstance(error, StoreMoved):
         return moved_error(config, error)
-    failed = StoreMisused(f"{what}: {error}", hint=hint)
-    failed.code = error.code
-    return failed
+    return store_misused(f"{what}: {error}", hint=hint, code=error.code)

@@ -1,12 +1,10 @@
 """`sealspace admin owners`: who may have spaces on a node in mode `permit`."""
 
-import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import click
 
-from capabilities.ambient import Entropy, SystemClock, SystemEntropy
+from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal
 from sealspace.cli.errors import ConfigurationError
@@ -17,17 +15,17 @@ from spaces.store.contract import Store
 
 from ..config.tree import Config
 from ..operations.values.admission import admit_owner, remove_owner
-from .opened_store import opened_store
-from .settings import store_options
+from .opened_store import on_store
 
 
-class _Change(Protocol):
-    """Admits or removes an owner; returns whether anything changed."""
+def _owner(did: str) -> Principal:
+    try:
+        return parse_principal(did)
+    except InvalidIdentifier as error:
+        raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
 
-    def __call__(self, store: Store, owner: Principal, *, now: float, entropy: Entropy) -> Awaitable[bool]: ...
 
-
-_DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True)
+_DIDS = click.argument("dids", metavar="DID...", nargs=-1, required=True, type=_owner)  # all of them before the first
 
 
 @click.group(cls=Verbs)
@@ -39,53 +37,37 @@ def owners() -> None:
 
 
 @owners.command("add")
-@store_options
+@on_store
 @_DIDS
-def add(config: Config, dids: Sequence[str]) -> None:
+async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
-    asyncio.run(_change(config, _owners_of(dids), admit_owner, ("admitted", "was admitted already")))
+    for owner in dids:
+        is_new = await admit_owner(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
+        words(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
 
 
 @owners.command("remove")
-@store_options
+@on_store
 @_DIDS
-def remove(config: Config, dids: Sequence[str]) -> None:
+async def remove(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Remove owners: nothing new of theirs is hosted from now on; audited.
 
     Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
     writing, give a space a quota of 0 (`sealspace admin quota`).
     """
-    asyncio.run(_change(config, _owners_of(dids), remove_owner, ("removed", "was not admitted")))
+    for owner in dids:
+        was_there = await remove_owner(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
+        words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
 
 
 @owners.command("list")
-@store_options
-def list_owners(config: Config) -> None:
+@on_store
+async def list_owners(_: Config, store: Store) -> None:
     """Print the owners whom `add` admitted, and since when each is; hosting.listed is not repeated."""
-    found = asyncio.run(_list(config))
+    found = [{"did": one.owner, "admittedAt": time_text(one.admitted_at)} async for one in read_admissions(store)]
     print_rows(
         found,
         ("DID", "admitted"),
         [(one["did"], one["admittedAt"]) for one in found],
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
-
-
-def _owners_of(dids: Sequence[str]) -> list[Principal]:
-    """Parse all DIDs before any of them is used."""
-    try:
-        return [parse_principal(did) for did in dids]
-    except InvalidIdentifier as error:
-        raise ConfigurationError(error.text, hint="write whole DIDs, like did:key:z6Mk…") from None
-
-
-async def _change(config: Config, owners: Sequence[Principal], change: _Change, outcomes: tuple[str, str]) -> None:
-    async with opened_store(config) as store:
-        for owner in owners:
-            changed = await change(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
-            words(f"{owner}: {outcomes[0] if changed else outcomes[1]}")
-
-
-async def _list(config: Config) -> list[dict[str, str]]:
-    async with opened_store(config) as store:
-        return [{"did": one.owner, "admittedAt": time_text(one.admitted_at)} async for one in read_admissions(store)]

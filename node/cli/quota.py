@@ -1,6 +1,5 @@
 """`sealspace admin quota`: how much a space may hold."""
 
-import asyncio
 import re
 from typing import Final
 
@@ -13,94 +12,15 @@ from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_found, print_json, table, words
+from spaces.store.contract import Store
 
 from ..config.tree import Config
-from ..operations.values.admin_quota import AllOverrides, QuotaView, all_overrides, set_quota, show_quota
-from .opened_store import opened_store
-from .settings import store_options
+from ..operations.values.admin_quota import all_overrides, set_quota, show_quota
+from .opened_store import on_store
 
 _MAX_BYTES: Final = 1 << 62
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19})(?P<unit>KiB|MiB|GiB|TiB)?")
 _UNITS: Final = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SPACE: Final = click.argument("space", metavar="SPACE")
-
-
-@click.group(cls=Verbs)
-def quota() -> None:
-    """Show or set how many bytes a space may hold, for every process on this store.
-
-    SPACE is the whole id of a space, like tinycloud:pkh:eip155:1:0x…:notes. A space without a limit of its own has the
-    one of the setting `hosting.default_quota_bytes`.
-    """
-
-
-@quota.command("list")
-@store_options
-def list_(config: Config) -> None:
-    """Print the spaces with a limit of their own, and their limits in bytes."""
-    found = asyncio.run(_all(config))
-    if shared().as_json:
-        print_json([{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()])
-        return
-    table(("space", "limit"), [(space, str(limit)) for space, limit in found.overrides.items()])
-    if found.more:
-        words("there are more than these")
-    default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
-    words(f"limit of every other space: {default}; next: sealspace admin quota set SPACE SIZE")
-
-
-@quota.command("show")
-@store_options
-@_SPACE
-def show(config: Config, space: str) -> None:
-    """Print the limit of a space, and how much of it is used."""
-    _print(asyncio.run(_show(config, _id(space))))
-
-
-@quota.command("set")
-@store_options
-@_SPACE
-@click.argument("size", metavar="SIZE")
-def set_(config: Config, space: str, size: str) -> None:
-    """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing there; audited."""
-    _print(asyncio.run(_set(config, _id(space), _bytes(size))))
-
-
-@quota.command("clear")
-@store_options
-@_SPACE
-def clear(config: Config, space: str) -> None:
-    """Take a space's own limit away: from now on it has the default; audited."""
-    _print(asyncio.run(_set(config, _id(space), None)))
-
-
-async def _all(config: Config) -> AllOverrides:
-    async with opened_store(config) as store:
-        return await all_overrides(store, config)
-
-
-async def _show(config: Config, space: str) -> QuotaView:
-    async with opened_store(config) as store:
-        return await show_quota(store, config, space)
-
-
-async def _set(config: Config, space: str, limit_bytes: int | None) -> QuotaView:
-    async with opened_store(config) as store:
-        now, entropy = SystemClock().now(), SystemEntropy()
-        await set_quota(store, config, space, limit_bytes, now=now, entropy=entropy)
-        return await show_quota(store, config, space)
-
-
-def _print(view: QuotaView) -> None:
-    limit, used = view.effective_limit_bytes, view.current_usage_bytes
-    is_own = view.override_bytes is not None
-    print_found(
-        {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
-        (
-            f"limit: {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}",
-            f"used: {'not hosted' if used is None else f'{used} bytes'}",
-        ),
-    )
 
 
 def _id(text: str) -> str:
@@ -117,3 +37,70 @@ def _bytes(text: str) -> int:
     if not 0 <= size_bytes <= _MAX_BYTES:
         raise ConfigurationError(f"{text[:24]} is no size", hint="write bytes, or a number of MiB like 500MiB")
     return size_bytes
+
+
+_SPACE: Final = click.argument("space", metavar="SPACE", type=_id)
+
+
+@click.group(cls=Verbs)
+def quota() -> None:
+    """Show or set how many bytes a space may hold, for every process on this store.
+
+    SPACE is the whole id of a space, like tinycloud:pkh:eip155:1:0x…:notes. A space without a limit of its own has the
+    one of the setting `hosting.default_quota_bytes`.
+    """
+
+
+@quota.command("list")
+@on_store
+async def list_(config: Config, store: Store) -> None:
+    """Print the spaces with a limit of their own, and their limits in bytes."""
+    found = await all_overrides(store, config)
+    if shared().as_json:
+        print_json([{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()])
+        return
+    table(("space", "limit"), [(space, str(limit)) for space, limit in found.overrides.items()])
+    if found.more:
+        words("there are more than these")
+    default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"
+    words(f"limit of every other space: {default}; next: sealspace admin quota set SPACE SIZE")
+
+
+@quota.command("show")
+@on_store
+@_SPACE
+async def show(config: Config, store: Store, space: str) -> None:
+    """Print the limit of a space, and how much of it is used."""
+    await _show(config, store, space)
+
+
+@quota.command("set")
+@on_store
+@_SPACE
+@click.argument("size", metavar="SIZE", type=_bytes)
+async def set_(config: Config, store: Store, space: str, size: int) -> None:
+    """Give a space a limit of its own: bytes, or a number of KiB, MiB, GiB or TiB; 0 ends writing there; audited."""
+    await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
+    await _show(config, store, space)
+
+
+@quota.command("clear")
+@on_store
+@_SPACE
+async def clear(config: Config, store: Store, space: str) -> None:
+    """Take a space's own limit away: from now on it has the default; audited."""
+    await set_quota(store, config, space, None, now=SystemClock().now(), entropy=SystemEntropy())
+    await _show(config, store, space)
+
+
+async def _show(config: Config, store: Store, space: str) -> None:
+    view = await show_quota(store, config, space)
+    limit, used = view.effective_limit_bytes, view.current_usage_bytes
+    is_own = view.override_bytes is not None
+    print_found(
+        {"space": view.space_id, "limitBytes": limit, "isOwnLimit": is_own, "usedBytes": used},
+        (
+            f"limit: {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}",
+            f"used: {'not hosted' if used is None else f'{used} bytes'}",
+        ),
+    )

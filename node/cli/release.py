@@ -1,10 +1,10 @@
 """`sealspace admin release` and `withdraw`: the recorded terms under which keys leave this node."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -34,7 +34,7 @@ from tee_backend.cli.trust_files import read_trust_root
 
 from ..config.tree import AttestationMode, Config
 from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
-from .opened_store import opened_store
+from .opened_store import on_store, opened_store
 from .settings import store_options
 
 
@@ -46,11 +46,11 @@ from .settings import store_options
 def withdraw(config: Config, measurement: str | None, did: str | None, evidence: str | None) -> None:
     """Withdraw code, a backend or evidence for every network of the store; prints all that is withdrawn so."""
     named = {"measurement": measurement, "did": did, "evidence": evidence}
-    given = [{name: value} for name, value in named.items() if value is not None]
+    given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         raise click.UsageError("name exactly one of --measurement, --did and --evidence")
     try:
-        listed = asyncio.run(_withdraw(config, parse_withdrawal({**given[0]})))
+        listed = asyncio.run(_withdraw(config, parse_withdrawal(given)))
     except WithdrawalError as error:
         raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
     except RecordError as error:
@@ -63,20 +63,16 @@ async def _withdraw(config: Config, entry: Withdrawals) -> Withdrawals:
         return await withdraw_everywhere(store, entry, now=SystemClock().now(), entropy=SystemEntropy())
 
 
-Change = Callable[[ReleaseRecord], ReleaseRecord]
-
-
 @click.group(cls=Verbs)
 def release() -> None:
     """Show or set the terms under which keys are released, for every process on this store."""
 
 
 @release.command("show")
-@store_options
-def show(config: Config) -> None:
+@on_store
+async def show(config: Config, store: Store) -> None:
     """Print the release record as JSON."""
-    record = asyncio.run(_read(config))
-    print_json(_shown(record))
+    print_json(_shown((await _stored(config, store))[0]))
 
 
 @release.command("set")
@@ -109,29 +105,21 @@ def set_terms(
     """Change the release record, everywhere at once; the change is audited."""
     if (trust_root and intel_root) or (node_policy and no_node_policy) or (key_providers and no_key_provider):
         raise click.UsageError("two options contradict each other")
-    changes: list[Change] = []
+    changes: dict[str, Any] = {}  # Any: the types of the record's fields
     if attestation is not None:
-        changes.append(lambda record: replace(record, mode=attestation))
+        changes["mode"] = attestation
     if trust_root or intel_root:
         root = read_trust_root(trust_root) if trust_root else intels_root()
-        changes.append(lambda record: replace(record, trust_roots=(root.sha256,)))
+        changes["trust_roots"] = (root.sha256,)
     if node_policy or no_node_policy:
-        policy = read_node_policy(node_policy) if node_policy else None
-        changes.append(lambda record: replace(record, node_policy=policy))
+        changes["node_policy"] = read_node_policy(node_policy) if node_policy else None
     if node_policy_suffices is not None:
-        changes.append(lambda record: replace(record, node_policy_suffices=node_policy_suffices))
+        changes["node_policy_suffices"] = node_policy_suffices
     if key_providers or no_key_provider:
-        named = key_providers_named(key_providers, where="--key-provider")
-        changes.append(lambda record: replace(record, key_providers=named))
+        changes["key_providers"] = key_providers_named(key_providers, where="--key-provider")
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
-    record = asyncio.run(_change(config, changes))
-    print_json(_shown(record))
-
-
-async def _read(config: Config) -> ReleaseRecord:
-    async with opened_store(config) as store:
-        return (await _stored(config, store))[0]
+    print_json(_shown(asyncio.run(_change(config, changes))))
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
@@ -145,18 +133,13 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     return decode_release_record(row.value), row.stamp
 
 
-async def _change(config: Config, changes: Sequence[Change]) -> ReleaseRecord:
+async def _change(config: Config, changes: Mapping[str, Any]) -> ReleaseRecord:
     async with opened_store(config) as store:
         record, stamp = await _stored(config, store)
-        for change in changes:
-            record = change(record)
-        audit = AuditRecord(
-            at=SystemClock().now(),
-            action="release.set",
-            actor="operator",
-            subject="release record",
-            detail=msgspec.json.encode(_shown(record)),
-        )
+        record = replace(record, **changes)
+        detail = msgspec.json.encode(_shown(record))
+        now, what = SystemClock().now(), "release record"
+        audit = AuditRecord(at=now, action="release.set", actor="operator", subject=what, detail=detail)
         puts = (
             release_record_put(encode_release_record(record), expect=stamp),
             audit_put(audit, entropy=SystemEntropy()),

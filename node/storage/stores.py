@@ -61,9 +61,14 @@ def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
         hint = "start without store.url, on that machine: sealspace serve --data with that folder"
     else:
         hint = "sealspace serve --store postgresql://…, with the address of that database"
-    moved = StoreMisused(f"{place_of(config)}: {error}", hint=hint)
-    moved.code = error.code
-    return moved
+    return store_misused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
+
+
+def store_misused(text: str, *, hint: str, code: str) -> StoreMisused:
+    """Return an error of a store with the code of its cause."""
+    failed = StoreMisused(text, hint=hint)
+    failed.code = code
+    return failed
 
 
 def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:
