@@ -34,7 +34,6 @@ from spaces.errors import BackupDamaged, SpaceError, StoreFull
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
-from ..config.loading import Value
 from ..config.tree import Config
 from ..platform.root_secret import (
     SECRET_FILE_NAME,
@@ -51,20 +50,18 @@ from .config import settings_without_secrets
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
 from .passphrase import asked_passphrase, passphrase_option
-from .settings import config_from, data_options, where_options
+from .settings import configured, where_options
 
 _MOST_AHEAD_S: Final = 86_400
 
 
 @click.command()
-@data_options
+@configured
 @where_options
 @click.option("--with-secret", is_flag=True, help="Put the root secret in, sealed to a passphrase.")
 @passphrase_option
 @click.argument("file", type=click.Path(path_type=Path))
-def backup(
-    config_file: Path | None, file: Path, with_secret: bool, passphrase_file: TextIO | None, **flags: Value
-) -> int:
+def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
     """Write a new FILE with every row and every large value of the store, as of one moment.
 
     The node may be running: every write that it acknowledged before that moment is in the file, and it goes on. The
@@ -74,7 +71,6 @@ def backup(
     """
     if passphrase_file is not None and not with_secret:
         raise click.UsageError("--passphrase-file has no use without --with-secret, which puts the root secret in")
-    config = config_from(config_file, flags)
     passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
     taken = asyncio.run(_back_up(config, file, passphrase, settings_without_secrets(config).encode()))
@@ -140,7 +136,7 @@ def _print_taken(taken: Taken, file: Path, *, has_secret: bool) -> None:
 
 
 @click.command()
-@data_options
+@configured
 @click.option("--store", "store__url", metavar="URL", help="An empty database for the rows.")
 @click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
 @click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
@@ -148,13 +144,12 @@ def _print_taken(taken: Taken, file: Path, *, has_secret: bool) -> None:
 @passphrase_option
 @click.argument("file", type=click.Path(path_type=Path))
 def restore(
-    config_file: Path | None,
+    config: Config,
     file: Path,
     as_new: bool,
     without_secret: bool,
     future_mark: bool,
     passphrase_file: TextIO | None,
-    **flags: Value,
 ) -> int:
     """Make a data folder of a backup FILE, in a folder that is empty or not there yet.
 
@@ -164,7 +159,6 @@ def restore(
     the place of the original, which must not be served any more; with --as-new it does not, and can then open none of
     the original's networks.
     """
-    config = config_from(config_file, flags)
     with _opened(file) as stream:
         try:
             backup = OpenedBackup(stream)

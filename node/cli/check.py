@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -26,30 +25,31 @@ from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX
 
-from ..config.loading import Value
 from ..config.tree import Config
 from ..storage.objects import stored_objects
 from ..storage.stores import rows_of
 from .apart import EndedByPages, done_apart
 from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
-from .settings import config_from, data_options, where_options
+from .settings import configured, where_options
 
 Decoded = TypeVar("Decoded")
 
 
 @click.command()
-@data_options
+@configured
 @where_options
-def check(config_file: Path | None, **flags: Value) -> int:
+def check(config: Config) -> int:
     """Read every row and every large value, and print what is damaged, one finding a line.
 
     Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing
     is written, and the node may be running. Exit status 1 when something is damaged.
     """
-    config = config_from(config_file, flags)
     end_as_by_ctrl_c()  # so that the process that reads ends too
-    checked = check_apart(config)
+    try:
+        checked = done_apart(_checked, config)
+    except EndedByPages as ended:  # such a signal is what is found (BK9)
+        checked = _damaged(f"reading it ended the process ({ended}): it was cut short or overwritten")
     if shared().as_json:
         print_json(checked)
     else:
@@ -60,18 +60,6 @@ def check(config_file: Path | None, **flags: Value) -> int:
         return 0
     words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
     return FAILED
-
-
-def check_apart(config: Config) -> Checked:
-    """Check the store in a process of its own, which damaged pages can end: such a signal is what is found (BK9).
-
-    Raises:
-        StoreMisused: there is no store, it cannot be read, or the check was ended by something else.
-    """
-    try:
-        return done_apart(_checked, config)
-    except EndedByPages as ended:
-        return _damaged(f"reading it ended the process ({ended}): it was cut short or overwritten")
 
 
 def _damaged(text: str) -> Checked:

@@ -17,7 +17,7 @@ from sealspace.errors import InvalidInput
 from ..config.loading import CONFIG_FILE_NAME, variable_of
 from ..config.redaction import NOT_IN_A_FILE, Section
 from ..config.tree import Config, setting_types
-from .settings import config_from, data_options
+from .settings import configured
 
 _COLUMNS: Final = 100
 _STORE: Final = "store"  # of `platform.root_secret`, which would load every platform
@@ -29,13 +29,13 @@ _HEAD: Final = """\
 
 
 @click.command("show", epilog="Example: `sealspace config show --data ./data`.")
-@data_options
-def show(config_file: Path | None, store__data: str | None) -> None:
+@configured
+def show(config: Config) -> None:
     """Print the settings in force as TOML: those of a file, of variables, of the command line, and defaults.
 
     Of a secret only whether it is set.
     """
-    shown = _without_secrets(config_from(config_file, {"store__data": store__data}))
+    shown = _without_secrets(config)
     print_found(shown, tuple(_shown_lines(shown)))
 
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_bytes
 from typing import Final
@@ -33,6 +34,8 @@ from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import SimulatedSource
 from tee_backend.listener import ConnectionLimits, listening
+
+from ..config.loading import child_environment
 
 _START_LIMIT_S: Final = 60.0
 _STOP_LIMIT_S: Final = 20.0
@@ -80,79 +83,83 @@ async def _run(folder: Path, *, port: int, name: str, is_kept: bool) -> None:
     platform, home = folder / "platform", folder / "owner"
     trust = ("--trust-root", str(platform / "root-ca.pem"), "--collateral", str(platform / "collateral"))
     async with AsyncExitStack() as stack:
-        await _run_command(stack, folder, "backend", "simulate", str(platform))
+        await stack.enter_async_context(_running(folder, "backend", "simulate", str(platform)))
         data = ("--data", str(folder / "node"))
-        node = await _run_command(stack, folder, "serve", *data, "--host", _HOST, "--port", str(port), *trust)
+        node = await stack.enter_async_context(
+            _running(folder, "serve", *data, "--host", _HOST, "--port", str(port), *trust)
+        )
         backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
-        await _run_command(stack, folder, "login", node.url, "--home", str(home), *new, *trust)
+        await stack.enter_async_context(_running(folder, "login", node.url, "--home", str(home), *new, *trust))
         _announce(node.url, backend, home, name, is_kept=is_kept)
-        await node.ended()
+        await node.read()
+        raise node.failure()
+
+
+@asynccontextmanager
+async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
+    """Run a command of ours until the block ends; one that does not serve has ended when the block begins.
+
+    It has a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order.
+    """
+    process = await asyncio.create_subprocess_exec(
+        # The process imports from where this one does, never from the current directory.
+        *(sys.executable, "-P", "-c", _CODE, "\n".join(path for path in sys.path if path), *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),  # its settings are its arguments alone
+        cwd=folder,
+        start_new_session=True,
+    )
+    assert process.stderr is not None  # stderr=PIPE
+    log = folder / ("node.log" if arguments[0] == "serve" else "commands.log")
+    running = _Process(f"sealspace {arguments[0]}", process.stderr, log)
+    try:
+        try:
+            async with asyncio.timeout(_START_LIMIT_S):
+                await running.read(until=_LISTENING)
+        except TimeoutError:
+            raise ProcessFailed(f"{running.name} does not start", hint="start it again, when less runs here") from None
+        if not running.url and await process.wait() != 0:
+            raise running.failure()
+        yield running
+    finally:
+        if process.returncode is None:
+            await _stop(process, running)
+
+
+async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
+    """Stop a command in order; kill every process of its session if it does not stop in time."""
+    reading = asyncio.create_task(running.read())  # a full pipe would keep it from ending
+    with suppress(TimeoutError, ProcessLookupError):
+        # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
+        os.kill(process.pid, signal.SIGTERM)
+        async with asyncio.timeout(_STOP_LIMIT_S):
+            await process.wait()
+    while members := _session_members(process.pid):
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.01)
+    await reading
 
 
 class _Process:
-    """A command of ours in a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order."""
+    """What a command of ours writes on its standard error."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
+        self.name = name
         self.url = ""
-        self._folder = folder
-        self._arguments = arguments
+        self._stderr = stderr
+        self._log = log
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
-        """Start it and wait until it listens, or to its end if it does not serve; its settings are its arguments
-        alone."""
-        self._process = await asyncio.create_subprocess_exec(
-            # The process imports from where this one does, never from the current directory.
-            *(sys.executable, "-P", "-c", _CODE, "\n".join(path for path in sys.path if path), *self._arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SEALSPACE_")},
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(_START_LIMIT_S):
-                await self._read(until=_LISTENING)
-        except TimeoutError:
-            raise ProcessFailed(f"{self._name} does not start", hint="start it again, when less runs here") from None
-        if not self.url and await self._process.wait() != 0:
-            raise self._failure()
-
-    async def ended(self) -> None:
-        """Keep the last lines that it writes until it ends by itself, which raises ProcessFailed."""
-        await self._read()
-        raise self._failure()
-
-    async def stop(self) -> None:
-        """Stop it in order; kill every process of its session if it does not stop in time."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        reading = asyncio.create_task(self._read())  # a full pipe would keep it from ending
-        with suppress(TimeoutError, ProcessLookupError):
-            # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
-            os.kill(process.pid, signal.SIGTERM)
-            async with asyncio.timeout(_STOP_LIMIT_S):
-                await process.wait()
-        while members := _session_members(process.pid):
-            for pid in members:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.01)
-        await reading
-
-    @property
-    def _name(self) -> str:
-        return f"sealspace {self._arguments[0]}"
-
-    async def _read(self, *, until: str | None = None) -> None:
-        assert self._process is not None and self._process.stderr is not None  # stderr=PIPE
-        log = self._folder / ("node.log" if self._arguments[0] == "serve" else "commands.log")
-        with log.open("ab", buffering=0) as kept:
-            async for line in self._process.stderr:
+    async def read(self, *, until: str | None = None) -> None:
+        """Keep the last lines, and all in a file, until the address where it listens follows these words, or the
+        end."""
+        with self._log.open("ab", buffering=0) as kept:
+            async for line in self._stderr:
                 kept.write(line)
                 text = line.decode(errors="replace").strip()
                 self._lines.append(text)
@@ -160,12 +167,12 @@ class _Process:
                     self.url = text.removeprefix(until)
                     return
 
-    def _failure(self) -> ProcessFailed:
+    def failure(self) -> ProcessFailed:
         """Return what the process said when it ended, if it said so in our two lines."""
-        happened, next_step = f"{self._name} ended", "start it again"
+        happened, next_step = f"{self.name} ended", "start it again"
         for line in self._lines:
             if line.startswith("sealspace: "):
-                happened = f"{self._name} ended: {line.removeprefix('sealspace: ')}"
+                happened = f"{self.name} ended: {line.removeprefix('sealspace: ')}"
             elif line.startswith("next: "):
                 next_step = line.removeprefix("next: ")
         return ProcessFailed(happened, hint=next_step)
@@ -182,14 +189,6 @@ def _session_members(session: int) -> list[int]:
                 if int(its_session) == session and state not in "ZX":
                     members.append(int(entry.name))
     return sorted(members, key=lambda pid: pid != session)
-
-
-async def _run_command(stack: AsyncExitStack, folder: Path, *arguments: str) -> _Process:
-    """Start a command that the stack stops; one that does not serve has ended then."""
-    process = _Process(folder, *arguments)
-    stack.push_async_callback(process.stop)
-    await process.start()
-    return process
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:
@@ -228,7 +227,9 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
 
 
 def _announce(node: str, backend: str, home: Path, name: str, *, is_kept: bool) -> None:
-    program = _program()
+    called = Path(sys.argv[0])
+    is_found = called.name != "sealspace" or shutil.which("sealspace") is not None
+    program = "sealspace" if is_found else shlex.quote(str(called.absolute()))
     commands = [
         f"export {HOME_VARIABLE}={shlex.quote(str(home))}",
         f"{program} secret put {name}",
@@ -243,12 +244,3 @@ def _announce(node: str, backend: str, home: Path, name: str, *, is_kept: bool) 
     sys.stdout.flush()
     words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
     words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {home.parent}"))
-
-
-def _program() -> str:
-    """Return how a shell calls this program."""
-    found = shutil.which("sealspace")
-    called = Path(sys.argv[0])
-    if found is None and called.name == "sealspace":
-        return shlex.quote(str(called.absolute()))
-    return "sealspace"

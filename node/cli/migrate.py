@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
@@ -14,13 +13,12 @@ from spaces.errors import SpaceError, StoreLocked
 from spaces.identity import recorded_identity
 from spaces.values.object_place import FOLDER
 
-from ..config.loading import Value
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
 from ..storage.objects import claim_bucket, open_bucket, open_folder, place_text
 from ..storage.stores import embedded_store, is_shared, rows_of
 from .opened_store import as_node_error
-from .settings import config_from, data_options, where_options
+from .settings import configured, where_options
 
 Engine = Literal["postgresql", "lmdb"]
 Place = Literal["bucket", "folder"]
@@ -29,33 +27,31 @@ _PRINT_EVERY_BODIES = 100
 
 
 @click.command("migrate-store")
-@data_options
+@configured
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
 @click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
 @click.option("--again", is_flag=True, help="Move it once more: what it was moved to before is lost.")
-def migrate_store(config_file: Path | None, target: Engine, again: bool, **flags: Value) -> None:
+def migrate_store(config: Config, target: Engine, again: bool) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 
     No node may run meanwhile. What stays in the source says where the store went, and no node serves it; objects and
     the root secret stay in the data folder. When it was interrupted, the same command begins again.
     """
-    config = config_from(config_file, flags)
     if config.store.url is None:
         raise ConfigurationError("store.url names no database", hint="give it with --store postgresql://…")
     print_json(_run(_moved_store(config, config.store.url, target, again=again), config, "the store was not moved"))
 
 
 @click.command("migrate-objects")
-@data_options
+@configured
 @where_options
 @click.option("--to", "target", type=click.Choice(get_args(Place)), required=True, help="Where the values go.")
-def migrate_objects(config_file: Path | None, target: Place, **flags: Value) -> None:
+def migrate_objects(config: Config, target: Place) -> None:
     """Copy every large value, compare each with its digest, and print one JSON object.
 
     No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
     looks for large values in the new place once it has ended.
     """
-    config = config_from(config_file, flags)
     if config.objects.url is None:
         raise ConfigurationError("objects.url names no bucket", hint="give it with --objects s3://bucket/prefix")
     if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():

@@ -14,7 +14,7 @@ from spaces.store.lmdb.engine import connect_lmdb
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
 from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store, store_misused
-from .settings import store_options
+from .settings import configured
 
 
 @asynccontextmanager
@@ -38,7 +38,7 @@ async def opened_store(config: Config, *, is_left: bool = False, is_for_reading:
 def on_store(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run a command on an opened store; it receives the settings in force, the store, and its own options."""
 
-    @store_options
+    @configured
     @wraps(command)
     def run(config: Config, **others: Any) -> None:
         async def opened() -> None:

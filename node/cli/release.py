@@ -35,11 +35,11 @@ from tee_backend.cli.trust_files import read_trust_root
 from ..config.tree import AttestationMode, Config
 from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
 from .opened_store import on_store, opened_store
-from .settings import store_options
+from .settings import configured
 
 
 @click.command()
-@store_options
+@configured
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
 @click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")
 @click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts and the audit name it.")
@@ -76,7 +76,7 @@ async def show(config: Config, store: Store) -> None:
 
 
 @release.command("set")
-@store_options
+@configured
 @click.option("--attestation", type=click.Choice(get_args(AttestationMode)), help="Who has to prove their code.")
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
 @click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")

@@ -1,14 +1,12 @@
 """`sealspace serve`: run the node."""
 
-from pathlib import Path
 from typing import get_args
 
 import click
 
-from ..config.loading import Value
-from ..config.tree import AttestationMode, HostingMode, LogLevel, RequestLines
+from ..config.tree import AttestationMode, Config, HostingMode, LogLevel, RequestLines
 from ..processes.supervisor import serve as run
-from .settings import config_from, data_options
+from .settings import configured
 
 _HOSTING = (
     "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. permit: of the "
@@ -18,7 +16,7 @@ _HOSTING = (
 
 
 @click.command()
-@data_options
+@configured
 @click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", "http__port", type=int, help="Port to listen on; 0 takes any free one.")
 @click.option("--workers", "http__workers", type=int, help="Worker processes; 0 means one for each core.")
@@ -56,11 +54,11 @@ _HOSTING = (
     type=click.Choice(get_args(RequestLines)),
     help="A line of the log for each request: paths and client addresses as keyed hashes, or plain. off: the default.",
 )
-def serve(config_file: Path | None, **flags: Value) -> int:
+def serve(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT.
 
     The first owner then runs `sealspace login URL --new` in another terminal.
 
     Prints `listening on http://HOST:PORT` on standard error when it accepts requests. A second signal ends it at once.
     """
-    return run(config_from(config_file, flags))
+    return run(config)

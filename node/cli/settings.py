@@ -27,13 +27,14 @@ def where_options(command: Command) -> Command:
     return click.option("--store", "store__url", metavar="URL", help="The database of the store.")(command)
 
 
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the same for a command that works on a store; the command receives the settings in force, as `config`."""
+def configured(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same, and give the command the settings in force in place of every option that is a setting."""
 
     @data_options
     @wraps(command)
-    def gathered(config_file: Path | None, store__data: str | None, **others: Any) -> object:
-        return command(config=config_from(config_file, {"store__data": store__data}), **others)
+    def gathered(config_file: Path | None, **given: Any) -> object:
+        flags = {name: given.pop(name) for name in tuple(given) if "__" in name}
+        return command(config_from(config_file, flags), **given)
 
     return gathered
 
