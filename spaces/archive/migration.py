@@ -22,7 +22,7 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -96,7 +96,8 @@ async def filled_database(folder: Path, url: str, *, progress: Progress, again: 
                     await copy_in(database, part)
                     moved.add(part)
                     progress(moved.rows)
-        claims = _claims_of(folder)
+        with closing(ReplayRecords(folder, boot_id())) as replay_records:
+            claims = replay_records.claims()
         moved.claims = len(claims)
         await database.execute(sql.COPY_CLAIMS_IN, claims, [os.urandom(16) for _ in claims])
         if moved.digest != await _digest_of(parts_in(database)):
@@ -116,12 +117,9 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
         raise MigrationRefused(
             "the data folder holds no store", next_step="name the folder of the store with --data DIR"
         )
-    lock = FolderLock(folder)
-    try:
+    with closing(FolderLock(folder)):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
             mark_moved(folder, place_of_database(url))  # before the target is one: never two stores (ST12)
-    finally:
-        lock.close()
     return moved
 
 
@@ -135,17 +133,16 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
             f"the data folder holds a store already: {environment_folder(folder)}",
             next_step="name a folder without a store with --data DIR; it needs the secret and the blobs of the store",
         )
-    lock, place = FolderLock(folder), place_of_folder(folder)
-    staging, moved = folder / _STAGING, Moved()
-    try:
+    staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
+    with closing(FolderLock(folder)):
         async with session(url, may_migrate=True, may_be_moved=True) as database:
-            schema = dict(await database.fetch(sql.READ_SCHEMA))
+            schema = await _schema(database)
             if MIGRATING in schema:
                 raise MigrationRefused(
                     "the database holds a part of a migration only",
                     next_step="end that move first: start it again, --to postgresql",
                 )
-            _refuse_moved(await _moved_to(database), place, again=again)
+            _refuse_moved(await _moved_to(database, schema), place, again=again)
             shutil.rmtree(staging, ignore_errors=True)
             with new_environment(staging) as write:
                 async with one_moment(database) as parts:
@@ -154,17 +151,21 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
                         moved.add(part)
                         progress(moved.rows)
             await _close_for(database, place)  # nothing is written or claimed in it from here on (ST12)
-            moved.claims = await _copy_claims_out(database, folder)
+            claims = await database.fetch(sql.COPY_CLAIMS_OUT)
+            moved.claims = len(claims)
+            with closing(ReplayRecords(folder, boot_id())) as replay_records:
+                for (claimed,) in claims:
+                    replay_records.claim(Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")))
             async with one_moment(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)
             if not is_same:
-                await _open_again(database)
+                for statement in sql.THAW:
+                    await database.execute(statement)
+                await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
                 raise MigrationRefused("the database changed meanwhile", next_step="stop its nodes, then move again")
         environment_folder(staging).rename(environment_folder(folder))
         sync_folder(folder)
         shutil.rmtree(staging)
-    finally:
-        lock.close()
     return moved
 
 
@@ -192,9 +193,10 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 async def _begin(database: Session) -> None:
     """Keep the database from opening as a store, durably, unless it contains one."""
-    if MIGRATING in dict(await database.fetch(sql.READ_SCHEMA)):
+    schema = await _schema(database)
+    if MIGRATING in schema:
         return
-    if (former := await _moved_to(database)) is not None:
+    if (former := await _moved_to(database, schema)) is not None:
         raise MigrationRefused(
             f"the database holds what was left of a store that was moved to {former}",
             next_step="name another database with --store URL, or empty this one",
@@ -208,10 +210,12 @@ async def _begin(database: Session) -> None:
     await database.execute(sql.BEGIN_MIGRATION)
 
 
-async def _moved_to(database: Session) -> str | None:
-    if dict(await database.fetch(sql.READ_SCHEMA)).get("version") != MOVED_VERSION:
-        return None
-    return str(await database.fetchval(sql.PLACE_OF_MOVE))
+async def _schema(database: Session) -> dict[str, int]:
+    return dict(await database.fetch(sql.READ_SCHEMA))
+
+
+async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:
+    return str(await database.fetchval(sql.PLACE_OF_MOVE)) if schema.get("version") == MOVED_VERSION else None
 
 
 async def _close_for(database: Session, place: str) -> None:
@@ -222,31 +226,6 @@ async def _close_for(database: Session, place: str) -> None:
     await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
     for statement in (*sql.THAW, *sql.FREEZE):
         await database.execute(statement)
-
-
-async def _open_again(database: Session) -> None:
-    for statement in sql.THAW:
-        await database.execute(statement)
-    await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
-
-
-def _claims_of(folder: Path) -> list[bytes]:
-    replay_records = ReplayRecords(folder, boot_id())
-    try:
-        return replay_records.claims()
-    finally:
-        replay_records.close()
-
-
-async def _copy_claims_out(database: Session, folder: Path) -> int:
-    replay_records = ReplayRecords(folder, boot_id())
-    try:
-        found = await database.fetch(sql.COPY_CLAIMS_OUT)
-        for (claimed,) in found:
-            replay_records.claim(Claim(claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")))
-        return len(found)
-    finally:
-        replay_records.close()
 
 
 async def _digest_of(parts: AsyncIterator[Part]) -> str:

@@ -6,7 +6,8 @@ unchanged to the storekeeper that listens then, which finds under that name whet
 
 import asyncio
 import os
-from collections.abc import Callable
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -66,13 +67,20 @@ class Link:
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[number] = _Waiting(ask, future, loop.time())
         self._waiting_bytes += len(ask)
-        self._send(ask, loop)
+        if self._watch is None:
+            self._watch = loop.call_later(_WATCH_S, self._look, loop)
+        if self._line is None:
+            self._connect()
+        else:
+            if not self._outbox:  # one frame for all commits of one iteration of the loop
+                loop.call_soon(self._flush)
+            self._outbox.append(ask)
         return await future
 
     async def close(self) -> None:
         """Close the connection, and wait until it is closed."""
         self._closed = True
-        self._fail(lambda _: True, "the store is closed")
+        self._fail("the store is closed")
         if self._watch is not None:
             self._watch.cancel()
         if self._connecting is not None:
@@ -81,16 +89,6 @@ class Link:
         if self._line is not None:
             self._line.transport.abort()
             await self._line.closed
-
-    def _send(self, ask: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        if self._watch is None:
-            self._watch = loop.call_later(_WATCH_S, self._look, loop)
-        if self._line is None:
-            self._connect()
-            return
-        if not self._outbox:  # one frame for all commits of one iteration of the loop
-            loop.call_soon(self._flush)
-        self._outbox.append(ask)
 
     def _flush(self) -> None:
         if self._outbox and self._line is not None:
@@ -106,26 +104,22 @@ class Link:
         give_up_at = loop.time() + RECONNECT_WITHIN_S
         delay_s = _FIRST_DELAY_S
         try:
-            while not await self._is_reached():
+            while True:
+                with suppress(OSError):
+                    await loop.create_unix_connection(
+                        lambda: Connection(MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost),
+                        str(self._socket_path),
+                    )
+                if self._line is not None:  # a line may be lost as soon as something is written to it
+                    return
                 # Checked after an attempt, so that a process that was delayed itself tries once more.
                 if loop.time() >= give_up_at:
-                    self._fail(lambda _: True, "the storekeeper does not answer")
+                    self._fail("the storekeeper does not answer")
                     return
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
         finally:
             self._connecting = None
-
-    async def _is_reached(self) -> bool:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_unix_connection(
-                lambda: Connection(MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost),
-                str(self._socket_path),
-            )
-        except OSError:
-            return False
-        return self._line is not None  # a line may be lost as soon as something is written to it
 
     def _made(self, line: Connection) -> None:
         """Send every unanswered commit, in the original order."""
@@ -159,16 +153,14 @@ class Link:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up on commits that were sent too long ago: one timer for all of them, not one for each."""
         self._watch = None
-        asked_before = loop.time() - ANSWER_WITHIN_S
-        self._fail(lambda waiting: waiting.since < asked_before, "the storekeeper takes too long")
+        self._fail("the storekeeper takes too long", asked_before=loop.time() - ANSWER_WITHIN_S)
         if self._waiting and not self._closed:
             self._watch = loop.call_later(_WATCH_S, self._look, loop)
 
-    def _fail(self, is_lost: Callable[[_Waiting], bool], reason: str) -> None:
+    def _fail(self, reason: str, *, asked_before: float = inf) -> None:
         for number, waiting in list(self._waiting.items()):
-            if not is_lost(waiting):
-                continue
-            del self._waiting[number]
-            self._waiting_bytes -= len(waiting.ask)
-            if not waiting.future.done():
-                waiting.future.set_exception(StoreUnavailable(reason))
+            if waiting.since < asked_before:
+                del self._waiting[number]
+                self._waiting_bytes -= len(waiting.ask)
+                if not waiting.future.done():
+                    waiting.future.set_exception(StoreUnavailable(reason))

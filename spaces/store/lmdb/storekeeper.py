@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from capabilities.ambient import Clock, SystemClock
 
 from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
-from ..contract import check_commit
+from ..contract import Commit, check_commit
 from ._folder import socket_path_for
 from ._frames import MAX_ASK_BYTES, Answer, Connection, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
@@ -53,9 +53,8 @@ def run_storekeeper(
     with ExitStack() as opened:
         folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
         opened.callback(place.unlink, missing_ok=True)
-        keeper = _Keeper(folder)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(_serve(keeper, _listen(place), ready))
+            return runner.run(_serve(folder, _listen(place), ready))
 
 
 def _listen(place: Path) -> socket.socket:
@@ -71,8 +70,8 @@ def _listen(place: Path) -> socket.socket:
     return listener
 
 
-async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[], None] | None) -> int:
-    loop = asyncio.get_running_loop()
+async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None] | None) -> int:
+    loop, keeper = asyncio.get_running_loop(), _Keeper(folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
     server = await loop.create_unix_server(
@@ -81,7 +80,7 @@ async def _serve(keeper: "_Keeper", listener: socket.socket, ready: Callable[[],
         ),
         sock=listener,
     )
-    keeper.start()
+    keeper.do_housekeeping()
     if ready is not None:
         ready()
     status = await keeper.stopped
@@ -99,12 +98,7 @@ class _Keeper:
         self._queue: deque[tuple[Connection, Sequence[Ask], int]] = deque()
         self._is_due = False
         self.connections: set[Connection] = set()
-        self.stopped: asyncio.Future[int]
-
-    def start(self) -> None:
-        """Start the housekeeping."""
-        self.stopped = asyncio.get_running_loop().create_future()
-        self._do_housekeeping()
+        self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
         """End with this status; the first one counts."""
@@ -159,20 +153,10 @@ class _Keeper:
 
     def _outcomes(self, asked: Sequence[Ask]) -> list[Outcome]:
         """Write the commits that are within the contract's bounds; the workers checked them before."""
-        refusals: dict[int, Outcome] = {}
-        good = []
-        for at, ask in enumerate(asked):
-            try:
-                check_commit(ask.commit)
-            except (CommitInvalid, CommitTooLarge) as exc:
-                refusals[at] = exc
-            else:
-                good.append(ask)
-        written = self._folder.writer.apply(good) if good else []
-        if not refusals:
-            return written
-        others = iter(written)
-        return [refusals[at] if at in refusals else next(others) for at in range(len(asked))]
+        refusals = [_refusal(ask.commit) for ask in asked]
+        good = [ask for ask, refusal in zip(asked, refusals, strict=True) if refusal is None]
+        written = iter(self._folder.writer.apply(good) if good else ())
+        return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
         """Acknowledge nothing more: waiting workers must ask the next storekeeper for their outcomes."""
@@ -192,10 +176,19 @@ class _Keeper:
                 while self.connections:
                     await asyncio.gather(*[connection.closed for connection in self.connections])
 
-    def _do_housekeeping(self) -> None:
+    def do_housekeeping(self) -> None:
+        """Sweep the folder now, and every minute from now on."""
         try:
             self._folder.do_housekeeping()
         except WriterBroken:
             self._break()
             return
-        asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._do_housekeeping)
+        asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self.do_housekeeping)
+
+
+def _refusal(commit: Commit) -> CommitInvalid | CommitTooLarge | None:
+    try:
+        check_commit(commit)
+    except (CommitInvalid, CommitTooLarge) as exc:
+        return exc
+    return None
