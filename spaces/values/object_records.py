@@ -21,7 +21,7 @@ from capabilities.ambient import Entropy
 
 from .._codec import Codec
 from ..keyspace import due_key
-from ..store.contract import Check, Put, Record
+from ..store.contract import Put, Record
 
 GENERATION_BYTES: Final = 16
 # For this long after its record is deleted, a file stays for clients that read the head before.
@@ -105,8 +105,3 @@ def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, 
         space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
     )
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))
-
-
-def reuse_check(key: bytes, record: Record) -> Check:
-    """The condition under which a stored body may be shared: its record is unchanged."""
-    return Check(key, record.stamp)

@@ -20,6 +20,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -48,7 +49,6 @@ from .object_records import (
     due_put,
     encode_object_record,
     object_record_of,
-    reuse_check,
 )
 from .object_store import ObjectStore, OpenedBody
 from .value_bodies import Body, Intake, StagedFile, Staging
@@ -138,8 +138,8 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     )
 
 
-def check_metadata(metadata: Mapping[str, str]) -> int:
-    """Refuse metadata beyond its bound (ST6); return how many bytes names and values have together.
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Refuse metadata beyond its bound (ST6).
 
     Raises:
         MetadataTooLarge: more than 16 KiB.
@@ -147,23 +147,19 @@ def check_metadata(metadata: Mapping[str, str]) -> int:
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
         raise MetadataTooLarge(limit_bytes=MAX_METADATA_BYTES, got_bytes=size_bytes)
-    return size_bytes
 
 
 def _metadata_bytes(metadata: Mapping[str, str]) -> int:
-    size_bytes = 0
-    for name, value in metadata.items():
-        size_bytes += len(name) + (len(value) if value.isascii() else len(value.encode(*_HEADER_TEXT)))
-    return size_bytes
+    return sum([len(name) + _text_bytes(value) for name, value in metadata.items()])
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(*_HEADER_TEXT))
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
     """Return what the row of a value is charged with besides the body (M54)."""
-    return _row_bytes(path, _metadata_bytes(metadata))
-
-
-def _row_bytes(path: str, metadata_bytes: int) -> int:
-    return ROW_BYTES + (len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT))) + metadata_bytes
+    return ROW_BYTES + _text_bytes(path) + _metadata_bytes(metadata)
 
 
 class Values:
@@ -221,173 +217,33 @@ class Values:
             CommitInvalid: a path appears twice, or one without any row is to be deleted (M31: the caller answers that).
             RecordDamaged, StoreUnavailable: from rows.
         """
-        tally = _Tally(space, writes, current, replaced)
-        ways = () if not tally.coming and not tally.leaving else await self._ways(tally)
-        if not tally.deltas:
-            return Draft(tally, (), _NO_FILES, self._entropy, ways)
-        keys = [object_key(tally.space16, digest) for digest in tally.deltas]
-        *records, sweep, counter = (await self._store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
-        folder = _Folder(sweep, counter_of(counter), self.files.max_bytes)
-        return Draft(tally, tuple(zip(keys, records, strict=True)), folder, self._entropy, ways)
+        draft = Draft(space, writes, current, replaced)
+        await draft.look_up(self._store, self.files.max_bytes, self._entropy)
+        return draft
 
-    async def _ways(self, tally: "_Tally") -> tuple[Put, ...]:
-        """Work out the rows on the way to long paths that are added and removed."""
-        puts = {put.key: put for put in await leave_puts(self._store, tally.space16, tally.leaving)}
-        puts |= {put.key: put for put in come_puts(tally.space16, tally.coming)}
-        return tuple(puts.values())
+
+@dataclass(slots=True)
+class _FileBody:
+    """A body in a file, and what the writes do to the references to it."""
+
+    size_bytes: int
+    delta: int = 0
+    uses: int = 0
+    file: StagedFile | None = None
+    record: Record | None = None
+    found: ObjectRecord | None = None
+    fresh: ObjectRecord | None = None  # None: an old head without a record, so that nothing is left to count
 
 
 class Draft:
-    """Some writes together with what they replace, before the files of large bodies are named."""
+    """Some writes together with what they replace, before the files of large bodies are named.
 
-    def __init__(
-        self,
-        tally: "_Tally",
-        objects: Sequence[tuple[bytes, Record | None]],
-        folder: "_Folder",
-        entropy: Entropy,
-        ways: Sequence[Put],
-    ) -> None:
-        self._tally = tally
-        self._folder = folder
-        self._entropy = entropy
-        self._ways = ways
-        self._changes: list[_Change] = []
-        for key, record in objects:
-            change = _change(tally, key, record, entropy)
-            if change is not None:
-                self._changes.append(change)
-
-    @property
-    def growth_bytes(self) -> int:
-        """By how much the usage of the space, its bodies, changes: exact for a commit of the plan (ST7)."""
-        growth_bytes = self._tally.head_growth_bytes
-        for change in self._changes:
-            growth_bytes += change.growth_bytes
-        return growth_bytes
-
-    @property
-    def row_growth_bytes(self) -> int:
-        """By how much the rows of the space change (M54): exact, each write being over the exact row it replaces."""
-        return self._tally.row_growth_bytes
-
-    @property
-    def replaced(self) -> tuple[Head | None, ...]:
-        """The live values that the writes replace, in their order."""
-        return tuple(self._tally.replaced)
-
-    async def plan(self, *, now: float) -> WritePlan:
-        """Name the files of large bodies and work out the rows; once for each commit."""
-        rows = self._tally.row_adds()
-        if not self._changes:
-            return WritePlan((*self._tally.head_puts({}), *self._ways), (), rows)
-        puts: list[Put] = [*self._ways]
-        checks: list[Check] = []
-        adds = self._folder.adds(sum(change.size_bytes for change in self._changes if change.file is not None))
-        for change in self._changes:
-            if change.file is not None:
-                await change.file.name_as(change.name)
-            if change.record is not None and change.is_shared:
-                checks.append(reuse_check(change.key, change.record))
-            else:
-                puts += self._record_puts(change, now=now)
-        if adds:
-            # A file that is named now must not be taken for an orphan; see `collector`.
-            if self._folder.sweep is None:
-                puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
-            else:
-                checks.append(Check(ORPHAN_SWEEP_KEY, self._folder.sweep.stamp))
-        generations = {change.name.digest: change.name.generation for change in self._changes}
-        heads = self._tally.head_puts(generations)
-        return WritePlan(puts=(*heads, *puts), checks=tuple(checks), adds=(*rows, *adds))
-
-    def _record_puts(self, change: "_Change", *, now: float) -> list[Put]:
-        put = Put(
-            change.key,
-            encode_object_record(change.fresh),
-            expect=ABSENT if change.record is None else change.record.stamp,
-            weight_bytes=change.size_bytes if change.fresh.references else 0,
-            account=self._tally.account,
-        )
-        puts = [put]
-        if change.fresh.references == 0:
-            puts.append(self._due(change.name, change, due_at=now, unlink=False))
-        elif change.found is not None and change.found.generation != change.name.generation:
-            # The record was about to be deleted, and the collector will no longer find the file by it.
-            left = ObjectName(change.name.space16, change.name.digest, change.found.generation)
-            puts.append(self._due(left, change, due_at=now + UNLINK_AFTER_S, unlink=True))
-        return puts
-
-    def _due(self, name: ObjectName, change: "_Change", *, due_at: float, unlink: bool) -> Put:
-        return due_put(name, due_at=due_at, unlink=unlink, entropy=self._entropy, size_bytes=change.size_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """What a plan has to know about all bodies."""
-
-    sweep: Record | None = None
-    used_bytes: int = 0
-    max_bytes: int | None = None
-
-    def adds(self, size_bytes: int) -> tuple[Add, ...]:
-        """Count new files, within the bound."""
-        if not size_bytes:
-            return ()
-        if self.max_bytes is not None and self.used_bytes + size_bytes > self.max_bytes:
-            raise StoreFull("no free space for an object")
-        return (Add(BODIES_COUNTER, size_bytes, at_most=self.max_bytes),)
-
-
-_NO_FILES: Final = _Folder()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """What happens to one body in a file."""
-
-    key: bytes
-    record: Record | None
-    found: ObjectRecord | None
-    fresh: ObjectRecord
-    name: ObjectName
-    file: StagedFile | None
-    size_bytes: int
-    growth_bytes: int
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the record stays as it is, so that the commit only has to compare it."""
-        return self.fresh == self.found
-
-
-def _change(tally: "_Tally", key: bytes, record: Record | None, entropy: Entropy) -> _Change | None:
-    """Work out what happens to a body; None for an old head without a record: nothing is left to count."""
-    digest = key[17:]
-    found = object_record_of(record)
-    is_shared = found is not None and found.references > 0
-    file = None if is_shared else tally.files.get(digest)
-    if file is not None:
-        fresh = ObjectRecord(entropy.token(GENERATION_BYTES), tally.uses(digest))
-    elif found is None:
-        return None
-    else:
-        fresh = ObjectRecord(found.generation, max(found.references + tally.deltas[digest], 0))
-    size_bytes = tally.sizes[digest]
-    return _Change(
-        key=key,
-        record=record,
-        found=found,
-        fresh=fresh,
-        name=ObjectName(tally.space16, digest, fresh.generation),
-        file=file,
-        size_bytes=size_bytes,
-        growth_bytes=size_bytes * ((fresh.references > 0) - is_shared),
-    )
-
-
-class _Tally:
-    """Writes together with the heads they replace, and how they change the references of bodies in files."""
+    Attributes:
+        growth_bytes: by how much the usage of the space, its bodies, changes: exact for a commit of the plan (ST7).
+        row_growth_bytes: by how much the rows of the space change (M54): exact, each write being over the exact row it
+            replaces.
+        replaced: the live values that the writes replace, in their order.
+    """
 
     def __init__(
         self,
@@ -396,84 +252,132 @@ class _Tally:
         current: Sequence[Record | None],
         replaced: Sequence[Head | None] | None,
     ) -> None:
-        own = space_keys(space)
-        self.space16, self.account, self._rows = own.space16, own.usage, own.rows
-        self._writes = writes
-        self._current = current
-        self._keys = [value_key(self.space16, write.path) for write in writes]
-        if len(set(self._keys)) != len(writes):
+        self._own = own = space_keys(space)
+        keys = [value_key(own.space16, write.path) for write in writes]
+        if len(set(keys)) != len(writes):
             raise CommitInvalid("a path is written twice in one commit")
         if replaced is None:
-            replaced = [head_of(record, key=key) for record, key in zip(current, self._keys, strict=True)]
-        self.replaced = replaced
-        self.deltas: dict[bytes, int] = {}
-        self.sizes: dict[bytes, int] = {}
-        self.files: dict[bytes, StagedFile] = {}
-        self.head_growth_bytes = self.row_growth_bytes = 0
-        self.coming: list[bytes] = []
-        self.leaving: list[bytes] = []
-        self._weights: list[int] = []
+            replaced = [head_of(record, key=key) for record, key in zip(current, keys, strict=True)]
+        self.replaced = tuple(replaced)
+        self.growth_bytes = self.row_growth_bytes = 0
+        self._writes = list(zip(writes, keys, current, strict=True))
+        self._bodies: dict[bytes, _FileBody] = {}
+        self._coming: list[bytes] = []
+        self._leaving: list[bytes] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
             if write.body is None and record is None:
                 raise CommitInvalid("a path that was never written cannot be deleted")
-            metadata_bytes = check_metadata(write.metadata)
+            check_metadata(write.metadata)
             if old is not None:
                 self._take(old)
-            self._give(write, metadata_bytes)
+            if write.body is not None:
+                self._give(write, write.body)
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
                 raw = write.path.encode(*_HEADER_TEXT)
                 if len(raw) > MAX_PLAIN_PATH_BYTES:
-                    (self.leaving if write.body is None else self.coming).append(raw)
+                    (self._leaving if write.body is None else self._coming).append(raw)
 
     def _take(self, old: Head) -> None:
-        self.head_growth_bytes -= len(old.body or b"")
+        self.growth_bytes -= len(old.body or b"")
         self.row_growth_bytes -= row_bytes(old.path, old.metadata)
         if old.object_name is not None:
-            self._count(old.object_name.digest, -1, old.size_bytes)
+            self._bodies.setdefault(old.object_name.digest, _FileBody(old.size_bytes)).delta -= 1
 
-    def _give(self, write: Write, metadata_bytes: int) -> None:
-        body = write.body
-        if body is None:
-            self._weights.append(0)
-            return
-        weight_bytes = len(body.inline or b"")
-        self._weights.append(weight_bytes)
-        self.head_growth_bytes += weight_bytes
-        self.row_growth_bytes += _row_bytes(write.path, metadata_bytes)
+    def _give(self, write: Write, body: Body) -> None:
+        self.growth_bytes += len(body.inline or b"")
+        self.row_growth_bytes += row_bytes(write.path, write.metadata)
         if body.file is not None:
-            self._count(body.digest, +1, body.size_bytes)
-            self.files[body.digest] = body.file
+            kept = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
+            kept.delta += 1
+            kept.uses += 1
+            kept.file = body.file
 
-    def _count(self, digest: bytes, delta: int, size_bytes: int) -> None:
-        self.deltas[digest] = self.deltas.get(digest, 0) + delta
-        self.sizes[digest] = size_bytes
+    async def look_up(self, store: Store, max_bytes: int | None, entropy: Entropy) -> None:
+        """Read what the plan depends on beside the heads: the rows on the way to long paths, and those of bodies."""
+        self._entropy = entropy
+        self._max_bytes = max_bytes
+        # A row that is removed for one path and put for another is put.
+        ways = (*await leave_puts(store, self._own.space16, self._leaving), *come_puts(self._own.space16, self._coming))
+        self._ways = {put.key: put for put in ways}
+        if not self._bodies:
+            return
+        keys = [object_key(self._own.space16, digest) for digest in self._bodies]
+        *records, self._sweep, counter = (await store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
+        self._used_bytes = counter_of(counter)
+        for body, record in zip(self._bodies.values(), records, strict=True):
+            body.record = record
+            body.found = found = object_record_of(record)
+            is_shared = found is not None and found.references > 0
+            if is_shared:
+                body.file = None
+            if body.file is not None:
+                body.fresh = ObjectRecord(entropy.token(GENERATION_BYTES), body.uses)
+            elif found is not None:
+                body.fresh = ObjectRecord(found.generation, max(found.references + body.delta, 0))
+            if body.fresh is not None:
+                self.growth_bytes += body.size_bytes * ((body.fresh.references > 0) - is_shared)
 
-    def row_adds(self) -> tuple[Add, ...]:
-        """Charge the rows to their account."""
-        return (Add(self._rows, self.row_growth_bytes),) if self.row_growth_bytes else ()
-
-    def uses(self, digest: bytes) -> int:
-        """How many of the writes contain this body."""
-        return sum(write.body is not None and write.body.digest == digest for write in self._writes)
-
-    def head_puts(self, generations: Mapping[bytes, bytes]) -> tuple[Put, ...]:
-        """Encode the heads; `generations` says which file contains a body."""
-        puts = []
-        for write, key, record, weight_bytes in zip(
-            self._writes, self._keys, self._current, self._weights, strict=True
-        ):
-            expect, body = ABSENT if record is None else record.stamp, write.body
-            if body is None:
-                puts.append(Put(key, None, expect))
+    async def plan(self, *, now: float) -> WritePlan:
+        """Name the files of large bodies and work out the rows; once for each commit."""
+        puts: list[Put] = []
+        checks: list[Check] = []
+        adds = [Add(self._own.rows, self.row_growth_bytes)] if self.row_growth_bytes else []
+        named_bytes = sum(body.size_bytes for body in self._bodies.values() if body.file is not None)
+        if named_bytes:
+            if self._max_bytes is not None and self._used_bytes + named_bytes > self._max_bytes:
+                raise StoreFull("no free space for an object")
+            adds.append(Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes))
+            # A file that is named now must not be taken for an orphan; see `collector`.
+            if self._sweep is None:
+                puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
+            else:
+                checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
+        generations: dict[bytes, bytes] = {}
+        for digest, body in self._bodies.items():
+            if body.fresh is None:
                 continue
-            row = _HeadRow(
-                digest=body.digest,
-                size_bytes=body.size_bytes,
-                metadata={name: value.encode(*_HEADER_TEXT) for name, value in write.metadata.items()},
-                path=write.path,
-                body=body.inline,
-                generation=None if body.file is None else generations[body.digest],
-                sealed_key=write.sealed_key,
+            name = ObjectName(self._own.space16, digest, body.fresh.generation)
+            generations[digest] = name.generation
+            if body.file is not None:
+                await body.file.name_as(name)
+            if body.record is not None and body.fresh == body.found:
+                checks.append(Check(object_key(name.space16, digest), body.record.stamp))  # shared as it is
+            else:
+                puts += self._body_puts(body, body.fresh, name, now=now)
+        heads = [self._head_put(*written, generations) for written in self._writes]
+        return WritePlan((*heads, *self._ways.values(), *puts), tuple(checks), tuple(adds))
+
+    def _body_puts(self, body: _FileBody, fresh: ObjectRecord, name: ObjectName, *, now: float) -> list[Put]:
+        puts = [
+            Put(
+                object_key(name.space16, name.digest),
+                encode_object_record(fresh),
+                expect=ABSENT if body.record is None else body.record.stamp,
+                weight_bytes=body.size_bytes if fresh.references else 0,
+                account=self._own.usage,
             )
-            puts.append(Put(key, _CODEC.encode(row), expect, weight_bytes, self.account))
-        return tuple(puts)
+        ]
+        due_put_of = partial(due_put, entropy=self._entropy, size_bytes=body.size_bytes)
+        if fresh.references == 0:
+            puts.append(due_put_of(name, due_at=now, unlink=False))
+        elif body.found is not None and body.found.generation != fresh.generation:
+            # The record was about to be deleted, and the collector will no longer find the file by it.
+            left = ObjectName(name.space16, name.digest, body.found.generation)
+            puts.append(due_put_of(left, due_at=now + UNLINK_AFTER_S, unlink=True))
+        return puts
+
+    def _head_put(self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]) -> Put:
+        """Encode a head; `generations` says which file contains a body."""
+        expect, body = ABSENT if record is None else record.stamp, write.body
+        if body is None:
+            return Put(key, None, expect)
+        row = _HeadRow(
+            digest=body.digest,
+            size_bytes=body.size_bytes,
+            metadata={name: value.encode(*_HEADER_TEXT) for name, value in write.metadata.items()},
+            path=write.path,
+            body=body.inline,
+            generation=None if body.file is None else generations[body.digest],
+            sealed_key=write.sealed_key,
+        )
+        return Put(key, _CODEC.encode(row), expect, len(body.inline or b""), self._own.usage)
