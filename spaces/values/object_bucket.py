@@ -36,9 +36,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from obstore.store import S3Store
 
 from ..errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
-from .object_folder import PIECE_BYTES
 from .object_records import ObjectName, parse_file_name
-from .object_store import OpenedBody, Piece
+from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 MARKER: Final = "store"
 MOST_FOLDERS: Final = 1000
@@ -47,46 +46,44 @@ _MARKER_BYTES: Final = 32
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 
 
-class TooManyFolders(Exception):
-    """There are more folders below a prefix than are searched."""
-
-
 # Other stores in the same bucket, above or below a prefix: their objects would look like orphans and be deleted. A
 # store is recognised by its marker. Markers above the prefix that the credentials may not read are not found; the
 # check of the other store, above or below, finds the conflict.
-async def marker_above(bucket: S3Store, prefix: str) -> str | None:
-    """Return the key of a marker above a prefix; None where none is visible."""
+async def _refuse_above(bucket: S3Store, prefix: str) -> None:
     segments = prefix.split("/") if prefix else []
     for depth in range(len(segments)):
         key = "/".join((*segments[:depth], MARKER))
         if await _is_marker(bucket, key):
-            return key
-    return None
+            raise BodiesElsewhere(f"the prefix of objects.url lies inside that of another store, whose object is {key}")
 
 
-async def marker_below(objects: S3Store) -> str | None:
-    """Return the key of a marker in a folder below; None where there is none."""
+async def _refuse_below(objects: S3Store) -> None:
     folders: deque[str] = deque((await obstore.list_with_delimiter_async(objects))["common_prefixes"])
     looked = 0
     while folders:
         looked += 1
         if looked + len(folders) > MOST_FOLDERS:
-            raise TooManyFolders
+            raise BodiesElsewhere("too much lies below the prefix of objects.url: take one that is empty")
         folder = folders.popleft()
-        if await _is_marker(objects, f"{folder}/{MARKER}"):
-            return f"{folder}/{MARKER}"
+        key = f"{folder}/{MARKER}"
+        if await _is_marker(objects, key):
+            raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
         folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))["common_prefixes"]
-    return None
 
 
 async def _is_marker(objects: S3Store, key: str) -> bool:
+    with suppress(PermissionDeniedError):
+        return _ID.fullmatch(await _marker_at(objects, key) or b"") is not None
+    return False
+
+
+async def _marker_at(objects: S3Store, key: str) -> bytes | None:
+    """Return the object at the place of a marker; b"" where its size is not that of one, None where there is none."""
     try:
         found = await obstore.get_async(objects, key)
-        if found.meta["size"] != _MARKER_BYTES:
-            return False
-        return _ID.fullmatch(bytes(await found.bytes_async())) is not None
-    except (FileNotFoundError, PermissionDeniedError):
-        return False
+    except FileNotFoundError:
+        return None
+    return bytes(await found.bytes_async()) if found.meta["size"] == _MARKER_BYTES else b""
 
 
 # A bucket copies no larger object in one request.
@@ -157,34 +154,17 @@ class ObjectBucket:
         """Make sure that no other store has its bodies here: a sweep would take them for orphans."""
         self._store_id = store_id
         with _bucket_errors("the bucket of the bodies cannot be used"):
-            if await self._marker() is None:
-                await self._refuse_above()
-                try:
-                    key = await marker_below(self.objects)
-                except TooManyFolders:
-                    raise BodiesElsewhere(
-                        "too much lies below the prefix of objects.url: take one that is empty"
-                    ) from None
-                if key is not None:
-                    raise BodiesElsewhere(f"below the prefix of objects.url lies another store, whose object is {key}")
+            if await _marker_at(self.objects, MARKER) is None:
+                await _refuse_above(self._whole, self._prefix)
+                await _refuse_below(self.objects)
                 with suppress(AlreadyExistsError):
                     await obstore.put_async(self.objects, MARKER, store_id.hex().encode(), mode="create")
             await self._require_own()
 
-    async def _marker(self) -> bytes | None:
-        try:
-            return bytes(await (await obstore.get_async(self.objects, MARKER)).bytes_async())
-        except FileNotFoundError:
-            return None
-
     async def _require_own(self) -> None:
-        if self._store_id is None or await self._marker() != self._store_id.hex().encode():
+        if self._store_id is None or await _marker_at(self.objects, MARKER) != self._store_id.hex().encode():
             raise BodiesElsewhere("the bucket and prefix of objects.url hold the bodies of another store")
-        await self._refuse_above()
-
-    async def _refuse_above(self) -> None:
-        if (key := await marker_above(self._whole, self._prefix)) is not None:
-            raise BodiesElsewhere(f"the prefix of objects.url lies inside that of another store, whose object is {key}")
+        await _refuse_above(self._whole, self._prefix)
 
     async def begin(self) -> "IncomingObject":
         """Begin to receive a body; nothing is sent before it outgrows the memory it may have."""
@@ -192,9 +172,12 @@ class ObjectBucket:
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> "OpenObject":
         """See `ObjectStore.open`."""
-        body = OpenObject(self.objects, key_of(name), digest=name.digest, size_bytes=size_bytes)
-        await body.open()
-        return body
+        with _reading_errors():
+            options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
+            found = await obstore.get_async(self.objects, key_of(name), options=options)
+            if found.meta["size"] != size_bytes:
+                raise RecordDamaged("a body does not have the size of its head")
+            return OpenObject(self.objects, name, size_bytes, bytes(await found.bytes_async()))
 
     async def remove(self, name: ObjectName) -> None:
         """See `ObjectStore.remove`."""
@@ -234,7 +217,7 @@ class ObjectBucket:
     async def check(self) -> None:
         """See `ObjectStore.check`: reads the marker."""
         with _bucket_errors("the bucket of the bodies cannot be reached"):
-            await self._marker()
+            await _marker_at(self.objects, MARKER)
 
     async def try_out(self) -> None:
         """Try once every operation that bodies need: write, refuse to overwrite, copy, read, list and delete."""
@@ -265,11 +248,9 @@ class IncomingObject:
         self._hash = blake3()
         self._size_bytes = 0
         self._held: list[bytes] = []
-        self._held_bytes = 0
         self._upload: _Upload | None = None
         self._give_back: Callable[[], object] | None = None
         self._key: str | None = None
-        self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
         """See `IncomingBody.append`."""
@@ -280,24 +261,23 @@ class IncomingObject:
             await self._upload.send(piece)
             return
         self._held.append(piece)
-        self._held_bytes += len(piece)
-        if self._held_bytes > PART_BYTES:
+        if self._size_bytes > PART_BYTES:
             await self._send_held()
 
     async def _send_held(self) -> None:
         self._upload = _Upload(self._bucket.objects)
-        held, self._held, self._held_bytes = self._held, [], 0
+        held, self._held = self._held, []
         for piece in held:
             await self._upload.send(piece)
 
     async def finish(self) -> tuple[bytes, int]:
         """See `IncomingBody.finish`."""
-        if self._upload is None and self._bucket.held_bytes + self._held_bytes > _HELD_BYTES:
+        if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
             await self._send_held()
         if self._upload is None:
-            self._bucket.held_bytes += self._held_bytes
+            self._bucket.held_bytes += self._size_bytes
             # The caller that commits the body drops it without calling discard.
-            self._give_back = weakref.finalize(self, self._bucket.give_back, self._held_bytes)
+            self._give_back = weakref.finalize(self, self._bucket.give_back, self._size_bytes)
         else:
             self._key = await self._upload.finish()
             self._upload = None
@@ -305,7 +285,7 @@ class IncomingObject:
 
     async def rename(self, name: ObjectName) -> None:
         """See `IncomingBody.rename`."""
-        if self._is_discarded or (self._key is None and not self._held):
+        if self._key is None and not self._held:
             raise StoreUnavailable("a body was discarded before it was named")
         key, former = key_of(name), self._key
         with _bucket_errors("a body cannot be named"):
@@ -321,20 +301,16 @@ class IncomingObject:
 
     async def discard(self) -> None:
         """See `IncomingBody.discard`."""
-        self._is_discarded = True
         self._held.clear()
         if self._give_back is not None:
             self._give_back()  # takes effect once, however often it is called
         upload, self._upload = self._upload, None
+        key, self._key = self._key, None
         if upload is not None:
             await upload.abort()
-        if self._key is not None:
+        if key is not None:
             with suppress(*_ERRORS):  # swept later if it stays
-                await self._bucket.delete(self._key)
-
-
-class _Aborted(Exception):
-    """Ends the pieces of an upload, so that the client aborts it and the bucket discards its parts."""
+                await self._bucket.delete(key)
 
 
 @dataclass(slots=True)
@@ -370,11 +346,9 @@ class _Upload:
 
     async def _given(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
-            if self._is_aborted:
-                raise _Aborted
             yield piece
-        if self._is_aborted:
-            raise _Aborted
+        if self._is_aborted:  # with an error here the client aborts the upload, and the bucket discards its parts
+            raise StoreUnavailable("the upload of a body was aborted")
 
     async def finish(self) -> str:
         """Wait until the bucket has the whole body; return its key."""
@@ -403,55 +377,36 @@ class OpenObject(OpenedBody):
     """A body in the bucket, read range by range; the last piece of a whole reading comes only when the digest is
     right."""
 
-    def __init__(self, objects: S3Store, key: str, *, digest: bytes, size_bytes: int) -> None:
+    def __init__(self, objects: S3Store, name: ObjectName, size_bytes: int, first: bytes) -> None:
+        super().__init__(name.digest, size_bytes)
         self._objects = objects
-        self._key = key
-        self._digest = digest
-        self._first = b""
+        self._key = key_of(name)
+        self._window = first
+        self._window_start = 0
         self._is_closed = False
-        self.size_bytes = size_bytes
 
-    async def open(self) -> None:
-        """Request the first bytes, and compare the size."""
-        with _reading_errors():
-            options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
-            found = await obstore.get_async(self._objects, self._key, options=options)
-            if found.meta["size"] != self.size_bytes:
-                raise RecordDamaged("a body does not have the size of its head")
-            self._first = bytes(await found.bytes_async())
-
-    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """See `OpenedBody.pieces`."""
-        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
-        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
-        offset = start
-        while offset < end:
-            window = await self._window(offset, end)
-            for first in range(0, len(window), PIECE_BYTES):
-                piece = window[first : first + PIECE_BYTES]
-                offset += len(piece)
-                if hasher is not None:
-                    hasher.update(piece)
-                    if offset == end and hasher.digest() != self._digest:
-                        raise RecordDamaged("a body does not have the digest of its head")
-                yield piece
-
-    async def _window(self, start: int, end: int) -> bytes:
+    async def _piece(self, start: int, end: int, hasher: blake3 | None) -> bytes:
         if self._is_closed:
             raise StoreUnavailable("the body is closed")
-        if start < len(self._first):
-            return self._first[start:end]
-        stop = min(start + _WINDOW_BYTES, end)
+        stop = min(start + PIECE_BYTES, end)
+        if not self._window_start <= start < stop <= self._window_start + len(self._window):
+            await self._move_window(start, min(start + _WINDOW_BYTES, end))
+        piece = self._window[start - self._window_start : stop - self._window_start]
+        if hasher is not None:
+            hasher.update(piece)
+        return piece
+
+    async def _move_window(self, start: int, stop: int) -> None:
         with _reading_errors():
             window = bytes(await obstore.get_range_async(self._objects, self._key, start=start, end=stop))
-            if len(window) != stop - start:
-                raise RecordDamaged("a body ends early")
-            return window
+        if len(window) != stop - start:
+            raise RecordDamaged("a body ends early")
+        self._window, self._window_start = window, start
 
     async def close(self) -> None:
         """Discard what was read."""
         self._is_closed = True
-        self._first = b""
+        self._window = b""
 
 
 def key_of(name: ObjectName) -> str:

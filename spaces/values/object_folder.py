@@ -25,14 +25,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from blake3 import blake3
 
 from ..errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..store.durable import sync_folder
 from .object_records import ObjectName, parse_file_name
-from .object_store import OpenedBody, Piece
+from .object_store import PIECE_BYTES, OpenedBody, Piece
 
 
 class ReadCohorts:
@@ -66,7 +66,6 @@ class ReadCohorts:
         self._is_taken = False
 
 
-PIECE_BYTES: Final = 256 * 1024
 STEP_BYTES: Final = 1024 * 1024
 # The most buffers that a kernel takes in one call (IOV_MAX).
 _BUFFERS_A_CALL: Final = 1024
@@ -77,8 +76,6 @@ _NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 RESERVE_BYTES: Final = 256 * 1024 * 1024
 _SYNC_EVERY_BYTES: Final = 32 * 1024 * 1024
 _INCOMING: Final = "incoming"
-
-Result = TypeVar("Result")
 
 
 class ObjectFolder:
@@ -146,11 +143,8 @@ class ObjectFolder:
 
     async def check(self) -> None:
         """See `ObjectStore.check`; a folder that does not exist yet is no error."""
-        await asyncio.to_thread(self._check)
-
-    def _check(self) -> None:
         with _disk_errors("the folder of the bodies cannot be reached"), suppress(FileNotFoundError):
-            self._folder.stat()
+            await asyncio.to_thread(self._folder.stat)
 
     async def remove_unfinished(self, before: float) -> int:
         """Remove bodies that were not written to since `before`; return how many.
@@ -172,27 +166,21 @@ class IncomingFile:
         self._lock = threading.Lock()
         self._hash = blake3()
         self._size_bytes = 0
-        self._unsynced_bytes = 0
-        self._held: bytes | None = b""  # all of the body, as long as nothing is on the disk
+        self._held: bytes | None = b""  # all of the body, as long as no thread has anything to do with it
         self._place: Path | None = None
         self._descriptor: int | None = None
-        self._has_thread = False
         self._is_discarded = False
 
     async def append(self, *pieces: Piece) -> None:
         """Write the next pieces in one step."""
         held = self._held
         if held is None:
-            await self._on_thread(self._append, pieces)
+            await asyncio.to_thread(self._append, pieces)
         elif len(held) + sum(map(len, pieces)) < PIECE_BYTES:
             self._held = b"".join((held, *pieces))
         else:
             self._held = None
-            await self._on_thread(self._append, (held, *pieces))
-
-    async def _on_thread(self, step: Callable[..., Result], *arguments: object) -> Result:
-        self._has_thread = True
-        return await asyncio.to_thread(step, *arguments)
+            await asyncio.to_thread(self._append, (held, *pieces))
 
     def _append(self, pieces: Sequence[Piece]) -> None:
         with self._lock, _disk_errors("a body cannot be written"):
@@ -203,13 +191,12 @@ class IncomingFile:
             else:
                 self._files.require_free_space()
             self._write(self._descriptor, pieces)
+            stretch = self._size_bytes // _SYNC_EVERY_BYTES
             for piece in pieces:
                 self._hash.update(piece)
                 self._size_bytes += len(piece)
-                self._unsynced_bytes += len(piece)
-            if self._unsynced_bytes >= _SYNC_EVERY_BYTES:
+            if self._size_bytes // _SYNC_EVERY_BYTES > stretch:
                 os.fdatasync(self._descriptor)
-                self._unsynced_bytes = 0
 
     def _write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
         for first in range(0, len(pieces), _BUFFERS_A_CALL):
@@ -224,7 +211,7 @@ class IncomingFile:
         """Sync what was written; return its BLAKE3 and its size."""
         if self._held is not None:
             return blake3(self._held).digest(), len(self._held)
-        return await self._on_thread(self._finish)
+        return await asyncio.to_thread(self._finish)
 
     def _finish(self) -> tuple[bytes, int]:
         with self._lock, _disk_errors("a body cannot be written"):
@@ -236,7 +223,7 @@ class IncomingFile:
     async def rename(self, name: ObjectName) -> None:
         """Give the finished body a name, durably; it may have had another one before."""
         held, self._held = self._held, None
-        await self._on_thread(self._rename, name, held)
+        await asyncio.to_thread(self._rename, name, held)
 
     def _rename(self, name: ObjectName, held: bytes | None) -> None:
         with self._lock, _disk_errors("a body cannot be named"):
@@ -264,7 +251,7 @@ class IncomingFile:
 
     async def discard(self) -> None:
         """Remove the file, wherever it is."""
-        if self._has_thread:
+        if self._held is None:
             await _in_any_case(self._discard)
         else:
             self._held, self._is_discarded = None, True
@@ -291,13 +278,13 @@ class OpenBody(OpenedBody):
     """
 
     def __init__(self, place: Path, *, digest: bytes, size_bytes: int, cohorts: ReadCohorts) -> None:
+        super().__init__(digest, size_bytes)
         self._place = place
-        self._digest = digest
         self._cohorts = cohorts
+        self._has_begun = False
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._is_closed = False
-        self.size_bytes = size_bytes
 
     def open(self) -> None:
         """Open the file; on a thread, once."""
@@ -311,28 +298,14 @@ class OpenBody(OpenedBody):
             if os.fstat(self._descriptor).st_size != self.size_bytes:
                 raise RecordDamaged("a body does not have the size of its head")
 
-    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
-        """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
-
-        Raises:
-            RecordDamaged: the file ends early; or it was read whole and does not have its digest: then the last piece
-                was not yielded.
-            StoreUnavailable: the disk refuses.
-
-        Does not check:
-            The digest, when a part of the body is asked for.
-        """
-        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
-        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
-        for offset in range(start, end, PIECE_BYTES):
-            if offset > start:  # a body of one piece need not wait: it is no longer than a row might be
-                await self._cohorts.take()
-            piece = bytearray(min(PIECE_BYTES, end - offset))
-            if not self._read_at_hand(piece, offset, hasher):
-                await asyncio.to_thread(self._read, piece, offset, hasher)
-            if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
-                raise RecordDamaged("a body does not have the digest of its head")
-            yield piece
+    async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> bytearray:
+        if self._has_begun:  # a body of one piece need not wait: it is no longer than a row might be
+            await self._cohorts.take()
+        self._has_begun = True
+        piece = bytearray(min(PIECE_BYTES, end - start))
+        if not self._read_at_hand(piece, start, hasher):
+            await asyncio.to_thread(self._read, piece, start, hasher)
+        return piece
 
     def _read_at_hand(self, piece: bytearray, offset: int, hasher: "blake3 | None") -> bool:
         """Fill a piece from the kernel's memory; False: not all of it is there, or a thread is at work."""

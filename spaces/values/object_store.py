@@ -14,12 +14,16 @@ Example:
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
+from blake3 import blake3
+
+from ..errors import RecordDamaged
 from .object_records import ObjectName
 
 Piece = bytes | bytearray
 """Some bytes of a body; they are not changed once they were passed on."""
+PIECE_BYTES: Final = 256 * 1024
 
 
 class IncomingBody(Protocol):
@@ -42,10 +46,12 @@ class IncomingBody(Protocol):
         ...
 
 
-class OpenedBody(Protocol):
+class OpenedBody:
     """A body that is being read; its size is that of its head."""
 
-    size_bytes: int
+    def __init__(self, digest: bytes, size_bytes: int) -> None:
+        self._digest = digest
+        self.size_bytes = size_bytes
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,7 +61,7 @@ class OpenedBody(Protocol):
     ) -> None:
         await self.close()
 
-    def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+    async def pieces(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
         """Yield the body, or the bytes from `start` up to before `stop`, in pieces of at most 256 KiB.
 
         Raises:
@@ -66,7 +72,17 @@ class OpenedBody(Protocol):
         Does not check:
             The digest, when a part of the body is asked for.
         """
-        ...
+        end = self.size_bytes if stop is None else min(stop, self.size_bytes)
+        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
+        for offset in range(start, end, PIECE_BYTES):
+            piece = await self._piece(offset, end, hasher)
+            if hasher is not None and offset + len(piece) == end and hasher.digest() != self._digest:
+                raise RecordDamaged("a body does not have the digest of its head")
+            yield piece
+
+    async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
+        """Read and hash one piece: PIECE_BYTES from `start`, or fewer where a reading up to `end` ends with them."""
+        raise NotImplementedError
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `pieces` does."""
@@ -74,7 +90,7 @@ class OpenedBody(Protocol):
 
     async def close(self) -> None:
         """Release the resources of the reading."""
-        ...
+        raise NotImplementedError
 
 
 class ObjectStore(Protocol):

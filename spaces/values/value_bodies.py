@@ -15,9 +15,8 @@ from blake3 import blake3
 from msgspec import Struct
 
 from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
-from .object_folder import PIECE_BYTES
 from .object_records import ObjectName
-from .object_store import IncomingBody, ObjectStore
+from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
 """The largest body inside a head. Up to here a row costs the machine less than a file; far beyond, the file less."""

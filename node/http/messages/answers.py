@@ -19,8 +19,7 @@ import msgspec
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from spaces.values.object_folder import PIECE_BYTES
-from spaces.values.object_store import OpenedBody, Piece
+from spaces.values.object_store import PIECE_BYTES, OpenedBody, Piece
 from spaces.values.value_heads import Head
 from tee_backend.listener import in_large_pieces
 

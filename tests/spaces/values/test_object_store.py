@@ -16,9 +16,9 @@ from spaces.errors import RecordDamaged, StoreUnavailable
 from spaces.store.contract import Store
 from spaces.values.collector import ORPHAN_AFTER_S, UNFINISHED_AFTER_S, collect, sweep_orphans, sweep_unfinished
 from spaces.values.object_bucket import PART_BYTES, ObjectBucket, key_of
-from spaces.values.object_folder import PIECE_BYTES, ObjectFolder
+from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import UNLINK_AFTER_S, ObjectName
-from spaces.values.object_store import ObjectStore
+from spaces.values.object_store import PIECE_BYTES, ObjectStore
 from spaces.values.value_bodies import INLINE_BYTES, Staging
 from spaces.values.value_heads import Values, head_key
 from spaces.values.value_heads import Write as ValueWrite

@@ -18,8 +18,9 @@ from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
 from spaces.errors import CommitTooLarge, IntakeFull, RecordDamaged, StoreBusy, StoreFull, StoreUnavailable
 from spaces.values import object_folder as object_files
-from spaces.values.object_folder import PIECE_BYTES, STEP_BYTES, ObjectFolder
+from spaces.values.object_folder import STEP_BYTES, ObjectFolder
 from spaces.values.object_records import ObjectName
+from spaces.values.object_store import PIECE_BYTES
 from spaces.values.value_bodies import INLINE_BYTES, INLINE_TOGETHER_BYTES, INTAKE_BYTES, Intake, Staging, inline_body
 from spaces.values.value_heads import Write as ValueWrite
 
