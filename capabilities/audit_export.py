@@ -14,12 +14,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
 
 from .errors import AuditChainBroken, BadSignature, InvalidJson
 from .principals import ed25519_public_key
 from .signatures import verify_ed25519
-from .strict_json import Json, parse_json
+from .strict_json import Json, Sha256Hex, parse_json, shaped
 
 MAX_ENTRY_BYTES: Final = 256 * 1024
 """Four texts with every character escaped, the detail in hex, and the marks of a whole chain take less."""
@@ -28,9 +30,6 @@ ENTRY_TYPE: Final = "sealspace.audit-entry/v1"
 EXPORT_TYPE: Final = "sealspace.audit-export/v1"
 _ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
 _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
-_STORE_ID_BYTES: Final = 16
-_HASH_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,42 @@ def verify_export(
     reader = _Reader(node_did, public_key, on_entry)
     line_number = 0
     for line_number, line in enumerate(lines, 1):  # the last number is reported below
-        reader.read(line_number, line)
-    return reader.finish(line_number)
+        try:
+            reader.read(line.removesuffix(b"\n"), is_first=line_number == 1)
+        except (_Wrong, InvalidJson, ValueError) as exc:
+            raise AuditChainBroken(line_number, str(exc)) from exc
+    if not reader.is_covered or reader.hash is None:
+        raise AuditChainBroken(line_number, "the export does not end with a head that the node signed")
+    store_id = bytes.fromhex(reader.store)
+    return VerifiedExport(store_id, reader.after, reader.number, reader.hash, reader.heads, reader.last_at)
+
+
+class _Wrong(Exception):
+    """Why a line is not what it has to be."""
+
+
+_Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_StoreId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+
+
+class _Opening(Struct):
+    node: str
+    store: _StoreId
+    after: _Number
+
+
+class _Entry(Struct):
+    number: _Number
+    previous: Sha256Hex
+
+
+class _Head(Struct, rename="camel"):
+    node: str
+    store: _StoreId
+    number: _Number
+    hash: Sha256Hex
+    at_micros: _Number
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
 class _Reader:
@@ -92,94 +125,59 @@ class _Reader:
         self._node_did = node_did
         self._on_entry = on_entry
         self._public_key = public_key
-        self._store_id = b""
-        self._after = self._number = self._heads = 0
-        self._hash: bytes | None = None
-        self._is_covered = False
-        self._last_at = 0.0
+        self.store = ""
+        self.after = self.number = self.heads = 0
+        self.hash: bytes | None = None
+        self.is_covered = False
+        self.last_at = 0.0
 
-    def read(self, line_number: int, line: bytes) -> None:
+    def read(self, line: bytes, *, is_first: bool) -> None:
         """Read the next line."""
-        text = line.removesuffix(b"\n")
-        try:
-            members = parse_json(text, max_bytes=MAX_ENTRY_BYTES)
-            is_canonical = canonical(members) == text
-        except (InvalidJson, ValueError) as exc:
-            raise AuditChainBroken(line_number, "it is no JSON object") from exc
-        if not is_canonical:
-            raise AuditChainBroken(line_number, "it is not canonical JSON")
+        members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
+        if canonical(members) != line:
+            raise _Wrong("it is not canonical JSON")
         kind = members.get("type")
-        if (kind == EXPORT_TYPE) != (line_number == 1):
-            raise AuditChainBroken(line_number, "an export begins with one line that says what it is")
-        try:
-            if kind == EXPORT_TYPE:
-                if members.get("node") != self._node_did:
-                    raise _Wrong("it is another node's")
-                self._store_id = _bytes(members, "store", _STORE_ID_BYTES)
-                self._after = self._number = _whole(members, "after")
-                self._hash = genesis_hash(self._store_id) if self._after == 0 else None
-            elif kind == ENTRY_TYPE:
-                self._entry(members, text)
-            elif kind == HEAD_TYPE:
-                self._head(members)
-            else:
-                raise _Wrong("it is of no known type")
-        except _Wrong as exc:
-            raise AuditChainBroken(line_number, str(exc)) from exc
+        if (kind == EXPORT_TYPE) != is_first:
+            raise _Wrong("an export begins with one line that says what it is")
+        if kind == EXPORT_TYPE:
+            self._open(shaped(members, _Opening))
+        elif kind == ENTRY_TYPE:
+            self._entry(shaped(members, _Entry), line)
+        elif kind == HEAD_TYPE:
+            self._head(shaped(members, _Head), members)
+        else:
+            raise _Wrong("it is of no known type")
 
-    def finish(self, line_number: int) -> VerifiedExport:
-        """Return what was read, when a head covers all of it."""
-        if not self._is_covered or self._hash is None:
-            raise AuditChainBroken(line_number, "the export does not end with a head that the node signed")
-        return VerifiedExport(self._store_id, self._after, self._number, self._hash, self._heads, self._last_at)
+    def _open(self, opening: _Opening) -> None:
+        if opening.node != self._node_did:
+            raise _Wrong("it is another node's")
+        self.store = opening.store
+        self.after = self.number = opening.after
+        self.hash = genesis_hash(bytes.fromhex(self.store)) if self.after == 0 else None
 
-    def _entry(self, members: dict[str, Json], text: bytes) -> None:
-        if _whole(members, "number") != self._number + 1:
-            raise _Wrong(f"entry {self._number + 1} is due")
-        previous = _bytes(members, "previous", _HASH_BYTES)
-        if self._hash is not None and previous != self._hash:
+    def _entry(self, entry: _Entry, line: bytes) -> None:
+        if entry.number != self.number + 1:
+            raise _Wrong(f"entry {self.number + 1} is due")
+        if self.hash is not None and bytes.fromhex(entry.previous) != self.hash:
             raise _Wrong("it does not follow from the entry before")
-        self._number += 1
-        self._hash = entry_hash(text)
-        self._is_covered = False
+        self.number += 1
+        self.hash = entry_hash(line)
+        self.is_covered = False
         if self._on_entry is not None:
-            self._on_entry(self._number, text)
+            self._on_entry(self.number, line)
 
-    def _head(self, members: dict[str, Json]) -> None:
-        signature = _bytes(members, "signature", _SIGNATURE_BYTES)
-        if members.get("node") != self._node_did or _bytes(members, "store", _STORE_ID_BYTES) != self._store_id:
+    def _head(self, head: _Head, members: dict[str, Json]) -> None:
+        if (head.node, head.store) != (self._node_did, self.store):
             raise _Wrong("the head is of another node or store")
-        head_hash = _bytes(members, "hash", _HASH_BYTES)
-        if _whole(members, "number") != self._number or self._hash not in (None, head_hash):
+        head_hash = bytes.fromhex(head.hash)
+        if head.number != self.number or self.hash not in (None, head_hash):
             raise _Wrong("the head is over another entry")
         signed = canonical({name: value for name, value in members.items() if name != "signature"})
         try:
-            verify_ed25519(self._public_key, signed, signature)
+            verify_ed25519(self._public_key, signed, bytes.fromhex(head.signature))
         except BadSignature as exc:
             raise _Wrong("the head's signature does not hold") from exc
-        self._hash = head_hash  # in a part: what its first entry has to follow (RC28)
-        self._heads += 1
-        self._is_covered = True
-        self._last_at = _whole(members, "atMicros") / 1_000_000
-
-
-class _Wrong(Exception):
-    """Why a line is not what it has to be."""
-
-
-def _whole(members: dict[str, Json], name: str) -> int:
-    value = members.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise _Wrong(f"{name} is not a whole number")
-    return value
-
-
-def _bytes(members: dict[str, Json], name: str, size_bytes: int) -> bytes:
-    text = members.get(name)
-    try:
-        data = bytes.fromhex(text) if isinstance(text, str) and len(text) == 2 * size_bytes else b""
-    except ValueError:
-        data = b""
-    if len(data) != size_bytes or data.hex() != text:
-        raise _Wrong(f"{name} is not {2 * size_bytes} lower-case hex digits")
-    return data
+        self.hash = head_hash  # in a part: what its first entry has to follow (RC28)
+        self.heads += 1
+        self.is_covered = True
+        self.last_at = head.at_micros / 1_000_000

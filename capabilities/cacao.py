@@ -6,12 +6,12 @@ Only canonical DAG-CBOR with the known keys is read, so that a wallet's signatur
 key: `v` of 0 or 27, the case of an address, null for absent.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import libipld
+import msgspec
+from msgspec import Meta, Struct
 
 from .errors import BadSignature, InvalidIdentifier, MalformedToken
 from .principals import parse_address, parse_chain_id
@@ -79,10 +79,39 @@ MAX_RESOURCES: Final = 1_024
 """Most resources of one message; clients write one, and one more for a policy statement."""
 
 _ISSUER_PREFIX: Final = "did:pkh:eip155:"
-_PAYLOAD_REQUIRED: Final = frozenset({"domain", "iss", "aud", "version", "nonce", "iat"})
-_PAYLOAD_OPTIONAL: Final = frozenset({"scheme", "statement", "exp", "nbf", "request_id", "resources"})
-# C7: without these no field can forge a line of the text, so two sets of fields never share one text.
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+# C7: without control characters no field can forge a line of the text, so two sets of fields never share one text.
+_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+
+
+class _Payload(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    domain: _Text
+    iss: _Text
+    aud: _Text
+    version: Literal[1]  # neither "1" nor 1.0 nor true (C4)
+    nonce: _Text
+    iat: _Text
+    scheme: _Text | None = None
+    statement: _Text | None = None
+    exp: _Text | None = None
+    nbf: _Text | None = None
+    request_id: _Text | None = None
+    resources: list[_Text] | None = None
+
+
+class _Head(Struct, frozen=True, forbid_unknown_fields=True):
+    t: Literal["eip4361"]
+
+
+class _Signature(Struct, frozen=True, forbid_unknown_fields=True):
+    t: Literal["eip191"]
+    s: Annotated[bytes, Meta(min_length=65, max_length=65)]
+
+
+class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):  # C3
+    h: _Head
+    p: _Payload
+    s: _Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +138,13 @@ def parse_cacao(data: bytes) -> Cacao:
     Does not check:
         The signature (verify_cacao), the time window, the ReCap.
     """
-    envelope = _decoded(data)
-    cacao = _cacao_of(envelope, most_resources=MAX_RESOURCES)
+    value, envelope = _decoded(data)
+    resources = envelope.p.resources
+    if resources is not None and len(resources) > MAX_RESOURCES:  # C11
+        raise MalformedToken("CACAO names too many resources")
+    cacao = _cacao_of(envelope)
     # C2, Q25: decoding accepts longer lengths, integers and links. The types are already checked: this is cheap.
-    if encode_dag_cbor(envelope) != data:
+    if encode_dag_cbor(value) != data:
         raise MalformedToken("CACAO is not canonical")
     return cacao
 
@@ -123,31 +155,28 @@ def restore_cacao(data: bytes) -> Cacao:
     A store may contain messages that an earlier version accepted and `parse_cacao` refuses: signatures that were
     written as links (tag 42), more than MAX_RESOURCES resources.
     """
-    return _cacao_of(_decoded(data), most_resources=MAX_CACAO_BYTES)
+    return _cacao_of(_decoded(data)[1])
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
     """Return the canonical bytes: absent fields left out, the address in EIP-55 (C1)."""
     message = cacao.message
-    optional = {
-        "exp": message.expiration_time,
-        "nbf": message.not_before,
-        "scheme": message.scheme,
-        "resources": list(message.resources) or None,
-        "statement": message.statement,
-        "request_id": message.request_id,
-    }
-    payload: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
-    payload |= {
-        "aud": message.uri,
-        "iat": message.issued_at,
-        "iss": message.iss,
-        "nonce": message.nonce,
-        "domain": message.domain,
-        "version": 1,
-    }
-    signature = {"s": cacao.signature, "t": "eip191"}
-    return encode_dag_cbor({"h": {"t": "eip4361"}, "p": payload, "s": signature})
+    payload = _Payload(
+        domain=message.domain,
+        iss=message.iss,
+        aud=message.uri,
+        version=1,
+        nonce=message.nonce,
+        iat=message.issued_at,
+        scheme=message.scheme,
+        statement=message.statement,
+        exp=message.expiration_time,
+        nbf=message.not_before,
+        request_id=message.request_id,
+        resources=list(message.resources) or None,
+    )
+    envelope = _Envelope(_Head("eip4361"), payload, _Signature("eip191", cacao.signature))
+    return encode_dag_cbor(msgspec.to_builtins(envelope, builtin_types=(bytes,)))
 
 
 def sign_cacao(message: SiweMessage, wallet: WalletSigner) -> Cacao:
@@ -192,74 +221,43 @@ def restore_header_bytes(text: str) -> bytes:
         raise MalformedToken("CACAO is not padded base64url") from exc
 
 
-def _decoded(data: bytes) -> Mapping[str, object]:
+def _decoded(data: bytes) -> tuple[object, _Envelope]:
+    """Return the map as it was decoded, and as an envelope of the known fields."""
     if len(data) > MAX_CACAO_BYTES:
         raise MalformedToken("CACAO too large")
     try:
         value = libipld.decode_dag_cbor(data)
+        return value, msgspec.convert(value, _Envelope, builtin_types=(bytes,))
     except (ValueError, RecursionError) as exc:
-        raise MalformedToken("CACAO is not DAG-CBOR") from exc
-    if not isinstance(value, dict):
-        raise MalformedToken("CACAO is no map")
-    return value
+        raise MalformedToken("CACAO is not DAG-CBOR with the known fields") from exc
 
 
-def _cacao_of(envelope: Mapping[str, object], *, most_resources: int) -> Cacao:
-    head, payload, signature = (_map_of(envelope, key) for key in "hps")
-    _check_keys(envelope, frozenset("hps"))
-    _check_keys(head, frozenset("t"))
-    _check_keys(signature, frozenset("st"))
-    _check_keys(payload, _PAYLOAD_REQUIRED, _PAYLOAD_OPTIONAL)
-    if head["t"] != "eip4361" or signature["t"] != "eip191":  # C3
-        raise MalformedToken("CACAO of another kind")
-    signed = signature["s"]
-    if not isinstance(signed, bytes) or len(signed) != 65:  # C3
-        raise MalformedToken("CACAO signature is not 65 bytes")
-    return Cacao(_message_of(payload, most_resources), signed)
-
-
-def _map_of(outer: Mapping[str, object], key: str) -> Mapping[str, object]:
-    inner = outer.get(key)
-    if not isinstance(inner, dict):
-        raise MalformedToken("CACAO part is no map")
-    return inner
-
-
-def _check_keys(value: Mapping[str, object], required: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
-    if not required <= value.keys() <= required | optional:
-        raise MalformedToken("CACAO keys missing or unknown")
-
-
-def _message_of(payload: Mapping[str, object], most_resources: int) -> SiweMessage:
-    version = payload["version"]
-    if type(version) is not int or version != 1:  # neither "1" nor 1.0 nor true (C4)
-        raise MalformedToken("CACAO version is not 1")
-    chain_id, address = _issuer(_text(payload, "iss"))
+def _cacao_of(envelope: _Envelope) -> Cacao:
+    payload = envelope.p
+    chain_id, address = _issuer(payload.iss)
     message = SiweMessage(
-        domain=_text(payload, "domain"),
+        domain=payload.domain,
         address=address,
         chain_id=chain_id,
-        uri=_text(payload, "aud"),
-        nonce=_text(payload, "nonce"),
-        issued_at=_text(payload, "iat"),
-        statement=_optional_text(payload, "statement"),
-        expiration_time=_optional_text(payload, "exp"),
-        not_before=_optional_text(payload, "nbf"),
-        request_id=_optional_text(payload, "request_id"),
-        resources=_resources(payload.get("resources"), most_resources),
-        scheme=_optional_text(payload, "scheme"),
+        uri=payload.aud,
+        nonce=payload.nonce,
+        issued_at=payload.iat,
+        statement=payload.statement,
+        expiration_time=payload.exp,
+        not_before=payload.nbf,
+        request_id=payload.request_id,
+        resources=tuple(payload.resources or ()),
+        scheme=payload.scheme,
     )
     _check_syntax(message)
-    return message
+    return Cacao(message, envelope.s.s)
 
 
 def _check_syntax(message: SiweMessage) -> None:
-    if not is_authority(message.domain) or not is_uri(message.uri):
-        raise MalformedToken("CACAO domain or audience has no valid form")
-    if message.scheme is not None and not is_scheme(message.scheme):
-        raise MalformedToken("CACAO scheme has no valid form")
-    if not all(map(is_uri, message.resources)):
-        raise MalformedToken("CACAO resource is no URI")
+    if not is_authority(message.domain) or not (message.scheme is None or is_scheme(message.scheme)):
+        raise MalformedToken("CACAO domain or scheme has no valid form")
+    if not all(map(is_uri, (message.uri, *message.resources))):
+        raise MalformedToken("CACAO audience or resource is no URI")
     try:
         for moment in (message.issued_at, message.expiration_time, message.not_before):  # C10
             if moment is not None:
@@ -276,28 +274,3 @@ def _issuer(text: str) -> tuple[int, bytes]:
         return parse_chain_id(chain), parse_address(address)  # C9
     except InvalidIdentifier as exc:
         raise MalformedToken("CACAO issuer is no Ethereum account") from exc
-
-
-def _text(payload: Mapping[str, object], key: str) -> str:
-    return _checked_text(payload[key])
-
-
-def _optional_text(payload: Mapping[str, object], key: str) -> str | None:
-    value = payload.get(key)
-    return None if value is None else _checked_text(value)
-
-
-def _resources(value: object, most: int) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise MalformedToken("CACAO resources are no array")
-    if len(value) > most:  # C11
-        raise MalformedToken("CACAO names too many resources")
-    return tuple(map(_checked_text, value))
-
-
-def _checked_text(value: object) -> str:
-    if not isinstance(value, str) or _CONTROL_CHARACTER.search(value):
-        raise MalformedToken("CACAO field is no text, or holds a control character")
-    return value
