@@ -23,7 +23,7 @@ from .cids import ContentKey, Digest, cid_text
 from .errors import CaveatRefused, ChainError
 from .facts import policy_profile_refusal
 from .principals import Principal
-from .references import CID_URN, CitedParent
+from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
@@ -112,7 +112,7 @@ def judge_registration(
             if parent.delegation.delegate != delegation.delegator:  # D22
                 raise ChainError("delegator-unauthorized", delegation.delegator)
     # D23, for a root's grant too: its closure would contain the revoked member, so it could not be used.
-    _check_live(delegation.parents, known, marks, _revoked_parent)
+    _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
     if dependent:  # D20: without any, the grant is valid whatever it cites
         _check_attenuation(delegation, dependent, known)  # D24 to D28
     keys = tuple([parent.delegation.content_key for parent in known])
@@ -153,7 +153,7 @@ def judge_invocation(
         try:
             selection_of(capability.resource, capability.caveats)
         except CaveatRefused as refusal:
-            raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusal.reason) from refusal
+            raise ChainError("caveats-not-contained", BOUNDARIES["invocation"], refusal.text) from refusal
     return Authority(tuple(members) if dependent else (), dependent)
 
 
@@ -327,7 +327,7 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
 
 
 def _check_found(
-    cited: Sequence[CitedParent],
+    cited: Sequence[CitedDelegation],
     found: Sequence[Registered | None],
     known: Sequence[Registered],
     dependent: Sequence[Capability],
@@ -347,33 +347,18 @@ def _check_found(
 
 
 def _check_live(
-    cited: Sequence[CitedParent],
-    grants: Sequence[Registered],
-    marks: Marks,
-    revoked: Callable[[CitedParent, Registered, Ancestor], ChainError],
+    cited: Sequence[CitedDelegation], grants: Sequence[Registered], marks: Marks, *, code: str, role: str
 ) -> None:
-    """Check that every member of every closure is known and live; `revoked` makes the error for one that is revoked."""
-    for place, grant in enumerate(grants):
+    """Check that every member of every closure is known and live; `code` is for a cited one that is revoked."""
+    for named, grant in zip(cited, grants, strict=True):
         for member in grant.closure:
             mark = marks.get(member.content_key)
             if mark is None:  # a member that is not in the store supports nothing
                 raise ChainError("parent-not-found")
             if mark is not _LIVE:
-                raise revoked(cited[place], grant, member)
-
-
-def _revoked_parent(cited: CitedParent, parent: Registered, member: Ancestor) -> ChainError:
-    """Return the error for a parent with a revoked member in its closure (D23)."""
-    if member == parent.closure[0]:
-        return ChainError("parent-revoked", cited.echo)
-    return ChainError("ancestor-revoked", cid_text(member.cid), f"parent={cited.echo}")
-
-
-def _revoked_grant(cited: CitedParent, grant: Registered, member: Ancestor) -> ChainError:
-    """Return the error for a cited grant with a revoked member in its closure (I32)."""
-    if member == grant.closure[0]:
-        return ChainError("delegation-revoked", cited.echo)
-    return ChainError("ancestor-revoked", cid_text(member.cid), f"invoked={cited.echo}")
+                if member == grant.closure[0]:
+                    raise ChainError(code, named.echo)
+                raise ChainError("ancestor-revoked", cid_text(member.cid), f"{role}={named.echo}")
 
 
 def _check_attenuation(delegation: Delegation, dependent: Sequence[Capability], parents: Sequence[Registered]) -> None:
@@ -392,7 +377,7 @@ def _check_usable(
     for grant in grants:
         if grant.delegation.delegate != invocation.invoker:  # I32
             raise ChainError("invoker-unauthorized")
-    _check_live(invocation.parents, grants, marks, _revoked_grant)  # I32
+    _check_live(invocation.parents, grants, marks, code="delegation-revoked", role="invoked")  # I32
     for grant in grants:
         if not _is_open(grant, now):  # I33
             raise ChainError("action-unauthorized", dependent[0].resource.text, dependent[0].ability)
@@ -453,7 +438,7 @@ def _shortfall(
                 try:
                     check_caveats(row.caveats, caveats)
                 except CaveatRefused as refusal:
-                    reason = refusal.reason
+                    reason = refusal.text
                 else:
                     return None
     return reason

@@ -9,48 +9,35 @@ from typing import Final
 
 
 class CapabilityError(Exception):
-    """Something in the data is wrong; the only family this package raises for it."""
+    """Something in the data is wrong; the only family this package raises for it.
+
+    Attributes:
+        code: Stable name of the cause.
+        text: The message; for errors that the wire shows, its exact wording.
+    """
 
     code = "capability-error"
     wording = ""
 
-    @property
-    def text(self) -> str:
-        """The message; for errors that the wire shows, its exact wording."""
-        return self._wording()
-
-    def _wording(self) -> str:
-        return self.wording
-
-    def __str__(self) -> str:
-        return self.text
+    def __init__(self, text: str = "") -> None:
+        self.text = text or self.wording
+        super().__init__(self.text)
 
 
-class _Reasoned(CapabilityError):
-    """An error whose text is the reason it was made with."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def _wording(self) -> str:
-        return self.reason
-
-
-class InvalidJson(_Reasoned):
+class InvalidJson(CapabilityError):
     """The bytes are not strict JSON, or not an object where one is required."""
 
     code = "json-invalid"
 
 
-class MalformedToken(_Reasoned):
+class MalformedToken(CapabilityError):
     """The token cannot be decoded or has a shape no rule allows; the wire states no reason (E5)."""
 
     code = "token-malformed"
 
 
-class InvalidIdentifier(_Reasoned):
-    """The text is no DID, space id, resource, network id, ability or CID; the reason is the wire's wording."""
+class InvalidIdentifier(CapabilityError):
+    """The text is no DID, space id, resource, network id, ability or CID; the message is the wire's wording."""
 
     code = "identifier-invalid"
 
@@ -69,8 +56,8 @@ class WrongKind(CapabilityError):
     wording = "Token of another kind"
 
 
-class CaveatRefused(_Reasoned):
-    """A caveat of the parent is not kept by the child (3.5); `reason` is the rule's short name."""
+class CaveatRefused(CapabilityError):
+    """A caveat of the parent is not kept by the child (3.5); the message is the rule's short name."""
 
     code = "caveat-refused"
 
@@ -122,10 +109,9 @@ class ChainError(CapabilityError):
     """A well-formed, well-signed token that its chain does not support."""
 
     def __init__(self, code: str, *about: str) -> None:
-        super().__init__(code, *about)
+        super().__init__(CHAIN_TEXTS[code].format(*about))
         self.code = code
         self.about = about
-        self.wording = CHAIN_TEXTS[code].format(*about)
 
 
 class AuditChainBroken(CapabilityError):
@@ -134,9 +120,4 @@ class AuditChainBroken(CapabilityError):
     code = "audit-chain-broken"
 
     def __init__(self, line: int, reason: str) -> None:
-        super().__init__(line, reason)
-        self.line = line
-        self.reason = reason
-
-    def _wording(self) -> str:
-        return f"line {self.line}: {self.reason}"
+        super().__init__(f"line {line}: {reason}")

@@ -29,30 +29,14 @@ MAX_TARGETS: Final = 32
 _MEMOISED_PROOF_CHARS: Final = 128
 
 
-class CitedParent(Struct, frozen=True, gc=False):
-    """A delegation that a token cites as its proof.
-
-    Attributes:
-        text: The entry as given.
-        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
-    """
-
-    text: str
-    digest: Digest | None
-
-    @property
-    def echo(self) -> str:
-        """The CID in base32 with codec raw, as error texts print it; another hash as given."""
-        return self.text if self.digest is None else cid_text(self.digest)
-
-
-class RevocationTarget(Struct, frozen=True, gc=False):
-    """The delegation that a revocation names.
+class CitedDelegation(Struct, frozen=True, gc=False):
+    """A delegation that a token names by its CID: a proof, or what a revocation revokes.
 
     Attributes:
         text: The CID as given.
-        digest: Its BLAKE3-256; None for another hash, which never matches.
-        echo: The CID in base32 with the codec given: what the answer prints (E8, W27).
+        digest: Its BLAKE3-256, the only part that is looked up (E8); None for another hash, which never matches.
+        echo: The CID as texts print it, in base32: of a proof with codec raw, or as given where the hash is another; of
+            a target with the codec given (E8, W27).
     """
 
     text: str
@@ -60,14 +44,14 @@ class RevocationTarget(Struct, frozen=True, gc=False):
     echo: str
 
 
-def cited_parents(texts: Sequence[str]) -> tuple[CitedParent, ...]:
+def cited_parents(texts: Sequence[str]) -> tuple[CitedDelegation, ...]:
     """Read the proofs of a token, untrusted, in signed order."""
     if len(texts) > MAX_PARENTS:
         raise MalformedToken("too many proofs")
     return tuple(map(_cited, texts))
 
 
-def targets_among(resources: Iterable[str]) -> tuple[RevocationTarget, ...]:
+def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
     """Return the targets of the resources that name a CID, in the order given (V1, V5).
 
     Raises:
@@ -83,16 +67,17 @@ def targets_among(resources: Iterable[str]) -> tuple[RevocationTarget, ...]:
     return tuple(found)
 
 
-def target_of(text: str) -> RevocationTarget:
+def target_of(text: str) -> CitedDelegation:
     """Return the target that a CID names."""
     cid = _cid(text)
-    return RevocationTarget(text, cid.digest32, cid.text())
+    return CitedDelegation(text, cid.digest32, cid.text())
 
 
 # The tokens of a session cite the same proofs repeatedly.
 @remembered(8192, longest=_MEMOISED_PROOF_CHARS)
-def _cited(text: str) -> CitedParent:
-    return CitedParent(text, _cid(text).digest32)
+def _cited(text: str) -> CitedDelegation:
+    digest = _cid(text).digest32
+    return CitedDelegation(text, digest, text if digest is None else cid_text(digest))
 
 
 def _cid(text: str) -> Cid:

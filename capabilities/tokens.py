@@ -40,8 +40,7 @@ from .recap import recap_of
 from .references import (
     CID_AUDIENCE,
     MAX_TARGETS,
-    CitedParent,
-    RevocationTarget,
+    CitedDelegation,
     cited_parents,
     target_of,
     targets_among,
@@ -116,7 +115,7 @@ class _DelegationFields(_Token, frozen=True, gc=False):
     delegate: Principal
     audience: str
     capabilities: tuple[Capability, ...]
-    parents: tuple[CitedParent, ...]
+    parents: tuple[CitedDelegation, ...]
     expires_at: float | None
     not_before: float | None
     issued_at: float | None
@@ -163,7 +162,7 @@ class _InvocationFields(_Token, frozen=True, gc=False):
     audience: str
     addressee: Principal
     capabilities: tuple[Capability, ...]
-    parents: tuple[CitedParent, ...]
+    parents: tuple[CitedDelegation, ...]
     expires_at: float
     not_before: float | None
     nonce: str | None
@@ -211,8 +210,8 @@ class _RevocationFields(_Token, frozen=True, gc=False):
     content_key: ContentKey
     revoker: Principal
     addressee: Principal | None
-    targets: tuple[RevocationTarget, ...]
-    parents: tuple[CitedParent, ...]
+    targets: tuple[CitedDelegation, ...]
+    parents: tuple[CitedDelegation, ...]
     expires_at: float | None
     not_before: float | None
 

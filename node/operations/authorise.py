@@ -27,7 +27,7 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey
 from capabilities.errors import ChainError, WrongKind
 from capabilities.kinds import check_addressed
-from capabilities.references import CitedParent
+from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
 from capabilities.tokens import (
     Invocation,
@@ -159,7 +159,7 @@ def _unhosted(spaces: Sequence[SpaceId], rows: Sequence[Record | None]) -> froze
     return frozenset([space for space, row in zip(spaces, rows, strict=True) if not is_hosted(row)])
 
 
-def check_proof_count(parents: Sequence[CitedParent]) -> None:
+def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
     """Refuse more proofs than a chain may have before any of them is read (I13, D30).
 
     Raises:

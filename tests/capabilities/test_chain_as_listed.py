@@ -251,6 +251,6 @@ def refusals_of(
                 try:
                     check(row.caveats, capability.caveats)
                 except CaveatRefused as refusal:
-                    yield refusal.reason
+                    yield refusal.text
                 else:
                     yield None

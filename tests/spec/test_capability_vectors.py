@@ -21,7 +21,7 @@ from capabilities.chain import (
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.principals import parse_principal, principal_of, same_principal
-from capabilities.references import CitedParent
+from capabilities.references import CitedDelegation
 from capabilities.resources import (
     OpaqueResource,
     SpaceResource,
@@ -199,7 +199,7 @@ class _Registry:
         """Mark one of the registered tokens as revoked."""
         self.marks[_read("delegation", CHAIN["tokens"][name]).content_key] = Mark.REVOKED
 
-    def cited(self, parents: tuple[CitedParent, ...]) -> list[Registered | None]:
+    def cited(self, parents: tuple[CitedDelegation, ...]) -> list[Registered | None]:
         """Return what stands for each proof."""
         return [self.found(parent.digest) for parent in parents]
 
