@@ -76,9 +76,19 @@ class Capability(Struct, frozen=True, gc=False):
 
 
 class _Token(Struct, frozen=True, gc=False):
-    """What the forms have in common: the text as received, which is never logged."""
+    """What the kinds have in common.
+
+    Attributes:
+        header: The text as received; never logged.
+        content_key: Name of what was signed, whatever its spelling.
+        parents: Cited proofs, in signed order; none in a CACAO's revocation (V3).
+        not_before: Epoch seconds or None.
+    """
 
     header: str
+    content_key: ContentKey
+    parents: tuple[CitedDelegation, ...]
+    not_before: float | None
 
     def __repr__(self) -> str:
         said = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in _UNSAID)
@@ -88,44 +98,40 @@ class _Token(Struct, frozen=True, gc=False):
 _UNSAID: Final = frozenset({"header", "envelope"})
 
 
-class _DelegationFields(_Token, frozen=True, gc=False):
+class _Kept(_Token, frozen=True, gc=False):
+    """A token of either form that is stored.
+
+    Attributes:
+        form: Which envelope.
+        cid: BLAKE3-256 of the bytes received: a token's text, a CACAO's CBOR (E6).
+        expires_at: Epoch seconds; None: never.
+    """
+
+    form: Form
+    cid: Digest
+    expires_at: float | None
+
+
+class _DelegationFields(_Kept, frozen=True, gc=False):
     """The contents of a delegation.
 
     Attributes:
-        header: The text as received.
-        form: Which envelope.
-        cid: BLAKE3-256 of the bytes received (E6).
-        content_key: Name of what was signed, whatever its spelling.
         delegator: Who grants.
         delegate: To whom; any URI in a CACAO (P5).
         audience: The delegate as given, with its fragment.
         capabilities: What, in order of resource text and ability (T7).
-        parents: Cited proofs, in signed order.
-        expires_at: Epoch seconds; None: never.
-        not_before: Epoch seconds or None.
         issued_at: Epoch seconds; None for a UCAN, which has none (T5).
         terminal: It cannot be cited by a delegation (3.4).
         facts: The facts of a UCAN; of a CACAO its policy statements in the same shape.
     """
 
-    form: Form
-    cid: Digest
-    content_key: ContentKey
     delegator: Principal
     delegate: Principal
     audience: str
     capabilities: tuple[Capability, ...]
-    parents: tuple[CitedDelegation, ...]
-    expires_at: float | None
-    not_before: float | None
     issued_at: float | None
     terminal: bool
     facts: tuple[Json, ...]
-
-    @property
-    def signed_bytes(self) -> bytes:
-        """The event bytes: a token's text, a CACAO's CBOR as received (E6)."""
-        return _event_bytes(self.header, self.form)
 
 
 class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
@@ -139,44 +145,30 @@ class Delegation(_DelegationFields, frozen=True, gc=False):
 
 
 class _InvocationFields(_Token, frozen=True, gc=False):
-    """The contents of an invocation.
+    """The contents of an invocation, which may be used once, by its content key.
 
     Attributes:
-        header: The text as received.
-        content_key: Name of what was signed, whatever its spelling: what may be used once.
         invoker: Who acts.
-        issuer_url: `iss` as given.
         audience: `aud` as given.
         addressee: Whom `aud` names, canonical where that is possible; see kinds.check_addressed.
         capabilities: What is asked, in order of resource text and ability (T7).
-        parents: Cited proofs, in signed order.
         expires_at: Epoch seconds.
-        not_before: Epoch seconds or None.
         nonce: `nnc` or None.
         facts: `fct`, as given.
     """
 
-    content_key: ContentKey
     invoker: Principal
-    issuer_url: str
     audience: str
     addressee: Principal
     capabilities: tuple[Capability, ...]
-    parents: tuple[CitedDelegation, ...]
     expires_at: float
-    not_before: float | None
     nonce: str | None
     facts: tuple[Json, ...]
 
     @property
-    def signed_bytes(self) -> bytes:
-        """The event bytes: the token's text (E6)."""
-        return self.header.encode()
-
-    @property
     def cid(self) -> Digest:
         """BLAKE3-256 of the token's text (E6, E7)."""
-        return digest_of(self.signed_bytes)
+        return digest_of(self.header.encode())
 
 
 class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
@@ -189,36 +181,18 @@ class Invocation(_InvocationFields, frozen=True, gc=False):
     """An invocation that its invoker signed; made by verify_invocation only."""
 
 
-class _RevocationFields(_Token, frozen=True, gc=False):
+class _RevocationFields(_Kept, frozen=True, gc=False):
     """The contents of a revocation.
 
     Attributes:
-        header: The text as received.
-        form: Which envelope.
-        cid: BLAKE3-256 of the bytes received (E6).
-        content_key: Name of what was signed, whatever its spelling.
         revoker: Who revokes.
         addressee: Whom a UCAN's `aud` names, see kinds.check_addressed; None for a CACAO, where it names the target.
         targets: What is revoked, in the order of the token's text; a CACAO has one (V3).
-        parents: Cited proofs, in signed order; none in a CACAO (V3).
-        expires_at: Epoch seconds; None: never.
-        not_before: Epoch seconds or None.
     """
 
-    form: Form
-    cid: Digest
-    content_key: ContentKey
     revoker: Principal
     addressee: Principal | None
     targets: tuple[CitedDelegation, ...]
-    parents: tuple[CitedDelegation, ...]
-    expires_at: float | None
-    not_before: float | None
-
-    @property
-    def signed_bytes(self) -> bytes:
-        """The event bytes: a token's text, a CACAO's CBOR as received (E6)."""
-        return _event_bytes(self.header, self.form)
 
 
 class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
@@ -275,7 +249,6 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
         # I20, T9, by what was signed: another spelling of a used token is used, of a delegation is the delegation
         content_key=content_key_of_ucan(invoker, token.signing_input),
         invoker=invoker,
-        issuer_url=payload.iss,
         audience=payload.aud,
         addressee=token.audience,
         capabilities=_capabilities(payload.att),
@@ -283,7 +256,7 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
         expires_at=payload.exp,
         not_before=payload.nbf,
         nonce=payload.nnc,
-        facts=() if payload.fct is None else _facts(payload.fct),
+        facts=_facts(payload.fct),
         envelope=token,
     )
 
@@ -363,17 +336,13 @@ def check_window(token: Token, now: float) -> None:
         if now > token.expires_at or (token.not_before is not None and now < token.not_before):  # I2
             raise ChainError("invocation-outside-window")
         return
-    if not _within(token.not_before, token.expires_at, now, begins_after=token.form == "cacao"):
-        raise ChainError(
-            "delegation-outside-window" if isinstance(token, _DelegationFields) else "revocation-outside-window"
-        )  # D6
-
-
-def _within(not_before: float | None, expires_at: float | None, now: float, *, begins_after: bool) -> bool:
-    """Return whether `now` is in the window; the not-before of a wallet's message is exclusive (C8), else not (T4)."""
-    if expires_at is not None and now > expires_at:
-        return False
-    return not_before is None or now > not_before or (now == not_before and not begins_after)
+    kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"
+    if token.expires_at is not None and now > token.expires_at:
+        raise ChainError(f"{kind}-outside-window")  # D6
+    # The not-before of a wallet's message is exclusive (C8), that of a UCAN is not (T4).
+    earliest = token.not_before
+    if earliest is not None and (now < earliest or (now == earliest and token.form == "cacao")):
+        raise ChainError(f"{kind}-outside-window")
 
 
 def _check_header(header: str) -> None:
@@ -381,10 +350,6 @@ def _check_header(header: str) -> None:
         raise MalformedToken("token too large")
     if not header.isascii():
         raise MalformedToken("token is not ASCII")
-
-
-def _event_bytes(header: str, form: Form) -> bytes:
-    return header.encode() if form == "ucan" else header_bytes(header)
 
 
 def _verify_envelope(envelope: Cacao | UcanToken) -> None:
@@ -396,7 +361,7 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
 
 def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
     payload = token.payload
-    facts = () if payload.fct is None else _facts(payload.fct)
+    facts = _facts(payload.fct)
     return UnverifiedDelegation(
         form="ucan",
         header=header,
@@ -410,7 +375,7 @@ def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
         expires_at=payload.exp,
         not_before=payload.nbf,
         issued_at=None,
-        terminal=payload.fct is not None and is_terminal(facts),
+        terminal=is_terminal(facts),
         facts=facts,
         envelope=token,
     )
@@ -522,10 +487,11 @@ def _resource(text: str) -> Resource:
         raise MalformedToken("resource is no URI") from exc
 
 
-def _facts(listed: Sequence[Json]) -> tuple[Json, ...]:
-    if len(listed) > MAX_FACTS:
+def _facts(listed: Sequence[Json] | None) -> tuple[Json, ...]:
+    facts = tuple(listed or ())
+    if len(facts) > MAX_FACTS:
         raise MalformedToken("too many facts")
-    return tuple(listed)
+    return facts
 
 
 def _time(text: str | None) -> float | None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace as replace_fields
 from running_node import Grants, wallet_token
 
 from capabilities import cacao
-from capabilities.cacao import encode_cacao, header_text, parse_cacao, sign_cacao
+from capabilities.cacao import encode_cacao, header_bytes, header_text, parse_cacao, sign_cacao
 from capabilities.chain import Ancestor, Registered
 from capabilities.cids import cid_text, digest_of
 from capabilities.signatures import WalletSigner
@@ -48,8 +48,8 @@ def with_a_link(wallet: WalletSigner, audience: str, grants: Grants) -> Delegati
     """A signature that reads as a CID, and so was written as a link (C2)."""
     while True:
         delegation = verify_delegation(parse_delegation(wallet_token(wallet, audience, grants)))
-        written = libipld.encode_dag_cbor(libipld.decode_dag_cbor(delegation.signed_bytes))
-        if written != delegation.signed_bytes:
+        written = libipld.encode_dag_cbor(libipld.decode_dag_cbor(header_bytes(delegation.header)))
+        if written != header_bytes(delegation.header):
             return replace_fields(delegation, header=header_text(written), cid=digest_of(written))
 
 

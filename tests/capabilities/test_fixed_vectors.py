@@ -102,7 +102,7 @@ def test_invocation_vector():
     invocation = verify_invocation(parse_invocation(fixed.INVOCATION))
     assert cid_text(invocation.cid) == fixed.INVOCATION_CID
     assert SESSION.did == invocation.invoker
-    assert SESSION.did_url == invocation.issuer_url
+    assert SESSION.did_url == parse_invocation(fixed.INVOCATION).envelope.payload.iss
     assert SESSION.did == invocation.audience
     assert invocation.expires_at == 1767323165
     assert invocation.nonce == "urn:uuid:00000000-0000-4000-8000-000000000001"

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from capabilities.cacao import encode_cacao, header_text, restore_cacao
+from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.caveats import Caveats
 from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
@@ -264,4 +264,4 @@ def _raw(delegation: Delegation) -> str:
     """Return the delegation as it could be posted: a CACAO in its canonical spelling, a JWT as received."""
     if delegation.form == "ucan":
         return delegation.header
-    return header_text(encode_cacao(restore_cacao(delegation.signed_bytes)))
+    return header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
