@@ -22,7 +22,7 @@ from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .errors import CaveatRefused, ChainError
 from .facts import policy_profile_refusal
-from .principals import Principal
+from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
@@ -63,7 +63,17 @@ class Ancestor(Struct, frozen=True, gc=False):
 
 
 class Registered(Struct, frozen=True, gc=False):
-    """A delegation as it is stored."""
+    """A delegation as it is stored.
+
+    Attributes:
+        delegation: Verified.
+        closure: Itself and all its ancestors, itself first.
+        not_before: The latest not-before of the closure, epoch seconds.
+        expires_at: The earliest expiry of the closure, epoch seconds.
+        parents: The proofs that it cites, by content key.
+        registered_at: Epoch seconds.
+        accounts: The principals in whose accounts it is listed.
+    """
 
     delegation: Delegation
     closure: tuple[Ancestor, ...]
@@ -71,6 +81,8 @@ class Registered(Struct, frozen=True, gc=False):
     expires_at: float | None
     parents: tuple[ContentKey, ...]
     missing_ancestor: bool = False
+    registered_at: float = 0.0
+    accounts: tuple[Principal, ...] = ()
 
 
 class Authority(Struct, frozen=True, gc=False):
@@ -116,7 +128,9 @@ def judge_registration(
     if dependent:  # D20: without any, the grant is valid whatever it cites
         _check_attenuation(delegation, dependent, known)  # D24 to D28
     keys = tuple([parent.delegation.content_key for parent in known])
-    return Registered(delegation, closure, *_joint_window(delegation, known), keys)  # D29
+    begins, ends = _joint_window(delegation, known)  # D29
+    accounts = _accounts_above(delegation, known)
+    return Registered(delegation, closure, begins, ends, keys, registered_at=now, accounts=accounts)
 
 
 def judge_invocation(
@@ -324,6 +338,20 @@ def _closure(delegation: Delegation, above: Mapping[ContentKey, Ancestor]) -> tu
     if len(closure) > MAX_CHAIN_NODES:  # D30
         raise ChainError("chain-too-large")
     return closure
+
+
+def _accounts_above(delegation: Delegation, parents: Iterable[Registered]) -> tuple[Principal, ...]:
+    """Return in whose accounts a delegation is listed: those of its parents, and its signer's if it has one."""
+    accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
+    for parent in parents:
+        accounts.update(dict.fromkeys(parent.accounts))
+    return tuple(accounts)
+
+
+def _has_account(delegation: Delegation) -> bool:
+    """Return whether spaces can belong to the signer, so that it is not only a key that delegates further."""
+    signer = delegation.delegator
+    return is_wallet(signer) or any(space.owner == signer for space in mentioned_spaces(delegation.capabilities))
 
 
 def _check_found(

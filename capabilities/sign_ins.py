@@ -91,26 +91,14 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
     return False
 
 
-class Link(Struct, frozen=True, gc=False):
-    """One delegation of a chain as it is stored."""
-
-    registered: Registered
-    registered_at: float
-
-    @property
-    def delegation(self) -> Delegation:
-        """The delegation itself."""
-        return self.registered.delegation
-
-
 class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
     """The input for deciding whether an invoker is the owner in person."""
 
     owner: Principal
     invoker: Principal
     cited: tuple[ContentKey, ...]
-    links: Mapping[ContentKey, Link]
-    sessions: tuple[Link, ...]
+    links: Mapping[ContentKey, Registered]
+    sessions: tuple[Registered, ...]
     marks: Marks
     now: float
 
@@ -161,7 +149,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     links, holders = facts.links.values(), set()
     for link in links:
         if _speaks_after_sign_in(facts, link):
-            holders.add(link.registered.delegation.delegator)
+            holders.add(link.delegation.delegator)
     if _are_sign_ins(facts, _cited(facts), facts.invoker):
         holders.add(facts.invoker)
     if not holders:
@@ -169,7 +157,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     return frozenset([holder for holder in holders if _standing_session(facts, holder, links) is None])
 
 
-def owner_word_marks(facts: AuthorityFacts, link: Link) -> tuple[ContentKey, ...] | None:
+def owner_word_marks(facts: AuthorityFacts, link: Registered) -> tuple[ContentKey, ...] | None:
     """Return the marks by which a delegation is O's word: signed by O, or by O's session key in person (RL4).
 
     Args:
@@ -178,7 +166,7 @@ def owner_word_marks(facts: AuthorityFacts, link: Link) -> tuple[ContentKey, ...
     Returns:
         The marks, none where O signed it itself; None where it is not O's word.
     """
-    signer = link.registered.delegation.delegator
+    signer = link.delegation.delegator
     if signer == facts.owner:
         return ()
     if not _speaks_after_sign_in(facts, link):
@@ -186,22 +174,21 @@ def owner_word_marks(facts: AuthorityFacts, link: Link) -> tuple[ContentKey, ...
     return _standing_session(facts, signer, (*facts.links.values(), *facts.sessions))
 
 
-def _speaks_after_sign_in(facts: AuthorityFacts, link: Link) -> bool:
+def _speaks_after_sign_in(facts: AuthorityFacts, link: Registered) -> bool:
     """Return whether a delegation cites the owner's sign-ins of its signer, and nothing else (RL4)."""
-    delegation = link.registered.delegation
+    delegation = link.delegation
     if not delegation.parents:
         return False
     return _are_sign_ins(facts, cited_links(facts, link), delegation.delegator)
 
 
-def cited_links(facts: AuthorityFacts, link: Link) -> list[Link] | None:
+def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
     """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
-    registered = link.registered
-    parents = [facts.links[key] for key in registered.parents if key in facts.links]
-    return parents if len(parents) == len(registered.delegation.parents) else None
+    parents = [facts.links[key] for key in link.parents if key in facts.links]
+    return parents if len(parents) == len(link.delegation.parents) else None
 
 
-def _cited(facts: AuthorityFacts) -> list[Link] | None:
+def _cited(facts: AuthorityFacts) -> list[Registered] | None:
     """Return what is cited; None when one of them is not given."""
     proofs = []
     for key in facts.cited:
@@ -211,12 +198,12 @@ def _cited(facts: AuthorityFacts) -> list[Link] | None:
     return proofs
 
 
-def _are_sign_ins(facts: AuthorityFacts, links: list[Link] | None, holder: Principal) -> bool:
+def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:
     """Return whether there is a link and every one is the owner's sign-in of this holder (IP2)."""
     if not links:
         return False
     for link in links:
-        delegation = link.registered.delegation
+        delegation = link.delegation
         if not (_is_between(facts, delegation, holder) and is_sign_in(delegation, registered_at=link.registered_at)):
             return False
     return True
@@ -229,14 +216,16 @@ def _is_between(facts: AuthorityFacts, delegation: Delegation, holder: Principal
     )
 
 
-def _standing_session(facts: AuthorityFacts, holder: Principal, links: Iterable[Link]) -> tuple[ContentKey, ...] | None:
+def _standing_session(
+    facts: AuthorityFacts, holder: Principal, links: Iterable[Registered]
+) -> tuple[ContentKey, ...] | None:
     """Return the mark of a session of O's with the holder that is in force now (IP2)."""
     for link in links:
-        delegation = link.registered.delegation
+        delegation = link.delegation
         if (
             _is_between(facts, delegation, holder)
             and is_session(delegation, registered_at=link.registered_at)
-            and is_in_force(link.registered, facts.marks, now=facts.now)
+            and is_in_force(link, facts.marks, now=facts.now)
         ):
             return (delegation.content_key,)
     return None

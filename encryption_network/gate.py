@@ -35,11 +35,11 @@ from typing import Final, Literal, get_args
 from msgspec import Struct
 
 from capabilities.abilities import DECRYPT, satisfies
-from capabilities.chain import is_in_force
+from capabilities.chain import Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
-from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, cited_links, owner_word_marks
+from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, cited_links, owner_word_marks
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation
 
@@ -217,7 +217,7 @@ def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
 
 
 def policies_in_force(
-    network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Link]
+    network_policy: Policy | None, release_record: ReleaseRecord, links: Iterable[Registered]
 ) -> tuple[Policy, ...]:
     """Return every policy that a release has to satisfy: the node's, the owner's, those of all links.
 
@@ -230,7 +230,7 @@ def policies_in_force(
         stated.append(network_policy)
     try:
         for link in links:
-            stated.extend(_stated.of(link.registered.delegation))
+            stated.extend(_stated.of(link.delegation))
     except PolicyError as exc:
         raise _refused("policy", exc.text) from exc
     return tuple(stated)
@@ -239,18 +239,18 @@ def policies_in_force(
 # --- step 1 --------------------------------------------------------------------------------------------------------
 
 
-def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Link]:
+def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[Registered]:
     """Require every cited proof with its whole closure; where authority rests on them, live and open now.
 
     Returns every delegation of every cited closure, each once.
     """
-    cited, links, found = facts.cited, facts.links, dict[ContentKey, Link]()
+    cited, links, found = facts.cited, facts.links, dict[ContentKey, Registered]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "not every cited proof was given")
     for key in cited:
         if key not in links:
             raise _refused("chain", "a closure is incomplete")
-        for member in links[key].registered.closure:
+        for member in links[key].closure:
             above = links.get(member.content_key)
             if above is None:
                 raise _refused("chain", "a closure is incomplete")
@@ -260,7 +260,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[L
     if not request.authority.dependent or not cited:
         raise _refused("chain", "no proof for a caller who is not the owner")
     for key in cited:
-        if not is_in_force(links[key].registered, facts.marks, now=facts.now):
+        if not is_in_force(links[key], facts.marks, now=facts.now):
             raise _refused("chain", "a proof does not stand")
     return found.values()
 
@@ -306,28 +306,28 @@ def _owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[Content
     if network_policy is not None and network_policy.is_allow_list:
         return ()
     for link in _supporting(request, facts):
-        names_code = any(policy.is_allow_list for policy in _stated.of(link.registered.delegation))
-        if not names_code or not is_in_force(link.registered, facts.marks, now=facts.now):
+        names_code = any(policy.is_allow_list for policy in _stated.of(link.delegation))
+        if not names_code or not is_in_force(link, facts.marks, now=facts.now):
             continue
         relied = owner_word_marks(facts, link)
         if relied is not None:
-            return (*relied, *[member.content_key for member in link.registered.closure])
+            return (*relied, *[member.content_key for member in link.closure])
     if request.release_record.states_list or request.release_record.mode == "off":
         return ()
     raise _refused("no_policy", "the owner named no code")
 
 
-def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Link]:
+def _supporting(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[Registered]:
     """Yield the delegations that the authority to decrypt runs through, from the invoker up to the owner.
 
     A closure may contain more: the issuer of a delegation that grants nothing may cite any registered delegation. So a
     link counts only if it grants decrypt on this network and its audience signed the link below.
     """
-    below: list[tuple[Principal, Link]] = [(facts.invoker, facts.links[key]) for key in facts.cited]
+    below: list[tuple[Principal, Registered]] = [(facts.invoker, facts.links[key]) for key in facts.cited]
     network, seen = request.decrypt.network.network_id, set[ContentKey]()
     while below:
         holder, link = below.pop(0)
-        delegation = link.registered.delegation
+        delegation = link.delegation
         if delegation.content_key in seen or delegation.delegate != holder:
             continue
         if not _holds_decrypt(delegation, network):
@@ -366,7 +366,7 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
 # --- step 8: withdrawals -------------------------------------------------------------------------------------------
 
 
-def _check_withdrawn(request: ReleaseRequest, links: Iterable[Link], evidence: Evidence | None) -> None:
+def _check_withdrawn(request: ReleaseRequest, links: Iterable[Registered], evidence: Evidence | None) -> None:
     """Refuse what would be admitted, but was withdrawn by the owner or the operator (RC20).
 
     A delegation that a withdrawn DID signed or received counts too: it must not hand on what it may not have itself.
@@ -375,7 +375,7 @@ def _check_withdrawn(request: ReleaseRequest, links: Iterable[Link], evidence: E
         if listed is NOTHING_WITHDRAWN:
             continue
         if listed.dids:
-            delegations = [link.registered.delegation for link in links]
+            delegations = [link.delegation for link in links]
             parties = {one for each in delegations for one in (each.delegator, each.delegate)}
             if listed.names_any(parties | {request.invoker}):
                 raise _refused("withdrawn", "a party to the release")
@@ -384,7 +384,7 @@ def _check_withdrawn(request: ReleaseRequest, links: Iterable[Link], evidence: E
 
 
 def _chain(facts: AuthorityFacts) -> tuple[str, ...]:
-    members = (member.cid for key in facts.cited for member in facts.links[key].registered.closure)
+    members = (member.cid for key in facts.cited for member in facts.links[key].closure)
     return tuple([cid_text(cid) for cid in dict.fromkeys(members)])
 
 

@@ -37,7 +37,6 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from encryption_network.requests import check_audience
-from spaces.grants.delegations import StoredDelegation
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
 from spaces.grants.revocations import mark_keys, marks_of
@@ -84,7 +83,7 @@ class Call(Struct, frozen=True, gc=False):
 
     invocation: Invocation
     authority: Authority
-    cited: tuple[StoredDelegation, ...]
+    cited: tuple[Registered, ...]
     unhosted: frozenset[SpaceId]
     claim: Claim
     marks: Marks
@@ -137,7 +136,7 @@ async def read_call(
     marks = marks_of(contents, mark_rows.found)
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
-    authority = judge_invocation(invocation, registered_of(found), marks, now=services.clock.now())  # I13, I14
+    authority = judge_invocation(invocation, found, marks, now=services.clock.now())  # I13, I14
     return Call(
         invocation=invocation,
         authority=authority,
@@ -169,12 +168,7 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
         raise ChainError("chain-too-large")
 
 
-def registered_of(found: Sequence[StoredDelegation | None]) -> tuple[Registered | None, ...]:
-    """Return what the chain rules judge of stored delegations, in their order."""
-    return tuple([None if stored is None else stored.registered for stored in found])
-
-
-def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentKey, ...]:
+def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
     """Return the members of the closures of some delegations, each once, up to one more than a chain may have.
 
     One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
@@ -182,6 +176,6 @@ def closure_contents(found: Sequence[StoredDelegation | None]) -> tuple[ContentK
     contents: dict[ContentKey, None] = {}
     for stored in found:
         if stored is not None:
-            for member in stored.registered.closure:
+            for member in stored.closure:
                 contents[member.content_key] = None
     return tuple(contents)[: MAX_CHAIN_NODES + 1]

@@ -24,6 +24,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from capabilities.audit_export import entry_hash, genesis_hash
+from capabilities.chain import Registered
 from capabilities.resources import SpaceId
 
 from ..audit.chain import chain_end
@@ -33,7 +34,7 @@ from ..documents.collateral import state_of
 from ..documents.receipts import decode_basis
 from ..errors import RecordDamaged, TooManySpaces
 from ..grants.admissions import admission_key, admission_of
-from ..grants.delegations import StoredDelegation, decode_delegation, registration_puts
+from ..grants.delegations import decode_delegation, registration_puts
 from ..grants.hosting import space_of
 from ..grants.revocations import LIVE, revocation_of
 from ..grants.sessions import session_row_key
@@ -100,7 +101,7 @@ def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get)
     found = decode_delegation(record)
     if found is None:
         return
-    delegation = found.registered.delegation
+    delegation = found.delegation
     yield kept_counter(x16(delegation.delegator)), 1
     require(key == delegation_key(delegation.content_key), "a delegation lies under another key than its own")
     rows = _rows_of(found)
@@ -122,19 +123,19 @@ def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get)
     require(not missing, f"rows of a delegation are missing, or lead elsewhere: {kinds}")
 
 
-def _rows_of(found: StoredDelegation) -> dict[bytes, bytes | None]:
+def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
     """Return the rows that a registration wrote, but for itself and its expiry; None for a value that changes."""
     try:
-        puts = registration_puts(found.registered, now=found.registered_at, accounts=found.accounts)[1:]
+        puts = registration_puts(found)[1:]
     except TooManySpaces as exc:
         raise RecordDamaged("a delegation names more spaces than are allowed") from exc
     return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
 
 
-def _expiry_keys(found: StoredDelegation) -> set[bytes]:
+def _expiry_keys(found: Registered) -> set[bytes]:
     """Return where a delegation can be indexed by expiry: its closure's or its own."""
-    content, newest = found.registered.delegation.content_key, newest8(found.registered_at)
-    ends = {found.registered.expires_at, found.registered.delegation.expires_at} - {None}
+    content, newest = found.delegation.content_key, newest8(found.registered_at)
+    ends = {found.expires_at, found.delegation.expires_at} - {None}
     return {expiry_key(micros8(end), newest, content) for end in ends}
 
 

@@ -9,13 +9,12 @@ when it expires, one when it is a session granted in person (`sessions`).
 
 Example:
     found = await delegations.by_cid([parent.digest for parent in token.parents])
-    registered = judge_registration(token, [f and f.registered for f in found], marks, now=now)
-    accounts = accounts_above(token, found)
-    commit = Commit(puts=(*registration_puts(registered, now=now, accounts=accounts), *plan.puts), live=mark_keys(...))
+    registered = judge_registration(token, found, marks, now=now)
+    commit = Commit(puts=(*registration_puts(registered), *plan.puts), live=mark_keys(...))
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +24,7 @@ from capabilities.abilities import DELEGATION_LIST, satisfies
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.errors import CapabilityError
-from capabilities.principals import Principal, is_wallet
+from capabilities.principals import Principal
 from capabilities.resources import SpaceId, SpaceResource
 from capabilities.tokens import Delegation, restore_delegation
 
@@ -71,14 +70,6 @@ _COST_OF_ALIAS: Final = 250
 _SHARE_OF_ALIASES: Final = 4  # one part in so many
 
 
-class StoredDelegation(msgspec.Struct, frozen=True, gc=False):
-    """A delegation as it was registered here."""
-
-    registered: Registered
-    registered_at: float
-    accounts: tuple[Principal, ...] = ()
-
-
 class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     header: str
     closure: list[bytes]
@@ -93,28 +84,7 @@ _CODEC: Final = Codec(_Row)
 _ANCESTOR_BYTES: Final = 64
 
 
-def accounts_above(delegation: Delegation, parents: Iterable[StoredDelegation | None]) -> tuple[Principal, ...]:
-    """Return in whose accounts a delegation is listed: `StoredDelegation.accounts`."""
-    accounts = dict.fromkeys((delegation.delegator,) if _has_account(delegation) else ())
-    for parent in parents:
-        if parent is not None:
-            accounts.update(dict.fromkeys(parent.accounts))
-    return tuple(accounts)
-
-
-def _has_account(delegation: Delegation) -> bool:
-    """Whether spaces can belong to the signer, so that it is not only a key that delegates further."""
-    signer = delegation.delegator
-    for capability in delegation.capabilities:
-        resource = capability.resource
-        if isinstance(resource, SpaceResource) and resource.space.owner == signer:
-            return True
-    return is_wallet(signer)
-
-
-def registration_puts(
-    registered: Registered, *, now: float, accounts: Sequence[Principal], client_account: bytes | None = None
-) -> list[Put]:
+def registration_puts(registered: Registered, *, client_account: bytes | None = None) -> list[Put]:
     """Return the rows of a new registration; the commit is refused where the delegation is registered already.
 
     Two of the rows that never change carry the size of all of them: one charges it to the signer, one to the client.
@@ -124,15 +94,15 @@ def registration_puts(
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
         raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
-    expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(now)
+    expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(registered.registered_at)
     place, member16 = place_of(delegation), x16(delegation.delegate)
     puts = [
-        Put(delegation_key(content), _encode(registered, now, accounts), ABSENT),
+        Put(delegation_key(content), _encode(registered), ABSENT),
         alias_put(delegation.cid, content),
         live_put(content),
         Put(party_key(member16, ROLE_TO, place), content),
     ]
-    for signer in dict.fromkeys((delegation.delegator, *accounts)):
+    for signer in dict.fromkeys((delegation.delegator, *registered.accounts)):
         puts.append(Put(party_key(x16(signer), ROLE_FROM, place), content))
     for space in spaces:
         puts.append(Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8))
@@ -140,7 +110,7 @@ def registration_puts(
         puts.append(Put(member_key(x16(account), member16, content), content))
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
-    puts += session_puts(delegation, now=now)
+    puts += session_puts(delegation, now=registered.registered_at)
     size_bytes = row_bytes(puts)
     puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_key(delegation.delegator))
     if client_account is not None:
@@ -200,20 +170,20 @@ def alias_put(cid: Digest, content: ContentKey) -> Put:
     return Put(alias_key(cid), content)
 
 
-def _encode(registered: Registered, registered_at: float, accounts: Sequence[Principal]) -> bytes:
+def _encode(registered: Registered) -> bytes:
     row = _Row(
         header=registered.delegation.header,
         closure=[member.content_key + member.cid for member in registered.closure],
         not_before=registered.not_before,
         expires_at=registered.expires_at,
-        registered_at=registered_at,
-        accounts=list(accounts),
+        registered_at=registered.registered_at,
+        accounts=list(registered.accounts),
         parents=list(registered.parents),
     )
     return _CODEC.encode(row)
 
 
-def decode_delegation(record: Record | None) -> StoredDelegation | None:
+def decode_delegation(record: Record | None) -> Registered | None:
     """Read a stored delegation; the signature was checked before it was stored and is not checked again."""
     if record is None or record.value is None:
         return None
@@ -224,10 +194,15 @@ def decode_delegation(record: Record | None) -> StoredDelegation | None:
         delegation = restore_delegation(row.header)
     except CapabilityError as exc:
         raise RecordDamaged("a stored delegation does not parse") from exc
-    closure = tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure])
-    parents = tuple([ContentKey(parent) for parent in row.parents])
-    registered = Registered(delegation, closure, row.not_before, row.expires_at, parents)
-    return StoredDelegation(registered, row.registered_at, tuple([Principal(account) for account in row.accounts]))
+    return Registered(
+        delegation,
+        tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure]),
+        row.not_before,
+        row.expires_at,
+        tuple([ContentKey(parent) for parent in row.parents]),
+        registered_at=row.registered_at,
+        accounts=tuple([Principal(account) for account in row.accounts]),
+    )
 
 
 class DelegationCache:
@@ -239,7 +214,7 @@ class DelegationCache:
     def __init__(self, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._size_bytes = 0
-        self._by_content: OrderedDict[ContentKey, tuple[StoredDelegation, int]] = OrderedDict()
+        self._by_content: OrderedDict[ContentKey, tuple[Registered, int]] = OrderedDict()
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     @property
@@ -247,7 +222,7 @@ class DelegationCache:
         """Estimated memory of the contents; at most the bound."""
         return self._size_bytes
 
-    def get(self, content: ContentKey) -> StoredDelegation | None:
+    def get(self, content: ContentKey) -> Registered | None:
         """Return a decoded delegation."""
         entry = self._by_content.get(content)
         if entry is None:
@@ -255,20 +230,20 @@ class DelegationCache:
         self._by_content.move_to_end(content)
         return entry[0]
 
-    def cited(self, cid: Digest) -> StoredDelegation | None:
+    def cited(self, cid: Digest) -> Registered | None:
         """Return the decoded delegation that a cid leads to, where both are in memory."""
         content = self._aliases.get(cid)
         return None if content is None else self.get(content)
 
-    def add(self, found: StoredDelegation) -> None:
+    def add(self, found: Registered) -> None:
         """Keep a decoded delegation."""
-        content = found.registered.delegation.content_key
+        content = found.delegation.content_key
         if content in self._by_content:
             return
         cost = (
             _COST_FIXED
-            + _COST_PER_HEADER_BYTE * len(found.registered.delegation.header)
-            + _COST_PER_ANCESTOR * (len(found.registered.closure) + len(found.accounts))
+            + _COST_PER_HEADER_BYTE * len(found.delegation.header)
+            + _COST_PER_ANCESTOR * (len(found.closure) + len(found.accounts))
         )
         self._by_content[content] = (found, cost)
         self._size_bytes += cost
@@ -315,7 +290,7 @@ class Delegations:
         """Estimated memory of the cached delegations."""
         return self._cache.size_bytes
 
-    async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[StoredDelegation | None, ...]:
+    async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
         """Find delegations by any of their spellings, in order; None for what is not registered (or None).
 
         No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
@@ -326,7 +301,7 @@ class Delegations:
             await self._find(found)
         return tuple([None if cid is None else found[cid] for cid in cids])
 
-    async def _find(self, found: dict[Digest, StoredDelegation | None]) -> None:
+    async def _find(self, found: dict[Digest, Registered | None]) -> None:
         """Read what is not in memory, in one read, and remember it."""
         missing = [cid for cid, stored in found.items() if stored is None]
         self._misses += len(missing)
@@ -336,19 +311,19 @@ class Delegations:
             found[cid] = stored = decode_delegation(record)
             if stored is not None:
                 self._cache.add(stored)
-                self._cache.add_alias(cid, stored.registered.delegation.content_key)
+                self._cache.add_alias(cid, stored.delegation.content_key)
 
-    def remembered(self, content: ContentKey) -> StoredDelegation | None:
+    def remembered(self, content: ContentKey) -> Registered | None:
         """Return a delegation that is in memory; None says nothing about the store."""
         return self._cache.get(content)
 
-    def remember(self, stored: StoredDelegation) -> None:
+    def remember(self, stored: Registered) -> None:
         """Keep a delegation that was just made durable: the next request probably cites or revokes it."""
-        delegation = stored.registered.delegation
+        delegation = stored.delegation
         self._cache.add(stored)
         self._cache.add_alias(delegation.cid, delegation.content_key)
 
-    async def by_content(self, contents: Sequence[ContentKey]) -> tuple[StoredDelegation | None, ...]:
+    async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
         """Find delegations by content key, in order; None for what is not registered."""
         found = {content: self._cache.get(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]

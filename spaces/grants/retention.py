@@ -25,6 +25,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from capabilities.chain import Registered
 from capabilities.principals import Principal
 
 from ..errors import TooManyDelegations
@@ -41,7 +42,7 @@ from ..keyspace import (
     x16,
 )
 from ..store.contract import Add, Commit, Put, Record, counter_of
-from .delegations import StoredDelegation, registration_puts, row_bytes
+from .delegations import registration_puts, row_bytes
 from .sessions import session_row_key
 
 KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
@@ -130,11 +131,11 @@ def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_no
     return Kept((keys[0], said[0]), (keys[1], said[1]), client_bytes, hosts)
 
 
-def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | None, *, now: float) -> Commit:
+def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *, now: float) -> Commit:
     """Return what to do with a delegation that the index says has expired."""
     if stored is None or record is None:
         return Commit(puts=(Put(due, None),))
-    delegation = stored.registered.delegation
+    delegation = stored.delegation
     own_end = delegation.expires_at
     if own_end is None:
         return Commit(puts=(Put(due, None),))
@@ -144,10 +145,10 @@ def plan_removal(due: bytes, stored: StoredDelegation | None, record: Record | N
     return _removal(due, stored, record)
 
 
-def _removal(due: bytes, stored: StoredDelegation, record: Record) -> Commit:
-    delegation = stored.registered.delegation
+def _removal(due: bytes, stored: Registered, record: Record) -> Commit:
+    delegation = stored.delegation
     whole = delegation_key(delegation.content_key)
-    written = registration_puts(stored.registered, now=stored.registered_at, accounts=stored.accounts)
+    written = registration_puts(stored)
     keys = {put.key for put in written} - {whole}
     if delegation.form == "cacao":
         keys.add(session_row_key(delegation))  # an earlier version wrote the row; by today's rules it may be no session

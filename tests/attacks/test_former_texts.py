@@ -18,7 +18,7 @@ from capabilities.cids import cid_text, digest_of
 from capabilities.signatures import WalletSigner
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from sealspace.wallets import new_wallet
-from spaces.grants.delegations import accounts_above, registration_puts
+from spaces.grants.delegations import registration_puts
 from spaces.grants.retention import kept_add, kept_key
 from spaces.store.contract import Commit, Committed
 
@@ -59,8 +59,16 @@ FORMER = [respelt, of_many_resources, with_a_link]
 async def register_formerly(held: HeldStage, delegation: Delegation) -> None:
     """Store a delegation with the text that an earlier version took."""
     own = Ancestor(delegation.content_key, delegation.cid)
-    whole = Registered(delegation, (own,), delegation.not_before, delegation.expires_at, ())
-    puts = registration_puts(whole, now=held.clock.now(), accounts=accounts_above(delegation, ()))
+    whole = Registered(
+        delegation,
+        (own,),
+        delegation.not_before,
+        delegation.expires_at,
+        (),
+        registered_at=held.clock.now(),
+        accounts=(delegation.delegator,),
+    )
+    puts = registration_puts(whole)
     counted = kept_add(kept_key(delegation.delegator), limit=None)
     assert isinstance(await held.store.commit(Commit(puts=tuple(puts), adds=(counted,))), Committed)
 

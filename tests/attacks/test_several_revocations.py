@@ -117,7 +117,7 @@ async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> N
     assert reply.status == 200
     (commit,) = commits
     stored = await held.services.delegations.by_cid([parse_digest(token_id(one.proofs[0])) for one in (first, second)])
-    keys = mark_keys([one.registered.delegation.content_key for one in stored if one is not None])
+    keys = mark_keys([one.delegation.content_key for one in stored if one is not None])
     assert (keys[0], keys[1]) == (commit.checks[0].key, commit.puts[0].key)
     assert [401, 401] == [await reads(held, owner, one) for one in (first, second)]
 

@@ -10,10 +10,19 @@ from tests_support import fuzzed
 
 from capabilities.abilities import satisfies
 from capabilities.caveats import Caveats, check_delegated, check_invoked
-from capabilities.chain import BOUNDARIES, Ancestor, Mark, Marks, Registered, judge_invocation, judge_registration
+from capabilities.chain import (
+    BOUNDARIES,
+    Ancestor,
+    Mark,
+    Marks,
+    Registered,
+    judge_invocation,
+    judge_registration,
+    mentioned_spaces,
+)
 from capabilities.cids import ContentKey, Digest, cid_text
 from capabilities.errors import CapabilityError, CaveatRefused, ChainError
-from capabilities.principals import Principal
+from capabilities.principals import Principal, is_wallet
 from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json
 from capabilities.tokens import (
@@ -195,12 +204,16 @@ def listed_grant(delegation: Delegation, found: Sequence[Registered | None], mar
             if None not in refusals:
                 raise ChainError("caveats-not-contained", BOUNDARIES["delegation"], refusals[-1] or "")
     itself = Ancestor(delegation.content_key, delegation.cid)
+    signer = delegation.delegator
+    has_account = is_wallet(signer) or signer in [space.owner for space in mentioned_spaces(delegation.capabilities)]
     return Registered(
         delegation,
         tuple(dict.fromkeys([itself, *(member for parent in parents for member in parent.closure)])),
         max((at for at in [delegation.not_before, *(p.not_before for p in parents)] if at is not None), default=None),
         min((at for at in [delegation.expires_at, *(p.expires_at for p in parents)] if at is not None), default=None),
         tuple(parent.delegation.content_key for parent in parents),
+        registered_at=NOW,
+        accounts=(signer,) if has_account else (),
     )
 
 

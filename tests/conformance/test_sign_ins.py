@@ -8,7 +8,7 @@ import pytest
 from tests_support import json_lines, shared_vectors
 
 from capabilities.chain import Ancestor, Mark, Registered
-from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
+from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 
 pytestmark = pytest.mark.shared
@@ -41,11 +41,11 @@ class Token:
         return self.delegation.issued_at + 1
 
     @property
-    def link(self) -> Link:
+    def link(self) -> Registered:
         """As a node keeps it that got it at once; what it cites is not recorded and not needed."""
         token = self.delegation
         own = Ancestor(token.content_key, token.cid)
-        return Link(Registered(token, (own,), token.not_before, token.expires_at, ()), self.signed_at)
+        return Registered(token, (own,), token.not_before, token.expires_at, (), registered_at=self.signed_at)
 
 
 def recorded() -> list[Token]:

@@ -7,18 +7,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import libipld
+import msgspec
 import pytest
 from tests_support import CountingEntropy, altered
 
 from capabilities.abilities import DECRYPT
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
-from capabilities.chain import Authority, Mark, judge_invocation, judge_registration
+from capabilities.chain import Authority, Mark, Registered, judge_invocation, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
 from capabilities.principals import Principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import parse_network_id
-from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
+from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.siwe import SiweMessage
 from capabilities.strict_json import Json
@@ -83,7 +84,7 @@ class World:
         self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
         self.space = f"tinycloud:{self.owner[4:]}:default"
         self.network = create_network(parse_network_id(self.urn), now=NOW, keyring=self.keyring, entropy=self.entropy)
-        self.links: dict[ContentKey, Link] = {}
+        self.links: dict[ContentKey, Registered] = {}
         self.marks: dict[ContentKey, Mark] = {}
         self.record = ReleaseRecord(trust_roots=(ROOT,))
         self.withdrawals = NOTHING_WITHDRAWN
@@ -103,10 +104,10 @@ class World:
         registered_at: float | None = None,
         audience: str | None = None,
         wallet: WalletSigner | None = None,
-        parents: Sequence[Link] = (),
+        parents: Sequence[Registered] = (),
         network: str | None = None,
         space: str | None = None,
-    ) -> Link:
+    ) -> Registered:
         """A wallet's CACAO, as every sign-in makes one; without parents unless some are named."""
         signer = wallet or self.wallet
         att: dict[str, dict[str, tuple[dict[str, None], ...]]] = {}
@@ -133,11 +134,11 @@ class World:
         signer: Ed25519Signer,
         holder: str,
         *,
-        parents: Sequence[Link] = (),
+        parents: Sequence[Registered] = (),
         policies: Sequence[Policy] = (),
         att: dict[str, dict[str, list[dict[str, Json]]]] | None = None,
         lifetime_s: float = DAY_S / 2,
-    ) -> Link:
+    ) -> Registered:
         """A UCAN delegation; decrypt on the network unless `att` says otherwise."""
         self._nonce += 1
         payload = UcanPayload(
@@ -151,15 +152,19 @@ class World:
         )
         return self.register(verify_delegation(parse_delegation(encode_ucan(payload, signer))), parents, None)
 
-    def register(self, delegation: Delegation, parents: Sequence[Link], registered_at: float | None) -> Link:
+    def register(
+        self, delegation: Delegation, parents: Sequence[Registered], registered_at: float | None
+    ) -> Registered:
         """Judge and keep a delegation as a node does."""
-        registered = judge_registration(delegation, [parent.registered for parent in parents], self.marks, now=self.now)
-        link = Link(registered, self.now if registered_at is None else registered_at)
+        at = self.now if registered_at is None else registered_at
+        link = msgspec.structs.replace(
+            judge_registration(delegation, parents, self.marks, now=self.now), registered_at=at
+        )
         self.links[delegation.content_key] = link
         self.marks[delegation.content_key] = Mark.LIVE
         return link
 
-    def revoke(self, link: Link) -> None:
+    def revoke(self, link: Registered) -> None:
         """Revoke a delegation."""
         self.marks[link.delegation.content_key] = Mark.REVOKED
 
@@ -183,7 +188,7 @@ class World:
         signer: Ed25519Signer,
         *,
         facts: Sequence[Json],
-        proofs: Iterable[Link] = (),
+        proofs: Iterable[Registered] = (),
         att: dict[str, dict[str, list[dict[str, Json]]]] | None = None,
         aud: str | None = None,
         exp: float | None = None,
@@ -203,7 +208,9 @@ class World:
         )
         return verify_invocation(parse_invocation(encode_ucan(payload, signer)))
 
-    def checked(self, signer: Ed25519Signer, proofs: Sequence[Link], *, receiver: bytes = RECEIVER) -> CheckedDecrypt:
+    def checked(
+        self, signer: Ed25519Signer, proofs: Sequence[Registered], *, receiver: bytes = RECEIVER
+    ) -> CheckedDecrypt:
         """A decrypt request that has passed rows 5 to 21."""
         body = self.body()
         if receiver != RECEIVER:
@@ -220,23 +227,23 @@ class World:
         bound = bind_decrypt(invocation, parse_decrypt_body(dict(body)), network, self.keyring.node_did)
         return check_decrypt(bound, self.network, self.now)
 
-    def authority(self, invocation: Invocation, proofs: Sequence[Link]) -> Authority:
+    def authority(self, invocation: Invocation, proofs: Sequence[Registered]) -> Authority:
         """What the chain rules say about an invocation."""
-        return judge_invocation(invocation, [proof.registered for proof in proofs], self.marks, now=self.now)
+        return judge_invocation(invocation, proofs, self.marks, now=self.now)
 
     def request(
         self,
         signer: Ed25519Signer,
-        proofs: Sequence[Link],
+        proofs: Sequence[Registered],
         *,
         evidence: Evidence | None = None,
-        sessions: Sequence[Link] = (),
+        sessions: Sequence[Registered] = (),
         receiver: bytes = RECEIVER,
         key_paths: dict[str, RowStamp] | None = None,
     ) -> ReleaseRequest:
         """What a node asks the gate; the links hold just the cited closures."""
         decrypt = self.checked(signer, proofs, receiver=receiver)
-        keys = [member.content_key for proof in proofs for member in proof.registered.closure]
+        keys = [member.content_key for proof in proofs for member in proof.closure]
         return ReleaseRequest(
             decrypt=decrypt,
             authority=self.authority(decrypt.bound.invocation, proofs),

@@ -178,7 +178,7 @@ def test_a_list_dragged_in_by_a_parent_does_not_count(world: Any) -> None:
     empty = world.grant(world.other, world.session.did, parents=[for_another_party], att={})
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in, empty])
-    assert len(grant.registered.closure) == 4
+    assert len(grant.closure) == 4
     assert world.reason_of(world.request(world.backend, [grant], evidence=world.evidence(world.backend))) == "no_policy"
 
 
@@ -199,7 +199,7 @@ def test_a_parent_that_is_not_among_the_links_is_not_guessed(world: Any) -> None
     sign_in = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[sign_in], policies=[world.LIST])
     request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
-    unknown = altered(grant, registered=altered(grant.registered, parents=(bytes(32),)))
+    unknown = altered(grant, parents=(bytes(32),))
     links = {**request.owner.facts.links, grant.delegation.content_key: unknown}
     assert world.reason_of(world.with_facts(request, links=links)) == "no_policy"
 
@@ -339,7 +339,7 @@ def test_a_missing_ancestor_refuses(world: Any) -> None:
     """A closure that the store says is incomplete supports nothing."""
     sign_in = world.sign_in(world.session)
     request = world.request(world.session, [sign_in])
-    link = altered(sign_in, registered=altered(sign_in.registered, missing_ancestor=True))
+    link = altered(sign_in, missing_ancestor=True)
     assert world.reason_of(world.with_facts(request, links={sign_in.delegation.content_key: link})) == "chain"
 
 
@@ -369,7 +369,7 @@ def test_a_policy_that_cannot_be_read_refuses(world: Any) -> None:
     """A fact of the family that is not understood is never skipped."""
     sign_in = world.sign_in(world.session)
     delegation = altered(sign_in.delegation, facts=({"sealspace.attestation/v1": {"unknown": 1}},))
-    link = altered(sign_in, registered=altered(sign_in.registered, delegation=delegation))
+    link = altered(sign_in, delegation=delegation)
     request = world.request(world.session, [sign_in])
     assert world.reason_of(world.with_facts(request, links={delegation.content_key: link})) == "policy"
 

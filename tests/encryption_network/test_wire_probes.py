@@ -12,10 +12,10 @@ from refusal_forms import on_invoke, on_route
 from tests_support import CountingEntropy, json_lines, shared_vectors
 
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
-from capabilities.chain import Mark, check_lifetime, judge_invocation, judge_registration, judge_revocation
+from capabilities.chain import Mark, Registered, check_lifetime, judge_invocation, judge_registration, judge_revocation
 from capabilities.errors import CapabilityError, ChainError, MalformedToken
 from capabilities.principals import ed25519_public_key
-from capabilities.sign_ins import AuthorityFacts, Link, owner_authority
+from capabilities.sign_ins import AuthorityFacts, owner_authority
 from capabilities.signatures import verify_ed25519
 from capabilities.tokens import (
     check_window,
@@ -90,7 +90,7 @@ class MiniNode:
         self.keyring = Keyring(SECRET)
         self.entropy = CountingEntropy(b"mini")
         self.key_pairs = key_pairs
-        self.links: dict[bytes, Link] = {}
+        self.links: dict[bytes, Registered] = {}
         self.by_cid: dict[bytes, bytes] = {}
         self.marks: dict[Any, Mark] = {}
         self.networks: dict[str, networks.NetworkRecord] = {}
@@ -149,31 +149,29 @@ class MiniNode:
 
     # --- tokens ---
 
-    def cited(self, parents: Any) -> list[Link | None]:
+    def cited(self, parents: Any) -> list[Registered | None]:
         return [self.links.get(self.by_cid.get(parent.digest, b"")) for parent in parents]
 
     def delegate(self, header: str) -> tuple[int, Any]:
         delegation = verify_delegation(parse_delegation(header))
-        parents = [link.registered if link else None for link in self.cited(delegation.parents)]
-        registered = judge_registration(delegation, parents, self.marks, now=self.now)
-        self.links[delegation.content_key] = Link(registered, self.now)
+        parents = self.cited(delegation.parents)
+        self.links[delegation.content_key] = judge_registration(delegation, parents, self.marks, now=self.now)
         self.by_cid[delegation.cid] = delegation.content_key
         self.marks[delegation.content_key] = Mark.LIVE
         return 200, None
 
     def revoke(self, header: str) -> tuple[int, Any]:
         revocation = verify_revocation(parse_revocation(header))
-        proofs = [link.registered if link else None for link in self.cited(revocation.parents)]
+        proofs = self.cited(revocation.parents)
         target = self.cited(revocation.targets)[0]
-        judge_revocation(revocation, proofs, [target.registered if target else None], self.marks, now=self.now)
+        judge_revocation(revocation, proofs, [target], self.marks, now=self.now)
         assert target is not None
         self.marks[target.delegation.content_key] = Mark.REVOKED
         return 200, None
 
-    def judged(self, invocation: Any) -> tuple[Any, list[Link]]:
+    def judged(self, invocation: Any) -> tuple[Any, list[Registered]]:
         cited = self.cited(invocation.parents)
-        registered = [link.registered if link else None for link in cited]
-        authority = judge_invocation(invocation, registered, self.marks, now=self.now)
+        authority = judge_invocation(invocation, cited, self.marks, now=self.now)
         return authority, [link for link in cited if link is not None]
 
     def authorised(self, header: str) -> Any:
@@ -261,12 +259,14 @@ class MiniNode:
         judged = self.judged(invocation)
         return self.opened(invocation, network, value, judged)
 
-    def opened(self, invocation: Any, network: Any, value: Any, judged: tuple[Any, list[Link]]) -> tuple[int, Any]:
+    def opened(
+        self, invocation: Any, network: Any, value: Any, judged: tuple[Any, list[Registered]]
+    ) -> tuple[int, Any]:
         parsed = requests.parse_decrypt_body(value)
         bound = requests.bind_decrypt(invocation, parsed, network, self.keyring.node_did)
         checked = requests.check_decrypt(bound, self.networks.get(network.text), self.now)
         authority, cited = judged
-        keys = [member.content_key for link in cited for member in link.registered.closure]
+        keys = [member.content_key for link in cited for member in link.closure]
         admission = admit(
             ReleaseRequest(
                 decrypt=checked,

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
 from capabilities.chain import Mark, Registered, judge_registration
 from capabilities.cids import cid_text
@@ -75,7 +77,7 @@ def cacao(
 def registered(delegation: Delegation, *parents: Registered) -> Registered:
     """Judge a delegation as a node does, with every ancestor live."""
     marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
-    return judge_registration(delegation, parents, marks, now=NOW + 1)
+    return replace(judge_registration(delegation, parents, marks, now=NOW + 1), registered_at=NOW)
 
 
 def iso(at: float) -> str:

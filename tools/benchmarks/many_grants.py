@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from space_grants import iso
 
 from capabilities.ambient import SystemEntropy
@@ -43,7 +44,7 @@ from node.operations.delegations.read_capabilities import read_capabilities
 from node.operations.reading import Reading
 from node.processes.start import claim_store
 from node.services import Services
-from spaces.grants.delegations import DelegationCache, Delegations, StoredDelegation, accounts_above, registration_puts
+from spaces.grants.delegations import DelegationCache, Delegations, registration_puts
 from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
@@ -92,7 +93,7 @@ def wallet_token(to: Ed25519Signer, at: float) -> str:
 def key_token(
     signer: Ed25519Signer,
     grants: Grants,
-    proofs: Sequence[StoredDelegation],
+    proofs: Sequence[Registered],
     *,
     audience: str | None = None,
     lifetime_s: float = 3600,
@@ -105,19 +106,17 @@ def key_token(
         exp=NOW + lifetime_s,
         nnc=f"{next(_COUNT):012}{secrets.token_hex(4)}",
         fct=list(facts) or None,
-        prf=[cid_text(proof.registered.delegation.cid) for proof in proofs],
+        prf=[cid_text(proof.delegation.cid) for proof in proofs],
         att={resource: {ability: [{}] for ability in abilities} for resource, abilities in grants.items()},
     )
     return encode_ucan(payload, signer)
 
 
-def judged(header: str, *parents: StoredDelegation) -> StoredDelegation:
+def judged(header: str, *parents: Registered) -> Registered:
     """Verify and judge a delegation as one that is posted."""
     delegation = verify_delegation(parse_delegation(header))
-    above = [parent.registered for parent in parents]
-    marks = {member.content_key: Mark.LIVE for parent in above for member in parent.closure}
-    registered: Registered = judge_registration(delegation, above, marks, now=NOW)
-    return StoredDelegation(registered, NOW, accounts_above(delegation, parents))
+    marks = {member.content_key: Mark.LIVE for parent in parents for member in parent.closure}
+    return judge_registration(delegation, parents, marks, now=NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +130,8 @@ class Account:
     """
 
     services: Services
-    session: StoredDelegation
-    newest: StoredDelegation
+    session: Registered
+    newest: Registered
     newest_key: Ed25519Signer
 
     def without_memory(self) -> "Account":
@@ -163,7 +162,7 @@ async def filled(services: Services, count: int) -> Account:
     return Account(services, session, newest_key=newest[0], newest=newest[1])
 
 
-def _grants(session: StoredDelegation, count: int) -> Iterator[tuple[Ed25519Signer, StoredDelegation]]:
+def _grants(session: Registered, count: int) -> Iterator[tuple[Ed25519Signer, Registered]]:
     for at in range(count):
         key = Ed25519Signer(secrets.token_bytes(32))
         if at % 2 == count % 2:
@@ -173,8 +172,8 @@ def _grants(session: StoredDelegation, count: int) -> Iterator[tuple[Ed25519Sign
             yield key, judged(header, session)
 
 
-def _puts(stored: StoredDelegation, at: float) -> list[Put]:
-    return registration_puts(stored.registered, now=at, accounts=stored.accounts)
+def _puts(stored: Registered, at: float) -> list[Put]:
+    return registration_puts(msgspec.structs.replace(stored, registered_at=at))
 
 
 async def _committed(services: Services, puts: list[Put]) -> None:
@@ -210,14 +209,14 @@ def _page(account: Account, body: bytes) -> Callable[[], Awaitable[object]]:
 
 def status(account: Account) -> Callable[[], Awaitable[object]]:
     """`/delegation/status` of the newest grant."""
-    cid = cid_text(account.newest.registered.delegation.cid)
+    cid = cid_text(account.newest.delegation.cid)
     token = key_token(SESSION, {f"urn:cid:{cid}": [STATUS]}, [account.session])
     return lambda: delegation_status(account.services, parse_invocation(token), cid)
 
 
 def chain(account: Account) -> Callable[[], Awaitable[object]]:
     """`capabilities/read`, the chain of the newest grant."""
-    cid = cid_text(account.newest.registered.delegation.cid)
+    cid = cid_text(account.newest.delegation.cid)
     return _read(account, [{"capabilitiesReadParams": {"type": "chain", "delegation_cid": cid}}])
 
 
@@ -235,7 +234,7 @@ def _read(account: Account, facts: Sequence[Json]) -> Callable[[], Awaitable[obj
 
 def call(account: Account) -> Callable[[], Awaitable[object]]:
     """A read of a value under the newest grant, from the text of the token to the judged call."""
-    path = f"kv/{account.newest.registered.delegation.capabilities[0].resource.text.partition('/kv/')[2] or 'a'}"
+    path = f"kv/{account.newest.delegation.capabilities[0].resource.text.partition('/kv/')[2] or 'a'}"
     header = key_token(account.newest_key, {f"{SPACE.text}/{path}": [GET]}, [account.newest], lifetime_s=60)
     key = head_key(SPACE, path.removeprefix("kv/"))
 

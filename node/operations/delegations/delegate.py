@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.abilities import NETWORK_CREATE
-from capabilities.chain import Ancestor, Mark, judge_registration
+from capabilities.chain import Ancestor, Mark, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.errors import CapabilityError, ChainError
 from capabilities.kinds import check_granting
@@ -22,7 +22,7 @@ from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
 from spaces.errors import TooManyDelegations
 from spaces.grants.admissions import admission_check, admission_key, is_admitted
-from spaces.grants.delegations import StoredDelegation, accounts_above, alias_put, charged_bytes, registration_puts
+from spaces.grants.delegations import alias_put, charged_bytes, registration_puts
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.grants.revocations import mark_keys, marks_of
@@ -31,7 +31,7 @@ from spaces.store.contract import Check, Commit, Put, Record
 from ...config.tree import Limits
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
-from ..authorise import check_proof_count, closure_contents, registered_of
+from ..authorise import check_proof_count, closure_contents
 from ..reading import Reading
 
 DEFAULT_NAME: Final = "default"
@@ -147,7 +147,7 @@ class _Registered(Struct, frozen=True, gc=False):
     """What a registration came to; `stored` is None for a repeat; a signer's first and a new spelling count."""
 
     answer: Registration
-    stored: StoredDelegation | None = None
+    stored: Registered | None = None
     is_counted: bool = False
 
 
@@ -170,8 +170,8 @@ async def _read(
     services: Services,
     delegation: Delegation,
     client: str | None,
-    known: StoredDelegation | None,
-    found: Sequence[StoredDelegation | None],
+    known: Registered | None,
+    found: Sequence[Registered | None],
 ) -> "_Posted":
     """Read everything that a registration depends on at one moment, and plan what it hosts and makes."""
     now, reading = services.clock.now(), Reading()
@@ -217,11 +217,11 @@ class _Posted(Struct, frozen=True):
         )
 
 
-async def _repeat(posted: _Posted, known: StoredDelegation) -> CommitPlan[_Registered]:
+async def _repeat(posted: _Posted, known: Registered) -> CommitPlan[_Registered]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
     delegation, services = posted.delegation, posted.services
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
-    for member in known.registered.closure:
+    for member in known.closure:
         if posted.marks.get(member.content_key) is not Mark.LIVE:
             if is_new_spelling:  # added all the same, where space is free: a token that cites it is refused as revoked
                 with suppress(TooManyDelegations):
@@ -253,14 +253,13 @@ def _revoked(delegation: Delegation, member: Ancestor) -> CapabilityError:
     return ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
 
 
-def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> CommitPlan[_Registered]:
+def _first(posted: _Posted, found: Sequence[Registered | None]) -> CommitPlan[_Registered]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     delegation, now, hosting = posted.delegation, posted.now, posted.hosting
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
-    registered = judge_registration(delegation, registered_of(found), posted.marks, now=now)  # D6, D20 to D30
+    registered = judge_registration(delegation, found, posted.marks, now=now)  # D6, D20 to D30
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
-    accounts = accounts_above(delegation, found)
-    rows = registration_puts(registered, now=now, accounts=accounts, client_account=posted.kept.client_account)
+    rows = registration_puts(registered, client_account=posted.kept.client_account)
     bounds = _bounds(posted.services.config.limits, hosts=posted.kept.hosts)
     kept = posted.kept.adds(bounds, size_bytes=charged_bytes(rows))  # D12
     answer = posted.answer()
@@ -281,8 +280,7 @@ def _first(posted: _Posted, found: Sequence[StoredDelegation | None]) -> CommitP
     # D23 has to hold when the rows are written, not only when they were read.
     checks = (*hosting.checks, *posted.network.checks)
     commit = Commit(puts=puts, live=mark_keys(ancestors), checks=checks, adds=(*hosting.adds, *kept))
-    stored = StoredDelegation(registered, now, accounts)
-    return CommitPlan(commit, _Registered(answer, stored, is_counted=posted.kept.is_first))
+    return CommitPlan(commit, _Registered(answer, registered, is_counted=posted.kept.is_first))
 
 
 def _bounds(limits: Limits, *, hosts: bool) -> KeptBounds:

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
+from capabilities.chain import Registered
 from capabilities.cids import cid_text
 from capabilities.tokens import Capability
-from spaces.grants.delegations import StoredDelegation
 
 from .query_filters import Direction
 from .standing import Verdict
@@ -45,9 +45,9 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     revoked_ancestor_cid: str | None = None
 
 
-def listed_of(stored: StoredDelegation, direction: Direction, verdict: Verdict) -> Listed:
+def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Listed:
     """Return how a listing shows a delegation."""
-    delegation = stored.registered.delegation
+    delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     return Listed(
         cid=cid_text(delegation.cid),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.abilities import DELEGATION_LIST
+from capabilities.chain import Registered
 from capabilities.cids import ContentKey
 from capabilities.errors import CapabilityError, WrongKind
 from capabilities.principals import Principal
@@ -24,7 +25,6 @@ from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.delegations import (
-    StoredDelegation,
     cid_at,
     is_account,
     membership_range,
@@ -110,9 +110,9 @@ class _View:
         """The account and the calling key, once each."""
         return tuple(dict.fromkeys((self.account, self.asker)))
 
-    def direction(self, stored: StoredDelegation, members: frozenset[Principal]) -> Direction | None:
+    def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
         """Return the direction of a delegation, seen from the account; None: the account may not see it."""
-        delegation = stored.registered.delegation
+        delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
         if self.account in stored.accounts and delegation.delegator in members:
@@ -139,7 +139,7 @@ async def _place(services: Services, filters: Filters) -> bytes | None:
     (last,) = await services.delegations.by_cid([filters.after])
     if last is None:
         raise QueryRefused
-    return place_of(last.registered.delegation)
+    return place_of(last.delegation)
 
 
 async def _authorised_read(
@@ -262,35 +262,35 @@ async def _listed(services: Services, view: _View, contents: Sequence[ContentKey
     return [None if stored is None else _item(view, stored, known, marks, now) for stored in found]
 
 
-def _unknown_members(view: _View, found: Sequence[StoredDelegation | None]) -> tuple[Principal, ...]:
+def _unknown_members(view: _View, found: Sequence[Registered | None]) -> tuple[Principal, ...]:
     """Return the signers, each once, who are neither the account nor the calling key."""
-    signers = (stored.registered.delegation.delegator for stored in found if stored is not None)
+    signers = (stored.delegation.delegator for stored in found if stored is not None)
     return tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
 
 
 def _item(
     view: _View,
-    stored: StoredDelegation,
+    stored: Registered,
     members: frozenset[Principal],
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
-    registered, filters = stored.registered, view.filters
+    filters = view.filters
     direction = view.direction(stored, members)
     # Without a mark it was removed long after its end, and only this process remembers it.
-    if direction is None or mark_of(marks[registered.delegation.content_key]) is None:
+    if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
         return None
     if filters.direction not in (None, direction) or not _names(stored, filters.space):
         return None
-    verdict = standing_of(registered, marks, joint_window(registered), now=now)
+    verdict = standing_of(stored, marks, joint_window(stored), now=now)
     return listed_of(stored, direction, verdict) if _stands_so(verdict, filters.standing) else None
 
 
-def _names(stored: StoredDelegation, space: str | None) -> bool:
+def _names(stored: Registered, space: str | None) -> bool:
     """Whether a delegation names a space of this id or this name."""
     if space is None:
         return True
-    rows = stored.registered.delegation.capabilities
+    rows = stored.delegation.capabilities
     spaces = (row.resource.space for row in rows if isinstance(row.resource, SpaceResource))
     return any(space in (named.text, named.name) for named in spaces)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import DELEGATION_STATUS
-from capabilities.chain import ControlQuestion, acting_principal, has_say
+from capabilities.chain import ControlQuestion, Registered, acting_principal, has_say
 from capabilities.cids import ContentKey, Digest, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.kinds import check_addressed
@@ -17,7 +17,6 @@ from capabilities.principals import Principal
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
 from capabilities.tokens import Invocation, UnverifiedInvocation
-from spaces.grants.delegations import StoredDelegation
 from spaces.grants.revocations import mark_keys, mark_of, marks_of
 from spaces.store.contract import Record
 
@@ -91,8 +90,8 @@ class _Found:
     """What was requested, and what is stored of it: delegation, proof, and the marks of both closures."""
 
     named: Digest | None
-    target: StoredDelegation | None
-    proof: StoredDelegation | None
+    target: Registered | None
+    proof: Registered | None
     marks: Mapping[ContentKey, Record | None]
 
 
@@ -100,7 +99,7 @@ def _report(found: _Found, invocation: Invocation, cid: str, now: float) -> Stat
     target = found.target
     if target is None or not _may_ask(found, target, invocation, now):
         return StatusReport(cid, "not_found", exists=False, active=False, revoked=False, expired=False)
-    standing = standing_of(target.registered, found.marks, own_window(target.registered), now=now).standing
+    standing = standing_of(target, found.marks, own_window(target), now=now).standing
     return StatusReport(
         cid=cid,
         status=_WORDS[standing],
@@ -111,8 +110,8 @@ def _report(found: _Found, invocation: Invocation, cid: str, now: float) -> Stat
     )
 
 
-def _may_ask(found: _Found, target: StoredDelegation, invocation: Invocation, now: float) -> bool:
-    delegation = target.registered.delegation
+def _may_ask(found: _Found, target: Registered, invocation: Invocation, now: float) -> bool:
+    delegation = target.delegation
     # Without a mark it was removed long after its end, and only this process remembers it.
     if mark_of(found.marks[delegation.content_key]) is None:
         return False
@@ -120,12 +119,12 @@ def _may_ask(found: _Found, target: StoredDelegation, invocation: Invocation, no
     return acting is not None and has_say(acting, delegation)
 
 
-def _acting(found: _Found, target: StoredDelegation, invocation: Invocation, now: float) -> Principal | None:
+def _acting(found: _Found, target: Registered, invocation: Invocation, now: float) -> Principal | None:
     if not invocation.parents:
         return invocation.invoker
     if found.proof is None or len(invocation.parents) != 1:
         return None
-    delegation = target.registered.delegation
+    delegation = target.delegation
     question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, found.named or delegation.cid, now)
     marks = marks_of(tuple(found.marks), tuple(found.marks.values()))
-    return acting_principal(question, delegation, found.proof.registered, marks)
+    return acting_principal(question, delegation, found.proof, marks)

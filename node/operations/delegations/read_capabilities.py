@@ -13,14 +13,14 @@ import msgspec
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.caveats import Caveats
-from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, mentioned_spaces
+from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
 from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
-from spaces.grants.delegations import StoredDelegation, space_grants_range, unexpired_of
+from spaces.grants.delegations import space_grants_range, unexpired_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Page
 
@@ -196,7 +196,7 @@ class _Listing:
         for stored in found:
             if stored is None or not _stands(stored, marks, now):
                 continue
-            delegation = stored.registered.delegation
+            delegation = stored.delegation
             if not self.filters.fit(delegation, self.identity):
                 continue
             if len(self.grants) >= self.bounds.reported or self.size_bytes >= self.bounds.answer_bytes:
@@ -225,15 +225,15 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     while (
         stored is not None
         and _stands(stored, marks, now)
-        and (space in mentioned_spaces(stored.registered.delegation.capabilities))
+        and (space in mentioned_spaces(stored.delegation.capabilities))
     ):
         if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.answer_bytes:
             return GrantChain(grants, truncated=True)
-        delegation = stored.registered.delegation
+        delegation = stored.delegation
         reported = _reported(delegation)
         grants.append(msgspec.Raw(reported))
         size_bytes += len(reported)
-        above = await services.delegations.by_content(stored.registered.parents[:1])
+        above = await services.delegations.by_content(stored.parents[:1])
         stored = above[0] if above else None
     return GrantChain(grants, truncated=False)
 
@@ -241,11 +241,10 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
 # --- one delegation ----------------------------------------------------------------------------------------------
 
 
-def _stands(stored: StoredDelegation, marks: Marks, now: float) -> bool:
+def _stands(stored: Registered, marks: Marks, now: float) -> bool:
     """Whether a delegation is not revoked itself and inside its own window; its ancestors do not count."""
-    registered = stored.registered
-    is_live = marks.get(registered.delegation.content_key) is Mark.LIVE
-    return is_live and own_window(registered).standing(now) is Standing.ACTIVE
+    is_live = marks.get(stored.delegation.content_key) is Mark.LIVE
+    return is_live and own_window(stored).standing(now) is Standing.ACTIVE
 
 
 def _reported(delegation: Delegation) -> bytes:

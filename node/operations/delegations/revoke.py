@@ -10,7 +10,7 @@ from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
-from ..authorise import closure_contents, registered_of
+from ..authorise import closure_contents
 
 
 async def revoke(services: Services, header: str) -> tuple[str, ...]:
@@ -46,14 +46,14 @@ async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[tup
     targets, proofs = found[: len(named)], found[len(named) :]
     contents = closure_contents(proofs)
     # By what was signed: two targets may be spellings of one delegation, whose mark a commit writes once.
-    ended = {stored.registered.delegation.content_key: stored for stored in targets if stored is not None}
+    ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = mark_keys(asked)
     records = (await services.store.read(keys)).records
     acting = judge_revocation(
         revocation,
-        registered_of(proofs),
-        registered_of(targets),
+        proofs,
+        targets,
         marks_of(asked, records),
         now=now,
     )
@@ -68,7 +68,7 @@ async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[tup
             at=now,
             action="delegation.revoked",
             actor=acting,
-            subject=cid_text(stored.registered.delegation.cid),
+            subject=cid_text(stored.delegation.cid),
             token=revocation.cid,
             authority=contents,
         )

@@ -21,9 +21,9 @@ async def root_identity(services: Services, call: Call) -> Principal:
     stored = call.cited[0] if call.authority.dependent else None
     for _ in _STEPS:
         # An owner's own grant may cite delegations that were not granted to the owner: those are not followed.
-        if stored is None or is_wallet(identity) or stored.registered.delegation.delegate != identity:
+        if stored is None or is_wallet(identity) or stored.delegation.delegate != identity:
             break
-        identity = stored.registered.delegation.delegator
-        above = await services.delegations.by_content(stored.registered.parents[:1])
+        identity = stored.delegation.delegator
+        above = await services.delegations.by_content(stored.parents[:1])
         stored = above[0] if above else None
     return identity

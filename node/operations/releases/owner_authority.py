@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from capabilities.chain import MAX_CHAIN_NODES
+from capabilities.chain import MAX_CHAIN_NODES, Registered
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
-from capabilities.sign_ins import AuthorityFacts, Link, OwnerAuthority, owner_authority, session_holders
-from spaces.grants.delegations import StoredDelegation, contents_of
+from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authority, session_holders
+from spaces.grants.delegations import contents_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.grants.sessions import sessions_range
 
@@ -33,7 +33,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     facts = AuthorityFacts(
         owner=owner,
         invoker=call.invocation.invoker,
-        cited=tuple([stored.registered.delegation.content_key for stored in call.cited]),
+        cited=tuple([stored.delegation.content_key for stored in call.cited]),
         links=_remembered_links(services, call.cited) or await _links(services, call.cited),
         sessions=(),
         marks=call.marks,
@@ -47,39 +47,35 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
     return owner_authority(facts)
 
 
-def _link(stored: StoredDelegation) -> Link:
-    return Link(stored.registered, stored.registered_at)
-
-
-def _remembered_links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link] | None:
+def _remembered_links(services: Services, cited: Sequence[Registered]) -> dict[ContentKey, Registered] | None:
     """Return the result of `_links` if all of it is in memory; None if not, or for more than a chain may have."""
-    links: dict[ContentKey, Link] = {}
+    links: dict[ContentKey, Registered] = {}
     for stored in cited:
-        own = stored.registered.delegation.content_key
-        for member in stored.registered.closure:
+        own = stored.delegation.content_key
+        for member in stored.closure:
             content = member.content_key
             if content not in links:
                 found = stored if content == own else services.delegations.remembered(content)
                 if found is None:
                     return None
-                links[content] = Link(found.registered, found.registered_at)
+                links[content] = found
         if len(links) > MAX_CHAIN_NODES:
             return None  # the chain rules refuse it
     return links
 
 
-async def _links(services: Services, cited: Sequence[StoredDelegation]) -> dict[ContentKey, Link]:
+async def _links(services: Services, cited: Sequence[Registered]) -> dict[ContentKey, Registered]:
     """Return every delegation of every cited closure; one that is missing the gate will miss too."""
     contents = closure_contents(cited)
     found = await services.delegations.by_content(contents)
-    return {content: _link(stored) for content, stored in zip(contents, found, strict=True) if stored is not None}
+    return {content: stored for content, stored in zip(contents, found, strict=True) if stored is not None}
 
 
-async def _sessions(services: Services, owner: Principal, holders: Collection[Principal]) -> tuple[Link, ...]:
+async def _sessions(services: Services, owner: Principal, holders: Collection[Principal]) -> tuple[Registered, ...]:
     """Return the sign-ins of the owner's with some keys."""
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
     pages = (await services.store.read(ranges=ranges)).pages
     contents = tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
     found = await services.delegations.by_content(contents)
-    return tuple([_link(stored) for stored in found if stored is not None])
+    return tuple([stored for stored in found if stored is not None])

@@ -177,7 +177,7 @@ def _granted(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
     return [
         row.resource
         for stored in call.cited
-        for row in stored.registered.delegation.capabilities
+        for row in stored.delegation.capabilities
         if row.ability in sufficient
         and (not row.caveats or same_json(dict(row.caveats), dict(caveats)))
         and extends(asked, row.resource)

@@ -148,7 +148,7 @@ def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
     """Return when the URL ends: never after the token or a delegation that it rests on."""
     ends = [now + min(MAX_TTL_S if ttl_s is None else ttl_s, MAX_TTL_S), float(math.floor(call.invocation.expires_at))]
     # The end of a closure is the earliest in it, so that no window has to be checked when the URL is used.
-    ends += [stored.registered.expires_at for stored in call.cited if stored.registered.expires_at is not None]
+    ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
         raise TicketRefused("signed URL expired immediately")

@@ -18,7 +18,7 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
-from spaces.grants.delegations import DelegationCache, StoredDelegation
+from spaces.grants.delegations import DelegationCache
 
 DECRYPT = "tinycloud.encryption/decrypt"
 
@@ -147,7 +147,7 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     cache = DelegationCache(max_bytes=100_000)
     for number in range(1000):
         cache.add_alias(Digest(number.to_bytes(32, "big")), ContentKey(bytes(32)))
-    cache.add(StoredDelegation(Registered(token, (), None, None, ()), 0.0))
+    cache.add(Registered(token, (), None, None, ()))
     assert cache.get(token.content_key) is not None
 
 

@@ -13,7 +13,7 @@ from spaces.archive.checking import Checked, check_store
 from spaces.audit.chain import Chain, seal_batch
 from spaces.audit.pruning import prune_batch
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.grants.delegations import accounts_above, alias_put, decode_delegation, registration_puts
+from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import open_identity
@@ -29,7 +29,7 @@ GET, LIST = "tinycloud.kv/get", "tinycloud.delegation/list"
 
 
 async def register(store: Store, granted: Registered) -> None:
-    puts = registration_puts(granted, now=NOW, accounts=accounts_above(granted.delegation, ()))
+    puts = registration_puts(granted)
     add = kept_add(kept_key(granted.delegation.delegator), limit=None)
     assert isinstance(await store.commit(Commit(puts=tuple(puts), adds=(add,))), Committed)
 

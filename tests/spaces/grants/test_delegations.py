@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from space_grants import (
     DAY_S,
     FRIEND,
@@ -30,8 +31,6 @@ from spaces.grants.delegations import (
     MAX_SPACES,
     DelegationCache,
     Delegations,
-    StoredDelegation,
-    accounts_above,
     alias_put,
     cid_at,
     contents_of,
@@ -62,15 +61,8 @@ FILES = {f"{SPACE}/kv/photos": ["tinycloud.kv/get"]}
 OWN_FILES = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 
 
-def stored(found: Registered, *parents: StoredDelegation) -> StoredDelegation:
-    return StoredDelegation(found, NOW, accounts_above(found.delegation, parents))
-
-
-async def register(
-    store: Store, found: Registered, *parents: StoredDelegation, now: float = NOW
-) -> Committed | Refused:
-    puts = registration_puts(found, now=now, accounts=stored(found, *parents).accounts)
-    return await store.commit(Commit(puts=tuple(puts)))
+async def register(store: Store, found: Registered, *, now: float = NOW) -> Committed | Refused:
+    return await store.commit(Commit(puts=tuple(registration_puts(replace(found, registered_at=now)))))
 
 
 async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
@@ -88,11 +80,11 @@ async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
         ucan(FILES, signer=FRIEND, delegate=STRANGER.did, parents=[parent.delegation], lifetime_s=60), parent
     )
     assert isinstance(await register(one_store, parent), Committed)
-    assert isinstance(await register(one_store, child, stored(parent)), Committed)
+    assert isinstance(await register(one_store, child), Committed)
     found = await fresh(one_store).by_cid([child.delegation.cid, None, parent.delegation.cid, Digest(b"?" * 32)])
-    assert (stored(child, stored(parent)), None, stored(parent), None) == found
-    assert len(found[0].registered.closure) == 2
-    assert found[0].registered.expires_at == NOW + 60
+    assert (child, None, parent, None) == found
+    assert len(found[0].closure) == 2
+    assert found[0].expires_at == NOW + 60
 
 
 async def test_second_lookup_needs_no_read(one_store: Store) -> None:
@@ -102,7 +94,7 @@ async def test_second_lookup_needs_no_read(one_store: Store) -> None:
     delegations = fresh(one_store)
     await delegations.by_cid([known.delegation.cid])
     await one_store.close()
-    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
+    assert (known,) == await delegations.by_cid([known.delegation.cid])
 
 
 async def test_misses_are_reported(one_store: Store) -> None:
@@ -126,7 +118,7 @@ async def test_unknown_delegation_is_asked_again(one_store: Store) -> None:
     delegations = fresh(one_store)
     assert await delegations.by_cid([known.delegation.cid]) == (None,)
     await register(one_store, known)
-    assert (stored(known),) == await delegations.by_cid([known.delegation.cid])
+    assert (known,) == await delegations.by_cid([known.delegation.cid])
 
 
 async def test_alias_leads_to_the_same_delegation(one_store: Store) -> None:
@@ -135,7 +127,7 @@ async def test_alias_leads_to_the_same_delegation(one_store: Store) -> None:
     await register(one_store, known)
     other = Digest(b"\x07" * 32)
     await one_store.commit(Commit(puts=(alias_put(other, known.delegation.content_key),)))
-    assert (stored(known),) == await fresh(one_store).by_cid([other])
+    assert (known,) == await fresh(one_store).by_cid([other])
 
 
 async def test_second_registration_is_refused(one_store: Store) -> None:
@@ -217,10 +209,9 @@ async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
         ucan(OWN_FILES, signer=STRANGER, delegate=OWNER.did, parents=[child.delegation], lifetime_s=60), child
     )
     wallet = Principal(WALLET.did)
-    below = stored(child, stored(root))
-    for known, parents in ((root, ()), (child, (stored(root),)), (grandchild, (below,))):
-        await register(one_store, known, *parents)
-    assert (wallet,) == stored(root).accounts == below.accounts == stored(grandchild, below).accounts
+    for known in (root, child, grandchild):
+        await register(one_store, known)
+    assert (wallet,) == root.accounts == child.accounts == grandchild.accounts
     found = await indexed(one_store, party_range(wallet, ROLE_FROM))
     assert {root.delegation.content_key, child.delegation.content_key, grandchild.delegation.content_key} == {*found}
     assert (child.delegation.content_key,) == await indexed(one_store, party_range(Principal(FRIEND.did), ROLE_FROM))
@@ -274,9 +265,9 @@ def test_delegation_with_too_many_spaces() -> None:
     def naming(count: int) -> Registered:
         return registered(ucan({f"{space_text(OWNER.did, f's{at}')}/kv": ["tinycloud.kv/get"] for at in range(count)}))
 
-    assert 64 < len(registration_puts(naming(MAX_SPACES), now=NOW, accounts=())) < 128
+    assert 64 < len(registration_puts(naming(MAX_SPACES))) < 128
     with pytest.raises(TooManySpaces):
-        registration_puts(naming(MAX_SPACES + 1), now=NOW, accounts=())
+        registration_puts(naming(MAX_SPACES + 1))
 
 
 READ = "tinycloud.capabilities/read"
@@ -311,15 +302,13 @@ async def test_sessions_granted_in_person(one_store: Store, delegation: Delegati
 
 def test_cache_is_bounded_in_bytes() -> None:
     """The least recently used delegations go first, and the estimate never exceeds the bound."""
-    found = [
-        StoredDelegation(registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)), NOW + HOUR_S) for at in range(30)
-    ]
+    found = [registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)) for at in range(30)]
     cache = DelegationCache(max_bytes=100_000)
     for known in found:
         cache.add(known)
-        assert found[0] == cache.get(found[0].registered.delegation.content_key)
+        assert found[0] == cache.get(found[0].delegation.content_key)
         assert cache.size_bytes <= 100_000
-    held = [known for known in found if cache.get(known.registered.delegation.content_key)]
+    held = [known for known in found if cache.get(known.delegation.content_key)]
     assert found[0] in held
     assert found[-1] in held
     assert 2 < len(held) < 30
@@ -328,10 +317,10 @@ def test_cache_is_bounded_in_bytes() -> None:
 def test_aliases_in_the_cache_are_bounded_too() -> None:
     """Strangers cannot fill the memory with spellings."""
     cache = DelegationCache(max_bytes=10_000)
-    known = stored(registered(ucan(FILES)))
+    known = registered(ucan(FILES))
     cache.add(known)
     for at in range(200):
-        cache.add_alias(Digest(at.to_bytes(32, "big")), known.registered.delegation.content_key)
+        cache.add_alias(Digest(at.to_bytes(32, "big")), known.delegation.content_key)
         assert cache.size_bytes <= 10_000
     assert known == cache.cited(Digest((199).to_bytes(32, "big")))
     assert cache.cited(Digest(bytes(32))) is None
@@ -342,7 +331,7 @@ def row_of(header: str, closure: list[bytes]) -> bytes:
     return msgspec.msgpack.encode((header, closure, None, None, NOW, [], []))
 
 
-WHOLE = stored(registered(ucan(FILES))).registered
+WHOLE = registered(ucan(FILES))
 MEMBERS = [member.content_key + member.cid for member in WHOLE.closure]
 
 
@@ -350,7 +339,7 @@ def test_row_is_laid_out_so() -> None:
     """The rows below are damaged in what they say, not in how they are written."""
     found = decode_delegation(Record(row_of(WHOLE.delegation.header, MEMBERS), b"." * 16))
     assert found is not None
-    assert found.registered.closure == WHOLE.closure
+    assert found.closure == WHOLE.closure
 
 
 @pytest.mark.parametrize(

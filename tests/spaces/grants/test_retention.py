@@ -1,12 +1,13 @@
 """Delegations that leave: when, with what, and how they are counted."""
 
+from msgspec.structs import replace
 from space_grants import DAY_S, NOW, OWNER, WALLET, registered, space_text, ucan
 from space_grants import cacao as wallet_grant
 
 from capabilities.chain import Registered
 from capabilities.principals import Principal
 from spaces.expiry import rows_until
-from spaces.grants.delegations import accounts_above, decode_delegation, registration_puts
+from spaces.grants.delegations import decode_delegation, registration_puts
 from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal, swept_until
 from spaces.grants.revocations import Revoked, mark_keys, revocation_put
 from spaces.grants.sessions import session_row_key
@@ -19,7 +20,7 @@ WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 
 async def _register(store: Store, granted: Registered) -> None:
     delegation = granted.delegation
-    puts = registration_puts(granted, now=NOW, accounts=accounts_above(delegation, ()))
+    puts = registration_puts(granted)
     commit = Commit(puts=tuple(puts), adds=(kept_add(kept_key(delegation.delegator), limit=None),))
     assert isinstance(await store.commit(commit), Committed)
 
@@ -107,7 +108,7 @@ async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(on
     """What has no end of its own stays, though what it cites has ended."""
     short = registered(wallet_grant(WALLETS, lifetime_s=60, nonce="nonce0001"))
     parents_window = registered(wallet_grant(WALLETS, lifetime_s=None))
-    endless = Registered(parents_window.delegation, parents_window.closure, None, short.expires_at, ())
+    endless = replace(parents_window, not_before=None, expires_at=short.expires_at)
     await _register(one_store, endless)
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
     assert (await one_store.read(mark_keys((endless.delegation.content_key,)))).records[0] is not None
@@ -133,7 +134,7 @@ async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
     """The commit that would go over the bound is refused."""
     for nonce, expected in (("a", Committed), ("b", Committed), ("c", Refused)):
         granted = registered(ucan(KV, nonce=nonce))
-        puts = registration_puts(granted, now=NOW, accounts=())
+        puts = registration_puts(granted)
         outcome = await one_store.commit(
             Commit(puts=tuple(puts), adds=(kept_add(kept_key(Principal(OWNER.did)), limit=2),))
         )
