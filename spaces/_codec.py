@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from .errors import RecordDamaged
+from .store.contract import Record
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -24,3 +25,7 @@ class Codec(Generic[T]):
             return self._decoder.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise RecordDamaged(f"a stored {self._name} does not decode") from exc
+
+    def read(self, record: Record | None) -> T | None:
+        """Read a row's value; None where there is no row, or a tombstone."""
+        return None if record is None or record.value is None else self.decode(record.value)

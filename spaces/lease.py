@@ -78,7 +78,7 @@ class Lease:
 
     async def _read(self) -> tuple[Record | None, _LeaseRow]:
         record = (await self._store.read((LEASE_KEY,))).records[0]
-        return record, _NOBODY if record is None or record.value is None else _CODEC.decode(record.value)
+        return record, _CODEC.read(record) or _NOBODY
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
         expect = ABSENT if record is None else record.stamp

@@ -134,7 +134,7 @@ async def _read(store: Store) -> tuple[Record | None, _Pruning]:
 
 
 def _state_of(row: Record | None) -> _Pruning:
-    return _Pruning(0, 0) if row is None or row.value is None else _CODEC.decode(row.value)
+    return _CODEC.read(row) or _Pruning(0, 0)
 
 
 def pruned_number(row: Record | None) -> int:

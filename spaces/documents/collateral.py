@@ -56,7 +56,7 @@ def state_row_key(fmspc: bytes, ca: str) -> bytes:
 
 def state_of(record: Record | None) -> CollateralState | None:
     """Read the state of a document; None where none was ever recorded."""
-    return None if record is None or record.value is None else _CODEC.decode(record.value)
+    return _CODEC.read(record)
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:

@@ -185,9 +185,9 @@ def _encode(registered: Registered) -> bytes:
 
 def decode_delegation(record: Record | None) -> Registered | None:
     """Read a stored delegation; the signature was checked before it was stored and is not checked again."""
-    if record is None or record.value is None:
+    row = _CODEC.read(record)
+    if row is None:
         return None
-    row = _CODEC.decode(record.value)
     if not row.closure or any(len(member) != _ANCESTOR_BYTES for member in row.closure):
         raise RecordDamaged("a stored closure does not decode")
     try:

@@ -133,21 +133,20 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
     checks: tuple[Check, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HostedSpace:
-    """A space as it is stored."""
+class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
+    """The row of a space."""
 
-    space: SpaceId
-    hosted_at: float
-
-
-class _Row(msgspec.Struct, frozen=True, array_like=True):
-    owner: str
+    owner: Principal
     name: str
     hosted_at: float
 
+    @property
+    def space(self) -> SpaceId:
+        """Which space it is."""
+        return SpaceId(self.owner, self.name)
 
-_CODEC: Final = Codec(_Row)
+
+_CODEC: Final = Codec(HostedSpace)
 
 
 def space_row_key(space: SpaceId) -> bytes:
@@ -162,10 +161,7 @@ def is_hosted(record: Record | None) -> bool:
 
 def space_of(record: Record | None) -> HostedSpace | None:
     """Read the row of a space."""
-    if record is None or record.value is None:
-        return None
-    row = _CODEC.decode(record.value)
-    return HostedSpace(SpaceId(owner=Principal(row.owner), name=row.name), row.hosted_at)
+    return _CODEC.read(record)
 
 
 def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: int = 1000) -> Range:
@@ -236,28 +232,31 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     Over a bound a space is skipped and nothing else happens to it. A commit that is refused because another commit
     reached a bound first is planned again from a new read, and then skips.
     """
-    admissions = _admissions(request, records)
-    records = records[len(request.admitted) :]
-    rows = dict(zip(request.mentioned, records[: len(request.mentioned)], strict=True))
-    counts = _Counts(request, records[len(request.mentioned) :])
-    new = [
-        space
-        for space, row in rows.items()
-        if not is_hosted(row)
-        and _may_be_named(request, space)
-        and space.owner in admissions
-        and counts.take(space.owner)
-    ]
-    activated = [space for space, row in rows.items() if is_hosted(row) or space in new]
+    found = dict(zip(request.keys(), records, strict=True))
+    hosted = [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
+    new: list[SpaceId] = []
+    growth: dict[bytes, int] = {}
+    limits: dict[bytes, int] = {}
+    for space in request.mentioned:
+        if space in hosted or not _may_be_named(request, space) or not _may_own(request, space.owner, found):
+            continue
+        counted = _counted(request, space.owner, found, growth)
+        fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
+        if fits and len(new) < request.bounds.per_grant:  # ST15
+            new.append(space)
+            limits |= counted
+            growth |= {key: growth.get(key, 0) + 1 for key in counted}
+    admitted = [owner for owner in dict.fromkeys([space.owner for space in new]) if owner in request.admitted]
     return HostingPlan(
-        activated=tuple(activated),
-        skipped=tuple([space for space in request.mentioned if space not in activated]),
+        activated=tuple([space for space in request.mentioned if space in hosted or space in new]),
+        skipped=tuple([space for space in request.mentioned if space not in hosted and space not in new]),
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
-        adds=counts.adds(),
+        # Each counter refuses the commit beyond its bound.
+        adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
         checks=(
-            *[hosting_check(space, row) for space, row in rows.items() if is_hosted(row)],
-            *[check for owner in dict.fromkeys([space.owner for space in new]) for check in admissions[owner]],
+            *[hosting_check(space, found[space_row_key(space)]) for space in hosted],
+            *[admission_check(owner, found[admission_key(owner)]) for owner in admitted],
         ),
     )
 
@@ -267,14 +266,20 @@ def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 
-def _admissions(request: HostingRequest, records: Sequence[Record | None]) -> Mapping[Principal, tuple[Check, ...]]:
-    """Return the owners whose spaces may be hosted, each with the conditions that must still hold at the commit."""
-    by_row = dict(zip(request.admitted, records, strict=False))
-    return {  # ST13, ST14
-        owner: (admission_check(owner, by_row[owner]),) if owner in by_row else ()
-        for owner in request.owners
-        if owner not in by_row or is_admitted(by_row[owner])
-    }
+def _may_own(request: HostingRequest, owner: Principal, found: Mapping[bytes, Record | None]) -> bool:
+    """Whether the spaces of an owner may be hosted: in `permit` only those of admitted ones."""
+    return owner not in request.admitted or is_admitted(found[admission_key(owner)])  # ST13, ST14
+
+
+def _counted(
+    request: HostingRequest, owner: Principal, found: Mapping[bytes, Record | None], growth: Mapping[bytes, int]
+) -> dict[bytes, int]:
+    """Return the counters that one more space of an owner counts in, each with its bound (ST15)."""
+    bounds, own = request.bounds, owner_counter(x16(owner))
+    counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
+    if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
+        counted[request.newcomers] = bounds.new_owners_per_hour
+    return counted
 
 
 def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
@@ -285,56 +290,8 @@ def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
 
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:
     space16 = space_id16(space)
-    value = _CODEC.encode(_Row(owner=space.owner, name=space.name, hosted_at=now))
+    value = _CODEC.encode(HostedSpace(space.owner, space.name, now))
     return (
         Put(space_key(space16), value, expect=ABSENT),
         Put(owned_space_key(x16(space.owner), space16), value, expect=ABSENT),
     )
-
-
-class _Counts:
-    """The counters as they were read, and what this plan adds to them."""
-
-    def __init__(self, request: HostingRequest, records: Sequence[Record | None]) -> None:
-        owners = request.owners
-        values = [counter_of(record) for record in records]
-        self._request = request
-        self._before = dict(zip(owners, values, strict=False))
-        self._total = values[len(owners)] if owners else 0
-        self._newcomers = values[len(owners) + 1] if owners and request.newcomers is not None else 0
-        self._added: dict[Principal, int] = {}
-
-    def take(self, owner: Principal) -> bool:
-        """Count one more space of this owner, unless that breaks a bound."""
-        mine = self._added.get(owner, 0)
-        bounds = self._request.bounds  # ST15
-        added = sum(self._added.values())
-        if added >= bounds.per_grant or self._before[owner] + mine >= bounds.per_owner:
-            return False
-        if self._total + added >= bounds.total or not self._admits(owner, bounds):
-            return False
-        self._added[owner] = mine + 1
-        return True
-
-    def _admits(self, owner: Principal, bounds: Bounds) -> bool:
-        if self._request.newcomers is None or not self._is_newcomer(owner) or owner in self._added:
-            return True
-        return self._newcomers + self._new_owners() < bounds.new_owners_per_hour
-
-    def _is_newcomer(self, owner: Principal) -> bool:
-        return self._before[owner] == 0
-
-    def _new_owners(self) -> int:
-        return sum(self._is_newcomer(owner) for owner in self._added)
-
-    def adds(self) -> tuple[Add, ...]:
-        """The counters' part of the commit; each refuses it beyond its bound."""
-        if not self._added:
-            return ()
-        bounds = self._request.bounds
-        adds = [Add(owner_counter(x16(owner)), count, at_most=bounds.per_owner) for owner, count in self._added.items()]
-        total = sum(self._added.values())
-        adds.append(Add(TOTAL_SPACES_COUNTER, total, at_most=bounds.total))
-        if self._request.newcomers is not None and self._new_owners():
-            adds.append(Add(self._request.newcomers, self._new_owners(), at_most=bounds.new_owners_per_hour))
-        return tuple(adds)

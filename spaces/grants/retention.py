@@ -46,6 +46,8 @@ from .delegations import registration_puts, row_bytes
 from .sessions import session_row_key
 
 KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
+_OF_SIGNER: Final = "bytes of delegations of this signer"
+_OF_ADDRESS: Final = "bytes of delegations from this address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +99,32 @@ class Kept(Struct, frozen=True, gc=False):
 
     def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
         """Count one more delegation, within the bounds; its bytes are charged with its rows."""
-        wanted = [(self.count, 1, bounds.count, "delegations of this signer")]
-        wanted.append((self.signer_bytes, size_bytes, bounds.signer_bytes, "bytes of delegations of this signer"))
+        _require_room(self.count, 1, bounds.count, "delegations of this signer")
+        adds = [kept_add(self.count[0], limit=bounds.count)]
+        adds += _bound_bytes(self.signer_bytes, size_bytes, bounds.signer_bytes, _OF_SIGNER)
         if self.client_bytes is not None:
-            what = "bytes of delegations from this address"
-            wanted.append((self.client_bytes, size_bytes, bounds.client_bytes, what))
-        for (_, said), more, limit, what in wanted:
-            if limit is not None and said + more > limit:
-                raise TooManyDelegations(limit=limit, what=what)
-        bytes_of = [Add(key, 0, at_most=limit) for (key, _), _, limit, _ in wanted[1:] if limit is not None]
-        return (kept_add(self.count[0], limit=bounds.count), *bytes_of)
+            adds += _bound_bytes(self.client_bytes, size_bytes, bounds.client_bytes, _OF_ADDRESS)
+        return tuple(adds)
 
     def charge(self, alias: Put, bounds: KeptBounds) -> tuple[Put, tuple[Add, ...]]:
         """Charge the row of one more cid to the address it came from, or to the signer where that is not counted."""
-        (account, said), limit, what = self.signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"
+        counter, limit, what = self.signer_bytes, bounds.signer_bytes, _OF_SIGNER
         if self.client_bytes is not None:
-            (account, said), limit = self.client_bytes, bounds.client_bytes
-            what = "bytes of delegations from this address"
+            counter, limit, what = self.client_bytes, bounds.client_bytes, _OF_ADDRESS
         size_bytes = row_bytes((alias,))
-        if limit is None:
-            return replace(alias, weight_bytes=size_bytes, account=account), ()
-        if said + size_bytes > limit:
-            raise TooManyDelegations(limit=limit, what=what)
-        return replace(alias, weight_bytes=size_bytes, account=account), (Add(account, 0, at_most=limit),)
+        adds = _bound_bytes(counter, size_bytes, limit, what)
+        return replace(alias, weight_bytes=size_bytes, account=counter[0]), tuple(adds)
+
+
+def _bound_bytes(counter: tuple[bytes, int], size_bytes: int, limit: int | None, what: str) -> list[Add]:
+    """Return the condition under which rows that charge a counter stay within its limit."""
+    _require_room(counter, size_bytes, limit, what)
+    return [] if limit is None else [Add(counter[0], 0, at_most=limit)]
+
+
+def _require_room(counter: tuple[bytes, int], more: int, limit: int | None, what: str) -> None:
+    if limit is not None and counter[1] + more > limit:
+        raise TooManyDelegations(limit=limit, what=what)
 
 
 def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:
@@ -133,27 +138,19 @@ def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_no
 
 def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *, now: float) -> Commit:
     """Return what to do with a delegation that the index says has expired."""
-    if stored is None or record is None:
+    own_end = None if stored is None else stored.delegation.expires_at
+    if stored is None or record is None or own_end is None:
         return Commit(puts=(Put(due, None),))
     delegation = stored.delegation
-    own_end = delegation.expires_at
-    if own_end is None:
-        return Commit(puts=(Put(due, None),))
     if micros8(own_end) > swept_until(now):
         later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
         return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
-    return _removal(due, stored, record)
-
-
-def _removal(due: bytes, stored: Registered, record: Record) -> Commit:
-    delegation = stored.delegation
     whole = delegation_key(delegation.content_key)
-    written = registration_puts(stored)
-    keys = {put.key for put in written} - {whole}
+    keys = {due, *[put.key for put in registration_puts(stored)]} - {whole}
     if delegation.form == "cacao":
         keys.add(session_row_key(delegation))  # an earlier version wrote the row; by today's rules it may be no session
-    puts = [Put(whole, None, expect=record.stamp), *(Put(key, None) for key in sorted(keys | {due}))]
-    return Commit(puts=tuple(puts), adds=(Add(kept_key(delegation.delegator), -1),))
+    puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
+    return Commit(puts=puts, adds=(Add(kept_key(delegation.delegator), -1),))
 
 
 def swept_until(now: float) -> bytes:

@@ -86,7 +86,7 @@ _WORK_CODEC: Final = Codec(ObjectWork)
 
 def object_record_of(record: Record | None) -> ObjectRecord | None:
     """Read an object's row; None when there is none or it was collected."""
-    return None if record is None or record.value is None else _RECORD_CODEC.decode(record.value)
+    return _RECORD_CODEC.read(record)
 
 
 def encode_object_record(record: ObjectRecord) -> bytes:

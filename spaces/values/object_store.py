@@ -12,6 +12,7 @@ Example:
     async with await objects.open(name, size_bytes=size_bytes) as body: ...
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -46,7 +47,7 @@ class IncomingBody(Protocol):
         ...
 
 
-class OpenedBody:
+class OpenedBody(ABC):
     """A body that is being read; its size is that of its head."""
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
@@ -80,17 +81,17 @@ class OpenedBody:
                 raise RecordDamaged("a body does not have the digest of its head")
             yield piece
 
+    @abstractmethod
     async def _piece(self, start: int, end: int, hasher: "blake3 | None") -> Piece:
         """Read and hash one piece: PIECE_BYTES from `start`, or fewer where a reading up to `end` ends with them."""
-        raise NotImplementedError
 
     async def read(self) -> bytes:
         """Return the whole body; raises as `pieces` does."""
         return b"".join([piece async for piece in self.pieces()])
 
+    @abstractmethod
     async def close(self) -> None:
         """Release the resources of the reading."""
-        raise NotImplementedError
 
 
 class ObjectStore(Protocol):

@@ -18,8 +18,7 @@ Example:
 """
 
 import heapq
-from asyncio import sleep
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,12 +31,9 @@ from .._codec import Codec
 from ..grants.hosting import space_of
 from ..keyspace import (
     OVERRIDES_PREFIX,
-    ROWS_PREFIX,
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
-    USAGE_PREFIX,
     rows_counter,
-    space_key,
     space_keys,
     usage_counter,
 )
@@ -112,7 +108,8 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
 def override_of(record: Record | None) -> int | None:
     """Return a space's own limit, from the record under `override_row_key`; None: it has none."""
-    return None if record is None or record.value is None else _CODEC.decode(record.value).limit_bytes
+    row = _CODEC.read(record)
+    return None if row is None else row.limit_bytes
 
 
 def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy) -> int | None:
@@ -146,18 +143,13 @@ class Overrides:
 async def read_overrides(store: Store, *, limit: int) -> Overrides:
     """Return the limits that the operator has set, at most `limit` of them."""
     limits: dict[str, int] = {}
-    after: bytes | None = None
-    while True:
-        page = (await store.read(ranges=(Range(OVERRIDES_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]
+    async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
             if len(limits) == limit:
                 return Overrides(limits, more=True)
             row = _CODEC.decode(record.value or b"")
             limits[SpaceId(Principal(row.owner), row.name).text] = row.limit_bytes
-        if not page.more:
-            return Overrides(limits, more=False)
-        after = page.last_key
-        await sleep(0)
+    return Overrides(limits, more=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,60 +178,23 @@ class Usage:
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
     """Find the spaces with the largest contents.
 
-    The counters of all spaces are walked once, in steps between which other tasks run, and only the `limit` largest
-    are kept in memory: a million spaces cost about a second of one worker and a page of memory. Changes during the
-    walk may be seen or not.
+    The rows of all spaces are walked once, in steps between which other tasks run, and only the `limit` largest are
+    kept in memory. Changes during the walk may be seen or not.
     """
-    largest = await _largest_counters(store, limit)
-    found: dict[bytes, SpaceUsage] = {}
-    for start in range(0, len(largest), _STEP_ROWS):
-        step = largest[start : start + _STEP_ROWS]
-        records = (await store.read([space_key(space16) for _, space16, _ in step])).records
-        for (size_bytes, space16, used_bytes), record in zip(step, records, strict=True):
-            if (hosted := space_of(record)) is not None:
-                found[space16] = SpaceUsage(hosted.space, used_bytes, size_bytes - used_bytes)
-    await _add_empty_spaces(store, found, limit)
-    total = (await store.read((TOTAL_SPACES_COUNTER,))).records[0]
-    return Usage(tuple(found.values()), counter_of(total))
-
-
-async def _largest_counters(store: Store, limit: int) -> list[tuple[int, bytes, int]]:
-    """Walk the counters of all spaces and keep the largest: bytes in all, which space, bytes of bodies."""
-    heap: list[tuple[int, bytes, int]] = []
-    async for usage, rows, space16 in _counters(store):
-        entry = (usage + rows, space16, usage)
-        if len(heap) < limit:
-            heapq.heappush(heap, entry)
-        elif entry > heap[0]:
-            heapq.heapreplace(heap, entry)
-    return sorted(heap, reverse=True)
-
-
-async def _counters(store: Store) -> AsyncIterator[tuple[int, int, bytes]]:
-    """Yield bytes of bodies and of rows of each space that is not empty, each space once."""
-    for prefix, beside in ((USAGE_PREFIX, rows_counter), (ROWS_PREFIX, usage_counter)):
-        async for page in pages_of(store, Range(prefix, limit=_STEP_ROWS)):
-            spaces = [key[len(prefix) :] for key, _ in page.rows]
-            others = (await store.read([beside(space16) for space16 in spaces])).records
-            for space16, (_, record), other in zip(spaces, page.rows, others, strict=True):
-                if prefix == USAGE_PREFIX:
-                    yield counter_of(record), counter_of(other), space16
-                elif counter_of(other) == 0:  # else it was among the first
-                    yield 0, counter_of(record), space16
-
-
-async def _add_empty_spaces(store: Store, found: dict[bytes, SpaceUsage], limit: int) -> None:
-    """Fill up with hosted spaces that are empty."""
-    after: bytes | None = None
-    while len(found) < limit:
-        page = (await store.read(ranges=(Range(SPACES_PREFIX, after=after, limit=_STEP_ROWS),))).pages[0]
+    largest: list[tuple[int, bytes, int, Record]] = []
+    async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
-        counters = (await store.read([usage_counter(space16) for space16 in hashes])).records
-        for space16, (_, record), counter in zip(hashes, page.rows, counters, strict=True):
-            hosted = space_of(record)
-            if hosted is not None and len(found) < limit and counter_of(counter) == 0:
-                found.setdefault(space16, SpaceUsage(hosted.space, 0, 0))
-        if not page.more:
-            return
-        after = page.last_key
-        await sleep(0)
+        counters = (await store.read([*map(usage_counter, hashes), *map(rows_counter, hashes)])).records
+        sizes = [counter_of(record) for record in counters]
+        for space16, (_, record), used, beside in zip(
+            hashes, page.rows, sizes[: len(hashes)], sizes[len(hashes) :], strict=True
+        ):
+            largest.append((used + beside, space16, used, record))
+        largest = heapq.nlargest(limit, largest)
+    total = (await store.read((TOTAL_SPACES_COUNTER,))).records[0]
+    spaces = [
+        SpaceUsage(hosted.space, used, size - used)
+        for size, _, used, record in largest
+        if (hosted := space_of(record)) is not None
+    ]
+    return Usage(tuple(spaces), counter_of(total))

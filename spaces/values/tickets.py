@@ -66,7 +66,7 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 
 def ticket_of(record: Record | None) -> Ticket | None:
     """Read the row of a ticket; None when there is none."""
-    return None if record is None or record.value is None else _CODEC.decode(record.value)
+    return _CODEC.read(record)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:

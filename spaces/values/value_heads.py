@@ -122,9 +122,9 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     Raises:
         RecordDamaged: the row does not decode.
     """
-    if record is None or record.value is None:
+    row = _CODEC.read(record)
+    if row is None or record is None:
         return None
-    row = _CODEC.decode(record.value)
     object_name = None if row.generation is None else ObjectName(key[1:17], row.digest, row.generation)
     return Head(
         stamp=record.stamp,

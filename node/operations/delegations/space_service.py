@@ -146,7 +146,7 @@ async def make_space(
             adds=plan.adds,
             claim=call.claim,
         )
-        return CommitPlan(commit, _entry(HostedSpace(space, now)))
+        return CommitPlan(commit, _entry(HostedSpace(space.owner, space.name, now)))
 
     return await until_committed(services, attempt)
 
