@@ -15,15 +15,6 @@ MAX_CLIENTS: Final = 10_000
 _MAX_NAME_CHARS: Final = 64
 
 
-class TooMany(Refusal):
-    """A client exceeded its rate limit; it may try again when its bucket contains a token."""
-
-    code = "too-many-requests"
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("Rate limit exceeded", retry_after_s=retry_after_s)
-
-
 class Rates:
     """One bucket for each client, full at first and refilled at a constant rate. Loopback is a client like any
     other."""
@@ -47,7 +38,7 @@ class Rates:
         if not spent:
             self._spent.pop(name, None)  # a full bucket need not be stored
         if (left := self._most - spent) < 1:
-            raise TooMany(max(math.ceil((1 - left) / self._per_second), 1))
+            raise Refusal("too-many-requests", retry_after_s=max(math.ceil((1 - left) / self._per_second), 1))
 
     def is_new(self, client: str | None) -> bool:
         """Whether the client has a full bucket, regardless of the time: no token is recorded as taken from it."""

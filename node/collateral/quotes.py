@@ -26,12 +26,6 @@ MOST_REST_S: Final = 0.1
 """Upper bound of a rest, however slow the machine was at that moment."""
 
 
-class QuotesBusy(Refusal):
-    """As many quotes wait as may."""
-
-    code = "quotes-busy"
-
-
 class Quotes:
     """The one place where quotes are verified."""
 
@@ -54,7 +48,7 @@ class Quotes:
     ) -> Evidence:
         """Examine a quote when its turn comes."""
         if self._waiting >= self._most_waiting:
-            raise QuotesBusy
+            raise Refusal("quotes-busy")
         self._waiting += 1
         try:
             async with self._turn:

@@ -43,8 +43,8 @@ from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
 from spaces.store.contract import Claim, Record, Snapshot
 
+from ..refusal import Refusal
 from ..services import Services
-from .errors import DuplicateInvocation, ReplayUnknown, SpaceNotFound
 from .reading import Reading
 
 
@@ -94,9 +94,9 @@ class Call(Struct, frozen=True, gc=False):
         return mark_keys(self.authority.live)
 
     def require_hosted(self) -> None:
-        """Raise SpaceNotFound unless every mentioned space is hosted (M60, I37)."""
+        """Raise `space-not-found` unless every mentioned space is hosted (M60, I37)."""
         if self.unhosted:
-            raise SpaceNotFound
+            raise Refusal("space-not-found")
 
 
 async def read_call(
@@ -117,7 +117,7 @@ async def read_call(
             itself, with the error and at the place that the wire prescribes.
     Raises:
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        DuplicateInvocation: the token was used before, in whatever spelling (I20).
+        `duplicate-invocation`: the token was used before, in whatever spelling (I20).
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
     """
@@ -150,7 +150,7 @@ async def read_call(
 def _refuse_replay(snapshot: Snapshot) -> None:
     """Refuse a token that was used before, or whose use is no longer known; without a claim nothing is refused."""
     if snapshot.claimed is False:
-        raise ReplayUnknown if snapshot.is_forgotten else DuplicateInvocation  # I12, I20
+        raise Refusal("replay-unknown") if snapshot.is_forgotten else Refusal("duplicate-invocation")  # I12, I20
 
 
 def _unhosted(spaces: Sequence[SpaceId], rows: Sequence[Record | None]) -> frozenset[SpaceId]:

@@ -28,11 +28,11 @@ from capabilities.resources import Resource, SpaceResource
 from capabilities.tokens import Capability, Invocation
 
 from ..counts import Operation
+from ..refusal import Refusal
 from ..services import Services
 from .authorise import read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
-from .errors import BadOption, NotEnabled
 from .kinds import check_call
 from .reading import Reading
 from .releases.decrypt import decrypt_invoked, is_about_network
@@ -61,7 +61,7 @@ class Message(Protocol):
         """Return the body as one value."""
 
     def uploads(self) -> BatchUpload:
-        """Return the body as a form of several values; BadOption where it has no boundary."""
+        """Return the body as a form of several values; `bad-option` where it has no boundary."""
 
     async def whole_body(self, *, max_bytes: int) -> bytes | None:
         """Read the whole body; None: it is longer, or does not arrive."""
@@ -122,7 +122,7 @@ async def _authorise(request: Request) -> None:
 def _not_enabled(name: str) -> Run:
     async def refuse(request: Request) -> None:
         await _authorise(request)
-        raise NotEnabled(name)
+        raise Refusal("not-enabled", name)
 
     return refuse
 
@@ -209,7 +209,7 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
         message: what came with it.
     Raises:
         WrongKind: another route serves it (T12).
-        BadOption: a header is malformed or asks for what this call cannot have (I9), or the outcomes have no common
+        `bad-option`: a header is malformed or asks for what this call cannot have (I9), or the outcomes have no common
             answer (I10, I15).
     Does not check:
         Whether the token may act on it, and whether it was used: the run checks this in its first read.
@@ -257,10 +257,10 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
     """Decide how several outcomes share one answer (4.4.7).
 
     Raises:
-        BadOption: they cannot, or there are too many of them.
+        `bad-option`: they cannot, or there are too many of them.
     """
     if not is_form and rows.count(PUT_VALUE) > 1:
-        raise BadOption("KV batch put requires multipart/form-data")
+        raise Refusal("bad-option", "KV batch put requires multipart/form-data")
     row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses what is no put beside a form
     if row.batch is None or not (is_form or rows.count(row) == len(rows)):
         raise no_common_answer(len(rows))  # Q3

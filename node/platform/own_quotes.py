@@ -22,25 +22,6 @@ WORKS: Final = "ok"
 TOO_SLOW: Final = "source_slow"  # spelled as the codes of sources, beside which the wire says it (AT44)
 
 
-class OwnQuotesBusy(Refusal):
-    """As many wait as may."""
-
-    code = "own-quotes-busy"
-
-    def __init__(self) -> None:
-        super().__init__("too many wait for a quote")
-
-
-class OwnQuoteFailed(Refusal):
-    """The platform made no quote."""
-
-    code = "own-quote-failed"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"quote generation failed: {reason}")
-        self.reason = reason
-
-
 class OwnQuotes:
     """The one place where the node's own quotes are made."""
 
@@ -63,7 +44,7 @@ class OwnQuotes:
     async def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data, when its turn comes."""
         if self._waiting >= self._most_waiting:
-            raise OwnQuotesBusy
+            raise Refusal("own-quotes-busy")
         self._waiting += 1
         loop = asyncio.get_running_loop()
         asked = self._thread.submit(self._take, report_data)
@@ -84,9 +65,9 @@ class OwnQuotes:
     def _leave(self) -> None:
         self._waiting -= 1
 
-    def _failed(self, reason: str) -> OwnQuoteFailed:
+    def _failed(self, reason: str) -> Refusal:
         self._note(reason)
-        return OwnQuoteFailed(reason)
+        return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
         """Remember how it went; the operator hears of each change, not of each failure."""

@@ -36,7 +36,7 @@ from encryption_network.release import open_key
 from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
-from node.operations.errors import DuplicateInvocation
+from node.refusal import Refusal
 
 pytestmark = pytest.mark.shared
 
@@ -112,7 +112,7 @@ class MiniNode:
             return 401, None
         except EncryptionError as exc:
             return on_invoke(exc) if invoke else on_route(exc)
-        except DuplicateInvocation as exc:
+        except Refusal as exc:
             return 409, str(exc)
         except CapabilityError as exc:
             return (403 if invoke and isinstance(exc, ChainError) and not self.early else 401), exc.text
@@ -181,7 +181,7 @@ class MiniNode:
         check_window(invocation, self.now)
         return invocation
 
-    def claim(self, key: bytes, error: RequestError | DuplicateInvocation) -> None:
+    def claim(self, key: bytes, error: RequestError | Refusal) -> None:
         if key in self.claims:
             raise error
         self.claims.add(key)
@@ -241,7 +241,7 @@ class MiniNode:
         parse_invocation(header)
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         invocation = self.authorised(header)
-        self.claim(invocation.content_key, DuplicateInvocation())
+        self.claim(invocation.content_key, Refusal("duplicate-invocation"))
         judged = self.judged(invocation)
         return self.opened(invocation, networks.parse_path_id(text), value, judged)
 
@@ -255,7 +255,7 @@ class MiniNode:
             return 200, None
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         self.early = False
-        self.claim(invocation.content_key, DuplicateInvocation())
+        self.claim(invocation.content_key, Refusal("duplicate-invocation"))
         judged = self.judged(invocation)
         return self.opened(invocation, network, value, judged)
 

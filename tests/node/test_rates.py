@@ -2,7 +2,8 @@
 
 import pytest
 
-from node.rates import MAX_CLIENTS, Rates, TooMany
+from node.rates import MAX_CLIENTS, Rates
+from node.refusal import Refusal
 
 NOW = 1_795_000_000.0
 
@@ -12,7 +13,7 @@ def _taken(rates: Rates, client: str | None, *, now: float = NOW) -> int:
     for count in range(1000):
         try:
             rates.take(client, now=now)
-        except TooMany:
+        except Refusal:
             return count
     return 1000
 
@@ -36,7 +37,7 @@ def test_who_is_refused_learns_when_to_come_back() -> None:
     """The refusal says after how many seconds the bucket holds one again."""
     rates = Rates(per_minute=6)
     _taken(rates, "192.0.2.1")
-    with pytest.raises(TooMany) as refused:
+    with pytest.raises(Refusal, match="Rate limit exceeded") as refused:
         rates.require("192.0.2.1", now=NOW)
     assert refused.value.retry_after_s == 10
     rates.require("192.0.2.1", now=NOW + 10)
@@ -49,10 +50,10 @@ def test_asking_takes_nothing_and_charging_never_refuses() -> None:
         rates.require("192.0.2.1", now=NOW)
     for _ in range(5):
         rates.charge("192.0.2.1", now=NOW)
-    with pytest.raises(TooMany) as refused:
+    with pytest.raises(Refusal, match="Rate limit exceeded") as refused:
         rates.require("192.0.2.1", now=NOW)
     assert refused.value.retry_after_s == 120
-    with pytest.raises(TooMany):
+    with pytest.raises(Refusal, match="Rate limit exceeded"):
         rates.require("192.0.2.1", now=NOW + 119)
     rates.require("192.0.2.1", now=NOW + 120)
 
@@ -110,10 +111,10 @@ def test_memory_is_bounded() -> None:
     for number in range(MAX_CLIENTS + 1):
         rates.take(f"client-{number}", now=NOW)
         if number == 1:
-            with pytest.raises(TooMany):
+            with pytest.raises(Refusal, match="Rate limit exceeded"):
                 rates.take("client-0", now=NOW)
     rates.take("client-0", now=NOW)
-    with pytest.raises(TooMany):
+    with pytest.raises(Refusal, match="Rate limit exceeded"):
         rates.take("client-2", now=NOW)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.operations.errors import ReplayUnknown
+from node.refusal import Refusal
 from sealspace.errors import (
     ActionNotAuthorized,
     DelegationRevoked,
@@ -67,7 +67,7 @@ def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeR
 
 def test_a_restored_node_is_waited_for() -> None:
     """Who is refused because minutes are closed is not sent to make the request anew, which does not help (BK5)."""
-    refusal = refusal_of(409, TEXT, str(ReplayUnknown()).encode())
+    refusal = refusal_of(409, TEXT, str(Refusal("replay-unknown")).encode())
     assert type(refusal) is DuplicateRequest and "wait and repeat" in refusal.hint
     assert refusal_of(409, TEXT, b"duplicate invocation").hint == DuplicateRequest.default_hint
 

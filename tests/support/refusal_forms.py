@@ -14,6 +14,7 @@ import tee_backend
 from capabilities.errors import CHAIN_TEXTS, ChainError
 from encryption_network.errors import TEXTS, EncryptionError, RequestError
 from node.http.messages.refusals import TABLE, code_of, wire_form
+from node.refusal import REFUSALS, Refusal
 
 
 def on_route(error: EncryptionError) -> tuple[int, str | None]:
@@ -39,8 +40,9 @@ def error_classes() -> set[type[Exception]]:
 
 def codes_of(kind: type[Exception]) -> tuple[str, ...]:
     """Return the codes that an error class states itself: its only one, or those that its constructor takes."""
-    if kind in (RequestError, ChainError):
-        return tuple(TEXTS if kind is RequestError else CHAIN_TEXTS)
+    texts = {RequestError: TEXTS, ChainError: CHAIN_TEXTS, Refusal: REFUSALS}
+    if kind in texts:
+        return tuple(texts[kind])
     if "code" in vars(kind):
         return (vars(kind)["code"],)
     return get_args(kind.__init__.__annotations__.get("code")) if "__init__" in vars(kind) else ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ...operations.errors import BadOption
+from ...refusal import Refusal
 
 # A name is a path of a token, which fits one header line, encoded once more.
 MAX_PART_HEADER_BYTES: Final = 512 * 1024
@@ -39,7 +39,7 @@ def boundary_of(content_type: str) -> bytes:
     """Return the boundary that a content type names."""
     boundary = _parameters(content_type).get("boundary", "")
     if _BOUNDARY.fullmatch(boundary) is None:
-        raise BadOption("multipart boundary is missing or malformed")
+        raise Refusal("bad-option", "multipart boundary is missing or malformed")
     return boundary.encode("ascii")
 
 
@@ -52,7 +52,7 @@ def part_path(name: str) -> str:
         where = f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"
         if error.reason == "unexpected end of data":
             where = f"incomplete utf-8 byte sequence from index {error.start}"
-        raise BadOption(f"Multipart KV part name is not valid percent-encoded UTF-8: {where}") from None
+        raise Refusal("bad-option", f"Multipart KV part name is not valid percent-encoded UTF-8: {where}") from None
 
 
 async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
@@ -64,7 +64,7 @@ async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> Asyn
         disposition = headers.pop("content-disposition", "")
         name = _parameters(disposition).get("name")
         if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
-            raise BadOption("Multipart KV part is missing a field name")
+            raise Refusal("bad-option", "Multipart KV part is missing a field name")
         part = MultipartPart(name, headers, source.part(name))
         yield part
         async for _ in part.pieces:  # skips what was not read
@@ -114,7 +114,7 @@ class _Source:
         while (end := self._held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
             looked = len(self._held)
             if looked > MAX_PART_HEADER_BYTES:
-                raise BadOption(f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes")
+                raise Refusal("bad-option", f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes")
             if not await self._more():
                 raise _incomplete()
         return (await self._take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
@@ -127,27 +127,27 @@ class _Source:
             if piece := await self._take(max(len(self._held) - len(end) + 1, 0)):
                 yield piece
             if not await self._more():
-                raise BadOption(f'field "{name}" received with incomplete data')
+                raise Refusal("bad-option", f'field "{name}" received with incomplete data')
         piece = await self._take(found)
         await self._take(len(end))
         if piece:
             yield piece
 
 
-def _incomplete() -> BadOption:
-    return BadOption("incomplete multipart stream")
+def _incomplete() -> Refusal:
+    return Refusal("bad-option", "incomplete multipart stream")
 
 
 def _headers(head: bytes) -> dict[str, str]:
     # As the header lines of the request itself: bytes that are not UTF-8 become lone surrogates.
     lines = head.decode("utf-8", "surrogateescape").split("\r\n") if head else []
     if len(lines) > MAX_PART_HEADER_LINES:
-        raise BadOption(f"multipart part has more than {MAX_PART_HEADER_LINES} headers")
+        raise Refusal("bad-option", f"multipart part has more than {MAX_PART_HEADER_LINES} headers")
     headers: dict[str, str] = {}
     for line in lines:
         match = _HEADER.fullmatch(line)
         if match is None:
-            raise BadOption("multipart part has a malformed header")
+            raise Refusal("bad-option", "multipart part has a malformed header")
         headers[match[1].lower()] = match[2].rstrip(" \t")
     return headers
 

@@ -15,65 +15,6 @@ from ...refusal import Refusal
 from .answers import request_id, text_answer
 from .refusals import TABLE, Place, Row, code_of, reason_of, wire_form
 
-
-class NotReadable(Refusal):
-    """The framing of the body is broken, or it is no JSON."""
-
-    code = "not-readable"
-
-
-class Unauthenticated(Refusal):
-    """There is no token where one is needed."""
-
-    code = "unauthenticated"
-
-
-class NotFound(Refusal):
-    """There is no such route, or no such method on it."""
-
-    code = "not-found"
-
-
-class WrongMethod(Refusal):
-    """A path of our own surface has other methods."""
-
-    code = "wrong-method"
-
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        super().__init__()
-        self.allowed = allowed
-
-
-class TooSlow(Refusal):
-    """No part of the body arrived for too long."""
-
-    code = "too-slow"
-
-
-class TooLarge(Refusal):
-    """The body is longer than this route takes."""
-
-    code = "too-large"
-
-
-class WrongShape(Refusal):
-    """The body is JSON of another shape."""
-
-    code = "wrong-shape"
-
-
-class OperatorLocked(Refusal):
-    """A request to the operator's routes does not bear the operator's secret."""
-
-    code = "operator-locked"
-
-
-class OperatorAbsent(Refusal):
-    """The node has no operator's secret: its operator's routes are closed."""
-
-    code = "operator-absent"
-
-
 PLACE: Final[web.RequestKey[Place]] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals the table answers differently from then on."""
 
@@ -136,8 +77,8 @@ def _problem(
         said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
         kind, body = "application/json", {"error": said}
     headers = {"Content-Type": kind, **_retry(row, error)}
-    if isinstance(error, WrongMethod):
-        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, Refusal) and code == "wrong-method":
+        headers["Allow"] = ", ".join(map(str, error.about))
     return web.Response(status=status, body=msgspec.json.encode(body), headers=headers)
 
 

@@ -12,8 +12,8 @@ from capabilities.limits import parsed_address
 
 from ...config.tree import Http
 from ...rates import Rates
+from ...refusal import Refusal
 from ...services import Services
-from .problems import NotFound, NotReadable, TooLarge, TooSlow, Unauthenticated, WrongShape
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
@@ -26,11 +26,11 @@ def token_of(request: web.Request) -> str:
     """Return the raw token: the first `Authorization` header as it is (E1).
 
     Raises:
-        Unauthenticated: there is none.
+        `unauthenticated`: there is none.
     """
     token = request.headers.get("Authorization")
     if token is None:
-        raise Unauthenticated
+        raise Refusal("unauthenticated")
     return token
 
 
@@ -86,11 +86,11 @@ def require_json_type(request: web.Request) -> None:
     """Refuse a request whose content type is not `application/json`; parameters are allowed (H4).
 
     Raises:
-        NotFound: as if there were no such route.
+        `not-found`: as if there were no such route.
     """
     declared = request.headers.get("Content-Type", "")
     if declared.partition(";")[0].strip().lower() != "application/json":
-        raise NotFound
+        raise Refusal("not-found")
 
 
 async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
@@ -98,30 +98,39 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
     return b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
 
 
-async def body_pieces(request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S) -> AsyncIterator[bytes]:
-    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read."""
+async def body_pieces(
+    request: web.Request, *, max_bytes: int, idle_s: float = IDLE_BODY_S, too_large: str = "too-large"
+) -> AsyncIterator[bytes]:
+    """Yield a body of at most `max_bytes` as it arrives; the client sends no faster than it is read.
+
+    Args:
+        request: the request.
+        max_bytes: bound of the body.
+        idle_s: longest wait for the next piece.
+        too_large: code under which a longer body is refused.
+    """
     if (request.content_length or 0) > max_bytes:
-        raise TooLarge
+        raise Refusal(too_large, max_bytes)
     if not request.can_read_body:
         return
     size_bytes = 0
     while piece := await _next_piece(request.content, idle_s):
         size_bytes += len(piece)
         if size_bytes > max_bytes:
-            raise TooLarge
+            raise Refusal(too_large, max_bytes)
         yield piece
 
 
-def body_at_hand(request: web.Request, *, max_bytes: int) -> bytes | None:
+def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
     """Return a body that has arrived whole, as small ones mostly have; None: read it by `body_pieces`."""
     if (request.content_length or 0) > max_bytes:
-        raise TooLarge
+        raise Refusal(too_large, max_bytes)
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
     body = content.read_nowait()
     if len(body) > max_bytes:
-        raise TooLarge
+        raise Refusal(too_large, max_bytes)
     return body
 
 
@@ -133,9 +142,9 @@ async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
         async with asyncio.timeout(idle_s):
             return await content.readany()
     except TimeoutError:
-        raise TooSlow from None
+        raise Refusal("too-slow") from None
     except web.RequestPayloadError:
-        raise NotReadable from None
+        raise Refusal("not-readable") from None
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
@@ -144,14 +153,14 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
     The route has already been matched by content type: the route table does that for JSON routes.
 
     Raises:
-        TooLarge, TooSlow: see `body_pieces`.
-        NotReadable, WrongShape: no JSON; JSON of another shape.
+        `too-large`, `too-slow`: see `body_pieces`.
+        `not-readable`, `wrong-shape`: no JSON; JSON of another shape.
     """
     body = await limited_body(request, max_bytes=max_bytes)
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise (WrongShape if _is_json(body) else NotReadable) from None
+        raise Refusal("wrong-shape" if _is_json(body) else "not-readable") from None
 
 
 def _is_json(body: bytes) -> bool:

@@ -20,10 +20,10 @@ from capabilities.ambient import Clock
 from ...cohort import Cohort
 from ...config.tree import Http
 from ...counts import Operation, RequestCounter
-from ...operations.errors import SpaceNotFound
 from ...rates import Rates
+from ...refusal import Refusal
 from .answers import CLOSED_TO_PAGES
-from .problems import NotFound, error_answer
+from .problems import error_answer
 from .refusals import Place, code_of
 from .request_log import RequestLog
 from .requests import client_address, require_json_type
@@ -53,9 +53,9 @@ class UnauthenticatedGuard:
         if not self.rates.is_new(client):  # nearly every client has cost nothing so far
             self.rates.require(client, now=self.clock.now())
 
-    def note(self, request: web.Request, error: Exception, status: int) -> None:
+    def note(self, request: web.Request, code: str, status: int) -> None:
         """Take one for a token that was refused, or that was good for a space that does not exist."""
-        if "Authorization" in request.headers and (status in _REFUSED or isinstance(error, SpaceNotFound)):
+        if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
             self.rates.charge(client_address(request, self.http), now=self.clock.now())
 
 
@@ -182,7 +182,7 @@ def _require_as_written(path: str, sent: str) -> None:
     # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the last one.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
         if expected != segment and "{" not in expected:  # H10: a proxy that guards `/admin` may read it otherwise
-            raise NotFound
+            raise Refusal("not-found")
 
 
 def _count_refusal(
@@ -194,6 +194,6 @@ def _count_refusal(
     counter: RequestCounter | None,
 ) -> None:
     if guard is not None:
-        guard.note(request, error, status)
+        guard.note(request, code, status)
     if counter is not None:
         counter.refused(error, code)

@@ -14,9 +14,9 @@ from ...operations.values.admin_quota import (
     show_quota,
     usage,
 )
+from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.answers import json_answer
-from ..messages.problems import NotFound, OperatorAbsent, OperatorLocked
 from ..messages.requests import json_body, whole_number
 
 MAX_BODY_BYTES: Final = 4096
@@ -87,8 +87,8 @@ async def get_usage(request: web.Request) -> web.Response:
 async def no_route(request: web.Request) -> web.Response:
     """Any other method and path below /admin."""
     if request.app[SERVICES].admin_key is None:
-        raise OperatorAbsent
-    raise NotFound
+        raise Refusal("operator-absent")
+    raise Refusal("not-found")
 
 
 async def _set(services: Services, request: web.Request, limit_bytes: int | None) -> QuotaView:
@@ -100,7 +100,7 @@ def _opened(request: web.Request) -> Services:
     """Return the services to the operator."""
     services = request.app[SERVICES]
     if services.admin_key is None:
-        raise OperatorAbsent
+        raise Refusal("operator-absent")
     if not services.admin_key.opens(request.headers.get("Authorization", "")):
-        raise OperatorLocked
+        raise Refusal("operator-locked")
     return services

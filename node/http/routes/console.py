@@ -17,8 +17,8 @@ from aiohttp import web
 from blake3 import blake3
 
 from ...console_files import TYPES, headers_with, read_files, suffix
+from ...refusal import Refusal
 from ..messages.answers import PageAnswer, matches_weakly
-from ..messages.problems import NotFound
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
 _RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it
@@ -87,7 +87,7 @@ async def get_console_file(request: web.Request) -> web.Response:
 def _served(request: web.Request) -> ConsoleFiles:
     console = request.app.get(CONSOLE)
     if console is None:
-        raise NotFound
+        raise Refusal("not-found")
     return console
 
 

@@ -11,16 +11,16 @@ from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.read_capabilities import GrantChain, GrantList
 from ...operations.delegations.space_service import SpaceList
-from ...operations.errors import BodyTooLarge
 from ...operations.table import OPEN_KEY, plan_call
 from ...operations.values.kv_batch import BatchFound, BatchUpload, BatchWritten, Part
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
 from ...operations.values.kv_write import Upload, Written
+from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer
 from ..messages.multipart import boundary_of, multipart_parts, part_path
-from ..messages.problems import PLACE, NotReadable, TooLarge, TooSlow
+from ..messages.problems import PLACE
 from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
 
@@ -72,22 +72,17 @@ class InvocationMessage:
         """See `Message.whole_body`."""
         try:
             return await limited_body(self._request, max_bytes=max_bytes)
-        except (NotReadable, TooLarge, TooSlow):
+        except Refusal:
             return None
 
     def _at_hand(self) -> bytes | None:
-        try:
-            return body_at_hand(self._request, max_bytes=self._http.max_body_bytes)
-        except TooLarge:
-            raise BodyTooLarge(self._http.max_body_bytes) from None  # Q2
+        return body_at_hand(self._request, max_bytes=self._http.max_body_bytes, too_large="body-too-large")  # Q2
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    def _pieces(self) -> AsyncIterator[bytes]:
         http = self._http
-        try:
-            async for piece in body_pieces(self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s):
-                yield piece
-        except TooLarge:
-            raise BodyTooLarge(http.max_body_bytes) from None  # Q2
+        return body_pieces(
+            self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s, too_large="body-too-large"
+        )  # Q2
 
 
 def _stored(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ answer what no other row matches. The operator's routes are closed to pages of o
 tokens by `authority`, bodies by `takes`, `internal` and `too-many-requests` everywhere.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -27,14 +26,12 @@ from ...operations.delegations.delegate import Registration, register
 from ...operations.delegations.delegation_status import StatusReport
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
 from ...operations.delegations.revoke import revoke
-from ...operations.errors import NotEnabled
 from ...operations.readiness import Readiness
 from ...operations.values.admin_quota import QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
 from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
-from ..messages.problems import NotFound, WrongMethod
 from ..messages.refusals import DESCRIPTION, GROUPS
 from ..messages.requests import client_address, token_of
 from ..messages.route import Given, Handler, Route, Taken
@@ -96,16 +93,16 @@ async def options_public(_request: web.Request) -> web.Response:
 
 async def no_route(_request: web.Request) -> web.Response:
     """Any method on a path without a route, or a method that a path does not have."""
-    raise NotFound
+    raise Refusal("not-found")
 
 
-def refusing(error: Callable[[], Refusal]) -> Handler:
+def refusing(code: str, *about: str) -> Handler:
     """Return what refuses every method but a preflight, which lets a page of another origin read the refusal."""
 
     async def refuse(request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
             return empty_answer()
-        raise error()
+        raise Refusal(code, *about)
 
     return refuse
 
@@ -444,9 +441,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("*", "/admin/{path:.*}", admin.no_route, cors=False),
     Route("OPTIONS", "/public/{space}/kv/{key:.*}", options_public),
     Route("OPTIONS", "/{path:.*}", options_any),
-    Route("*", "/hooks/{path:.*}", refusing(lambda: NotEnabled("Hooks"))),
-    Route("*", "/policy/v3/{path:.*}", refusing(lambda: NotEnabled("Policy v3"))),
-    Route("*", "/share/{path:.*}", refusing(lambda: NotEnabled("Share"))),
+    Route("*", "/hooks/{path:.*}", refusing("not-enabled", "Hooks")),
+    Route("*", "/policy/v3/{path:.*}", refusing("not-enabled", "Policy v3")),
+    Route("*", "/share/{path:.*}", refusing("not-enabled", "Share")),
     Route("*", "/{path:.*}", no_route),
 )
 """The rows that wire 7.1 lists."""
@@ -460,8 +457,7 @@ def _other_methods() -> tuple[Route, ...]:
             methods.setdefault(route.path, []).extend(("GET", "HEAD") if route.method == "GET" else (route.method,))
     # The wire has 404 for another method on a path.
     return tuple(
-        Route("*", path, refusing(partial(WrongMethod, (*known, "OPTIONS"))), surface="own")
-        for path, known in methods.items()
+        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface="own") for path, known in methods.items()
     )
 
 

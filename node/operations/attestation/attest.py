@@ -42,11 +42,11 @@ from tee_backend.attestation.quote import MAX_QUOTE_BYTES, Quote
 from tee_backend.attestation.report_data import session_binding
 
 from ...logs import log_warning
+from ...refusal import Refusal
 from ...release_terms import in_force
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..errors import ChallengeUsed, CollateralMissing, MalformedRequest, NetworkUnknown, SessionNotBound
 from ..reading import Reading
 from ..releases.receipts import missing_documents
 from .refresh_collateral import wish_for
@@ -65,7 +65,7 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
     """Return the document of the platform that a quote names; nothing is fetched while the caller waits.
 
     Raises:
-        CollateralMissing: there is none; if the node fetches collateral, a wish for it is now noted.
+        `collateral-missing`: there is none; if the node fetches collateral, a wish for it is now noted.
         CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it judge.
         CollateralUnusable: it cannot be read.
         QuoteRefused: there is none, and the platform is not certified.
@@ -86,10 +86,11 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
     return UsableCollateral(collateral, Check(key, row.stamp), issued_at + max_age_s)
 
 
-def _missing(retry_after_s: int | None) -> CollateralMissing:
+def _missing(retry_after_s: int | None) -> Refusal:
+    hint = "it is being fetched: ask for a new challenge, then attest anew"
     if retry_after_s is None:
-        return CollateralMissing("the operator runs: sealspace admin collateral import FILE")
-    return CollateralMissing("it is being fetched: ask for a new challenge, then attest anew", retry_after_s)
+        hint = "the operator runs: sealspace admin collateral import FILE"
+    return Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
 
 
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
@@ -112,11 +113,11 @@ def challenge(services: Services, body: bytes) -> Challenge:
     value = read_body(body, max_bytes=4096)
     did = value.get("did") if isinstance(value, dict) else None
     if not isinstance(did, str) or len(did) > _MAX_DID_CHARS:
-        raise MalformedRequest('send {"did": "<your DID>"}')
+        raise Refusal("request-malformed", hint='send {"did": "<your DID>"}')
     try:
         holder = parse_principal(did)
     except InvalidIdentifier:
-        raise MalformedRequest('send {"did": "<your DID>"}') from None
+        raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
     now, ttl_s = services.clock.now(), services.config.release.challenge_s
     nonce = issue_challenge(
         services.keyring.challenge_mac_key(),
@@ -163,7 +164,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         MalformedToken, CapabilityError: the token, or its chain.
         Refusal: the request, its binding, the challenge's second use, missing collateral.
         AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
-        QuotesBusy, SpaceError, RecordError.
+        `quotes-busy`, SpaceError, RecordError.
     """
     handed = _read(body)  # sizes
     node_did = services.keyring.node_did
@@ -184,7 +185,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
         of_network, terms = reading.row(network_row_key(network)), reading.row(release_record_key())
         call = await read_call(services, invocation, reading, claiming=False)  # chain
         if of_network.found is None:
-            raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+            raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
         await _claim_challenge(services, claim, claiming=is_first)  # replay record
         try:
             judged = await _verified(services, call, terms.found, handed, nonce)
@@ -210,25 +211,26 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
 def _read(body: bytes) -> _Handed:
     value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
     if not isinstance(value, dict) or not value.keys() <= {"quote", "eventLog", "receiverPublicKey", "receiverMode"}:
-        raise MalformedRequest("send quote, eventLog, receiverPublicKey and receiverMode, and nothing else")
+        hint = "send quote, eventLog, receiverPublicKey and receiverMode, and nothing else"
+        raise Refusal("request-malformed", hint=hint)
     log = value.get("eventLog")
     if log is not None and not isinstance(log, list):
-        raise MalformedRequest("eventLog is the array of the log's entries, or null")
+        raise Refusal("request-malformed", hint="eventLog is the array of the log's entries, or null")
     quote, key = _bytes(value, "quote"), _bytes(value, "receiverPublicKey")
     mode = value.get("receiverMode")
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
-        raise MalformedRequest(f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
+        raise Refusal("request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
     if len(key) != _RECEIVER_KEY_BYTES:
-        raise MalformedRequest("receiverPublicKey has 32 bytes in standard base64")
+        raise Refusal("request-malformed", hint="receiverPublicKey has 32 bytes in standard base64")
     if mode not in ("attested", "signed"):
-        raise MalformedRequest("receiverMode is attested or signed")
+        raise Refusal("request-malformed", hint="receiverMode is attested or signed")
     return _Handed(quote, log, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
 
 
 def _bytes(value: dict[str, Json], name: str) -> bytes:
     data = decode_standard(value.get(name))
     if data is None:
-        raise MalformedRequest(f"{name} is canonical standard base64 with padding")
+        raise Refusal("request-malformed", hint=f"{name} is canonical standard base64 with padding")
     return data
 
 
@@ -238,10 +240,10 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
     facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != handed.body_hash:
-        raise SessionNotBound("sign one decrypt capability and one fact with this body's hash")
+        raise Refusal("session-not-bound", hint="sign one decrypt capability and one fact with this body's hash")
     nonce = decode_url(facts[0].get("nonce"))
     if nonce is None:
-        raise SessionNotBound("name the challenge's nonce in the fact, in base64url")
+        raise Refusal("session-not-bound", hint="name the challenge's nonce in the fact, in base64url")
     return network, nonce
 
 
@@ -250,9 +252,10 @@ async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) 
         return
     snapshot = await services.store.read(claim=claim)
     if snapshot.is_forgotten:
-        raise ChallengeUsed("by the clock of the node's store it is over; set the node's clock, then ask for a new one")
+        hint = "by the clock of the node's store it is over; set the node's clock, then ask for a new one"
+        raise Refusal("challenge-used", hint=hint)
     if snapshot.claimed is False:
-        raise ChallengeUsed("ask for a new challenge and make a new quote over it")
+        raise Refusal("challenge-used", hint="ask for a new challenge and make a new quote over it")
 
 
 @dataclass(frozen=True, slots=True)

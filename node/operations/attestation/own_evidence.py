@@ -21,9 +21,9 @@ from tee_backend.evidence.source import Quoted
 from ...config.tree import AttestationMode, PlatformSource
 from ...platform.own_quotes import OwnQuotes
 from ...platform.root_secret import secret_origin
+from ...refusal import Refusal
 from ...release_terms import recorded_release
 from ...services import Services
-from ..errors import BadNonce
 
 # The mode of every guest agent, of either generation: clients compare it.
 _MODES: Final[dict[PlatformSource, str]] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
@@ -76,14 +76,14 @@ class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
 def checked_nonce(given: list[str]) -> str:
     """Return the nonce of a request; a missing one is the empty nonce, which binds no moment."""
     if len(given) > 1:
-        raise BadNonce("name one nonce")
+        raise Refusal("bad-nonce", "name one nonce")
     nonce = given[0] if given else ""
     try:
         size_bytes = len(nonce.encode())
     except UnicodeEncodeError:
-        raise BadNonce("the nonce is no text") from None
+        raise Refusal("bad-nonce", "the nonce is no text") from None
     if size_bytes > MAX_NONCE_BYTES:
-        raise BadNonce(f"the nonce is longer than {MAX_NONCE_BYTES} bytes")
+        raise Refusal("bad-nonce", f"the nonce is longer than {MAX_NONCE_BYTES} bytes")
     return nonce
 
 

@@ -12,9 +12,9 @@ from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, check_windows
 from tee_backend.attestation.errors import AttestationError
 
+from ...refusal import Refusal
 from ...release_terms import in_force, recorded_release
 from ...services import Services
-from ..errors import MalformedRequest
 
 _FMSPC_BYTES: Final = 6
 
@@ -38,10 +38,10 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
-        raise MalformedRequest("name one platform family: fmspc and ca, `platform` or `processor`")
+        raise Refusal("request-malformed", hint="name one platform family: fmspc and ca, `platform` or `processor`")
     text = fmspc[0]
     if len(text) != 2 * _FMSPC_BYTES or set(text) - set("0123456789abcdef"):
-        raise MalformedRequest(f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits")
+        raise Refusal("request-malformed", hint=f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits")
     return bytes.fromhex(text), ca[0]
 
 

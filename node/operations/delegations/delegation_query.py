@@ -38,9 +38,9 @@ from spaces.grants.revocations import mark_keys, mark_of
 from spaces.keyspace import ROLE_FROM, ROLE_TO
 from spaces.store.contract import Page, Range, Record, Store
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import Call, admit_signed, closure_contents, read_call
-from ..errors import QueryRefused
 from ..reading import Reading
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
@@ -74,15 +74,15 @@ async def query_delegations(
         most_examined: delegations that the page looks at, at least one.
 
     Raises:
-        QueryRefused: the token is not good or not entitled, or the cursor names none of the account's delegations.
+        `query-refused`: the token is not good or not entitled, or the cursor names none of the account's delegations.
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        BadQuery: the body.
+        `bad-query`: the body.
         SpaceError: the store does not answer.
     """
     try:
         invocation = admit_signed(unverified, now=services.clock.now())
     except CapabilityError:
-        raise QueryRefused from None
+        raise Refusal("query-refused") from None
     view = _View(_account(invocation), invocation.invoker, parse_filters(body))
     place = await _place(services, view.filters)
     sources = [_Source(principal, role, view.filters.limit + 1, place) for principal, role in view.lists()]
@@ -123,12 +123,12 @@ class _View:
 def _account(invocation: Invocation) -> Principal:
     """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation` of theirs."""
     if len(invocation.capabilities) != 1:
-        raise QueryRefused
+        raise Refusal("query-refused")
     (asked,) = invocation.capabilities
     if asked.ability != DELEGATION_LIST or not isinstance(asked.resource, SpaceResource):
-        raise QueryRefused
+        raise Refusal("query-refused")
     if not is_account(asked.resource):
-        raise QueryRefused
+        raise Refusal("query-refused")
     return asked.resource.space.owner
 
 
@@ -138,7 +138,7 @@ async def _place(services: Services, filters: Filters) -> bytes | None:
         return None
     (last,) = await services.delegations.by_cid([filters.after])
     if last is None:
-        raise QueryRefused
+        raise Refusal("query-refused")
     return place_of(last.delegation)
 
 
@@ -155,12 +155,12 @@ async def _authorised_read(
     except WrongKind:
         raise
     except CapabilityError:  # 5.4: one refusal, so that it does not reveal which rule of the chain failed
-        raise QueryRefused from None
+        raise Refusal("query-refused") from None
     if not _is_entitled(call, view.account):
-        raise QueryRefused
+        raise Refusal("query-refused")
     # A cursor that is in none of these lists would reveal where a delegation outside the account is listed.
     if keys and not any(record is not None and record.value is not None for record in at_place.found):
-        raise QueryRefused
+        raise Refusal("query-refused")
     return pages.found
 
 

@@ -20,9 +20,9 @@ from capabilities.tokens import Invocation, UnverifiedInvocation
 from spaces.grants.revocations import mark_keys, mark_of, marks_of
 from spaces.store.contract import Record
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from ..errors import StatusCidInvalid, StatusNotBound, StatusTokenRefused
 from .standing import Standing, own_window, standing_of
 
 _WORDS: Final = {
@@ -56,8 +56,8 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         cid: untrusted text, the delegation asked about in any multibase.
 
     Raises:
-        StatusTokenRefused, StatusNotBound: the token is not good, or asks for another delegation.
-        StatusCidInvalid: the text is no cid.
+        `status-token-refused`, `status-not-bound`: the token is not good, or asks for another delegation.
+        `status-cid-invalid`: the text is no cid.
         WrongKind: it addresses another DID (T8).
         SpaceError: the store does not answer.
     """
@@ -65,18 +65,18 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     try:
         invocation = admit_signed(unverified, now=now)
     except CapabilityError:
-        raise StatusTokenRefused from None
+        raise Refusal("status-token-refused") from None
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
     # Whether the token asks for this delegation's status, in this very spelling, and for nothing else.
     if not (
         [(c.ability, c.resource) for c in invocation.capabilities]
         == [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]
     ):
-        raise StatusNotBound
+        raise Refusal("status-not-bound")
     try:
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
-        raise StatusCidInvalid from None
+        raise Refusal("status-cid-invalid") from None
     cited = invocation.parents[:1]  # W21: more than one proof proves nothing, whatever they are
     target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))

@@ -9,7 +9,7 @@ from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, parse_json
 
-from ..errors import BadQuery
+from ...refusal import Refusal
 from .standing import Standing
 
 MAX_QUERY_BYTES: Final = 65_536
@@ -40,7 +40,7 @@ def parse_filters(body: bytes) -> Filters:
         body: untrusted, at most MAX_QUERY_BYTES.
 
     Raises:
-        BadQuery: not a JSON object (an array of the members is none, Q35), a member that is unknown, of another type
+        `bad-query`: not a JSON object (an array of the members is none, Q35), a member that is unknown, of another type
             or out of bounds.
     """
     asked = _object(body)
@@ -57,11 +57,11 @@ def _object(body: bytes) -> dict[str, Json]:
     try:
         asked = parse_json(body, max_bytes=MAX_QUERY_BYTES)
     except InvalidJson:
-        raise BadQuery("expected a JSON object") from None
+        raise Refusal("bad-query", "expected a JSON object") from None
     for name in asked:
         if name not in _MEMBERS:
             known = ", ".join(f"`{member}`" for member in _MEMBERS)
-            raise BadQuery(f"unknown field `{name}`, expected one of {known}")
+            raise Refusal("bad-query", f"unknown field `{name}`, expected one of {known}")
     return asked
 
 
@@ -75,7 +75,7 @@ def _standing(value: Json) -> Standing | None:
 
 def _word(member: str, value: Json, words: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in words:
-        raise BadQuery(f"{member} must be one of {', '.join(words)}")
+        raise Refusal("bad-query", f"{member} must be one of {', '.join(words)}")
     return value
 
 
@@ -84,9 +84,9 @@ def _space(value: Json) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise BadQuery("space must be a text")
+        raise Refusal("bad-query", "space must be a text")
     if not value:
-        raise BadQuery("space must not be empty")
+        raise Refusal("bad-query", "space must not be empty")
     try:
         return parse_space_id(value).text
     except InvalidIdentifier:
@@ -97,7 +97,7 @@ def _limit(value: Json) -> int:
     if value is None:
         return DEFAULT_ITEMS
     if type(value) is not int or not 1 <= value <= MAX_ITEMS:
-        raise BadQuery(f"limit must be between 1 and {MAX_ITEMS}")
+        raise Refusal("bad-query", f"limit must be between 1 and {MAX_ITEMS}")
     return value
 
 
@@ -111,5 +111,5 @@ def _cursor(value: Json) -> Digest | None:
     except (UnicodeDecodeError, InvalidIdentifier):
         digest = None
     if digest is None:
-        raise BadQuery("invalid delegation query cursor")
+        raise Refusal("bad-query", "invalid delegation query cursor")
     return digest

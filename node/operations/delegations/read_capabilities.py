@@ -24,9 +24,9 @@ from spaces.grants.delegations import space_grants_range, unexpired_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Page
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import closure_contents, read_call
-from ..errors import BadDelegationCid
 from ..reading import Reading
 from .root_identity import root_identity
 from .standing import Standing, own_window
@@ -215,7 +215,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     try:
         digest = parse_cid(asked.cid).digest32
     except InvalidIdentifier:
-        raise BadDelegationCid(asked.cid) from None
+        raise Refusal("bad-delegation-cid", asked.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
     contents = closure_contents([stored])
     marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)

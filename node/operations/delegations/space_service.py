@@ -29,10 +29,10 @@ from spaces.grants.hosting import (
 from spaces.store.contract import Commit, Put
 from spaces.values.quota import effective_limit, override_row_key, usage_key, usage_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from ..errors import BadSpaceName, SpaceExists, SpaceNotFound, SpaceNotMade
 from ..reading import Reading
 from .delegation_listing import time_text
 from .root_identity import root_identity
@@ -99,7 +99,7 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
     hosted, usage, override = (None, None, None) if rows is None else rows.found
     found = space_of(hosted)
     if found is None:
-        raise SpaceNotFound
+        raise Refusal("space-not-found")
     is_own = await root_identity(services, call) == found.space.owner
     return msgspec.structs.replace(
         _entry(found, "owned" if is_own else "delegated"),
@@ -138,7 +138,7 @@ async def make_space(
         call.require_hosted()
         plan = plan_hosting(wanted, rows.found, now=now)
         if not plan.new:
-            raise SpaceExists if plan.activated else SpaceNotMade
+            raise Refusal("space-exists") if plan.activated else Refusal("space-not-made")
         commit = Commit(
             puts=(*plan.puts, _audit(services, call, space, now)),
             live=call.live,
@@ -156,9 +156,9 @@ def _named(owner: Principal, name: str) -> SpaceId:
     try:
         parsed = parse_space_id(space.text)
     except InvalidIdentifier:
-        raise BadSpaceName from None
+        raise Refusal("bad-space-name") from None
     if parsed != space:  # a path with a colon would name another owner's
-        raise BadSpaceName
+        raise Refusal("bad-space-name")
     return space
 
 

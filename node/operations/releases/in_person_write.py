@@ -26,10 +26,10 @@ from spaces.errors import RecordDamaged
 from spaces.grants.revocations import mark_keys
 from spaces.store.contract import Check, Commit
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..errors import NetworkUnknown, PolicyNotInPerson, SessionNotBound
 from ..reading import Reading
 from .owner_authority import read_owner_authority
 
@@ -60,13 +60,13 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
         call = await read_call(services, invocation, reading, claiming=is_first)
         row, listed = of_network.found, of_operator.found
         if row is None or row.value is None:
-            raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+            raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals")
         record = decode_network(row.value)
         marks = (await read_owner_authority(services, call, record.owner)).in_person
         if marks is None or _is_withdrawn(invocation.invoker, record.withdrawals, decode_withdrawals(listed.value)):
-            raise PolicyNotInPerson(change.in_person)
+            raise Refusal("policy-not-in-person", hint=change.in_person)
         puts = (
             network_put(network, encode_network(change.make(record)), expect=row.stamp),
             audit_put(_audit(services, call, network, change), entropy=services.entropy),
@@ -87,11 +87,11 @@ def _check_bound(invocation: Invocation, network: NetworkId, change: Change, nod
     """Check that a token is for this network, this body and this kind of change, and for nothing else."""
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != SET_POLICY or network_of(only.resource) != network:
-        raise SessionNotBound(f"sign the one capability {SET_POLICY} on the network of the path")
+        raise Refusal("session-not-bound", hint=f"sign the one capability {SET_POLICY} on the network of the path")
     expected = change_fact(change.fact_type, network.text, target_node=node_did, body=change.value)
     facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == change.fact_type]
     if facts != [expected]:
-        raise SessionNotBound("sign one fact with type, targetNode, networkId and this body's hash")
+        raise Refusal("session-not-bound", hint="sign one fact with type, targetNode, networkId and this body's hash")
 
 
 def _audit(services: Services, call: Call, network: NetworkId, change: Change) -> AuditRecord:

@@ -6,10 +6,10 @@ from encryption_network.networks import NetworkRecord, decode_network, parse_pat
 from encryption_network.requests import MAX_LIFETIME_S
 from spaces.store.contract import Record
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_token
 from ..bound_facts import check_unbound
-from ..errors import NetworkUnknown, SessionNotBound
 
 
 def admitted_reader(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
@@ -21,7 +21,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
         ability: what the token has to hold.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token or id.
-        SessionNotBound: another capability.
+        `session-not-bound`: another capability.
         WrongKind: a fact binds it to another route (T12).
     Does not check:
         The chain, and whether the token was used before: `read_call` does.
@@ -31,7 +31,7 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     network = parse_path_id(path_id)
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != ability or network_of(only.resource) != network:
-        raise SessionNotBound(f"sign the one capability {ability} on the network of the path")
+        raise Refusal("session-not-bound", hint=f"sign the one capability {ability} on the network of the path")
     check_unbound(invocation)  # T12: what was signed to change a policy does not read one
     return invocation, network
 
@@ -39,5 +39,5 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
 def known_network(row: Record | None) -> NetworkRecord:
     """Return the record of a network."""
     if row is None or row.value is None:
-        raise NetworkUnknown("create the network first: it appears with its owner's sign-in")
+        raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
     return decode_network(row.value)

@@ -40,10 +40,10 @@ from spaces.grants.admissions import admission_check, admission_key, is_admitted
 from spaces.grants.replay_records import claims_whenever
 from spaces.store.contract import ABSENT, Check, Claim, Commit, Record
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_signed, read_call
-from ..errors import BadNonce
 from ..reading import Reading
 
 
@@ -54,11 +54,11 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
-        RequestError, BadNonce: the first that applies.
+        RequestError, `bad-nonce`: the first that applies.
     """
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
-        raise BadNonce("the nonce is one text of 16 to 32 bytes, base64url without padding")
+        raise Refusal("bad-nonce", "the nonce is one text of 16 to 32 bytes, base64url without padding")
     record = await _read(services, network)
     answer: dict[str, Json] = {"descriptor": descriptor_json(record, services.keyring.node_did)}
     if nonces:

@@ -33,9 +33,9 @@ from spaces.documents.receipts import (
 )
 from spaces.store.contract import Put
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import read_call
-from ..errors import DocumentUnknown, MalformedRequest
 from ..reading import Reading
 from .network_reading import admitted_reader, known_network
 
@@ -205,19 +205,19 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
         digest: untrusted: 64 lower-case hex digits.
 
     Raises:
-        As `read_receipts`; DocumentUnknown: there is no such document.
+        As `read_receipts`; `document-unknown`: there is no such document.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     sha256 = _hex(digest, _SHA256_BYTES)
     if sha256 is None:
-        raise MalformedRequest("name a document by 64 lower-case hex digits")
+        raise Refusal("request-malformed", hint="name a document by 64 lower-case hex digits")
     reading = Reading()
     of_network, document = reading.row(network_row_key(network)), reading.row(document_row_key(sha256))
     await read_call(services, invocation, reading, claiming=True)
     known_network(of_network.found)
     row = document.found
     if row is None or row.value is None:
-        raise DocumentUnknown("take digests from receipts of this node")
+        raise Refusal("document-unknown", hint="take digests from receipts of this node")
     return row.value
 
 
@@ -226,7 +226,7 @@ def _place(text: str) -> bytes | None:
         return None
     place = _hex(text, PLACE_BYTES)
     if place is None:
-        raise MalformedRequest("after is what the page before said")
+        raise Refusal("request-malformed", hint="after is what the page before said")
     return place
 
 

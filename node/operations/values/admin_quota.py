@@ -26,8 +26,8 @@ from spaces.values.quota import (
 )
 
 from ...config.tree import Config
+from ...refusal import Refusal
 from ...services import Services, quota_policy
-from ..errors import BadOption
 
 MAX_OVERRIDES: Final = 10_000
 DEFAULT_USAGE_SPACES: Final = 1000
@@ -105,4 +105,4 @@ def _space(text: str) -> SpaceId:
     try:
         return parse_space_id(text)
     except InvalidIdentifier:
-        raise BadOption("Invalid space ID") from None
+        raise Refusal("bad-option", "Invalid space ID") from None

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ..errors import BadOption
+from ...refusal import Refusal
 
 OPTION_HEADERS: Final = (
     *("If-Match", "If-None-Match"),
@@ -60,7 +60,7 @@ def asks(headers: Container[str]) -> bool:
 def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
     """Read the option headers of a call."""
     if "x-tinycloud-expected-version" in headers:
-        raise BadOption("x-tinycloud-expected-version is not a production precondition; use If-Match")
+        raise Refusal("bad-option", "x-tinycloud-expected-version is not a production precondition; use If-Match")
     create_only, replace_etag, unless_etags = _conditions(headers, shape)
     return Options(
         create_only=create_only,
@@ -75,21 +75,21 @@ def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
 def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | None, tuple[str, ...] | None]:
     unless, only_if = headers.get("if-none-match"), headers.get("if-match")
     if unless is not None and only_if is not None:
-        raise BadOption("KV preconditions cannot be combined")
+        raise Refusal("bad-option", "KV preconditions cannot be combined")
     writes = shape.puts + shape.deletes
     writes_one = writes == 1 and not shape.multipart  # of several it would be unclear which value is meant
     if unless is not None:
         if writes == 0 and shape.gets == 1:  # a read: these are the versions that the caller has (4.4.1)
             return False, None, tuple(tag.strip().removeprefix("W/") for tag in unless.split(","))
         if unless.strip() != "*":
-            raise BadOption("If-None-Match only supports * for KV create")
+            raise Refusal("bad-option", "If-None-Match only supports * for KV create")
         if not writes_one or not shape.puts:
-            raise BadOption("If-None-Match: * requires exactly one non-multipart KV put")
+            raise Refusal("bad-option", "If-None-Match: * requires exactly one non-multipart KV put")
         return True, None, None
     if only_if is not None:
         etag = _strong_tag(only_if.strip())
         if not writes_one:
-            raise BadOption("If-Match requires exactly one non-multipart KV put or delete")
+            raise Refusal("bad-option", "If-Match requires exactly one non-multipart KV put or delete")
         return False, etag, None
     return False, None, None
 
@@ -97,11 +97,11 @@ def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | N
 def _strong_tag(value: str) -> str:
     inner = value.removeprefix('"blake3-').removesuffix('"')
     if len(inner) + len('"blake3-"') != len(value):
-        raise BadOption('If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"')
+        raise Refusal("bad-option", 'If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"')
     if len(inner) != 64:
-        raise BadOption("If-Match must contain a 32-byte BLAKE3 digest")
+        raise Refusal("bad-option", "If-Match must contain a 32-byte BLAKE3 digest")
     if _HEX64.fullmatch(inner) is None:
-        raise BadOption("If-Match BLAKE3 digest must be hexadecimal")
+        raise Refusal("bad-option", "If-Match BLAKE3 digest must be hexadecimal")
     return inner.lower()
 
 
@@ -110,12 +110,12 @@ def _positive(headers: Mapping[str, str], name: str) -> int | None:
     if value is None:
         return None
     if _POSITIVE.fullmatch(value.strip()) is None:
-        raise BadOption(f"{name} must be a positive integer")
+        raise Refusal("bad-option", f"{name} must be a positive integer")
     return int(value)
 
 
 def _list_limit(headers: Mapping[str, str]) -> int | None:
     limit = _positive(headers, "x-tinycloud-limit")
     if limit is not None and limit > MAX_LIST_LIMIT:
-        raise BadOption(f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
+        raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
     return limit

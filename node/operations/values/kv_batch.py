@@ -18,10 +18,10 @@ from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Rec
 from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from ..errors import BadOption, BatchTooLarge, NoSuchKey, ResponseTooLarge
 from ..reading import Reading
 from .conditions import Options
 from .kv_commit import PutReading, audit_of, durable_claim, is_fresh, put_commit, read_put, within_free_space
@@ -65,10 +65,10 @@ async def put_all(
         steps: puts to one space, each path once; see `plan`.
         upload: the values.
     Raises:
-        BadOption: the parts are not exactly the signed paths.
+        `bad-option`: the parts are not exactly the signed paths.
         CommitTooLarge: the small values together are larger than a commit, or the values change too many rows (ST6).
-        QuotaExceeded: the values do not fit into the space.
-        SpaceNotFound, DuplicateInvocation, ChainError, SpaceError: see `read_put`.
+        `quota-exceeded`: the values do not fit into the space.
+        `space-not-found`, `duplicate-invocation`, ChainError, SpaceError: see `read_put`.
         Whatever `upload.parts` raises.
     """
     space, paths = steps[0].space, tuple(step.path for step in steps)
@@ -103,9 +103,9 @@ async def _received(
     held_bytes = taken_bytes = 0
     async for part in parts:
         if part.path not in signed:
-            raise BadOption(f"Multipart KV part {part.path} is not authorized by the invocation")
+            raise Refusal("bad-option", f"Multipart KV part {part.path} is not authorized by the invocation")
         if part.path in found:
-            raise BadOption(f"Duplicate multipart KV part for path {part.path}")
+            raise Refusal("bad-option", f"Duplicate multipart KV part for path {part.path}")
         check_metadata(part.metadata)
         body = await staging.receive(within_free_space(part.pieces, reading, taken_bytes))
         taken_bytes += body.size_bytes
@@ -115,7 +115,7 @@ async def _received(
         found[part.path] = (body, part.metadata)
     missing = [path for path in paths if path not in found]
     if missing:
-        raise BadOption(f"Missing multipart KV parts for signed paths: {', '.join(missing)}")
+        raise Refusal("bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}")
     return found
 
 
@@ -123,8 +123,8 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
     """Delete several values in one commit; what was deleted before remains deleted (Q4, M31).
 
     Raises:
-        NoSuchKey: under one of the paths nothing was ever written; then none is deleted.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+        `no-such-key`: under one of the paths nothing was ever written; then none is deleted.
+        `duplicate-invocation`, ChainError, `space-not-found`, SpaceError: see `read_call`.
     """
     # `kv/del` and its other name on one path are one delete.
     wanted = tuple(dict.fromkeys((step.space, step.path) for step in steps))
@@ -137,7 +137,7 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
         call.require_hosted()
         for (_, path), record in zip(wanted, heads.found, strict=True):
             if record is None:
-                raise NoSuchKey(path)
+                raise Refusal("no-such-key", path)
         return CommitPlan(await _delete_commit(services, call, wanted, heads.found), None)
 
     await until_committed(services, attempt)
@@ -193,9 +193,9 @@ async def read_all(
         options: its bound on the size counts for each value.
         bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
-        ResponseTooLarge: a value is larger than the caller's bound.
-        BatchTooLarge: the values together are larger than one answer may be.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+        `response-too-large`: a value is larger than the caller's bound.
+        `batch-too-large`: the values together are larger than one answer may be.
+        `duplicate-invocation`, ChainError, `space-not-found`, SpaceError: see `read_call`.
     """
     keys = [head_key(step.space, step.path) for step in steps]
     reading = Reading()
@@ -211,6 +211,6 @@ async def read_all(
 def _check_sizes(sizes: Sequence[int], limit_bytes: int | None) -> None:
     for size_bytes in sizes:
         if limit_bytes is not None and size_bytes > limit_bytes:
-            raise ResponseTooLarge(size_bytes, limit_bytes)
+            raise Refusal("response-too-large", size_bytes, limit_bytes)
     if sum(sizes) > MAX_BATCH_READ_BYTES:
-        raise BatchTooLarge(sum(sizes), MAX_BATCH_READ_BYTES)
+        raise Refusal("batch-too-large", sum(sizes), MAX_BATCH_READ_BYTES)

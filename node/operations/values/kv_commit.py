@@ -18,9 +18,9 @@ from spaces.store.contract import Add, Claim, Commit, Record, counter_of
 from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit, usage_of
 from spaces.values.value_heads import Draft, Head, WritePlan, head_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import Call, read_call
-from ..errors import PreconditionFailed, QuotaExceeded, SpaceNotFound, quota_exceeded
 from ..reading import Reading
 from .conditions import Options
 
@@ -29,6 +29,12 @@ _CLAIM_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
 """How old the reading of a put may be; an older one is made again when the bodies have arrived."""
+
+
+def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
+    """Return the refusal of a value for which a space has no free space, full or not."""
+    code = "quota-exceeded" if used_bytes >= limit_bytes else "value-exceeds-quota"
+    return Refusal(code, used_bytes, limit_bytes)
 
 
 class PutReading(Struct, frozen=True, gc=False):
@@ -63,7 +69,7 @@ class PutReading(Struct, frozen=True, gc=False):
         they are together.
 
         Raises:
-            QuotaExceeded: there is not enough free space.
+            `quota-exceeded`: there is not enough free space.
         """
         free_bytes = self.free_bytes
         if free_bytes is None or (free_bytes > 0 and (declared_bytes or 0) <= free_bytes):
@@ -76,13 +82,13 @@ class PutReading(Struct, frozen=True, gc=False):
         """Refuse bodies that have become larger than the free space (M51).
 
         Raises:
-            QuotaExceeded: there is not enough free space.
+            `quota-exceeded`: there is not enough free space.
         """
         free_bytes = self.free_bytes
         if free_bytes is not None and taken_bytes > free_bytes:
             raise self.quota_exceeded()
 
-    def quota_exceeded(self) -> QuotaExceeded:
+    def quota_exceeded(self) -> Refusal:
         """Return the refusal that says how full the space is."""
         return quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
@@ -139,21 +145,21 @@ async def read_put(
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
-    """Plan how a put hosts its space, or raise SpaceNotFound when a mentioned space would not be hosted."""
+    """Plan how a put hosts its space, or raise `space-not-found` when a mentioned space would not be hosted."""
     now = services.clock.now()
     wanted = hosting_by_put(space, call.invocation.invoker, services.hosting, client=client, now=now)
     hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
     if call.unhosted - set(hosting.activated):
-        raise SpaceNotFound
+        raise Refusal("space-not-found")
     return hosting
 
 
 def check_conditions(head: Head | None, options: Options) -> None:
     """Compare the condition with the live value; a deleted one counts as absent (4.4.5)."""
     if options.create_only and head is not None:
-        raise PreconditionFailed
+        raise Refusal("precondition-failed")
     if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
-        raise PreconditionFailed
+        raise Refusal("precondition-failed")
 
 
 async def within_free_space(
@@ -166,7 +172,7 @@ async def within_free_space(
         reading: says how much space is free.
         taken_bytes: of other bodies of the same commit.
     Raises:
-        QuotaExceeded: there is not enough free space.
+        `quota-exceeded`: there is not enough free space.
     """
     async for piece in pieces:
         taken_bytes += len(piece)

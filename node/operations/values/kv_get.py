@@ -6,9 +6,9 @@ from capabilities.tokens import Invocation
 from spaces.values.object_store import OpenedBody
 from spaces.values.value_heads import Head, head_key, head_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import read_call
-from ..errors import KeyNotFound, ResponseTooLarge
 from ..reading import Reading
 from .conditions import NO_OPTIONS, Options
 from .plan import Step
@@ -28,7 +28,7 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
         return Value(head, None)
     limit_bytes = options.max_response_bytes
     if limit_bytes is not None and head.size_bytes > limit_bytes:
-        raise ResponseTooLarge(head.size_bytes, limit_bytes)
+        raise Refusal("response-too-large", head.size_bytes, limit_bytes)
     return Value(head, head.body if head.body is not None else await services.values.open_body(head))
 
 
@@ -41,7 +41,7 @@ async def metadata(services: Services, invocation: Invocation, step: Step) -> He
     call.require_hosted()
     head = head_of(row.found, key=key)
     if head is None:
-        raise KeyNotFound
+        raise Refusal("key-not-found")
     return head
 
 

@@ -17,9 +17,9 @@ from capabilities.tokens import Invocation
 from encryption_network.keyring import Keyring
 from spaces.values.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 
+from ...refusal import Refusal
 from ...services import Services
 from ..authorise import Call, read_call
-from ..errors import BadOption
 from ..reading import Reading
 from .conditions import Options
 from .plan import Step
@@ -50,13 +50,13 @@ def parse_cursor(keyring: Keyring, text: str | None, origin: Cursor) -> str | No
     if text is None:
         return None
     if len(text) > MAX_CURSOR_CHARS or origin.limit is None:
-        raise BadOption("Invalid KV list cursor")
+        raise Refusal("bad-option", "Invalid KV list cursor")
     raw = decode_url(text)
     if raw is None:
-        raise BadOption("Invalid KV list cursor")
+        raise Refusal("bad-option", "Invalid KV list cursor")
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     if len(mac) != _MAC_BYTES or not compare_digest(mac, _mac(keyring, origin, path)):
-        raise BadOption("Invalid KV list cursor")
+        raise Refusal("bad-option", "Invalid KV list cursor")
     last: str = path.decode("utf-8", "surrogatepass")
     return last
 
@@ -79,8 +79,8 @@ async def list_granted(services: Services, invocation: Invocation, step: Step, o
     """Return the paths that start with the step's path and that the caller was granted.
 
     Raises:
-        BadOption: this call cannot continue from the cursor.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+        `bad-option`: this call cannot continue from the cursor.
+        `duplicate-invocation`, ChainError, `space-not-found`, SpaceError: see `read_call`.
     """
     limit = options.list_limit
     after = None

@@ -11,10 +11,10 @@ from spaces.store.contract import Commit
 from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Write, head_key, head_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import read_call
-from ..errors import NoSuchKey
 from ..reading import Reading
 from .conditions import Options
 from .kv_commit import (
@@ -54,9 +54,9 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
     judged again with the commit, which comes later.
 
     Raises:
-        PreconditionFailed: the condition does not hold.
-        QuotaExceeded: the value does not fit into the space.
-        SpaceNotFound, DuplicateInvocation, ChainError, SpaceError: see `read_put`.
+        `precondition-failed`: the condition does not hold.
+        `quota-exceeded`: the value does not fit into the space.
+        `space-not-found`, `duplicate-invocation`, ChainError, SpaceError: see `read_put`.
         Whatever `upload.at_hand` and `upload.pieces` raise.
     """
     read = partial(read_put, services, invocation, step.space, (step.path,), client=upload.client)
@@ -98,9 +98,9 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
     """Delete the value under the step's path; what was deleted before remains deleted (M31).
 
     Raises:
-        NoSuchKey: nothing was ever written there.
-        PreconditionFailed: the condition does not hold.
-        DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`.
+        `no-such-key`: nothing was ever written there.
+        `precondition-failed`: the condition does not hold.
+        `duplicate-invocation`, ChainError, `space-not-found`, SpaceError: see `read_call`.
     """
     key = head_key(step.space, step.path)
     write = Write(step.path, None)
@@ -114,7 +114,7 @@ async def delete(services: Services, invocation: Invocation, step: Step, options
         head = head_of(record, key=key)
         check_conditions(head, options)
         if record is None:
-            raise NoSuchKey(step.path)
+            raise Refusal("no-such-key", step.path)
         draft = await services.values.draft(step.space, (write,), (record,))
         plan = await draft.plan(now=services.clock.now())
         audit = audit_of(services, call, "kv.del", f"{step.space.text}/kv/{step.path}")

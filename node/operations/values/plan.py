@@ -12,7 +12,7 @@ from capabilities.abilities import KV_PUT
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Capability
 
-from ..errors import BadOption
+from ...refusal import Refusal
 
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
@@ -37,29 +37,29 @@ def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -
         capabilities: all of the token.
         steps: those among them that are about values.
     Raises:
-        BadOption: they make none, or there are too many of them.
+        `bad-option`: they make none, or there are too many of them.
     """
     if len(steps) != len(capabilities) or any(capability.ability != KV_PUT for capability in capabilities):
-        raise BadOption("KV batch put only accepts tinycloud.kv/put capabilities with paths")
+        raise Refusal("bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths")
     if len({step.space for step in steps}) > 1:
-        raise BadOption("KV batch put must target one space")
+        raise Refusal("bad-option", "KV batch put must target one space")
     seen: set[str] = set()
     for step in steps:
         if step.path in seen:  # nothing that was signed decides which of two bodies would be stored
-            raise BadOption(f"Duplicate KV batch put capability for path {step.path}")
+            raise Refusal("bad-option", f"Duplicate KV batch put capability for path {step.path}")
         seen.add(step.path)
     if len(steps) > MAX_BATCH_WRITES:
-        raise BadOption(f"KV batch put accepts at most {MAX_BATCH_WRITES} keys")
+        raise Refusal("bad-option", f"KV batch put accepts at most {MAX_BATCH_WRITES} keys")
 
 
 def check_batch_delete(_: Sequence[Capability], steps: Sequence[Step]) -> None:
     """Check that a token does not delete too many values for one commit (Q4).
 
     Raises:
-        BadOption: it does.
+        `bad-option`: it does.
     """
     if len(steps) > MAX_BATCH_WRITES:
-        raise BadOption(f"KV batch delete accepts at most {MAX_BATCH_WRITES} keys")
+        raise Refusal("bad-option", f"KV batch delete accepts at most {MAX_BATCH_WRITES} keys")
 
 
 def check_batch_read(_: Sequence[Capability], steps: Sequence[Step]) -> None:
@@ -68,8 +68,8 @@ def check_batch_read(_: Sequence[Capability], steps: Sequence[Step]) -> None:
         raise no_common_answer(len(steps))
 
 
-def no_common_answer(operations: int) -> BadOption:
+def no_common_answer(operations: int) -> Refusal:
     """Return the refusal of operations that do not share an answer (Q3); a refusal for their number comes first."""
     if operations > MAX_BATCH_READS:
-        return BadOption(f"KV batch reads accept at most {MAX_BATCH_READS} keys")
-    return BadOption("Multiple invocation outcomes require a homogeneous KV get or metadata batch")
+        return Refusal("bad-option", f"KV batch reads accept at most {MAX_BATCH_READS} keys")
+    return Refusal("bad-option", "Multiple invocation outcomes require a homogeneous KV get or metadata batch")

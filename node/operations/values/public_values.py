@@ -10,8 +10,8 @@ from spaces.values.listing import Listing, ListingQuery, list_paths
 from spaces.values.quota import PUBLIC_NAME
 from spaces.values.value_heads import Head, head_key, head_of
 
+from ...refusal import Refusal
 from ...services import Services
-from ..errors import BadOption, NotPublic, NoValue
 
 MAX_PAGE_PATHS: Final = 1000
 # Paths may be long, and listing them needs no proof.
@@ -22,15 +22,15 @@ def public_space(text: str) -> SpaceId:
     """Read a space id that has to be that of a public space; says nothing of whether it is hosted.
 
     Raises:
-        BadOption: no space id.
-        NotPublic: another name.
+        `bad-option`: no space id.
+        `not-public`: another name.
     """
     try:
         space = parse_space_id(text)
     except InvalidIdentifier:
-        raise BadOption("Invalid space ID") from None
+        raise Refusal("bad-option", "Invalid space ID") from None
     if space.name != PUBLIC_NAME:  # U8
-        raise NotPublic
+        raise Refusal("not-public")
     return space
 
 
@@ -42,7 +42,7 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
         head = head_of(record, key=key)
         if head is not None:
             return head
-    raise NoValue
+    raise Refusal("no-value")
 
 
 @dataclass(frozen=True, slots=True)

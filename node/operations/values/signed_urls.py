@@ -23,10 +23,10 @@ from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import TICKET_BYTES, Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
 from spaces.values.value_heads import Head, head_key, head_of
 
+from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from ..errors import BadOption, NoValue, ScopeRefused, TicketRefused, ValueChanged
 from ..reading import Reading
 
 MAX_TTL_S: Final = 300
@@ -62,12 +62,12 @@ async def mint(services: Services, invocation: Invocation, asked: RequestParamet
         asked: untrusted.
 
     Raises:
-        WrongKind, DuplicateInvocation, ChainError, SpaceNotFound, SpaceError: see `read_call`; a caller that is not
-            authorised learns nothing more.
-        BadOption: a use limit, no space id, or digests that are none or differ.
-        ScopeRefused: the token does not hold `kv/get` on the value.
-        NoValue: nothing is stored there, and no version was named.
-        TicketRefused: the URL would be void at once.
+        WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised learns nothing
+            more.
+        `bad-option`: a use limit, no space id, or digests that are none or differ.
+        `scope-refused`: the token does not hold `kv/get` on the value.
+        `no-value`: nothing is stored there, and no version was named.
+        `ticket-refused`: the URL would be void at once.
     """
     space = _space(asked.space)
     key = None if space is None else head_key(space, asked.path)
@@ -97,12 +97,12 @@ def _space(text: str) -> SpaceId | None:
 def _authorised(call: Call, space: SpaceId | None, asked: RequestParameters) -> SpaceResource:
     """Return the value's resource, which some capability of the judged token covers."""
     if asked.is_use_limited:
-        raise BadOption("maxUses is not supported for signed KV URLs yet")
+        raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
     if space is None:
-        raise BadOption("Invalid space ID")
+        raise Refusal("bad-option", "Invalid space ID")
     value = SpaceResource(space, "kv", asked.path)
     if not _covers(call.invocation, value):
-        raise ScopeRefused
+        raise Refusal("scope-refused")
     return value
 
 
@@ -130,17 +130,17 @@ def _pinned(digests: tuple[str, ...]) -> bytes | None:
         is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
         match = _DIGEST.fullmatch(text[1:-1] if is_quoted else text)
         if match is None:
-            raise BadOption("contentHash must be a blake3 hex digest")
+            raise Refusal("bad-option", "contentHash must be a blake3 hex digest")
         found.add(bytes.fromhex(match[1]))
     if len(found) > 1:
-        raise BadOption("contentHash and ETag must identify the same object")
+        raise Refusal("bad-option", "contentHash and ETag must identify the same object")
     return found.pop() if found else None
 
 
 def _current(record: Record | None, key: bytes) -> bytes:
     head = head_of(record, key=key)
     if head is None:
-        raise NoValue
+        raise Refusal("no-value")
     return bytes.fromhex(head.etag)
 
 
@@ -151,7 +151,7 @@ def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
     ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
-        raise TicketRefused("signed URL expired immediately")
+        raise Refusal("ticket-refused", "signed URL expired immediately")
     return expires_at
 
 
@@ -177,30 +177,30 @@ async def redeem(services: Services, text: str) -> Head:
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
-        TicketRefused: unknown, expired, or a delegation that it rests on was revoked since.
-        NoValue: the value was deleted.
-        ValueChanged: it is another version now.
+        `ticket-refused`: unknown, expired, or a delegation that it rests on was revoked since.
+        `no-value`: the value was deleted.
+        `value-changed`: it is another version now.
         SpaceError: the store does not answer.
     """
     ticket = decode_url(text)
     if ticket is None or len(ticket) != TICKET_BYTES:
-        raise TicketRefused("signed URL ticket not found")
+        raise Refusal("ticket-refused", "signed URL ticket not found")
     said = ticket_of((await services.store.read((ticket_row_key(ticket),))).records[0])
     if said is None:
-        raise TicketRefused("signed URL ticket not found")
+        raise Refusal("ticket-refused", "signed URL ticket not found")
     # One that ends later than any made now was made by a clock that was ahead, and its lifetime is not known.
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
-        raise TicketRefused("signed URL expired")
+        raise Refusal("ticket-refused", "signed URL expired")
     # Marks and value are read at one moment: the value existed while its authority was in force (Q24).
     reading = Reading()
     marks, value = reading.rows(mark_keys(said.contents)), reading.row(said.value_key)
     await reading.read(services.store)
     live = marks_of(said.contents, marks.found)
     if any(live.get(content) is not Mark.LIVE for content in said.contents):
-        raise TicketRefused("signed URL ticket is invalid")
+        raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = head_of(value.found, key=said.value_key)
     if head is None:
-        raise NoValue
+        raise Refusal("no-value")
     if bytes.fromhex(head.etag) != said.digest:
-        raise ValueChanged
+        raise Refusal("value-changed")
     return head

@@ -7,7 +7,8 @@ from deviating_platform import SimulatedPlatform
 
 from capabilities.principals import parse_principal
 from encryption_network.policy import Evidence
-from node.collateral.quotes import MOST_REST_S, REST, Quotes, QuotesBusy
+from node.collateral.quotes import MOST_REST_S, REST, Quotes
+from node.refusal import Refusal
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.errors import AttestationError, QuoteRefused
 from tee_backend.attestation.examine import BoundQuote
@@ -87,7 +88,7 @@ async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None
     waiting = prover.asked(2)
     await prover.watch.resting.wait()
     for _ in range(3):
-        with pytest.raises(QuotesBusy):
+        with pytest.raises(Refusal, match="quotes-busy"):
             await prover.examine()
     prover.watch.gate.set()
     await asyncio.gather(*waiting)

@@ -16,8 +16,7 @@ from node.http.listener import Listener, start_listener
 from node.http.messages.answers import WholeAnswer, json_answer
 from node.http.messages.requests import json_body, limited_body
 from node.http.messages.route import Handler, Route, bind
-from node.operations.errors import SpaceNotFound
-from node.rates import TooMany
+from node.refusal import Refusal
 from sealspace.cli.listening_socket import bind_socket, url_of
 
 LIMIT_BYTES = 1000
@@ -134,9 +133,9 @@ def _failing(error: Exception) -> Handler:
 async def test_the_surface_decides_the_form(serving: Serving) -> None:
     """One error is text on the wire surface and problem+json on our own."""
     await serving.start(
-        Route("POST", "/wire", _failing(TooMany(3))),
-        Route("POST", "/own", _failing(TooMany(3)), surface="own"),
-        Route("POST", "/text", _failing(SpaceNotFound())),
+        Route("POST", "/wire", _failing(Refusal("too-many-requests", retry_after_s=3))),
+        Route("POST", "/own", _failing(Refusal("too-many-requests", retry_after_s=3)), surface="own"),
+        Route("POST", "/text", _failing(Refusal("space-not-found"))),
     )
     assert (await serving.post("/wire", b""))[:2] == (429, "text/plain; charset=utf-8")
     assert (await serving.post("/own", b""))[:2] == (429, "application/problem+json")

@@ -25,7 +25,6 @@ from tests_support import REPOSITORY
 
 from encryption_network.errors import ReleaseRefused, RequestError
 from node.config.tree import Config, Metrics
-from node.http.messages.problems import NotFound
 from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
 from node.metrics.series import (
@@ -38,7 +37,7 @@ from node.metrics.series import (
 from node.metrics.storekeeper import StorekeeperMetrics
 from node.metrics.supervisor import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
 from node.metrics.worker import WorkerMetrics
-from node.rates import TooMany
+from node.refusal import Refusal
 from sealspace.cli.errors import ConfigurationError
 from spaces.errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
@@ -192,9 +191,9 @@ def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -
         (StoreFull("no room"), "store-full"),
         (StoreBusy("others"), "store-busy"),
         (IntakeFull("others"), "intake-full"),
-        (TooMany(1), "too-many-requests"),
+        (Refusal("too-many-requests", retry_after_s=1), "too-many-requests"),
         (RequestError("network-not-found"), OTHER),
-        (NotFound(), OTHER),
+        (Refusal("not-found"), OTHER),
         (ZeroDivisionError(), "internal"),
     ],
 )

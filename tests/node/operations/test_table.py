@@ -12,10 +12,10 @@ from capabilities.tokens import Invocation
 from node.config.tree import Http
 from node.http.routes.invoke import InvocationMessage
 from node.operations.authorise import admit_token
-from node.operations.errors import BadOption
 from node.operations.table import TABLE, Plan, plan_call, row_of
 from node.operations.values.conditions import NO_OPTIONS
 from node.operations.values.plan import Step
+from node.refusal import Refusal
 
 KV = ("get", "metadata", "list", "put", "del")
 NETWORK = "urn:tinycloud:encryption:did:key:z6Mk:default"
@@ -155,7 +155,7 @@ async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -
 )
 async def test_outcomes_without_a_common_answer(asking: Asking, grants: list[tuple[str, str]], said: str) -> None:
     """They are refused before anything runs (Q3)."""
-    with pytest.raises(BadOption) as refused:
+    with pytest.raises(Refusal) as refused:
         asking.plan(*[(f"tinycloud.{name}", resource) for name, resource in grants])
     assert said == str(refused.value)
 
@@ -179,7 +179,7 @@ async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | 
     if said in (None, "as it is"):
         assert asking.plan(*wanted, headers=FORMAT_VERSION).operation == ("kv_batch" if said is None else "kv_get")
         return
-    with pytest.raises(BadOption) as refused:
+    with pytest.raises(Refusal) as refused:
         asking.plan(*wanted, headers=FORMAT_VERSION)
     assert said == str(refused.value)
 
@@ -187,7 +187,7 @@ async def test_forms(asking: Asking, grants: list[tuple[str, str]], said: str | 
 async def test_options_come_before_outcomes(asking: Asking) -> None:
     """A malformed option is named whatever the outcomes are, and a good one reaches the run (I9)."""
     grants = [("tinycloud.kv/get", "/kv/a"), ("tinycloud.space/list", "/space")]
-    with pytest.raises(BadOption, match="positive integer"):
+    with pytest.raises(Refusal, match="positive integer"):
         asking.plan(*grants, headers={"X-TINYCLOUD-LIMIT": "none"})
     plan = asking.plan(("tinycloud.kv/list", "/kv/a"), headers={"X-TINYCLOUD-LIMIT": "7"})
     assert plan.request.options.list_limit == 7

@@ -24,10 +24,10 @@ from yarl import URL
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Platform, Release, Secret, Store
 from node.operations.attestation.own_evidence import checked_nonce
-from node.operations.errors import BadNonce
 from node.platform.own_platform import quote_source
-from node.platform.own_quotes import OwnQuoteFailed, OwnQuotes, OwnQuotesBusy
+from node.platform.own_quotes import OwnQuotes
 from node.platform.root_secret import load_root_secret, secret_origin
+from node.refusal import Refusal
 from sealspace.cli.errors import ConfigurationError, SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
 from tee_backend.attestation.event_log import parse_event_log
@@ -190,7 +190,7 @@ def test_fuzz_nonces(given_nonces: list[str]) -> None:
     """Any texts are one nonce within the bound, or refused."""
     try:
         nonce = checked_nonce(given_nonces)
-    except BadNonce:
+    except Refusal:
         return
     assert len(nonce.encode()) <= MAX_NONCE_BYTES and given_nonces in ([], [nonce])
 
@@ -280,17 +280,17 @@ async def test_a_place_is_held_while_the_platform_hangs() -> None:
         return Quoted(b"", None)
 
     quotes = OwnQuotes(hang, source="tsm", most_waiting=1, patience_s=0.05)
-    with pytest.raises(OwnQuoteFailed) as failed:
+    with pytest.raises(Refusal, match="quote generation failed") as failed:
         await quotes.quote(bytes(64))
-    assert (failed.value.reason, quotes.state) == ("source_slow", "source_slow")
-    with pytest.raises(OwnQuotesBusy):
+    assert (failed.value.about[0], quotes.state) == ("source_slow", "source_slow")
+    with pytest.raises(Refusal, match="too many wait"):
         await quotes.quote(bytes(64))
     release.set()
     for _ in range(1000):  # rounds of the loop, until the thread is back
         try:
             await quotes.quote(bytes(64))
             break
-        except OwnQuotesBusy:
+        except Refusal:
             await asyncio.to_thread(lambda: None)
     assert quotes.state == "ok"
 
@@ -348,7 +348,7 @@ async def test_files_that_fail() -> None:
 
     quotes = OwnQuotes(fail, source="tsm", most_waiting=1, patience_s=10.0)
     for _ in range(2):  # a place is given back
-        with pytest.raises(OwnQuoteFailed, match="source_unavailable"):
+        with pytest.raises(Refusal, match="source_unavailable"):
             await quotes.quote(bytes(64))
 
 

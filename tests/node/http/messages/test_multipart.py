@@ -16,7 +16,7 @@ from node.http.messages.multipart import (
     multipart_parts,
     part_path,
 )
-from node.operations.errors import BadOption
+from node.refusal import Refusal
 
 BOUNDARY = b"probe"
 Parts = list[tuple[str, dict[str, str], bytes]]
@@ -50,7 +50,7 @@ def named(name: str, *more: str) -> bytes:
 
 
 def refused(data: bytes, **options: Any) -> str:
-    with pytest.raises(BadOption) as error:
+    with pytest.raises(Refusal) as error:
         read(data, **options)
     return str(error.value)
 
@@ -84,7 +84,7 @@ def test_parts_are_what_was_laid_out(values: list[bytes], size_bytes: int, skip:
 )
 def test_fuzz_of_forms(fragments: list[bytes], size_bytes: int) -> None:
     """Any bytes are a form or refused."""
-    with contextlib.suppress(BadOption):
+    with contextlib.suppress(Refusal):
         read(b"".join(fragments), size_bytes)
 
 
@@ -92,7 +92,7 @@ def test_fuzz_of_forms(fragments: list[bytes], size_bytes: int) -> None:
 def test_fuzz_of_header_values(content_type: str, name: str) -> None:
     """Any content type has a boundary or is refused, and any name is a path or refused."""
     for attempt in (lambda: boundary_of(content_type), lambda: part_path(name), lambda: part_path(f"%{name}")):
-        with contextlib.suppress(BadOption):
+        with contextlib.suppress(Refusal):
             attempt()
 
 
@@ -183,7 +183,7 @@ def test_bounds_of_a_part_head() -> None:
 def test_boundaries(content_type: str, boundary: bytes | None) -> None:
     """A boundary has 1 to 70 of the characters that the standard allows, and is named once."""
     if boundary is None:
-        with pytest.raises(BadOption, match="boundary"):
+        with pytest.raises(Refusal, match="boundary"):
             boundary_of(content_type)
     else:
         assert boundary == boundary_of(content_type)
@@ -215,6 +215,6 @@ def test_names_are_decoded_once(name: str, path: str) -> None:
 )
 def test_names_that_are_not_utf8(name: str, where: str) -> None:
     """The text says what is wrong and where."""
-    with pytest.raises(BadOption) as error:
+    with pytest.raises(Refusal) as error:
         part_path(name)
     assert str(error.value) == f"Multipart KV part name is not valid percent-encoded UTF-8: {where}"

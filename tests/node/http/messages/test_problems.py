@@ -8,18 +8,10 @@ from aiohttp.test_utils import make_mocked_request
 
 from capabilities.errors import BadSignature, ChainError, InvalidIdentifier, MalformedToken, WrongKind
 from encryption_network.errors import RecordError, ReleaseRefused, RequestError
-from node.http.messages.problems import PLACE, NotFound, TooLarge, TooSlow, WrongShape, error_answer
+from node.http.messages.problems import PLACE, error_answer
 from node.http.messages.refusals import Place
-from node.operations.errors import (
-    CollateralMissing,
-    DuplicateInvocation,
-    KeyNotFound,
-    MalformedRequest,
-    NotEnabled,
-    SpaceNotFound,
-    quota_exceeded,
-)
-from node.rates import TooMany
+from node.operations.values.kv_commit import quota_exceeded
+from node.refusal import Refusal
 from spaces.errors import IntakeFull, StoreBusy, StoreFull, StoreLocked, StoreUnavailable, TooManySpaces
 from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 
@@ -38,15 +30,15 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Pla
         (quota_exceeded(0, 1), 413, "Write exceeds remaining storage. Used: 0 bytes, Limit: 1 bytes"),
         (BadSignature(), 401, "Failed to verify signature"),
         (RequestError("network-not-found"), 404, "network not found"),
-        (DuplicateInvocation(), 409, "duplicate invocation"),
+        (Refusal("duplicate-invocation"), 409, "duplicate invocation"),
         (TooManySpaces(limit=64, got=65), 400, "at most 64 spaces"),
         (StoreFull("x"), 507, "The store is full"),
         (StoreUnavailable("x"), 503, "The store cannot be reached"),
         (StoreBusy("x"), 503, "Others changed the same rows"),
         (IntakeFull("x"), 503, "Too many values are on their way"),
-        (TooMany(3), 429, "Rate limit exceeded"),
+        (Refusal("too-many-requests", retry_after_s=3), 429, "Rate limit exceeded"),
         (RequestError("key-backend", "x"), 500, "key backend error: x"),
-        (NotEnabled("SQL"), 501, "SQL support is not enabled on this node"),
+        (Refusal("not-enabled", "SQL"), 501, "SQL support is not enabled on this node"),
     ],
 )
 def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
@@ -59,9 +51,9 @@ def test_wire_errors_are_text(error: Exception, status: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (WrongShape(), 422),
-        (TooSlow(), 408),
-        (KeyNotFound(), 404),
+        (Refusal("wrong-shape"), 422),
+        (Refusal("too-slow"), 408),
+        (Refusal("key-not-found"), 404),
         (RequestError("body-not-json", "canary"), 400),
         (ValueError("canary"), 500),
         (StoreLocked("canary"), 500),
@@ -93,7 +85,7 @@ def test_wire_problems(error: Exception, status: int) -> None:
         ("invoked-decrypt", RecordError("torn"), 403, "torn"),
         ("invoked-decrypt", BadSignature(), 403, "Failed to verify signature"),
         ("invoked-decrypt", WrongKind(), 401, "Token of another kind"),
-        ("invoked-decrypt", DuplicateInvocation(), 409, "duplicate invocation"),
+        ("invoked-decrypt", Refusal("duplicate-invocation"), 409, "duplicate invocation"),
         ("revoke", ChainError("revoker-unauthorized"), 403, "Unauthorized Revoker"),
         ("revoke", InvalidIdentifier("no cid"), 403, "no cid"),
         ("revoke", WrongKind(), 401, "Token of another kind"),
@@ -129,21 +121,21 @@ def test_passing_trouble_says_when_to_try_again(error: Exception, own: bool) -> 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (TooMany(3), 429, "too-many-requests"),
-        (SpaceNotFound(), 404, "space-not-found"),
+        (Refusal("too-many-requests", retry_after_s=3), 429, "too-many-requests"),
+        (Refusal("space-not-found"), 404, "space-not-found"),
         (StoreLocked("canary"), 500, "internal"),
         (StoreFull("x"), 507, "store-full"),
         (BadSignature(), 401, BadSignature.code),
         (MalformedToken("x"), 401, "token-malformed"),
         (QuoteRefused("malformed", "x"), 403, "malformed"),
         (CollateralUnusable("collateral-window", "x"), 503, "collateral-window"),
-        (NotFound(), 404, "not-found"),
-        (TooLarge(), 413, "too-large"),
-        (TooSlow(), 408, "too-slow"),
+        (Refusal("not-found"), 404, "not-found"),
+        (Refusal("too-large"), 413, "too-large"),
+        (Refusal("too-slow"), 408, "too-slow"),
         (web.HTTPExpectationFailed(), 417, "not-readable"),
         (web.HTTPNotFound(), 404, "not-found"),
         (ValueError("canary"), 500, "internal"),
-        (DuplicateInvocation(), 409, "duplicate-invocation"),
+        (Refusal("duplicate-invocation"), 409, "duplicate-invocation"),
     ],
 )
 def test_own_errors_are_problems(error: Exception, status: int, code: str) -> None:
@@ -158,16 +150,17 @@ def test_own_errors_are_problems(error: Exception, status: int, code: str) -> No
 
 def test_own_hint_of_the_error_wins() -> None:
     """A hint that fits the caller replaces the table's."""
-    answer = _answer(MalformedRequest("wait a minute"), own=True)
+    answer = _answer(Refusal("request-malformed", hint="wait a minute"), own=True)
     assert isinstance(answer.body, bytes) and json.loads(answer.body)["hint"] == "wait a minute"
 
 
 def test_the_error_knows_when_to_come_again() -> None:
     """What an error knows of the time to try again stands in place of the table's; where nobody knows, nothing does."""
     for own in (False, True):
-        assert _answer(TooMany(7), own=own).headers["Retry-After"] == "7"
-        assert _answer(CollateralMissing("it is being fetched", 30), own=own).headers["Retry-After"] == "30"
-        assert "Retry-After" not in _answer(CollateralMissing("import it"), own=own).headers
+        assert _answer(Refusal("too-many-requests", retry_after_s=7), own=own).headers["Retry-After"] == "7"
+        fetched = Refusal("collateral-missing", hint="it is being fetched", retry_after_s=30)
+        assert _answer(fetched, own=own).headers["Retry-After"] == "30"
+        assert "Retry-After" not in _answer(Refusal("collateral-missing", hint="import it"), own=own).headers
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -175,9 +168,9 @@ def test_faults_are_logged_and_what_callers_do_is_not(capfd: pytest.CaptureFixtu
     """An answer of 500 or more is logged under the request id, without its message; not where the caller did it."""
     quiet: tuple[Exception, ...] = (
         RequestError("key-backend", "canary"),
-        NotEnabled("SQL"),
+        Refusal("not-enabled", "SQL"),
         BadSignature(),
-        NotFound(),
+        Refusal("not-found"),
     )
     for error in quiet:
         _answer(error, own=own)

@@ -1,6 +1,5 @@
 """The codes that a refused session can have: in the specification's table with their status, and nowhere else."""
 
-import inspect
 import json
 import re
 from typing import Any, get_args
@@ -16,11 +15,10 @@ from tests_support import REPOSITORY
 
 from capabilities.facts import SESSION_FACT
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from node.collateral.quotes import QuotesBusy
 from node.config.tree import Collateral
 from node.http.messages.problems import error_answer
-from node.operations import errors as operation_errors
-from node.operations.errors import HintedRefusal
+from node.http.messages.refusals import GROUPS
+from node.refusal import REFUSALS, Refusal
 from tee_backend.attestation.errors import CollateralCode, CollateralUnusable, QuoteCode, QuoteRefused
 from tee_backend.attestation.quote import MAX_QUOTE_BYTES
 from tee_backend.evidence.simulated import measurements_of
@@ -28,6 +26,7 @@ from tee_backend.evidence.simulated import measurements_of
 PAGE = REPOSITORY / "spec" / "attestation.md"
 # Errors of the other routes of the same surface; and those that no route raises, which would be a fault of ours.
 ELSEWHERE = {"document-unknown", "policy-not-in-person", "internal"}
+WAITING = {"quotes-busy", "own-quotes-busy", "own-quote-failed"}
 
 
 def table() -> dict[str, int]:
@@ -40,12 +39,8 @@ def raised() -> list[Exception]:
     """Return one of each error that the operation may raise."""
     refused = [QuoteRefused(code, "canary") for code in get_args(QuoteCode)]
     unusable = [CollateralUnusable(code, "canary") for code in get_args(CollateralCode)]
-    asked = [
-        kind
-        for _, kind in inspect.getmembers(operation_errors, inspect.isclass)
-        if issubclass(kind, HintedRefusal) and kind is not HintedRefusal
-    ]
-    return [*refused, *unusable, *(kind("canary") for kind in asked)]
+    asked = [Refusal(code, hint="canary") for code in GROUPS["attestation"] - WAITING if code in REFUSALS]
+    return [*refused, *unusable, *asked]
 
 
 def test_the_table_says_what_is_answered() -> None:
@@ -63,7 +58,7 @@ def test_the_table_says_what_is_answered() -> None:
 
 def test_a_full_queue() -> None:
     """A queue that is full answers 503 and says when to come again (AT5)."""
-    reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), QuotesBusy(), own=True)
+    reply = error_answer(make_mocked_request("POST", "/attestation/sessions"), Refusal("quotes-busy"), own=True)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
 
 

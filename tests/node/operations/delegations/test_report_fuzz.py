@@ -15,8 +15,8 @@ from capabilities.strict_base64 import encode_url
 from node.operations.delegations.delegation_listing import time_text
 from node.operations.delegations.query_filters import MAX_ITEMS, Filters, parse_filters
 from node.operations.delegations.read_capabilities import Chain, GrantFilters, asked_of
-from node.operations.errors import BadQuery
 from node.operations.table import row_of
+from node.refusal import Refusal
 
 CID = "bafkr4ihz4cvap3g5oi2yhmwbtiavqk2rokgkvi6m772smkbt4xu5skiuee"
 ASKED = {
@@ -41,7 +41,7 @@ def test_any_body(body: bytes) -> None:
     """A body is filters within bounds, or refused with a reason."""
     try:
         filters = parse_filters(body)
-    except BadQuery as error:
+    except Refusal as error:
         assert str(error).startswith("Invalid delegation query: ")
         return
     assert isinstance(filters, Filters)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from node.operations.errors import BadOption
 from node.operations.values.conditions import NO_OPTIONS, Shape, asks, parse_options
+from node.refusal import Refusal
 
 _OPTIONS = (
     "If-Match",
@@ -34,7 +34,7 @@ def test_who_asks_for_nothing_has_no_options(headers: dict[str, str], spelled, s
     lowered = {name.lower(): value for name, value in headers.items()}
     try:
         options = parse_options(lowered, shape)
-    except BadOption:
+    except Refusal:
         options = None
     assert options == NO_OPTIONS or asks(lowered)
 
@@ -44,7 +44,7 @@ def test_an_etag_is_hexadecimal(digest: str) -> None:
     """A condition that no value can meet is a mistake of the caller, not an unmet condition."""
     put = Shape(gets=0, puts=1, deletes=0, multipart=False)
     assert parse_options({"if-match": f'"blake3-{"a" * 64}"'}, put).replace_etag == "a" * 64
-    with pytest.raises(BadOption, match="hexadecimal"):
+    with pytest.raises(Refusal, match="hexadecimal"):
         parse_options({"if-match": f'"blake3-{digest}"'}, put)
 
 
@@ -53,6 +53,6 @@ def test_a_long_number_in_a_header_is_the_caller_s_mistake() -> None:
     headers = {"x-tinycloud-max-response-bytes": "0" * 5000 + "1"}
     try:
         options = parse_options(headers, Shape(gets=1, puts=0, deletes=0, multipart=False))
-    except BadOption:
+    except Refusal:
         return
     assert options.max_response_bytes == 1
