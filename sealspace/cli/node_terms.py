@@ -7,8 +7,9 @@ Example:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import wraps
+from dataclasses import dataclass
+from functools import reduce, wraps
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -50,44 +51,6 @@ class Accepted:
         )
 
 
-def accepting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that accept what the strict terms refuse; the command receives them as one, `accepted`."""
-
-    @click.option("--accept-operator-secret", is_flag=True, help="Accept a root secret that the operator has.")
-    @click.option(
-        "--accept-root", "accept_roots", multiple=True, metavar="HEX", help="Accept backends under this root (SHA-256)."
-    )
-    @click.option("--accept-node-policy", is_flag=True, help="Accept that the operator may approve code for owners.")
-    @click.option(
-        "--accept-key-provider",
-        "accept_key_providers",
-        multiple=True,
-        default=DEFAULT_KEY_PROVIDERS,
-        show_default=True,
-        metavar="PROVIDER",
-        help="Who may give applications their keys, for the node to take their evidence: kms or tpm, or one of them by "
-        "its id (kms:<hex>); repeatable, in place of the default.",
-    )
-    @wraps(command)
-    def gathered(
-        *arguments: Any,
-        accept_operator_secret: bool,
-        accept_roots: tuple[str, ...],
-        accept_node_policy: bool,
-        accept_key_providers: tuple[str, ...],
-        **others: Any,
-    ) -> object:
-        accepted = Accepted(
-            operator_secret=accept_operator_secret,
-            release_roots=frozenset(_root(text) for text in accept_roots),
-            node_policy=accept_node_policy,
-            key_providers=key_providers_named(accept_key_providers, where="--accept-key-provider"),
-        )
-        return command(*arguments, accepted=accepted, **others)
-
-    return gathered
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What the owner wants a node to prove about itself."""
@@ -98,41 +61,94 @@ class Demand:
     trust_root: Path | None
     collateral: Path | None
 
+    def __post_init__(self) -> None:
+        """Refuse terms of a demand that is not made."""
+        if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
+            raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
 
-def demand_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for what the node has to prove; the command receives them as one, `demand`."""
 
-    @click.option(
+def gathering(name: str, kind: Callable[..., object], *options: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a decorator that adds options to a command, which receives them as one argument.
+
+    Args:
+        name: of the argument.
+        kind: a dataclass with a field for each option.
+        options: decorators, in the order in which help lists them.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def gathered(*arguments: Any, **given: Any) -> object:
+            given[name] = kind(**{member: given.pop(member) for member in signature(kind).parameters})
+            return command(*arguments, **given)
+
+        return reduce(lambda made, option: option(made), reversed(options), gathered)
+
+    return decorate
+
+
+accepting_options: Final = gathering(
+    "accepted",
+    Accepted,
+    click.option(
+        "--accept-operator-secret", "operator_secret", is_flag=True, help="Accept a root secret that the operator has."
+    ),
+    click.option(
+        "--accept-root",
+        "release_roots",
+        multiple=True,
+        metavar="HEX",
+        callback=lambda _context, _option, texts: frozenset(map(_root, texts)),
+        help="Accept backends under this root (SHA-256).",
+    ),
+    click.option(
+        "--accept-node-policy",
+        "node_policy",
+        is_flag=True,
+        help="Accept that the operator may approve code for owners.",
+    ),
+    click.option(
+        "--accept-key-provider",
+        "key_providers",
+        multiple=True,
+        default=DEFAULT_KEY_PROVIDERS,
+        show_default=True,
+        metavar="PROVIDER",
+        callback=lambda _context, _option, texts: key_providers_named(texts, where="--accept-key-provider"),
+        help="Who may give applications their keys, for the node to take their evidence: kms or tpm, or one of them by "
+        "its id (kms:<hex>); repeatable, in place of the default.",
+    ),
+)
+"""Adds the options that accept what the strict terms refuse; the command receives them as one, `accepted`."""
+
+demand_options: Final = gathering(
+    "demand",
+    Demand,
+    click.option(
         "--require-node-evidence/--no-node-evidence",
         "insists",
         default=None,
         help="Whether the node has to prove what code it runs, before this and every later command; remembered.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--node-policy",
         "code_file",
         type=FILE,
         help="Which code the node may run, as JSON; without it you are shown what runs there, and asked.",
-    )
-    @accepting_options
-    @click.option(
+    ),
+    accepting_options,
+    click.option(
         "--trust-root",
         type=NamedFile(resolve_path=True),
         help="Root certificate that quotes have to end at, instead of Intel's; remembered.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--collateral",
         type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
         help="Folder of collateral to judge quotes by, instead of asking Intel; remembered.",
-    )
-    @wraps(command)
-    def gathered(*arguments: Any, **options: Any) -> object:
-        demand = Demand(**{field.name: options.pop(field.name) for field in fields(Demand)})
-        if demand.insists is not True and (demand.code_file is not None or demand.accepted != Accepted()):
-            raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
-        return command(*arguments, demand=demand, **options)
-
-    return gathered
+    ),
+)
+"""Adds the options for what the node has to prove; the command receives them as one, `demand`."""
 
 
 class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):

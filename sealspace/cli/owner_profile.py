@@ -19,11 +19,14 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
@@ -32,14 +35,14 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 
 from ..client import Client
-from ..documents.node_evidence import NodePolicy
-from ..errors import InvalidPortableDelegation, InvalidSession, NotSignedIn
+from ..documents.node_evidence import NodePolicy, NodeRequirement
+from ..errors import InvalidPortableDelegation, InvalidSession, NodeEvidenceRefused, NotSignedIn
 from ..private_files import replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import Wallet
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from .errors import KeyFileUnusable, NotThere
-from .node_demand import demanding
+from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
 from .terminal import words
@@ -49,23 +52,29 @@ _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
 _HINT: Final = "sealspace login URL"
 _IN_BROWSER: Final = "browser"
+_ACCEPTING: Final = {
+    "secret-origin": "--accept-operator-secret",
+    "trust-roots": "--accept-root HEX",
+    "node-policy": "--accept-node-policy",
+    "key-providers": "--accept-key-provider PROVIDER",
+}
+"""Reason for which a node's evidence is refused -> option that accepts it."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What is stored of a login in addition to the session."""
 
     node: str
     owner: str
-    key_file: Path | None
-    trust_root: Path | None
-    collateral: Path | None
+    key_file: Path | None = None
+    trust_root: Path | None = None
+    collateral: Path | None = None
     node_policy: NodePolicy | None = None
     spaces: tuple[str, ...] = ()
-    is_keystore: bool = False
+    is_keystore: bool = msgspec.field(default=False, name="keystore")
     opens_browser: bool = True
 
     def wallet(self) -> Wallet:
@@ -108,30 +117,21 @@ class OwnerHome:
             raise NotSignedIn("nobody is logged in on this machine", hint=hint) from None
         except (OSError, InvalidJson):
             raise NotSignedIn(f"{path} cannot be read", hint=_HINT) from None
-        node, owner, key_file = value.get("node"), value.get("owner"), value.get("keyFile")
-        is_in_browser = key_file is None and value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(str(owner)))
-        if not (isinstance(node, str) and isinstance(owner, str) and (isinstance(key_file, str) or is_in_browser)):
-            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
-        spaces = value.get("spaces", [])
-        if not (isinstance(spaces, list) and all(isinstance(one, str) for one in spaces)):
-            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
-        demanded = value.get("nodePolicy")
+        demanded = value.pop("nodePolicy", None)
         node_policy = None if demanded is None else parse_node_policy(demanded)
         if demanded is not None and node_policy is None:  # not understood is not the same as not demanded
             raise NotSignedIn(f"what {path} demands of the node cannot be read", hint=_HINT)
-        return Profile(
-            node=node,
-            owner=owner,
-            key_file=self.folder.absolute() / key_file
-            if isinstance(key_file, str)
-            else None,  # a relative path is within the folder, which may be copied
-            trust_root=_optional_path(value.get("trustRoot")),
-            collateral=_optional_path(value.get("collateral")),
-            node_policy=node_policy,
-            spaces=tuple(map(str, spaces)),
-            is_keystore=value.get("keystore") is True,
-            opens_browser=value.get("opensBrowser") is not False,
-        )
+        try:
+            found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
+        except msgspec.ValidationError:
+            found = None
+        if found is None or (
+            found.key_file is None and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
+        ):
+            raise NotSignedIn(f"{path} is not a login", hint=_HINT)
+        # A relative path is within the folder, which may be copied.
+        key_file = None if found.key_file is None else self.folder.absolute() / found.key_file
+        return replace(found, node_policy=node_policy, key_file=key_file)
 
     def _within(self, path: Path) -> str:
         own = self.folder.absolute()
@@ -159,18 +159,12 @@ class OwnerHome:
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store a login in place of the previous one."""
-        value: dict[str, Json] = {
+        value: dict[str, Json] = msgspec.to_builtins(replace(profile, node_policy=None), enc_hook=str) | {
             "v": _VERSION,
-            "node": profile.node,
-            "owner": profile.owner,
             "keyFile": None if profile.key_file is None else self._within(profile.key_file),
             "wallet": _IN_BROWSER if profile.key_file is None else "key",
-            "opensBrowser": profile.opens_browser,
-            "trustRoot": None if profile.trust_root is None else str(profile.trust_root),
-            "collateral": None if profile.collateral is None else str(profile.collateral),
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
             "spaces": list(profile.spaces),
-            "keystore": profile.is_keystore,
         }
         try:
             data = canonical_bytes(value)
@@ -204,13 +198,8 @@ class OwnerHome:
         profile, session = self.profile(), self.session()
         if has_ended(session):
             raise NotSignedIn("the session of the last login has ended", hint=_again(profile))
-        node = self.node or profile.node
-        trust_root, collateral = profile.trust_root, profile.collateral
-        async with (
-            demanding(node, profile.node_policy, trust_root=trust_root, collateral=collateral) as requirement,
-            Client(node, session=session, require_node_evidence=requirement) as client,
-        ):
-            if requirement is not None:
+        async with opened(profile, self.node or profile.node, session) as client:
+            if profile.node_policy is not None:
                 await client.node_evidence()  # before anything of the node is believed, not only before a token
             yield client
 
@@ -299,6 +288,25 @@ class OwnerHome:
             )
 
 
+@asynccontextmanager
+async def opened(profile: Profile, node: str, session: Session | None = None) -> AsyncIterator[Client]:
+    """Open a node, which has to prove what the login demands; a refusal says how to go on on the command line."""
+    async with AsyncExitStack() as stack:
+        requirement = None
+        if profile.node_policy is not None:
+            node_verifier = provided("node-evidence").node_verifier  # needs the extra `verify`
+            verifying = node_verifier(trust_root=profile.trust_root, collateral=profile.collateral)
+            requirement = NodeRequirement(await stack.enter_async_context(verifying), profile.node_policy)
+        try:
+            async with Client(node, session=session, require_node_evidence=requirement) as client:
+                yield client
+        except NodeEvidenceRefused as refused:
+            if (option := _ACCEPTING.get(refused.reason)) is not None:
+                option = f"--require-node-evidence {option}"
+                refused.step = f"ask for another node, or accept that: sealspace login {node} {option}"
+            raise
+
+
 def owner_home() -> OwnerHome:
     """Return the folder that the running command was given, to be opened at the node that it was given."""
     return OwnerHome(shared().home_folder, node=shared().node)
@@ -332,10 +340,6 @@ def has_ended(session: Session) -> bool:
 
 def _again(profile: Profile) -> str:
     return f"sealspace login {profile.node}"
-
-
-def _optional_path(value: Json) -> Path | None:
-    return Path(value) if isinstance(value, str) else None
 
 
 def _optional_text(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """`sealspace secret import` and `export`: many secrets from a file, and into one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -34,8 +34,7 @@ FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="What FILE is; by default what its name says.")
 @click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
 @yes_option
-@at_node
-async def import_(client: Client, file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
+def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
     """Store every secret of FILE: a .env file, JSON or YAML, one object of names and texts; - is standard input.
 
     YAML needs the extra `yaml`; every value of it is the text that stands in the file, so 8080 is a text too.
@@ -49,9 +48,16 @@ async def import_(client: Client, file: Path, scope: str | None, form: Format | 
         values = _parsed(data, form)
     except BrokenEntry as error:
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None  # without what it was parsed from
-    if not values:
+    if values:
+        _store(values, scope, dry_run=dry_run, yes=yes)
+    else:
         words(f"no secrets in {file}")
-        return
+
+
+@at_node
+async def _store(
+    client: Client, values: Mapping[str, str | bytes], scope: str | None, *, dry_run: bool, yes: bool
+) -> None:
     there = await _versions(client, values, scope)
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:

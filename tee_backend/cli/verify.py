@@ -44,7 +44,7 @@ from .trust_files import read_collateral_file, read_trust_root
 
 _MAX_DOCUMENT_BYTES: Final = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
 _MAX_DATA_BYTES: Final = 10_000_000
-_ACCEPTING: Final = {"accept_operator_secret", "accept_roots", "accept_node_policy", "accept_key_providers"}
+_ACCEPTING: Final = {"operator_secret", "release_roots", "node_policy", "key_providers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
