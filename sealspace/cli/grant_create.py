@@ -23,10 +23,9 @@ from ..wire.portable import PortableDelegation, encode_portable
 from .durations import ttl_s_of
 from .owner_profile import KeptGrant, at_node, owner_home
 from .paths import FILE, NEW_FILE, require_free, write_grants
-from .shared import shared
 from .space import require_own_space
 from .term_files import read_node_policy
-from .terminal import optional_time, print_exactly, print_json, words
+from .terminal import optional_time, print_exactly, print_found, words
 
 ACTIONS: Final = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Word on the command line -> ability."""
@@ -112,8 +111,8 @@ async def create(
     if out is not None:
         write_grants(out, [portable])
         words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
-        if shared().as_json:
-            print_json({"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)})
+        said = {"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)}
+        print_found(said, ())
     else:
         words(f"the recipient runs `sealspace grant accept FILE` with what follows; a copy is in {kept}")
         print_exactly(encode_portable(portable))

@@ -18,7 +18,7 @@ from ..wire.portable import GrantedResource, PortableDelegation
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
 from .paths import checked_cid, file_named, read_grants
-from .terminal import print_found, print_rows, words
+from .terminal import facts, print_found, print_rows, words
 
 _ANCESTOR: Final = "ancestor_revoked"
 
@@ -60,22 +60,32 @@ def show(grant: str) -> int:
 
 
 def _show_file(path: Path) -> list[str]:
-    judged = [(facts, facts.state(SystemClock().now())) for facts in map(judged_offline, read_grants(path))]
-    shown = [grant_json(*one) for one in judged]
-    print_found(shown[0] if len(shown) == 1 else shown, [line for one in judged for line in grant_words(*one)])
+    stated = [(one, one.state(SystemClock().now())) for one in map(judged_offline, read_grants(path))]
+    shown = [grant_json(*one) for one in stated]
+    print_found(shown[0] if len(shown) == 1 else shown, [line for one in stated for line in grant_words(*one)])
     words("the signature holds; whether it was revoked, only the node can say")
-    return [state for _, state in judged]
+    return [state for _, state in stated]
 
 
 @at_node
 async def _show_known(client: Client, cid: str) -> str:
     portable = next((one.portable for one in owner_home().grants() if one.portable.cid == cid), None)
     if portable is not None:
-        facts, state = judged_offline(portable), await state_at_node(client, portable.cid)
-        print_found(grant_json(facts, state), grant_words(facts, state))
+        judged, state = judged_offline(portable), await state_at_node(client, portable.cid)
+        print_found(grant_json(judged, state), grant_words(judged, state))
         return state
     shown, may = _of_record(await _record(client, cid), made_here=False)
-    print_found(shown, _record_words(shown, may))
+    named = {
+        "grant": shown["cid"],
+        "state": shown["state"],
+        "by": shown["by"],
+        "to": shown["to"],
+        "may": may,
+        "issued": shown["issuedAt"],
+        "until": shown["expiresAt"],
+        "revoked": shown["revokedAt"],
+    }
+    print_found(shown, facts(named))
     return str(shown["state"])
 
 
@@ -113,9 +123,9 @@ async def _list(
     known = {one.cid for one in records}
     for cid, portable in kept.items() if direction == "granted" else ():
         if cid not in known:  # what was passed on for another owner is not in this account's list
-            facts = judged_offline(portable)
-            shown = grant_json(facts, await state_at_node(client, cid)) | {"madeHere": True}
-            listed.append((shown, rights_words(facts.rights, by=facts.delegator)))
+            judged = judged_offline(portable)
+            shown = grant_json(judged, await state_at_node(client, cid)) | {"madeHere": True}
+            listed.append((shown, rights_words(judged.rights, by=judged.token.delegator)))
     return listed
 
 
@@ -159,13 +169,3 @@ def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, 
         "madeHere": made_here,
     }
     return shown, rights_words(rights, by=record.delegator)
-
-
-_LINES: Final = {"cid": "grant", "state": "state", "by": "by", "to": "to"}
-_TIMES: Final = {"issuedAt": "issued", "expiresAt": "until", "revokedAt": "revoked"}
-
-
-def _record_words(shown: dict[str, Json], may: tuple[str, ...]) -> list[str]:
-    lines = [f"{name:<8} {shown[member]}" for member, name in _LINES.items()]
-    lines += [f"may      {one}" for one in may]
-    return lines + [f"{name:<8} {shown[member]}" for member, name in _TIMES.items() if shown[member] is not None]

@@ -20,18 +20,18 @@ from ..wallets import Wallet
 from ..wire.delegation_history import ending_with
 from ..wire.portable import PortableDelegation
 from .grant_create import NOT_SHARED, demands_code
-from .grant_facts import GrantFacts, judged_offline
+from .grant_facts import JudgedGrant, judged_offline
 from .grant_list import unknown_grant
 from .owner_profile import at_node, owner_home
 from .paths import FILE, checked_cid, file_named, read_grants
 from .shared import shared
-from .terminal import confirm, print_json, watched, words
+from .terminal import confirm, print_found, print_json, watched, words, yes_option
 
 
 @click.command("revoke", epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.")
 @click.argument("grant", metavar="CID|FILE")
 @click.option("--only", is_flag=True, help="End no other grant to the same recipient.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     """End a grant, named by its id or by its file, at once and for good; whatever was passed on from it ends too.
@@ -43,8 +43,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     cids = [checked_cid(grant)] if file is None else [judged_offline(one).cid for one in read_grants(file)]
     ended = await _revoke(client, cids, only=only, yes=yes)
     words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    if shared().as_json:
-        print_json([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
+    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()], ())
 
 
 async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
@@ -91,20 +90,20 @@ async def accept(client: Client, file: Path) -> None:
     this machine, then by the node. A grant for the wallet is taken up again at each login.
     """
     accepted = await _accept(client, read_grants(file))
-    for facts in accepted:
-        words(f"accepted: {facts.cid}, from {facts.delegator}")
-        words(*(f"  {line}" for line in rights_words(facts.rights, by=facts.delegate)))
-    spaces = sorted({one.space for facts in accepted for one in facts.rights if one.service != "encryption"})
+    for one in accepted:
+        words(f"accepted: {one.cid}, from {one.token.delegator}")
+        words(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
+    spaces = sorted({right.space for one in accepted for right in one.rights if right.service != "encryption"})
     if shared().as_json:
-        print_json({"accepted": [facts.cid for facts in accepted], "spaces": spaces})
+        print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
     else:
-        words(*(f"to use it: {command}" for facts in accepted for command in _commands(facts)))
+        words(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
 
 
-def _commands(facts: GrantFacts) -> list[str]:
+def _commands(judged: JudgedGrant) -> list[str]:
     """Return the commands that use a grant, one for each resource that a command reads; safe to paste into a shell."""
     commands = []
-    for right in facts.rights:
+    for right in judged.rights:
         secret = secret_at(right.path)
         space = ("--space", right.space)
         if right.service == "kv" and secret is None and KV_LIST in right.actions:
@@ -124,31 +123,31 @@ def _command(*words: str, named: str) -> str:
     return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
-async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> list[GrantFacts]:
+async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> list[JudgedGrant]:
     """Use grants from now on; all are judged before the first is used."""
     home = owner_home()
     owner = home.profile().owner
     judged = [judged_offline(one) for one in portables]
-    for facts in judged:
-        _require_usable(facts, (owner, client.session.did))
+    for grant in judged:
+        _require_usable(grant, (owner, client.session.did))
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for one in portables:
         await take_up(client, one, home.wallet() if one in for_wallet else None)
     home.keep_session(client.session)
     for one in for_wallet:
         home.keep_received(one)
-    if any(DECRYPT in right.actions for facts in judged for right in facts.rights) and await demands_code(client):
+    if any(DECRYPT in right.actions for grant in judged for right in grant.rights) and await demands_code(client):
         words(NOT_SHARED)
     return judged
 
 
-def _require_usable(facts: GrantFacts, ours: tuple[str, ...]) -> None:
-    state = facts.state(SystemClock().now())
+def _require_usable(judged: JudgedGrant, ours: tuple[str, ...]) -> None:
+    state = judged.state(SystemClock().now())
     if state != "active":
         raise InvalidPortableDelegation(f"the grant is {state}", hint="ask whoever gave it for a new one")
-    if not any(same_principal(facts.delegate, one) for one in ours):
+    if not any(same_principal(judged.token.delegate, one) for one in ours):
         raise NotGranted(
-            f"the grant is for {facts.delegate}, you are {ours[0]}",
+            f"the grant is for {judged.token.delegate}, you are {ours[0]}",
             hint="ask for a grant to the DID that `sealspace whoami` prints",
         )
 

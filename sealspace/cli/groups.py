@@ -81,7 +81,7 @@ network = LazyGroup(
     {
         "show": Row("sealspace.cli.network", "Show a network, and what it takes to open what is sealed to it."),
         "create": Row("sealspace.cli.network", "Make a further network."),
-        "policy": Row("sealspace.cli.network_policy", "Show or set what code may receive a network's keys."),
+        "policy": Row("sealspace.cli.network", "Show or set what code may receive a network's keys."),
         "revoke": Row("sealspace.cli.network", "End a network for ever, with all that is sealed to it."),
     },
     name="network",

@@ -18,13 +18,21 @@ from ..kv import Kv
 from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, NEW_FILE
-from .shared import shared
 from .space import require_own_space
-from .terminal import confirm, confirm_replacing, facts, print_found, print_json, print_value, progress, watched, words
+from .terminal import (
+    confirm,
+    confirm_replacing,
+    facts,
+    print_found,
+    print_value,
+    progress,
+    watched,
+    words,
+    yes_option,
+)
 
 _key = click.argument("key", metavar="KEY")
 _space = click.option("--space", metavar="NAME", help="A space of yours, or any by its whole id; by default `default`.")
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command(
@@ -39,7 +47,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--type", "content_type", metavar="MIME", help="Content type that is kept with it, like text/plain.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no value now; otherwise refuse.")
 @click.option("--if-match", metavar="VERSION", help="Only over this version of the value, which `kv head` prints.")
-@_yes
+@yes_option
 @at_node
 async def put(
     client: Client,
@@ -77,8 +85,7 @@ async def put(
             except PreconditionFailed:
                 what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
                 raise _already_there(key, what) from None
-    if shared().as_json:
-        print_json({"key": key, "etag": version})
+    print_found({"key": key, "etag": version}, ())
     words(f"stored {key}, version {version}")
 
 
@@ -112,7 +119,7 @@ def _already_there(key: str, what: str) -> AlreadyThere:
 @_space
 @click.option("--out", type=NEW_FILE, help="Into a file instead of standard output.")
 @click.option("--raw", is_flag=True, help="Write it to a terminal as it is, with whatever it does there.")
-@_yes
+@yes_option
 @at_node
 async def get(client: Client, key: str, space: str | None, out: Path | None, raw: bool, yes: bool) -> None:
     """Print a value, byte for byte; a terminal is shown printable text only."""
@@ -170,7 +177,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 @click.command("delete")
 @_key
 @_space
-@_yes
+@yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
     """Delete a value; a person is asked."""

@@ -87,14 +87,6 @@ def provided(name: str) -> Any:
     return point.load()
 
 
-class CalledOtherwise(click.UsageError):
-    """A command is called as other tools call it."""
-
-    def __init__(self, text: str, whole: str, context: click.Context) -> None:
-        super().__init__(text, context)
-        self.whole = whole
-
-
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
@@ -136,15 +128,12 @@ class LazyGroup(click.Group):
             except ExtraMissing:
                 return None, None, args
         if args[0] not in self.table and not args[0].startswith("-"):
-            raise self._no_such(args[0], ctx)
+            error = click.exceptions.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
+            here = _ALSO.get(args[0], "")
+            if here in self.table and error.possibilities is not None:
+                error.possibilities.insert(0, here)
+            raise error
         return super().resolve_command(ctx, args)
-
-    def _no_such(self, name: str, ctx: click.Context) -> click.UsageError:
-        here = _ALSO.get(name)
-        if here in self.table:
-            text = f"there is no command {name}; did you mean {here}?"
-            return CalledOtherwise(text, f"{ctx.command_path} {here}", ctx)
-        return click.exceptions.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command from the table, without importing any, or an option of the group."""
@@ -187,9 +176,8 @@ def _with_one_word_for_each_value(command: click.Command) -> click.Command:
         named = parameter.metavar or parameter.type.name.upper()
         if named == "FOLDER" or (parameter.metavar is None and named in _WORDS):
             parameter.metavar = _WORDS[named] + ("..." if parameter.nargs == -1 else "")
-    if isinstance(command, click.Group):
-        for below in command.commands.values():
-            _with_one_word_for_each_value(below)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_one_word_for_each_value(below)
     return command
 
 

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,18 +17,16 @@ _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") -> socket.socket:
     """Return a TCP socket bound to an address; port 0 chooses a free one."""
-    try:
-        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = resolved[0]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
+    with ExitStack() as closing:
+        try:
+            resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = resolved[0]
+            bound = closing.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as error:
+            raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
+        closing.pop_all()
     return bound
 
 

@@ -32,7 +32,7 @@ from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import optional_time, print_found, print_lines, watched, words
-from .wallet_files import PASSWORD_VARIABLE, open_keystore, read_wallet, write_wallet
+from .wallet_files import PASSWORD_VARIABLE, write_wallet
 
 _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 
@@ -182,7 +182,7 @@ def _opened(profile: Profile, before: Profile | None, *, is_new: bool) -> tuple[
         if before is not None and before.key_file == path:
             raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it")
         words(f"{path} is there already, and nobody has logged in with it: it is used")
-    return open_keystore(path) if profile.is_keystore else read_wallet(path), None
+    return profile.wallet(), None
 
 
 async def _reach(node: str) -> None:

@@ -31,7 +31,7 @@ from .owner_profile import KeptGrant, at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
 from .term_files import read_node_policy
-from .terminal import confirm, print_exactly, print_found, print_json, words
+from .terminal import confirm, print_exactly, print_found, print_json, words, yes_option
 
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 
@@ -70,7 +70,7 @@ def explain_(file: Path) -> None:
 )
 @click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
 @click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def grant(
     file: Path, did: str | None, leave_out: bool, policy_file: Path | None, out: Path | None, url: str | None, yes: bool
 ) -> None:

@@ -1,5 +1,6 @@
-"""`sealspace network show`, `create` and `revoke`: an owner's encryption networks."""
+"""`sealspace network`: an owner's encryption networks, and what code may receive keys of them."""
 
+from pathlib import Path
 from typing import Final
 
 import click
@@ -10,10 +11,10 @@ from capabilities.ambient import SystemClock
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
 from encryption_network.pins import pin_of
-from encryption_network.policy import policy_json
+from encryption_network.policy import Policy, policy_json
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
-from ..apps.descriptions import MODE_WORDS, policy_words
+from ..apps.descriptions import MODE_WORDS, policy_changes, policy_words
 from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
@@ -21,8 +22,9 @@ from ..errors import NetworkNotFound, NotGranted
 from ..session import DEFAULT_NETWORK
 from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
-from .shared import shared
-from .terminal import confirm, print_found, print_json, words
+from .paths import FILE
+from .term_files import read_node_policy
+from .terminal import confirm, facts, print_found, words, yes_option
 
 _RIGHTS: Final = (DECRYPT, SET_POLICY, READ_RECEIPTS)
 """What an owner's commands do with a network."""
@@ -54,15 +56,15 @@ async def show(client: Client, name: str) -> None:
         "policy": None if policy is None else policy_json(policy),
         "terms": stated,
     }
-    lines = [
-        f"network   {network.text}",
-        f"node      {descriptor.node_did}",
-        f"state     {descriptor.state}",
-        f"key       {pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
-        *(f"demands   {one}" for one in terms_words(terms)),
-        *(f"policy    {one}" for one in policy_words(policy)),
-    ]
-    print_found(said, lines)
+    named = {
+        "network": network.text,
+        "node": descriptor.node_did,
+        "state": descriptor.state,
+        "key": f"{pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
+        "demands": terms_words(terms),
+        "policy": policy_words(policy),
+    }
+    print_found(said, facts(named))
 
 
 @click.command("create", epilog="Example: `sealspace network create production`.")
@@ -78,13 +80,12 @@ async def create(client: Client, name: str) -> None:
         await right_to(client, network, NETWORK_CREATE, *_RIGHTS)
     await client.encryption.ensure_network(name)  # a revoked one is refused
     words(f"{'was there already' if was_there else 'made'}: {network.text}")
-    if shared().as_json:
-        print_json({"network": network.text, "wasThereAlready": was_there})
+    print_found({"network": network.text, "wasThereAlready": was_there}, ())
 
 
 @click.command("revoke", epilog="Example: `sealspace network revoke production`.")
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @at_node
 async def revoke(client: Client, name: str, yes: bool) -> None:
     """End the network NAME for ever: nothing that is sealed to it is opened again, for anybody.
@@ -98,8 +99,53 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     await right_to(client, network, NETWORK_REVOKE)
     await client.encryption.revoke_network(network)  # ST16: also where it is shown as revoked
     words(f"was revoked already: {name}" if was_revoked else f"revoked: {name}")
-    if shared().as_json:
-        print_json({"revoked": name, "wasRevokedAlready": was_revoked})
+    print_found({"revoked": name, "wasRevokedAlready": was_revoked}, ())
+
+
+@click.command(
+    "policy",
+    epilog="Examples: `sealspace network policy` shows it; `sealspace network policy --set policy.json` shows what "
+    "changes, asks, and sets it; `--json` prints what `--set` reads. `sealspace backend show URL --json` has the "
+    "policy that approves what runs there, as its member `policy`.",
+)
+@name_argument
+@click.option("--set", "file", type=FILE, help="Set the policy in this JSON file, in place of what was stated.")
+@click.option("--remove", is_flag=True, help="State nothing any more.")
+@yes_option
+@at_node
+async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
+    """Show, set or remove what code may receive keys of the network NAME, `default` unless named.
+
+    A policy is in force with the next request, beside what the node demands and what each grant says.
+    """
+    if file is not None and remove:
+        raise click.UsageError("--set and --remove exclude each other")
+    wanted = None if file is None else read_node_policy(file)
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    before = await client.encryption.policy(network)
+    if file is None and not remove:
+        print_found(None if before is None else policy_json(before), policy_words(before))
+        return
+    if before != wanted:
+        words(*policy_changes(before, wanted))
+        confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
+        await client.encryption.set_policy(network, wanted)
+    words("nothing changes" if before == wanted else f"set: {name}")
+    print_found(None if wanted is None else policy_json(wanted), ())
+
+
+_QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}
+
+
+def only_tightens(before: Policy | None, after: Policy | None) -> bool:
+    """Whether nothing is accepted that was refused: False in doubt, and wherever a list of code appears or goes.
+
+    A policy that approves code is the list that delegates are judged by (RL5), so that the first one opens something.
+    """
+    if after is None or before is None:
+        return after == before or (before is None and after is not None and not after.is_allow_list)
+    return after.is_within(before) and (before.is_allow_list or not after.is_allow_list)
 
 
 async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:

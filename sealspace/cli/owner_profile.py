@@ -94,12 +94,12 @@ class KeptGrant:
     portable: PortableDelegation
 
 
+@dataclass(frozen=True, slots=True)
 class OwnerHome:
     """The folder of one owner."""
 
-    def __init__(self, folder: Path, *, node: str | None = None) -> None:
-        self.folder = folder
-        self.node = node
+    folder: Path
+    node: str | None = None
 
     @property
     def default_key_file(self) -> Path:
@@ -147,15 +147,16 @@ class OwnerHome:
     def session(self) -> Session:
         """Return the session that the last login stored; it may have ended."""
         profile = self.profile()
+        reason = "the last login was not completed"
         try:
             session = load_session(self.folder / "session.json")
+            if same_principal(session.owner, profile.owner):  # else a login ended between the two files
+                return session
         except FileNotFoundError:
-            raise NotSignedIn("nobody is logged in on this machine", hint=_again(profile)) from None
+            reason = "nobody is logged in on this machine"
         except (OSError, InvalidSession):
-            raise NotSignedIn("the session of the last login cannot be read", hint=_again(profile)) from None
-        if not same_principal(session.owner, profile.owner):  # a login ended between the two files
-            raise NotSignedIn("the last login was not completed", hint=_again(profile))
-        return session
+            reason = "the session of the last login cannot be read"
+        raise NotSignedIn(reason, hint=_again(profile))
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store a login in place of the previous one."""
@@ -217,9 +218,8 @@ class OwnerHome:
 
     def keep_grant(self, grant: KeptGrant) -> Path:
         """Store a grant; returns its file, which may be handed to its recipient as it is."""
-        folder = self.folder / "grants"
-        self._make_folder(folder)
-        path = folder / f"{grant.portable.cid}.json"
+        path = self._portable_file("grants", grant.portable.cid)
+        self._make_folder(path.parent)
         if grant.url is not None:  # the address first: without it a backend's grant is one to a DID
             replace_file(path.with_suffix(".url"), grant.url.encode())
         replace_file(path, encode_portable(grant.portable))
@@ -244,9 +244,9 @@ class OwnerHome:
 
     def keep_received(self, portable: PortableDelegation) -> None:
         """Store a grant that was given to the owner's wallet, so that later logins take it up again."""
-        folder = self.folder / "received"
-        self._make_folder(folder)
-        replace_file(folder / f"{portable.cid}.json", encode_portable(portable))
+        path = self._portable_file("received", portable.cid)
+        self._make_folder(path.parent)
+        replace_file(path, encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
         """Return the stored grants to the owner's wallet; what cannot be read is left out."""
@@ -259,7 +259,10 @@ class OwnerHome:
 
     def forget_received(self, cid: str) -> None:
         """Remove a stored grant to the owner's wallet."""
-        (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
+        self._portable_file("received", cid).unlink(missing_ok=True)
+
+    def _portable_file(self, folder: str, cid: str) -> Path:
+        return self.folder / folder / f"{cid}.json"
 
     def _make_folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -78,9 +78,11 @@ async def list_(
     --audit the status is 1 when a receipt is missing from the chain.
     """
     earliest = 0.0 if since is None else _since(since)
-    found = await _fetch(client, client.encryption.network(name), _wanted_by(backend), earliest)
+    network = client.encryption.network(name)
+    dids = None if backend is None else dids_of(backend)
+    found = await _fetch(client, network, dids, earliest)
     if out is not None:
-        await _keep(client, [one.receipt for one in found], client.encryption.network(name), out)
+        await _keep(client, [one.receipt for one in found], network, out)
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
     places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
     print_rows(
@@ -123,15 +125,14 @@ def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
 # --- fetching ---------------------------------------------------------------------------------------------------------
 
 
-async def _fetch(
-    client: Client, network: NetworkId, is_wanted: Callable[[Receipt], bool], earliest: float
-) -> list[_Release]:
+async def _fetch(client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float) -> list[_Release]:
     await right_to(client, network, READ_RECEIPTS)
     policies: dict[bytes, Policy | None] = {}
     found = []
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
-        if receipt.at < earliest or not is_wanted(receipt):
+        is_wanted = backends is None or any(same_principal(receipt.invoker, did) for did in backends)
+        if receipt.at < earliest or not is_wanted:
             continue
         for digest in receipt.policies:
             if digest not in policies:
@@ -187,13 +188,6 @@ def _since(text: str) -> float:
             f"--since {text[:30]} is no time", hint="2026-01-31, 2026-01-31T12:00:00Z, or 12h, 90d for how long ago"
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-
-
-def _wanted_by(backend: str | None) -> Callable[[Receipt], bool]:
-    if backend is None:
-        return lambda _: True
-    dids = dids_of(backend)
-    return lambda receipt: any(same_principal(receipt.invoker, did) for did in dids)
 
 
 # --- the audit chain --------------------------------------------------------------------------------------------------

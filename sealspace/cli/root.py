@@ -15,7 +15,7 @@ from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
-from .lazy import CalledOtherwise, LazyGroup, Row, Sections, Table
+from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
 from .terminal import hold_standard_streams, print_error, print_lines, what_happened
 
@@ -116,8 +116,6 @@ def _usage_text(error: click.ClickException) -> str:
 
 
 def _usage_hint(error: click.ClickException) -> str:
-    if isinstance(error, CalledOtherwise):
-        return f"{error.whole} --help"
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = "sealspace" if context is None else context.command_path
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:

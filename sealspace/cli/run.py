@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,26 +24,15 @@ from .secret import no_secret, scope_option
 from .terminal import words
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """The value of a secret as other programs get it."""
-
-    text: str = field(repr=False)
-    forms: tuple[bytes, ...] = field(repr=False)
-
-    @classmethod
-    def of(cls, value: str | bytes) -> "Value":
-        """Return the forms of a value."""
-        if isinstance(value, bytes):
-            text = encode_standard(value)
-            return cls(text, (text.encode(), value))
-        return cls(value, (value.encode(),))
+def text_of(value: str | bytes) -> str:
+    """Return the value of a secret as other programs get it."""
+    return value if isinstance(value, str) else encode_standard(value)
 
 
 @at_node
 async def read_values(
     client: Client, names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]], *, scope: str | None
-) -> dict[str, Value]:
+) -> dict[str, str | bytes]:
     """Read secrets by their names."""
     secrets = client.secrets()
     wanted = names(await secrets.list(scope=scope)) if callable(names) else names
@@ -52,7 +40,7 @@ async def read_values(
     for name in wanted:
         if name not in found:
             raise await no_secret(secrets, name, scope)
-    return {name: Value.of(value) for name, value in found.items()}
+    return found
 
 
 # Of the loader, of shells, of git's and npm's configuration, of folders with configuration, and ours.
@@ -87,7 +75,7 @@ _LONGEST_BYTES: Final = 131_071
 
 
 def child_environment(
-    inherited: Mapping[bytes, bytes], values: Mapping[str, Value], *, allowed: Collection[str]
+    inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
 ) -> dict[bytes, bytes]:
     """Return the whole environment of the child."""
     refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
@@ -106,8 +94,8 @@ def directs_programs(name: str) -> bool:
     return name in _NAMES or name.startswith(_PREFIXES) or is_pythons
 
 
-def _held(name: str, value: Value) -> bytes:
-    data = value.text.encode()
+def _held(name: str, value: str | bytes) -> bytes:
+    data = text_of(value).encode()
     too_long = len(name) + 1 + len(data) > _LONGEST_BYTES
     if too_long or b"\0" in data:
         reason = (
@@ -185,12 +173,14 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     return chosen
 
 
-def _patterns(values: Mapping[str, Value]) -> frozenset[bytes]:
+def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
     """Return what is masked; name the secrets that cannot be."""
     found: set[bytes] = set()
     for name, value in values.items():
-        patterns = frozenset().union(*(patterns_of(form) for form in value.forms))
-        if not patterns and value.text:
+        patterns = patterns_of(text_of(value).encode())
+        if isinstance(value, bytes):
+            patterns |= patterns_of(value)
+        if not patterns and value:
             words(f"{name} is too short to be masked in the output")
         found |= patterns
     return frozenset(found)
@@ -252,6 +242,6 @@ def places(text: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def fill(text: bytes, values: Mapping[str, Value]) -> bytes:
+def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:
     """Return the text with each place filled."""
-    return _PLACE.sub(lambda place: values[place[1].decode()].text.encode(), text)
+    return _PLACE.sub(lambda place: text_of(values[place[1].decode()]).encode(), text)

@@ -24,7 +24,17 @@ from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node
 from .paths import FILE, read_named
 from .shared import shared
-from .terminal import confirm, interruptible, print_found, print_json, print_rows, print_value, watched, words
+from .terminal import (
+    confirm,
+    interruptible,
+    print_found,
+    print_json,
+    print_rows,
+    print_value,
+    watched,
+    words,
+    yes_option,
+)
 
 ALPHABETS: Final = {
     "alphanumeric": string.ascii_letters + string.digits,
@@ -41,7 +51,6 @@ scope_option = click.option(
     metavar="SCOPE",
     help="A set of secrets apart from the others, like prod or ci; without it, those that have no scope.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 _if_absent = click.option("--if-absent", is_flag=True, help="Only if there is no such secret; otherwise refuse.")
 _name = click.argument("name", metavar="NAME")
 

@@ -14,9 +14,9 @@ from ..secrets import SECRETS_SPACE, parse_secret_name
 from .dotenv import MAX_FILE_BYTES, BrokenEntry, encode_dotenv, parse_dotenv, parse_values, values_json
 from .owner_profile import at_node
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
-from .secret import scope_option, written_meanwhile, yes_option
+from .secret import scope_option, written_meanwhile
 from .shared import shared
-from .terminal import confirm, confirm_replacing, print_found, print_json, print_value, watched, words
+from .terminal import confirm, confirm_replacing, print_found, print_json, print_value, watched, words, yes_option
 
 Written = Literal["env", "json"]
 WRITTEN: Final[tuple[Written, ...]] = ("env", "json")

@@ -116,10 +116,15 @@ def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[st
 
 
 def facts(named: Mapping[str, object]) -> list[str]:
-    """Return a line for each fact, its name before it; what is None is left out."""
-    shown = {name: value for name, value in named.items() if value is not None}
-    width = max(map(len, shown), default=0)
-    return [f"{name:<{width}}  {value}" for name, value in shown.items()]
+    """Return a line for each fact, its name before it; one for each of several; what is None is left out."""
+    shown = [
+        (name, line)
+        for name, value in named.items()
+        for line in (value if isinstance(value, tuple | list) else (value,))
+        if line is not None
+    ]
+    width = max((len(name) for name, _ in shown), default=0)
+    return [f"{name:<{width}}  {line}" for name, line in shown]
 
 
 def time_text(at: float) -> str:
@@ -218,6 +223,9 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
