@@ -60,7 +60,7 @@ from .session import (
     space_capability,
 )
 from .wallets import AnyWallet, Wallet, wallet_of
-from .wire.answers import json_object, required_text, texts_of
+from .wire.answers import json_object, read_pages, required_text, texts_of
 from .wire.caller import Caller
 from .wire.delegation_history import (
     LIVE,
@@ -74,7 +74,6 @@ from .wire.delegation_history import (
     sign_ins,
     status_of,
 )
-from .wire.listing import read_pages
 from .wire.portable import PortableDelegation, grant_of, portable_of
 from .wire.sign_in import pass_on, register, sign_grant
 from .wire.transport import Request, json_request

@@ -39,9 +39,8 @@ from .errors import (
     ValueTooLarge,
 )
 from .session import INVOCATION_TTL_S, space_capability
-from .wire.answers import json_object, required_text, text_list
+from .wire.answers import json_object, read_pages, require_advance, required_text, text_list
 from .wire.caller import Caller, in_words
-from .wire.listing import read_pages, require_advance
 from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,

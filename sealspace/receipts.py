@@ -28,9 +28,8 @@ from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, v
 
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import capability, network_of_owner
-from .wire.answers import json_object
+from .wire.answers import json_object, read_pages
 from .wire.caller import Caller
-from .wire.listing import read_pages
 from .wire.transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
 
 MAX_DOCUMENT_BYTES: Final = 512 * 1024

@@ -235,8 +235,6 @@ DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"
 
 _VERSION = 2
-_WITHOUT_PINS = 1
-"""Version that was written before sessions had pins; read, and written anew as the current one."""
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 _MOST_NAMED, _MOST_NOTED = 4, 20
 """Missing permissions that one message names, and that notes do; the error has all."""
@@ -535,10 +533,9 @@ def decode_session(data: bytes) -> Session:
 def _session_of(value: dict[str, Json]) -> Session:
     seed = decode_standard(value.get("seed"))
     owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
-    version = value.get("v")
-    if isinstance(version, bool) or version not in (_VERSION, _WITHOUT_PINS) or seed is None or len(seed) != 32:
+    if value.get("v") != _VERSION or seed is None or len(seed) != 32:
         raise InvalidSession("the stored session has another version or no key")
-    pins = () if version == _WITHOUT_PINS else parse_pins(value.get("networks"))
+    pins = parse_pins(value.get("networks"))
     if not isinstance(owner, str) or not isinstance(headers, list) or pins is None:
         raise InvalidSession("the stored session lacks a member")
     # A value that is not a text is not the same as none: a session without a node acts at any.

@@ -29,9 +29,8 @@ from capabilities.tokens import Capability
 from .errors import InvalidInput, MalformedAnswer, NotFound
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from .session import space_capability, space_of
-from .wire.answers import decoded, text_list
+from .wire.answers import decoded, read_pages, require_advance, text_list
 from .wire.caller import Caller
-from .wire.listing import read_pages, require_advance
 from .wire.sign_in import SPACES_ABILITIES
 from .wire.transport import Answer, Request, Transport, path_segment
 from .wire.values import Value, header_value, whole_value_of

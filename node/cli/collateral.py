@@ -70,8 +70,8 @@ async def list_held(_: Config, store: Store) -> None:
 
 
 def _description(held: HeldDocument) -> dict[str, object]:
-    state, document = held.state, held.collateral
-    described: dict[str, object] = {"fmspc": held.fmspc.hex(), "ca": held.ca}
+    (fmspc, ca), state, document = held
+    described: dict[str, object] = {"fmspc": fmspc.hex(), "ca": ca}
     if document is None:
         described["wanted"] = time_text(state.wanted_at)
     else:

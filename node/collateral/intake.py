@@ -5,9 +5,8 @@ when it was found to be the newest, and the result of the last attempt to fetch 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from capabilities.ambient import Clock
 from sealspace.cli.errors import CollateralRefused
@@ -40,18 +39,9 @@ IMPORTED: Final = "import"
 _TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedCollateral:
-    """A document that was imported."""
-
-    fmspc: bytes
-    ca: str
-    ends_at: float
-
-
 async def import_collateral(
     store: Store, data: bytes, *, root: TrustRoot, clock: Clock, source: str, rules: RefreshRules = DEFAULT_RULES
-) -> ImportedCollateral:
+) -> Collateral:
     """Verify one document that an operator supplied, and store it."""
     try:
         offered = parse_collateral(data)
@@ -62,7 +52,7 @@ async def import_collateral(
             f"the collateral {source} is refused: {error.code}: {error.detail}",
             hint="fetch a fresh document for the platform family, then import it again",
         ) from error
-    return ImportedCollateral(offered.fmspc, offered.ca, offered.ends_at)
+    return offered
 
 
 async def keep_collateral(
@@ -114,28 +104,19 @@ async def keep_collateral(
     raise StoreBusy("others import collateral for the same platforms")
 
 
-@dataclass(frozen=True, slots=True)
-class HeldDocument:
-    """What is stored for one platform family, and what is known about it."""
+class HeldDocument(NamedTuple):
+    """A platform family: the state of its document, and the document; None for one that is wished for."""
 
-    fmspc: bytes
-    ca: str
+    family: Family
     state: CollateralState
-    is_noted: bool
     collateral: Collateral | None
 
 
 async def held_collateral(store: Store) -> Sequence[HeldDocument]:
-    """Return every document that is stored or needed, by family."""
-    states: dict[Family, CollateralState] = {family: state for family, state, _ in await collateral_states(store)}
+    """Return all families by their name; raises AttestationError for a document that does not parse any more."""
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
-    return [_held(family, states.get(family), documents.get(family)) for family in sorted({*states, *documents})]
-
-
-def _held(family: Family, state: CollateralState | None, collateral: Collateral | None) -> HeldDocument:
-    issued_at = 0.0 if collateral is None else collateral.tcb_info.window.starts_at
-    assumed = CollateralState(source=IMPORTED, refreshed_at=issued_at, tried_at=issued_at, due_at=issued_at)
-    return HeldDocument(*family, state or assumed, is_noted=state is not None, collateral=collateral)
+    states = await collateral_states(store)
+    return [HeldDocument(family, state, documents.get(family)) for family, state, _ in states]
 
 
 async def import_folder(

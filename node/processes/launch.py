@@ -18,6 +18,7 @@ import msgspec
 from sealspace.cli.errors import NodeError
 
 from ..config.tree import Config
+from ..logs import configure_logs
 
 READY = b"ready"
 REFUSED = b"refused "
@@ -57,17 +58,19 @@ def encode_launch(launch: Launch) -> bytes:
 
 
 def receive_launch() -> Launch:
-    """Read the line that starts this process, and make the process end with the supervisor from then on.
+    """Read the line that starts this process, whose logs and end are as the supervisor wants from then on.
 
     What was imported until now is kept for the life of the process, so the garbage collector no longer examines it.
     """
     gc.freeze()
     gc.enable()
     line = sys.stdin.buffer.readline(_MAX_LAUNCH_BYTES)
-    if not line.endswith(b"\n"):
-        raise EOFError
+    if not line.endswith(b"\n"):  # the supervisor is gone
+        sys.exit(0)
     threading.Thread(target=_end_with_supervisor, name="lifeline", daemon=True).start()
-    return msgspec.json.decode(line, type=Launch)
+    launch = msgspec.json.decode(line, type=Launch)
+    configure_logs(launch.config.log.level)
+    return launch
 
 
 def report_ready() -> None:

@@ -7,7 +7,6 @@ from sealspace.cli.errors import StoreMisused
 from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
 from spaces.store.lmdb.storekeeper import run_storekeeper
 
-from ..logs import configure_logs
 from ..storage.stores import moved_error
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
@@ -16,11 +15,7 @@ from .launch import Launch, receive_launch, report_ready, report_refusal
 def main() -> int:
     """Run the storekeeper until SIGTERM; return the exit status."""
     factory = loop_factory()  # imports the library
-    try:
-        launch = receive_launch()
-    except EOFError:
-        return 0
-    configure_logs(launch.config.log.level)
+    launch = receive_launch()
     metrics = None
     if launch.metrics_folder:
         from ..metrics.storekeeper import StorekeeperMetrics  # not loaded where metrics are off

@@ -17,7 +17,7 @@ from ..http.acceptor import Shares
 from ..http.app import build_app
 from ..http.connection_counts import ConnectionCounts
 from ..http.listener import start_listener
-from ..logs import configure_logs, describe, log_event, log_warning
+from ..logs import describe, log_event, log_warning
 from ..storage.stores import worker_store
 from .event_loop import loop_factory, loop_name
 from .launch import Launch, receive_launch, report_ready, report_refusal
@@ -27,11 +27,7 @@ from .start import claim_store, load_collateral, report_closed_minutes
 def main() -> int:
     """Run a worker until SIGTERM; return the exit status."""
     factory = loop_factory()  # imports the library
-    try:
-        launch = receive_launch()
-    except EOFError:
-        return 0
-    configure_logs(launch.config.log.level)
+    launch = receive_launch()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(_work(launch))

@@ -16,8 +16,7 @@ from capabilities.ambient import Entropy
 
 from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError
 from .answers import decoded
-from .pace import Upload
-from .transport import Answer, Stream, path_segment
+from .transport import Answer, Stream, Upload, path_segment
 from .values import Value, require_version_of, whole_value_of
 
 MOST_READS: Final = 100

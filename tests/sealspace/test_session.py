@@ -139,13 +139,6 @@ def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
     assert encode_session(session) == encode_session(kept)
 
 
-def test_a_session_that_was_kept_before_there_were_pins() -> None:
-    """It is read, and holds no network to a key yet."""
-    value = json.loads(encode_session(key_session(SEED)))
-    del value["networks"]
-    assert () == decode_session(json.dumps(value | {"v": 1}).encode()).pins
-
-
 GOOD_PIN = {"network": NETWORK, "publicEncryptionKey": encode_standard(b"k" * 32), "keyVersion": 1}
 
 

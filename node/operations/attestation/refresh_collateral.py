@@ -6,7 +6,6 @@ fetched document is treated like every document: verified, compared with the sto
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -29,9 +28,9 @@ from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
-from tee_backend.attestation.refresh import Alarm, Holding, RefreshRules, alarms_of, due_at
+from tee_backend.attestation.refresh import Alarm, Holding, alarms_of
 
-from ...collateral.intake import HeldDocument, held_collateral, keep_collateral
+from ...collateral.intake import held_collateral, keep_collateral
 from ...collateral.source import CollateralSource, refresh_rules
 from ...logs import log_event, log_warning
 from ...services import Services
@@ -181,7 +180,6 @@ async def report_alarms(services: Services) -> bool:
     """
     now, rules = services.clock.now(), refresh_rules(services.config.collateral)
     held = await held_collateral(services.store)
-    await _note_unknown(services, held, rules)
     holdings = [
         Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
         for entry in held
@@ -191,15 +189,6 @@ async def report_alarms(services: Services) -> bool:
         log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=int(alarm.at))
         await services.store.commit(Commit(puts=(audit_put(_alarm_record(services, alarm), entropy=services.entropy),)))
     return False
-
-
-async def _note_unknown(services: Services, held: Sequence[HeldDocument], rules: RefreshRules) -> None:
-    """Add the states of documents that were stored before states were kept."""
-    for entry in held:
-        if not entry.is_noted and entry.collateral is not None:
-            due = due_at(Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at), rules=rules)
-            put = state_put((entry.fmspc, entry.ca), msgspec.structs.replace(entry.state, due_at=due), expect=ABSENT)
-            await services.store.commit(Commit(puts=(put,)))
 
 
 # --- audit ---------------------------------------------------------------------------------------------------------

@@ -514,18 +514,6 @@ async def test_an_operator_hears_of_the_next_edition(kept: Kept, capsys: pytest.
     assert [len(lines) for lines in reported] == [0, 1, 1]
 
 
-async def test_a_document_from_before_states_were_kept(kept: Kept) -> None:
-    """A document without a state is given one, and renewed from then on."""
-    family = (kept.platform.fmspc, "platform")
-    await kept.services.store.commit(Commit(puts=(state_put(family, None),)))
-    await kept.later(DAY_S)
-    assert kept.pcs.asked == {}
-    await report_alarms(kept.services)
-    await kept.later(0)
-    assert kept.pcs.asked[TCB] == 1
-    assert (await kept.known()).source == IMPORTED
-
-
 async def test_wishes_are_forgotten(kept: Kept) -> None:
     """A wish that nobody could fulfil for a day is dropped; until then it is tried less and less often (AT39)."""
     outsider, now = b"nobody", kept.clock.now()
