@@ -65,7 +65,7 @@ from .wire.answers import json_object
 from .wire.caller import Caller
 from .wire.transport import Answer, Request, json_request, path_segment
 
-_ECHOED = ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
+_ECHOED = ("targetNode", "networkId", "alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +127,12 @@ def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invoca
     """
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's answer is not a decrypt result")
-    expected: tuple[tuple[str, Json], ...] = (
-        ("targetNode", request.target_node),
-        # String equality: a node echoes the canonical id.
-        ("networkId", request.network_id),
-        ("nodeId", request.target_node),
-        *((member, request.body[member]) for member in _ECHOED),
-        ("invocationCid", invocation_cid),
-        ("requestHash", request_hash(invocation_cid, request.body_hash)),
-    )
-    for member, value in expected:
+    # String equality: a node echoes the canonical id of the network.
+    expected: dict[str, Json] = {member: request.body[member] for member in _ECHOED}
+    expected["nodeId"] = request.target_node
+    expected["invocationCid"] = invocation_cid
+    expected["requestHash"] = request_hash(invocation_cid, request.body_hash)
+    for member, value in expected.items():
         given = answer.get(member)
         # 1 == True == 1.0 in Python; the types have to agree as well.
         if type(given) is not type(value) or given != value:
@@ -411,7 +407,10 @@ class Encryption:
             NetworkKeyChanged, DescriptorUnsigned: see `descriptor`.
             ResponseBindingMismatch, ResponseSignatureInvalid, InvalidResponse: the answer cannot be trusted.
         """
-        read = _read_envelope(envelope)
+        try:
+            read = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
+        except NetworkLibraryError as exc:
+            raise InvalidEnvelope(f"not an inline envelope: {exc}") from exc
         if expected_label is not None and read.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another place")
         descriptor = await self.descriptor(read.network)
@@ -473,9 +472,6 @@ class Encryption:
         node_id = await self._caller.node_id()  # first: another node is not one that lacks the network
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))
-        return self._checked(value, network, node_id=node_id, nonce=nonce)
-
-    def _checked(self, value: dict[str, Json], network: NetworkId, *, node_id: str, nonce: str) -> Descriptor:
         try:
             descriptor = parse_descriptor(value)
         except NetworkLibraryError as exc:
@@ -505,15 +501,6 @@ class Encryption:
             self._descriptors.pop(offered.network, None)
             raise NetworkKeyChanged(pinned, offered)
         self._caller.session = session.with_pin(offered)
-
-
-def _read_envelope(envelope: InlineEnvelope | bytes) -> InlineEnvelope:
-    if isinstance(envelope, InlineEnvelope):
-        return envelope
-    try:
-        return parse_envelope(envelope)
-    except NetworkLibraryError as exc:
-        raise InvalidEnvelope(f"not an inline envelope: {exc}") from exc
 
 
 def envelope_bytes(envelope: InlineEnvelope) -> bytes:

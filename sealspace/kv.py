@@ -15,7 +15,7 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -171,7 +171,7 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        async with await self._opened(key, MAX_STREAM_BYTES) as stream:
+        with closing(await self._opened(key, MAX_STREAM_BYTES)) as stream:
             if stream.size_bytes is None:
                 raise MalformedAnswer("the node's answer has no size of the value")
             return stream.size_bytes
@@ -283,7 +283,7 @@ class Kv:
             TransferBroken: the bytes broke off, or are not those of the version; what was yielded is not to be used.
             SealspaceError: as `get`.
         """
-        async with await self._opened(key, max_bytes) as stream:
+        with closing(await self._opened(key, max_bytes)) as stream:
             async for piece in checked(stream):
                 yield piece
 
@@ -310,7 +310,7 @@ class Kv:
             InvalidInput: the path is a folder.
             SealspaceError: as `get`.
         """
-        async with await self._opened(key, max_bytes) as stream:
+        with closing(await self._opened(key, max_bytes)) as stream:
             head = value_of(Answer(stream.status, stream.headers, b"", stream.asked))
             await save(stream, to, progress)
         return head
@@ -342,8 +342,8 @@ class Kv:
         """
         headers = stored_headers(b"", content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
-        body, is_repeatable = await upload_of(source, progress)
-        request = Request(headers=headers, body=body, serves_once=not is_repeatable)
+        body = await upload_of(source, progress)
+        request = Request(headers=headers, body=body, serves_once=body.size_bytes is None)
         return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> str | None:
@@ -385,16 +385,11 @@ class Kv:
         if ttl_s is not None and not at_most:
             _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
             _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
-        body: dict[str, str | int] = {"space": self._space.text, "path": key}
-        if ttl_s is not None:
-            body["ttlSeconds"] = ttl_s
-        if etag is not None:
-            body["etag"] = etag
+        members = {"space": self._space.text, "path": key, "ttlSeconds": ttl_s, "etag": etag}
+        body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
         # The URL ends with the token that made it (wire §5.10).
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
-        request = replace(
-            json_request("POST", "/signed/kv", msgspec.json.encode(body)), asked=f"{what}, {in_words(wanted)}"
-        )
+        request = replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}")
         asked = await self._caller.authorized(request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S))
         began = self._caller.clock.now()
         with self._about(key):

@@ -312,7 +312,7 @@ class Secrets:
             SealspaceError: as `read`, but for what opening needs.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            return self._envelope_of(secret, (await self._stored(secret)).body)
+            return self._envelope_of(secret, (await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)).body)
 
     async def delete(self, name: str, *, scope: str | None = None) -> None:
         """Delete a secret; the deletion is durable when this returns.
@@ -354,12 +354,9 @@ class Secrets:
         )
         return envelope_bytes(envelope).decode()
 
-    async def _stored(self, secret: SecretName) -> Value:
-        return await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
-
     async def _stored_to_open(self, secret: SecretName) -> Value:
         try:
-            return await self._stored(secret)
+            return await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
         except NotGranted:
             # Whoever has to ask for the one right asks for both (EN27): the error names all that is missing (MF13).
             wanted = [

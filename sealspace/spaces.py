@@ -47,6 +47,7 @@ class PublicKv:
     def __init__(self, transport: Transport, space: SpaceId) -> None:
         self._transport = transport
         self._space = space
+        self._path = f"/public/{path_segment(space.text)}/kv"
 
     @property
     def space(self) -> SpaceId:
@@ -122,10 +123,6 @@ class PublicKv:
                 max_answer_bytes=max_bytes,
             )
         )
-
-    @property
-    def _path(self) -> str:
-        return f"/public/{path_segment(self._space.text)}/kv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,6 @@ def _bytes(text: str, size_bytes: int | None) -> bytes:
     return data
 
 
-_KEY_HINT: Final = "32 bytes, or 64 hex digits with or without 0x"
-
-
 @runtime_checkable
 class Wallet(Protocol):
     """An Ethereum account that signs personal messages (EIP-191)."""
@@ -282,7 +279,8 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
         secret = key if isinstance(key, bytes) else bytes.fromhex(key.strip().removeprefix("0x"))
         return WalletSigner(secret, chain_id)
     except (ValueError, AttributeError):
-        raise InvalidInput("not the secret key of a wallet", hint=_KEY_HINT) from None  # the cause may quote it
+        hint = "32 bytes, or 64 hex digits with or without 0x"
+        raise InvalidInput("not the secret key of a wallet", hint=hint) from None  # the cause may quote it
 
 
 def wallet_from_keystore(path: str | Path, password: str | bytes, *, chain_id: int = 1) -> WalletSigner:

@@ -55,17 +55,12 @@ class Quotes:
                 # Let everything that is ready run first, then wait for the rest that the last refusal
                 # requires.
                 await self._pause(max(0.0, self._rests_until_s - self._time_s()))
-                return self._examined(bound, collateral, root=root, now=now, ttl_s=ttl_s)
+                began_s = self._time_s()
+                try:
+                    return examine(bound, collateral, root=root, now=now, ttl_s=ttl_s)
+                except AttestationError:
+                    ended_s = self._time_s()
+                    self._rests_until_s = ended_s + min(REST * (ended_s - began_s), MOST_REST_S)
+                    raise
         finally:
             self._waiting -= 1
-
-    def _examined(
-        self, bound: BoundQuote, collateral: Collateral, *, root: TrustRoot, now: float, ttl_s: float
-    ) -> Evidence:
-        began_s = self._time_s()
-        try:
-            return examine(bound, collateral, root=root, now=now, ttl_s=ttl_s)
-        except AttestationError:
-            ended_s = self._time_s()
-            self._rests_until_s = ended_s + min(REST * (ended_s - began_s), MOST_REST_S)
-            raise

@@ -48,7 +48,12 @@ def refuse_contradictions(config: Config) -> None:
     if config.admin.secret_file is not None and config.admin.secret:
         raise ConfigurationError("admin.secret and admin.secret_file are both set", hint="unset one of them")
     for name in ("service_url", "root_crl_url"):
-        _refuse_bad_service(f"collateral.{name}", getattr(config.collateral, name))
+        url = getattr(config.collateral, name)
+        if url is not None and not _is_plain_address(url):
+            raise ConfigurationError(
+                f"collateral.{name} is not an address without credentials and query",
+                hint="write it like https://pccs.example",
+            )
     _refuse_bad_runner(config.http.console_runner)
     for network in config.http.trusted_proxies:
         _refuse_bad_network(network)
@@ -100,15 +105,8 @@ def _refuse_no_agent(config: Config) -> None:
         )
 
 
-def _refuse_bad_service(name: str, url: str | None) -> None:
-    """Refuse anything but a plain web address: it is shown to clients that ask where a document came from."""
-    if url is not None and not _is_plain_address(url):
-        raise ConfigurationError(
-            f"{name} is not an address without credentials and query", hint="write it like https://pccs.example"
-        )
-
-
 def _is_plain_address(url: str) -> bool:
+    """Return whether an address has no credentials and no query: it is shown to clients."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0

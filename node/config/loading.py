@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias, get_args, get_origin
+from typing import Final, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -111,9 +111,11 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
         text: object = variables[name]
-        if not _is_unicode(variables[name]):
-            raise ConfigurationError(f"environment variable {name} is no Unicode text", hint=_HINT)
-        if path in setting_types() and _is_list(setting_types()[path]):
+        try:
+            variables[name].encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"environment variable {name} is no Unicode text", hint=_HINT) from None
+        if path in setting_types() and get_origin(get_args(setting_types()[path])[0]) is tuple:
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
         settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
     return settings
@@ -161,16 +163,3 @@ def _nested(settings: _Flat) -> dict[str, _Flat]:
         section, _, name = path.partition(".")
         tree.setdefault(section, {})[name] = value
     return tree
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_list(kind: object) -> bool:
-    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    return get_origin(bare) is tuple

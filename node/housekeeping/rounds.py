@@ -252,17 +252,10 @@ class Housekeeper:
         self._jobs = jobs
         self._pause = pause
         self._begun: dict[str, float] = {}
-        self._lease: Lease | None = None
-
-    @property
-    def pause_s(self) -> float:
-        """Seconds from one turn to the next."""
-        return min((job.every_s for job in self._jobs), default=TURN_S)
+        self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:
         """Do the jobs that are due, if this process may; tell whether it might."""
-        if self._lease is None:
-            self._lease = Lease(self._services.store, owner=self._services.entropy.token(16), ttl_s=LEASE_S)
         lease = self._lease
         if await self._is_apart():
             await lease.release()
@@ -326,7 +319,7 @@ class Housekeeper:
         """Take turns until it is cancelled."""
         is_holder = False
         while True:
-            await self._pause(min(self.pause_s, TURN_S) if is_holder else TURN_S)
+            await self._pause(min([TURN_S, *(job.every_s for job in self._jobs)]) if is_holder else TURN_S)
             try:
                 is_holder = await self.turn()
             except Exception as error:  # the next turn may fare better
@@ -335,10 +328,9 @@ class Housekeeper:
 
     async def leave(self) -> None:
         """Release the lease, if that can be done at once."""
-        if self._lease is not None:
-            with suppress(SpaceError, TimeoutError):
-                async with asyncio.timeout(_RELEASE_WITHIN_S):
-                    await self._lease.release()
+        with suppress(SpaceError, TimeoutError):
+            async with asyncio.timeout(_RELEASE_WITHIN_S):
+                await self._lease.release()
 
 
 @asynccontextmanager

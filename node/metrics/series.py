@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -87,14 +88,13 @@ class Series:
         labels = dict(self.labels)
         if self.writers:
             labels["process"] = [name for name in processes if name.partition("-")[0] in self.writers]
-        # A gauge that a process wrote is not valid any more when the process has ended (`mark_process_dead`).
-        options: Any = {
-            "counter": {},
-            "gauge": {"multiprocess_mode": "livesum"},
-            "histogram": {"buckets": self.buckets},
-        }
-        make: Any = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}[self.kind]
-        metric = make(self.name, self.help, list(labels), registry=None, **options[self.kind])
+        make: Any = {
+            "counter": Counter,
+            # A gauge that a process wrote is not valid any more when the process has ended (`mark_process_dead`).
+            "gauge": partial(Gauge, multiprocess_mode="livesum"),
+            "histogram": partial(Histogram, buckets=self.buckets),
+        }[self.kind]
+        metric = make(self.name, self.help, list(labels), registry=None)
         for chosen in product(*labels.values()):
             yield chosen, metric.labels(*chosen) if chosen else metric
 

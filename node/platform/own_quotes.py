@@ -7,6 +7,7 @@ time and no longer; a quote that is under way then holds its place, so that thre
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
@@ -34,12 +35,8 @@ class OwnQuotes:
         self._patience_s = patience_s
         self._waiting = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="own-quote")
-        self._state = UNTRIED
-
-    @property
-    def state(self) -> str:
+        self.state = UNTRIED
         """How the last one went: `untried`, `ok`, or the code of the failure."""
-        return self._state
 
     async def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data, when its turn comes."""
@@ -47,9 +44,14 @@ class OwnQuotes:
             raise Refusal("own-quotes-busy")
         self._waiting += 1
         loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._leave)
+
         asked = self._thread.submit(self._take, report_data)
         # A place is free when the thread is, not when somebody stops waiting for it.
-        asked.add_done_callback(lambda _: _in_loop(loop, self._leave))
+        asked.add_done_callback(free)
         try:
             async with asyncio.timeout(self._patience_s):
                 quoted = await asyncio.wrap_future(asked)
@@ -71,11 +73,11 @@ class OwnQuotes:
 
     def _note(self, state: str) -> None:
         """Remember how it went; the operator hears of each change, not of each failure."""
-        if state != self._state and state != WORKS:
+        if state != self.state and state != WORKS:
             log_warning("own-quote-failed", code=state)
-        elif self._state not in (UNTRIED, state):
+        elif self.state not in (UNTRIED, state):
             log_event("own-quote-works-again")
-        self._state = state
+        self.state = state
 
 
 def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
@@ -88,8 +90,3 @@ def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
         most_waiting=platform.quotes_waiting,
         patience_s=platform.quote_s,
     )
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call)

@@ -52,7 +52,10 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
         return _from_platform(config)
     path = config.data / SECRET_FILE_NAME
     if path.exists():
-        _refuse_open_file(path)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise SecretUnusable(
+                f"the secret file {path.absolute()} is open to others", hint=f"chmod 600 {path.absolute()}"
+            )
         return _from_file(path, config)
     if (config.data / STORE_FOLDER_NAME).exists():
         raise SecretUnusable(
@@ -110,14 +113,14 @@ def _from_file(path: Path, config: Config) -> bytes:
     except OSError as error:
         reason = error.strerror or "unreadable"
         raise SecretUnusable(f"cannot read the secret file {path}: {reason}", hint=f"ls -l {path}") from None
-    return _bounded(secret, str(path.absolute()), config, path=path.absolute())
+    return _bounded(secret, path.absolute(), config)
 
 
-def _bounded(secret: bytes, source: str, config: Config, *, path: Path | None = None) -> bytes:
+def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise SecretUnusable(
             f"the root secret from {source} has {len(secret)} bytes, not {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}",
-            hint=_how_to_mend(config, path),
+            hint=_how_to_mend(config, source if isinstance(source, Path) else None),
         )
     return secret
 
@@ -134,12 +137,6 @@ def _how_to_mend(config: Config, path: Path | None = None) -> str:
     if has_store:
         return "put the store's secret back into secret.value from your copy"
     return "for a new node make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"
-
-
-def _refuse_open_file(path: Path) -> None:
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        path = path.absolute()
-        raise SecretUnusable(f"the secret file {path} is open to others", hint=f"chmod 600 {path}")
 
 
 def _make(path: Path, entropy: Entropy) -> bytes:

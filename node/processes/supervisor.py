@@ -78,9 +78,9 @@ class Child:
     named `spaces` would otherwise be taken for ours.
     """
 
-    def __init__(self, name: str, command: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.command = command
+        self.command = name.partition("-")[0]
         self.ready = False
         self.launched = False
         self.failures = 0
@@ -188,10 +188,9 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(woken, selectors.EVENT_READ, None)
         self._announced = False
-        self._stopping = False
         workers = config.http.workers or os.cpu_count() or 1
-        self._storekeeper = Child("storekeeper", "storekeeper")
-        self._workers = tuple(Child(f"worker-{index}", "worker") for index in range(workers))
+        self._storekeeper = Child("storekeeper")
+        self._workers = tuple(Child(f"worker-{index}") for index in range(workers))
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
         self._children = (self._storekeeper, *self._workers) if config.store.url is None else self._workers
         self._metrics = None
@@ -206,7 +205,7 @@ class Supervisor:
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
-        for child in sorted(self._children, key=lambda child: child.command == "storekeeper"):
+        for child in sorted(self._children, key=lambda child: child is self._storekeeper):
             self._spawn(child)  # workers first: their imports take longest
         check_ownership()
         self._load_secret()
@@ -217,13 +216,13 @@ class Supervisor:
 
     def supervise(self) -> None:
         """Handle events of the processes until a signal arrives."""
-        while not self._stopping:
+        while True:
             due = [child.due_at for child in self._children if not child.running]
             for key, _ in self._selector.select(max(0.0, min(due) - time.monotonic()) if due else None):
-                if key.data is None:
-                    self._stopping = _was_woken(self._woken)
-                else:
+                if key.data is not None:
                     self._hear(key.data)
+                elif _was_woken(self._woken):
+                    return
             self._start_due()
 
     def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -87,29 +87,29 @@ class Caller:
             answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
             if answer.status == 404:  # else a key would be said to be absent at a node that was never asked
                 raise NodeMismatch(f"what answers at {self.transport.url} is no node", hint=_IS_IT_THERE)
-            self._info = self._checked_info(json_object(answer.require()))
+            value = json_object(answer.require())
+            if value.get("protocol") != PROTOCOL:  # J1
+                raise NodeMismatch(
+                    "the node speaks another protocol", hint="use a client of the node's protocol version"
+                )
+            node_id = required_text(value, "nodeId")
+            if ed25519_public_key(node_id) is None:
+                raise NodeMismatch("the node names itself by something that is no key")
+            if self._pinned_node is not None and node_id != self._pinned_node:
+                raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
+            if self._session is not None:
+                _require_made_at(node_id, self._session)
+            self._info = NodeInfo(
+                node_id=node_id,
+                version=str(value.get("version", "")),
+                features=texts_of(value, "features"),
+                in_tee=value.get("inTEE") is True,
+            )
         return self._info
 
     async def node_id(self) -> str:
         """Return the node's DID, checked as in `info`."""
         return (await self.info()).node_id
-
-    def _checked_info(self, value: Mapping[str, Json]) -> NodeInfo:
-        if value.get("protocol") != PROTOCOL:  # J1
-            raise NodeMismatch("the node speaks another protocol", hint="use a client of the node's protocol version")
-        node_id = required_text(value, "nodeId")
-        if ed25519_public_key(node_id) is None:
-            raise NodeMismatch("the node names itself by something that is no key")
-        if self._pinned_node is not None and node_id != self._pinned_node:
-            raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
-        if self._session is not None:
-            _require_made_at(node_id, self._session)
-        return NodeInfo(
-            node_id=node_id,
-            version=str(value.get("version", "")),
-            features=texts_of(value, "features"),
-            in_tee=value.get("inTEE") is True,
-        )
 
     def held_for_s(self, wanted: Sequence[Capability]) -> float:
         """Return for how many seconds more the session holds what is wanted; raises NotGranted, SessionExpired."""

@@ -4,9 +4,8 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from blake3 import blake3
@@ -31,8 +30,7 @@ _MAX_KEYS_BYTES: Final = 96 * 1024  # keys stand in the token, and a node reads 
 _PER_CAPABILITY_BYTES: Final = 160  # the space and the ability beside each key, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A value to be written: its key, checked already, its bytes, and the headers of content type and metadata."""
 
     key: str
@@ -207,22 +205,22 @@ async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> No
     await asyncio.to_thread(file.flush)
 
 
-async def upload_of(source: Source, progress: Progress | None) -> tuple[Upload, bool]:
-    """Return a source as a body, and whether it can be read from its beginning again; raises InvalidInput, OSError."""
+async def upload_of(source: Source, progress: Progress | None) -> Upload:
+    """Return a source as a body, which can be sent again where its size is known; raises InvalidInput, OSError."""
     if isinstance(source, str | Path):
         path = Path(source)
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(f"{path} is no regular file", hint="open it yourself, and pass the open file")
-        return _upload(lambda: _of_path(path), found.st_size, progress), True
+        return _upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
         raise InvalidInput("an upload reads a file or pieces", hint="bytes and texts are written by `put`")
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
     if isinstance(source, AsyncIterable):
-        return _upload(source.__aiter__, None, progress), False
+        return _upload(source.__aiter__, None, progress)
     if isinstance(source, Iterable):
-        return _upload(lambda: _of_iterable(source), None, progress), False
+        return _upload(lambda: _of_iterable(source), None, progress)
     raise InvalidInput(
         f"{type(source).__name__} is no source of bytes", hint="pass a path, an open binary file or pieces"
     )
@@ -242,9 +240,9 @@ def of_bytes(body: bytes) -> bytes | Upload:
 
 
 # Any: an open file of whatever class; what it gives is checked piece by piece.
-def _of_open_file(file: Any, progress: Progress | None) -> tuple[Upload, bool]:
+def _of_open_file(file: Any, progress: Progress | None) -> Upload:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return _upload(lambda: _of_file(file), None, progress), False
+        return _upload(lambda: _of_file(file), None, progress)
     began = file.seek(0, os.SEEK_CUR)
     size_bytes = file.seek(0, os.SEEK_END) - began
     file.seek(began)
@@ -254,7 +252,7 @@ def _of_open_file(file: Any, progress: Progress | None) -> tuple[Upload, bool]:
         async for piece in _of_file(file):
             yield piece
 
-    return _upload(pieces, size_bytes, progress), True
+    return _upload(pieces, size_bytes, progress)
 
 
 def _upload(pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None, progress: Progress | None) -> Upload:

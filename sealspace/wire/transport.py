@@ -15,7 +15,7 @@ Example:
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self, TypeVar
 from urllib.parse import quote, unquote
@@ -368,12 +368,6 @@ class Stream:
         self.size_bytes = response.content_length
         self.asked = asked
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Give the connection back, or end it where something of the body is unread."""
         if self._response.content.at_eof():
@@ -383,7 +377,7 @@ class Stream:
 
     async def whole(self) -> Answer:
         """Read the body into an answer, and close this."""
-        async with self:
+        with closing(self):
             body = bytearray()
             async for chunk in self._read():
                 body += chunk

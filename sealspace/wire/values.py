@@ -75,7 +75,9 @@ def bytes_of(body: object) -> bytes:
 
 def stored_headers(body: object, content_type: str | None, metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Return the headers that are stored with a value."""
-    headers = _metadata_headers(metadata or {})
+    headers = {_METADATA_PREFIX + _header_name(name): header_value(text) for name, text in (metadata or {}).items()}
+    if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
+        raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
     if content_type is None and isinstance(body, str):
         content_type = "text/plain;charset=UTF-8"
     if content_type is not None:
@@ -90,13 +92,6 @@ def condition(*, if_absent: bool, if_match: str | None) -> dict[str, str]:
     if if_absent:
         return {"If-None-Match": "*"}
     return {} if if_match is None else {"If-Match": header_value(if_match)}
-
-
-def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    headers = {_METADATA_PREFIX + _header_name(name): header_value(text) for name, text in metadata.items()}
-    if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
-        raise InvalidInput(f"metadata is longer than {_MAX_METADATA_BYTES} bytes")
-    return headers
 
 
 def _header_name(name: str) -> str:
