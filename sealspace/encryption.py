@@ -273,7 +273,13 @@ class Encryption:
         descriptor = self._descriptors.get(network.text)
         if descriptor is None:
             descriptor = await self._asked(network)
-        self._hold_to_pin(descriptor)
+        session, offered = self._caller.signed_in, pin_of(descriptor)
+        if session is not None:  # else there is nothing to keep it in but this client, which asks once
+            pinned = session.pin_of(network)
+            if pinned is not None and pinned != offered:  # EN30
+                self._descriptors.pop(network.text, None)
+                raise NetworkKeyChanged(pinned, offered)
+            self._caller.session = session.with_pin(offered)
         self._descriptors[network.text] = descriptor
         return descriptor
 
@@ -490,17 +496,6 @@ class Encryption:
             return verify_descriptor(descriptor, value[SIGNATURE_MEMBER], node_did=node_id, nonce=nonce)
         except NetworkLibraryError as exc:
             raise ResponseSignatureInvalid("the node's signature over the network's key does not verify") from exc
-
-    def _hold_to_pin(self, descriptor: Descriptor) -> None:
-        """Compare a network's key with the one that the session pinned; pin it if there is none yet."""
-        session, offered = self._caller.signed_in, pin_of(descriptor)
-        if session is None:
-            return  # nothing to keep it in but this client, which asks once
-        pinned = session.pin_of(descriptor.network_id)
-        if pinned is not None and pinned != offered:  # EN30
-            self._descriptors.pop(offered.network, None)
-            raise NetworkKeyChanged(pinned, offered)
-        self._caller.session = session.with_pin(offered)
 
 
 def envelope_bytes(envelope: InlineEnvelope) -> bytes:

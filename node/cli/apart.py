@@ -24,7 +24,7 @@ from sealspace.cli.errors import NodeError, StoreMisused
 from spaces.errors import SpaceError
 
 from ..config.loading import child_environment
-from ..processes.launch import Refusal
+from ..processes.launch import StartRefusal
 from ..storage.stores import store_misused
 
 _MAX_TASK_BYTES: Final = 16 << 20
@@ -45,7 +45,7 @@ class EndedByPages(Exception):
 
 class _Reply(msgspec.Struct, frozen=True):
     answer: msgspec.Raw = msgspec.Raw(b"null")
-    refusal: Refusal | None = None
+    refusal: StartRefusal | None = None
 
 
 def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
@@ -96,9 +96,9 @@ def do_task(module: str, name: str) -> None:
     try:
         reply = _Reply(answer=msgspec.Raw(msgspec.json.encode(do(task))))
     except NodeError as error:
-        reply = _Reply(refusal=Refusal(error.code, error.text, error.hint))
+        reply = _Reply(refusal=StartRefusal(error.code, error.text, error.hint))
     except SpaceError as error:
-        reply = _Reply(refusal=Refusal(error.code, str(error), ""))
+        reply = _Reply(refusal=StartRefusal(error.code, str(error), ""))
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
 

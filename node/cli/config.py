@@ -15,7 +15,7 @@ from sealspace.cli.terminal import print_found, print_lines, words
 from sealspace.errors import InvalidInput
 
 from ..config.loading import CONFIG_FILE_NAME, variable_of
-from ..config.redaction import NOT_IN_A_FILE, Section
+from ..config.redaction import HIDDEN, NOT_IN_A_FILE
 from ..config.tree import Config, setting_types
 from .settings import configured
 
@@ -128,9 +128,7 @@ def _assignment(path: str, value: Json) -> str:
 
 
 def _is_secret(config: Config, path: str) -> bool:
-    section, _, name = path.partition(".")
-    holder = getattr(config, section)
-    return isinstance(holder, Section) and name in holder.secrets and getattr(holder, name) is not None
+    return path in HIDDEN and _value(config, path) is not None
 
 
 def _value(config: Config, path: str) -> Json:

@@ -1,7 +1,7 @@
 """Secrets among the settings: none is shown, and none is read from where others can read it too."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
@@ -22,17 +22,20 @@ NOT_IN_A_FILE: Final = {
 }
 
 
-class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of settings, which is printed without its secrets."""
+# Settings that are not shown: these, and addresses and names that may contain or reveal a credential.
+HIDDEN: Final = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
-    secrets: ClassVar[frozenset[str]] = frozenset()
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A section of settings, which is printed without its secrets; its class has the section's name."""
 
     def __repr__(self) -> str:
         """Show every setting; for a secret, only whether it is set."""
+        section = type(self).__name__
         values = {name: getattr(self, name) for name in self.__struct_fields__}
-        hidden = {name: "…" for name in self.secrets if values[name]}
+        hidden = {name: "…" for name in values if f"{section.lower()}.{name}" in HIDDEN and values[name]}
         shown = ", ".join([f"{name}={value!r}" for name, value in (values | hidden).items()])
-        return f"{type(self).__name__}({shown})"
+        return f"{section}({shown})"
 
 
 def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:

@@ -44,7 +44,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         return f"Launch(config={self.config!r}, listen_fd={self.listen_fd}, first={self.first}, again={self.again})"
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class StartRefusal(msgspec.Struct, frozen=True):
     """Why a process will not start, however often it is restarted."""
 
     code: str
@@ -80,7 +80,7 @@ def report_ready() -> None:
 
 def report_refusal(error: NodeError) -> None:
     """Report why this process will not start."""
-    _report(REFUSED + msgspec.json.encode(Refusal(error.code, error.text, error.hint)))
+    _report(REFUSED + msgspec.json.encode(StartRefusal(error.code, error.text, error.hint)))
 
 
 def _report(line: bytes) -> None:

@@ -5,7 +5,8 @@ until it is done.
 """
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from spaces.documents.withdrawals import ensure_withdrawals
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
 from spaces.grants.delegations import DelegationCache, Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
-from spaces.identity import Identity, open_identity
+from spaces.identity import open_identity
 from spaces.keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
 from spaces.store.contract import ABSENT, Commit, Store
 from spaces.values.value_heads import Values
@@ -73,9 +74,11 @@ async def claim_store(
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6
-    identity = await _open_identity(config, store, node_did=keyring.node_did, entropy=entropy)
-    if not again:
-        await _claim_records(config, store)
+    with _misuse_of(config):
+        identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
+        if not again:
+            await _claim_release_record(config, store)  # RL16
+            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
     objects = open_objects(config)
     public = config.public_spaces  # its buckets have the tokens of one second and the burst (wire 5.11)
     per_minute = public.requests_per_minute
@@ -105,38 +108,21 @@ async def claim_store(
     )
 
 
-async def _open_identity(config: Config, store: Store, *, node_did: str, entropy: Entropy) -> Identity:
-    """Compare the store with the root secret and this version."""
+@contextmanager
+def _misuse_of(config: Config) -> Iterator[None]:
+    """Report a store of another secret, place or version, and rows that do not decode, as StoreMisused."""
     try:
-        return await open_identity(store, node_did=node_did, entropy=entropy)
+        yield
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
     except StoreMoved as error:
         raise moved_error(config, error) from error
     except SchemaMismatch as error:
         raise StoreMisused(str(error), hint="start the version that wrote the store") from error
-    except RecordDamaged as error:
-        raise _unreadable(error) from error
-
-
-async def _claim_records(config: Config, store: Store) -> None:
-    """Write the release record and the list of withdrawals where they are absent, and compare the record (RL16).
-
-    Raises:
-        StoreMisused: a record does not decode.
-        ReleaseLoosened, ConfigurationError, SpaceError: as `claim_store` says.
-    """
-    try:
-        await _claim_release_record(config, store)
-        await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
-    except RecordError as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> StoreMisused:
-    return StoreMisused(
-        f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
-    )
+    except (RecordDamaged, RecordError) as error:
+        raise StoreMisused(
+            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+        ) from error
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
@@ -183,6 +169,7 @@ async def report_closed_minutes(services: Services) -> None:
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:
+    """Write the release record where it is absent, and compare the settings with it."""
     record = await recorded_release(store)
     if record is None:
         put = release_record_put(encode_release_record(configured_record(config.release)), expect=ABSENT)

@@ -34,7 +34,7 @@ from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning
 from .clock_check import check_clock
-from .launch import READY, REFUSED, Launch, Refusal, encode_launch
+from .launch import READY, REFUSED, Launch, StartRefusal, encode_launch
 from .ownership import check_ownership
 
 MANAGER_READY: Final = b"READY=1\nSTATUS=accepting requests"
@@ -71,7 +71,7 @@ _CODE = (
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2 << 20), "MALLOC_TRIM_THRESHOLD_": str(4 << 20)}
 
 
-class Child:
+class NodeProcess:
     """One process that the supervisor starts, reads messages from and restarts.
 
     It imports from the same places as its parent and from nowhere else: not from the current directory, where a folder
@@ -189,8 +189,8 @@ class Supervisor:
         self._selector.register(woken, selectors.EVENT_READ, None)
         self._announced = False
         workers = config.http.workers or os.cpu_count() or 1
-        self._storekeeper = Child("storekeeper")
-        self._workers = tuple(Child(f"worker-{index}") for index in range(workers))
+        self._storekeeper = NodeProcess("storekeeper")
+        self._workers = tuple(NodeProcess(f"worker-{index}") for index in range(workers))
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
         self._children = (self._storekeeper, *self._workers) if config.store.url is None else self._workers
         self._metrics = None
@@ -247,7 +247,7 @@ class Supervisor:
         platform = secret_origin(self._config) == "platform"
         self._child_config = msgspec.structs.replace(self._config, secret=Secret(platform=platform))
 
-    def _spawn(self, child: Child) -> None:
+    def _spawn(self, child: NodeProcess) -> None:
         tables = () if child is self._storekeeper else (self._bound, self._counts)
         child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
@@ -274,7 +274,7 @@ class Supervisor:
                     )
                 )
 
-    def _hear(self, child: Child) -> None:
+    def _hear(self, child: NodeProcess) -> None:
         said = os.read(child.status_fd, _READ_BYTES)
         if not said:
             self._ended(child)
@@ -283,12 +283,12 @@ class Supervisor:
             if line == READY:
                 self._ready(child)
             elif line.startswith(REFUSED):
-                refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=Refusal)
+                refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=StartRefusal)
                 error = ProcessFailed(refusal.text, hint=refusal.hint)
                 error.code = refusal.code
                 raise error
 
-    def _ready(self, child: Child) -> None:
+    def _ready(self, child: NodeProcess) -> None:
         child.ready = True
         if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
@@ -297,7 +297,7 @@ class Supervisor:
             log_event("node-ready", workers=len(self._workers))
             report_to_manager(MANAGER_READY)
 
-    def _ended(self, child: Child) -> None:
+    def _ended(self, child: NodeProcess) -> None:
         self._selector.unregister(child.status_fd)
         status = child.reap()
         if self._counts is not None and child in self._workers:
@@ -360,7 +360,7 @@ def _was_woken(woken: socket.socket) -> bool:
         return False
 
 
-def _end(children: tuple[Child, ...], deadline: float, *, hurry: socket.socket) -> None:
+def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> None:
     for child in children:
         child.signal(signal.SIGTERM)
     for child in children:
