@@ -36,7 +36,7 @@ from ..delegations import allow
 from ..documents.call_conditions import AllowAll, Condition, Logic, Not, Owner, ValidUntil, WasmHash, Whitelist
 from ..documents.manifest_reading import ENCRYPTION, KV
 from ..documents.manifests import Manifest, ManifestRequest, ResourceRequest, compose_manifests, not_served, served
-from ..documents.run_grants import MOST, ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
+from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
 from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
@@ -356,8 +356,7 @@ def _cut(text: str) -> str:
 
 
 def _limits(run: RunStatement) -> str:
-    stated = zip(MOST, (run.limits.max_instructions, run.limits.max_memory_mb, run.limits.max_execution_s), strict=True)
-    return ", ".join(f"{name} {most}" for name, most in stated if most is not None)
+    return ", ".join(f"{name} {most}" for name, most in run.limits.stated.items())
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------
@@ -412,8 +411,12 @@ def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ..
 
 def _code(entry: Measurements) -> str:
     named = ", ".join(f"{name.upper()} {getattr(entry, name).hex()}" for name in _REGISTERS[:-1])
-    last = "as the compose file makes it" if entry.rtmr3 is None else entry.rtmr3.hex()
-    return f"code {named}, RTMR3 {last}"
+    return f"code {named}, RTMR3 {hex_of(entry.rtmr3) or 'as the compose file makes it'}"
+
+
+def hex_of(value: bytes | None) -> str | None:
+    """Return a measurement as people and programs read it; None where there is none."""
+    return None if value is None else value.hex()
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------
@@ -451,20 +454,18 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         found.append("the platform's root certificate is not Intel's: it proves what the owner of that root wants")
     if evidence.compose_hash is None:
         found.append("no event log: the registers say what runs, and no compose file can be compared with them")
-    if evidence.compose_hash is not None:
+    else:
         found.append("a compose hash counts only on an image that you know: compare MRTD and RTMR0 to RTMR2 too")
-    if seen.published.statement.compose is None and evidence.compose_hash is not None:
-        found.append("it does not show its compose file: compare the compose hash with the one that you reviewed")
+        if seen.published.statement.compose is None:
+            found.append("it does not show its compose file: compare the compose hash with the one that you reviewed")
     if evidence.tcb_status != "UpToDate":
         found.append(f"the platform's status is {evidence.tcb_status}")
     if evidence.advisories:
         found.append(f"advisories apply to the platform: {', '.join(evidence.advisories)}")
     if evidence.td_attributes != DEFAULT_TD_ATTRIBUTES:
         found.append(f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}")
-    if _collateral_end(seen) - seen.seen_at < SOON_S:
-        found.append(
-            f"the collateral ends at {shown_time(_collateral_end(seen))}: without newer one nothing is released then"
-        )
+    if (end := _collateral_end(seen)) - seen.seen_at < SOON_S:
+        found.append(f"the collateral ends at {shown_time(end)}: without newer one nothing is released then")
     if seen.further_wishes:
         found.append(f"its manifest asks for more, which is no part of a grant: {_first(seen.further_wishes, '; ')}")
     return tuple(found)
@@ -478,8 +479,8 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
         "did": seen.did,
         "name": seen.published.statement.manifest.name,
         "isRunner": seen.is_runner,
-        "composeHash": None if evidence.compose_hash is None else evidence.compose_hash.hex(),
-        "appId": None if evidence.app_id is None else evidence.app_id.hex(),
+        "composeHash": hex_of(evidence.compose_hash),
+        "appId": hex_of(evidence.app_id),
         "keyProvider": evidence.key_provider,
         "measurements": {name: getattr(evidence, name).hex() for name in _REGISTERS},
         "tdAttributes": evidence.td_attributes.hex(),
@@ -504,15 +505,14 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
 
 def _facts(seen: Seen) -> list[str]:
     evidence, stated = seen.verified.evidence, seen.published.statement
-    compose = "none (no event log)" if evidence.compose_hash is None else evidence.compose_hash.hex()
     issued = max((one.starts_at for one in seen.verified.windows), default=0.0)
     return [
         f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)} {_quoted(stated.manifest.app_id)}",
         f"did            {seen.did}",
         f"asks to read   {_first([one.label for one in seen.wanted], ', ') or 'no secret'}",
         *(_RUNNER_LINES if seen.is_runner else ()),
-        f"compose hash   {compose}",
-        f"app id         {'none' if evidence.app_id is None else evidence.app_id.hex()}",
+        f"compose hash   {hex_of(evidence.compose_hash) or 'none (no event log)'}",
+        f"app id         {hex_of(evidence.app_id) or 'none'}",
         f"key provider   {evidence.key_provider or 'none'}",
         *(f"{name.upper():<14} {getattr(evidence, name).hex()}" for name in _REGISTERS),
         f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",

@@ -21,7 +21,8 @@ Example:
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field
 from typing import Final, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -30,7 +31,7 @@ from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from capabilities.tokens import Delegation, UnverifiedDelegation, parse_delegation, verify_delegation
 from capabilities.ucan import UcanToken
 from encryption_network.canonical_json import canonical_bytes
@@ -89,13 +90,18 @@ class ByProject:
 ProgramRule: TypeAlias = ByHash | ByProject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class GrantLimits:
-    """How much a run with these secrets may use at most; None: what the runner allows."""
+    """How much a run with these secrets may use at most, in the order of `MOST`; None: what the runner allows."""
 
     max_instructions: int | None = None
     max_memory_mb: int | None = None
     max_execution_s: int | None = None
+
+    @property
+    def stated(self) -> dict[str, Json]:
+        """Those that are stated, by the names of `MOST`."""
+        return {name: limit for name, limit in zip(MOST, astuple(self), strict=True) if limit is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,9 +199,7 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
     value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
-    stated = (statement.limits.max_instructions, statement.limits.max_memory_mb, statement.limits.max_execution_s)
-    limits: dict[str, Json] = {name: most for name, most in zip(MOST, stated, strict=True) if most is not None}
-    if limits:
+    if limits := statement.limits.stated:
         value["limits"] = limits
     return value
 
@@ -228,13 +232,13 @@ def _program(value: Json) -> ProgramRule:
 
 
 def _limits(value: Json) -> GrantLimits:
-    if not isinstance(value, dict) or not value.keys() <= MOST.keys():
-        raise InvalidInput(f'"limits" of a run statement has no members but {", ".join(MOST)}')
-    for name, limit in value.items():
-        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST[name]:
-            raise InvalidInput(f'"{name}" of a run statement is a number from 1 to {MOST[name]}')
-    stated = [limit if isinstance(limit := value.get(name), int) else None for name in MOST]
-    return GrantLimits(max_instructions=stated[0], max_memory_mb=stated[1], max_execution_s=stated[2])
+    if isinstance(value, dict) and value.keys() <= MOST.keys():
+        with suppress(InvalidJson):
+            limits = shaped(value, dict[str, int])
+            if all(1 <= limit <= MOST[name] for name, limit in limits.items()):
+                return GrantLimits(*map(limits.get, MOST))
+    most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
+    raise InvalidInput(f'"limits" of a run statement are numbers from 1 on, and at most {most}')
 
 
 # --- the grant -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import msgspec
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Evidence, Measurements, Policy, policy_json
-from sealspace.apps.descriptions import MODE_WORDS
+from sealspace.apps.descriptions import MODE_WORDS, hex_of
 from sealspace.cli.errors import CollateralRefused
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
@@ -81,7 +81,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
         "advisories": list(facts.advisories),
         "platformFamily": facts.fmspc.hex(),
         "judgedUntil": time_text(facts.expires_at),
-        "composeHash": None if facts.compose_hash is None else facts.compose_hash.hex(),
+        "composeHash": hex_of(facts.compose_hash),
         "keyProvider": facts.key_provider,
         "policy": policy_json(exact_code(facts)),
     }
