@@ -144,8 +144,6 @@ def _accepted(answer: Answer) -> Answer:
 
 def _nonce(text: str) -> bytes:
     nonce = decode_url(text)
-    if nonce is None:
-        raise MalformedAnswer("the node's nonce is not base64url")
-    if len(nonce) != NONCE_BYTES:
-        raise MalformedAnswer(f"the node's nonce has not {NONCE_BYTES} bytes")
+    if nonce is None or len(nonce) != NONCE_BYTES:
+        raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
     return nonce

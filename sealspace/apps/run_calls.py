@@ -163,18 +163,19 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         wanted = _wanted(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
+        by = verified.invoker
         if not verified.parents and sign_in is None:
             judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
-            return Call(verified.invoker, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
-        held = _held(sign_in, now)
-        if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
-            raise CallRefused("the call cites another sign-in than it brings")
-        judge_invocation(verified, [held], {held.delegation.content_key: Mark.LIVE}, now=now)
+        else:
+            held = _held(sign_in, now)
+            if [parent.digest for parent in verified.parents] != [held.delegation.cid]:
+                raise CallRefused("the call cites another sign-in than it brings")
+            judge_invocation(verified, [held], {held.delegation.content_key: Mark.LIVE}, now=now)
+            by = held.delegation.delegator
+            if root_of(wanted.resource) != by:
+                raise CallRefused("the call is about a space of somebody else")
     except CapabilityError as exc:
         raise CallRefused(f"the call's authority does not hold: {exc.text}") from exc
-    if root_of(wanted.resource) != held.delegation.delegator:
-        raise CallRefused("the call is about a space of somebody else")
-    by = held.delegation.delegator
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 

@@ -125,29 +125,29 @@ def parse_manifest(value: Json) -> Manifest:
     Does not check:
         That services and actions exist: unknown ones pass in their full form, as unknown abilities do on a node.
     """
-    members = shaped_at("", value, _Members, _misshapen)
+    members = shaped_at("", value, _Members, _refuse)
     if members.manifest_version != 1:
-        _refuse("manifest_version", "manifest.manifest_version must be 1")
+        _refuse("manifest_version", "must be 1")
     knowledge = members.knowledge
     if knowledge is False or (
         isinstance(knowledge, str) and not (knowledge.startswith("knowledge/") and knowledge.endswith(".md"))
     ):
-        _refuse("knowledge", "manifest.knowledge must be true or a knowledge/*.md root path")
+        _refuse("knowledge", "must be true or a knowledge/*.md root path")
     if members.did is not None:
         try:
             parse_principal(members.did)
         except CapabilityError:
-            _refuse("did", "manifest.did must be a non-empty DID string")
+            _refuse("did", "must be a non-empty DID string")
     # An unknown word asks for nothing, so it is refused instead of read as the default (MF3).
     word = members.defaults
     tier = _TIERS.get(word.strip(" \t\n\r").lower() if isinstance(word, str) else word)
     if tier is None:
-        _refuse("defaults", 'manifest.defaults must be true, false, "admin" or "all"')
+        _refuse("defaults", 'must be true, false, "admin" or "all"')
     _check_place(members, "")
     prefix = members.app_id if members.prefix is None else members.prefix
     if not _is_path(prefix):
         member = "app_id" if members.prefix is None else "prefix"
-        _refuse(member, f"manifest.{member} begins the app's paths: no spaces, `?`, `#` or non-ASCII in it")
+        _refuse(member, "begins the app's paths: no spaces, `?`, `#` or non-ASCII in it")
     for index, entry in enumerate(members.permissions or ()):
         _check_permission(entry, f"permissions[{index}]")
     return Manifest(
@@ -167,17 +167,17 @@ def parse_manifest(value: Json) -> Manifest:
 def _check_permission(entry: Permission, where: str) -> None:
     if _SERVICE.fullmatch(entry.service) is None:  # MF20: `kv` is asked for as one thing
         example = "write it in full and in small letters, such as tinycloud.kv"
-        _refuse(f"{where}.service", f"{where}.service is required and must be a service: {example}")
+        _refuse_as(f"{where}.service", f"{where}.service is required and must be a service: {example}")
     if entry.service == ENCRYPTION:
         # MF20: a network is read as a space is: its owner is a DID, and both are used in a URI as they are.
         prefix = f"{NETWORK_PREFIX}did:"
         if not entry.path.startswith(prefix) or not _is_space(f"tinycloud:{entry.path.removeprefix(prefix)}"):
             needed = f'require path to be a networkId URN (got "{_shown(entry.path)}")'
-            _refuse(f"{where}.path", f"tinycloud.encryption entries {needed}")
+            _refuse_as(f"{where}.path", f"tinycloud.encryption entries {needed}")
     elif not _is_path(entry.path):
-        _refuse(f"{where}.path", f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII")
+        _refuse_as(f"{where}.path", f"{where}.path must be the raw path of a URI: percent-encode what is not ASCII")
     if any(entry.caveats or ()):  # MF4: without them the grant would be wider than it was asked for
-        _refuse(
+        _refuse_as(
             f"{where}.caveats",
             f"{where}.caveats: this client signs no caveats; ask for a narrower path in their place",
         )
@@ -192,7 +192,7 @@ def _check_place(members: _Members | Permission, where: str) -> None:
     _check_expiry(members.expiry, where)
     if members.space is not None and not _is_space(members.space):
         form = "a short name such as notes, or a full id tinycloud:…:notes"
-        _refuse(below(where, "space"), f"{where or 'manifest'}.space must be {form}")
+        _refuse_as(below(where, "space"), f"{where or 'manifest'}.space must be {form}")
 
 
 def _check_expiry(expiry: str | None, where: str) -> None:
@@ -205,18 +205,18 @@ def _secret(key: str, spec: object) -> Permission:
     """Turn one secret into an entry for the vault."""
     at = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
-        _refuse(at, f"manifest.{at} must match {NAME_PATTERN}")
+        _refuse(at, f"must match {NAME_PATTERN}")
     if spec is not True and not isinstance(spec, str | list | dict):
-        _refuse(at, f"manifest.{at} must be true, a string action, an actions array, or an object")
-    secret = shaped_at(at, spec if isinstance(spec, dict) else {}, _Secret, _misshapen)
+        _refuse(at, "must be true, a string action, an actions array, or an object")
+    secret = shaped_at(at, spec if isinstance(spec, dict) else {}, _Secret, _refuse)
     actions = spec if isinstance(spec, str | list) else secret.actions
     words = [actions] if isinstance(actions, str) else actions
     if not isinstance(words, Sequence) or not words:
-        _refuse(at, f"manifest.{at} actions must be non-empty")
+        _refuse(at, "actions must be non-empty")
     found = [SECRET_ACTIONS.get(word.removeprefix(f"{KV}/")) if isinstance(word, str) else None for word in words]
     if None in found:
         # MF5: the word is not repeated. Whoever writes a secret's value here should not read it in a log.
-        _refuse(at, f"manifest.{at}: unknown secret action; expected read, write, delete, list, or metadata")
+        _refuse_as(at, f"manifest.{at}: unknown secret action; expected read, write, delete, list, or metadata")
     _check_expiry(secret.expiry, at)
     with _at(at):
         name = parse_secret_name(secret.name or key, scope=secret.scope)
@@ -238,18 +238,19 @@ def _at(path: str) -> Iterator[None]:
         yield
     except InvalidInput as exc:
         member = {InvalidSecretName: ".name", InvalidSecretScope: ".scope"}.get(type(exc), "")
-        _refuse(path + member, printable(exc.message.removeprefix(_FAILED)))
+        _refuse_as(path + member, printable(exc.message.removeprefix(_FAILED)))
 
 
-def _refuse(path: str, detail: str) -> NoReturn:
+def _refuse(path: str, what: str) -> NoReturn:
+    """Refuse a member: a sentence whose subject it is."""
+    _refuse_as(path, f"{below('manifest', path)} {what}")
+
+
+def _refuse_as(path: str, detail: str) -> NoReturn:
     fault = Fault(path, detail)
     refusal = ManifestInvalid(f"{_FAILED}{fault.text}")
     refusal.faults = (fault,)
     raise refusal
-
-
-def _misshapen(path: str, what: str) -> NoReturn:
-    _refuse(path, f"{below('manifest', path)} {what}")
 
 
 # --- words -------------------------------------------------------------------------------------------------------

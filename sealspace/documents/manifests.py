@@ -65,7 +65,6 @@ ACCOUNT_SPACE: Final = "account"
 ENCRYPTION_SPACE: Final = "encryption"
 
 _SQL = "tinycloud.sql"
-_DUCKDB = "tinycloud.duckdb"
 _CAPABILITIES = "tinycloud.capabilities"
 _DELEGATION = "tinycloud.delegation"
 
@@ -134,23 +133,13 @@ class ManifestRequest:
 
 # --- expanding ---------------------------------------------------------------------------------------------------
 
-_KV_ACTIONS = ("get", "put", "del", "list", "metadata")
-
+_KV_OF_APP = Permission(KV, "/", ("get", "put", "del", "list", "metadata"), DEFAULT_SPACE)
+_SQL_OF_ADMIN = Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE)
 _TIERS: Mapping[str, tuple[Permission, ...]] = {
     "none": (),
-    "default": (
-        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
-        Permission(_SQL, "/", ("read", "write"), DEFAULT_SPACE),
-    ),
-    "admin": (
-        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
-        Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE),
-    ),
-    "all": (
-        Permission(KV, "/", _KV_ACTIONS, DEFAULT_SPACE),
-        Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE),
-        Permission(_DUCKDB, "/", ("read", "write"), DEFAULT_SPACE),
-    ),
+    "default": (_KV_OF_APP, Permission(_SQL, "/", ("read", "write"), DEFAULT_SPACE)),
+    "admin": (_KV_OF_APP, _SQL_OF_ADMIN),
+    "all": (_KV_OF_APP, _SQL_OF_ADMIN, Permission("tinycloud.duckdb", "/", ("read", "write"), DEFAULT_SPACE)),
 }
 
 ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
