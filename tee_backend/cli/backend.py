@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
@@ -46,22 +45,33 @@ from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspec
 from ..runner.calls.run_receipts import VerifiedRun
 from .trust_files import read_trust_root
 
-LENIENCIES: Final[tuple[Leniency, ...]] = ("tcb-status", "advisories", "attributes")
-PINS: Final[tuple[Pin, ...]] = ("compose", "instance")
 _SHOWN_TTL_S: Final = 86_400.0
 _MAX_APPROVED_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
-    """What a backend is judged by; `approved_secrets` are those that it asked for when its code was approved."""
+    """What a backend is judged by: the options of a command, else what the last login stored.
 
-    expect: tuple[str, ...]
-    approved: Policy | None
-    approved_secrets: frozenset[str]
-    accept: tuple[Leniency, ...]
-    pin: Pin
-    inspector: Inspector
+    `approved_secrets` are those that the backend asked for when its code was approved.
+    """
+
+    def __init__(
+        self,
+        *,
+        expect: tuple[str, ...],
+        like: Path | None,
+        trust_root: Path | None,
+        collateral: Path | None,
+        accept: tuple[Leniency, ...] = (),
+        pin: Pin = "compose",
+    ) -> None:
+        self.expect, self.accept, self.pin = expect, accept, pin
+        self.approved, self.approved_secrets = _approved_in(like)
+        with suppress(NotSignedIn):
+            remembered = owner_home().profile()
+            trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
+        documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
+        self.inspector = Inspector(documents, root=read_trust_root(trust_root))
 
     async def look(self, url: str) -> Seen:
         """Inspect a backend, and refuse one that runs other code than is expected or approved."""
@@ -101,13 +111,13 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--accept",
-        type=click.Choice(LENIENCIES),
+        type=click.Choice(get_args(Leniency)),
         multiple=True,
         help="Accept what the strict terms refuse, as it was seen and no further.",
     ),
     click.option(
         "--pin",
-        type=click.Choice(PINS),
+        type=click.Choice(get_args(Pin)),
         default="compose",
         show_default=True,
         help="What a grant names beside the image: the compose file, or this one start of it.",
@@ -127,19 +137,10 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
 
     @wraps(command)
-    def with_looking(
-        url: str,
-        expect: tuple[str, ...],
-        like: Path | None,
-        trust_root: Path | None,
-        collateral: Path | None,
-        accept: tuple[Leniency, ...],
-        pin: Pin,
-        **others: Any,
-    ) -> object:
+    def with_looking(url: str, **options: Any) -> object:
         require_address(url)
-        looking = judged_by(expect, like, trust_root, collateral, accept=accept, pin=pin)
-        return command(url=url, looking=looking, **others)
+        named = ("expect", "like", "trust_root", "collateral", "accept", "pin")
+        return command(url=url, looking=Looking(**{name: options.pop(name) for name in named}), **options)
 
     with_options: Callable[..., Any] = with_looking
     for option in reversed((click.argument("url"), *_OPTIONS)):
@@ -152,31 +153,6 @@ def seen_at_start(run: VerifiedRun) -> Seen:
     start = run.start
     published = Published(nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log)
     return Seen(url="", published=published, verified=run.runner, seen_at=parse_rfc3339(str(run.stated["at"])))
-
-
-def judged_by(
-    expect: tuple[str, ...],
-    like: Path | None,
-    trust_root: Path | None,
-    collateral: Path | None,
-    *,
-    accept: tuple[Leniency, ...] = (),
-    pin: Pin = "compose",
-) -> Looking:
-    """Return what code is judged by, from the options of a command; else from what the last login stored."""
-    approved, secrets = (None, frozenset[str]()) if like is None else _approved_in(like)
-    with suppress(NotSignedIn):
-        remembered = owner_home().profile()
-        trust_root, collateral = trust_root or remembered.trust_root, collateral or remembered.collateral
-    documents = FetchedCollateral() if collateral is None else CollateralFolder(collateral)
-    return Looking(
-        expect=expect,
-        approved=approved,
-        approved_secrets=secrets,
-        accept=accept,
-        pin=pin,
-        inspector=Inspector(documents, root=read_trust_root(trust_root)),
-    )
 
 
 @click.command(
@@ -219,8 +195,10 @@ def _grant_words(grant: RunGrant) -> str:
     return f"{secrets} until {time_text(grant.expires_at)}, {run_sentence(grant.statement)}"
 
 
-def _approved_in(path: Path) -> tuple[Policy, frozenset[str]]:
+def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
     """Read the output of `show --json`, or a policy alone, from a file: the policy, and the secrets beside it."""
+    if path is None:
+        return None, frozenset()
     try:
         value = parse_json(read_named(path, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES)
         secrets = value.get("secrets")

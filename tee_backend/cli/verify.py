@@ -37,7 +37,7 @@ from sealspace.wire.transport import TransportSettings
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
 from ..runner.calls.run_receipts import SALT_BYTES, verify_run
-from .backend import judged_by, seen_at_start
+from .backend import Looking, seen_at_start
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root
@@ -225,7 +225,9 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
     """
     if (given.input_file is None) != (given.output_file is None):
         raise click.UsageError("--input and --output are compared together")
-    looking = judged_by(given.expect, given.like, given.trust_root, _folder(given.collateral))
+    looking = Looking(
+        expect=given.expect, like=given.like, trust_root=given.trust_root, collateral=_folder(given.collateral)
+    )
     run = asyncio.run(verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), looking.inspector))
     seen = seen_at_start(run)
     looking.require(seen)
