@@ -67,11 +67,8 @@ def _place(resource: ResourceRequest, *, owner: str) -> tuple[str, str, str]:
 
 
 def _contains(granted: str, requested: str, *, whole: bool) -> bool:
-    if whole and granted in ("", "/"):
-        return True
-    if whole and granted.endswith("/"):
-        return requested.startswith(granted)
-    return requested == granted
+    is_folder = whole and (granted in ("", "/") or (granted.endswith("/") and requested.startswith(granted)))
+    return is_folder or requested == granted
 
 
 def _long(service: str) -> str:

@@ -303,9 +303,9 @@ def full_action(service: str, word: str) -> str:
 
 def _is_path(path: str) -> bool:
     """Whether a raw path stands in a resource as it is."""
-    space = parse_space_id("tinycloud:key:z6Mk:notes")
+    resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
     try:
-        return parse_resource(SpaceResource(space, "kv", path).text) == SpaceResource(space, "kv", path)
+        return parse_resource(resource.text) == resource
     except CapabilityError:
         return False
 

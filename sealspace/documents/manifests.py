@@ -232,17 +232,14 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
-        first = merged.get(key)
-        if first is None:
-            merged[key] = one
-        else:
-            merged[key] = replace(
-                first,
-                actions=distinct((*first.actions, *one.actions)),
-                description=first.description or one.description,
-                # What one entry states is stated, whichever tier grants it as well.
-                origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
-            )
+        first = merged.get(key, one)
+        merged[key] = replace(
+            first,
+            actions=distinct((*first.actions, *one.actions)),
+            description=first.description or one.description,
+            # What one entry states is stated, whichever tier grants it as well.
+            origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
+        )
     return tuple(merged.values())
 
 

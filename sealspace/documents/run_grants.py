@@ -20,9 +20,10 @@ Example:
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from itertools import chain
 from typing import Final, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -339,7 +340,7 @@ def listed_secret(resource: SpaceResource) -> SecretName:
 
 def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
     """Return the one run statement of a delegation; a second one, or one of an unknown version, refuses it (RN43)."""
-    found = list(_stated_in_facts(delegation.facts)) + list(_stated_in_text(delegation.envelope))
+    found = [*chain.from_iterable(map(_stated_in_facts, delegation.facts)), *_stated_in_text(delegation.envelope)]
     if len(found) != 1:
         raise InvalidPortableDelegation(f"a run grant has exactly one run statement; this one has {len(found)}")
     try:
@@ -348,23 +349,22 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
         raise InvalidPortableDelegation(f"the run statement cannot be used: {exc.message}") from exc
 
 
-def _stated_in_facts(facts: Sequence[Json]) -> Iterable[Json]:
-    left: list[tuple[Json, int]] = [(fact, 0) for fact in facts]
-    while left:
-        value, depth = left.pop()
-        if isinstance(value, dict):
-            for name, member in value.items():
-                if name == RUN_FACT and depth == 0:
-                    yield member
-                elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:  # skipping it would widen
-                    raise InvalidPortableDelegation("a run statement of an unknown version, or in an unknown place")
-                else:
-                    left.append((member, depth + 1))
-        elif isinstance(value, list):
-            left.extend((member, depth + 1) for member in value)
+def _stated_in_facts(value: Json, depth: int = 0) -> Iterator[Json]:
+    """Yield the run statements of a fact; one in another place is refused."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if name == RUN_FACT and depth == 0:
+                yield member
+            elif name[: len(_FACT_FAMILY)].lower() == _FACT_FAMILY:  # skipping it would widen
+                raise InvalidPortableDelegation("a run statement of an unknown version, or in an unknown place")
+            else:
+                yield from _stated_in_facts(member, depth + 1)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _stated_in_facts(member, depth + 1)
 
 
-def _stated_in_text(envelope: Cacao | UcanToken) -> Iterable[Json]:
+def _stated_in_text(envelope: Cacao | UcanToken) -> Iterator[Json]:
     for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
         if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
             continue
