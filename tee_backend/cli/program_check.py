@@ -1,6 +1,7 @@
 """A program compiled as a runner would compile it, before it is published; needs the extra `runner`."""
 
 import hashlib
+from typing import Final
 
 from sealspace.apps.programs import Target
 from sealspace.errors import InvalidInput
@@ -8,6 +9,12 @@ from sealspace.errors import InvalidInput
 from ..runner.guest.executor import Executor, ExecutorSettings
 from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
+
+_BUILD: Final = "build it for wasm32-wasip1 or wasm32-wasip2, and name that with --target"
+_HINTS: Final = {
+    "program-imports": "a program is given WASI alone: no files, no sockets",
+    "runner-failed": "start the command again, when less runs here",
+}
 
 
 async def check(wasm: bytes, target: Target) -> None:
@@ -21,12 +28,6 @@ async def check(wasm: bytes, target: Target) -> None:
             await executor.compile(hashlib.sha256(wasm).hexdigest(), RunTarget(target), load)
     except RunRefused as refused:
         named = f": {refused.detail}" if refused.detail else ""
-        raise InvalidInput(f"{refused.reason.sentence.rstrip('.')}{named}", hint=_hint(refused)) from refused
-
-
-def _hint(refused: RunRefused) -> str:
-    if refused.reason.code == "program-imports":
-        return "a program is given WASI alone: no files, no sockets"
-    if refused.reason.code == "runner-failed":
-        return "start the command again, when less runs here"
-    return "build it for wasm32-wasip1 or wasm32-wasip2, and name that with --target"
+        raise InvalidInput(
+            f"{refused.reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(refused.reason.code, _BUILD)
+        ) from refused

@@ -1,6 +1,6 @@
 """`sealspace project`: programs that runners execute, for everybody or for some runners."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,11 @@ from sealspace.errors import InvalidInput, NotFound, NotGranted, PreconditionFai
 from sealspace.kv import Kv
 from sealspace.spaces import PublicKv
 
-_MODULE, _COMPONENT = b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"
+_TARGETS: Final[Mapping[bytes, Target]] = {
+    b"\0asm\x01\0\0\0": "wasm32-wasip1",
+    b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
+}
+"""How a file begins -> what it is."""
 _MAX_MANIFEST_BYTES: Final = 64 * 1024
 _EVERYBODY: Final = "Everybody can read what is published; with `--private` only the runners that you share it with."
 _private = click.option("--private", is_flag=True, help="Of your space `projects`, for runners that you share it with.")
@@ -77,7 +81,9 @@ async def publish(
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
-    target = target or _target(file, wasm)
+    target = target or _TARGETS.get(wasm[:8])
+    if target is None:
+        raise InvalidInput(f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2")
     if is_installed("runner"):
         from . import program_check  # needs the extra
 
@@ -216,14 +222,6 @@ def project_of(text: str) -> ProjectId:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def _target(file: Path, wasm: bytes) -> Target:
-    if wasm[:8] == _MODULE:
-        return "wasm32-wasip1"
-    if wasm[:8] == _COMPONENT:
-        return "wasm32-wasip2"
-    raise InvalidInput(f"{file} is no WebAssembly program", hint="build it for wasm32-wasip1 or wasm32-wasip2")
 
 
 def _manifest(file: Path) -> ProgramManifest:

@@ -5,7 +5,8 @@ import ctypes
 import signal
 import ssl
 import sys
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -186,8 +187,7 @@ async def _serve(node: str, given: _Options) -> None:
         # By default glibc keeps what large answers used, once the first of them was freed: measured, 57 MiB of 81.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     tls = _tls(given.tls_certificate, given.tls_key)
-    async with AsyncExitStack() as stack:
-        app = await _application(node, given, stack)
+    async with _application(node, given) as app:
         bound = bind_socket(given.host, given.port, command=click.get_current_context().command_path)
         async with listening(app, bound, ConnectionLimits(), tls=tls):
             url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
@@ -242,41 +242,49 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     return context
 
 
-async def _application(node: str, given: _Options, stack: AsyncExitStack) -> web.Application:
-    """Make the runner; the stack ends it, its children too."""
+@asynccontextmanager
+async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
+    """Make the runner; it ends with the block, its children too."""
     source, compose = _platform(given)
     folder, keys = given.folder, _keys(given, source)
-    backend = Backend.open(node, source, folder=folder, keys=keys)  # one process has the folder
-    await stack.enter_async_context(backend)
-    journal = await stack.enter_async_context(Journal(folder / _JOURNAL))
-    public = await stack.enter_async_context(Client(node))
-    programs = PublishedPrograms(public, journal, backend)
+    async with (
+        Backend.open(node, source, folder=folder, keys=keys) as backend,  # one process has the folder
+        Journal(folder / _JOURNAL) as journal,
+        Client(node) as public,
+        _executor(given) as executor,
+    ):
+        programs = PublishedPrograms(public, journal, backend)
+        manifest = manifest_of(backend.did, given.name)
+        try:
+            identity = await begin(source, did=backend.did, manifest=manifest, compose=compose, entropy=SystemEntropy())
+        except BackendAnswerInvalid as error:
+            raise ConfigurationError(
+                f"no runner to publish: {error.message}", hint="name it in a few words: --name"
+            ) from None
+        tags = SecretTags.of(keys)
+        limits = Limits(given.max_instructions, given.max_memory_mb, given.max_execution_s)
+        runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits)
+        app = web.Application()
+        async with mounted(
+            app,
+            runner,
+            folder=folder,
+            row_key=await asyncio.to_thread(lambda: row_key(backend_seed(keys))),
+            price=Price(given.price_call, given.price_instructions, given.price_second),
+            workers=given.children,
+        ):
+            BackendSurface(source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up).mount(
+                app
+            )
+            yield app
+
+
+def _executor(given: _Options) -> Executor:
     spare = min(given.children + 1, _MOST_CHILDREN)
     try:
-        executor = Executor(
-            ExecutorSettings(children=given.children, spare=spare, outbound=OutboundSettings(given.loopback_ca))
-        )
+        outbound = OutboundSettings(given.loopback_ca)
+        return Executor(ExecutorSettings(children=given.children, spare=spare, outbound=outbound))
     except OSError as error:  # of TLS too
         raise ConfigurationError(
             f"{given.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"
         ) from error
-    await stack.enter_async_context(executor)
-    manifest = manifest_of(backend.did, given.name)
-    try:
-        identity = await begin(source, did=backend.did, manifest=manifest, compose=compose, entropy=SystemEntropy())
-    except BackendAnswerInvalid as error:
-        raise ConfigurationError(
-            f"no runner to publish: {error.message}", hint="name it in a few words: --name"
-        ) from None
-    tags = SecretTags.of(keys)
-    limits = Limits(given.max_instructions, given.max_memory_mb, given.max_execution_s)
-    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits)
-    app = web.Application()
-    key = await asyncio.to_thread(lambda: row_key(backend_seed(keys)))
-    price = Price(given.price_call, given.price_instructions, given.price_second)
-    await stack.enter_async_context(
-        mounted(app, runner, folder=folder, row_key=key, price=price, workers=given.children)
-    )
-    published = BackendSurface(source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.take_up)
-    published.mount(app)
-    return app
