@@ -98,7 +98,10 @@ class Attestation:
         body = canonical_bytes({"did": self._caller.session.did})
         request = json_request("POST", "/attestation/challenge", body)
         value = json_object(_accepted(await self._caller.transport.exchange(request)))
-        return Challenge(_nonce(required_text(value, "nonce")), audience, required_number(value, "expiresAt"))
+        nonce = decode_url(required_text(value, "nonce"))
+        if nonce is None or len(nonce) != NONCE_BYTES:
+            raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
+        return Challenge(nonce, audience, required_number(value, "expiresAt"))
 
     async def open_session(self, network: NetworkId, challenge: Challenge, attested: Attested) -> AttestationSession:
         """Submit a quote; from then on, until the evidence ends, it counts for this session's DID.
@@ -140,10 +143,3 @@ def _accepted(answer: Answer) -> Answer:
         if not exc.problem or exc.status not in _ABOUT_THE_EVIDENCE:
             raise
         raise AttestationRefused(exc.status, exc.text, problem=exc.problem, asked=exc.asked) from exc
-
-
-def _nonce(text: str) -> bytes:
-    nonce = decode_url(text)
-    if nonce is None or len(nonce) != NONCE_BYTES:
-        raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
-    return nonce

@@ -505,7 +505,8 @@ def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
 
 def _facts(seen: Seen) -> list[str]:
     evidence, stated = seen.verified.evidence, seen.published.statement
-    issued = max((one.starts_at for one in seen.verified.windows), default=0.0)
+    age_s = seen.seen_at - max((one.starts_at for one in seen.verified.windows), default=0.0)
+    age = f"{max(age_s, 0) / 3600:.0f} h" if age_s < 2 * _DAY_S else f"{age_s / _DAY_S:.0f} days"
     return [
         f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)} {_quoted(stated.manifest.app_id)}",
         f"did            {seen.did}",
@@ -518,7 +519,7 @@ def _facts(seen: Seen) -> list[str]:
         f"attributes     {_attributes(evidence.td_attributes)}; debug {'ON' if _is_debugged(seen) else 'off'}",
         f"platform       {evidence.tcb_status}, level of {shown_time(evidence.tcb_date)}, "
         f"advisories {', '.join(evidence.advisories) or 'none'}",
-        f"collateral     {_days(seen.seen_at - issued)} old, number {evidence.evaluation_number}, "
+        f"collateral     {age} old, number {evidence.evaluation_number}, "
         f"holds until {shown_time(_collateral_end(seen))}",
         f"root           {'Intel' if seen.verified.root_is_intel else 'NOT Intel: ' + evidence.root_ca_sha256.hex()}",
     ]
@@ -561,7 +562,3 @@ def _collateral_end(seen: Seen) -> float:
 def _attributes(attributes: bytes) -> str:
     value = int.from_bytes(attributes, "little")
     return ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
-
-
-def _days(seconds: float) -> str:
-    return f"{max(seconds, 0) / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} days"

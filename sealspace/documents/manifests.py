@@ -364,15 +364,14 @@ def requested_capabilities(
     Raises:
         InvalidInput: a path or an action cannot be used in a token.
     """
-    stated = distinct((_resource_text(one, space_id), action) for one in resources for action in one.actions)
+    stated: dict[tuple[str, str], None] = {}
+    for one in resources:
+        resource = one.path
+        if one.service != ENCRYPTION:
+            root = f"{space_id(one.space)}/{one.service.removeprefix('tinycloud.')}"
+            resource = root if one.path in ("", "/") else f"{root}/{one.path}"
+        stated |= dict.fromkeys((resource, action) for action in one.actions)
     return tuple(capability(resource, action) for resource, action in stated)
-
-
-def _resource_text(resource: ResourceRequest, space_id: Callable[[str], str]) -> str:
-    if resource.service == ENCRYPTION:
-        return resource.path
-    root = f"{space_id(resource.space)}/{resource.service.removeprefix('tinycloud.')}"
-    return root if resource.path in ("", "/") else f"{root}/{resource.path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_found, print_lines, time_text, watched, words
 from sealspace.client import Client
 from sealspace.documents.published import Published
-from sealspace.documents.run_grants import RunGrant, run_statement_json
+from sealspace.documents.run_grants import run_statement_json
 from sealspace.errors import BackendNotAcceptable, InvalidInput, NotSignedIn
 from sealspace.secrets import parse_secret_label
 from sealspace.wire.portable import PortableDelegation
@@ -173,26 +173,20 @@ def show(url: str, looking: Looking) -> None:
         # It is shown all the same, so that a person can read what is wrong.
         print_found(as_json(seen), in_plain_words(seen))
         raise refusal from None
-    granted = _granted_to(seen)
-    shown: list[Json] = [{"cid": cid, "run": run_statement_json(one.statement)} for cid, one in granted]
-    lines = [f"you granted    {_grant_words(one)}" for _, one in granted]
+    shown: list[Json] = []
+    lines = []
+    for one in owner_home().grants_to(seen.did):
+        grant = run_grant_of(one.portable)
+        if grant is not None and seen.seen_at < grant.expires_at:
+            shown.append({"cid": one.portable.cid, "run": run_statement_json(grant.statement)})
+            secrets, until = ", ".join(secret.label for secret in grant.secrets), time_text(grant.expires_at)
+            lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
     print_found(
         as_json(seen, policy) | ({"runGrants": shown} if seen.is_runner else {}),
         (*in_plain_words(seen, policy), *lines),
     )
     more = " --secret NAME --program DID/NAME" if seen.is_runner else ""
     words(f"to grant to exactly this: sealspace {'runner' if seen.is_runner else 'backend'} grant {url}{more}")
-
-
-def _granted_to(seen: Seen) -> list[tuple[str, RunGrant]]:
-    """Return the run grants to this DID that were made from here and have not ended, by their ids."""
-    kept = [(one.portable.cid, run_grant_of(one.portable)) for one in owner_home().grants_to(seen.did)]
-    return [(cid, one) for cid, one in kept if one is not None and seen.seen_at < one.expires_at]
-
-
-def _grant_words(grant: RunGrant) -> str:
-    secrets = ", ".join(one.label for one in grant.secrets)
-    return f"{secrets} until {time_text(grant.expires_at)}, {run_sentence(grant.statement)}"
 
 
 def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:

@@ -72,7 +72,9 @@ def call(
     The runner sees who calls, the owner who is logged in here, and the input. What it is, `sealspace backend show URL`
     proves; this command does not ask.
     """
-    data = None if source is None else _input(source)
+    data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
+    if data is not None and len(data) > _MAX_INPUT_BYTES:
+        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
     if key_file is not None:
         if receipt_file is not None:
             raise click.UsageError("--receipt is for calls without --key; a receipt is at URL/receipts/JOB")
@@ -160,13 +162,6 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
     return body
-
-
-def _input(source: Path) -> bytes:
-    data = read_named(source, most_bytes=_MAX_INPUT_BYTES)
-    if len(data) > _MAX_INPUT_BYTES:
-        raise InvalidInput(f"an input has at most {_MAX_INPUT_BYTES} bytes")
-    return data
 
 
 def _secrets(text: str, member: str) -> dict[str, Json]:
