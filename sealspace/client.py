@@ -20,10 +20,9 @@ from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 
-from .apps.attestation import Attestation
+from .apps.attestation import Attestation, Family, ReleaseTerms, fetch_terms
 from .apps.backends import Backends
 from .apps.programs import Programs
-from .apps.release_terms import Family, ReleaseTerms, fetch_terms
 from .apps.runners import Runners
 from .delegations import Delegations
 from .documents.node_evidence import (

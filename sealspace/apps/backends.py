@@ -58,7 +58,7 @@ from ..wire.caller import Caller
 from ..wire.portable import PortableDelegation, encode_bundle
 from ..wire.refusals import refusal_of
 from ..wire.transport import Answer, Request, Transport, TransportSettings
-from .release_terms import Family, PlatformCa, fetch_terms, require_judgeable
+from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
 
 LOOK_TTL_S: Final = 900.0
 """How long before a grant the backend may have been seen: a person has to read the result, and code changes."""

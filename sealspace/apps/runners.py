@@ -27,9 +27,17 @@ from encryption_network.errors import InvalidCanonicalJson
 from encryption_network.policy import Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
-from ..documents.generated_secrets import GENERATE, generation_body, read_generation_grant
 from ..documents.project_names import ProjectId
-from ..documents.run_grants import MAX_SECRETS, RunStatement, project_resource, read_program_grant, read_run_grant
+from ..documents.run_grants import (
+    GENERATE,
+    MAX_SECRETS,
+    RunStatement,
+    generation_body,
+    project_resource,
+    read_generation_grant,
+    read_program_grant,
+    read_run_grant,
+)
 from ..documents.secret_names import (
     PROTECTED_NETWORK,
     SECRETS_SPACE,
@@ -158,7 +166,7 @@ class Runners:
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            wanted: name to type, 1 to 16; see `generated_secrets.checked_generation_type`.
+            wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.

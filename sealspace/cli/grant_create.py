@@ -12,9 +12,9 @@ from capabilities.resources import root_of
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy
 
+from ..apps.attestation import ReleaseTerms
 from ..apps.backends import hand_over
 from ..apps.descriptions import rights_words
-from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
 from ..errors import BackendError, InvalidInput, NotFound

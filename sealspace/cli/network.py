@@ -14,8 +14,8 @@ from encryption_network.pins import pin_of
 from encryption_network.policy import Policy, policy_json
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
+from ..apps.attestation import ReleaseTerms
 from ..apps.descriptions import MODE_WORDS, policy_changes, policy_words
-from ..apps.release_terms import ReleaseTerms
 from ..client import Client
 from ..delegations import allow
 from ..errors import NetworkNotFound, NotGranted

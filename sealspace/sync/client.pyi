@@ -4,7 +4,7 @@ from typing import Self
 
 from capabilities.ambient import Clock, Entropy
 from capabilities.signatures import Ed25519Signer
-from sealspace.apps.release_terms import Family, ReleaseTerms
+from sealspace.apps.attestation import Family, ReleaseTerms
 from sealspace.documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
 from sealspace.session import Session
 from sealspace.sync.services import (

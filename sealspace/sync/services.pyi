@@ -1042,7 +1042,7 @@ class Runners:
 
         Args:
             seen: from `Backends.look`, at most LOOK_TTL_S ago.
-            wanted: name to type, 1 to 16; see `generated_secrets.checked_generation_type`.
+            wanted: name to type, 1 to 16; see `run_grants.checked_generation_type`.
             scope: None for global secrets.
             accept: what may deviate from the strict terms; see `policy_for`.
             pin: see `policy_for`.

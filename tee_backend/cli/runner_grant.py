@@ -22,7 +22,6 @@ from sealspace.cli.secret import scope_option
 from sealspace.cli.terminal import print_found, words
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
-from sealspace.documents.generated_secrets import generation_body
 from sealspace.documents.project_names import checked_project_name, checked_sha256
 from sealspace.documents.run_grants import (
     MOST,
@@ -32,6 +31,7 @@ from sealspace.documents.run_grants import (
     ProgramRule,
     RunStatement,
     checked_host,
+    generation_body,
     run_statement_json,
 )
 from sealspace.errors import BackendError, InvalidInput, StatementInvalid

@@ -7,8 +7,7 @@ import pytest
 from capability_cases import BOB, SESSION, ucan
 
 from capabilities.signatures import Ed25519Signer
-from sealspace.documents.generated_secrets import read_generation_grant
-from sealspace.documents.run_grants import read_program_grant
+from sealspace.documents.run_grants import read_generation_grant, read_program_grant
 from sealspace.errors import InvalidPortableDelegation
 
 KEY = SESSION

@@ -11,7 +11,7 @@ from relay import Answer, Relay, relay_before
 
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
-from sealspace.apps.release_terms import Family
+from sealspace.apps.attestation import Family
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.encryption import envelope_bytes

@@ -25,7 +25,7 @@ from capabilities.ambient import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, parse_json, shaped
-from sealspace.documents.generated_secrets import (
+from sealspace.documents.run_grants import (
     DEFAULT_PROFILE,
     GENERATE,
     MAX_GENERATED,

@@ -27,8 +27,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.call_conditions import Call
-from sealspace.documents.generated_secrets import read_generation_grant
-from sealspace.documents.run_grants import RunGrant, read_program_grant, read_run_grant
+from sealspace.documents.run_grants import RunGrant, read_generation_grant, read_program_grant, read_run_grant
 from sealspace.errors import (
     CallRefused,
     DecryptDenied,

@@ -19,8 +19,7 @@ from sealspace.apps.backends import hand_over, policy_for, require_like
 from sealspace.apps.run_calls import call_headers
 from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AllowAll
-from sealspace.documents.generated_secrets import GENERATE, generation_body
-from sealspace.documents.run_grants import ByHash, RunStatement
+from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement, generation_body
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     BackendNotExpected,
