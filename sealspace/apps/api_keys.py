@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeAlias
 
@@ -121,12 +122,10 @@ def parse_owner(text: str) -> Principal:
         InvalidInput: it is neither.
     """
     did = f"did:pkh:eip155:1:{text}" if _WALLET.fullmatch(text) else text
-    try:
-        if len(did) > _MAX_OWNER_CHARS or "#" in did:
-            raise InvalidInput("an owner is named by its DID, or by 0x and 40 hex digits")
-        return parse_principal(did)
-    except CapabilityError as exc:
-        raise InvalidInput("an owner is named by its DID, or by 0x and 40 hex digits") from exc
+    with suppress(CapabilityError):
+        if len(did) <= _MAX_OWNER_CHARS and "#" not in did:
+            return parse_principal(did)
+    raise InvalidInput("an owner is named by its DID, or by 0x and 40 hex digits")
 
 
 def parse_credential(text: str) -> Credential:

@@ -77,7 +77,6 @@ _LENIENCY_OF: Final[dict[Refusal, Leniency]] = {
     "advisory": "advisories",
     "attributes": "attributes",
 }
-_BACKEND_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +244,7 @@ async def hand_over(url: str, *portables: PortableDelegation, settings: Transpor
     if answer.status in (404, 405):
         raise GrantNotTaken("the backend takes no grants over HTTP")
     if not answer.is_success:
-        said = refusal_of(answer.status, answer.headers, answer.body)
-        raise GrantNotTaken(f"the backend does not take the grant: {printable(said.text or str(answer.status))}")
+        raise GrantNotTaken(f"the backend does not take the grant: {_said(answer)}")
 
 
 def require_address(url: str) -> None:
@@ -255,10 +253,10 @@ def require_address(url: str) -> None:
     Raises:
         InvalidInput: no such address.
     """
-    _transport(url, TransportSettings())
+    _transport(url)
 
 
-def _transport(url: str, settings: TransportSettings) -> Transport:
+def _transport(url: str, settings: TransportSettings | None = None) -> Transport:
     try:
         return Transport(url, settings=settings)
     except InvalidInput as exc:
@@ -275,7 +273,7 @@ async def ask_backend(url: str, request: Request, *, settings: TransportSettings
         InvalidInput: no such address.
         BackendUnreachable, BackendAnswerInvalid: no usable answer.
     """
-    async with _transport(url, settings or TransportSettings(timeout_s=_BACKEND_TIMEOUT_S)) as transport:
+    async with _transport(url, settings) as transport:
         try:
             answer = await transport.exchange(request)
         except ResponseTooLarge as exc:
@@ -293,14 +291,17 @@ async def ask_backend(url: str, request: Request, *, settings: TransportSettings
 
 
 def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
-    said = refusal_of(answer.status, answer.headers, answer.body)
     if answer.status in (429, 503):
         return BackendUnreachable("the backend is busy making quotes for others", hint="ask again in a minute")
     if answer.status == 404:
         return BackendAnswerInvalid(
             f"there is no evidence at {EVIDENCE_PATH}", hint="give the address of a backend that publishes evidence"
         )
-    return BackendAnswerInvalid(f"the backend gives no evidence: {printable(said.text or str(answer.status))}")
+    return BackendAnswerInvalid(f"the backend gives no evidence: {_said(answer)}")
+
+
+def _said(answer: Answer) -> str:
+    return printable(refusal_of(answer.status, answer.headers, answer.body).text or str(answer.status))
 
 
 # --- judging -------------------------------------------------------------------------------------------------------
@@ -410,8 +411,7 @@ def policy_for(
     """
     evidence = seen.verified.evidence
     by_compose = pin == "compose" and evidence.compose_hash is not None
-    seen_statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status}))
-    statuses = seen_statuses if "tcb-status" in accept else ("UpToDate",)
+    statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status})) if "tcb-status" in accept else ("UpToDate",)
     has_grace = not GRACE_STATUSES.isdisjoint(statuses)
     grace_s = int(min(max(seen.seen_at - evidence.tcb_date, 0) + ttl_s, MAX_SECONDS)) if has_grace else None
     try:

@@ -181,9 +181,7 @@ def explain(
 ) -> tuple[ExplainedLine, ...]:
     """Say what a manifest, or a composed request, asks for."""
     if isinstance(asked, Manifest):
-        return explain(
-            compose_manifests([asked], include_account_registry_permissions=False), features=features, now=now
-        )
+        asked = compose_manifests([asked], include_account_registry_permissions=False)
     lines = [ExplainedLine(kind="app", text=f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests]
     lines += _part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
@@ -199,7 +197,7 @@ def _part(
     who: str | None, resources: Sequence[ResourceRequest], expiry_ms: int, features: Sequence[str], now: float | None
 ) -> list[ExplainedLine]:
     """Say what one recipient gets; the rows that every space brings are one line."""
-    subject = SESSION if who is None else who
+    subject = who or SESSION
     kept = served(resources, features, leave_out=True)
     lines = [_requested(one, who, subject, expiry_ms) for one in kept if one.origin not in ("account", "capabilities")]
     if any(one.origin == "account" for one in kept):
@@ -224,7 +222,7 @@ def _requested(one: ResourceRequest, who: str | None, subject: str, expiry_ms: i
     kind, place, path = _requested_place(one)
     text = f"{subject} may {verbs} {place}"
     if one.expiry_ms is not None:
-        text += f", for {_span(one.expiry_ms)}" if who else f"; asked for {_span(one.expiry_ms)}"
+        text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
     if one.description:
         text += f": {one.description}"
     return ExplainedLine(

@@ -18,6 +18,7 @@ Example:
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -142,11 +143,9 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
 
 
 def _did(value: Json) -> Principal:
-    try:
+    with suppress(CapabilityError):
         if isinstance(value, str) and len(value) <= _MAX_DID_CHARS:
             return parse_principal(value)
-    except CapabilityError:
-        pass
     raise BackendAnswerInvalid("the backend names itself by something that is no DID")
 
 

@@ -46,7 +46,7 @@ class SecretName:
     @property
     def vault_key(self) -> str:
         """Key in the vault, without the `vault/` prefix; the label of the envelope contains it."""
-        return f"secrets/{self.name}" if self.scope is None else f"secrets/scoped/{self.scope}/{self.name}"
+        return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
 
     @property
     def path(self) -> str:

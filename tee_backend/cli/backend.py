@@ -254,7 +254,7 @@ async def grant(
     seen = await looking.look(url)
     asked_for = [one.label for one in seen.wanted]
     resources = client.backends.resources(seen, secrets or None)
-    await require_stored(client, [one for one in asked_for if not secrets or one in secrets])
+    await require_stored(client, secrets or asked_for)
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
     policy = looking.policy(seen, resources, ttl_s=ttl_s)
     # The secrets were named, now or when the code was approved: a manifest is not part of the code.
