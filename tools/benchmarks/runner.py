@@ -38,7 +38,7 @@ from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 from tee_backend.runner.guest.frames import pack_parts
-from tee_backend.runner.guest.outbound import Outbound, OutboundSettings
+from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, RunClient
 from tee_backend.runner.guest.runs import RunResult
 
 _PROGRAM = "probe-wasip1"
@@ -225,7 +225,7 @@ async def _fetching(calls: int) -> dict[str, float]:
                 one, eleven = [await _measured(calls, partial(timed, executor, times)) for times in (1, 11)]
             message = pack_parts([b"GET", service.url().encode(), b""])
             async with Outbound(replace(outbound, most_requests=calls)) as alone:
-                client = alone.for_run(frozenset({"api.test"}))
+                client = RunClient(alone, frozenset({"api.test"}))
 
                 async def direct() -> float:
                     begun = time.perf_counter()

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from capabilities.ambient import Entropy, SystemEntropy
+from capabilities.ambient import SystemEntropy
 
 from ...errors import FolderDamaged
 
@@ -35,13 +35,12 @@ def row_key(seed: bytes) -> bytes:
 class RowSealer:
     """Seals rows, and opens them."""
 
-    def __init__(self, key: bytes, entropy: Entropy | None = None) -> None:
+    def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
-        self._entropy = entropy or SystemEntropy()
 
     def seal(self, row: Row, content: bytes) -> bytes:
         """Return the content of a row, sealed."""
-        nonce = self._entropy.token(_NONCE_BYTES)
+        nonce = SystemEntropy().token(_NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, content, _named(row))
 
     def open(self, row: Row, sealed: bytes) -> bytes:

@@ -53,7 +53,7 @@ from .granted import live_grants
 from .journal import Journal
 from .published_programs import Found, PublishedPrograms
 from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
-from .secret_choice import Wanted, choose
+from .secret_choice import choose
 from .secret_tags import SecretTags
 
 _AT_THE_DOOR: Final = 2
@@ -249,20 +249,16 @@ class Runner:
         asked, manifest = job.body, found.version.manifest
         limits, hosts, secrets = self.limits(asked), frozenset(manifest.hosts), dict[str, str]()
         if asked.secrets is not None:
-            wanted = Wanted(
-                call=Call(
-                    caller=job.caller,
-                    owner=asked.secrets.owner,
-                    wasm_sha256=request.wasm_sha256,
-                    now=SystemClock.now(),
-                ),
-                scope=asked.secrets.scope,
+            owner, scope = asked.secrets.owner, asked.secrets.scope
+            chosen = choose(
+                [grant for _, grant in self._run_grants()],
+                Call(caller=job.caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()),
+                scope=scope,
                 project=asked.project,
                 active_of=found.active_of,
                 names=manifest.secrets,
             )
-            chosen = choose([grant for _, grant in self._run_grants()], wanted)
-            for name, (grant, value) in (await self._values(chosen, asked.secrets.scope)).items():
+            for name, (grant, value) in (await self._values(chosen, scope)).items():
                 secrets[name] = value
                 hosts &= frozenset(grant.statement.hosts)  # RN103: each owner's decision counts for what it gave
                 limits = _smallest(limits, asdict(grant.statement.limits))

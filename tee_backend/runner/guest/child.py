@@ -36,7 +36,7 @@ _BOOT: Final = (
 class ChildEnded(Exception):
     """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself where that is 0."""
 
-    def __init__(self, late: bool, ended_by: int) -> None:
+    def __init__(self, late: bool = False, ended_by: int = 0) -> None:
         self.late = late
         self.signal = ended_by
         super().__init__(late, ended_by)
@@ -72,10 +72,15 @@ class Template:
         return cls(process, ours)
 
     async def ready(self) -> None:
-        """Wait until it can be forked; EOFError or OSError where it ended, or does not say so in time."""
-        async with asyncio.timeout(_START_S):
-            if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
-                raise EOFError
+        """Wait until it can be forked; EOFError or OSError where it ended, or was ended since it took too long."""
+        try:
+            async with asyncio.timeout(_START_S):
+                if not await asyncio.get_running_loop().sock_recv(self._connection, 1):
+                    raise EOFError
+        except BaseException:
+            self.kill()
+            await self.end()
+            raise
 
     def fork(self, module: Literal["_run_child", "_compile_child"], uid: int | None) -> "Child":
         """Ask for a child that runs a module of this folder; call `ready` of it. OSError where nobody can be asked."""
@@ -140,7 +145,7 @@ class Child:
         if not await asyncio.shield(self._beginning):
             await self.end()
             _explain(self._status)
-            raise ChildEnded(late=False, ended_by=max(0, -(self._status or 0)))
+            raise ChildEnded(ended_by=max(0, -(self._status or 0)))
 
     async def ask(
         self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float, fetch: Fetch | None = None

@@ -92,7 +92,7 @@ class Executor:
         Returns:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
-        client, compile_s = self._outbound.for_run(request.hosts), list[float]()
+        client, compile_s = RunClient(self._outbound, request.hosts), list[float]()
         try:
             result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
@@ -122,24 +122,34 @@ class Executor:
             raise RunRefused("runner-failed") from ended
         files = () if program in child.held else (artefact,)
         payload = _payload(request, program, child.hold(program, os.fstat(artefact).st_size))
-        bounds = {
-            "most_bytes": _frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
-            "within_s": request.limits.max_execution_s,
-        }
-        begun, reusable = time.monotonic_ns(), False
+        begun, answered, code = time.monotonic_ns(), None, "run-crashed"
         try:
-            answer, output, stderr = _frames.unpack(await child.ask(payload, files, **bounds, fetch=client.answer))
-            reusable = answer.ended != _frames.OVERFLOWED and not request.secrets_delivered
+            body = await child.ask(
+                payload,
+                files,
+                most_bytes=_frames.ANSWER_BYTES + request.limits.max_output_bytes + MAX_STDERR_BYTES,
+                within_s=request.limits.max_execution_s,
+                fetch=client.answer,
+            )
+            answered = _frames.unpack(body)
+            if answered[0].ended == _frames.OVERFLOWED:
+                answered, code = None, "limit-output"
         except ChildEnded as ended:
             if self._closed:
                 raise RunRefused("runner-closed") from ended
-            code = "limit-time" if ended.late or ended.signal == signal.SIGXCPU else "run-crashed"
-            return _killed(request, code, time.monotonic_ns() - begun)
+            if ended.late or ended.signal == signal.SIGXCPU:
+                code = "limit-time"
         except ValueError:  # what answered is no child of ours any more
-            return _killed(request, "run-crashed", time.monotonic_ns() - begun)
+            pass
         finally:
-            (self._pool.give_back if reusable else self._pool.end)(child)
-        return await _result(request, answer, output, stderr, time.monotonic_ns() - begun)
+            is_reusable = answered is not None and not request.secrets_delivered
+            (self._pool.give_back if is_reusable else self._pool.end)(child)
+        took_ns = time.monotonic_ns() - begun
+        if answered is not None:
+            return await _result(request, *answered, took_ns)
+        # Its child can tell nothing about it any more.
+        used, delivered = request.limits.max_instructions, request.secrets_delivered
+        return RunResult(REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered)
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -162,17 +172,9 @@ def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
     return _frames.pack_request(head, request.input)
 
 
-def _killed(request: RunRequest, code: str, took_ns: int) -> RunResult:
-    """Return the result of a run whose child can tell nothing about it any more."""
-    used, delivered = request.limits.max_instructions, request.secrets_delivered
-    return RunResult(REASONS[code], instructions=used, time_ns=took_ns, secrets_delivered=delivered)
-
-
 async def _result(
     request: RunRequest, answer: _frames.Answer, output: bytes | memoryview, stderr: bytes, took_ns: int
 ) -> RunResult:
-    if answer.ended == _frames.OVERFLOWED:
-        return _killed(request, "limit-output", took_ns)
     code, written = _code(answer), b""
     if code is None:
         try:

@@ -8,7 +8,7 @@ and nothing is logged: a URL, a header or a body may contain a secret.
 
 Example:
     async with Outbound(OutboundSettings()) as outbound:
-        client = outbound.for_run(frozenset({"api.example.com"}))
+        client = RunClient(outbound, frozenset({"api.example.com"}))
         answer = await client.answer(message)
         client.contacted
 """
@@ -249,10 +249,6 @@ class Outbound:
             await self._session.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def for_run(self, hosts: frozenset[str]) -> "RunClient":
-        """Return what makes the requests of one run, to these hosts alone."""
-        return RunClient(self, hosts)
-
     async def send(self, request: OutboundRequest) -> bytes:
         """Make one request, and return the response as a message.
 
@@ -291,7 +287,7 @@ class Outbound:
 
 
 class RunClient:
-    """Makes the requests of one run."""
+    """Makes the requests of one run, to these hosts alone."""
 
     def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
         self._outbound = outbound
@@ -343,7 +339,17 @@ class _CheckedResolver(AbstractResolver):
             raise RequestRefused("name-unknown")
         if not all(map(self._is_allowed, found)):  # one that is not public is a mistake, or means another
             raise RequestRefused("address-refused")
-        return [_resolved(host, address, port) for address in found]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in found
+        ]
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -372,12 +378,6 @@ class _CountedSocket(socket.socket):
         self.left -= arrived
         if self.left < 0:
             raise ConnectionAbortedError
-
-
-def _resolved(host: str, address: str, port: int) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=numeric)
 
 
 def _tls(loopback_ca: Path | None) -> ssl.SSLContext:

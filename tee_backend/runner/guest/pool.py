@@ -54,7 +54,7 @@ class Pool:
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
         """Start a child and wait until it is confined; the caller ends it. ChildEnded where it does not start."""
         if self._closed:
-            raise ChildEnded(late=False, ended_by=0)
+            raise ChildEnded()
         if (template := self._template) is None or not template.is_alive():  # RN134
             template = await self._exchange(template)
         try:
@@ -63,7 +63,7 @@ class Pool:
             uid = self._uids[0] if self._separate else None
             child = template.fork(module, uid)
         except (OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
-            raise ChildEnded(late=False, ended_by=0) from exc
+            raise ChildEnded() from exc
         if uid is not None:
             self._uids.popleft()
         self._alive.add(child)
@@ -130,17 +130,12 @@ class Pool:
             if self._template is not None and self._template is not former:
                 return self._template
             if self._closed:
-                raise ChildEnded(late=False, ended_by=0)
+                raise ChildEnded()
             try:
                 template = Template.start()
-                try:
-                    await template.ready()
-                except BaseException:
-                    template.kill()
-                    await template.end()
-                    raise
+                await template.ready()
             except (EOFError, OSError) as exc:
-                raise ChildEnded(late=False, ended_by=0) from exc
+                raise ChildEnded() from exc
             self._template = template
         if former is not None:
             self._begin(former.end())

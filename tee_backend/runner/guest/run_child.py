@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any, Final, NamedTuple
 
-from wasmtime import Engine, ExitTrap, Linker, Module, Store, Trap, WasiConfig, WasmtimeError, wat2wasm
+from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, WasmtimeError, wat2wasm
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
@@ -61,19 +61,10 @@ class _Output:
     def __init__(self, connection: socket.socket, most: int) -> None:
         self._connection = connection
         self._left = most
-        self._parts: list[bytes] = []
-        self._callbacks = _WRITE(self._write), _WRITE(self._write_error)  # which have to live as long as the store
+        self.parts: list[bytes] = []
+        self.callbacks = _WRITE(self._write), _WRITE(self._write_error)  # which have to live as long as the store
         self.stderr = b""
         self.stderr_bytes = 0
-
-    def serve(self, wasi: WasiConfig) -> None:
-        """Have a guest write here."""
-        ffi.wasi_config_set_stdout_custom(wasi.ptr(), self._callbacks[0], None, _NOTHING)
-        ffi.wasi_config_set_stderr_custom(wasi.ptr(), self._callbacks[1], None, _NOTHING)
-
-    def written(self) -> bytes:
-        """Return standard output."""
-        return b"".join(self._parts)
 
     def _write(self, _: object, data: Any, size: int) -> int:
         """Keep a part of standard output; the first byte over the bound ends this process, and so the run (RN16)."""
@@ -82,7 +73,7 @@ class _Output:
             self._connection.sendall(_frames.pack(answer, b"", b""))
             os._exit(0)
         self._left -= size
-        self._parts.append(ctypes.string_at(data, size))
+        self.parts.append(ctypes.string_at(data, size))
         return size
 
     def _write_error(self, _: object, data: Any, size: int) -> int:
@@ -172,61 +163,47 @@ class Guests:
         self._budget.begin(request["memory_bytes"])
         self._http.begin(prepared.fetch)
         output = _Output(self._connection, request["output_bytes"])
-        target = request["target"]
         store = Store(self._engine)
         # RN175: wasmtime traps at a check once no fuel is left, and does not check at the end of a function. With one
         # unit more than the limit, fuel is left exactly if the program used no more than its limit.
         fuel = request["instructions"] + 1
         store.set_fuel(fuel)  # RN10
-        instances, tables, memories = _MOST[target]
+        instances, tables, memories = _MOST[request["target"]]
         store.set_limits(table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories)  # RN15
         store.set_wasi(_wasi(request["environment"], standard_input, output))
         begun = time.perf_counter_ns()
-        run = self._module if target == _wasm.PREVIEW_1 else self._component
-        ended, exit_code = run(store, prepared)
+        ended, exit_code = self._started(store, prepared)
         took = time.perf_counter_ns() - begun
         left = store.get_fuel()
         flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (0 if left else _frames.NO_FUEL)
-        written, used = output.written(), fuel - left
+        written, used = b"".join(output.parts), fuel - left
         answer = Answer(ended, flags, exit_code, used, took, self._budget.peak, output.stderr_bytes, len(written))
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
         store.close()  # and with it the memories
 
-    def _module(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        linker = self._linkers[_wasm.PREVIEW_1, prepared.makes_requests]
-        assert isinstance(linker, Linker) and isinstance(prepared.program, Module)
-        ended = _frames.REFUSED
+    def _started(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
+        """Run a program; return how it ended, and its exit code."""
+        ended, program = _frames.REFUSED, prepared.program
+        of_modules, of_components = self._linkers[prepared.makes_requests]
         try:
-            instance = linker.instantiate(store, prepared.program)
-            ended = _frames.TRAPPED
-            instance.exports(store)[prepared.start](store)  # type: ignore[operator]  # start_of saw that it is a function
+            if isinstance(program, Module):
+                start = of_modules.instantiate(store, program).exports(store)[prepared.start]
+                ended, code = _frames.TRAPPED, 0
+                start(store)  # type: ignore[operator]  # start_of saw that it is a function
+            else:
+                instance = of_components.instantiate(store, program)
+                ended = _frames.TRAPPED
+                index = program.get_export_index("run", program.get_export_index(prepared.start))
+                run = instance.get_func(store, index) if index else None
+                assert run is not None  # `start_of` saw it
+                code = 0 if run(store).tag == "ok" else 1
         except ExitTrap as exit_trap:
-            return _exited(exit_trap.code)
+            code = exit_trap.code
         except Trap:
             return _frames.TRAPPED, 0
         except WasmtimeError:  # not linked; or, once started, an exit code that is none
             return ended, 0
-        return _frames.COMPLETED, 0
-
-    def _component(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
-        linker, component = self._linkers[_wasm.PREVIEW_2, prepared.makes_requests], prepared.program
-        assert isinstance(linker, components.Linker) and isinstance(component, components.Component)
-        ended = _frames.REFUSED
-        try:
-            instance = linker.instantiate(store, component)
-            ended = _frames.TRAPPED
-            index = component.get_export_index("run", component.get_export_index(prepared.start))
-            run = instance.get_func(store, index) if index else None
-            assert run is not None  # `start_of` saw it
-            return _exited(0 if run(store).tag == "ok" else 1)
-        except ExitTrap as exit_trap:
-            return _exited(exit_trap.code)
-        except WasmtimeError:
-            return ended, 0
-
-
-def _exited(code: int) -> tuple[int, int]:
-    return (_frames.EXITED, code) if code else (_frames.COMPLETED, 0)
+        return (_frames.EXITED if code else _frames.COMPLETED), code
 
 
 def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Output) -> WasiConfig:
@@ -237,7 +214,8 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
     ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
-    output.serve(wasi)
+    ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, _NOTHING)
+    ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, _NOTHING)
     return wasi
 
 

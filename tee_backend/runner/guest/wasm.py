@@ -11,8 +11,8 @@ from .guest_http import INTERFACE, GuestHttp, wants
 PREVIEW_1: Final = "wasm32-wasip1"
 PREVIEW_2: Final = "wasm32-wasip2"
 Program: TypeAlias = Module | components.Component
-Linkers: TypeAlias = dict[tuple[str, bool], Linker | components.Linker]
-"""By target, and whether the program makes requests."""
+Linkers: TypeAlias = dict[bool, tuple[Linker, components.Linker]]
+"""Of modules and of components, by whether the program makes requests."""
 
 # What `add_wasip2` links; it tells nobody. Sockets and name look-ups are linked, and each call of them is refused:
 # standard libraries import them for programs that never use one.
@@ -57,7 +57,7 @@ def linkers(engine: Engine, http: GuestHttp) -> Linkers:
         if with_http:  # RN100: for programs that import it
             http.define(preview_1)
             http.define_component(preview_2)
-        made[PREVIEW_1, with_http], made[PREVIEW_2, with_http] = preview_1, preview_2
+        made[with_http] = preview_1, preview_2
     return made
 
 

@@ -20,7 +20,7 @@ from patience import PATIENCE_S
 
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 from tee_backend.runner.guest.frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
-from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, _tls
+from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, RunClient, _tls
 from tee_backend.runner.guest.runs import ResponseFormat, RunResult, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,7 +172,7 @@ async def test_another_host(runner: Executor, service: Service, name: str) -> No
 async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
     """RN104: what somebody else could read as another address is refused."""
     async with Outbound(OutboundSettings(loopback_ca=None, resolve=_never)) as outbound:
-        client = outbound.for_run(frozenset({HOST, OTHER, "user", "API.test"}))
+        client = RunClient(outbound, frozenset({HOST, OTHER, "user", "API.test"}))
         answer = await client.answer(pack_parts([b"GET", url.encode(), b""]))
     assert [b"request-invalid"] == unpack_parts(answer) and not client.contacted
 
@@ -183,7 +183,7 @@ async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
 async def test_another_name_of_a_host_is_another_host(host: str) -> None:
     """RN102: a dot at the end, an address, or a name of other letters is not the host that was allowed."""
     async with Outbound(OutboundSettings(resolve=_never)) as outbound:
-        client = outbound.for_run(frozenset({HOST, "localhost"}))
+        client = RunClient(outbound, frozenset({HOST, "localhost"}))
         assert [b"host-refused"] == unpack_parts(
             await client.answer(pack_parts([b"GET", f"https://{host}/".encode(), b""]))
         )
@@ -194,7 +194,7 @@ async def test_another_port() -> None:
     found = {}
     for port in ("", ":443", ":444", ":80", ":8443"):
         async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
-            client = outbound.for_run(frozenset({HOST}))
+            client = RunClient(outbound, frozenset({HOST}))
             message = pack_parts([b"GET", f"https://{HOST}{port}/".encode(), b""])
             (found[port],) = unpack_parts(await client.answer(message))
     refused = dict.fromkeys((":444", ":80", ":8443"), b"request-invalid")
@@ -240,7 +240,7 @@ async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
         return addresses
 
     async with Outbound(OutboundSettings(resolve=resolve)) as outbound:
-        client = outbound.for_run(frozenset({HOST}))
+        client = RunClient(outbound, frozenset({HOST}))
         answer = await client.answer(pack_parts([b"GET", f"https://{HOST}/".encode(), b""]))
     assert [b"address-refused"] == unpack_parts(answer) and not client.contacted
 
@@ -283,7 +283,7 @@ async def test_nothing_comes_from_the_environment(
     monkeypatch.setenv("SSL_CERT_FILE", str(service.ca))
     async with Outbound(OutboundSettings(loopback_ca=service.ca)) as outbound:
         message = pack_parts([b"GET", service.url().encode(), b""])
-        assert b"200" == unpack_parts(await outbound.for_run(frozenset({HOST})).answer(message))[0]
+        assert b"200" == unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(message))[0]
     assert [{"Host": f"{HOST}:{service.port}", "Connection": "close"}] == [dict(one.headers) for one in service.seen]
     assert not (tmp_path / "keys").exists()
     named = str(_tls(None).get_ca_certs())
@@ -330,7 +330,7 @@ async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> 
 async def _asked_of(outbound: Outbound, host: str) -> list[bytes]:
     """Send a request to a host, and return what is answered."""
     message = pack_parts([b"GET", f"https://{host}/".encode(), b""])
-    return unpack_parts(await outbound.for_run(frozenset({host})).answer(message))
+    return unpack_parts(await RunClient(outbound, frozenset({host})).answer(message))
 
 
 # --- requests ------------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ async def test_headers_are_bounded() -> None:
 async def _alone(*parts: bytes) -> bytes:
     """Return the error of a request whose name leads inward, which is found last."""
     async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
-        (error,) = unpack_parts(await outbound.for_run(frozenset({HOST})).answer(pack_parts(parts)))
+        (error,) = unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts)))
     return error
 
 
@@ -398,7 +398,7 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
     # A guest that goes on asks its own process; a process that asks the runner again is ended.
     assert "RequestsExhausted" == await said(runner, f"TIMES 9 GET {service.url('/echo')}", name=name)
     async with Outbound(OutboundSettings(resolve=_never, most_requests=0)) as outbound:
-        client = outbound.for_run(frozenset())
+        client = RunClient(outbound, frozenset())
         assert [b"requests-exhausted"] == unpack_parts(await client.answer(b""))
         with pytest.raises(EOFError):
             await client.answer(b"")
@@ -447,7 +447,7 @@ async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
     for resolve in (service.resolve, never):
         settings = OutboundSettings(loopback_ca=service.ca, resolve=resolve, request_s=0.05)
         async with Outbound(settings) as outbound:
-            answer = outbound.for_run(frozenset({HOST})).answer(
+            answer = RunClient(outbound, frozenset({HOST})).answer(
                 pack_parts([b"GET", service.url("/slow").encode(), b""])
             )
             assert b"timed-out" == unpack_parts(await answer)[0]
