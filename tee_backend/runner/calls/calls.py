@@ -21,17 +21,14 @@ from typing import Final, Self
 
 from capabilities.ambient import SystemClock
 from capabilities.limits import Rates
-from capabilities.principals import Principal
-from capabilities.strict_base64 import encode_url
+from capabilities.principals import Principal, same_principal
 from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
 from sealspace.errors import InvalidInput, StatementInvalid
-from sealspace.session import iso_time
 
 from ...errors import FolderDamaged, KeepingError
-from ..guest.runs import Limits, RunResult
-from ..reasons import REASONS, RunRefused
+from ..reasons import RunRefused
 from ..shares import Bounds, InUse, Payer, Turns
 from .answers import Answer, api_answer, pending, run_answer
 from .api_bodies import parse_api_body
@@ -39,8 +36,8 @@ from .call_bodies import CallBody, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, smallest
-from .run_receipts import RunFacts, names_hash, salted
-from .service import Job, Outcome, Runner
+from .run_receipts import SALT_BYTES, salted
+from .service import Outcome, Runner
 
 DEFAULT_BUDGET: Final = 10_000
 """Micro-units that a call may cost where it does not say; less where its key allows less."""
@@ -102,10 +99,8 @@ class Calls:
         """Run a program for a caller who signs."""
         asked = parse_body(body)
         await self.runner.use_up(call, asked.program, body)
-        budget = self.price.most(self.runner.limits(asked))
-        return await self._take(
-            self.runner.job(asked, payer, None, compile_s=self.price.compile_s(budget)), budget, body
-        )
+        budget = 0 if self.price.is_free else self.price.most(self.runner.limits(asked))
+        return await self._take(asked, payer, None, budget, body)
 
     async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
         """Return the key that a caller shows (RN88, RN89).
@@ -147,8 +142,7 @@ class Calls:
         if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:  # RN97
             raise RunRefused("too-many-calls")
         self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
-        job = self.runner.job(asked, Payer(key.owner), key.nonce, compile_s=self.price.compile_s(budget))
-        return await self._take(job, budget, body)
+        return await self._take(asked, Payer(key.owner), key.nonce, budget, body)
 
     async def add_key(self, statement: bytes) -> ApiKey:
         """Keep a key that its owner signed; of an owner who has an account, or, where runs are free, a grant (RN91).
@@ -158,14 +152,14 @@ class Calls:
         """
         try:
             owner = signer_of(statement)
+            if await self.ledger.account(owner) is None:
+                if not self.price.is_free:
+                    raise RunRefused("balance-too-low")
+                if not any(same_principal(one, owner) for one in self.runner.backend.owners):
+                    raise RunRefused("owner-unknown")
+            return await self.keys.add(statement, owner)
         except StatementInvalid as invalid:
             raise RunRefused("key-statement", invalid.message) from invalid
-        if await self.ledger.account(owner) is None:
-            if not self.price.is_free:
-                raise RunRefused("balance-too-low")
-            if not self.runner.has_grant_of(owner):
-                raise RunRefused("owner-unknown")
-        return await self.keys.add(statement)
 
     async def answer_of(self, job: str, holder: Principal, key: int | None) -> Answer | None:
         """Return the answer of an asynchronous call, to whoever called (RN98); None for everybody else.
@@ -186,29 +180,33 @@ class Calls:
 
     # --- from a job to its answer --------------------------------------------------------------------------------
 
-    async def _take(self, job: Job, budget: int, request: bytes) -> Answer:
+    async def _take(self, asked: CallBody, payer: Payer, key: int | None, budget: int, request: bytes) -> Answer:
         """Have a job run now, or later."""
+        job = self.runner.entropy.token(16).hex()
         with ExitStack() as counted:
-            if job.body.is_async:
-                counted.enter_context(self._queued.held(job.payer, len(request)))
-                await self.ledger.accept(job.id, self._record(job, budget), request=request)
-                self._begin(job.id, job.payer, counted.pop_all())
-                return pending(job.id, is_api=job.key is not None)
-            if job.key is not None:
-                counted.enter_context(self._of_keys.held({(job.caller, job.key): 1}, 1, AT_ONCE))  # RN97
-            counted.enter_context(self._answered.held(job.payer, len(request)))
+            if asked.is_async:
+                counted.enter_context(self._queued.held(payer, len(request)))
+                await self.ledger.accept(job, self._record(asked, payer, key, budget), request=request)
+                self._begin(job, payer, counted.pop_all())
+                return pending(job, is_api=key is not None)
+            if key is not None:
+                counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
+            counted.enter_context(self._answered.held(payer, len(request)))
+            record = self._record(asked, payer, key, budget)
             if not budget:
-                outcome = await self.runner.perform(job)
-                await self._keep(outcome, job.payer)
-                return _answer(outcome, job.key, 0)
-            record = self._record(job, budget)
-            await self.ledger.accept(job.id, record, request=None)
+                outcome = await self._perform(job, record, asked)
+                await self._keep(outcome, payer)
+                return _answer(outcome, key, 0)
+            await self.ledger.accept(job, record, request=None)
             try:
-                outcome = await self.runner.perform(job)
+                outcome = await self._perform(job, record, asked)
             except Exception:
-                await self._settle(self._unrun(job.id, record, "runner-failed"), record, 0)
+                await self._settle(self.runner.unrun(job, record, "runner-failed"), record, 0)
                 raise
             return await self._settle(outcome, record, self._charge(outcome, budget))
+
+    async def _perform(self, job: str, record: JobRecord, asked: CallBody) -> Outcome:
+        return await self.runner.perform(job, record, asked, compile_s=self.price.compile_s(record.reserved))
 
     async def _keep(self, outcome: Outcome, payer: Payer) -> None:
         """Keep a receipt that is no part of a ledger's transaction."""
@@ -233,26 +231,18 @@ class Calls:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run_waiting(self, id: str) -> None:
-        record = await self.ledger.job(id)
+    async def _run_waiting(self, job: str) -> None:
+        record = await self.ledger.job(job)
         if record is None:
             return
-        request = await self.ledger.start(id)
+        request = await self.ledger.start(job)
         try:
-            job = Job(
-                id=id,
-                body=await self._body_again(record, request),
-                payer=record.payer,
-                salt=record.salt,
-                key=record.key,
-                compile_s=self.price.compile_s(record.reserved),
-            )
-            outcome = await self.runner.perform(job)
+            outcome = await self._perform(job, record, await self._body_again(record, request))
         except RunRefused as refusal:
-            outcome = self._unrun(id, record, refusal.reason.code)
+            outcome = self.runner.unrun(job, record, refusal.reason.code)
         except Exception:
             _log.exception("an asynchronous call could not be run")
-            outcome = self._unrun(id, record, "runner-failed")
+            outcome = self.runner.unrun(job, record, "runner-failed")
         await self._settle(outcome, record, self._charge(outcome, record.reserved))
 
     async def _settle(self, outcome: Outcome, record: JobRecord, charged: int) -> Answer:
@@ -278,48 +268,28 @@ class Calls:
                 self._begin(job, record.payer, counted)
             else:
                 try:
-                    await self._settle(self._unrun(job, record, "interrupted"), record, 0)
+                    await self._settle(self.runner.unrun(job, record, "interrupted"), record, 0)
                 except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
                     _log.error("a job that was interrupted is not settled: %s", error.message)
 
-    def _unrun(self, id: str, record: JobRecord, code: str) -> Outcome:
-        """Return what is said of a job that was accepted, and of whose run nothing is known."""
-        may_have_begun = code == "interrupted"
-        facts = RunFacts(
-            job=id,
-            program=record.program or "",
-            project=record.project,
-            code=code,
-            input_hash=encode_url(record.input_hash),
-            output_hash=encode_url(salted(record.salt, b"")),
-            variables_hash=names_hash(()),
-            secrets="delivered" if record.has_secrets and may_have_begun else "none",
-            hosts=[],
-            limits=Limits(*record.limits).shown,
-            instructions=0,
-            time_ms=0,
-            nonce=record.nonce,
-            at=iso_time(SystemClock.now()),
-        )
-        is_kept = may_have_begun or record.is_known or record.has_secrets  # RN169
-        return Outcome(record.salt, facts, RunResult(REASONS[code]), self.runner.sign(facts), is_kept)
-
-    def _record(self, job: Job, budget: int) -> JobRecord:
-        asked, limits = job.body, self.runner.limits(job.body)
+    def _record(self, asked: CallBody, payer: Payer, key: int | None, budget: int) -> JobRecord:
+        # A call that costs nothing and is answered at once is no row of the ledger: its limits are judged as it runs.
+        limits = self.runner.limits(asked) if budget or asked.is_async else self.runner.most
+        salt = self.runner.entropy.token(SALT_BYTES)
         return JobRecord(
             state="waiting" if asked.is_async else "started",
-            caller=job.caller,
-            key=job.key,
+            caller=payer.did,
+            key=key,
             reserved=budget,
             is_async=asked.is_async,
             project=None if asked.project is None else asked.project.text,
             program=asked.sha256,
             has_secrets=asked.secrets is not None,
-            salt=job.salt,
-            input_hash=salted(job.salt, asked.input),
+            salt=salt,
+            input_hash=salted(salt, asked.input),
             limits=(limits.max_instructions, limits.max_memory_mb, limits.max_execution_s),
             nonce=asked.nonce,
-            is_known=job.payer.is_known,
+            is_known=payer.is_known,
         )
 
     # --- money ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import msgspec
 
 from capabilities.ambient import SystemClock
 from capabilities.principals import Principal
-from sealspace.apps.api_keys import ApiKey, Credential, read_api_key, signer_of
+from sealspace.apps.api_keys import ApiKey, Credential, read_api_key
 from sealspace.errors import StatementInvalid
 
 from ..reasons import RunRefused
@@ -50,12 +50,9 @@ class KeptKeys:
         self._sealer = sealer
         self._runner = runner
 
-    async def add(self, statement: bytes) -> ApiKey:
-        """Keep a key that its owner signed; to add it again changes nothing."""
-        try:
-            key = self._read(statement, signer_of(statement))
-        except StatementInvalid as invalid:
-            raise RunRefused("key-statement", invalid.message) from invalid
+    async def add(self, statement: bytes, owner: Principal) -> ApiKey:
+        """Keep a key that its owner signed; adding it again changes nothing. StatementInvalid where it fails."""
+        key = self._read(statement, owner)
 
         def added(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (SystemClock.now(),))

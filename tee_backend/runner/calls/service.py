@@ -8,7 +8,7 @@ what of it is kept, is the matter of `calls`.
 
 Example:
     runner = Runner(backend, client, executor, journal, identity)
-    outcome = await runner.perform(job)
+    outcome = await runner.perform(job, record, body, compile_s=20)
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.call_conditions import Call
+from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunGrant, read_generation_grant, read_program_grant, read_run_grant
 from sealspace.errors import (
     CallRefused,
@@ -46,13 +47,13 @@ from ...evidence.errors import EvidenceSourceError
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import MILLION, Limits, RunRequest, RunResult, Target
-from ..reasons import RunRefused
-from ..shares import Payer
+from ..reasons import REASONS, RunRefused
 from .call_bodies import CallBody
 from .granted import live_grants
 from .journal import Journal
+from .ledger import JobRecord
 from .published_programs import Found, PublishedPrograms
-from .run_receipts import SALT_BYTES, RunFacts, names_hash, salted, sign_receipt
+from .run_receipts import RunFacts, names_hash, salted, sign_receipt
 from .secret_choice import choose
 from .secret_tags import SecretTags
 
@@ -68,29 +69,6 @@ class Identity:
     receipt_key: Ed25519Signer = field(repr=False)
     start: bytes = field(repr=False)
     start_sha256: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A call of a caller who is known; `key`: nonce of the API key that was shown, None where the caller signed."""
-
-    id: str
-    body: CallBody
-    payer: Payer
-    salt: bytes = field(repr=False)
-    key: int | None
-    compile_s: int
-
-    @property
-    def caller(self) -> Principal:
-        """In whose name it runs."""
-        return self.payer.did
-
-    @property
-    def owns_secrets(self) -> bool:
-        """Whether the owner of the secrets calls, and not the holder of a key."""
-        secrets = self.body.secrets
-        return secrets is not None and self.key is None and same_principal(secrets.owner, self.caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,35 +171,28 @@ class Runner:
                 raise RunRefused("call-repeated")
         return call.caller
 
-    def has_grant_of(self, owner: Principal) -> bool:
-        """Tell whether a grant of an owner is held that has not ended."""
-        return any(same_principal(one, owner) for one in self.backend.owners)
-
-    def job(self, body: CallBody, payer: Payer, key: int | None, *, compile_s: int) -> Job:
-        """Return a job with an id of its own."""
-        id, salt = self.entropy.token(16).hex(), self.entropy.token(SALT_BYTES)
-        return Job(id=id, body=body, payer=payer, salt=salt, key=key, compile_s=compile_s)
-
     def limits(self, body: CallBody) -> Limits:
         """Return what a run may use at most, as far as its body says."""
         return _smallest(self.most, body.limits)
 
-    async def perform(self, job: Job) -> Outcome:
+    async def perform(self, job: str, record: JobRecord, asked: CallBody, *, compile_s: int) -> Outcome:
         """Run a program, and sign what came of it, also where it was refused; the caller of this keeps the receipt.
 
         Raises:
             KeepingError: the journal cannot be used; nothing ran.
         """
-        asked = job.body
+        payer = record.payer
+        # What is about secrets is for their owner, and not for holders of its keys.
+        is_owner = asked.secrets is not None and record.key is None and same_principal(asked.secrets.owner, payer.did)
         request = RunRequest(
             asked.sha256 or "",
             Target.WASIP1,  # until the program is found
             input=asked.input,
             response_format=asked.response_format,
             limits=self.most,
-            payer=job.payer,
-            developer=job.caller if asked.project is None else asked.project.developer,
-            compile_s=job.compile_s,
+            payer=payer,
+            developer=payer.did if asked.project is None else asked.project.developer,
+            compile_s=compile_s,
         )
         try:
             found = await self._programs.find(asked.project, asked.sha256)
@@ -232,27 +203,34 @@ class Runner:
                 target=Target(version.target),
                 origin=version.project.text,  # RN153
             )
-            request = await self._prepared(job, found, request)
+            request = await self._prepared(job, asked, found, request)
             result = await self._executor.run(request, found.load)
         except RunRefused as refused:
-            is_about_secrets = refused.reason.code.startswith(("secret", "environment"))
-            # RN81: names of secrets are their owner's matter
-            is_shown = job.owns_secrets or not is_about_secrets
+            is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))  # RN81
             result = RunResult(refused.reason, refused.detail if is_shown else "")
+        if request.secrets_delivered and not is_owner:  # RN85
+            result = replace(result, stderr=b"")
         if len(result.output) <= INLINE_BYTES:
-            return self._outcome(job, request, result)
+            return self._outcome(job, record, request, result)
         # A long output is hashed elsewhere: others wait for this thread.
-        return await asyncio.to_thread(self._outcome, job, request, result)
+        return await asyncio.to_thread(self._outcome, job, record, request, result)
 
-    async def _prepared(self, job: Job, found: Found, request: RunRequest) -> RunRequest:
+    def unrun(self, job: str, record: JobRecord, code: str) -> Outcome:
+        """Return what is said of a job that was accepted, and of whose run nothing is known."""
+        limits, has_secrets = Limits(*record.limits), record.has_secrets
+        request = RunRequest(record.program or "", Target.WASIP1, limits=limits, secrets_delivered=has_secrets)
+        may_have_secrets = has_secrets and code == "interrupted"
+        return self._outcome(job, record, request, RunResult(REASONS[code], secrets_delivered=may_have_secrets))
+
+    async def _prepared(self, job: str, asked: CallBody, found: Found, request: RunRequest) -> RunRequest:
         """Return a request with its limits and hosts, and the secrets that are granted for it."""
-        asked, manifest = job.body, found.version.manifest
+        caller, manifest = request.payer.did, found.version.manifest
         limits, hosts, secrets = self.limits(asked), frozenset(manifest.hosts), dict[str, str]()
         if asked.secrets is not None:
             owner, scope = asked.secrets.owner, asked.secrets.scope
             chosen = choose(
                 [grant for _, grant in self._run_grants()],
-                Call(caller=job.caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()),
+                Call(caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()),
                 scope=scope,
                 project=asked.project,
                 active_of=found.active_of,
@@ -262,7 +240,7 @@ class Runner:
                 secrets[name] = value
                 hosts &= frozenset(grant.statement.hosts)  # RN103: each owner's decision counts for what it gave
                 limits = _smallest(limits, asdict(grant.statement.limits))
-        environment = environment_of(self._system(job, limits), secrets)
+        environment = environment_of(_system(job, caller, asked.project, limits), secrets)
         return replace(request, environment=environment, limits=limits, hosts=hosts, secrets_delivered=bool(secrets))
 
     async def _values(
@@ -302,75 +280,30 @@ class Runner:
             return run_grant, secret.value
         raise RunRefused("secrets-not-granted")
 
-    def _system(self, job: Job, limits: Limits) -> dict[str, str]:
-        """Return what the runner says of a call, under the names that OutLayer's programs read (RN84)."""
-        nothing = dict.fromkeys(
-            (
-                "NEAR_NETWORK_ID",
-                "NEAR_CONTRACT_ID",
-                "NEAR_BLOCK_HEIGHT",
-                "NEAR_BLOCK_TIMESTAMP",
-                "NEAR_RECEIPT_ID",
-                "NEAR_PREDECESSOR_ID",
-                "NEAR_SIGNER_PUBLIC_KEY",
-                "NEAR_GAS_BURNT",
-                "NEAR_TRANSACTION_HASH",
-                "NEAR_REQUEST_ID",
-            ),
-            "",
-        )
-        said = nothing | {
-            "OUTLAYER_EXECUTION_TYPE": "HTTPS",
-            "NEAR_SENDER_ID": job.caller,
-            "NEAR_USER_ACCOUNT_ID": job.caller,
-            "NEAR_PAYMENT_YOCTO": "0",
-            "ATTACHED_USD": "0",
-            "USD_PAYMENT": "0",
-            "OUTLAYER_CALL_ID": job.id,
-            "NEAR_MAX_INSTRUCTIONS": str(limits.max_instructions),
-            "NEAR_MAX_MEMORY_MB": str(limits.max_memory_mb),
-            "NEAR_MAX_EXECUTION_SECONDS": str(limits.max_execution_s),
-        }
-        project = job.body.project
-        if project is not None:  # absent otherwise, which differs from empty
-            said |= {
-                "OUTLAYER_PROJECT_ID": project.text,
-                "OUTLAYER_PROJECT_OWNER": project.developer,
-                "OUTLAYER_PROJECT_NAME": project.name,
-                "OUTLAYER_PROJECT_UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, project.text)),
-            }
-        return said
-
-    def _outcome(self, job: Job, request: RunRequest, result: RunResult) -> Outcome:
+    def _outcome(self, job: str, record: JobRecord, request: RunRequest, result: RunResult) -> Outcome:
         """Sign the receipt."""
-        asked, salt = job.body, job.salt
         code = None if result.reason is None else result.reason.code
         facts = RunFacts(
-            job=job.id,
+            job=job,
             program=request.wasm_sha256,
-            project=None if asked.project is None else asked.project.text,
+            project=record.project,
             code=code,
-            input_hash=encode_url(salted(salt, asked.input)),
-            output_hash=encode_url(salted(salt, result.output)),
+            input_hash=encode_url(record.input_hash),
+            output_hash=encode_url(salted(record.salt, result.output)),
             variables_hash=names_hash(name for name, _ in request.environment),
             secrets="delivered" if result.secrets_delivered else "none",
             hosts=[*result.hosts],
             limits=request.limits.shown,
             instructions=result.rounded_instructions,
             time_ms=result.rounded_time_ms,
-            nonce=asked.nonce,
+            nonce=record.nonce,
             at=iso_time(SystemClock.now()),
         )
-        if request.secrets_delivered and not job.owns_secrets:  # RN85
-            result = replace(result, stderr=b"")
-        reached_secrets = request.secrets_delivered or (code or "").startswith(("secret-", "environment-"))
-        is_kept = result.ran or job.payer.is_known or reached_secrets  # RN169
-        return Outcome(salt, facts, result, self.sign(facts), is_kept)
-
-    def sign(self, facts: RunFacts) -> bytes:
-        """Return the receipt of what is known of a run."""
         identity = self.identity
-        return sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
+        receipt = sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
+        reached_secrets = request.secrets_delivered or (code or "").startswith(("secret-", "environment-"))
+        is_kept = result.ran or record.is_known or reached_secrets  # RN169
+        return Outcome(record.salt, facts, result, receipt, is_kept)
 
 
 def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
@@ -387,3 +320,42 @@ def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:
     # characters from a program that compares byte by byte. A caller may also choose among grants: theirs are rounded.
     most = smallest.max_instructions
     return replace(smallest, max_instructions=most // MILLION * MILLION or most)
+
+
+def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
+    """Return what the runner says of a call, under the names that OutLayer's programs read (RN84)."""
+    nothing = dict.fromkeys(
+        (
+            "NEAR_NETWORK_ID",
+            "NEAR_CONTRACT_ID",
+            "NEAR_BLOCK_HEIGHT",
+            "NEAR_BLOCK_TIMESTAMP",
+            "NEAR_RECEIPT_ID",
+            "NEAR_PREDECESSOR_ID",
+            "NEAR_SIGNER_PUBLIC_KEY",
+            "NEAR_GAS_BURNT",
+            "NEAR_TRANSACTION_HASH",
+            "NEAR_REQUEST_ID",
+        ),
+        "",
+    )
+    said = nothing | {
+        "OUTLAYER_EXECUTION_TYPE": "HTTPS",
+        "NEAR_SENDER_ID": caller,
+        "NEAR_USER_ACCOUNT_ID": caller,
+        "NEAR_PAYMENT_YOCTO": "0",
+        "ATTACHED_USD": "0",
+        "USD_PAYMENT": "0",
+        "OUTLAYER_CALL_ID": job,
+        "NEAR_MAX_INSTRUCTIONS": str(limits.max_instructions),
+        "NEAR_MAX_MEMORY_MB": str(limits.max_memory_mb),
+        "NEAR_MAX_EXECUTION_SECONDS": str(limits.max_execution_s),
+    }
+    if project is not None:  # absent otherwise, which differs from empty
+        said |= {
+            "OUTLAYER_PROJECT_ID": project.text,
+            "OUTLAYER_PROJECT_OWNER": project.developer,
+            "OUTLAYER_PROJECT_NAME": project.name,
+            "OUTLAYER_PROJECT_UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, project.text)),
+        }
+    return said
