@@ -14,6 +14,7 @@ import resource
 import socket
 import ssl
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class ConnectionBounds:
         available = max(soft - _KEPT_DESCRIPTORS, 1) if soft != resource.RLIM_INFINITY else 1 << 30
         self.most = min(limits.max_connections, available)
         self.open = 0
-        self._by_client: dict[str, int] = {}
+        self._by_client = Counter[str]()
         self._discarding_until_s = 0.0
 
     def take(self, peer: str | None) -> bool:
@@ -112,11 +113,10 @@ class ConnectionBounds:
             self.met("http.max_connections")
             return False
         if (client := self._client(peer)) is not None:
-            count = self._by_client.get(client, 0)
-            if count >= self.limits.connections_per_client:  # H9, RN155
+            if self._by_client[client] >= self.limits.connections_per_client:  # H9, RN155
                 self.met("http.connections_per_client")
                 return False
-            self._by_client[client] = count + 1
+            self._by_client[client] += 1
         self.open += 1
         return True
 

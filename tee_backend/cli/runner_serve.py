@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 import click
 from aiohttp import web
 
-from capabilities.ambient import SystemEntropy
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
@@ -256,14 +255,14 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
         programs = PublishedPrograms(public, journal, backend)
         manifest = manifest_of(backend.did, given.name)
         try:
-            identity = await begin(source, did=backend.did, manifest=manifest, compose=compose, entropy=SystemEntropy())
+            identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
         except BackendAnswerInvalid as error:
             raise ConfigurationError(
                 f"no runner to publish: {error.message}", hint="name it in a few words: --name"
             ) from None
         tags = SecretTags.of(keys)
         limits = Limits(given.max_instructions, given.max_memory_mb, given.max_execution_s)
-        runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits)
+        runner = Runner(backend, programs, executor, journal, identity, tags, limits)
         app = web.Application()
         async with mounted(
             app,

@@ -312,11 +312,11 @@ async def _started(
     settings = ExecutorSettings(children=2, spare=1, outbound=outbound or OutboundSettings())
     executor = await stack.enter_async_context(Executor(settings))
     manifest = manifest_of(backend.did, "Runner")
-    identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE, entropy=SystemEntropy())
+    identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE)
     limits = limits or Limits()
     tags = SecretTags(sha256(b"tags" + seed).digest())  # as of one key service: the same for one application
     programs = PublishedPrograms(client, journal, backend)
-    runner = Runner(backend, programs, executor, journal, identity, tags=tags, most=limits, entropy=entropy)
+    runner = Runner(backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy())
     app = web.Application()
     await stack.enter_async_context(mounted(app, runner, folder=folder, row_key=row_key(seed), price=price))
     BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)

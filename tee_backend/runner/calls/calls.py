@@ -16,7 +16,7 @@ import asyncio
 import logging
 import re
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from capabilities.ambient import SystemClock
@@ -57,26 +57,21 @@ _AMOUNT: Final = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Calls:
     """The calls of one runner. Entering ends what a crash left, and begins what waits."""
 
-    def __init__(
-        self,
-        runner: Runner,
-        ledger: Ledger,
-        keys: KeptKeys,
-        *,
-        price: Price,
-        workers: int,
-    ) -> None:
-        self.runner = runner
-        self.ledger = ledger
-        self.keys = keys
-        self.price = price
+    runner: Runner
+    ledger: Ledger
+    keys: KeptKeys
+    price: Price
+    workers: int
+
+    def __post_init__(self) -> None:
         self._of_keys, self._lately = InUse(), Rates[tuple[Principal, int]]()
         self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
         self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
-        self._turns = Turns(workers, beside=True)
+        self._turns = Turns(self.workers, beside=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:

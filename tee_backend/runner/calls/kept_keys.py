@@ -11,6 +11,7 @@ Example:
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -42,13 +43,13 @@ class _Kept(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.json.Decoder(_Kept)
 
 
+@dataclass(frozen=True, slots=True)
 class KeptKeys:
     """The keys in a journal."""
 
-    def __init__(self, journal: Journal, sealer: RowSealer, *, runner: Principal) -> None:
-        self._journal = journal
-        self._sealer = sealer
-        self._runner = runner
+    journal: Journal
+    sealer: RowSealer
+    runner: Principal
 
     async def add(self, statement: bytes, owner: Principal) -> ApiKey:
         """Keep a key that its owner signed; adding it again changes nothing. StatementInvalid where it fails."""
@@ -64,11 +65,11 @@ class KeptKeys:
             # Grants come and go, and whoever made many of them leaves half the places to those who have accounts.
             if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
                 raise RunRefused("keys-full")
-            sealed = self._sealer.seal(_named(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False)))
+            sealed = self.sealer.seal(_named(key.owner, key.nonce, 1), msgspec.json.encode(_Kept(statement, False)))
             row = (key.owner, key.nonce, key.expires_at, sealed)
             connection.execute("INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)", row)
 
-        await self._journal.write(added)
+        await self.journal.write(added)
         return key
 
     async def find(self, credential: Credential) -> ApiKey:
@@ -91,7 +92,7 @@ class KeptKeys:
     async def of(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
         """Return the keys of an owner that hold; `nonce`: that one alone."""
         keys = []
-        for number, _, kept in await self._journal.write(lambda connection: self._kept(connection, owner, nonce)):
+        for number, _, kept in await self.journal.write(lambda connection: self._kept(connection, owner, nonce)):
             with suppress(StatementInvalid):
                 key = self._read(kept.statement, owner)
                 if key.nonce == number and not kept.is_revoked:
@@ -104,13 +105,13 @@ class KeptKeys:
         def revoked(connection: sqlite3.Connection) -> bool:
             for _, version, kept in self._kept(connection, owner, nonce):
                 named = _named(owner, nonce, version + 1)
-                sealed = self._sealer.seal(named, msgspec.json.encode(_Kept(kept.statement, True)))
+                sealed = self.sealer.seal(named, msgspec.json.encode(_Kept(kept.statement, True)))
                 statement = "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"
                 connection.execute(statement, (version + 1, sealed, owner, nonce))
                 return True
             return False
 
-        return await self._journal.write(revoked)
+        return await self.journal.write(revoked)
 
     def _kept(self, connection: sqlite3.Connection, owner: str, nonce: int | None) -> list[tuple[int, int, _Kept]]:
         """Return nonce, version and content of the rows of an owner, or of that one alone."""
@@ -118,12 +119,12 @@ class KeptKeys:
         statement = "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?"
         rows = connection.execute(statement, (owner, first, last)).fetchall()
         return [
-            (number, version, _DECODER.decode(self._sealer.open(_named(owner, number, version), sealed)))
+            (number, version, _DECODER.decode(self.sealer.open(_named(owner, number, version), sealed)))
             for number, version, sealed in rows
         ]
 
     def _read(self, statement: bytes, owner: Principal) -> ApiKey:
-        return read_api_key(statement, owner=owner, runner=self._runner, now=SystemClock.now())
+        return read_api_key(statement, owner=owner, runner=self.runner, now=SystemClock.now())
 
 
 def _named(owner: str, nonce: int, version: int) -> tuple[str, str, int]:

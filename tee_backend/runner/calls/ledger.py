@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -43,8 +43,7 @@ MOST_DONE_BYTES: Final = 1 << 30
 State = Literal["waiting", "started", "done"]
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What an owner has, in micro-units."""
 
     balance: int = 0
@@ -54,7 +53,7 @@ class Account:
     @property
     def shown(self) -> dict[str, str]:
         """The amounts as answers have them."""
-        return {"balance": str(self.balance), "reserved": str(self.reserved), "charged": str(self.charged)}
+        return {name: str(amount) for name, amount in self._asdict().items()}
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,18 +86,18 @@ _FORGET_OLD: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The accounts and jobs in a journal."""
 
-    def __init__(self, journal: Journal, sealer: RowSealer) -> None:
-        self._journal = journal
-        self._sealer = sealer
+    journal: Journal
+    sealer: RowSealer
 
     # --- accounts ------------------------------------------------------------------------------------------------
 
     async def account(self, owner: str) -> Account | None:
         """Return an owner's account; None where it has none."""
-        account, version = await self._journal.write(lambda connection: self._account(connection, owner))
+        account, version = await self.journal.write(lambda connection: self._account(connection, owner))
         return account if version else None
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
@@ -108,12 +107,12 @@ class Ledger:
             known = connection.execute("SELECT owner, amount FROM credits WHERE reference = ?", (reference,)).fetchone()
             if known is None:
                 connection.execute("INSERT INTO credits VALUES (?, ?, ?)", (reference, owner, amount))
-                return self._move(connection, owner, balance=amount)
+                return self._move(connection, owner, Account(amount))
             if known != (owner, amount):
                 raise ValueError("the reference is that of another credit")
             return self._account(connection, owner)[0]
 
-        return await self._journal.write(credited)
+        return await self.journal.write(credited)
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
@@ -122,15 +121,15 @@ class Ledger:
 
         def accepted(connection: sqlite3.Connection) -> None:
             if record.reserved:
-                self._move(connection, record.caller, balance=-record.reserved, reserved=record.reserved)
+                self._move(connection, record.caller, Account(-record.reserved, record.reserved))
             connection.execute(
                 "INSERT INTO jobs (id, state, size_bytes, version, sealed) VALUES (?, ?, 0, 1, ?)",
-                (job, record.state, self._sealer.seal(("jobs", job, 1), msgspec.json.encode(record))),
+                (job, record.state, self.sealer.seal(("jobs", job, 1), msgspec.json.encode(record))),
             )
             if request is not None:
                 self._put_content(connection, job, "request", request)
 
-        await self._journal.write(accepted)
+        await self.journal.write(accepted)
 
     async def start(self, job: str) -> bytes:
         """Mark a waiting job as started, once, and return its request, which is forgotten."""
@@ -143,7 +142,7 @@ class Ledger:
                 raise FolderDamaged("a job in the runner's journal has no request")
             return request
 
-        return await self._journal.write(started)
+        return await self.journal.write(started)
 
     async def settle(self, job: str, *, charged: int, receipt: bytes | None, answer: bytes | None, now: float) -> None:
         """End a started job, once: charge, give back the rest, keep its receipt and the answer of an asynchronous
@@ -156,7 +155,7 @@ class Ledger:
                 raise ValueError("a charge is at most what was reserved")
             back = record.reserved - charged
             if record.reserved:
-                self._move(connection, record.caller, balance=back, reserved=-record.reserved, charged=charged)
+                self._move(connection, record.caller, Account(back, -record.reserved, charged))
             if receipt is not None:
                 keep_receipt(connection, job, receipt, record.payer)
             if answer is None:
@@ -169,11 +168,11 @@ class Ledger:
             cost = max(len(answer), MOST_DONE_BYTES // MOST_DONE)
             keep(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
-        await self._journal.write(settled)
+        await self.journal.write(settled)
 
     async def job(self, job: str) -> JobRecord | None:
         """Return what is known of a job; None where it is not there."""
-        return (await self._journal.write(lambda connection: self._job(connection, job)))[0]
+        return (await self.journal.write(lambda connection: self._job(connection, job)))[0]
 
     async def answer(self, job: str, record: JobRecord) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of the answer of a job that is done.
@@ -182,7 +181,7 @@ class Ledger:
             FolderDamaged: the answer is not kept any more.
         """
         for number in range(record.pieces):  # sealed with the record: no piece can be left out (RN158)
-            piece = await self._journal.write(partial(self._content, job=job, kind=_piece(number)))
+            piece = await self.journal.write(partial(self._content, job=job, kind=_piece(number)))
             if piece is None:
                 raise FolderDamaged("an answer in the runner's journal is not there any more")
             yield piece
@@ -200,7 +199,7 @@ class Ledger:
                     jobs.append((job, None))
             return jobs
 
-        return await self._journal.write(found)
+        return await self.journal.write(found)
 
     # --- rows ----------------------------------------------------------------------------------------------------
 
@@ -212,28 +211,27 @@ class Ledger:
         if row is None:
             return Account(), 0
         *amounts, version, sealed = row
-        if self._sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
+        if self.sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
             raise FolderDamaged("an account in the runner's journal was changed")
         return Account(*amounts), version
 
-    def _move(
-        self, connection: sqlite3.Connection, owner: str, *, balance: int = 0, reserved: int = 0, charged: int = 0
-    ) -> Account:
+    def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
         """Add to the amounts of an account, all or none (RN93).
 
         Raises:
             RunRefused: `balance-too-low`.
         """
-        account, version = self._account(connection, owner)
-        amounts = [account.balance + balance, account.reserved + reserved, account.charged + charged]
-        if amounts[0] < 0:
+        before, version = self._account(connection, owner)
+        amounts = [known + more for known, more in zip(before, change, strict=True)]
+        account = Account(*amounts)
+        if account.balance < 0:
             raise RunRefused("balance-too-low")
-        if sum(amounts[:2]) > MAX_AMOUNT:
+        if account.balance + account.reserved > MAX_AMOUNT:
             raise ValueError("an account has more than it can")
-        sealed = self._sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
+        sealed = self.sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
         # No other transaction is under way: the amounts are still those that were read.
         connection.execute("REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)", (owner, *amounts, version + 1, sealed))
-        return Account(*amounts)
+        return account
 
     def _job(self, connection: sqlite3.Connection, job: str) -> tuple[JobRecord | None, int]:
         """Return what is known of a job and the version of its row; None and 0 where there is none."""
@@ -246,25 +244,25 @@ class Ledger:
         if record is None or record.state != before:
             raise FolderDamaged(f"a job in the runner's journal is not {before}")
         replaced = msgspec.structs.replace(record, **changed)
-        sealed = self._sealer.seal(("jobs", job, version + 1), msgspec.json.encode(replaced))
+        sealed = self.sealer.seal(("jobs", job, version + 1), msgspec.json.encode(replaced))
         statement = "UPDATE jobs SET state = ?, version = version + 1, sealed = ? WHERE id = ?"
         connection.execute(statement, (replaced.state, sealed, job))
         return record
 
     def _record(self, job: str, state: str, version: int, sealed: bytes) -> JobRecord:
-        record = _RECORDS.decode(self._sealer.open(("jobs", job, version), sealed))
+        record = _RECORDS.decode(self.sealer.open(("jobs", job, version), sealed))
         if record.state != state:
             raise FolderDamaged("a job in the runner's journal was changed")
         return record
 
     def _put_content(self, connection: sqlite3.Connection, job: str, kind: str, content: bytes) -> None:
-        sealed = self._sealer.seal((f"contents.{kind}", job, 1), content)
+        sealed = self.sealer.seal((f"contents.{kind}", job, 1), content)
         connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (job, kind, sealed))
 
     def _content(self, connection: sqlite3.Connection, job: str, kind: str) -> bytes | None:
         statement = "SELECT sealed FROM contents WHERE job = ? AND kind = ?"
         row = connection.execute(statement, (job, kind)).fetchone()
-        return None if row is None else self._sealer.open((f"contents.{kind}", job, 1), row[0])
+        return None if row is None else self.sealer.open((f"contents.{kind}", job, 1), row[0])
 
 
 def _piece(number: int) -> str:

@@ -63,14 +63,16 @@ class Found:
     load: Load
 
 
+@dataclass(eq=False, repr=False)
 class PublishedPrograms:
     """The programs that a runner can find."""
 
-    def __init__(self, client: Client, journal: Journal, backend: Backend) -> None:
-        self._client = client
-        self._journal = journal
-        self._backend = backend
-        self._grants = live_grants(backend, partial(read_program_grant, runner=backend.did))
+    client: Client
+    journal: Journal
+    backend: Backend
+
+    def __post_init__(self) -> None:
+        self._grants = live_grants(self.backend, partial(read_program_grant, runner=self.backend.did))
         self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
         self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
@@ -125,7 +127,7 @@ class PublishedPrograms:
         if version is None:
             raise RunRefused("program-unknown")
         if active is not None:
-            if not await self._journal.follow(project.text, active.sequence, name):  # RN54
+            if not await self.journal.follow(project.text, active.sequence, name):  # RN54
                 raise RunRefused("program-older")
             self._active.put(project, (SystemClock.now(), active))
         self._versions.put((project, name, active is not None), (SystemClock.now(), version))
@@ -158,14 +160,14 @@ class PublishedPrograms:
 
         async def read(key: str) -> bytes | None:
             try:
-                return None if by is None else await self._backend.read_value(space, key, by=by, max_bytes=max_bytes)
+                return None if by is None else await self.backend.read_value(space, key, by=by, max_bytes=max_bytes)
             except (NotFound, NotGranted, Unauthorized):  # the developer ended the grant: as if there were none
                 return None
 
         return read
 
     def _public_reader(self, project: ProjectId, max_bytes: int) -> Reader:
-        public = self._client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+        public = self.client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
 
         async def read(key: str) -> bytes | None:
             try:

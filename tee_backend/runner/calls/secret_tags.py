@@ -10,6 +10,7 @@ Example:
 
 import hashlib
 import hmac
+from dataclasses import dataclass, field
 from typing import Final
 
 from capabilities.principals import Principal
@@ -23,14 +24,11 @@ KEY_PATH: Final = "sealspace/generated-secrets/1"
 _TAG_LABEL: Final = b"sealspace/generated-secret/1"
 
 
+@dataclass(frozen=True, slots=True)
 class SecretTags:
     """Makes and judges the tags of generated secrets."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def __repr__(self) -> str:
-        return "SecretTags(…)"
+    key: bytes = field(repr=False)
 
     @classmethod
     def of(cls, keys: KeySource) -> "SecretTags":
@@ -44,7 +42,7 @@ class SecretTags:
         for part in (owner, secret.path, kind, at, value):
             data = part.encode("utf-8", "surrogatepass")
             message += len(data).to_bytes(8, "big") + data  # each with its length: no two lists are written alike
-        return hmac.digest(self._key, bytes(message), hashlib.sha256)
+        return hmac.digest(self.key, bytes(message), hashlib.sha256)
 
     def holds(self, owner: Principal, secret: SecretName, opened: Secret) -> bool:
         """Return whether what was opened was made here, for this owner and place (RN148)."""

@@ -82,31 +82,22 @@ class Outcome:
     is_kept: bool
 
 
+@dataclass(eq=False, repr=False)
 class Runner:
-    """Runs programs for callers."""
+    """Runs programs for callers, with at most the limits `most`."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        programs: PublishedPrograms,
-        executor: Executor,
-        journal: Journal,
-        identity: Identity,
-        *,
-        tags: SecretTags,
-        most: Limits,
-        entropy: Entropy | None = None,
-    ) -> None:
-        self.backend = backend
-        self.journal = journal
-        self.identity = identity
-        self.tags = tags
-        self.most = most
-        self.entropy = entropy or SystemEntropy()
-        self.did = backend.did
-        self._programs = programs
-        self._executor = executor
-        self._run_grants = live_grants(backend, partial(read_run_grant, runner=self.did))
+    backend: Backend
+    programs: PublishedPrograms
+    executor: Executor
+    journal: Journal
+    identity: Identity
+    tags: SecretTags
+    most: Limits
+    entropy: Entropy = field(default_factory=SystemEntropy)
+
+    def __post_init__(self) -> None:
+        self.did = self.backend.did
+        self._run_grants = live_grants(self.backend, partial(read_run_grant, runner=self.did))
         self._door = asyncio.Semaphore(_AT_THE_DOOR)
 
     async def take_up(self, *portables: PortableDelegation) -> None:
@@ -117,20 +108,14 @@ class Runner:
                 kinds.
             As `Backend.take_up`.
         """
-        # Whether a grant holds decrypt, by its token alone.
-        releasing = {
-            any(one.ability == DECRYPT for one in read_grant(portable.header).capabilities) for portable in portables
-        }
-        if releasing == {False}:
-            for portable in portables:  # to write generated secrets, or to read programs
-                is_writing = any(one.ability == KV_PUT for one in read_grant(portable.header).capabilities)
-                read = read_generation_grant if is_writing else read_program_grant
-                read(portable.header, runner=self.did)
-            await self.backend.hold(*portables)
-            return
-        for portable in portables:
-            read_run_grant(portable.header, runner=self.did)
-        await self.backend.take_up(*portables)
+        # What kind a grant is, by its token alone: to run, to write generated secrets, or to read programs.
+        held = [{one.ability for one in read_grant(portable.header).capabilities} for portable in portables]
+        is_releasing = not held or any(DECRYPT in abilities for abilities in held)
+        for portable, abilities in zip(portables, held, strict=True):
+            of_others = read_generation_grant if KV_PUT in abilities else read_program_grant
+            read = read_run_grant if is_releasing else of_others
+            read(portable.header, runner=self.did)
+        await (self.backend.take_up if is_releasing else self.backend.hold)(*portables)
 
     async def called(self, authorization: str | None, sign_in: str | None) -> SignedCall:
         """Verify who calls, for this start (RN178).
@@ -195,7 +180,7 @@ class Runner:
             compile_s=compile_s,
         )
         try:
-            found = await self._programs.find(asked.project, asked.sha256)
+            found = await self.programs.find(asked.project, asked.sha256)
             version = found.version
             request = replace(
                 request,
@@ -204,7 +189,7 @@ class Runner:
                 origin=version.project.text,  # RN153
             )
             request = await self._prepared(job, asked, found, request)
-            result = await self._executor.run(request, found.load)
+            result = await self.executor.run(request, found.load)
         except RunRefused as refused:
             is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))  # RN81
             result = RunResult(refused.reason, refused.detail if is_shown else "")

@@ -1,13 +1,13 @@
 """The start of a runner: a receipt key, and the one quote that names it (RN71).
 
 Example:
-    identity = await begin(source, did=backend.did, manifest=manifest, compose=compose, entropy=SystemEntropy())
+    identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
 """
 
 import asyncio
 from collections.abc import Mapping
 
-from capabilities.ambient import Entropy
+from capabilities.ambient import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
@@ -27,10 +27,10 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
 
 
 async def begin(
-    source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None, entropy: Entropy
+    source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
     """Make a receipt key, and have one quote name it."""
-    key = Ed25519Signer(entropy.token(32))
+    key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
     # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.

@@ -36,10 +36,10 @@ _BOOT: Final = (
 class ChildEnded(Exception):
     """The child ended before it answered: `late`, when its time was over, by `signal`, or by itself where that is 0."""
 
-    def __init__(self, late: bool = False, ended_by: int = 0) -> None:
+    def __init__(self, *, late: bool = False, status: int | None = None) -> None:
         self.late = late
-        self.signal = ended_by
-        super().__init__(late, ended_by)
+        self.signal = max(0, -(status or 0))
+        super().__init__(late, self.signal)
 
 
 class Template:
@@ -145,7 +145,7 @@ class Child:
         if not await asyncio.shield(self._beginning):
             await self.end()
             _explain(self._status)
-            raise ChildEnded(ended_by=max(0, -(self._status or 0)))
+            raise ChildEnded(status=self._status)
 
     async def ask(
         self, payload: bytes, files: Sequence[int], *, most_bytes: int, within_s: float, fetch: Fetch | None = None
@@ -167,7 +167,7 @@ class Child:
             with suppress(EOFError, OSError, asyncio.CancelledError):  # `end` cancels it, and nobody else
                 return exchanging.result()
         await self.end()  # whatever goes wrong in a conversation is the end of the child
-        raise ChildEnded(bool(late), max(0, -(self._status or 0)))
+        raise ChildEnded(late=bool(late), status=self._status)
 
     def hold(self, program: str, size: int) -> list[str]:
         """Note that the child has a program loaded, as the last one used; return those that it has to forget for it."""

@@ -68,8 +68,7 @@ class Executor:
         try:
             await self._pool.fill()
         except ChildEnded as ended:
-            await self._pool.close()
-            await self._outbound.__aexit__()
+            await self.__aexit__()
             raise RuntimeError(
                 "no child process starts; it must be able to install a seccomp filter and, under root, change its uid"
             ) from ended

@@ -114,9 +114,12 @@ def parse_request(message: bytes, *, hosts: Set[str], any_port: bool) -> Outboun
     return OutboundRequest(method, host, port, url, headers, parts[-1])
 
 
-_IPV4_SPECIAL: Final = tuple(
+# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others (mapped, compatible,
+# NAT64, 6to4, Teredo) are outside of it.
+_IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
+_SPECIAL: Final = tuple(
     map(
-        ipaddress.IPv4Network,
+        ipaddress.ip_network,
         (
             "0.0.0.0/8",
             "10.0.0.0/8",
@@ -136,16 +139,6 @@ _IPV4_SPECIAL: Final = tuple(
             "198.51.100.0/24",
             "203.0.113.0/24",
             "224.0.0.0/3",  # multicast, reserved, broadcast
-        ),
-    )
-)
-_IPV6_PUBLIC: Final = ipaddress.IPv6Network("2000::/3")
-# RN106: IPv4 by what is not public, IPv6 by what is. Addresses that contain or lead to others (mapped, compatible,
-# NAT64, 6to4, Teredo) are outside of it.
-_IPV6_SPECIAL: Final = tuple(
-    map(
-        ipaddress.IPv6Network,
-        (
             "2001::/23",  # protocols, among them Teredo
             "2001:db8::/32",
             "2002::/16",  # 6to4
@@ -159,9 +152,9 @@ _IPV6_SPECIAL: Final = tuple(
 def is_public(text: str) -> bool:
     """Tell whether an address is one of the public internet; a text that is no address is none."""
     address = _address(text)
-    if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in special for special in _IPV4_SPECIAL)
-    return address is not None and address in _IPV6_PUBLIC and not any(address in special for special in _IPV6_SPECIAL)
+    if address is None or (address.version == 6 and address not in _IPV6_PUBLIC):
+        return False
+    return not any(address in special for special in _SPECIAL)
 
 
 def is_loopback(text: str) -> bool:

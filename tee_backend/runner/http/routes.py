@@ -109,8 +109,8 @@ async def mounted(
     The server of the application does not decompress bodies.
     """
     sealer = RowSealer(row_key)
-    ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner=runner.did)
-    async with Calls(runner, ledger, keys, price=price, workers=workers) as calls, serving_operator(ledger, folder):
+    ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
+    async with Calls(runner, ledger, keys, price, workers) as calls, serving_operator(ledger, folder):
         RunnerSurface(calls).mount(app)
         for path in _METHODS:
             app.router.add_options(path, _preflight)
