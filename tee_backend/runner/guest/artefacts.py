@@ -194,10 +194,8 @@ class Artefacts:
             if code := COMPILED[answer[0]]:
                 raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
             await seal(artefact)
-        except BaseException as failed:
+        except BaseException:
             os.close(artefact)
-            if isinstance(failed, ChildEnded):  # no child was started
-                raise RunRefused("runner-failed") from failed
             raise
         finally:
             os.close(source)

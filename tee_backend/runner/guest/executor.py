@@ -67,11 +67,11 @@ class Executor:
         await self._outbound.__aenter__()
         try:
             await self._pool.fill()
-        except ChildEnded as ended:
+        except RunRefused as failed:
             await self.__aexit__()
             raise RuntimeError(
                 "no child process starts; it must be able to install a seccomp filter and, under root, change its uid"
-            ) from ended
+            ) from failed
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -115,10 +115,7 @@ class Executor:
     async def _run_compiled(self, request: RunRequest, artefact: int, client: RunClient) -> RunResult:
         """Run in a child; whatever happens, the child goes back to the pool or ends."""
         program = f"{request.target}:{request.wasm_sha256}"
-        try:
-            child = await self._pool.take(unused=request.secrets_delivered, program=program)
-        except ChildEnded as ended:
-            raise RunRefused("runner-failed") from ended
+        child = await self._pool.take(unused=request.secrets_delivered, program=program)
         files = () if program in child.held else (artefact,)
         payload = _payload(request, program, child.hold(program, os.fstat(artefact).st_size))
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Final, Literal
 
+from ..reasons import RunRefused
 from .child import Child, ChildEnded, Template
 
 _FIRST_UID: Final = 60_706
@@ -44,38 +45,43 @@ class Pool:
         self._closed = False
 
     async def fill(self) -> None:
-        """Start children one after the other until enough are spare; ChildEnded where one does not start."""
+        """Start children one after the other until enough are spare; as `start`."""
         async with self._filling:
-            if self._template is not None and self._template.forks >= _MOST_FORKS:  # RN135
-                await self._exchange(self._template)
             while len(self._fresh) < self._spare and not self._closed:
                 self._fresh.append(await self.start("_run_child"))
 
     async def start(self, module: Literal["_run_child", "_compile_child"]) -> Child:
-        """Start a child and wait until it is confined; the caller ends it. ChildEnded where it does not start."""
-        if self._closed:
-            raise ChildEnded()
-        if (template := self._template) is None or not template.is_alive():  # RN134
-            template = await self._exchange(template)
+        """Start a child and wait until it is confined; the caller ends it.
+
+        Raises:
+            RunRefused: `runner-failed`: it does not start.
+        """
+        template = self._template
         try:
+            if self._closed:
+                raise EOFError
+            if template is None or template.forks >= _MOST_FORKS or not template.is_alive():  # RN134, RN135
+                template = await self._exchange(template)
             if self._separate and not self._uids:
                 self._reserve_uids()
             uid = self._uids[0] if self._separate else None
             child = template.fork(module, uid)
-        except (OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
-            raise ChildEnded() from exc
+        except (EOFError, OSError, IndexError) as exc:  # every uid is in use, by children that take their time to end
+            raise RunRefused("runner-failed") from exc
         if uid is not None:
             self._uids.popleft()
         self._alive.add(child)
         try:
             await child.ready()
-        except BaseException:
+        except BaseException as failed:
             self.end(child)
+            if isinstance(failed, ChildEnded):
+                raise RunRefused("runner-failed") from failed
             raise
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
-        """Return a child for one run, one that has run nothing or any (RN26); ChildEnded where none starts."""
+        """Return a child for one run, one that has run nothing or any (RN26); as `start`."""
         used = [] if unused else self._used
         while used:
             index = next((i for i, child in enumerate(used) if program in child.held), -1)
@@ -125,17 +131,14 @@ class Pool:
             block.close()
 
     async def _exchange(self, former: Template | None) -> Template:
-        """Return a template in the place of one, unless another did so meanwhile; ChildEnded where none starts."""
+        """Return a template in the place of one, unless another did so meanwhile; EOFError, OSError: none starts."""
         async with self._exchanging:
             if self._template is not None and self._template is not former:
                 return self._template
             if self._closed:
-                raise ChildEnded()
-            try:
-                template = Template.start()
-                await template.ready()
-            except (EOFError, OSError) as exc:
-                raise ChildEnded() from exc
+                raise EOFError
+            template = Template.start()
+            await template.ready()
             self._template = template
         if former is not None:
             self._begin(former.end())
@@ -160,7 +163,7 @@ class Pool:
 
     async def _refill(self) -> None:
         # Where no child starts, the next run that needs one tries again, and says so.
-        with suppress(ChildEnded):
+        with suppress(RunRefused):
             await self.fill()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
