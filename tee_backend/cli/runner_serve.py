@@ -37,8 +37,7 @@ from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
 from ..runner.calls.sealed_rows import row_key
 from ..runner.calls.secret_tags import SecretTags
-from ..runner.calls.service import Runner
-from ..runner.calls.start import begin, manifest_of
+from ..runner.calls.service import Runner, begin, manifest_of
 from ..runner.guest.executor import Executor, ExecutorSettings
 from ..runner.guest.outbound import OutboundSettings
 from ..runner.guest.runs import Limits

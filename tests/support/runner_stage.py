@@ -52,8 +52,7 @@ from tee_backend.runner.calls.prices import FREE, Price
 from tee_backend.runner.calls.published_programs import PublishedPrograms
 from tee_backend.runner.calls.sealed_rows import row_key
 from tee_backend.runner.calls.secret_tags import SecretTags
-from tee_backend.runner.calls.service import Runner
-from tee_backend.runner.calls.start import begin, manifest_of
+from tee_backend.runner.calls.service import Runner, begin, manifest_of
 from tee_backend.runner.guest.executor import Executor, ExecutorSettings
 from tee_backend.runner.guest.outbound import OutboundSettings
 from tee_backend.runner.guest.runs import Limits

@@ -1,4 +1,6 @@
-"""The body of `POST /run`: what is to run, with what (RN66).
+"""The bodies of calls: what is to run, with what (RN66, RN96).
+
+    POST /run
 
     {"source": {"project": "<did>/<name>", "version"?: sha256} | {"wasmSha256": sha256},
      "input"?: text, "inputBase64"?: base64      at most one of them; absent: nothing
@@ -7,6 +9,11 @@
      "secretsRef"?: {"profile": "default" or a scope, "owner": DID},
      "nonce"?: at most 128 printable characters,
      "async"?: true: the answer is asked for later}
+
+    POST /call/{owner}/{project}, as OutLayer's clients send it; the program reads the input as compact JSON
+    {"input": any JSON, "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
+     "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
+     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256, "use_bound_identity"?: false}
 
 Any other member is refused: a wish that is not understood is not passed over. What is beside the input is short, which
 is seen before anything is built from it: of ten megabytes of `[[],[],…]` there would be a gigabyte of objects.
@@ -22,8 +29,8 @@ import msgspec
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
-from capabilities.strict_json import Json, parse_json, repeats_member, shaped
-from sealspace.apps.api_keys import DEFAULT_PROFILE
+from capabilities.strict_json import Json, check_text, parse_json, repeats_member, shaped
+from sealspace.apps.api_keys import DEFAULT_PROFILE, parse_owner
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
 from sealspace.documents.secret_names import is_scope
 from sealspace.errors import InvalidInput
@@ -80,7 +87,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-def texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
+def _texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
     """Return the shape of a body whose members are texts: no object is made of any."""
     names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
@@ -89,7 +96,7 @@ def texts_of(body: type[msgspec.Struct], *inputs: str) -> type[msgspec.Struct]:
 
 
 _INPUTS: Final = ("input", "inputBase64")
-_TEXTS: Final = texts_of(_Body, *_INPUTS)
+_TEXTS: Final = _texts_of(_Body, *_INPUTS)
 
 
 @contextmanager
@@ -110,7 +117,7 @@ def refusing_invalid() -> Iterator[None]:
 @refusing_invalid()
 def parse_body(data: bytes) -> CallBody:
     """Read a body, untrusted."""
-    (text, encoded), members = split_body(data, _TEXTS, *_INPUTS)
+    (text, encoded), members = _split_body(data, _TEXTS, *_INPUTS)
     if repeats_member(data, frozenset(_TEXTS.__struct_fields__)):
         raise RunRefused("request-invalid", "a member twice")
     asked = shaped(members, _Body)
@@ -123,7 +130,7 @@ def parse_body(data: bytes) -> CallBody:
         sha256=sha256,
         input=_input(*(msgspec.json.decode(one or b"null", type=str | None) for one in (text, encoded))),
         response_format=asked.response_format,
-        limits=limits_of(asked.resource_limits, LIMIT_NAMES),
+        limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
         secrets=None if ref is None else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
         nonce=asked.nonce,
         is_async=bool(asked.is_async),
@@ -148,10 +155,59 @@ def _input(text: str | None, encoded: str | None) -> bytes:
     return data
 
 
+# --- POST /call -------------------------------------------------------------------------------------------------------
+
+_API_LIMITS: Final = {
+    "max_instructions": "max_instructions",
+    "max_memory_mb": "max_memory_mb",
+    "max_execution_seconds": "max_execution_s",
+}
+
+
+class _ApiSecrets(msgspec.Struct, forbid_unknown_fields=True):
+    profile: str
+    account_id: str
+
+
+class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
+    response_format: Any = None
+    resource_limits: dict[str, int] | None = None
+    secrets_ref: _ApiSecrets | None = None
+    version_key: str | None = None
+    use_bound_identity: bool | None = None
+    is_async: bool | None = msgspec.field(name="async", default=None)
+
+
+_API_TEXTS: Final = _texts_of(_ApiBody, "input")
+
+
+@refusing_invalid()
+def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
+    """Read a body, untrusted."""
+    (text,), members = _split_body(data, _API_TEXTS, "input")
+    check_text(text, max_bytes=MAX_BODY_BYTES)
+    given, asked = msgspec.json.format(text, indent=-1), shaped(members, _ApiBody)
+    if len(given) > MAX_INPUT_BYTES:
+        raise RunRefused("input-too-large")
+    if asked.use_bound_identity:
+        raise RunRefused("request-invalid", "use_bound_identity")
+    version, ref = asked.version_key, asked.secrets_ref
+    return CallBody(
+        project=project,
+        sha256=None if version is None else checked_sha256(version, what="version_key"),
+        input=given,
+        response_format=ResponseFormat(asked.response_format or "Json"),
+        limits=_limits_of(asked.resource_limits or {}, _API_LIMITS),
+        secrets=None if ref is None else SecretsRef(parse_owner(ref.account_id), scope_of(ref.profile)),
+        nonce=None,
+        is_async=bool(asked.is_async),
+    )
+
+
 # --- what both kinds of body have -------------------------------------------------------------------------------------
 
 
-def split_body(data: bytes, texts: type[msgspec.Struct], *inputs: str) -> tuple[list[bytes], dict[str, Json]]:
+def _split_body(data: bytes, texts: type[msgspec.Struct], *inputs: str) -> tuple[list[bytes], dict[str, Json]]:
     """Return the texts of the inputs of a body, untrusted, and its other members, which are short (RN66)."""
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
@@ -164,7 +220,7 @@ def split_body(data: bytes, texts: type[msgspec.Struct], *inputs: str) -> tuple[
     return given, parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES)
 
 
-def limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
     """Return limits by their names in `Limits`; a caller's limit of instructions is at least a million (RN1)."""
     if not stated.keys() <= names.keys():
         raise RunRefused("request-invalid", "limits")

@@ -31,8 +31,7 @@ from ...errors import FolderDamaged, KeepingError
 from ..reasons import RunRefused
 from ..shares import Bounds, InUse, Payer, Turns
 from .answers import Answer, api_answer, pending, run_answer
-from .api_bodies import parse_api_body
-from .call_bodies import CallBody, parse_body
+from .call_bodies import CallBody, parse_api_body, parse_body
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, smallest

@@ -14,7 +14,6 @@ import hashlib
 import logging
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -85,15 +84,6 @@ def drawn(kind: str, entropy: Entropy) -> str:
     return found[:chars]
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationBody:
-    """What is asked for."""
-
-    owner: Principal
-    scope: str | None
-    wanted: Mapping[SecretName, str]
-
-
 class _NewSecret(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     generation_type: str
@@ -106,8 +96,8 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @refusing_invalid()
-def parse_generation(data: bytes) -> GenerationBody:
-    """Read a body, untrusted."""
+def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
+    """Read a body, untrusted; return the owner, the scope, and the types of the new secrets."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     asked = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
@@ -117,7 +107,7 @@ def parse_generation(data: bytes) -> GenerationBody:
         if secret in wanted:  # the later one would win unseen
             raise RunRefused("request-invalid", "new_secrets names a secret twice")
         wanted[secret] = checked_generation_type(one.generation_type)
-    return GenerationBody(parse_principal(asked.owner), scope, wanted)
+    return parse_principal(asked.owner), scope, wanted
 
 
 async def generate(runner: Runner, authorization: str | None, sign_in: str | None, body: bytes) -> Answer:
@@ -135,15 +125,15 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
         RunRefused: nothing was made.
         KeepingError: the journal cannot be used; nothing was made.
     """
-    asked = parse_generation(body)
+    owner, scope, wanted = parse_generation(body)
     caller = await runner.use_up(await runner.called(authorization, sign_in), GENERATE, body)
-    if not same_principal(caller, asked.owner):  # RN142
+    if not same_principal(caller, owner):  # RN142
         raise RunRefused("access-denied")
-    grant = _grant_for(runner, asked)
+    grant = _grant_for(runner, owner, wanted)
     new, existing, failed = list[dict[str, Json]](), list[str](), None
     try:
-        for secret, kind in asked.wanted.items():
-            version = await _write(runner, asked.owner, secret, kind, grant)
+        for secret, kind in wanted.items():
+            version = await _write(runner, owner, secret, kind, grant)
             if version is None:
                 existing.append(secret.name)
             else:
@@ -153,8 +143,8 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
     # What was made is stated for this request alone (RN149).
     stated: dict[str, Json] = {
         "token": encode_url(token_digest(authorization or "")),
-        "owner": asked.owner,
-        "profile": asked.scope or DEFAULT_PROFILE,
+        "owner": owner,
+        "profile": scope or DEFAULT_PROFILE,
         "secrets": [*new],
         "runner": runner.did,
         "start": encode_url(runner.identity.start_sha256),
@@ -181,11 +171,11 @@ def _answered(answer: Mapping[str, object], refusal: RunRefused | None) -> Answe
     return Answer(refusal.reason.status, msgspec.json.encode({**answer, "error": error}))
 
 
-def _grant_for(runner: Runner, asked: GenerationBody) -> Grant:
+def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
     """Return the newest grant for exactly these paths (RN143)."""
     for grant, read in live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))():
-        is_whole = read.secrets == asked.wanted.keys() and SystemClock.now() < read.expires_at
-        if is_whole and same_principal(read.owner, asked.owner):
+        is_whole = read.secrets == wanted.keys() and SystemClock.now() < read.expires_at
+        if is_whole and same_principal(read.owner, owner):
             return grant
     raise RunRefused("generation-not-granted")
 

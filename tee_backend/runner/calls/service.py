@@ -24,10 +24,13 @@ from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
+from capabilities.strict_json import Json
+from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.call_conditions import Call
 from sealspace.documents.project_names import ProjectId
+from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import RunGrant, read_generation_grant, read_program_grant, read_run_grant
 from sealspace.errors import (
     CallRefused,
@@ -42,8 +45,10 @@ from sealspace.secrets import is_protected, parse_secret_name
 from sealspace.session import iso_time, read_grant
 from sealspace.wire.portable import PortableDelegation
 
+from ...attestation.report_data import runner_binding
 from ...backend import Backend
 from ...evidence.errors import EvidenceSourceError
+from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import MILLION, Limits, RunRequest, RunResult, Target
@@ -53,7 +58,7 @@ from .granted import live_grants
 from .journal import Journal
 from .ledger import JobRecord
 from .published_programs import Found, PublishedPrograms
-from .run_receipts import RunFacts, names_hash, salted, sign_receipt
+from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_choice import choose
 from .secret_tags import SecretTags
 
@@ -64,11 +69,31 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a runner signs receipts with, and what proves it; made at its start, see `start`."""
+    """What a runner signs receipts with, and what proves it (RN71)."""
 
     receipt_key: Ed25519Signer = field(repr=False)
     start: bytes = field(repr=False)
     start_sha256: bytes
+
+
+def manifest_of(did: str, name: str) -> dict[str, Json]:
+    """Return the manifest that a runner publishes; it asks for nothing by itself: owners say what, for which
+    programs."""
+    return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
+
+
+async def begin(
+    source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
+) -> Identity:
+    """Make a receipt key, and have one quote name it."""
+    key = Ed25519Signer(SystemEntropy().token(32))
+    stated = statement_json(did, dict(manifest), compose)
+    binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
+    # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
+    quoted = await asyncio.to_thread(source.quote, binding.report_data)
+    log = None if quoted.event_log is None else quoted.event_log.to_json()
+    start = encode_start(stated, key.did, quoted.quote, log)
+    return Identity(receipt_key=key, start=start, start_sha256=parse_start(start).sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from tests_support import fuzzed
 
 from capabilities.limits import Rates
 from sealspace.documents.project_names import parse_project
-from tee_backend.runner.calls.api_bodies import parse_api_body
-from tee_backend.runner.calls.call_bodies import CallBody
+from tee_backend.runner.calls.call_bodies import CallBody, parse_api_body
 from tee_backend.runner.calls.calls import PER_MINUTE
 from tee_backend.runner.calls.prices import Price, smallest
 from tee_backend.runner.guest.runs import Limits
