@@ -73,7 +73,7 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
     if policy.app_ids and evidence.app_id not in policy.app_ids:
         return False
     for entry in policy.measurements:
-        if entry.approves(evidence):
+        if entry.covers(evidence):
             return True
     return not policy.measurements
 

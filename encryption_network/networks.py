@@ -11,17 +11,17 @@ Example:
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from capabilities.ambient import Entropy
 from capabilities.cache import remembered
-from capabilities.errors import InvalidIdentifier
+from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, shaped
 
 from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
@@ -98,7 +98,6 @@ def create_network(
     now: float,
     keyring: Keyring,
     entropy: Entropy,
-    threshold: Threshold | None = None,
     claimed: bool = True,
 ) -> NetworkRecord:
     """Make a new network with a key pair of its own.
@@ -108,7 +107,6 @@ def create_network(
         now: epoch seconds.
         keyring: seals the private key.
         entropy: asked for 32 bytes (the scalar), then for 12 (the seal's nonce).
-        threshold: as stated by the creator; None: one of one.
         claimed: False where no create request asked for it.
     Returns:
         An active record.
@@ -126,7 +124,7 @@ def create_network(
         alg=ALGORITHM,
         key_version=KEY_VERSION,
         key_backend=KEY_BACKEND,
-        threshold=threshold or Threshold(),
+        threshold=Threshold(),
         created_at=moment,
         updated_at=moment,
         claimed=claimed,
@@ -205,16 +203,20 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
 
 def well_known_json(record: NetworkRecord) -> dict[str, Json]:
     """Write the flat well-known record (enc 1.7)."""
-    return {
-        "networkId": record.network_id.text,
-        "ownerDid": record.network_id.owner,
-        "name": record.network_id.name,
-        "alg": record.alg,
-        "keyVersion": record.key_version,
-        "publicEncryptionKey": encode_standard(record.public_key),
-        "state": record.state,
-        "keyBackend": record.key_backend,
-    }
+    members = descriptor_json(record, "")
+    return {name: members[name] for name in _WELL_KNOWN}
+
+
+_WELL_KNOWN: Final = (
+    "networkId",
+    "ownerDid",
+    "name",
+    "alg",
+    "keyVersion",
+    "publicEncryptionKey",
+    "state",
+    "keyBackend",
+)
 
 
 def parse_path_id(text: str) -> NetworkId:
@@ -329,6 +331,22 @@ def decode_network(value: bytes) -> NetworkRecord:
 # --- the reader's side ---------------------------------------------------------------------------------------------
 
 
+class _Member(msgspec.Struct, rename="camel"):
+    node_id: str
+
+
+class _Stated(msgspec.Struct, rename="camel"):
+    network_id: str
+    name: str
+    state: str
+    alg: str
+    public_encryption_key: str
+    key_version: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    owner_did: str | None = None
+    principal: str | None = None
+    members: list[_Member] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """What a client read about a network; trusted only once `verify_descriptor` accepted it (EN28, EN29)."""
@@ -352,44 +370,24 @@ def parse_descriptor(value: Json) -> Descriptor:
     Does not check:
         Who made it, see `signed_descriptor`; that the algorithm is known, that the state allows anything.
     """
-    fields = value.get("descriptor", value) if isinstance(value, dict) else None
-    if not isinstance(fields, dict):
-        raise DescriptorError("not an object")
     try:
-        network = parse_network_id(_text(fields, "networkId"))
+        stated = shaped(value.get("descriptor", value) if isinstance(value, dict) else value, _Stated)
+        network = parse_network_id(stated.network_id)
+    except InvalidJson as exc:
+        raise DescriptorError(str(exc)) from exc
     except InvalidIdentifier as exc:
         raise DescriptorError(f"networkId: {exc.text}") from exc
-    owner = _text(fields, "ownerDid" if "ownerDid" in fields else "principal")
-    if principal_of(owner) != principal_of(network.owner) or _text(fields, "name") != network.name:
+    owner = stated.principal if stated.owner_did is None else stated.owner_did
+    if owner is None or principal_of(owner) != principal_of(network.owner) or stated.name != network.name:
         raise DescriptorError("owner or name differ from the id's")
-    key = decode_standard(_text(fields, "publicEncryptionKey"))
-    version = fields.get("keyVersion")
+    key = decode_standard(stated.public_encryption_key)
     if key is None or len(key) != KEY_BYTES:
         raise DescriptorError("publicEncryptionKey is not 32 bytes")
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version < 1 << 63:
-        raise DescriptorError("keyVersion is not an integer of 63 bits")
     return Descriptor(
         network_id=network,
         public_key=key,
-        state=_text(fields, "state"),
-        alg=_text(fields, "alg"),
-        key_version=version,
-        node_did=_first_member(fields.get("members")),
+        state=stated.state,
+        alg=stated.alg,
+        key_version=stated.key_version,
+        node_did=stated.members[0].node_id if stated.members else None,
     )
-
-
-def _text(fields: dict[str, Json], name: str) -> str:
-    text = fields.get(name)
-    if not isinstance(text, str):
-        raise DescriptorError(f"{name} is not a text")
-    return text
-
-
-def _first_member(members: Json) -> str | None:
-    if members is None or members == []:
-        return None
-    first = members[0] if isinstance(members, list) else None
-    node_did = first.get("nodeId") if isinstance(first, dict) else None
-    if not isinstance(node_did, str):
-        raise DescriptorError("members name no node")
-    return node_did

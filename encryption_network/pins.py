@@ -11,13 +11,21 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
+from capabilities.errors import InvalidJson
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, shaped
 
 from .networks import Descriptor
 
 _KEY_BYTES = 32
-_MEMBERS = frozenset({"network", "publicEncryptionKey", "keyVersion"})
+
+
+class _Stated(Struct, rename="camel", forbid_unknown_fields=True):
+    network: str
+    public_encryption_key: str
+    key_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +61,13 @@ def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
 
 def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
     """Read what `pins_json` wrote; None for anything else, two pins of one network included."""
-    if not isinstance(value, list):
+    try:
+        stated = shaped(value, list[_Stated])
+    except InvalidJson:
         return None
-    pins = [pin for pin in map(_pin, value) if pin is not None]
-    is_whole = len(pins) == len(value) == len({pin.network for pin in pins})
-    return tuple(pins) if is_whole else None
-
-
-def _pin(value: Json) -> NetworkPin | None:
-    if not isinstance(value, dict) or value.keys() != _MEMBERS:
+    pins = [
+        NetworkPin(one.network, decode_standard(one.public_encryption_key) or b"", one.key_version) for one in stated
+    ]
+    if len({pin.network for pin in pins}) != len(pins) or any(len(pin.public_key) != _KEY_BYTES for pin in pins):
         return None
-    network, version = value["network"], value["keyVersion"]
-    key = decode_standard(value["publicEncryptionKey"])
-    if not isinstance(network, str) or isinstance(version, bool) or not isinstance(version, int):
-        return None
-    return None if key is None or len(key) != _KEY_BYTES else NetworkPin(network, key, version)
+    return tuple(pins)

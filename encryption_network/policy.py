@@ -29,9 +29,10 @@ Example:
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from operator import eq
+from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -71,6 +72,7 @@ ACCEPTABLE_STATUSES: Final = GRACE_STATUSES | {
 }
 """Statuses that may leave verification and that a policy may accept; "Revoked" never."""
 ReceiverMode = Literal["attested", "signed"]
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,23 +121,15 @@ class Measurements:
     rtmr2: bytes
     rtmr3: bytes | None = None
 
-    def covers(self, other: "Measurements") -> bool:
-        """Return whether everything that `other` approves is approved here."""
-        return self._base == other._base and self.rtmr3 in (None, other.rtmr3)
-
-    def approves(self, evidence: Evidence) -> bool:
-        """Return whether the evidence is of this code."""
+    def covers(self, other: "Measurements | Evidence") -> bool:
+        """Return whether the evidence is of this code, or everything that other measurements cover is covered here."""
         return (
-            self.mrtd == evidence.mrtd
-            and self.rtmr0 == evidence.rtmr0
-            and self.rtmr1 == evidence.rtmr1
-            and self.rtmr2 == evidence.rtmr2
-            and self.rtmr3 in (None, evidence.rtmr3)
+            self.mrtd == other.mrtd
+            and self.rtmr0 == other.rtmr0
+            and self.rtmr1 == other.rtmr1
+            and self.rtmr2 == other.rtmr2
+            and self.rtmr3 in (None, other.rtmr3)
         )
-
-    @property
-    def _base(self) -> tuple[bytes, bytes, bytes, bytes]:
-        return (self.mrtd, self.rtmr0, self.rtmr1, self.rtmr2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +157,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Raise PolicyError for statements that may not be made."""
-        for member, limit in _LIST_LIMITS.items():
+        for member, (name, limit) in _LISTS.items():
             if len(getattr(self, member)) > limit:
-                raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
+                raise PolicyError(name, f"more than {limit} entries")
         if not self.td_attributes or not self.tcb_statuses:
             raise PolicyError("", "a list that accepts nothing")
         if not set(self.tcb_statuses) <= ACCEPTABLE_STATUSES:
@@ -184,12 +178,12 @@ class Policy:
     def is_within(self, other: "Policy") -> bool:
         """Return whether this policy accepts nothing that `other` refuses."""
         return (
-            _entries_within(self, other)
-            and _subset_within(self.compose_hashes, other.compose_hashes)
-            and _subset_within(self.app_ids, other.app_ids)
-            and _providers_within(self, other)
-            and _subset_within(self.platform_ids, other.platform_ids)
-            and _subset_within(self.paths, other.paths)
+            _is_within(self.measurements, other.measurements, Measurements.covers)
+            and _is_within(self.compose_hashes, other.compose_hashes)
+            and _is_within(self.app_ids, other.app_ids)
+            and _is_within(self.key_providers, other.key_providers, _provider_covers)
+            and _is_within(self.platform_ids, other.platform_ids)
+            and _is_within(self.paths, other.paths)
             and set(self.td_attributes) <= set(other.td_attributes)
             and set(self.tcb_statuses) <= set(other.tcb_statuses)
             and set(self.advisories) <= set(other.advisories)
@@ -279,28 +273,17 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     return tuple(policies)
 
 
-_JSON_NAMES: Final = {
-    "measurements": "measurements",
-    "compose_hashes": "composeHashes",
-    "app_ids": "appIds",
-    "key_providers": "keyProviders",
-    "td_attributes": "tdAttributes",
-    "platform_ids": "platformIds",
-    "tcb_statuses": "tcbStatuses",
-    "advisories": "advisories",
-    "paths": "paths",
-}
-# Entries of a list: judged at every release, so few; a path is a row to read.
-_LIST_LIMITS: Final = {
-    "measurements": 64,
-    "compose_hashes": 64,
-    "app_ids": 64,
-    "key_providers": MAX_KEY_PROVIDERS,
-    "td_attributes": 16,
-    "platform_ids": 256,
-    "tcb_statuses": 8,
-    "advisories": 64,
-    "paths": 32,
+# Names in JSON and most entries of each list: they are judged at every release, so few; a path is a row to read.
+_LISTS: Final = {
+    "measurements": ("measurements", 64),
+    "compose_hashes": ("composeHashes", 64),
+    "app_ids": ("appIds", 64),
+    "key_providers": ("keyProviders", MAX_KEY_PROVIDERS),
+    "td_attributes": ("tdAttributes", 16),
+    "platform_ids": ("platformIds", 256),
+    "tcb_statuses": ("tcbStatuses", 8),
+    "advisories": ("advisories", 64),
+    "paths": ("paths", 32),
 }
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
@@ -367,21 +350,10 @@ def _kv_path(text: str) -> str:
     return resource.text
 
 
-def _entries_within(inner: Policy, outer: Policy) -> bool:
-    if not outer.measurements:
-        return True
-    return bool(inner.measurements) and all(
-        any(allowed.covers(entry) for allowed in outer.measurements) for entry in inner.measurements
-    )
-
-
-def _subset_within(inner: Sequence[str] | Sequence[bytes], outer: Sequence[str] | Sequence[bytes]) -> bool:
+def _is_within(inner: Sequence[Entry], outer: Sequence[Entry], covers: Callable[[Entry, Entry], bool] = eq) -> bool:
     """Compare two lists that state nothing when empty."""
-    return not outer or (bool(inner) and set(inner) <= set(outer))
+    return not outer or (bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner))
 
 
-def _providers_within(inner: Policy, outer: Policy) -> bool:
-    """Compare two lists of key providers, where a kind alone accepts every id."""
-    if not outer.key_providers:
-        return True
-    return bool(inner.key_providers) and all(is_accepted(entry, outer.key_providers) for entry in inner.key_providers)
+def _provider_covers(allowed: str, provider: str) -> bool:
+    return is_accepted(provider, (allowed,))  # a kind alone accepts every id

@@ -19,14 +19,13 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias, cast
 
 from blake3 import blake3
 from msgspec import Meta, Struct, ValidationError, convert
 
 from capabilities.abilities import DECRYPT
-from capabilities.cids import Digest, cid_text
+from capabilities.cids import cid_text
 from capabilities.errors import InvalidIdentifier
 from capabilities.resources import NETWORK_PREFIX, NetworkId, network_id, network_of, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
@@ -37,7 +36,7 @@ from ._shapes import Shape, ShapeError, read_members
 from ._shapes import read_body as read_body
 from .canonical_json import canonical_hash, canonical_members
 from .errors import InvalidCanonicalJson, RequestError
-from .networks import NetworkRecord, Threshold
+from .networks import NetworkRecord
 
 DECRYPT_TYPE: Final = "tinycloud.encryption.decrypt/v1"
 RESULT_TYPE: Final = "tinycloud.encryption.decrypt-result/v1"
@@ -163,7 +162,6 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
     invocation: Invocation
     body: DecryptBody
     facts: DecryptFacts
-    network_id: NetworkId
 
 
 class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
@@ -173,7 +171,6 @@ class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
     network: NetworkRecord
     wrapped_key: bytes
     receiver_public_key: bytes
-    invocation_digest: Digest
     invocation_cid: str
     request_hash: str
 
@@ -212,7 +209,7 @@ def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, 
     if bound_network != network or body.network_id != network:  # row 10
         raise RequestError("network-mismatch")
     _check_capability(invocation, network, DECRYPT)  # rows 11, 12
-    return BoundDecrypt(invocation=invocation, body=body, facts=facts, network_id=network)
+    return BoundDecrypt(invocation=invocation, body=body, facts=facts)
 
 
 def check_decrypt(
@@ -231,7 +228,7 @@ def check_decrypt(
     Does not check:
         That the keys are usable; `release.open_key` does, after the gate.
     """
-    if record is None or record.network_id != bound.network_id:  # row 13
+    if record is None or record.network_id != bound.body.network_id:  # row 13
         raise RequestError("network-not-found")
     if record.state == "revoked":  # row 14
         raise RequestError("network-revoked")
@@ -251,14 +248,12 @@ def check_decrypt(
     if wrapped_key is None or receiver is None:  # row 18
         raise RequestError("invalid-base64")
     _check_hashes(bound.body, facts)  # rows 19 to 21
-    digest = bound.invocation.cid
-    cid = cid_text(digest)
+    cid = cid_text(bound.invocation.cid)
     return CheckedDecrypt(
         bound=bound,
         network=record,
         wrapped_key=wrapped_key,
         receiver_public_key=receiver,
-        invocation_digest=digest,
         invocation_cid=cid,
         request_hash=request_hash(cid, bound.body.body_hash),
     )
@@ -294,12 +289,10 @@ def _check_hashes(body: DecryptBody, facts: DecryptFacts) -> None:
 # --- create and revoke ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateBody:
+class CreateBody(Struct, frozen=True):
     """The body of a create request (enc 2.5)."""
 
     network_id: NetworkId
-    threshold: Threshold
     body_hash: str
 
 
@@ -313,10 +306,7 @@ def parse_create(value: Json) -> CreateBody:
     """
     try:
         members = read_members(value, _CREATE_SHAPE)
-        threshold = Threshold()
-        if "threshold" in members:
-            stated = read_members(cast("dict[str, Json]", members["threshold"]), _THRESHOLD_SHAPE)
-            threshold = Threshold(n=cast(int, stated["n"]), t=cast(int, stated["t"]))
+        threshold = read_members(cast(Json, members.get("threshold", {"n": 1, "t": 1})), _THRESHOLD_SHAPE)
         body_hash = canonical_hash(value)
     except (ShapeError, InvalidCanonicalJson) as exc:
         raise RequestError("create-body-malformed", str(exc)) from exc  # row 5
@@ -328,9 +318,9 @@ def parse_create(value: Json) -> CreateBody:
         raise RequestError(
             "create-body-malformed", "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
         )
-    if threshold != Threshold():  # enc-D1: a threshold that means nothing must not look as if it did
+    if threshold != {"n": 1, "t": 1}:  # enc-D1: a threshold that means nothing must not look as if it did
         raise RequestError("create-body-malformed", "threshold must be n 1 and t 1")
-    return CreateBody(network_id=network, threshold=threshold, body_hash=body_hash)
+    return CreateBody(network, body_hash)
 
 
 def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str) -> str:

@@ -357,7 +357,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
     evidence = seen.verified.evidence
     if _has_provider_named(evidence, policy.key_providers):
         return policy.is_allow_list
-    return any(entry.rtmr3 is not None and entry.approves(evidence) for entry in policy.measurements)
+    return any(entry.rtmr3 is not None and entry.covers(evidence) for entry in policy.measurements)
 
 
 def _has_provider_named(evidence: Evidence, named: Sequence[str]) -> bool:

@@ -203,9 +203,7 @@ class MiniNode:
         )
         self.claim(requests.admin_claim_key(invocation, nonce), RequestError("nonce-used"))
         requests.check_create(self.networks.get(wanted.network_id.text))
-        record = networks.create_network(
-            wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy, threshold=wanted.threshold
-        )
+        record = networks.create_network(wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy)
         record = self.with_recorded_keys(record)
         self.networks[wanted.network_id.text] = networks.decode_network(networks.encode_network(record))
         return 200, {"descriptor": networks.descriptor_json(record, self.keyring.node_did)}

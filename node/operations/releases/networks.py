@@ -124,7 +124,6 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
                     now=services.clock.now(),
                     keyring=services.keyring,
                     entropy=services.entropy,
-                    threshold=asked.threshold,
                 ),
                 "network.created",
             )
