@@ -21,7 +21,7 @@ from capabilities.ambient import Entropy
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import parse_json, shaped
 
 from .canonical_json import canonical_hash
 from .errors import EnvelopeError
@@ -105,21 +105,19 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
 
 def encode_envelope(envelope: InlineEnvelope) -> bytes:
     """Write an envelope: members in the order of EN23, no spaces, absent labels left out."""
-    fields: dict[str, Json] = {
-        "v": ENVELOPE_VERSION,
-        "networkId": envelope.network_text,
-        "alg": envelope.alg,
-        "keyVersion": envelope.key_version,
-        "encryptedSymmetricKey": envelope.encrypted_symmetric_key,
-        "encryptedSymmetricKeyHash": envelope.encrypted_symmetric_key_hash,
-        "ciphertext": encode_standard(envelope.ciphertext),
-    }
-    if envelope.aad is not None:
-        fields["aad"] = envelope.aad
-    if envelope.metadata is not None:
-        fields["metadata"] = dict(envelope.metadata)
+    stated = _Stated(
+        ENVELOPE_VERSION,
+        envelope.network_text,
+        envelope.alg,
+        envelope.key_version,
+        envelope.encrypted_symmetric_key,
+        envelope.encrypted_symmetric_key_hash,
+        encode_standard(envelope.ciphertext),
+        UNSET if envelope.aad is None else envelope.aad,
+        UNSET if envelope.metadata is None else dict(envelope.metadata),
+    )
     try:
-        return msgspec.json.encode(fields)
+        return msgspec.json.encode(stated)
     except ValueError as exc:
         raise EnvelopeError("a label is not Unicode") from exc
 

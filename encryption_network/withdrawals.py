@@ -68,13 +68,11 @@ class Withdrawals:
         """Return whether evidence is listed: itself, a measurement in it, or one that it may conceal."""
         if self.measurements and not self.measurements.isdisjoint(_measured(evidence)):
             return True
-        # Whether something was written into RTMR3, and no event log states what.
-        if (
-            self.measurements
-            and (evidence.compose_hash is None and any(evidence.rtmr3))
-            and any(map(_is_compose_hash, self.measurements))
-        ):
-            return True  # RC30: an application withdrawn by a compose hash would leave out the log that names it
+        # RC30: an application withdrawn by a compose hash would leave out the log that names it. Something was written
+        # into RTMR3 then, and no event log states what.
+        conceals = evidence.compose_hash is None and any(evidence.rtmr3)
+        if conceals and any(len(measurement) == _DIGEST_BYTES for measurement in self.measurements):
+            return True
         return bool(self.evidence) and evidence_digest(evidence) in self.evidence
 
 
@@ -100,31 +98,20 @@ def _measured(evidence: Evidence) -> tuple[bytes, ...]:
     return registers if evidence.compose_hash is None else (*registers, evidence.compose_hash)
 
 
-def _is_compose_hash(measurement: bytes) -> bool:
-    return len(measurement) == _DIGEST_BYTES
-
-
 def parse_withdrawal(value: Json) -> Withdrawals:
     """Read a request to withdraw."""
-    if not isinstance(value, dict) or len(value) != 1:
-        raise WithdrawalError("send exactly one of measurement, did and evidence")
-    ((name, text),) = value.items()
-    match name:
-        case "measurement":
-            return Withdrawals(measurements=frozenset((_measurement(text),)))
-        case "did":
+    match value:
+        case {"measurement": text, **others} if not others:
+            measurement = _hex(text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits")
+            if not any(measurement):
+                raise WithdrawalError("zeros are an unused register and name no code")
+            return Withdrawals(measurements=frozenset((measurement,)))
+        case {"did": text, **others} if not others:
             return Withdrawals(dids=frozenset((_did(text),)))
-        case "evidence":
+        case {"evidence": text, **others} if not others:
             return Withdrawals(evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),)))
         case _:
             raise WithdrawalError("send exactly one of measurement, did and evidence")
-
-
-def _measurement(text: Json) -> bytes:
-    measurement = _hex(text, (_REGISTER_BYTES, _DIGEST_BYTES), "96 or 64 lower-case hex digits")
-    if not any(measurement):
-        raise WithdrawalError("zeros are an unused register and name no code")
-    return measurement
 
 
 def _hex(text: Json, sizes: tuple[int, ...], wanted: str) -> bytes:
