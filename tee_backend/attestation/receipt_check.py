@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from capabilities.errors import InvalidJson
 from capabilities.principals import same_principal
@@ -35,7 +35,6 @@ from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_
 from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
 
-from .application import EventLogClaims
 from .collateral import Collateral, parse_collateral
 from .errors import AttestationError, QuoteRefused
 from .examine import BoundQuote, bind_quote, examine
@@ -45,6 +44,7 @@ from .trust_root import TrustRoot
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 Documents = Callable[[bytes], bytes | None]
 """Returns the document with a SHA-256; None where there is none."""
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def verify_release(data: bytes, documents: Documents, *, root: TrustRoot, node_d
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
-    policies = tuple(_policy(documents, digest) for digest in receipt.policies)  # 2
+    policies = tuple(_read(documents, "policy", digest, _policy) for digest in receipt.policies)  # 2
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
         return VerifiedRelease(receipt, policies, None, None)
@@ -125,10 +125,8 @@ def judge_with(release: VerifiedRelease, collateral: bytes, *, root: TrustRoot, 
 # --- steps 2 and 3 -------------------------------------------------------------------------------------------------
 
 
-def _policy(documents: Documents, digest: bytes) -> Policy:
-    document = _document(documents, "policy", digest)
-    with _naming(f"policy {digest.hex()}"):
-        return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+def _policy(document: bytes) -> Policy:
+    return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
 
 
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
@@ -157,16 +155,11 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
 def _evidence(
     receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
 ) -> tuple[Evidence, BoundQuote]:
-    record = _document(documents, "evidence", judged.record)
-    with _naming(f"evidence {judged.record.hex()}"):
-        evidence = decode_evidence(record)
+    evidence = _read(documents, "evidence", judged.record, decode_evidence)
     if not same_principal(evidence.invoker, receipt.invoker) or evidence.collateral_sha256 != judged.collateral:
         raise _refuted("evidence", "it is of another holder, or of other collateral")
     bound = _bound(receipt, judged, evidence, documents)
-    _check_application(evidence, bound.claims)
-    document = _document(documents, "collateral", judged.collateral)
-    with _naming(f"collateral {judged.collateral.hex()}"):
-        collateral = parse_collateral(document)
+    collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
     _check_facts(receipt, evidence, bound, collateral, root)
     return evidence, bound
 
@@ -178,8 +171,8 @@ def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "it names another receiver key than the request")
-    quote = _document(documents, "quote", judged.quote)
-    log = None if judged.event_log is None else _document(documents, "event log", judged.event_log)
+    quote = _read(documents, "quote", judged.quote, bytes)
+    log = None if judged.event_log is None else _read(documents, "event log", judged.event_log, bytes)
     binding = session_binding(
         judged.nonce, receipt.node, evidence.invoker, evidence.receiver_mode, evidence.receiver_public_key
     )
@@ -194,29 +187,21 @@ def _bound(receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents
             raise _refuted("event log", "an application without a key provider is never accepted") from None  # RC32
 
 
-def _check_application(evidence: Evidence, claims: EventLogClaims | None) -> None:
-    """Compare what the event log states about the application with the evidence."""
-    if claims is None:
-        if (evidence.compose_hash, evidence.app_id, evidence.key_provider) != (None, None, None):
-            raise _refuted("event log", "the evidence names an application, and there is no log")
-        return
-    if (claims.compose_hash, claims.app_id) != (evidence.compose_hash, evidence.app_id):
-        raise _refuted("event log", "it names another application than the evidence")
-    if evidence.key_provider not in (None, claims.key_provider.text):  # None: kept before evidence named it
-        raise _refuted("event log", "it names another key provider than the evidence")
-
-
 def _check_facts(
     receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
 ) -> None:
     """Examine the quote at the receipt's time and compare what it states with the evidence (6)."""
     with _naming("quote"):
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)  # ends with its collateral
-    kept = {"attested_at", "expires_at", "key_provider"}  # two moments of then; the last was compared with the log
-    names = [field.name for field in fields(Evidence) if field.name not in kept]
-    differing = [name for name in names if getattr(shown, name) != getattr(evidence, name)]
-    if differing:
-        raise _refuted("evidence", f"the quote says otherwise: {', '.join(differing)}")
+    kept = {"attested_at", "expires_at"}  # two moments of then
+    names = {field.name for field in fields(Evidence)} - kept
+    differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
+    if differing & {"compose_hash", "app_id"}:
+        raise _refuted("event log", "it names another application than the evidence, or there is none")
+    if "key_provider" in differing and evidence.key_provider is not None:  # None: kept before evidence named it
+        raise _refuted("event log", "it names another key provider than the evidence")
+    if differing - {"key_provider"}:
+        raise _refuted("evidence", f"the quote says otherwise: {', '.join(sorted(differing))}")
     if evidence.expires_at > shown.expires_at:
         raise _refuted("evidence", "it outlives its collateral")
 
@@ -224,13 +209,14 @@ def _check_facts(
 # --- documents and faults ------------------------------------------------------------------------------------------
 
 
-def _document(documents: Documents, what: str, digest: bytes) -> bytes:
-    document = documents(digest)
+def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
+    name, document = f"{what} {digest.hex()}", documents(digest)
     if document is None:
-        raise _refuted(f"{what} {digest.hex()}", "it is missing")
+        raise _refuted(name, "it is missing")
     if hashlib.sha256(document).digest() != digest:
-        raise _refuted(f"{what} {digest.hex()}", "its content is not the one that the receipt names")
-    return document
+        raise _refuted(name, "its content is not the one that the receipt names")
+    with _naming(name):
+        return parse(document)
 
 
 @contextmanager
