@@ -30,9 +30,9 @@ Example:
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import eq
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -75,38 +75,43 @@ ReceiverMode = Literal["attested", "signed"]
 Entry = TypeVar("Entry")
 
 
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Register = Annotated[bytes, Meta(min_length=48, max_length=48)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What one verified quote states about the code of one caller; facts only, no verdict."""
 
     invoker: Principal
-    receiver_public_key: bytes
+    receiver_public_key: Bytes32
     receiver_mode: ReceiverMode
-    mrtd: bytes
-    rtmr0: bytes
-    rtmr1: bytes
-    rtmr2: bytes
-    rtmr3: bytes
-    mr_config_id: bytes
-    mr_owner: bytes
-    mr_owner_config: bytes
-    td_attributes: bytes
-    xfam: bytes
-    tee_tcb_svn: bytes
-    mr_seam: bytes
+    mrtd: Register
+    rtmr0: Register
+    rtmr1: Register
+    rtmr2: Register
+    rtmr3: Register
+    mr_config_id: Register
+    mr_owner: Register
+    mr_owner_config: Register
+    td_attributes: Bytes8
+    xfam: Bytes8
+    tee_tcb_svn: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    mr_seam: Register
     tcb_status: str
     qe_status: str
     advisories: tuple[str, ...]
     evaluation_number: int
     tcb_date: float
-    fmspc: bytes
-    platform_id_hash: bytes | None
-    root_ca_sha256: bytes
-    quote_sha256: bytes
-    collateral_sha256: bytes
+    fmspc: Annotated[bytes, Meta(min_length=6, max_length=6)]
+    platform_id_hash: Bytes32 | None
+    root_ca_sha256: Bytes32
+    quote_sha256: Bytes32
+    collateral_sha256: Bytes32
     attested_at: float
     expires_at: float
-    compose_hash: bytes | None
+    compose_hash: Bytes32 | None
     app_id: bytes | None
     key_provider: str | None = None
 
@@ -157,9 +162,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Raise PolicyError for statements that may not be made."""
-        for member, (name, limit) in _LISTS.items():
+        for member, limit in _LIST_LIMITS.items():
             if len(getattr(self, member)) > limit:
-                raise PolicyError(name, f"more than {limit} entries")
+                raise PolicyError(_JSON_NAMES[member], f"more than {limit} entries")
         if not self.td_attributes or not self.tcb_statuses:
             raise PolicyError("", "a list that accepts nothing")
         if not set(self.tcb_statuses) <= ACCEPTABLE_STATUSES:
@@ -226,23 +231,20 @@ def parse_policy(value: Json) -> Policy:
 
 def policy_json(policy: Policy) -> dict[str, Json]:
     """Write a policy as the JSON object that `parse_policy` reads; members with their default value are left out."""
-    members: dict[str, Json] = {
-        "measurements": [_measurements_json(entry) for entry in policy.measurements],
-        "composeHashes": [entry.hex() for entry in policy.compose_hashes],
-        "appIds": [entry.hex() for entry in policy.app_ids],
-        "keyProviders": list(policy.key_providers),
-        "tdAttributes": [entry.hex() for entry in policy.td_attributes],
-        "platformIds": [entry.hex() for entry in policy.platform_ids],
-        "tcbStatuses": list(policy.tcb_statuses),
-        "tcbGraceSeconds": policy.tcb_grace_s,
-        "advisories": list(policy.advisories),
-        "minEvaluationNumber": policy.min_evaluation_number,
-        "maxAgeSeconds": policy.max_age_s,
-        "receiver": policy.receiver,
-        "paths": list(policy.paths),
-        "inPerson": policy.in_person,
-    }
+    members = {_JSON_NAMES[name]: _json_of(value) for name, value in asdict(policy).items()}
     return {name: member for name, member in members.items() if member not in ([], None)}
+
+
+def _json_of(value: Any) -> Json:
+    """Write a member: bytes as hex, a list, the registers that are stated, or the value itself."""
+    match value:
+        case bytes():
+            return value.hex()
+        case tuple():
+            return [_json_of(entry) for entry in value]
+        case dict():
+            return {name: _json_of(register) for name, register in value.items() if register is not None}
+    return cast(Json, value)
 
 
 def encode_policy(policy: Policy) -> bytes:
@@ -273,17 +275,17 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     return tuple(policies)
 
 
-# Names in JSON and most entries of each list: they are judged at every release, so few; a path is a row to read.
-_LISTS: Final = {
-    "measurements": ("measurements", 64),
-    "compose_hashes": ("composeHashes", 64),
-    "app_ids": ("appIds", 64),
-    "key_providers": ("keyProviders", MAX_KEY_PROVIDERS),
-    "td_attributes": ("tdAttributes", 16),
-    "platform_ids": ("platformIds", 256),
-    "tcb_statuses": ("tcbStatuses", 8),
-    "advisories": ("advisories", 64),
-    "paths": ("paths", 32),
+# Entries of a list: judged at every release, so few; a path is a row to read.
+_LIST_LIMITS: Final = {
+    "measurements": 64,
+    "compose_hashes": 64,
+    "app_ids": 64,
+    "key_providers": MAX_KEY_PROVIDERS,
+    "td_attributes": 16,
+    "platform_ids": 256,
+    "tcb_statuses": 8,
+    "advisories": 64,
+    "paths": 32,
 }
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
@@ -325,17 +327,16 @@ class _Stated(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     in_person: bool = True
 
 
+# Both have their members in one order.
+_JSON_NAMES: Final = dict(zip(Policy.__slots__, _Stated.__struct_encode_fields__, strict=True))
+
+
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(sorted(set(map(bytes.fromhex, entries))))
 
 
 def _bytes_of(entry: _StatedMeasurements) -> dict[str, bytes]:
     return {name: bytes.fromhex(text) for name in _REGISTERS if (text := getattr(entry, name)) is not UNSET}
-
-
-def _measurements_json(entry: Measurements) -> dict[str, Json]:
-    registers = {name: getattr(entry, name) for name in _REGISTERS}
-    return {name: register.hex() for name, register in registers.items() if register is not None}
 
 
 def _kv_path(text: str) -> str:
