@@ -26,7 +26,7 @@ from capabilities.strict_json import Json, shaped
 from .errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
-from .policy import Policy, encode_policy, parse_policy
+from .policy import Bytes32, Policy, encode_policy, parse_policy
 from .withdrawals import MAX_NETWORK_ENTRIES, NOTHING_WITHDRAWN, Withdrawals, decode_withdrawals, encode_withdrawals
 
 ALGORITHM: Final = "x25519-aes256gcm/v1"
@@ -255,13 +255,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # --- the store's value ---------------------------------------------------------------------------------------------
 
 
+_SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
+
+
 class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The record's layout; the first field is its version."""
 
     version: Literal[1]
     network: str
-    public_key: bytes
-    sealed_private_key: bytes
+    public_key: Bytes32
+    sealed_private_key: Annotated[bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)]
     state: NetworkState
     alg: str
     key_version: int
@@ -309,8 +312,6 @@ def decode_network(value: bytes) -> NetworkRecord:
         policy = None if row.policy is None else parse_policy(msgspec.json.decode(row.policy))
     except (ValueError, RecursionError, InvalidIdentifier, PolicyError) as exc:
         raise RecordError("network record unreadable") from exc
-    if len(row.public_key) != KEY_BYTES or len(row.sealed_private_key) != BLOB_OVERHEAD_BYTES + KEY_BYTES:
-        raise RecordError("network record with keys of the wrong length")
     return NetworkRecord(
         network_id=network,
         public_key=row.public_key,

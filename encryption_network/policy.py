@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from operator import eq
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from capabilities.cache import remembered_of
 from capabilities.errors import InvalidIdentifier, InvalidJson
@@ -287,7 +287,6 @@ _LIST_LIMITS: Final = {
     "advisories": 64,
     "paths": 32,
 }
-_REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # Lower-case hex: another spelling of a value would be another policy.
 _Register = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){48}\Z")]
@@ -336,7 +335,7 @@ def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
 
 
 def _bytes_of(entry: _StatedMeasurements) -> dict[str, bytes]:
-    return {name: bytes.fromhex(text) for name in _REGISTERS if (text := getattr(entry, name)) is not UNSET}
+    return {name: bytes.fromhex(text) for name, text in to_builtins(entry).items()}
 
 
 def _kv_path(text: str) -> str:

@@ -28,6 +28,8 @@ Source: Intel PCS API v4; Intel PCCS.
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import unquote_to_bytes
@@ -111,19 +113,26 @@ class CollateralService:
         """
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
-        edition = self._edition(evaluation_number)
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                platform = {"fmspc": fmspc.hex().upper(), **edition}
-                tcb_info = await self._get("/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
-                identity = await self._get("/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
-                crl_query = {"ca": ca, "encoding": "der"}
-                pck_crl = await self._get("/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
-                root_crl = await self._root_crl()
-        except TimeoutError as exc:
-            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
+        # An edition is named in one way: a service refuses both together.
+        edition: dict[str, str] = {"update": self._settings.update}
+        if evaluation_number is not None:
+            edition = {"tcbEvaluationDataNumber": str(evaluation_number)}
+        base = self._settings.base_url
+        async with self._in_time():
+            platform = {"fmspc": fmspc.hex().upper(), **edition}
+            tcb_info = await self._ask(f"{base}/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
+            identity = await self._ask(f"{base}/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
+            crl_query = {"ca": ca, "encoding": "der"}
+            pck_crl = await self._ask(f"{base}/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
+            root_crl = await self._ask(self._settings.root_crl_url or f"{base}/sgx/certification/v4/rootcacrl")
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
-        _check_asked_for(fetched, fmspc, ca, evaluation_number=evaluation_number)
+        # AT30
+        if (fetched.fmspc, fetched.ca) != (fmspc, ca):
+            raise CollateralUnusable(
+                "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
+            )
+        if evaluation_number not in (None, fetched.tcb_info.evaluation_number):
+            raise CollateralUnusable("service-answer", "a document with another evaluation number than was asked for")
         return fetched
 
     async def evaluation_numbers(self) -> EvaluationNumbers:
@@ -134,30 +143,25 @@ class CollateralService:
         Does not check:
             Signature and window: see `evaluation_numbers.verify_evaluation_numbers`.
         """
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                answer = await self._get("/tdx/certification/v4/tcbevaluationdatanumbers", {}, _NUMBERS_CHAIN)
-        except TimeoutError as exc:
-            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
+        url = f"{self._settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
+        async with self._in_time():
+            answer = await self._ask(url, chain_headers=_NUMBERS_CHAIN)
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
             raise CollateralUnusable("service-answer", f"evaluation numbers: {exc.detail}") from exc
 
-    def _edition(self, number: int | None) -> dict[str, str]:
-        """Name an edition in one way: a service refuses both together."""
-        return {"update": self._settings.update} if number is None else {"tcbEvaluationDataNumber": str(number)}
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                yield
+        except TimeoutError as exc:
+            raise CollateralUnusable("service-unavailable", "no answer in time") from exc
 
-    async def _root_crl(self) -> _Answer:
-        url = self._settings.root_crl_url
-        if url is None:
-            return await self._get("/sgx/certification/v4/rootcacrl", {}, ())
-        return await self._ask(url, {}, ())
-
-    async def _get(self, path: str, query: dict[str, str], chain_headers: tuple[str, ...]) -> _Answer:
-        return await self._ask(self._settings.base_url + path, query, chain_headers)
-
-    async def _ask(self, url: str, query: dict[str, str], chain_headers: tuple[str, ...]) -> _Answer:
+    async def _ask(
+        self, url: str, query: Mapping[str, str] | None = None, chain_headers: tuple[str, ...] = ()
+    ) -> _Answer:
         # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
         headers = {"Accept-Encoding": "identity"}
         try:
@@ -236,13 +240,3 @@ def _crl_der(body: bytes) -> bytes:
         except READER_ERRORS as exc:
             raise CollateralUnusable("service-answer", "a revocation list is no PEM") from exc
     return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body
-
-
-def _check_asked_for(fetched: Collateral, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None) -> None:
-    # AT30
-    if (fetched.fmspc, fetched.ca) != (fmspc, ca):
-        raise CollateralUnusable(
-            "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
-        )
-    if evaluation_number not in (None, fetched.tcb_info.evaluation_number):
-        raise CollateralUnusable("service-answer", "a document with another evaluation number than was asked for")
