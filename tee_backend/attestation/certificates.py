@@ -18,9 +18,10 @@ Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specif
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -39,6 +40,8 @@ _REMEMBERED: Final = 64
 one machine. Reading is pure, so the same bytes have the same facts; what cannot be read is not kept."""
 
 PlatformCa = Literal["platform", "processor"]
+
+Loaded = TypeVar("Loaded")
 
 _PEM_BLOCK = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)*"
@@ -93,17 +96,10 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
     """
     if len(pem) > MAX_CHAIN_BYTES:
         raise MalformedCertificate(f"certificate chain of {len(pem)} bytes")
-    found: list[bytes] = []
-    offset = 0
-    while offset < len(pem):
-        block = _PEM_BLOCK.match(pem, offset)
-        if block is None or len(found) == most:
-            raise MalformedCertificate(f"certificate chain is no PEM of 1 to {most} certificates")
-        found.append(_decode_base64(block[1]))
-        offset = block.end()
-    if not found:
-        raise MalformedCertificate("certificate chain is empty")
-    return tuple(parse_certificate(der) for der in found)
+    found = _PEM_BLOCK.findall(pem)
+    if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
+        raise MalformedCertificate(f"certificate chain is no PEM of 1 to {most} certificates")
+    return tuple(parse_certificate(_decode_base64(lines)) for lines in found)
 
 
 def _decode_base64(lines: bytes) -> bytes:
@@ -145,12 +141,21 @@ def parse_certificate(der: bytes) -> Certificate:
 
 def load_certificate(der: bytes) -> x509.Certificate:
     """Load DER with the X.509 library; raises MalformedCertificate."""
-    if len(der) > MAX_CERTIFICATE_BYTES:
-        raise MalformedCertificate(f"certificate of {len(der)} bytes")
+    return _loaded(der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
+
+
+def load_crl(der: bytes, *, max_bytes: int) -> x509.CertificateRevocationList:
+    """Load a revocation list with the X.509 library; raises MalformedCertificate."""
+    return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=max_bytes)
+
+
+def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes: int) -> Loaded:
+    if len(der) > max_bytes:
+        raise MalformedCertificate(f"{what} of {len(der)} bytes")
     try:
-        return x509.load_der_x509_certificate(der)
+        return load(der)
     except READER_ERRORS as exc:
-        raise MalformedCertificate(f"no certificate: {exc}") from exc
+        raise MalformedCertificate(f"no {what}: {exc}") from exc
 
 
 def common_name_of(name: x509.Name) -> str:
@@ -159,16 +164,6 @@ def common_name_of(name: x509.Name) -> str:
     if len(found) != 1 or not isinstance(found[0].value, str):
         raise MalformedCertificate("a name needs exactly one common name")
     return found[0].value
-
-
-def load_crl(der: bytes, *, max_bytes: int) -> x509.CertificateRevocationList:
-    """Load a revocation list with the X.509 library; raises MalformedCertificate."""
-    if len(der) > max_bytes:
-        raise MalformedCertificate(f"revocation list of {len(der)} bytes")
-    try:
-        return x509.load_der_x509_crl(der)
-    except READER_ERRORS as exc:
-        raise MalformedCertificate(f"no revocation list: {exc}") from exc
 
 
 def _is_authority(loaded: x509.Certificate) -> bool:
@@ -181,7 +176,7 @@ def _is_authority(loaded: x509.Certificate) -> bool:
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
     """Read the machine's facts out of a PCK leaf."""
-    entries = _sgx_entries(_sgx_extension(leaf.der))
+    entries = _sgx_entries(leaf.der)
     return Platform(
         fmspc=_octets(entries, 4, 6),
         pce_id=_octets(entries, 3, 2),
@@ -200,20 +195,19 @@ def authority_kind(common_name: str) -> PlatformCa:
     raise MalformedCertificate(f"no PCK authority: {common_name[:80]!r}")
 
 
-def _sgx_extension(der: bytes) -> bytes:
+def _sgx_entries(der: bytes) -> dict[int, tuple[int, bytes]]:
+    """Map the last number of each entry's OID to its tag and value bytes."""
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
         raise MalformedCertificate("leaf without the platform extension") from exc
     if not isinstance(extension, x509.UnrecognizedExtension):
         raise MalformedCertificate("platform extension of an unexpected kind")
-    return extension.value
-
-
-def _sgx_entries(extension: bytes) -> dict[int, tuple[int, bytes]]:
-    """Map the last number of each entry's OID to its tag and value bytes."""
+    whole = _elements(extension.value)
+    if len(whole) != 1 or whole[0][0] != _SEQUENCE:
+        raise MalformedCertificate("platform extension is no sequence")
     entries: dict[int, tuple[int, bytes]] = {}
-    for tag, content in _elements(_only(extension, _SEQUENCE)):
+    for tag, content in _elements(whole[0][1]):
         if tag != _SEQUENCE or len(entries) == _MAX_EXTENSION_ENTRIES:
             raise MalformedCertificate("platform extension is no list of entries")
         pair = _elements(content)
@@ -231,14 +225,6 @@ def _octets(entries: dict[int, tuple[int, bytes]], suffix: int, size_bytes: int)
     if tag != _OCTET_STRING or len(value) != size_bytes:
         raise MalformedCertificate(f"platform extension entry .{suffix} is missing or not {size_bytes} bytes")
     return value
-
-
-def _only(der: bytes, tag: int) -> bytes:
-    """Return the content of the one element that fills `der`."""
-    elements = _elements(der)
-    if len(elements) != 1 or elements[0][0] != tag:
-        raise MalformedCertificate("platform extension is no sequence")
-    return elements[0][1]
 
 
 def _elements(der: bytes) -> list[tuple[int, bytes]]:
