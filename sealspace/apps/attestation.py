@@ -4,11 +4,12 @@
 
 Example:
     challenge, receiver = await client.attestation.challenge(), new_receiver_key(entropy)
-    data = report_data(challenge.nonce, challenge.audience, client.session.did, "attested", receiver.public_key)
-    attested = Attested(quote=domain.quote(data).quote, receiver_public_key=receiver.public_key)
+    key = receiver.public_key
+    binding = session_binding(challenge.nonce, challenge.audience, client.session.did, "attested", key)
+    attested = Attested(quote=domain.quote(binding.report_data).quote, receiver_public_key=key)
     session = await client.attestation.open_session(network, challenge, attested)
 
-The trust domain's side, `domain` and `report_data`, is in `tee_backend`, whose `Backend` does all of this.
+The trust domain's side, `domain` and `session_binding`, is in `tee_backend`, whose `Backend` does all of this.
 """
 
 from collections.abc import Sequence

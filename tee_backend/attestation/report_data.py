@@ -41,14 +41,22 @@ class Binding:
 
 
 def session_binding(nonce: bytes, audience: str, holder: Principal, mode: ReceiverMode, receiver_key: bytes) -> Binding:
-    """Return the binding of a quote that a backend attests with (AT9); arguments as of `report_data`."""
-    expected = report_data(nonce, audience, holder, mode, receiver_key)
+    """Return the binding of a quote that a backend attests with (AT9)."""
+    if len(receiver_key) != RECEIVER_KEY_BYTES:
+        raise ValueError("a receiver key has 32 bytes")
+    expected = _hashed(LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
     return Binding(report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode)
 
 
 def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) -> Binding:
-    """Return the binding of a quote that a backend publishes (AT51); arguments as of `published_report_data`."""
-    return Binding(report_data=published_report_data(nonce, holder, statement_sha256), holder=holder)
+    """Return the binding of a quote that a backend publishes to any client (AT51).
+
+    Args:
+        nonce: chosen by the client.
+        holder: DID of the backend, canonical.
+        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
+    """
+    return Binding(report_data=_hashed(PUBLISHED_LABEL, nonce, holder.encode(), statement_sha256), holder=holder)
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
@@ -59,7 +67,7 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
     Args:
         holder: DID of the runner, canonical.
         receipt_key: Ed25519 public key made inside the trust domain, 32 bytes.
-        statement_sha256: as of `published_report_data`.
+        statement_sha256: as of `published_binding`.
     """
     expected = _hashed(RUNNER_LABEL, holder.encode(), receipt_key, statement_sha256)
     return Binding(report_data=expected, holder=holder)
@@ -75,26 +83,6 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
     node_did = parse_principal(statement.node_did)
     public_key = ed25519_public_key(node_did) or b""
     return Binding(report_data=node_report_data(nonce, statement), holder=node_did, receiver_public_key=public_key)
-
-
-def report_data(nonce: bytes, audience: str, holder: str, mode: ReceiverMode, receiver_key: bytes) -> bytes:
-    """Compute the report data of an attestation."""
-    if len(receiver_key) != RECEIVER_KEY_BYTES:
-        raise ValueError("a receiver key has 32 bytes")
-    return _hashed(LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
-
-
-def published_report_data(nonce: bytes, holder: str, statement_sha256: bytes) -> bytes:
-    """Compute the report data of evidence that a backend publishes to any client (AT51).
-
-    Args:
-        nonce: chosen by the client.
-        holder: DID of the backend, canonical.
-        statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
-    Returns:
-        64 bytes.
-    """
-    return _hashed(PUBLISHED_LABEL, nonce, holder.encode(), statement_sha256)
 
 
 def node_report_data(nonce: str, statement: NodeStatement) -> bytes:

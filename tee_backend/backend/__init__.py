@@ -67,7 +67,7 @@ from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
 from sealspace.session import Grant, key_session
 from sealspace.wire.portable import PortableDelegation
 
-from ..attestation.report_data import report_data
+from ..attestation.report_data import session_binding
 from ..errors import FolderUnusable
 from ..evidence.source import EvidenceSource, KeySource
 from .grant_folder import GrantFolder, Holding
@@ -328,11 +328,11 @@ class Backend:
     async def _attest_once(self, network: NetworkId) -> Attestation:
         receiver = new_receiver_key(self._entropy)
         challenge = await self._client.attestation.challenge()
-        bound = report_data(challenge.nonce, challenge.audience, self.did, "attested", receiver.public_key)
+        key = receiver.public_key
+        binding = session_binding(challenge.nonce, challenge.audience, self.did, "attested", key)
         # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
-        quoted = await asyncio.to_thread(self._source.quote, bound)
-        log = None if quoted.event_log is None else quoted.event_log.to_json()
-        attested = Attested(quote=quoted.quote, receiver_public_key=receiver.public_key, event_log=log)
+        quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
+        attested = Attested(quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries)
         session = await self._client.attestation.open_session(network, challenge, attested)
         self._attestation = Attestation(network, receiver, session.expires_at, session.evidence)
         self._attested_at = self._clock.now()

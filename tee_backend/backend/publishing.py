@@ -46,7 +46,7 @@ from sealspace.errors import BackendAnswerInvalid, InvalidPortableDelegation, Se
 from sealspace.session import read_grant
 from sealspace.wire.portable import PortableDelegation, decode_bundle
 
-from ..attestation.report_data import published_report_data
+from ..attestation.report_data import published_binding
 from ..errors import KeepingError
 from ..evidence.errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
@@ -285,15 +285,14 @@ class BackendSurface:
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "others wait for quotes; ask again in a moment")
         self._waiting += 1
-        bound = published_report_data(nonce, self._did, self._statement_sha256)  # AT51
+        bound = published_binding(nonce, self._did, self._statement_sha256).report_data  # AT51
         try:
             # Some servers cancel a request whose client left, and its thread goes on: without the shield, clients that
             # ask and leave would have quotes made side by side, without a bound.
             quoted = await asyncio.shield(self._quote(bound))
         except EvidenceSourceError as exc:
             return _no_quote(exc)
-        log = None if quoted.event_log is None else quoted.event_log.to_json()
-        body = encode_published(nonce, self._statement, quote=quoted.quote, event_log=log)
+        body = encode_published(nonce, self._statement, quote=quoted.quote, event_log=quoted.log_entries)
         headers = {"content-type": "application/json", "cache-control": "no-store"}
         return SurfaceAnswer(status=200, headers=headers, body=body)
 

@@ -8,6 +8,8 @@ Example:
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from capabilities.strict_json import Json
+
 from ..attestation.errors import QuoteRefused
 from ..attestation.event_log import EventLog
 from ..attestation.quote import MAX_QUOTE_BYTES, parse_quote
@@ -21,6 +23,11 @@ class Quoted:
 
     quote: bytes = field(repr=False)
     event_log: EventLog | None = field(default=None, repr=False)
+
+    @property
+    def log_entries(self) -> list[Json] | None:
+        """The run-time entries of the log as JSON; None without a log."""
+        return None if self.event_log is None else self.event_log.to_json()
 
 
 class EvidenceSource(Protocol):

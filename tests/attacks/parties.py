@@ -33,7 +33,7 @@ from sealspace.client import Client, SignIn
 from sealspace.encryption import ReceiverKey, new_receiver_key
 from sealspace.wallets import new_wallet
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.report_data import session_binding
 from tee_backend.evidence.simulated import measurements_of
 
 DECRYPT = "tinycloud.encryption/decrypt"
@@ -205,7 +205,7 @@ class Stage:
 
     def report_data(self, holder: str, receiver: bytes, nonce: bytes, *, mode: ReceiverMode = "attested") -> bytes:
         """Return what a quote has to be bound to."""
-        return report_data(nonce, self.node_did, parse_principal(holder), mode, receiver)
+        return session_binding(nonce, self.node_did, parse_principal(holder), mode, receiver).report_data
 
     def quote(
         self,

@@ -32,7 +32,7 @@ from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.documents.published import encode_published, statement_json
 from sealspace.session import key_session
-from tee_backend.attestation.report_data import published_report_data
+from tee_backend.attestation.report_data import published_binding
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
@@ -295,8 +295,8 @@ async def test_statements_that_a_quote_binds(
 
     async def evidence(request: web.Request) -> web.Response:
         nonce = libipld.decode_multibase("u" + request.query["nonce"])[1]
-        bound = published_report_data(nonce, Principal(did), hashlib.sha256(canonical_bytes(statement)).digest())
-        quoted = domain.quote(bound)
+        bound = published_binding(nonce, Principal(did), hashlib.sha256(canonical_bytes(statement)).digest())
+        quoted = domain.quote(bound.report_data)
         log = None if quoted.event_log is None else quoted.event_log.to_json()
         body = encode_published(nonce, statement, quote=quoted.quote, event_log=log)
         return web.Response(body=body, content_type="application/json")

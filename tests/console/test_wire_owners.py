@@ -18,7 +18,7 @@ from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation
-from encryption_network.evidence_record import _SIZES, encode_evidence
+from encryption_network.evidence_record import encode_evidence
 from encryption_network.policy import Evidence
 from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
 from sealspace.client import Client
@@ -27,6 +27,15 @@ from sealspace.wire.portable import decode_portable
 VECTORS = REPOSITORY / "spec" / "vectors"
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LABEL = b"sealspace/recovery-phrase/1"
+SIZES = {
+    "receiver_public_key": 32,
+    **dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), 48),
+    **dict.fromkeys(("mr_config_id", "mr_owner", "mr_owner_config", "mr_seam"), 48),
+    **dict.fromkeys(("td_attributes", "xfam"), 8),
+    "tee_tcb_svn": 16,
+    "fmspc": 6,
+    **dict.fromkeys(("root_ca_sha256", "quote_sha256", "collateral_sha256"), 32),
+}
 
 
 def _seed(phrase: str) -> bytes:
@@ -285,7 +294,7 @@ def test_evidence_is_read_as_it_is_kept(scripts: Scripts) -> None:
         app_id=b"\x01" * 20,
         compose_hash=None,
         key_provider="kms:" + "0a" * 40,
-        **{name: bytes([at + 1] * size) for at, (name, size) in enumerate(_SIZES.items())},
+        **{name: bytes([at + 1] * size) for at, (name, size) in enumerate(SIZES.items())},
     )
     record = encode_evidence(evidence)
     said = scripts.call("backends.js", "decodeEvidence", list(record))

@@ -13,6 +13,7 @@ from deviating_platform import SimulatedPlatform
 from patience import PATIENCE_S
 from tests_support import CountingEntropy
 
+from capabilities.principals import principal_of
 from encryption_network.policy import Measurements, Policy
 from sealspace.apps.attestation import Attested, Challenge
 from sealspace.client import Client
@@ -31,7 +32,7 @@ from sealspace.session import key_session
 from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.report_data import session_binding
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of
 from tee_backend.evidence.source import Quoted
@@ -254,9 +255,9 @@ async def test_a_challenge_serves_once(bench) -> None:
 
 def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = None) -> Attested:
     receiver = new_receiver_key(bench.entropy)
-    bound = report_data(
-        challenge.nonce, challenge.audience, holder or agent.session.did, "attested", receiver.public_key
-    )
+    bound = session_binding(
+        challenge.nonce, challenge.audience, principal_of(holder or agent.session.did), "attested", receiver.public_key
+    ).report_data
     return Attested(source.quote(bound).quote, receiver.public_key)
 
 

@@ -28,7 +28,7 @@ from sealspace.printable import printable
 from sealspace.session import key_session
 from sealspace.wire.transport import Transport, TransportSettings
 from tee_backend.attestation.inspection import Inspector
-from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.report_data import session_binding
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
@@ -154,7 +154,7 @@ async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
         "portable": portable,
         "cid": portable.cid,
         "domain": domain,
-        "report_data": report_data,
+        "session_binding": session_binding,
         "new_receiver_key": new_receiver_key,
         "entropy": bench.entropy,
         "backend_url": backend_url,

@@ -14,7 +14,7 @@ from tee_backend.attestation.challenge import ChallengeScope, check_challenge, i
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.quote import parse_quote
-from tee_backend.attestation.report_data import node_report_data, published_report_data, report_data
+from tee_backend.attestation.report_data import node_report_data, published_binding, session_binding
 from tee_backend.attestation.trust_root import parse_trust_root
 
 FOLDER = REPOSITORY / "spec" / "vectors" / "attestation"
@@ -29,13 +29,13 @@ def _cases(name: str) -> list[Any]:
 @pytest.mark.parametrize("case", _cases("report_data"))
 def test_report_data(case: Any) -> None:
     """The report data of a session is the vector's, all 64 bytes (AT9)."""
-    computed = report_data(
+    computed = session_binding(
         bytes.fromhex(case["nonce_hex"]),
         case["audience"],
         case["holder"],
         case["mode"],
         bytes.fromhex(case["receiver_key_hex"]),
-    )
+    ).report_data
     assert case["expect"]["report_data_hex"] == computed.hex()
 
 
@@ -58,7 +58,7 @@ def test_node_report_data(case: Any) -> None:
 def test_backend_report_data(case: Any) -> None:
     """The report data of what a backend publishes are the vector's, all 64 bytes (AT51)."""
     statement = parse_statement(case["statement"])
-    computed = published_report_data(bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256)
+    computed = published_binding(bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256).report_data
     assert case["expect"]["report_data_hex"] == computed.hex()
 
 

@@ -42,8 +42,7 @@ from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.receipt_check import verify_release
 from tee_backend.attestation.report_data import (
     node_report_data,
-    published_report_data,
-    report_data,
+    published_binding,
     session_binding,
 )
 from tee_backend.attestation.trust_root import TrustRoot, parse_trust_root
@@ -123,7 +122,7 @@ async def to_an_owner(defect: Defect, folder: Path, now: float) -> str:
     (folder / "document.json").write_bytes(defect.collateral(now))
     statement = statement_json(HOLDER.did, {"app_id": "com.example", "name": "Notes", "defaults": False}, None)
     honest = parse_published(encode_published(NONCE, statement, quote=b"-", event_log=None), nonce=NONCE)
-    quote, log = defect.mint(published_report_data(NONCE, HOLDER.did, honest.statement.sha256))
+    quote, log = defect.mint(published_binding(NONCE, honest.statement.did, honest.statement.sha256).report_data)
     published = parse_published(encode_published(NONCE, statement, quote=quote, event_log=log), nonce=NONCE)
     try:
         await Inspector(CollateralFolder(folder), root=_root()).verify(published, now=now)
@@ -160,7 +159,7 @@ async def to_a_client(defect: Defect, folder: Path, now: float) -> str:
 async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
     """A node signs a receipt for it all, and keeps evidence as if nothing were wrong."""
     holder = parse_principal(HOLDER.did)
-    bound = report_data(NONCE, NODE.did, holder, "attested", RECEIVER)
+    bound = session_binding(NONCE, NODE.did, holder, "attested", RECEIVER).report_data
     quote, log = defect.mint(bound)
     document = defect.collateral(now)
     # Of an application that nobody gave keys there is no evidence: what is kept is that of another.

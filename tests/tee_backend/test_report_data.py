@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tee_backend.attestation.errors import QuoteRefused
-from tee_backend.attestation.report_data import check_report_data, report_data
+from tee_backend.attestation.report_data import check_report_data, session_binding
 
 FIELDS: dict[str, Any] = {
     "nonce": bytes(range(32)),
@@ -24,7 +24,7 @@ def test_formula() -> None:
     for value in (b"sealspace/report-data/1", *FIELDS.values()):
         field = value.encode() if isinstance(value, str) else value
         text += len(field).to_bytes(4, "big") + field
-    assert hashlib.sha512(text).digest() == report_data(**FIELDS)
+    assert hashlib.sha512(text).digest() == session_binding(**FIELDS).report_data
 
 
 def test_fixed_value() -> None:
@@ -33,7 +33,7 @@ def test_fixed_value() -> None:
         "44cc77c245a38165e3482696b06383337c4f44e75a02e0e6a04fef5edf7a44ea"
         "0ceb16b3ae143715aa1f39a00ca86a07d077b3a12e515507cf6a1a84456b5be0"
     )
-    assert expected == report_data(**FIELDS).hex()
+    assert expected == session_binding(**FIELDS).report_data.hex()
 
 
 @pytest.mark.parametrize(
@@ -49,20 +49,20 @@ def test_fixed_value() -> None:
 def test_every_field_is_bound(name: str, value: object) -> None:
     """A quote made for one nonce, node, holder, mode and key serves no other."""
     with pytest.raises(QuoteRefused, match=r"^report-data$"):
-        check_report_data(report_data(**FIELDS), report_data(**{**FIELDS, name: value}))
+        check_report_data(session_binding(**FIELDS).report_data, session_binding(**{**FIELDS, name: value}).report_data)
 
 
 def test_fields_do_not_run_into_each_other() -> None:
     """Moving characters from one field to the next changes the result."""
     whole = "did:example:ab"
     splits = [{**FIELDS, "audience": whole[:cut], "holder": whole[cut:]} for cut in range(len(whole) + 1)]
-    results = [report_data(**fields) for fields in splits]
+    results = [session_binding(**fields).report_data for fields in splits]
     assert all(one != two for one, two in itertools.combinations(results, 2))
 
 
 def test_the_right_one_passes() -> None:
     """All 64 bytes have to be there and equal."""
-    expected = report_data(**FIELDS)
+    expected = session_binding(**FIELDS).report_data
     check_report_data(bytes(expected), expected)
     for found in (expected[:63], expected + b"\x00", b"", expected[:32] + bytes(32)):
         with pytest.raises(QuoteRefused, match=r"^report-data$"):
@@ -72,4 +72,4 @@ def test_the_right_one_passes() -> None:
 def test_key_size_is_the_callers_matter() -> None:
     """A receiver key of another size is a mistake of the calling code."""
     with pytest.raises(ValueError, match="32 bytes"):
-        report_data(**{**FIELDS, "receiver_key": bytes(31)})
+        session_binding(**{**FIELDS, "receiver_key": bytes(31)})

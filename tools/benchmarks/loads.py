@@ -28,13 +28,14 @@ from places import (
 
 from capabilities.abilities import DECRYPT
 from capabilities.facts import SESSION_FACT
+from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.requests import decrypt_body_json, decrypt_fact
 from sealspace.encryption import ReceiverKey
-from tee_backend.attestation.report_data import report_data
+from tee_backend.attestation.report_data import session_binding
 
 LARGE_BYTES, HUGE_BYTES = 65_536, 10 * 2**20
 BATCH = 10
@@ -170,7 +171,8 @@ async def _sessions(place: Place, count: int, turn: Callable[[bytes], bytes]) ->
 def _session(place: Place, attested: Attested, turn: Callable[[bytes], bytes], nonce: str) -> bytes:
     key, raw = attested.receiver.public_key, decode_url(nonce)
     assert raw is not None
-    bound = report_data(raw, place.node_did, attested.party.signer.did, "attested", key)
+    holder = parse_principal(attested.party.signer.did)
+    bound = session_binding(raw, place.node_did, holder, "attested", key).report_data
     body: dict[str, Json] = {
         "quote": base64_of(turn(attested.platform.mint_quote(PROGRAM, bound))),
         "eventLog": None,

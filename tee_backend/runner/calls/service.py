@@ -91,8 +91,7 @@ async def begin(
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
     # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
     quoted = await asyncio.to_thread(source.quote, binding.report_data)
-    log = None if quoted.event_log is None else quoted.event_log.to_json()
-    start = encode_start(stated, key.did, quoted.quote, log)
+    start = encode_start(stated, key.did, quoted.quote, quoted.log_entries)
     return Identity(receipt_key=key, start=start, start_sha256=parse_start(start).sha256)
 
 
