@@ -162,8 +162,13 @@ def restore(
     with _opened(file) as stream:
         try:
             backup = OpenedBackup(stream)
-            if not future_mark:
-                _refuse_future(backup.header)
+            mark = backup.header.marked_at
+            if not future_mark and mark > SystemClock().now() + _MOST_AHEAD_S:
+                # No clock has seen it: tokens of all the time until then would be refused for ever (BK5).
+                raise ClockWrong(
+                    f"the mark of the backup, {time_text(mark)}, is more than a day ahead of this machine's clock",
+                    hint="set the clock; if the clock of the original was wrong: --future-mark",
+                )
             if is_shared(config) and backup.header.longest_life_s > longest_life_s(config):
                 # A database forgets used tokens by the life that its own node allows (BK5).
                 raise ConfigurationError(
@@ -193,15 +198,6 @@ def _opened(file: Path) -> BinaryIO:
         os.close(descriptor)
         raise FileUnreadable(f"{file} is no ordinary file", hint="name the file of the backup, copied to this machine")
     return os.fdopen(descriptor, "rb")
-
-
-def _refuse_future(header: Header) -> None:
-    """Refuse a mark that no clock has seen: tokens of all the time until then would be refused for ever (BK5)."""
-    if header.marked_at > SystemClock().now() + _MOST_AHEAD_S:
-        raise ClockWrong(
-            f"the mark of the backup, {time_text(header.marked_at)}, is more than a day ahead of this machine's clock",
-            hint="set the clock; if the clock of the original was wrong: --future-mark",
-        )
 
 
 def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> bytes | None:

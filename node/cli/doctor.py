@@ -8,20 +8,20 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import click
+from msgspec import Struct
 
 from capabilities.ambient import SystemClock
 from sealspace.cli.errors import ConfigurationError, KeyFileUnusable, StoreMisused
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
-from sealspace.cli.terminal import print_found, print_lines, time_text, what_happened
+from sealspace.cli.terminal import print_json, print_lines, time_text, what_happened
 from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
 from sealspace.wire.answers import json_object, required_text
@@ -40,9 +40,8 @@ _SOON_S: Final = 86_400.0
 _LEAST_FREE_BYTES: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The result of one check."""
+class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):
+    """The result of one check; in JSON its members are called otherwise."""
 
     name: str
     severity: str
@@ -80,16 +79,15 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
             if diagnosis.next_step:
                 print_lines(f"         next: {diagnosis.next_step}")
     if shared().as_json:
-        members = [{"check": d.name, "severity": d.severity, "text": d.text, "next": d.next_step} for d in found]
-        print_found(members, ())
+        print_json(found)
     return 1 if any(one.severity == "wrong" for one in found) else 0
 
 
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
     yield from diagnosed("python", python)
     yield from diagnosed("clock", _clock)
-    of_owners = (NODE_VARIABLE, HOME_VARIABLE)
-    is_set = any(name.startswith(ENVIRONMENT_PREFIX) and name not in of_owners for name in os.environ)
+    of_a_node = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
+    is_set = not {NODE_VARIABLE, HOME_VARIABLE}.issuperset(of_a_node)
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:
@@ -143,7 +141,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
 def _disk(config: Config) -> str:
     folder = config.data
     if not folder.exists():
-        _require_free_disk(next(parent for parent in folder.parents if parent.is_dir()))
+        _require_free_disk(next(filter(Path.is_dir, folder.parents)))
         return f"{folder} will be made by the first start"
     if not folder.is_dir():
         raise StoreMisused(f"{folder} is no folder", hint="name a folder with --data")
@@ -193,13 +191,12 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> Found:
         home.wallet()
     end, now = home.session().expires_at, SystemClock().now()
     text = f"{profile.owner} at {profile.node}"
-    if end is None or end > now + _SOON_S:
-        return text if end is None else f"{text}, until {time_text(end)}"
-    return [
-        Diagnosis("login", "warn", f"the session ends at {time_text(end)}", again)
-        if end > now
-        else Diagnosis("login", "wrong", f"the session ended at {time_text(end)}", again)
-    ]
+    if end is None:
+        return text
+    if end > now + _SOON_S:
+        return f"{text}, until {time_text(end)}"
+    severity, ends = ("warn", "ends") if end > now else ("wrong", "ended")
+    return [Diagnosis("login", severity, f"the session {ends} at {time_text(end)}", again)]
 
 
 async def _node(url: str, home: OwnerHome) -> Found:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import CommitInvalid, CommitTooLarge, RecordDamaged
+from ..keyspace import claim_minute4
 
 # ST6. The engines allow a little more; these are the bounds that apply everywhere.
 MAX_KEY_BYTES: Final = 480
@@ -39,6 +40,7 @@ _FEW: Final = min(MAX_LIVE, MAX_CHECKS, MAX_ADDS)  # this many conditions are wi
 _MAX_ACCOUNT_BYTES: Final = 255
 _WEIGHT_END: Final = 1 << 63
 CLAIM_KEY_BYTES: Final = 32
+KEYS_END: Final = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
 LIVE_MARK: Final = b"L"  # the value a row must have to be named under `live` (ST2)
 
@@ -59,6 +61,11 @@ class Claim(Struct, frozen=True, array_like=True, gc=False):
     key: bytes
     expires_at: int
 
+    @property
+    def row(self) -> bytes:
+        """Minute and name under which it is stored: minute4 ‖ id16."""
+        return claim_minute4(self.expires_at) + self.key[:16]
+
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
     """Rows whose key starts with `prefix`, in byte order."""
@@ -68,6 +75,15 @@ class Range(Struct, frozen=True, array_like=True, gc=False):
     limit: int = 1000
     reverse: bool = False
     keys_only: bool = False
+
+    @property
+    def bounds(self) -> tuple[bytes, bytes]:
+        """The first possible key, and one beyond the last."""
+        first, after, stripped = self.prefix, self.after, self.prefix.rstrip(b"\xff")
+        end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
+        if after is None:
+            return first, end
+        return (first, min(after, end)) if self.reverse else (max(first, after + b"\0"), end)
 
 
 class Follow(Struct, frozen=True, array_like=True, gc=False):

@@ -5,16 +5,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from capabilities.ambient import Clock
 
+from ..observing import Observer
 from ._folder import FolderLock, open_for_writing
 from ._replay_records import ReplayRecords, boot_id, discard_other_boots
 from ._writer import FreeSpace, Writer
-
-if TYPE_CHECKING:
-    from ..observing import Observer
 
 HOUSEKEEPING_S: Final = 60.0
 # Claims are kept for this long after their expiry: a clock that is no further ahead than this, and is set back, has
@@ -69,7 +67,7 @@ class Housekeeping:
 
 @contextmanager
 def owned_folder(
-    folder: Path, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
+    folder: Path, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
 ) -> Iterator[Housekeeping]:
     """Be the writer of a folder, which is made when it is new, until the block ends."""
     with ExitStack() as opened:

@@ -8,7 +8,7 @@ from typing import Final
 import lmdb
 
 from ...errors import StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
+from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
 from ..contract import (
     MAX_KEY_BYTES,
     MAX_PAGE_BYTES,
@@ -23,7 +23,7 @@ from ..contract import (
 from ._closed_minutes import is_closed
 from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
-from ._tombstones import TABLE, open_table
+from ._tombstones import open_table
 
 
 class Reader:
@@ -40,7 +40,12 @@ class Reader:
     ) -> Snapshot:
         """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
         check_read(keys, claim, ranges, follow)
-        claimed, is_forgotten = (None, False) if claim is None else self._claimed(claim)
+        claimed, is_forgotten = None, False
+        if claim is not None:
+            if self._replay_records is None:
+                raise StoreUnavailable("the store is open for reading alone")
+            claimed = self._replay_records.claim(claim)
+            is_forgotten = not claimed and self._replay_records.is_closed(claim)
         try:
             # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
             with self._env.begin() as txn:
@@ -53,13 +58,6 @@ class Reader:
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc
         return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
-
-    def _claimed(self, claim: Claim) -> tuple[bool, bool]:
-        """Make a claim; return whether it is a first use, and whether it was refused because its minute was swept."""
-        if self._replay_records is None:
-            raise StoreUnavailable("the store is open for reading alone")
-        claimed = self._replay_records.claim(claim)
-        return claimed, not claimed and self._replay_records.is_closed(claim)
 
     def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
         row = txn.get(key)
@@ -76,11 +74,10 @@ def _judged_durably(txn: "lmdb.Transaction[bytes]", claim: Claim) -> tuple[bool,
     Durable claims and closed minutes survive the loss of the unsynced ones (ST4); a restored store has closed the
     minutes of every token that its original may have accepted (BK5).
     """
-    minute4 = claim_minute4(claim.expires_at)
-    closed = txn.get(CLAIM_FLOOR_KEY)
-    if closed is not None and is_closed(record_of(closed).value or b"", minute4):
+    row, closed = claim.row, txn.get(CLAIM_FLOOR_KEY)
+    if closed is not None and is_closed(record_of(closed).value or b"", row[:4]):
         return False, True
-    return txn.get(claim_key(minute4, claim.key[:16])) is None, False
+    return txn.get(CLAIMS_PREFIX + row) is None, False
 
 
 _KEY_ALONE: Final = Record(value=b"", stamp=b"")
@@ -88,7 +85,7 @@ _KEYS_AT_ONCE: Final = 32
 
 
 def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
-    first, end = _bounds(wanted)
+    first, end = wanted.bounds
     cursor = txn.cursor()
     # TABLE sorts after every key, so there is always a row at or after a key.
     if not cursor.set_range(end if wanted.reverse else first) or (wanted.reverse and not cursor.prev()):
@@ -97,16 +94,6 @@ def _page(txn: "lmdb.Transaction[bytes]", wanted: Range) -> Page:
         keys = cursor.iterprev(values=False) if wanted.reverse else cursor.iternext(values=False)
         return _page_of_keys(keys, wanted, first, end)
     return _page_of_rows(cursor.iterprev() if wanted.reverse else cursor.iternext(), wanted.limit, first, end)
-
-
-def _bounds(wanted: Range) -> tuple[bytes, bytes]:
-    """Return the bounds of a range: the first key is in it, the second is not."""
-    prefix, after = wanted.prefix, wanted.after
-    stripped = prefix.rstrip(b"\xff")
-    end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else TABLE
-    if after is None:
-        return prefix, end
-    return (prefix, min(after, end)) if wanted.reverse else (max(prefix, after + b"\0"), end)
 
 
 def _page_of_keys(walk: Iterator[bytes], wanted: Range, first: bytes, end: bytes) -> Page:

@@ -21,7 +21,6 @@ from typing import Final
 import lmdb
 
 from ...errors import StoreFull, StoreUnavailable
-from ...keyspace import claim_minute4
 from ..contract import Claim
 from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._folder import MAX_READERS
@@ -75,20 +74,19 @@ class ReplayRecords:
 
     def claim(self, claim: Claim) -> bool:
         """Record a use; True when it is the first."""
-        minute4 = claim_minute4(claim.expires_at)
-        key = _USED + minute4 + claim.key[:16]
+        row = claim.row
         try:
             with self._env.begin(None, None, True) as txn:
-                if is_closed(txn.get(_CLOSED, b""), minute4):
+                if is_closed(txn.get(_CLOSED, b""), row[:4]):
                     return False
-                return txn.put(key, b"", True, False)  # not over a row that is there
+                return txn.put(_USED + row, b"", True, False)  # not over a row that is there
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
     def is_closed(self, claim: Claim) -> bool:
         """Whether a claim is refused because its minute was swept, used or not."""
         with self._env.begin() as txn:
-            return is_closed(txn.get(_CLOSED, b""), claim_minute4(claim.expires_at))
+            return is_closed(txn.get(_CLOSED, b""), claim.row[:4])
 
     def claims(self) -> list[bytes]:
         """Return every recorded claim as its minute and its id: minute4 ‖ id16."""

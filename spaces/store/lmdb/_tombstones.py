@@ -17,10 +17,10 @@ from typing import Final
 import lmdb
 
 from ...errors import StoreUnavailable
-from ..contract import MAX_KEY_BYTES
+from ..contract import KEYS_END
 from ._rows import keys_of_old
 
-TABLE: Final = b"\xff" * (MAX_KEY_BYTES + 1)
+TABLE: Final = KEYS_END
 MAX_TABLES: Final = 1  # what every process that opens the environment has to allow
 
 

@@ -4,7 +4,6 @@ A commit is judged completely before its first row is written, so a refused one 
 is needed. A failure while rows are being written fails the whole transaction, and with it every commit of the batch.
 """
 
-import enum
 import errno
 import os
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, NoReturn
 
 import lmdb
 from msgspec import Struct
@@ -22,12 +21,10 @@ from capabilities.ambient import Clock
 from ...errors import StoreError, StoreFull, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
+from ..observing import Observer
 from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
 from ._tombstones import old_tombstones, open_table
-
-if TYPE_CHECKING:
-    from ..observing import Observer
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -44,6 +41,7 @@ _COUNTER_END: Final = 1 << 63
 _STAMPS_AT_ONCE: Final = 256
 
 Outcome = Committed | Refused | StoreError
+_FULL: Final = (lmdb.MapFullError, lmdb.DiskError)
 _COMMITTED: Final = Committed()
 _REFUSED: Final = Refused()
 
@@ -54,12 +52,6 @@ class FreeSpace:
 
     max_bytes: int | None = None
     reserve_bytes: int = 64 * 1024 * 1024
-
-
-class _Space(enum.Enum):
-    PLENTY = enum.auto()
-    SCARCE = enum.auto()
-    NONE = enum.auto()
 
 
 class Ask(Struct, frozen=True, array_like=True, gc=False):
@@ -81,7 +73,7 @@ class Ask(Struct, frozen=True, array_like=True, gc=False):
         """The row that says this commit happened: its claim, or one of its own (ST4)."""
         claim = self.commit.claim
         if claim is not None:
-            return claim_key(claim_minute4(claim.expires_at), claim.key[:16])
+            return CLAIMS_PREFIX + claim.row
         if not self.settle_at or not self.commit.writes:  # ST16: LMDB shows a row to readers only once it is synced
             return None
         return claim_key(claim_minute4(self.settle_at), self.settle)
@@ -102,7 +94,7 @@ class Writer:
     """The only writer of an environment. Used on one thread."""
 
     def __init__(
-        self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: "Observer | None" = None
+        self, env: lmdb.Environment, free_space: FreeSpace, clock: Clock, observer: Observer | None = None
     ) -> None:
         self.env = env
         self._clock = clock
@@ -116,7 +108,7 @@ class Writer:
         self._observer = observer
         if observer is not None:
             with env.begin() as txn:
-                self._space(txn)
+                self._most_bytes(txn)
 
     def apply(self, batch: Sequence[Ask]) -> list[Outcome]:
         """Judge and write a batch; the returned outcomes are durable."""
@@ -131,16 +123,13 @@ class Writer:
         minute = int(self._clock.now()) // 60
         txn = self.env.begin(write=True)
         try:
-            space, closed = self._space(txn), _closed(txn)
-            outcomes = [self._apply_one(txn, ask, space, minute, closed) for ask in batch]
-        except (lmdb.MapFullError, lmdb.DiskError):
-            txn.abort()
-            return _all_full(batch)
+            most_bytes, closed = self._most_bytes(txn), _closed(txn)
+            outcomes = [self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch]
         except lmdb.Error as exc:
             txn.abort()
-            if exc.code in (errno.ENOSPC, errno.EDQUOT):
-                return _all_full(batch)
-            return self._break(exc)
+            if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
+                return [StoreFull("no free space for the batch") for _ in batch]
+            self._break(exc)
         except BaseException:
             txn.abort()
             raise
@@ -160,19 +149,23 @@ class Writer:
         if self._observer is not None:
             self._observer.synced(time.perf_counter_ns() - began_ns)
 
-    def _break(self, exc: lmdb.Error) -> list[Outcome]:
+    def _break(self, exc: lmdb.Error) -> NoReturn:
         self._broken = True
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[bytes]", ask: Ask, space: _Space, minute: int, closed: bytes
+        self, txn: "lmdb.Transaction[bytes]", ask: Ask, most_bytes: int | None, minute: int, closed: bytes
     ) -> Outcome:
         outcome_key, commit = ask.outcome_key, ask.commit
         if outcome_key is not None:
-            settled = _settled(txn, ask, outcome_key, closed)
-            if settled is not None:
-                return settled
-        if space is not _Space.PLENTY and not _fits(commit, space):
+            found = txn.get(outcome_key)
+            if found is not None:  # this very commit happened, or another one with its claim (ST4)
+                return Committed(settled=True) if has_stamp(found, ask.settle) else _REFUSED
+            # Under a swept minute it is unknown whether a claim was made. A name of our own is random and asked for
+            # within seconds: no clock that is set back can bar it.
+            if commit.claim is not None and is_closed(closed, outcome_key[1:5]):
+                return _REFUSED
+        if most_bytes is not None and sum(len(put.key) + len(put.value or b"") for put in commit.puts) > most_bytes:
             return StoreFull("the store has reached its bound")
         counters = self._judge(txn, commit)
         if counters is None:
@@ -216,21 +209,18 @@ class Writer:
                 deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
         return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
 
-    def _space(self, txn: "lmdb.Transaction[bytes]") -> _Space:
-        """Judge the free space that is left. Pages that deletes released count as free."""
+    def _most_bytes(self, txn: "lmdb.Transaction[bytes]") -> int | None:
+        """Return how many bytes a commit may write; None: any number. Pages that deletes released count as free."""
         disk = os.statvfs(self._place)
-        free_bytes = disk.f_bavail * disk.f_frsize
+        free_bytes, reserve_bytes = disk.f_bavail * disk.f_frsize, self._free_space.reserve_bytes
         limit_bytes = self._free_space.max_bytes
         used_bytes = 0 if limit_bytes is None else self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
         if self._observer is not None:
             self._observer.used(used_bytes)
-        if free_bytes < self._free_space.reserve_bytes // 2:
-            return _Space.NONE
-        if limit_bytes is not None and used_bytes >= limit_bytes + _SMALL_RESERVE_BYTES:
-            return _Space.NONE
-        if free_bytes < self._free_space.reserve_bytes or (limit_bytes is not None and used_bytes >= limit_bytes):
-            return _Space.SCARCE
-        return _Space.PLENTY
+        over_bytes = -1 if limit_bytes is None else used_bytes - limit_bytes
+        if free_bytes < reserve_bytes // 2 or over_bytes >= _SMALL_RESERVE_BYTES:
+            return -1
+        return SMALL_COMMIT_BYTES if free_bytes < reserve_bytes or over_bytes >= 0 else None
 
     def sweep_claims(self, before_minute: int) -> None:
         """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
@@ -250,7 +240,7 @@ class Writer:
         """Go on without the sweep where no page is free for it; the next one continues."""
         try:
             yield
-        except (lmdb.MapFullError, lmdb.DiskError):
+        except _FULL:
             pass
         except lmdb.Error as exc:
             self._break(exc)
@@ -274,31 +264,6 @@ class Writer:
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
     used = txn.stat(table)
     return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
-
-
-def _all_full(batch: Sequence[Ask]) -> list[Outcome]:
-    return [StoreFull("no free space for the batch") for _ in batch]
-
-
-def _fits(commit: Commit, space: _Space) -> bool:
-    """Whether a commit is small enough where free space is short."""
-    return (
-        space is _Space.SCARCE
-        and sum(len(put.key) + len(put.value or b"") for put in commit.puts) <= SMALL_COMMIT_BYTES
-    )
-
-
-def _settled(txn: "lmdb.Transaction[bytes]", ask: Ask, outcome_key: bytes, closed: bytes) -> Committed | Refused | None:
-    """Find out whether this exact commit happened, or another one with its claim (ST4); None: neither."""
-    found = txn.get(outcome_key)
-    if found is not None:
-        if has_stamp(found, ask.settle):
-            return Committed(settled=True)
-        return _REFUSED
-    if ask.commit.claim is None:
-        return None  # its name is random and queried within seconds: no clock that is set back can bar it
-    # Under a swept minute it is unknown whether the claim was made.
-    return _REFUSED if is_closed(closed, outcome_key[1:5]) else None
 
 
 def _closed(txn: "lmdb.Transaction[bytes]") -> bytes:

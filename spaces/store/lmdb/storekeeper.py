@@ -16,19 +16,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from capabilities.ambient import Clock, SystemClock
 
 from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
+from ..observing import Observer
 from ._folder import socket_path_for
 from ._frames import MAX_ASK_BYTES, Answer, Connection, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._writer import BATCH_BYTES, BATCH_COMMITS, Ask, FreeSpace, Outcome, WriterBroken
-
-if TYPE_CHECKING:
-    from ..observing import Observer
 
 EXIT_STOPPED: Final = 0
 EXIT_BROKEN: Final = 74  # an input or output error, as numbered by sysexits
@@ -44,7 +42,7 @@ def run_storekeeper(
     reserve_bytes: int = 64 * 1024 * 1024,
     clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
-    observer: "Observer | None" = None,
+    observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Write a data folder until a signal stops it; the main function of a process."""

@@ -18,11 +18,11 @@ from typing import Final
 from capabilities.ambient import Clock
 
 from ...errors import StoreBusy, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
-from ..contract import ABSENT, ANY, Claim, Commit, Committed, Put, Refused, check_commit
+from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
+from ..contract import ABSENT, ANY, KEYS_END, Claim, Commit, Committed, Put, Refused, check_commit
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._pool import ANSWER_WITHIN_S, LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
-from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, KEYS_END, REFUSED, SETTLED
+from ._statements import COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED, SETTLED
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +111,7 @@ class Commits:
             return Refused()
         settle = os.urandom(16)
         claim = commit.claim or Claim(settle, int(self._clock.now()) + _OUTCOME_KEPT_S)
-        outcome_key = claim_key(claim_minute4(claim.expires_at), claim.key[:16])
+        outcome_key = CLAIMS_PREFIX + claim.row
         relied = [*commit.live, *[check.key for check in commit.checks]]
         arguments = _arguments(commit, relied, counters, outcome_key, settle, int(self._clock.now()) // 60)
         turn = self._lanes.enter(written=[outcome_key, *[put.key for put in commit.puts], *counters], relied=relied)

@@ -7,14 +7,14 @@ continue to queue up; a statement that starts later sees no less (ST1).
 import asyncio
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
 from ...errors import StoreBusy, StoreError, StoreUnavailable
-from ...keyspace import CLAIM_FLOOR_KEY, claim_key, claim_minute4
+from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
 from ..contract import (
     COUNTER_BYTES,
     MAX_PAGE_BYTES,
@@ -30,7 +30,7 @@ from ..contract import (
 )
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of, store_error_of
 from ._pool import LONGEST_PAUSE_S, RECONNECT_WITHIN_S, Argument, Connections
-from ._statements import CLAIMED_PART, FIRST_PAGE_PART, KEYS_END, read_statement
+from ._statements import CLAIMED_PART, FIRST_PAGE_PART, read_statement
 
 READ_CONNECTIONS: Final = 2
 _BATCH_READS: Final = 512
@@ -44,11 +44,6 @@ class _Wanted:
     follow: Follow | None
     settle: bytes  # names this read, so that a claim whose answer got lost is recognised
     answer: "asyncio.Future[Snapshot]"
-
-    @property
-    def claim_row(self) -> bytes | None:
-        """The key of the read's claim among the claims of reads."""
-        return None if self.claim is None else claim_minute4(self.claim.expires_at) + self.claim.key[:16]
 
 
 class Reads:
@@ -127,9 +122,7 @@ class Reads:
     async def _answer(self, batch: Sequence[_Wanted]) -> None:
         try:
             rows = await self._rows(batch)
-            found = _Found(rows)
-            for wanted in batch:
-                snapshot = found.snapshot(wanted)
+            for wanted, snapshot in _snapshots(rows, batch):
                 if not wanted.answer.done():  # else the caller was cancelled
                     wanted.answer.set_result(snapshot)
         except Exception as exc:  # a bug of ours must reach the callers, not hang them
@@ -170,9 +163,9 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     keys = {key for wanted in batch for key in wanted.keys}
     claims: dict[bytes, bytes] = {}
     for wanted in batch:
-        if wanted.claim is not None and wanted.claim_row is not None:
-            claims.setdefault(wanted.claim_row, wanted.settle)  # of two in one statement the earlier counts as first
-            keys |= {CLAIM_FLOOR_KEY, claim_key(wanted.claim_row[:4], wanted.claim_row[4:])}
+        if wanted.claim is not None:
+            claims.setdefault(wanted.claim.row, wanted.settle)  # of two in one statement the earlier counts as first
+            keys |= {CLAIM_FLOOR_KEY, CLAIMS_PREFIX + wanted.claim.row}
     ranges = [wanted for one in batch for wanted in one.ranges]
     follows = [wanted.follow for wanted in batch if wanted.follow is not None]
     links = {key for follow in follows for key in follow.keys}
@@ -183,66 +176,56 @@ def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     if links:
         arguments += [list(links), follows[0].prefix]
     for wanted_range in ranges:
-        arguments += [*_bounds(wanted_range), wanted_range.limit + 1]
+        arguments += [*wanted_range.bounds, wanted_range.limit + 1]
     shape = tuple((wanted_range.reverse, wanted_range.keys_only) for wanted_range in ranges)
     return read_statement(with_claims=bool(claims), with_follow=bool(links), ranges=shape), arguments
 
 
-def _bounds(wanted: Range) -> tuple[bytes, bytes]:
-    """Return the least key of a range and the key beyond its last."""
-    low, high = wanted.prefix, _after_prefix(wanted.prefix)
-    if wanted.after is not None:
-        if wanted.reverse:
-            high = min(high, wanted.after)
+def _snapshots(rows: "Iterable[asyncpg.Record]", batch: Sequence[_Wanted]) -> Iterator[tuple[_Wanted, Snapshot]]:
+    """Decode the result of one statement, and yield the part of it that belongs to each read."""
+    records: dict[bytes, Record] = {}
+    claimed: set[bytes] = set()
+    found: dict[int, list[tuple[bytes, Record, int]]] = {}
+    for part, key, stamp, value, number, place in rows:
+        if part == CLAIMED_PART:
+            claimed.add(key)
+        elif part < FIRST_PAGE_PART:
+            records[key] = Record(value=value_of(value, number), stamp=stamp)
         else:
-            low = max(low, wanted.after + b"\0")
-    return low, high
-
-
-def _after_prefix(prefix: bytes) -> bytes:
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
-
-
-class _Found:
-    """The decoded result of one statement."""
-
-    def __init__(self, rows: "Iterable[asyncpg.Record]") -> None:
-        self._records: dict[bytes, Record] = {}
-        self._claims: dict[bytes, bool] = {}
-        self._pages: dict[int, list[tuple[bytes, Record, int]]] = {}
-        for part, key, stamp, value, number, place in rows:
-            if part == CLAIMED_PART:
-                self._claims[key] = True
-            elif part < FIRST_PAGE_PART:
-                self._records[key] = Record(value=value_of(value, number), stamp=stamp)
-            else:
-                record = Record(value=value_of(value, number), stamp=stamp)
-                self._pages.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
-
-    def snapshot(self, wanted: _Wanted) -> Snapshot:
-        """Return the part that belongs to one read; of two reads with one claim the first to call is the first use."""
-        records = tuple([self._records.get(key) for key in wanted.keys])
-        pages = tuple([_page(asked, self._pages.get(at, [])) for at, asked in enumerate(wanted.ranges)])
+            record = Record(value=value_of(value, number), stamp=stamp)
+            found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
+    for wanted in batch:
         follow = wanted.follow
-        followed = () if follow is None else tuple([self._led_to(key, follow.prefix) for key in follow.keys])
-        # Whether the claim's minute was swept: it is unknown then whether it was used.
-        row, floor = wanted.claim_row, self._records.get(CLAIM_FLOOR_KEY)
-        is_forgotten = row is not None and floor is not None and row[:4] < (floor.value or b"")
-        claimed = False if is_forgotten else self._claimed(wanted)
-        return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
+        followed = () if follow is None else tuple([_led_to(records, key, follow.prefix) for key in follow.keys])
+        is_first, is_forgotten = _judged(wanted.claim, records, claimed)
+        yield (
+            wanted,
+            Snapshot(
+                claimed=is_first,
+                records=tuple([records.get(key) for key in wanted.keys]),
+                pages=tuple([_page(asked, found.get(at, [])) for at, asked in enumerate(wanted.ranges)]),
+                followed=followed,
+                is_forgotten=is_forgotten,
+            ),
+        )
 
-    def _led_to(self, key: bytes, prefix: bytes) -> Record | None:
-        record = self._records.get(key)
-        return None if record is None or record.value is None else self._records.get(prefix + record.value)
 
-    def _claimed(self, wanted: _Wanted) -> bool | None:
-        row = wanted.claim_row
-        if row is None:
-            return None
-        if claim_key(row[:4], row[4:]) in self._records:
-            return False  # claimed durably (ST4)
-        return self._claims.pop(row, False)
+def _led_to(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record | None:
+    record = records.get(key)
+    return None if record is None or record.value is None else records.get(prefix + record.value)
+
+
+def _judged(claim: Claim | None, records: dict[bytes, Record], claimed: set[bytes]) -> tuple[bool | None, bool]:
+    """Return whether a claim is the first, and whether that is unknown because its minute was swept."""
+    if claim is None:
+        return None, False
+    floor = records.get(CLAIM_FLOOR_KEY)
+    if floor is not None and claim.row[:4] < (floor.value or b""):
+        return False, True
+    if claim.row not in claimed or CLAIMS_PREFIX + claim.row in records:  # claimed before, or durably (ST4)
+        return False, False
+    claimed.remove(claim.row)  # of two reads with one claim the earlier is the first use
+    return True, False
 
 
 def value_of(value: bytes | None, number: int | None) -> bytes | None:

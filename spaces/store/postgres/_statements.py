@@ -23,8 +23,6 @@ from ..contract import LIVE_MARK, MAX_PAGE_BYTES, MAX_PAGE_SCAN
 # What a put expects of the row it finds, as bytes of the column `e`; a stamp has 16.
 EXPECT_NOTHING_THERE: Final = b"-"  # no row and no tombstone either
 EXPECT_ABSENT: Final = b"~"
-# Greater than every key: they have 480 bytes at most.
-KEYS_END: Final = b"\xff" * 481
 
 CREATE: Final = (
     "create table if not exists sealspace_map (k bytea primary key, s bytea not null, v bytea, w bigint not null,"
