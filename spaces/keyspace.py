@@ -95,9 +95,7 @@ WITHDRAWALS_KEY: Final = b"mwithdrawals"
 SEALED_PREFIX: Final = b"j"
 AUDIT_HEADS_PREFIX: Final = b"y"
 RECEIPTS_PREFIX: Final = b"R"
-DOCUMENTS_PREFIX: Final = b"D"
 DOCUMENT_USES_PREFIX: Final = b"d"
-DELEGATIONS_PREFIX: Final = b"G"
 ALIASES_PREFIX: Final = b"I"
 EVIDENCE_PREFIX: Final = b"A"
 CLAIMS_PREFIX: Final = b"C"
@@ -169,7 +167,7 @@ def newest8(at: float | None) -> bytes:
 
 def delegation_key(content: bytes) -> bytes:
     """Key of a stored delegation, by content key."""
-    return DELEGATIONS_PREFIX + content
+    return b"G" + content
 
 
 def alias_key(cid: bytes) -> bytes:
@@ -187,14 +185,9 @@ def space_key(space16: bytes) -> bytes:
     return SPACES_PREFIX + space16
 
 
-def owned_space_key(owner16: bytes, space16: bytes) -> bytes:
-    """Key of the row that lists a space under its owner."""
+def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
+    """Key of the row that lists a space under its owner; without the space, the prefix of all spaces of the owner."""
     return b"s" + owner16 + space16
-
-
-def owned_spaces_prefix(owner16: bytes) -> bytes:
-    """Prefix of the spaces of one owner."""
-    return b"s" + owner16
 
 
 def values_prefix(space16: bytes) -> bytes:
@@ -243,34 +236,25 @@ def says_that_paths_go_on(key: bytes) -> bool:
     return len(key) > VALUE_PREFIX_BYTES and key[-1:] == _GOES_ON
 
 
-def party_key(principal16: bytes, role: bytes, place: bytes) -> bytes:
-    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the text of its cid."""
+def party_key(principal16: bytes, role: bytes, place: bytes = b"") -> bytes:
+    """Key of a delegation under a principal; `place` is `newest8` of its time of issue, then the text of its cid.
+
+    Without the place, the prefix of all under the principal's signature (ROLE_FROM) or for it (ROLE_TO), latest first.
+    """
     return b"P" + principal16 + role + place
 
 
-def party_prefix(principal16: bytes, role: bytes) -> bytes:
-    """Prefix of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), latest issued first."""
-    return b"P" + principal16 + role
-
-
-def member_key(account16: bytes, member16: bytes, content: bytes) -> bytes:
-    """Key of a delegation that lets its delegate list what an account delegated."""
+def member_key(account16: bytes, member16: bytes, content: bytes = b"") -> bytes:
+    """Key of a delegation that lets its delegate list what an account delegated; without it, the prefix of all."""
     return b"M" + account16 + member16 + content[:16]
 
 
-def member_prefix(account16: bytes, member16: bytes) -> bytes:
-    """Prefix of the delegations that let one principal list what an account delegated."""
-    return b"M" + account16 + member16
+def space_grant_key(space16: bytes, registered8: bytes = b"", content: bytes = b"") -> bytes:
+    """Key of a delegation under a space that it names; `registered8` is `newest8` of its registration.
 
-
-def space_grant_key(space16: bytes, registered8: bytes, content: bytes) -> bytes:
-    """Key of a delegation under a space that it names; `registered8` is `newest8` of its registration."""
+    Without both, the prefix of all of the space, latest registered first.
+    """
     return b"X" + space16 + registered8 + content[:16]
-
-
-def space_grants_prefix(space16: bytes) -> bytes:
-    """Prefix of the delegations that name a space, latest registered first."""
-    return b"X" + space16
 
 
 def expiry_key(expiry8: bytes, registered8: bytes, content: bytes) -> bytes:
@@ -286,14 +270,9 @@ def network_key(network16: bytes) -> bytes:
     return NETWORKS_PREFIX + network16
 
 
-def evidence_key(did16: bytes, receiver32: bytes) -> bytes:
-    """Key of attestation evidence: whose, and for which receiver key."""
+def evidence_key(did16: bytes, receiver32: bytes = b"") -> bytes:
+    """Key of attestation evidence: whose, and for which receiver key; without it, the prefix of all of one DID."""
     return EVIDENCE_PREFIX + did16 + receiver32
-
-
-def evidence_prefix(did16: bytes) -> bytes:
-    """Prefix of the evidence of one DID."""
-    return EVIDENCE_PREFIX + did16
 
 
 def claim_minute4(expires_at: int) -> bytes:
@@ -336,19 +315,17 @@ def audit_head_key(number: int) -> bytes:
     return AUDIT_HEADS_PREFIX + number.to_bytes(8, "big")
 
 
-def receipt_key(network16: bytes, place24: bytes) -> bytes:
-    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random ones."""
+def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
+    """Key of a receipt: its network and its place, which is the time in 8 bytes, then 16 random ones.
+
+    Without the place, the prefix of all receipts of the network.
+    """
     return RECEIPTS_PREFIX + network16 + place24
-
-
-def receipts_prefix(network16: bytes) -> bytes:
-    """Prefix of the receipts of one network."""
-    return RECEIPTS_PREFIX + network16
 
 
 def document_key(sha256: bytes) -> bytes:
     """Key of a document, by its SHA-256."""
-    return DOCUMENTS_PREFIX + sha256
+    return b"D" + sha256
 
 
 def document_use_key(period: int, sha256: bytes) -> bytes:
@@ -366,14 +343,9 @@ def basis_key(did16: bytes, receiver32: bytes) -> bytes:
     return b"a" + did16 + receiver32
 
 
-def session_key(owner16: bytes, did16: bytes, content: bytes) -> bytes:
-    """Key of a session that the owner granted in person."""
+def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
+    """Key of a session that the owner granted in person; without it, the prefix of all that the DID received."""
     return b"t" + owner16 + did16 + content[:16]
-
-
-def sessions_prefix(owner16: bytes, did16: bytes) -> bytes:
-    """Prefix of the sessions that an owner granted one DID in person."""
-    return b"t" + owner16 + did16
 
 
 def collateral_key(fmspc6: bytes, kind: str) -> bytes:

@@ -10,14 +10,13 @@ Example:
     await store.commit(Commit(puts=(*puts, walk_put("aliases", page.place))))
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .keyspace import walk_key
 from .store.contract import Put, Range, Record, Store
 
 
-@dataclass(frozen=True, slots=True)
-class WalkPage:
+class WalkPage(NamedTuple):
     """Some rows of a walk."""
 
     rows: tuple[tuple[bytes, Record], ...]

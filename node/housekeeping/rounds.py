@@ -32,7 +32,7 @@ from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mar
 from spaces.lease import Lease
 from spaces.store.contract import Commit, Put, Record
 from spaces.store.lmdb.snapshots import has_held_bodies
-from spaces.store.observing import MAX_CLOCK_SKEW_S, Clocked, Holding
+from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.tickets import sweep_tickets
 from spaces.walks import walk_page, walk_place, walk_put
@@ -187,7 +187,7 @@ class Job:
 
 async def _collect_bodies(services: Services) -> bool:
     store = services.store
-    if isinstance(store, Holding):
+    if isinstance(store, SharedStore):
         is_held = await store.has_held_bodies()
     else:
         is_held = await asyncio.to_thread(has_held_bodies, services.config.data)
@@ -279,7 +279,7 @@ class Housekeeper:
     async def _is_apart(self) -> bool:
         """Whether this process's clock differs from that of a store that others have too (ST9)."""
         store = self._services.store
-        if not isinstance(store, Clocked):
+        if not isinstance(store, SharedStore):
             return False
         clocks = await store.clocks()
         if clocks.is_apart:

@@ -12,7 +12,7 @@ from spaces.documents.collateral import collateral_states
 from spaces.errors import SpaceError
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import counter_of
-from spaces.store.observing import Clocked, Pooled
+from spaces.store.observing import SharedStore
 
 from ..counts import Operation
 from ..housekeeping.seal_audit import DELAYED_S, chain_of
@@ -71,7 +71,7 @@ class WorkerMetrics(ProcessMetrics):
             self.cells["sealspace_delegation_cache_bytes",].set(delegations.cache_bytes)
             self.cells["sealspace_delegation_cache_misses_total",].inc(delegations.misses - misses_sampled)
             misses_sampled = delegations.misses
-            for pool, use in store.pools().items() if isinstance(store, Pooled) else ():
+            for pool, use in store.pools().items() if isinstance(store, SharedStore) else ():
                 for state in ("busy", "idle", "waiting"):
                     self.cells["sealspace_database_connections", pool, state].set(getattr(use, state))
             await asyncio.sleep(SAMPLING_PERIOD_S)
@@ -94,7 +94,7 @@ class WorkerMetrics(ProcessMetrics):
         self._set("sealspace_store_files_bytes", counter_of((await store.read((BODIES_COUNTER,))).records[0]))
         unsealed_at = await oldest_unsealed_at(store, chain_of(services), now=now, window_s=DELAYED_S)
         self._set("sealspace_audit_lag_seconds", 0 if unsealed_at is None else now - unsealed_at)
-        if isinstance(store, Clocked):
+        if isinstance(store, SharedStore):
             clocks = await store.clocks()
             self.cells["sealspace_clock_skew_seconds", "ahead"].set(max(clocks.ahead_s, 0))
             self.cells["sealspace_clock_skew_seconds", "behind"].set(max(-clocks.ahead_s, 0))

@@ -100,7 +100,10 @@ async def move_bodies(
             async for part in parts:
                 note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes):
-            if not await _has(target, name, size_bytes):
+            try:
+                async with await target.open(name, size_bytes=size_bytes):
+                    pass
+            except RecordDamaged:  # it is not there yet
                 async with await source.open(name, size_bytes=size_bytes) as body:
                     await keep_body(target, name, body.pieces())  # which raise unless they have the digest
                 moved.copied += 1
@@ -109,11 +112,3 @@ async def move_bodies(
             progress(moved.bodies)
     await record_move(store, to)
     return moved
-
-
-async def _has(target: ObjectStore, name: ObjectName, size_bytes: int) -> bool:
-    try:
-        async with await target.open(name, size_bytes=size_bytes):
-            return True
-    except RecordDamaged:
-        return False

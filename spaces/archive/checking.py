@@ -6,7 +6,7 @@ that is cut short or overwritten can end the process by a signal: run it in one 
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import MappingProxyType
 from typing import BinaryIO, Final
@@ -25,7 +25,7 @@ from ..keyspace import (
     VALUES_PREFIX,
     space_key,
 )
-from ..store.lmdb.snapshots import Part, RowSource, StoreSnapshot, parse_row
+from ..store.lmdb.snapshots import RowSource, StoreSnapshot, parse_row
 from ..values.object_store import ObjectStore
 from .bodies import note_bodies, noted_bodies
 from .rows import bookings, require
@@ -90,31 +90,26 @@ def _check_rows(snapshot: StoreSnapshot, checked: Checked, readers: Readers, not
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
         sums.execute("create table sums (account blob primary key, amount integer not null) without rowid")
         sums.execute("begin")
-        for key, row in _noted(snapshot.parts(), notes):
-            checked.rows += 1
-            try:
-                parsed = parse_row(row)
-                for account, amount in bookings(key, parsed, snapshot.get):
-                    sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
-                read = readers.get(key) or readers.get(key[:1])
-                if read is not None and parsed[0].value is not None:
-                    require(read(parsed[0].value) == key, "a row lies under another key than its own")
-            except RecordDamaged as exc:
-                checked.add("row", _name_of(key, snapshot), str(exc))
+        for part in snapshot.parts():
+            note_bodies(part, notes)
+            for key, row in part:
+                checked.rows += 1
+                try:
+                    parsed = parse_row(row)
+                    for account, amount in bookings(key, parsed, snapshot.get):
+                        sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
+                    read = readers.get(key) or readers.get(key[:1])
+                    if read is not None and parsed[0].value is not None:
+                        require(read(parsed[0].value) == key, "a row lies under another key than its own")
+                except RecordDamaged as exc:
+                    checked.add("row", _name_of(key, snapshot), str(exc))
         if checked.rows and (snapshot.get(SCHEMA_KEY) is None or snapshot.get(IDENTITY_KEY) is None):
             checked.add("store", "data.mdb", "the rows that say whose store it is, and of which schema, are missing")
-        off = sums.execute("select account, amount from sums where amount != 0")
-        for account, amount in off:
+        for account, amount in sums.execute("select account, amount from sums where amount != 0"):
             if len(account) == 1:
                 checked.add("row", f"{account.decode()!r}", f"{-amount:+d} rows of this index that no delegation has")
             else:
                 checked.add("counter", _name_of(account, snapshot), f"what it counts is {amount:+d} against it")
-
-
-def _noted(parts: Iterator[Part], notes: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    for part in parts:
-        note_bodies(part, notes)
-        yield from part
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:

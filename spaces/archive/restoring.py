@@ -24,7 +24,7 @@ from capabilities.ambient import Clock, Entropy
 from ..errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
-from ..store.contract import MAX_PUTS, Commit, Put, Range, Store
+from ..store.contract import MAX_PUTS, Commit, Put, Range
 from ..store.durable import sync_folder
 from ..store.lmdb.engine import MAP_BYTES, RESTORING_NAME, open_lmdb
 from ..store.lmdb.snapshots import new_environment, open_for_reading, snapshot_in, with_closed_before
@@ -307,7 +307,9 @@ async def make_servable(
             puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6
         else:
             for prefix in _OF_FORMER_KEYS:  # BK7
-                await _remove_rows(store, prefix)
+                rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
+                while keys := [key for key, _ in (await store.read(ranges=(rows,))).pages[0].rows]:
+                    await store.commit(Commit(puts=tuple([Put(key, None) for key in keys])))
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))
             puts += [Put(key, None) for key in (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY)]
@@ -315,9 +317,3 @@ async def make_servable(
     finally:
         await store.close()
     return Servable(open_from, missing)
-
-
-async def _remove_rows(store: Store, prefix: bytes) -> None:
-    rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
-    while keys := [key for key, _ in (await store.read(ranges=(rows,))).pages[0].rows]:
-        await store.commit(Commit(puts=tuple([Put(key, None) for key in keys])))

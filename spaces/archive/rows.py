@@ -25,7 +25,6 @@ from blake3 import blake3
 
 from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
-from capabilities.resources import SpaceId
 
 from ..audit.chain import chain_end
 from ..audit.pruning import pruned_number
@@ -50,6 +49,7 @@ from ..keyspace import (
     EXPIRY_PREFIX,
     IDENTITY_KEY,
     LEASE_KEY,
+    OBJECTS_PREFIX,
     ORPHAN_SWEEP_KEY,
     RELEASE_RECORD_KEY,
     RESTORED_KEY,
@@ -87,7 +87,7 @@ Booking = tuple[bytes, int]
 Get = Callable[[bytes], Record | None]
 _INDEXES: Final = (b"P", b"M", b"X", b"E", b"t")
 _CONTENT_BYTES: Final = 32
-_Kind = Callable[[bytes, Record, int, Get], Iterable[Booking] | None]
+_Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
 
 
 def require(holds: bool, text: str) -> None:
@@ -96,7 +96,7 @@ def require(holds: bool, text: str) -> None:
         raise RecordDamaged(text)
 
 
-def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     """Check a delegation, and that each row of its registration is there."""
     found = decode_delegation(record)
     if found is None:
@@ -115,7 +115,10 @@ def delegation_bookings(key: bytes, record: Record, weight_bytes: int, get: Get)
     session = session_row_key(delegation)
     if session not in rows and get(session) is not None:
         yield session[:1], 1
-    ends = [name for name in _expiry_keys(found) if _leads_to(get(name), delegation.content_key)]
+    # It can be indexed by the expiry of its closure, or by its own.
+    times = {found.expires_at, delegation.expires_at} - {None}
+    names = {expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key) for at in times}
+    ends = [row for row in map(get, names) if row is not None and row.value == delegation.content_key]
     yield EXPIRY_PREFIX, len(ends)
     if not ends and delegation.expires_at is not None:
         missing.add(EXPIRY_PREFIX)
@@ -132,18 +135,7 @@ def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
     return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
 
 
-def _expiry_keys(found: Registered) -> set[bytes]:
-    """Return where a delegation can be indexed by expiry: its closure's or its own."""
-    content, newest = found.delegation.content_key, newest8(found.registered_at)
-    ends = {found.expires_at, found.delegation.expires_at} - {None}
-    return {expiry_key(micros8(end), newest, content) for end in ends}
-
-
-def _leads_to(row: Record | None, content: bytes) -> bool:
-    return row is not None and row.value == content
-
-
-def index_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     """Check that a row of an index leads to a delegation, and book it."""
     content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
     is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
@@ -155,7 +147,7 @@ def index_bookings(key: bytes, record: Record, weight_bytes: int, get: Get) -> I
     yield kind, -1
 
 
-def check_mark(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def check_mark(key: bytes, record: Record, get: Get) -> None:
     """Check a mark; one that says `live` has its delegation."""
     revocation_of(record)
     is_stray = record.value == LIVE and get(delegation_key(key[1:])) is None
@@ -190,7 +182,7 @@ def _hash_of_entry(number: int, get: Get) -> str:
     return entry_hash(row.value).hex()
 
 
-def check_entry(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def check_entry(key: bytes, record: Record, get: Get) -> None:
     """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
     members, number = _members(record, "an entry"), int.from_bytes(key[1:], "big")
     require(key == sealed_key(number) and members.get("number") == number, "an entry lies under another number")
@@ -201,7 +193,7 @@ def check_entry(key: bytes, record: Record, weight_bytes: int, get: Get) -> None
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
 
 
-def check_head(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def check_head(key: bytes, record: Record, get: Get) -> None:
     """Check that a signed head is over the entry with its number."""
     members, number = _members(record, "a head"), int.from_bytes(key[1:], "big")
     require(key == audit_head_key(number) and members.get("number") == number, "a head lies under another number")
@@ -256,7 +248,7 @@ _NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
 }
 
 
-def check_named(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def check_named(key: bytes, record: Record, get: Get) -> None:
     """Check a row under a name."""
     check = _NAMED.get(key)
     require(check is not None or key.startswith(walk_key("")), "there is no row of this name")
@@ -274,10 +266,12 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
     kind = _KINDS.get(key[:1])
     if kind is None:
         raise RecordDamaged("there is no such kind of row")
-    yield from kind(key, record, weight_bytes, get) or ()
+    yield from kind(key, record, get) or ()
+    if key[:1] == OBJECTS_PREFIX:
+        yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
 
 
-def _value(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     head = None if says_that_paths_go_on(key) else head_of(record, key=key)
     if head is None:
         require(record.value == b"", "a row that says that paths go on has a value")
@@ -291,53 +285,49 @@ def _value(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[
         require(len(head.body) == head.size_bytes, "a value does not have its size")
 
 
-def _object(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     found = object_record_of(record)
     if found is not None:
         yield key + found.generation, -found.references
-        yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
 
 
-def _due_work(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
     work = parse_object_work(record.value or b"")
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
         yield BODIES_COUNTER, work.size_bytes
 
 
-def _space(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _space(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     yield (TOTAL_SPACES_COUNTER if key[:1] == b"S" else owner_counter(key[1:17])), 1
     hosted = space_of(record)
-    require(
-        hosted is not None and key == _space_key(key[:1], hosted.space), "a space lies under another key than its own"
-    )
+    own: tuple[bytes, ...] = ()
+    if hosted is not None:
+        space16 = space_id16(hosted.space)
+        own = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
+    require(key in own, "a space lies under another key than its own")
 
 
-def _space_key(kind: bytes, space: SpaceId) -> bytes:
-    space16 = space_id16(space)
-    return space_key(space16) if kind == b"S" else owned_space_key(x16(space.owner), space16)
-
-
-def _counter(key: bytes, record: Record, weight_bytes: int, get: Get) -> Iterator[Booking]:
+def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     value = counter_of(record)
     if key[:2] != b"ch":
         yield key, -value
 
 
-def _document(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def _document(key: bytes, record: Record, get: Get) -> None:
     require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
 
 
-def _network(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def _network(key: bytes, record: Record, get: Get) -> None:
     """Check that what a node wrote at its first start, and asks before each release, is still there."""
     require(len(key) == 17 and get(WITHDRAWALS_KEY) is not None, "there are networks, and no row of withdrawals")
 
 
-def _admission(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def _admission(key: bytes, record: Record, get: Get) -> None:
     require(key == admission_key(admission_of(record).owner), "an admission lies under another key than its own")
 
 
-def _audit_record(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+def _audit_record(key: bytes, record: Record, get: Get) -> None:
     is_own = key[1:9] == micros8(parse_audit_row(record.value or b"").at) and len(key) == 25
     require(is_own, "an audit record lies under another time than its own")
 
@@ -351,7 +341,7 @@ def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
 def _decoded(decode: Callable[[Record], object]) -> _Kind:
     """Make a kind of rows that only have to decode."""
 
-    def kind(key: bytes, record: Record, weight_bytes: int, get: Get) -> None:
+    def kind(key: bytes, record: Record, get: Get) -> None:
         decode(record)
 
     return kind

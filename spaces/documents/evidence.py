@@ -2,7 +2,7 @@
 
 from capabilities.principals import Principal
 
-from ..keyspace import RELEASE_RECORD_KEY, evidence_key, evidence_prefix, x16
+from ..keyspace import RELEASE_RECORD_KEY, evidence_key, x16
 from ..store.contract import ANY, Expect, Put, Range
 
 
@@ -13,7 +13,7 @@ def evidence_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
 
 def evidence_range(holder: Principal, *, limit: int = 16) -> Range:
     """The evidence of one DID, for any receiver key (receiver mode `signed`)."""
-    return Range(evidence_prefix(x16(holder)), limit=limit)
+    return Range(evidence_key(x16(holder)), limit=limit)
 
 
 def evidence_put(holder: Principal, receiver_public_key: bytes, value: bytes) -> Put:

@@ -26,7 +26,6 @@ from ..keyspace import (
     document_use_key,
     micros8,
     receipt_key,
-    receipts_prefix,
     x16,
 )
 from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of
@@ -45,7 +44,7 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
     """Receipts of a network, oldest first, after a place of `PLACE_BYTES` bytes; None: from the first on."""
     network16 = x16(network.text)
     start = None if after is None else receipt_key(network16, after)
-    return Range(receipts_prefix(network16), after=start, limit=limit)
+    return Range(receipt_key(network16), after=start, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def receipt_page(page: Page) -> ReceiptPage:
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
     """Yield the receipts of a network, oldest first; of every network, one after the other, when none is named."""
-    prefix = RECEIPTS_PREFIX if network is None else receipts_prefix(x16(network.text))
+    prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
             yield record.value or b""

@@ -39,13 +39,10 @@ from ..keyspace import (
     expiry_key,
     kept_bytes_counter,
     member_key,
-    member_prefix,
     micros8,
     newest8,
     party_key,
-    party_prefix,
     space_grant_key,
-    space_grants_prefix,
     space_id16,
     x16,
 )
@@ -338,7 +335,7 @@ class Delegations:
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:
     """Rows of the delegations that name a space, latest registered first; read them with `unexpired_of`."""
-    return Range(space_grants_prefix(space_id16(space)), after=after, limit=limit)
+    return Range(space_grant_key(space_id16(space)), after=after, limit=limit)
 
 
 def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
@@ -350,7 +347,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
 
 def party_range(principal: Principal, role: bytes, *, after: bytes | None = None, limit: int = 1000) -> Range:
     """Rows of the delegations under a principal's signature (ROLE_FROM) or for it (ROLE_TO), in order of `place_of`."""
-    prefix = party_prefix(x16(principal), role)
+    prefix = party_key(x16(principal), role)
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 
 
@@ -376,7 +373,7 @@ def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:
 
 def membership_range(account: Principal, member: Principal) -> Range:
     """The first delegation that lets a principal list what an account delegated, if there is one."""
-    return Range(member_prefix(x16(account), x16(member)), limit=1)
+    return Range(member_key(x16(account), x16(member)), limit=1)
 
 
 def contents_of(page: Page) -> tuple[ContentKey, ...]:

@@ -41,7 +41,6 @@ from ..keyspace import (
     TOTAL_SPACES_COUNTER,
     newcomers_counter,
     owned_space_key,
-    owned_spaces_prefix,
     owner_counter,
     space_id16,
     space_key,
@@ -166,7 +165,7 @@ def space_of(record: Record | None) -> HostedSpace | None:
 
 def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: int = 1000) -> Range:
     """Rows of the spaces of one owner; each value is the row of `space_of`."""
-    return Range(owned_spaces_prefix(x16(owner)), after=after, limit=limit)
+    return Range(owned_space_key(x16(owner)), after=after, limit=limit)
 
 
 def hosting_check(space: SpaceId, record: Record | None) -> Check:

@@ -8,7 +8,7 @@ from capabilities.principals import Principal
 from capabilities.sign_ins import is_session
 from capabilities.tokens import Delegation
 
-from ..keyspace import session_key, sessions_prefix, x16
+from ..keyspace import session_key, x16
 from ..store.contract import Put, Range
 
 
@@ -26,4 +26,4 @@ def session_row_key(delegation: Delegation) -> bytes:
 
 def sessions_range(owner: Principal, did: Principal, *, after: bytes | None = None, limit: int = 64) -> Range:
     """Rows of the sessions that an owner granted one DID."""
-    return Range(sessions_prefix(x16(owner), x16(did)), after=after, limit=limit)
+    return Range(session_key(x16(owner), x16(did)), after=after, limit=limit)

@@ -1,8 +1,7 @@
 """What a storekeeper reports to its observer, and what a store on a database reports on its connections and clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import StoreError
 from .contract import Committed, Refused
@@ -21,8 +20,7 @@ class Observer(Protocol):
         """Receive how many bytes the pages in use have, at the start and before each batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolUse:
+class PoolUse(NamedTuple):
     """Connections of one kind."""
 
     busy: int
@@ -34,8 +32,7 @@ MAX_CLOCK_SKEW_S: Final = 60.0
 """How far clocks of processes that share a store may differ: one that differs more runs no housekeeping (ST9)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(NamedTuple):
     """The result of a comparison of clocks."""
 
     ahead_s: float
@@ -48,26 +45,16 @@ class Clocks:
 
 
 @runtime_checkable
-class Clocked(Protocol):
-    """A store with a clock of its own, which all processes that share it use."""
-
-    async def clocks(self) -> Clocks:
-        """Compare the clock of this process with the store's."""
-        ...
-
-
-@runtime_checkable
-class Pooled(Protocol):
-    """A store that keeps connections to a database."""
+class SharedStore(Protocol):
+    """A store on a database, which processes on several machines share."""
 
     def pools(self) -> dict[str, PoolUse]:
-        """Return how those for `read` and for `commit` are used now."""
+        """Return how the connections for `read` and for `commit` are used now."""
 
-
-@runtime_checkable
-class Holding(Protocol):
-    """A store that knows whether any process keeps its bodies, on whatever machine (BK2)."""
+    async def clocks(self) -> Clocks:
+        """Compare the clock of this process with the database's, which all processes use."""
+        ...
 
     async def has_held_bodies(self) -> bool:
-        """Whether a backup or check keeps the collector from removing bodies."""
+        """Whether a backup or check on any machine keeps the collector from removing bodies (BK2)."""
         ...

@@ -9,9 +9,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import lmdb
 from msgspec import Struct
@@ -46,8 +45,7 @@ _COMMITTED: Final = Committed()
 _REFUSED: Final = Refused()
 
 
-@dataclass(frozen=True, slots=True)
-class FreeSpace:
+class FreeSpace(NamedTuple):
     """How much may be stored."""
 
     max_bytes: int | None = None

@@ -4,16 +4,13 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from ...errors import StoreUnavailable
 from ..observing import PoolUse
 from ._errors import CONNECTION_ERRORS, Meaning, meaning_of
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
 
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
@@ -71,7 +68,16 @@ class Connections:
         self._running += 1
         try:
             async with self._pool.acquire() as connection:
-                return await self._fetch(connection, statement, arguments)
+                if self._closed:
+                    raise StoreUnavailable("the store is closed")
+                try:
+                    rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                except BaseException as exc:
+                    # The outcome is unknown unless the server said so: the next statement must not meet what is left.
+                    if not isinstance(exc, asyncpg.PostgresError) or meaning_of(exc) is Meaning.LOST:
+                        connection.terminate()
+                    raise
+                return rows
         except (AttributeError, asyncpg.InterfaceError):
             # AttributeError: closed between preparing and executing, the client looks for something already released.
             if not self._closed:
@@ -79,20 +85,6 @@ class Connections:
             raise StoreUnavailable("the store is closed") from None
         finally:
             self._running -= 1
-
-    async def _fetch(
-        self, connection: "PoolConnectionProxy[asyncpg.Record]", statement: str, arguments: Sequence[Argument]
-    ) -> "list[asyncpg.Record]":
-        try:
-            if self._closed:
-                raise StoreUnavailable("the store is closed")
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
-        except BaseException as exc:
-            # The outcome is unknown unless the server said so: the next statement must not meet what is left of it.
-            if not isinstance(exc, asyncpg.PostgresError) or meaning_of(exc) is Meaning.LOST:
-                connection.terminate()
-            raise
-        return rows
 
     def use(self) -> PoolUse:
         """Return how the connections are used now."""
@@ -124,9 +116,9 @@ class Connections:
                     raise StoreUnavailable(f"the database cannot be reached ({reason})") from None
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
-                continue
-            self._is_away = False
-            return connection
+            else:
+                self._is_away = False
+                return connection
         raise StoreUnavailable("the store is closed")
 
     async def _connect(self, url: str, **pool_options: object) -> "asyncpg.Connection[asyncpg.Record]":

@@ -8,12 +8,11 @@ import asyncio
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
-from ...errors import StoreBusy, StoreError, StoreUnavailable
+from ...errors import StoreBusy, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX
 from ..contract import (
     COUNTER_BYTES,
@@ -36,8 +35,7 @@ READ_CONNECTIONS: Final = 2
 _BATCH_READS: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     keys: tuple[bytes, ...]
     claim: Claim | None
     ranges: tuple[Range, ...]
@@ -93,7 +91,13 @@ class Reads:
                 batch = self._next_batch()
                 if self._gathered:  # reads that are not part of this statement need not wait for it
                     self._begin(asyncio.get_running_loop())
-                await self._answer(batch)
+                try:
+                    for wanted, snapshot in _snapshots(await self._rows(batch), batch):
+                        if not wanted.answer.done():  # else the caller was cancelled
+                            wanted.answer.set_result(snapshot)
+                except Exception as exc:  # a bug of ours must reach the callers, not hang them
+                    for wanted in batch:
+                        _fail(wanted, exc)
         finally:
             self._at_work -= 1
 
@@ -119,16 +123,6 @@ class Reads:
         batch, self._gathered = self._gathered[:taken], self._gathered[taken:]
         return batch
 
-    async def _answer(self, batch: Sequence[_Wanted]) -> None:
-        try:
-            rows = await self._rows(batch)
-            for wanted, snapshot in _snapshots(rows, batch):
-                if not wanted.answer.done():  # else the caller was cancelled
-                    wanted.answer.set_result(snapshot)
-        except Exception as exc:  # a bug of ours must reach the callers, not hang them
-            for wanted in batch:
-                _fail(wanted, exc)
-
     async def _rows(self, batch: Sequence[_Wanted]) -> "list[asyncpg.Record]":
         """Send the statement, again after a passing error (deadlock of claims, lost connection). Never claim twice."""
         statement, arguments = _question(batch)
@@ -143,15 +137,11 @@ class Reads:
                     raise StoreUnavailable("the database takes too long") from None
                 if meaning not in (Meaning.REPEAT, Meaning.LOST):
                     raise store_error_of(exc) from None
+                if loop.time() >= give_up_at and meaning is Meaning.REPEAT:
+                    raise StoreBusy("the database refused a read for too long") from None
                 if loop.time() >= give_up_at:
-                    raise _given_up(meaning) from None
+                    raise StoreUnavailable("the connection to the database was lost again and again") from None
                 await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided
-
-
-def _given_up(meaning: Meaning) -> StoreError:
-    if meaning is Meaning.REPEAT:
-        return StoreBusy("the database refused a read for too long")
-    return StoreUnavailable("the connection to the database was lost again and again")
 
 
 def _fail(wanted: _Wanted, error: Exception) -> None:

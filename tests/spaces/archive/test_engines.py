@@ -13,7 +13,7 @@ from spaces.keyspace import CLAIM_FLOOR_KEY
 from spaces.store.contract import Add, Claim, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, Part
-from spaces.store.observing import Holding
+from spaces.store.observing import SharedStore
 from spaces.store.postgres.copying import PostgresRows
 from spaces.store.postgres.engine import open_postgres
 
@@ -64,7 +64,7 @@ async def test_both_engines_have_the_same_parts(tmp_path: Path, url: str) -> Non
 async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
     """Collectors on any machine see it, while any session has the lock; its end, however it comes, ends it (BK2)."""
     store, rows = open_postgres(url), PostgresRows(url)
-    assert isinstance(store, Holding)
+    assert isinstance(store, SharedStore)
     await fill(store)
     async with rows.bodies_stay(), rows.bodies_stay():
         assert await store.has_held_bodies()

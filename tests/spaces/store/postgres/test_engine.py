@@ -36,7 +36,7 @@ from spaces.store.contract import (
     Store,
     counter_of,
 )
-from spaces.store.observing import Clocked, Clocks
+from spaces.store.observing import Clocks, SharedStore
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
@@ -479,7 +479,7 @@ async def test_clocks_are_compared(timed: Timed) -> None:
     """A store tells how far its process is ahead of the database, and how far the floor of claims is (ST9)."""
     ahead = FixedClock(timed.clock.now() + 61)
     async with timed.keeper(ahead) as (store, keeping):
-        assert isinstance(store, Clocked)
+        assert isinstance(store, SharedStore)
         assert await store.clocks() == Clocks(ahead_s=61.0, floor_ahead_s=0.0)
         assert (await store.clocks()).is_apart
         assert not await timed.round(keeping, ahead)
