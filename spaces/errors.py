@@ -58,9 +58,6 @@ class CommitTooLarge(StoreError):
 
     def __init__(self, *, bound: str, limit: int, got: int) -> None:
         super().__init__(f"{bound}: {got} is more than {limit}")
-        self.bound = bound
-        self.limit = limit
-        self.got = got
 
 
 class CommitInvalid(StoreError):
@@ -95,8 +92,6 @@ class SchemaMismatch(StartRefused):
     def __init__(self, *, expected: int, got: int) -> None:
         found = str(got) if got < 1 << 32 else "that is no number"
         super().__init__(f"the store has schema {found}, this version needs {expected}")
-        self.expected = expected
-        self.got = got
 
 
 class StoreMoved(StartRefused):
@@ -106,7 +101,6 @@ class StoreMoved(StartRefused):
 
     def __init__(self, place: str) -> None:
         super().__init__(f"the store was moved to {place}, and what is here is as it was then")
-        self.place = place
 
 
 class WrongSecret(StartRefused):
@@ -117,7 +111,6 @@ class WrongSecret(StartRefused):
     def __init__(self, *, recorded: str, offered: str) -> None:
         super().__init__(f"the store belongs to {recorded}, the secret at hand is that of {offered}")
         self.recorded = recorded
-        self.offered = offered
 
 
 class BodiesElsewhere(StartRefused):
@@ -131,11 +124,6 @@ class TooManySpaces(SpaceError):
 
     code = "too-many-spaces"
 
-    def __init__(self, *, limit: int, got: int) -> None:
-        super().__init__(f"a delegation may name at most {limit} spaces, this one names {got}")
-        self.limit = limit
-        self.got = got
-
 
 class TooManyDelegations(SpaceError):
     """The limit on stored delegations, or on their bytes, is reached."""
@@ -144,8 +132,6 @@ class TooManyDelegations(SpaceError):
 
     def __init__(self, *, limit: int, what: str = "delegations of this signer") -> None:
         super().__init__(f"{limit} {what} are kept, and no more may be")
-        self.limit = limit
-        self.what = what
 
 
 class MetadataTooLarge(SpaceError):
@@ -153,18 +139,8 @@ class MetadataTooLarge(SpaceError):
 
     code = "metadata-too-large"
 
-    def __init__(self, *, limit_bytes: int, got_bytes: int) -> None:
-        super().__init__(f"stored metadata may have {limit_bytes} bytes, this has {got_bytes}")
-        self.limit_bytes = limit_bytes
-        self.got_bytes = got_bytes
-
 
 class PathTooLong(SpaceError):
     """The path of a value that is to be stored is longer than its bound."""
 
     code = "path-too-long"
-
-    def __init__(self, *, limit_bytes: int, got_bytes: int) -> None:
-        super().__init__(f"the path of a value may have {limit_bytes} bytes, this has {got_bytes}")
-        self.limit_bytes = limit_bytes
-        self.got_bytes = got_bytes

@@ -29,6 +29,8 @@ from ..storage.stores import store_misused
 
 _MAX_TASK_BYTES: Final = 16 << 20
 _MAX_ANSWER_BYTES: Final = 32 << 20
+_REFUSED: Final = 3
+"""Status of a process that answers with one of our errors."""
 _OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
 # -P, and the import path of this process: the current directory may have a `pickle.py` of somebody else's.
 _CODE: Final = (
@@ -41,11 +43,6 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 class EndedByPages(Exception):
     """Reading the file ended the process; its text is the name of the signal."""
-
-
-class _Reply(msgspec.Struct, frozen=True):
-    answer: msgspec.Raw = msgspec.Raw(b"null")
-    refusal: StartRefusal | None = None
 
 
 def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
@@ -78,13 +75,13 @@ def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
             process.kill()
     if -status in _OF_DAMAGED_PAGES:
         raise EndedByPages(signal.Signals(-status).name)
+    if status == _REFUSED:
+        refusal = msgspec.json.decode(data, type=StartRefusal)
+        raise store_misused(refusal.text, hint=refusal.hint, code=refusal.code)
     if status:
         ending = signal.Signals(-status).name if status < 0 else "an error"
         raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
-    reply = msgspec.json.decode(data, type=_Reply)
-    if reply.refusal is not None:
-        raise store_misused(reply.refusal.text, hint=reply.refusal.hint, code=reply.refusal.code)
-    answer: Answer = msgspec.json.decode(reply.answer, type=get_type_hints(do)["return"])
+    answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
     return answer
 
 
@@ -93,14 +90,17 @@ def do_task(module: str, name: str) -> None:
     do = getattr(import_module(module), name)
     task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=get_type_hints(do)["task"])
     threading.Thread(target=_end_with_command, name="lifeline", daemon=True).start()
+    status = _REFUSED
     try:
-        reply = _Reply(answer=msgspec.Raw(msgspec.json.encode(do(task))))
+        reply: object = do(task)
+        status = 0
     except NodeError as error:
-        reply = _Reply(refusal=StartRefusal(error.code, error.text, error.hint))
+        reply = StartRefusal(error.code, error.text, error.hint)
     except SpaceError as error:
-        reply = _Reply(refusal=StartRefusal(error.code, str(error), ""))
+        reply = StartRefusal(error.code, str(error), "")
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
+    sys.exit(status)
 
 
 def _end_with_command() -> None:

@@ -35,17 +35,24 @@ def show(config: Config) -> None:
 
     Of a secret only whether it is set.
     """
-    shown = _without_secrets(config)
+    shown = _shown(config)
     print_found(shown, tuple(_shown_lines(shown)))
 
 
 def settings_without_secrets(config: Config) -> str:
     """Return the settings in force as TOML; of a secret only that it is set."""
-    return "".join(f"{line}\n" for line in _shown_lines(_without_secrets(config)))
+    return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 
-def _without_secrets(config: Config) -> dict[str, Json]:
-    return {path: "…" if _is_secret(config, path) else _value(config, path) for path in setting_types()}
+def _shown(config: Config) -> dict[str, Json]:
+    """Return each setting by its path; of a secret only whether it is set."""
+    shown: dict[str, Json] = {}
+    for path in setting_types():
+        section, _, name = path.partition(".")
+        value = getattr(getattr(config, section), name)
+        is_secret = path in HIDDEN and value is not None
+        shown[path] = "…" if is_secret else msgspec.to_builtins(value)
+    return shown
 
 
 def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
@@ -93,18 +100,13 @@ def init(file: Path) -> None:
 
 def settings_file() -> str:
     """Return the text of a settings file in which every setting is described and commented out."""
-    return _HEAD + "".join(f"{line}\n" for line in _lines())
-
-
-def _lines() -> Iterator[str]:
-    defaults: dict[str, list[str]] = {}
+    defaults, settings = _shown(Config()), {}
     for path, annotated in setting_types().items():
-        only_variable = f"# Only from the environment: {variable_of(path)}"
-        assignment = (
-            only_variable if path in NOT_IN_A_FILE else "#" + _assignment(path, _value(Config(), path)).lstrip("#")
-        )
-        defaults[path] = ["", *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"), assignment]
-    return _by_section(defaults, purposes=True)
+        assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
+        if path in NOT_IN_A_FILE:
+            assignment = f"# Only from the environment: {variable_of(path)}"
+        settings[path] = ["", *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"), assignment]
+    return _HEAD + "".join(f"{line}\n" for line in _by_section(settings, purposes=True))
 
 
 def _by_section(settings: dict[str, list[str]], *, purposes: bool = False) -> Iterator[str]:
@@ -125,16 +127,6 @@ def _assignment(path: str, value: Json) -> str:
     """Return a line of TOML, which has no null: a setting without a value is a comment."""
     name = path.partition(".")[2]
     return f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
-
-
-def _is_secret(config: Config, path: str) -> bool:
-    return path in HIDDEN and _value(config, path) is not None
-
-
-def _value(config: Config, path: str) -> Json:
-    section, _, name = path.partition(".")
-    value: Json = msgspec.to_builtins(getattr(getattr(config, section), name))
-    return value
 
 
 def description_of(annotated: object) -> str:

@@ -45,8 +45,13 @@ def open_bucket(config: Config) -> "ObjectBucket":
         raise ConfigurationError(
             f"http.max_body_bytes is more than a bucket copies at once: {MAX_BODY_BYTES}", hint="set it lower"
         )
+    if not objects.key_id:
+        raise ConfigurationError(
+            "objects.url names a bucket, and there are no credentials for it",
+            hint="set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
     access = BucketAccess(
-        key_id=_key_id(objects),
+        key_id=objects.key_id,
         secret_key=_secret_key(objects),
         session_token=objects.session_token or None,
         region=objects.region,
@@ -125,15 +130,6 @@ def _endpoint(objects: Objects) -> str | None:
             "objects.endpoint is not the address of a server", hint="write it like https://s3.example"
         )
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _key_id(objects: Objects) -> str:
-    if not objects.key_id:
-        raise ConfigurationError(
-            "objects.url names a bucket, and there are no credentials for it",
-            hint="set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
-    return objects.key_id
 
 
 def _secret_key(objects: Objects) -> str:

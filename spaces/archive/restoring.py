@@ -26,8 +26,10 @@ from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
 from ..store.contract import MAX_PUTS, Commit, Put, Range
 from ..store.durable import sync_folder
-from ..store.lmdb.engine import MAP_BYTES, RESTORING_NAME, open_lmdb
-from ..store.lmdb.snapshots import new_environment, open_for_reading, snapshot_in, with_closed_before
+from ..store.lmdb._closed_minutes import with_closed
+from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
+from ..store.lmdb.engine import open_lmdb
+from ..store.lmdb.snapshots import new_environment, snapshot_in
 from ..values.object_folder import ObjectFolder
 from ..values.object_records import ObjectName, parse_file_name
 from .bodies import keep_body, note_bodies, noted_bodies
@@ -301,7 +303,7 @@ async def make_servable(
         former = (await store.read((CLAIM_FLOOR_KEY,))).records[0]
         # BK5: whatever the original accepted until now expires before then. A clock behind the mark is wrong.
         open_from = int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s)) // 60 + 1
-        closed = with_closed_before((former and former.value) or b"", open_from)
+        closed = with_closed((former and former.value) or b"", before=open_from)
         puts = [Put(CLAIM_FLOOR_KEY, closed), Put(BODIES_PLACE_KEY, None)]
         if new_node_did is None:
             puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6

@@ -90,7 +90,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     content = delegation.content_key
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
-        raise TooManySpaces(limit=MAX_SPACES, got=len(spaces))
+        raise TooManySpaces(f"a delegation may name at most {MAX_SPACES} spaces, this one names {len(spaces)}")
     expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(registered.registered_at)
     place, member16 = place_of(delegation), x16(delegation.delegate)
     puts = [

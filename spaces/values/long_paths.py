@@ -26,7 +26,7 @@ def come_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
-            raise PathTooLong(limit_bytes=MAX_PATH_BYTES, got_bytes=len(raw))
+            raise PathTooLong(f"the path of a value may have {MAX_PATH_BYTES} bytes, this has {len(raw)}")
         keys.update(dict.fromkeys(goes_on_keys(space16, raw)))
     return [Put(key, b"") for key in keys]
 

@@ -146,7 +146,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     """
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
-        raise MetadataTooLarge(limit_bytes=MAX_METADATA_BYTES, got_bytes=size_bytes)
+        raise MetadataTooLarge(f"stored metadata may have {MAX_METADATA_BYTES} bytes, this has {size_bytes}")
 
 
 def _metadata_bytes(metadata: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ A clock that was ahead leaves a span of its own, far from the others: after it w
 open. Minutes are those of `claim_minute4`. An earlier version wrote the first four bytes alone.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Final
 
@@ -20,8 +20,6 @@ _MINUTE_BYTES: Final = 4
 _LAST_MINUTE: Final = (1 << 32) - 1
 # A store that is used once an hour has this many; beyond that, the two closest are merged.
 MAX_SPANS: Final = 16
-
-_Span = tuple[int, int]
 
 
 def remove_claims(
@@ -47,39 +45,21 @@ def is_closed(closed: bytes, minute4: bytes) -> bool:
     return any(closed[at : at + 4] <= minute4 < closed[at + 4 : at + 8] for at in range(4, len(closed), 8))
 
 
-def with_closed(closed: bytes, minutes: Collection[bytes]) -> bytes:
-    """Return what is closed when these minutes are too; `minutes`: four bytes each, at least one."""
+def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int = 0) -> bytes:
+    """Return what is closed when these minutes, of four bytes each, are too, and every minute before one."""
+    edges = [0, *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)]]
     numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
-    spans = _merged([*_spans(closed), *[(number, min(number + 1, _LAST_MINUTE)) for number in numbers]])
-    while len(spans) > MAX_SPANS:
-        gaps = [later[0] - former[1] for former, later in pairwise(spans)]
-        at = gaps.index(min(gaps))
-        spans[at : at + 2] = [(spans[at][0], spans[at + 1][1])]
-    return _encoded(spans)
-
-
-def with_closed_before(closed: bytes, minute: int) -> bytes:
-    """Return what is closed when every minute before one is too."""
-    return _encoded(_merged([*_spans(closed), (0, minute)]))
-
-
-def _spans(closed: bytes) -> Iterator[_Span]:
-    yield 0, int.from_bytes(closed[:_MINUTE_BYTES], "big")
-    for at in range(4, len(closed), 8):
-        yield int.from_bytes(closed[at : at + 4], "big"), int.from_bytes(closed[at + 4 : at + 8], "big")
-
-
-def _merged(spans: Collection[_Span]) -> list[_Span]:
-    """Join spans that touch."""
-    merged: list[_Span] = []
+    spans = [(0, before), *zip(edges[::2], edges[1::2], strict=True)]
+    spans += [(number, min(number + 1, _LAST_MINUTE)) for number in numbers]
+    merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
+        if merged and start <= merged[-1][1]:  # they touch
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    return merged
-
-
-def _encoded(spans: Collection[_Span]) -> bytes:
-    edges = [edge for span in spans for edge in span][1:]  # the first span begins with time
-    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges])
+    while len(merged) > MAX_SPANS:
+        gaps = [later[0] - former[1] for former, later in pairwise(merged)]
+        at = gaps.index(min(gaps))
+        merged[at : at + 2] = [(merged[at][0], merged[at + 1][1])]
+    written = [edge for span in merged for edge in span][1:]  # the first span begins with time
+    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in written])

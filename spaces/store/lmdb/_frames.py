@@ -69,6 +69,8 @@ class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outc
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+encode_ask: Final = _ENCODER.encode
+"""Encode a question, to be put into frames."""
 _ASKS: Final = msgspec.msgpack.Decoder(_Asks)
 _ANSWERS: Final = msgspec.msgpack.Decoder(_Answers)
 # The bytes before the questions of a frame: an array of the word and of an array whose length comes next.
@@ -87,11 +89,6 @@ def answer_of(number: int, outcome: Outcome) -> Answer:
             return Answer(number, Kind.FULL)
         case StoreError():
             return Answer(number, Kind.INVALID)
-
-
-def encode_ask(ask: Ask) -> bytes:
-    """Encode a question, to be put into frames."""
-    return _ENCODER.encode(ask)
 
 
 def ask_frames(asks: Sequence[bytes]) -> list[bytes]:

@@ -110,28 +110,26 @@ class Writer:
 
     def apply(self, batch: Sequence[Ask]) -> list[Outcome]:
         """Judge and write a batch; the returned outcomes are durable."""
-        outcomes = self._write(batch)
-        if self._observer is not None:
-            self._observer.judged(outcomes)
-        return outcomes
-
-    def _write(self, batch: Sequence[Ask]) -> list[Outcome]:
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
         minute = int(self._clock.now()) // 60
         txn = self.env.begin(write=True)
         try:
             most_bytes, closed = self._most_bytes(txn), _closed(txn)
-            outcomes = [self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch]
+            outcomes: list[Outcome] = [self._apply_one(txn, ask, most_bytes, minute, closed) for ask in batch]
         except lmdb.Error as exc:
             txn.abort()
             if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
-                return [StoreFull("no free space for the batch") for _ in batch]
-            self._break(exc)
+                outcomes = [StoreFull("no free space for the batch") for _ in batch]
+            else:
+                self._break(exc)
         except BaseException:
             txn.abort()
             raise
-        self._sync(txn, outcomes)
+        else:
+            self._sync(txn, outcomes)
+        if self._observer is not None:
+            self._observer.judged(outcomes)
         return outcomes
 
     def _sync(self, txn: "lmdb.Transaction[bytes]", outcomes: Sequence[Outcome]) -> None:
@@ -223,15 +221,12 @@ class Writer:
     def sweep_claims(self, before_minute: int) -> None:
         """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
         with self._sweeping():
-            while self._sweep_some(before_minute):
-                pass
-
-    def _sweep_some(self, before_minute: int) -> int:
-        with self.env.begin(write=True) as txn:
-            rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
-            if minutes:
-                txn.put(CLAIM_FLOOR_KEY, encode_row(next(self._stamps), with_closed(_closed(txn), minutes)))
-            return rows
+            rows = _SWEEP_ROWS
+            while rows:
+                with self.env.begin(write=True) as txn:
+                    rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
+                    if minutes:
+                        txn.put(CLAIM_FLOOR_KEY, encode_row(next(self._stamps), with_closed(_closed(txn), minutes)))
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:

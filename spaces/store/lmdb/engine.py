@@ -26,8 +26,6 @@ from capabilities.ambient import Clock, SystemClock
 
 from ...errors import StoreError, StoreUnavailable
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
-from ._folder import MAP_BYTES as MAP_BYTES
-from ._folder import RESTORING_NAME as RESTORING_NAME
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder

@@ -19,9 +19,7 @@ import lmdb
 from ...errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
 from ..durable import sync_folder
-from ._closed_minutes import with_closed_before as with_closed_before
 from ._folder import environment_folder, open_environment
-from ._folder import open_for_reading as open_for_reading
 from ._format import give_format
 from ._rows import Row, charge_of, is_tombstone, record_of
 from ._tombstones import TABLE, open_table

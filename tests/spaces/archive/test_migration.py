@@ -180,8 +180,7 @@ async def test_folder_that_was_moved_is_no_store_any_more(tmp_path: Path, url: s
     for opening in (open_lmdb, connect_lmdb):
         with pytest.raises(StoreMoved) as refused:
             opening(tmp_path)
-        assert refused.value.place == place_of_database(url)
-        assert refused.value.place in str(refused.value)
+        assert f"moved to {place_of_database(url)}," in str(refused.value)
     left = read_lmdb(tmp_path, may_be_moved=True)
     assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
     with pytest.raises(StoreUnavailable):
@@ -204,7 +203,7 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
     await running.close()
     refused = await refusal_of(url)
     assert refused is not None
-    assert str(tmp_path) in refused.place
+    assert str(tmp_path) in str(refused)
     left = open_postgres(url, may_be_moved=True)
     assert [page.rows for page in (await everything(left)).pages] == [page.rows for page in before.pages]
     with pytest.raises(StoreUnavailable):

@@ -102,9 +102,8 @@ async def test_paths_are_bounded(bench: Bench) -> None:
     assert (await list_paths(bench.store, ListingQuery(SPACE))).paths == (path,)
     await bench.write(Write(path, None))
     assert await leading(bench.store) == set()
-    with pytest.raises(PathTooLong) as raised:
+    with pytest.raises(PathTooLong, match=f"may have {MAX_PATH_BYTES} bytes, this has {MAX_PATH_BYTES + 1}$"):
         await bench.plan(Write(path + "p", b"x"))
-    assert (MAX_PATH_BYTES, MAX_PATH_BYTES + 1) == (raised.value.limit_bytes, raised.value.got_bytes)
 
 
 class CountingStore:

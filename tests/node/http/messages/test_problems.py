@@ -31,7 +31,7 @@ def _answer(error: Exception, *, own: bool = False, accept: str = "", place: Pla
         (BadSignature(), 401, "Failed to verify signature"),
         (RequestError("network-not-found"), 404, "network not found"),
         (Refusal("duplicate-invocation"), 409, "duplicate invocation"),
-        (TooManySpaces(limit=64, got=65), 400, "at most 64 spaces"),
+        (TooManySpaces("a delegation may name at most 64 spaces, this one names 65"), 400, "at most 64 spaces"),
         (StoreFull("x"), 507, "The store is full"),
         (StoreUnavailable("x"), 503, "The store cannot be reached"),
         (StoreBusy("x"), 503, "Others changed the same rows"),

@@ -307,9 +307,8 @@ async def test_tables_of_another_version_are_refused(url: str) -> None:
     await store.close()
     postgres_server().run(_name(url), "update sealspace_schema set value = 99 where name = 'version'")
     store = open_postgres(url)
-    with pytest.raises(SchemaMismatch) as raised:
+    with pytest.raises(SchemaMismatch, match=r"has schema 99, this version needs 1$"):
         await store.read()
-    assert (raised.value.expected, raised.value.got) == (1, 99)
     await store.close()
 
 
