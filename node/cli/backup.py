@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
+from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, SecretUnusable, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, words
@@ -74,7 +74,18 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
     taken = asyncio.run(_back_up(config, file, passphrase, settings_without_secrets(config).encode()))
-    _print_taken(taken, file, has_secret=with_secret)
+    if shared().as_json:
+        print_json({"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)})
+    print_lines(*[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True)
+    words(
+        f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest {taken.digest}",
+        f"every write acknowledged before {time_text(taken.marked_at)} is in it",
+        "the root secret is in it, sealed to the passphrase"
+        if with_secret
+        else "the root secret is not in it: keep a copy of it somewhere else",
+        "the settings are in it, without secrets: settings.toml",
+        f"next: sealspace admin restore {file} --data DIR",
+    )
     return FAILED if taken.left_out else 0
 
 
@@ -115,21 +126,6 @@ async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes
             hint=where_the_secret_is(config, identity.node_did),
         )
     return seal_secret(secret, passphrase, SystemEntropy())
-
-
-def _print_taken(taken: Taken, file: Path, *, has_secret: bool) -> None:
-    if shared().as_json:
-        print_json({"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)})
-    print_lines(*[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True)
-    words(
-        f"{file}: {taken.size_bytes:,} bytes; large values: {taken.bodies:,}; digest {taken.digest}",
-        f"every write acknowledged before {time_text(taken.marked_at)} is in it",
-        "the root secret is in it, sealed to the passphrase"
-        if has_secret
-        else "the root secret is not in it: keep a copy of it somewhere else",
-        "the settings are in it, without secrets: settings.toml",
-        f"next: sealspace admin restore {file} --data DIR",
-    )
 
 
 # --- restore ----------------------------------------------------------------------------------------------------------
@@ -180,13 +176,14 @@ def restore(
             end_as_by_ctrl_c()  # which leaves nothing
             total_bytes = os.fstat(stream.fileno()).st_size
             restored, shown = asyncio.run(_restore(config, backup, secret, total_bytes, as_new=as_new))
-        except EndedByPages as ended:
-            text = f"reading its rows ended the process ({ended}): its pages are damaged"
-            raise _failure(BackupDamaged.code, text, file) from ended
-        except StoreMisused as error:
-            raise _failure(error.code, error.text, file) from error
-        except SpaceError as error:
-            raise _failure(error.code, str(error), file, getattr(error, "next_step", None)) from error
+        except (StoreMisused, SpaceError) as error:
+            hints = {
+                BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
+                StoreFull.code: "free the disk, or restore into a folder on another one",
+            }
+            text = error.text if isinstance(error, StoreMisused) else str(error)
+            hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
+            raise store_misused(f"nothing was restored: {text}", hint=hint, code=error.code) from error
     _print_restored(config, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 
@@ -221,7 +218,11 @@ async def _restore(
             new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
             restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
             task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
-            servable = done_apart(_made_servable, task)
+            try:
+                servable = done_apart(_made_servable, task)
+            except EndedByPages as ended:
+                text = f"reading its rows ended the process ({ended}): its pages are damaged"
+                raise BackupDamaged(text) from ended
             known = set(restored.left_out)
             restored.left_out += [name for name in servable.missing if name not in known]
             if config.store.url is not None:
@@ -289,11 +290,3 @@ def _print_restored(config: Config, header: Header, restored: Restored, shown: d
         words(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
         words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
-
-
-def _failure(code: str, text: str, file: Path, hint: str | None = None) -> NodeError:
-    hints = {
-        BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
-        StoreFull.code: "free the disk, or restore into a folder on another one",
-    }
-    return store_misused(f"nothing was restored: {text}", hint=hint or hints.get(code, "sealspace doctor"), code=code)

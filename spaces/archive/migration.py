@@ -33,7 +33,7 @@ from blake3 import blake3
 from ..errors import StoreError
 from ..store.contract import Claim
 from ..store.durable import sync_folder
-from ..store.lmdb._folder import FolderLock, environment_folder, mark_moved, open_for_reading
+from ..store.lmdb._folder import environment_folder, folder_lock, mark_moved, open_for_reading
 from ..store.lmdb._format import moved_to
 from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
@@ -117,7 +117,7 @@ async def move_to_postgres(folder: Path, url: str, *, progress: Progress, again:
         raise MigrationRefused(
             "the data folder holds no store", next_step="name the folder of the store with --data DIR"
         )
-    with closing(FolderLock(folder)):
+    with folder_lock(folder):
         async with filled_database(folder, url, progress=progress, again=again) as moved:
             mark_moved(folder, place_of_database(url))  # before the target is one: never two stores (ST12)
     return moved
@@ -134,7 +134,7 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
             next_step="name a folder without a store with --data DIR; it needs the secret and the blobs of the store",
         )
     staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
-    with closing(FolderLock(folder)):
+    with folder_lock(folder):
         async with session(url, may_migrate=True, may_be_moved=True) as database:
             schema = await _schema(database)
             if MIGRATING in schema:

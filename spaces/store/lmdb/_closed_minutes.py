@@ -49,7 +49,7 @@ def with_closed(closed: bytes, minutes: Collection[bytes] = (), *, before: int =
     """Return what is closed when these minutes, of four bytes each, are too, and every minute before one."""
     edges = [0, *[int.from_bytes(closed[at : at + 4], "big") for at in range(0, max(len(closed), 1), 4)]]
     numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
-    spans = [(0, before), *zip(edges[::2], edges[1::2], strict=True)]
+    spans = [(0, before), *zip(edges[::2], edges[1::2], strict=False)]
     spans += [(number, min(number + 1, _LAST_MINUTE)) for number in numbers]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):

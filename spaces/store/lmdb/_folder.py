@@ -11,7 +11,8 @@
 import fcntl
 import os
 import stat
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -104,23 +105,20 @@ def refuse_restoring(folder: Path) -> None:
         raise StoreUnavailable(f"a restore into {folder} did not end: empty that folder and restore again")
 
 
-class FolderLock:
-    """The right to write a data folder, held until closed or until the process ends, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the right."""
-        refuse_restoring(folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Have the right to write a data folder until the block ends, or the process, however it ends."""
+    refuse_restoring(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / "storekeeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            os.close(self._descriptor)
             raise StoreLocked("another process writes this data folder") from exc
-
-    def close(self) -> None:
-        """Release the right."""
-        os.close(self._descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def socket_path_for(folder: Path) -> Path:
@@ -129,15 +127,11 @@ def socket_path_for(folder: Path) -> Path:
     inside = resolved / "store.sock"
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
         return inside
-    name = blake3(os.fsencode(resolved)).hexdigest(length=16)
-    return _private_folder() / f"{name}.sock"
-
-
-def _private_folder() -> Path:
     # The same for every process whatever its environment; its owner and permissions are checked before use.
     place = Path(f"/tmp/sealspace-{os.geteuid()}")  # noqa: S108  # checked below
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise StoreUnavailable("the folder for the store's socket is not this user's alone")
-    return place
+    name = blake3(os.fsencode(resolved)).hexdigest(length=16)
+    return place / f"{name}.sock"

@@ -10,7 +10,7 @@ from typing import Final
 from capabilities.ambient import Clock
 
 from ..observing import Observer
-from ._folder import FolderLock, open_for_writing
+from ._folder import folder_lock, open_for_writing
 from ._replay_records import ReplayRecords, boot_id, discard_other_boots
 from ._writer import FreeSpace, Writer
 
@@ -71,7 +71,7 @@ def owned_folder(
 ) -> Iterator[Housekeeping]:
     """Be the writer of a folder, which is made when it is new, until the block ends."""
     with ExitStack() as opened:
-        opened.callback(FolderLock(folder).close)
+        opened.enter_context(folder_lock(folder))
         boot = boot_id()
         discard_other_boots(folder, boot)
         env = opened.enter_context(open_for_writing(folder))

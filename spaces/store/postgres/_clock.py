@@ -10,8 +10,6 @@ from typing import Any
 
 from capabilities.ambient import Clock
 
-from ..observing import MAX_CLOCK_SKEW_S
-
 
 class DatabaseClock:
     """A process's clock, corrected by the database's."""
@@ -30,8 +28,3 @@ class DatabaseClock:
         began = self._clock.now()
         database_now = await asked  # a coroutine begins here
         self.ahead_s = (began + self._clock.now()) / 2 - database_now
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether the two differ by more than clocks of one store may."""
-        return abs(self.ahead_s) > MAX_CLOCK_SKEW_S

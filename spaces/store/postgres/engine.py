@@ -28,7 +28,7 @@ from ...errors import StoreError, StoreUnavailable
 from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, floor_ahead_s
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store
 from ..lmdb._housekeeping import HOUSEKEEPING_S, TOMBSTONE_MINUTES
-from ..observing import Clocks, PoolUse
+from ..observing import MAX_CLOCK_SKEW_S, Clocks, PoolUse
 from ._clock import DatabaseClock
 from ._commits import COMMIT_CONNECTIONS, Commits
 from ._errors import our_errors
@@ -57,28 +57,6 @@ _TURN_AFTER_S: Final = int(HOUSEKEEPING_S) - 5
 _log: Final = logging.getLogger(__name__)
 
 
-async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
-    """Do one round unless another process did it or this one's clock is wrong; return whether it was done."""
-    await clock.compare(ask_time(connections))
-    if clock.is_apart:
-        _log.warning("no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s))
-        return False
-    turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
-    if not turn:
-        return False
-    now: int = turn[0][0]
-    before_minute = max(now // 60 - _CLAIM_GRACE_MINUTES, 0)
-    await _sweep_claims(connections, before_minute, now=now, longest_life_s=longest_life_s)
-    await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
-    return True
-
-
-async def ask_time(connections: Connections) -> float:
-    """Return the database's epoch seconds; raises as `Connections.run`."""
-    database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
-    return database_now
-
-
 # All of it uses the database's clock, and a process whose own differs leaves it to the others (ST9). A floor is
 # raised a minute before the rows below it are deleted: otherwise a statement that began before the floor was raised
 # could miss a row that is already deleted and take its claim for a first use.
@@ -86,7 +64,17 @@ async def ask_time(connections: Connections) -> float:
 # A floor ahead of the database's clock was raised by a clock that was ahead, by an earlier version or before the
 # database's own was set back, and would refuse tokens until then. It is lowered once everything that can have been
 # forgotten early has expired: when it was seen unchanged for the longest lifetime of a claimed token.
-async def _sweep_claims(connections: Connections, before_minute: int, *, now: int, longest_life_s: int) -> None:
+async def do_housekeeping(connections: Connections, clock: DatabaseClock, *, longest_life_s: int) -> bool:
+    """Do one round unless another process did it or this one's clock is wrong; return whether it was done."""
+    await clock.compare(ask_time(connections))
+    if abs(clock.ahead_s) > MAX_CLOCK_SKEW_S:
+        _log.warning("no housekeeping: this clock is %d s ahead of the database's", round(clock.ahead_s))
+        return False
+    turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
+    if not turn:
+        return False
+    now: int = turn[0][0]
+    before_minute = max(now // 60 - _CLAIM_GRACE_MINUTES, 0)
     found = await connections.run(READ_VALUE, [CLAIM_FLOOR_KEY])
     floor: bytes = found[0][0][:4] if found else b""
     until = before_minute.to_bytes(4, "big")
@@ -95,11 +83,19 @@ async def _sweep_claims(connections: Connections, before_minute: int, *, now: in
         if now >= since + longest_life_s:
             await connections.run(LOWER_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until, found[0][0]])
             await connections.run(FORGET_STUCK_FLOORS, [])
-        return
-    await connections.run(RAISE_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until])
-    # The rows below the floor of the previous round.
-    await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
-    await _sweep(connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor)
+    else:
+        await connections.run(RAISE_FLOOR, [CLAIM_FLOOR_KEY, os.urandom(16), until])
+        # The rows below the floor of the previous round.
+        await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
+        await _sweep(connections, sweep_statement("sealspace_map"), CLAIMS_PREFIX, CLAIMS_PREFIX + floor)
+    await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
+    return True
+
+
+async def ask_time(connections: Connections) -> float:
+    """Return the database's epoch seconds; raises as `Connections.run`."""
+    database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
+    return database_now
 
 
 async def _sweep(connections: Connections, statement: str, *bounds: bytes | int) -> None:
