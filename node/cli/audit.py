@@ -12,7 +12,7 @@ from sealspace.cli.errors import AuditRefuted, StoreMisused
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.terminal import print_exactly, print_json, words
 from spaces.audit.chain import Chain, exported_lines, seal_batch
-from spaces.audit.pruning import exported_through, note_exported, pruned_through
+from spaces.audit.pruning import note_exported, read_pruning
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
 
@@ -32,7 +32,7 @@ def audit() -> None:
 async def export(config: Config, store: Store, after: int) -> None:
     """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
     chain = await _chain(config, store)
-    cut = await pruned_through(store)
+    cut = (await read_pruning(store)).pruned
     if cut > after:
         words(f"entries up to {cut} were removed; the export begins with the signed head over them")
     now = SystemClock().now()
@@ -63,7 +63,8 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
     except AuditChainBroken as error:
         raise AuditRefuted(f"the audit chain does not hold: {error}", hint="export it again") from error
     # What was cut without an export cannot be kept any more, and does not prevent keeping the rest.
-    before = max(await exported_through(store), await pruned_through(store))
+    progress = await read_pruning(store)
+    before = max(progress.exported, progress.pruned)
     if verified.after > before:
         raise AuditRefuted(
             f"the export begins behind entry {verified.after}, kept are those up to {before}",

@@ -19,11 +19,10 @@ from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_json, print_lines, words
 from spaces.archive.checking import Checked, check_store
-from spaces.documents.evidence import evidence_row_key, release_record_key
+from spaces.documents.evidence import evidence_row_key
 from spaces.documents.networks import network_row_key
-from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
-from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX
+from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 
 from ..config.tree import Config
 from ..storage.objects import stored_objects
@@ -101,6 +100,6 @@ _READERS = {
     EVIDENCE_PREFIX: _reader(
         decode_evidence, lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key)
     ),
-    withdrawals_row_key(): _reader(decode_withdrawals, lambda _: withdrawals_row_key()),
-    release_record_key(): _reader(decode_release_record, lambda _: release_record_key()),
+    WITHDRAWALS_KEY: _reader(decode_withdrawals, lambda _: WITHDRAWALS_KEY),
+    RELEASE_RECORD_KEY: _reader(decode_release_record, lambda _: RELEASE_RECORD_KEY),
 }

@@ -15,7 +15,8 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json
 from sealspace.errors import ReceiptInvalid
 from sealspace.receipts import documents_of
-from spaces.documents.receipts import document_row_key, stored_receipts
+from spaces.documents.receipts import stored_receipts
+from spaces.keyspace import document_key
 from spaces.store.contract import Store
 
 from ..config.tree import Config
@@ -68,7 +69,7 @@ async def export(_: Config, store: Store, network: NetworkId | None, folder: Pat
             digests = documents_of(parse_receipt(text))
         except ReceiptError as error:
             raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
-        found = (await store.read([document_row_key(digest) for digest in digests])).records
+        found = (await store.read([document_key(digest) for digest in digests])).records
         for digest, record in zip(digests, found, strict=True):
             if record is not None and record.value is not None:
                 (documents / digest.hex()).write_bytes(record.value)

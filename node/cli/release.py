@@ -26,8 +26,9 @@ from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
 from sealspace.cli.terminal import print_json
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.evidence import release_record_key, release_record_put
+from spaces.documents.evidence import release_record_put
 from spaces.errors import StoreBusy
+from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Refused, Store
 from tee_backend.attestation.trust_root import intel_root as intels_root
 from tee_backend.cli.trust_files import read_trust_root
@@ -124,7 +125,7 @@ def set_terms(
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     """Return the record, and what a change of it has to be made over."""
-    row = (await store.read((release_record_key(),))).records[0]
+    row = (await store.read((RELEASE_RECORD_KEY,))).records[0]
     if row is None or row.value is None:
         raise StoreMisused(
             f"the store in {config.data} has no release record yet",

@@ -14,13 +14,12 @@ from spaces.documents.collateral import (
     CollateralState,
     Family,
     collateral_documents,
-    collateral_row_key,
     collateral_states,
     state_of,
     state_put,
-    state_row_key,
 )
 from spaces.errors import StoreBusy
+from spaces.keyspace import collateral_key, collateral_state_key
 from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
 from tee_backend.attestation.collateral import (
     Collateral,
@@ -82,7 +81,7 @@ async def keep_collateral(
         SpaceError: the store does not accept it.
     """
     family = (offered.fmspc, offered.ca)
-    keys = collateral_row_key(*family), state_row_key(*family)
+    keys = collateral_key(*family), collateral_state_key(*family)
     for _ in range(_TRIES):
         held, noted = (await store.read(keys)).records
         is_new = held is None or held.value != offered.raw

@@ -7,7 +7,7 @@ Example:
     reading = Reading()
     usage, heads = reading.row(usage_key(space)), reading.rows(head_keys)
     await reading.read(services.store)
-    used_bytes = usage_of(usage.found)
+    used_bytes = counter_of(usage.found)
 """
 
 from collections.abc import Iterable

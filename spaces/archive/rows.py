@@ -27,7 +27,7 @@ from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
 
 from ..audit.chain import chain_end
-from ..audit.pruning import pruned_number
+from ..audit.pruning import pruning_of
 from ..audit.records import parse_audit_row
 from ..documents.collateral import state_of
 from ..documents.receipts import decode_basis
@@ -165,7 +165,7 @@ def _members(record: Record | None, what: str) -> dict[str, Any]:  # whatever JS
 
 
 def _cut(get: Get) -> int:
-    return pruned_number(get(AUDIT_PRUNING_KEY))
+    return pruning_of(get(AUDIT_PRUNING_KEY)).pruned
 
 
 def _hash_of_entry(number: int, get: Get) -> str:
@@ -241,7 +241,7 @@ _NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
     ORPHAN_SWEEP_KEY: _has_length(0),
     BODIES_PLACE_KEY: _text,
     AUDIT_CHAIN_KEY: _chain,
-    AUDIT_PRUNING_KEY: lambda record, _: pruned_number(record),
+    AUDIT_PRUNING_KEY: lambda record, _: pruning_of(record).pruned,
     # Opaque here, as networks are.
     RELEASE_RECORD_KEY: lambda record, _: None,
     WITHDRAWALS_KEY: lambda record, _: None,

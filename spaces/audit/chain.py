@@ -39,7 +39,7 @@ from ..keyspace import (
     sealed_key,
 )
 from ..store.contract import ABSENT, Check, Commit, Committed, Page, Put, Range, Record, Store, pages_of
-from .pruning import pruned_through
+from .pruning import read_pruning
 from .records import AuditRecord, parse_audit_row
 
 Sign: TypeAlias = Callable[[bytes], bytes]
@@ -86,24 +86,6 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
 _HEAD_CODEC: Final = Codec(_Head)
 
 
-def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
-    """Encode a record as an entry of the chain."""
-    return _ENTRY_ENCODER.encode(
-        _Entry(
-            action=_bounded(record.action),
-            actor=_bounded(record.actor),
-            at_micros=int(record.at * 1_000_000),
-            authority=[key.hex() for key in record.authority],
-            detail=record.detail.hex(),
-            number=number,
-            previous=previous.hex(),
-            request_id=_bounded(record.request_id),
-            subject=_bounded(record.subject),
-            token=record.token.hex(),
-        )
-    )
-
-
 class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
     """An entry with its fields in the order of their names, so that it is encoded as `canonical` does."""
 
@@ -120,18 +102,22 @@ class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
     type: str = ENTRY_TYPE
 
 
-_ENTRY_ENCODER: Final = msgspec.json.Encoder()
-
-
-def _head_members(chain: Chain, number: int, hash_: bytes, at: float) -> dict[str, Json]:
-    return {
-        "type": HEAD_TYPE,
-        "node": chain.node_did,
-        "store": chain.store_id.hex(),
-        "number": number,
-        "hash": hash_.hex(),
-        "atMicros": int(at * 1_000_000),
-    }
+def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
+    """Encode a record as an entry of the chain."""
+    return msgspec.json.encode(
+        _Entry(
+            action=_bounded(record.action),
+            actor=_bounded(record.actor),
+            at_micros=int(record.at * 1_000_000),
+            authority=[key.hex() for key in record.authority],
+            detail=record.detail.hex(),
+            number=number,
+            previous=previous.hex(),
+            request_id=_bounded(record.request_id),
+            subject=_bounded(record.subject),
+            token=record.token.hex(),
+        )
+    )
 
 
 def _bounded(text: str) -> str:
@@ -185,12 +171,10 @@ async def seal_batch(
 
 async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s: float) -> float | None:
     """Return when the oldest record that is not in the chain was written, in epoch seconds; None: all are."""
-    after: bytes | None = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
-    while after is not None:
-        page = (await store.read(ranges=(Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True),))).pages[0]
+    after = AUDIT_PREFIX + micros8(await _since(store, chain, window_s, now))
+    async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
             return int.from_bytes(page.rows[0][0][1:9], "big") / 1_000_000
-        after = page.last_key if page.more else None
     return None
 
 
@@ -256,7 +240,14 @@ def chain_end(record: Record) -> tuple[int, bytes, int]:
 
 
 def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
-    members = _head_members(chain, number, hash_, at)
+    members: dict[str, Json] = {
+        "type": HEAD_TYPE,
+        "node": chain.node_did,
+        "store": chain.store_id.hex(),
+        "number": number,
+        "hash": hash_.hex(),
+        "atMicros": int(at * 1_000_000),
+    }
     members["signature"] = chain.sign(canonical(members)).hex()
     return Put(audit_head_key(number), canonical(members), expect=ABSENT)
 
@@ -275,7 +266,7 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         RecordDamaged: an entry or a head is missing.
         SpaceError: the store does not answer.
     """
-    cut = await pruned_through(store)
+    cut = (await read_pruning(store)).pruned
     after = max(after, cut)
     opening: dict[str, Json] = {
         "type": EXPORT_TYPE,

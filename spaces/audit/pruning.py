@@ -24,14 +24,14 @@ _BATCH: Final = 200
 _TRIES: Final = 8
 
 
-class _Pruning(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers of entries: up to which an export is kept elsewhere, and up to which the chain was cut."""
+class Pruning(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers of entries: up to which a verified export is kept elsewhere, and up to which the chain was cut; or 0."""
 
     exported: int
     pruned: int
 
 
-_CODEC: Final = Codec(_Pruning)
+_CODEC: Final = Codec(Pruning)
 
 
 class _Head(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,14 +49,9 @@ class Pruned:
     more: bool
 
 
-async def pruned_through(store: Store) -> int:
-    """Return the number of the last entry that was cut off; 0 where the chain is whole."""
-    return (await _read(store))[1].pruned
-
-
-async def exported_through(store: Store) -> int:
-    """Return the number of the last entry of which a verified export is kept elsewhere; as `pruned_through`."""
-    return (await _read(store))[1].exported
+async def read_pruning(store: Store) -> Pruning:
+    """Return how far the export and the pruning of the chain have progressed."""
+    return (await _read(store))[1]
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
@@ -76,7 +71,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
         if held is None or held.value != entry:
             return False
         row, state = await _read(store)
-        if await _write(store, row, _Pruning(max(number, state.exported), state.pruned)):  # ST16: also a repeat
+        if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):  # ST16: also a repeat
             return True
     raise StoreBusy("others prune the audit chain at the same time")
 
@@ -89,13 +84,13 @@ async def prune_batch(store: Store, *, until: float, needs_export: bool, now: fl
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         record_put = audit_put(record, entropy=entropy)
         # The cut is durable before the first entry is removed: readers begin after it from then on.
-        moved = await _write(store, row, _Pruning(state.exported, cut), record_put)
+        moved = await _write(store, row, Pruning(state.exported, cut), record_put)
         return Pruned(cut if moved else state.pruned, more=True)
     removed = await _remove(store, state.pruned)
     return Pruned(state.pruned, more=more_heads or removed)
 
 
-async def _last_head(store: Store, state: _Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
+async def _last_head(store: Store, state: Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
     """Return the number of the head to cut at, and whether there are more heads to look at beyond it."""
     wanted = Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
     page = (await store.read(ranges=(wanted,))).pages[0]
@@ -128,21 +123,17 @@ def _head(record: Record) -> _Head:
         raise RecordDamaged("a head of the audit chain does not decode") from exc
 
 
-async def _read(store: Store) -> tuple[Record | None, _Pruning]:
+async def _read(store: Store) -> tuple[Record | None, Pruning]:
     row = (await store.read((AUDIT_PRUNING_KEY,))).records[0]
-    return row, _state_of(row)
+    return row, pruning_of(row)
 
 
-def _state_of(row: Record | None) -> _Pruning:
-    return _CODEC.read(row) or _Pruning(0, 0)
+def pruning_of(row: Record | None) -> Pruning:
+    """Read the row of this module."""
+    return _CODEC.read(row) or Pruning(0, 0)
 
 
-def pruned_number(row: Record | None) -> int:
-    """Return the number that the row of this module says was cut off last; 0 where there is no row."""
-    return _state_of(row).pruned
-
-
-async def _write(store: Store, row: Record | None, state: _Pruning, *more: Put) -> bool:
+async def _write(store: Store, row: Record | None, state: Pruning, *more: Put) -> bool:
     expect = ABSENT if row is None else row.stamp
     put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=expect)
     return isinstance(await store.commit(Commit(puts=(put, *more))), Committed)

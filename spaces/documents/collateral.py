@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from .._codec import Codec
-from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_key, collateral_state_key
+from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_state_key
 from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of
 
 MAX_FAMILIES: Final = 256
@@ -44,16 +44,6 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 _CODEC: Final = Codec(CollateralState)
 
 
-def collateral_row_key(fmspc: bytes, ca: str) -> bytes:
-    """Key of a document: 6 bytes of platform family, and the ASCII name of its PCK authority."""
-    return collateral_key(fmspc, ca)
-
-
-def state_row_key(fmspc: bytes, ca: str) -> bytes:
-    """Key of the state of the document's fetches."""
-    return collateral_state_key(fmspc, ca)
-
-
 def state_of(record: Record | None) -> CollateralState | None:
     """Read the state of a document; None where none was ever recorded."""
     return _CODEC.read(record)
@@ -61,7 +51,7 @@ def state_of(record: Record | None) -> CollateralState | None:
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
     """Write the state of a document; None removes it."""
-    return Put(state_row_key(*family), None if state is None else _CODEC.encode(state), expect=expect)
+    return Put(collateral_state_key(*family), None if state is None else _CODEC.encode(state), expect=expect)
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:

@@ -21,11 +21,6 @@ def evidence_put(holder: Principal, receiver_public_key: bytes, value: bytes) ->
     return Put(evidence_row_key(holder, receiver_public_key), value)
 
 
-def release_record_key() -> bytes:
-    """Key of the release record: mode, trust roots and node policy in force."""
-    return RELEASE_RECORD_KEY
-
-
 def release_record_put(value: bytes, *, expect: Expect = ANY) -> Put:
     """Write the release record."""
     return Put(RELEASE_RECORD_KEY, value, expect=expect)

@@ -69,11 +69,6 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
             yield record.value or b""
 
 
-def document_row_key(sha256: bytes) -> bytes:
-    """Key of the document with this SHA-256, 32 bytes."""
-    return document_key(sha256)
-
-
 def document_put(document: bytes) -> Put:
     """Write a document under its SHA-256; writing it again changes nothing but the stamp."""
     return Put(document_key(hashlib.sha256(document).digest()), document)

@@ -7,11 +7,6 @@ from ..keyspace import WITHDRAWALS_KEY
 from ..store.contract import ABSENT, Commit, Expect, Put, Store
 
 
-def withdrawals_row_key() -> bytes:
-    """Key of the row of withdrawals that hold for every network."""
-    return WITHDRAWALS_KEY
-
-
 def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
     """Write the row over the one with this stamp."""
     return Put(WITHDRAWALS_KEY, value, expect=expect)

@@ -66,11 +66,6 @@ def usage_key(space: SpaceId) -> bytes:
     return space_keys(space).usage
 
 
-def usage_of(record: Record | None) -> int:
-    """Return the bytes of the bodies in a space, from the record under `usage_key`."""
-    return counter_of(record)
-
-
 def rows_key(space: SpaceId) -> bytes:
     """Key of the counter of the bytes of the rows of a space's values beside the bodies (M54)."""
     return space_keys(space).rows

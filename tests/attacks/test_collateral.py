@@ -19,7 +19,7 @@ from running_node import Reply
 
 from node.collateral.intake import import_collateral
 from sealspace.cli.errors import CollateralRefused
-from spaces.documents.collateral import collateral_row_key
+from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put, Refused
 
 FAMILY = b"family"
@@ -56,13 +56,13 @@ async def bring(held: HeldStage, document: bytes) -> None:
 async def stored(held: HeldStage, document: bytes) -> None:
     """Have a document stored that an import refuses, as its own root list revokes one of its signers."""
     fmspc = bytes.fromhex(json.loads(json.loads(document)["tcb_info"])["fmspc"])
-    put = Put(collateral_row_key(fmspc, "platform"), document)
+    put = Put(collateral_key(fmspc, "platform"), document)
     assert not isinstance(await held.store.commit(Commit(puts=(put,))), Refused)
 
 
 async def kept(held: HeldStage, platform: SimulatedPlatform) -> bytes | None:
     """What the node holds for a platform."""
-    (row,) = (await held.store.read((collateral_row_key(platform.fmspc, "platform"),))).records
+    (row,) = (await held.store.read((collateral_key(platform.fmspc, "platform"),))).records
     return None if row is None else row.value
 
 

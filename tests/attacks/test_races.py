@@ -32,7 +32,8 @@ from capabilities.principals import parse_principal
 from encryption_network.envelope import encode_envelope
 from encryption_network.release_record import decode_release_record, encode_release_record
 from sealspace.delegations import allow
-from spaces.documents.evidence import evidence_row_key, release_record_key, release_record_put
+from spaces.documents.evidence import evidence_row_key, release_record_put
+from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Committed, Put, Refused
 
 RECEIPT, HEAD, DELEGATION = b"R", b"K", b"G"
@@ -184,7 +185,7 @@ async def test_a_network_revoked_before_the_commit(held: HeldStage) -> None:
 async def test_the_node_s_terms_tightened_before_the_commit(held: HeldStage) -> None:
     """The operator trusts another root, or lets nobody in in person, in between (RL16)."""
     owner, delegate = await ready(held)
-    row = (await held.store.read((release_record_key(),))).records[0]
+    row = (await held.store.read((RELEASE_RECORD_KEY,))).records[0]
     assert row is not None and row.value is not None
     record = decode_release_record(row.value)
 

@@ -25,7 +25,8 @@ from node.operations.releases import receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
 from spaces.documents.evidence import evidence_row_key
-from spaces.documents.receipts import basis_beside, document_row_key
+from spaces.documents.receipts import basis_beside
+from spaces.keyspace import document_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.application import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote
@@ -388,7 +389,7 @@ async def test_documents_are_written_once(released: Any) -> None:
     """A further release on the same evidence names the documents that the first one wrote, and writes none (RC8)."""
     stage, owner, delegate = released
     first = await kept(stage, owner)
-    rows = [document_row_key(digest) for digest in first.documents]
+    rows = [document_key(digest) for digest in first.documents]
     before = (await stage.services.store.read(rows)).records
     for is_new_process in (False, True):
         if is_new_process:

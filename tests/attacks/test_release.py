@@ -24,9 +24,8 @@ from running_node import new_key
 from capabilities.resources import parse_network_id
 from encryption_network.policy import Policy
 from sealspace.wallets import new_wallet
-from spaces.documents.evidence import release_record_key
 from spaces.documents.networks import network_row_key
-from spaces.documents.withdrawals import withdrawals_row_key
+from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.store.contract import Commit, Put
 
 pytestmark = pytest.mark.slow
@@ -330,7 +329,7 @@ async def test_rows_that_are_missing_or_damaged_release_nothing(held: HeldStage,
     delegate = await approved(held, owner)
     assert opens(await held.ask(delegate, owner), delegate, owner)
     network = parse_network_id(owner.network)
-    keys = {"record": release_record_key(), "withdrawals": withdrawals_row_key(), "network": network_row_key(network)}
+    keys = {"record": RELEASE_RECORD_KEY, "withdrawals": WITHDRAWALS_KEY, "network": network_row_key(network)}
     await held.store.commit(Commit(puts=(Put(keys[missing], None if how == "deleted" else b"\xc1"),)))
     for who in (delegate, owner.session):
         reply = await held.ask(who, owner)

@@ -40,8 +40,8 @@ from encryption_network.withdrawals import (
 )
 from node.operations.releases.withdrawal import withdraw_everywhere
 from sealspace.cli.root import main
-from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
+from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.evidence.simulated import MintedLog, measurements_of, mint_event_log
 
@@ -266,7 +266,7 @@ async def test_two_withdrawals_at_once(held: HeldStage) -> None:
         *(withdraw_everywhere(held.store, parse_withdrawal(v), now=0.0, entropy=entropy) for v in values[4:]),
     )
     assert [reply.status for reply in replies if isinstance(reply, Reply)] == [204] * 4
-    row = (await held.store.read((withdrawals_row_key(),))).records[0]
+    row = (await held.store.read((WITHDRAWALS_KEY,))).records[0]
     assert row is not None and row.value is not None
     assert {m.hex() for m in decode_withdrawals(row.value).measurements} == {str(v["measurement"]) for v in values[4:]}
 
@@ -274,7 +274,7 @@ async def test_two_withdrawals_at_once(held: HeldStage) -> None:
 async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
     """Without a list that can be read nothing is released: no list is no empty list (RC21)."""
     owner, delegate = await ready(held)
-    key = withdrawals_row_key()
+    key = WITHDRAWALS_KEY
     for value in (None, b"\x90"):
         await held.store.commit(Commit(puts=(Put(key, value),)))
         assert (await held.ask(delegate, owner)).status == 500
@@ -286,7 +286,7 @@ async def test_a_list_that_is_missing_or_damaged(held: HeldStage) -> None:
 async def test_a_full_list(held: HeldStage) -> None:
     """The operator's list is bounded, and says so (RC23)."""
     full = Withdrawals(measurements=frozenset(n.to_bytes(48, "big") for n in range(1, MAX_NODE_ENTRIES + 1)))
-    await held.store.commit(Commit(puts=(Put(withdrawals_row_key(), encode_withdrawals(full)),)))
+    await held.store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, encode_withdrawals(full)),)))
     with pytest.raises(WithdrawalError):
         entry = parse_withdrawal({"did": "did:key:zA"})
         await withdraw_everywhere(held.store, entry, now=0.0, entropy=CountingEntropy())

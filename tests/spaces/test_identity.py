@@ -10,19 +10,17 @@ from tests_support import CountingEntropy
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
 from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
-from spaces.documents.collateral import collateral_row_key
 from spaces.documents.evidence import (
     evidence_put,
     evidence_range,
     evidence_row_key,
-    release_record_key,
     release_record_put,
 )
 from spaces.documents.networks import network_put, network_row_key
 from spaces.errors import CommitTooLarge, RecordDamaged, SchemaMismatch, WrongSecret
 from spaces.grants.replay_records import claim_of
 from spaces.identity import Identity, open_identity, recorded_identity
-from spaces.keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
+from spaces.keyspace import IDENTITY_KEY, RELEASE_RECORD_KEY, SCHEMA_KEY, SCHEMA_VERSION, collateral_key
 from spaces.store.contract import Commit, Committed, Put, Refused, Store
 
 
@@ -121,8 +119,8 @@ async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None
 
 async def test_collateral_and_release_record(one_store: Store) -> None:
     """Collateral lies under platform and kind, the release record under one key."""
-    await one_store.commit(Commit(puts=(Put(collateral_row_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
-    records = (await one_store.read((collateral_row_key(b"\0" * 6, "tcb"), release_record_key()))).records
+    await one_store.commit(Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), release_record_put(b"r"))))
+    records = (await one_store.read((collateral_key(b"\0" * 6, "tcb"), RELEASE_RECORD_KEY))).records
     assert [record.value for record in records if record] == [b"c", b"r"]
 
 

@@ -20,7 +20,8 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from node.config.tree import Config, Hosting, Http
-from spaces.values.quota import usage_key, usage_of
+from spaces.store.contract import counter_of
+from spaces.values.quota import usage_key
 
 _COUNT = itertools.count()
 
@@ -109,7 +110,7 @@ class Owner:
 
     async def used_bytes(self) -> int:
         """What the node says that the space holds."""
-        return usage_of((await self.node.services.store.read((usage_key(self.space),))).records[0])
+        return counter_of((await self.node.services.store.read((usage_key(self.space),))).records[0])
 
     async def put_all(self, values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> Reply:
         return await self.invoke(

@@ -31,7 +31,7 @@ from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement
 from sealspace.documents.published import encode_published, parse_published, statement_json
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
-from spaces.documents.collateral import collateral_row_key
+from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.collateral import HeldCollateral, parse_collateral
@@ -108,7 +108,7 @@ async def to_the_node(defect: Defect, folder: Path, now: float) -> str:
     """A backend hands the quote in; the document stands in the node's store."""
     async with staying(folder, PLATFORM) as here:
         owner, delegate = await here.granted(policy=APPLICATION)
-        key = collateral_row_key(PLATFORM.fmspc, "platform")
+        key = collateral_key(PLATFORM.fmspc, "platform")
         row = Put(key, defect.collateral(here.clock.now()))
         assert not isinstance(await here.services.store.commit(Commit(puts=(row,))), Refused)
         nonce = await here.nonce(delegate.did)

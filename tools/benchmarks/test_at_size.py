@@ -19,7 +19,7 @@ from spaces.keyspace import TOTAL_SPACES_COUNTER, values_prefix, x16
 from spaces.store.contract import Range, counter_of
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.listing import ListingQuery, list_paths
-from spaces.values.quota import usage_key, usage_of
+from spaces.values.quota import usage_key
 from spaces.values.value_heads import head_key, head_of
 
 HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ async def test_loaded_values_are_what_a_node_writes(tmp_path: Path) -> None:
     try:
         key = head_key(space, "v/00000999")
         usage, last = (await store.read((usage_key(space), key))).records
-        assert 1_000 * 50 == usage_of(usage)
+        assert 1_000 * 50 == counter_of(usage)
         head = head_of(last, key=key)
         assert head is not None
         assert ("v/00000999", 50) == (head.path, head.size_bytes)

@@ -26,12 +26,13 @@ from encryption_network.policy import Evidence, ReceiverMode
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.audit.records import AuditRecord, audit_put
-from spaces.documents.collateral import collateral_documents, collateral_row_key, state_of, state_row_key
-from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key, release_record_key
+from spaces.documents.collateral import collateral_documents, state_of
+from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import Basis, basis_beside, basis_put
 from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
+from spaces.keyspace import RELEASE_RECORD_KEY, collateral_key, collateral_state_key
 from spaces.store.contract import Check, Claim, Commit, Put, Record
 from tee_backend.attestation.challenge import RANDOM_BYTES, ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import Collateral, parse_collateral
@@ -72,8 +73,8 @@ async def usable_collateral(services: Services, quote: Quote) -> UsableCollatera
         SpaceError: the store does not answer.
     """
     family = (quote.platform.fmspc, quote.platform.ca)
-    key = collateral_row_key(*family)
-    row, noted = (await services.store.read((key, state_row_key(*family)))).records
+    key = collateral_key(*family)
+    row, noted = (await services.store.read((key, collateral_state_key(*family)))).records
     if row is None or row.value is None:
         raise _missing(await wish_for(services, quote, state_of(noted)))
     collateral, settings = parse_collateral(row.value), services.config.collateral
@@ -182,7 +183,7 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
 
     async def attempt(is_first: bool) -> CommitPlan[Session]:
         reading = Reading()
-        of_network, terms = reading.row(network_row_key(network)), reading.row(release_record_key())
+        of_network, terms = reading.row(network_row_key(network)), reading.row(RELEASE_RECORD_KEY)
         call = await read_call(services, invocation, reading, claiming=False)  # chain
         if of_network.found is None:
             raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")

@@ -26,8 +26,8 @@ from spaces.grants.hosting import (
     space_of,
     space_row_key,
 )
-from spaces.store.contract import Commit, Put
-from spaces.values.quota import effective_limit, override_row_key, usage_key, usage_of
+from spaces.store.contract import Commit, Put, counter_of
+from spaces.values.quota import effective_limit, override_row_key, usage_key
 
 from ...refusal import Refusal
 from ...services import Services
@@ -103,7 +103,7 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
     is_own = await root_identity(services, call) == found.space.owner
     return msgspec.structs.replace(
         _entry(found, "owned" if is_own else "delegated"),
-        usage_bytes=usage_of(usage),
+        usage_bytes=counter_of(usage),
         limit_bytes=effective_limit(found.space, override, services.quota),
     )
 

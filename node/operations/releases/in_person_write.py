@@ -21,9 +21,9 @@ from encryption_network.requests import MAX_LIFETIME_S, change_fact
 from encryption_network.withdrawals import Withdrawals, decode_withdrawals
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
-from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
 from spaces.grants.revocations import mark_keys
+from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.store.contract import Check, Commit
 
 from ...refusal import Refusal
@@ -33,7 +33,7 @@ from ..authorise import Call, admit_token, read_call
 from ..reading import Reading
 from .owner_authority import read_owner_authority
 
-_WITHDRAWALS_KEY: Final = withdrawals_row_key()
+_WITHDRAWALS_KEY: Final = WITHDRAWALS_KEY
 
 
 class Change(Struct, frozen=True):

@@ -23,7 +23,6 @@ from spaces.documents.receipts import (
     Basis,
     basis_row_key,
     decode_basis,
-    document_row_key,
     document_span,
     document_use_puts,
     document_use_row_key,
@@ -31,6 +30,7 @@ from spaces.documents.receipts import (
     receipt_put,
     receipts_range,
 )
+from spaces.keyspace import document_key
 from spaces.store.contract import Put
 
 from ...refusal import Refusal
@@ -57,7 +57,7 @@ async def missing_documents(
     digests = tuple(dict.fromkeys((*whole, *kept)))
     uses = await _values(services, {digest: document_use_row_key(digest, now=now) for digest in digests})
     unnoted = [digest for digest in digests if digest not in uses]
-    found = await _values(services, {digest: document_row_key(digest) for digest in unnoted if digest not in whole})
+    found = await _values(services, {digest: document_key(digest) for digest in unnoted if digest not in whole})
     found |= whole
     return tuple([put for digest in unnoted if digest in found for put in document_use_puts(found[digest], now=now)])
 
@@ -212,7 +212,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     if sha256 is None:
         raise Refusal("request-malformed", hint="name a document by 64 lower-case hex digits")
     reading = Reading()
-    of_network, document = reading.row(network_row_key(network)), reading.row(document_row_key(sha256))
+    of_network, document = reading.row(network_row_key(network)), reading.row(document_key(sha256))
     await read_call(services, invocation, reading, claiming=True)
     known_network(of_network.found)
     row = document.found

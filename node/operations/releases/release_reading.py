@@ -26,10 +26,10 @@ from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
 from encryption_network.withdrawals import decode_withdrawals
-from spaces.documents.evidence import evidence_range, evidence_row_key, release_record_key
+from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
-from spaces.documents.withdrawals import withdrawals_row_key
 from spaces.errors import RecordDamaged
+from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.store.contract import Record
 from spaces.values.value_heads import head_key, head_of
 
@@ -41,8 +41,8 @@ from ..values.sealed_values import key_digest, stands_at
 from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
-_RECORD_KEY: Final = release_record_key()
-_WITHDRAWALS_KEY: Final = withdrawals_row_key()
+_RECORD_KEY: Final = RELEASE_RECORD_KEY
+_WITHDRAWALS_KEY: Final = WITHDRAWALS_KEY
 _NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
 """Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has ended."""

@@ -12,7 +12,7 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.store.contract import Commit, Store
+from spaces.store.contract import Commit, Store, counter_of
 from spaces.values.quota import (
     Usage,
     effective_limit,
@@ -22,7 +22,6 @@ from spaces.values.quota import (
     override_row_key,
     read_overrides,
     usage_key,
-    usage_of,
 )
 
 from ...config.tree import Config
@@ -69,7 +68,7 @@ async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView
         space_id=space_text,
         override_bytes=override_of(override),
         effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
-        current_usage_bytes=usage_of(usage) if is_hosted(hosted) else None,
+        current_usage_bytes=counter_of(usage) if is_hosted(hosted) else None,
     )
 
 

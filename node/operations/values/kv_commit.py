@@ -15,7 +15,7 @@ from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
 from spaces.store.contract import Add, Claim, Commit, Record, counter_of
-from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit, usage_of
+from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit
 from spaces.values.value_heads import Draft, Head, WritePlan, head_of
 
 from ...refusal import Refusal
@@ -133,7 +133,7 @@ async def read_put(
         hosting = await _hosting(services, call, space, client)
     else:
         hosting = plan_for_hosted(space, own.row, hosted.found)
-    used_bytes, limit_bytes = usage_of(usage.found), effective_limit(space, override.found, services.quota)
+    used_bytes, limit_bytes = counter_of(usage.found), effective_limit(space, override.found, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     live = []
     for record, key in zip(heads.found, keys, strict=True):

@@ -10,11 +10,11 @@ from postgres_server import needs_postgres, postgres_server
 
 from spaces.documents.receipts import (
     PERIOD_S,
-    document_row_key,
     document_use_puts,
     document_use_row_key,
     sweep_documents,
 )
+from spaces.keyspace import document_key
 from spaces.store.contract import Commit, Committed, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.store.postgres.engine import open_postgres
@@ -51,7 +51,7 @@ async def test_a_sweep_and_releases_at_the_same_moment(store: Store) -> None:
         pass
     for document in documents:
         digest = hashlib.sha256(document).digest()
-        keys = (document_row_key(digest), document_use_row_key(digest, now=LATER_AT))
+        keys = (document_key(digest), document_use_row_key(digest, now=LATER_AT))
         row, use = (await store.read(keys)).records
         is_there = row is not None and row.value is not None
         is_noted = use is not None and use.value is not None

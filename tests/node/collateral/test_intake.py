@@ -8,7 +8,7 @@ from tests_support import FixedClock
 
 from node.collateral.intake import import_collateral, import_folder
 from sealspace.cli.errors import CollateralRefused
-from spaces.documents.collateral import collateral_row_key
+from spaces.keyspace import collateral_key
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trust_root
@@ -32,7 +32,7 @@ def root(platform: SimulatedPlatform) -> TrustRoot:
 
 
 async def _held(store: Store, fmspc: bytes, ca: str) -> bytes | None:
-    row = (await store.read((collateral_row_key(fmspc, ca),))).records[0]
+    row = (await store.read((collateral_key(fmspc, ca),))).records[0]
     return None if row is None else row.value
 
 

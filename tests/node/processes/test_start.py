@@ -14,8 +14,7 @@ from node.release_terms import in_force, loosened, recorded_release
 from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import time_text
-from spaces.documents.evidence import release_record_key
-from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY
+from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 
@@ -185,7 +184,7 @@ async def test_embedded_node_lets_go_of_everything(tmp_path: Path) -> None:
 async def test_a_damaged_record_refuses(tmp_path: Path) -> None:
     """A store whose identity or release record does not decode refuses to start and says so."""
     await _start(tmp_path)
-    for key in (release_record_key(), IDENTITY_KEY):
+    for key in (RELEASE_RECORD_KEY, IDENTITY_KEY):
         store = open_lmdb(tmp_path)
         await store.commit(Commit(puts=(Put(key, b"damaged"),)))
         await store.close()

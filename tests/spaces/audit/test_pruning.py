@@ -12,7 +12,7 @@ from capabilities.audit_export import verify_export
 from capabilities.errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
 from spaces.audit.chain import Chain, exported_lines, seal_batch
-from spaces.audit.pruning import PRUNED, exported_through, note_exported, prune_batch, pruned_through
+from spaces.audit.pruning import PRUNED, note_exported, prune_batch, read_pruning
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import RecordDamaged
 from spaces.keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key
@@ -101,7 +101,7 @@ async def test_nothing_is_cut_that_is_not_kept_elsewhere(store: Store, entropy: 
     await days_of_records(store, entropy)
     assert await prune(store, until=NOW + 99 * DAY_S) == 0
     assert await keep(store, upto=12)
-    assert await exported_through(store) == 12
+    assert (await read_pruning(store)).exported == 12
     assert await prune(store, until=NOW + 99 * DAY_S) == 10  # the last signed head below it
     assert numbers(await exported(store))[0] == 11
 
@@ -132,7 +132,7 @@ async def test_the_export_of_another_chain_counts_nothing(store: Store, entropy:
     (first, *_) = [line for line in await exported(store) if b"audit-entry" in line]
     assert not await note_exported(store, number=2, entry=first.removesuffix(b"\n"))
     assert not await note_exported(store, number=99, entry=first.removesuffix(b"\n"))
-    assert await exported_through(store) == 0
+    assert (await read_pruning(store)).exported == 0
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))
     assert await note_exported(store, number=1, entry=first.removesuffix(b"\n"))  # again is no harm
 
@@ -142,9 +142,9 @@ async def test_ST16_an_export_that_was_noted_is_noted_again(store: Store, entrop
     await days_of_records(store, entropy)
     assert await keep(store)
     for upto in (None, 1):
-        before = (await store.read((AUDIT_PRUNING_KEY,))).records[0], await exported_through(store)
+        before = (await store.read((AUDIT_PRUNING_KEY,))).records[0], (await read_pruning(store)).exported
         assert await keep(store, upto=upto)
-        after = (await store.read((AUDIT_PRUNING_KEY,))).records[0], await exported_through(store)
+        after = (await store.read((AUDIT_PRUNING_KEY,))).records[0], (await read_pruning(store)).exported
         assert before[0] is not None
         assert after[0] is not None
         assert (before[0].stamp != after[0].stamp, before[1] == after[1]) == (True, True)
@@ -154,7 +154,7 @@ async def test_exports_that_are_noted_at_once_all_count(store: Store, entropy: C
     """Who meets another's note tries again, and none takes a later one back."""
     await days_of_records(store, entropy)
     assert all(await asyncio.gather(*[keep(store, upto=number) for number in (4, 12, 7, 9)]))
-    assert await exported_through(store) == 12
+    assert (await read_pruning(store)).exported == 12
 
 
 @pytest.mark.parametrize("damage", [b"", b"no head", b'{"number": "x"}', b"[" * 10_000])
@@ -164,7 +164,7 @@ async def test_a_damaged_head_stops_the_cut(store: Store, entropy: CountingEntro
     await store.commit(Commit(puts=(Put(audit_head_key(5), damage),)))
     with pytest.raises(RecordDamaged):
         await prune(store, until=NOW + 99 * DAY_S, needs_export=False)
-    assert await pruned_through(store) == 0
+    assert (await read_pruning(store)).pruned == 0
 
 
 async def test_a_cut_chain_without_its_head_is_no_export(store: Store, entropy: CountingEntropy) -> None:
@@ -182,7 +182,7 @@ async def test_a_death_between_cut_and_removal(store: Store, entropy: CountingEn
     await keep(store)
     options: dict[str, Any] = {"needs_export": True, "now": NOW, "entropy": entropy}
     assert (await prune_batch(store, until=NOW + 2 * DAY_S, **options)).through == 10
-    assert await pruned_through(store) == 10
+    assert (await read_pruning(store)).pruned == 10
     assert numbers(await exported(store)) == list(range(11, 31))
     assert verify_export(await exported(store), node_did=NODE.did).after == 10
     assert await prune(store, until=NOW + 2 * DAY_S) == 10

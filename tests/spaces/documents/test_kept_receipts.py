@@ -8,7 +8,6 @@ from tests_support import CountingEntropy
 from capabilities.resources import NetworkId, parse_network_id
 from spaces.documents.receipts import (
     PERIOD_S,
-    document_row_key,
     document_span,
     document_use_puts,
     document_use_row_key,
@@ -38,7 +37,7 @@ async def kept(store: Store) -> set[bytes]:
 
 
 async def has(store: Store, document: bytes) -> bool:
-    row = (await store.read((document_row_key(hashlib.sha256(document).digest()),))).records[0]
+    row = (await store.read((document_key(hashlib.sha256(document).digest()),))).records[0]
     return row is not None and row.value is not None
 
 

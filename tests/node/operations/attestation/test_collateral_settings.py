@@ -16,7 +16,8 @@ from node.config.loading import load_config
 from node.config.tree import Collateral, Config, Store
 from node.storage.stores import embedded_store
 from sealspace.cli.root import main
-from spaces.documents.collateral import CollateralState, collateral_row_key, state_put
+from spaces.documents.collateral import CollateralState, state_put
+from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.pcs import INTEL_SERVICE_URL
 from tee_backend.attestation.refresh import RefreshRules
@@ -81,7 +82,7 @@ async def test_a_list_of_a_document_that_is_damaged(
         pass
     store = embedded_store(Config(store=Store(data=str(tmp_path / "data"))))
     try:
-        await store.commit(Commit(puts=(Put(collateral_row_key(platform.fmspc, "platform"), b"{}"),)))
+        await store.commit(Commit(puts=(Put(collateral_key(platform.fmspc, "platform"), b"{}"),)))
     finally:
         await store.close()
     assert await asyncio.to_thread(main, ["admin", "collateral", "list", "--data", str(tmp_path / "data")]) == 7

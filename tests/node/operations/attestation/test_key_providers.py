@@ -15,7 +15,7 @@ from node.release_terms import configured_record, recorded_release
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.term_files import key_providers_named
 from sealspace.delegations import allow
-from spaces.documents.evidence import release_record_key
+from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.application import (
     KeyProvider,
@@ -84,7 +84,7 @@ async def _set_terms(here: Here, key_providers: tuple[str, ...]) -> None:
     """Change the release record while the node runs, as `sealspace admin release set` does."""
     record = await recorded_release(here.services.store)
     assert record is not None
-    put = Put(release_record_key(), encode_release_record(replace(record, key_providers=key_providers)))
+    put = Put(RELEASE_RECORD_KEY, encode_release_record(replace(record, key_providers=key_providers)))
     assert not isinstance(await here.services.store.commit(Commit(puts=(put,))), Refused)
 
 

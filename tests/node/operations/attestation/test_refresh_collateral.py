@@ -23,7 +23,8 @@ from node.config.tree import Collateral, Config, Http, Release, Secret, Store
 from node.housekeeping.rounds import Housekeeper, Job
 from node.operations.attestation.refresh_collateral import ALARM, FETCHED, FORGOTTEN_AFTER_S, fetch_due, report_alarms
 from node.services import Services
-from spaces.documents.collateral import CollateralState, collateral_row_key, state_of, state_put, state_row_key
+from spaces.documents.collateral import CollateralState, state_of, state_put
+from spaces.keyspace import collateral_key, collateral_state_key
 from spaces.store.contract import Commit
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.evaluation_numbers import YEAR_S
@@ -46,11 +47,11 @@ class Kept:
     imported: bytes
 
     async def document(self, ca: str = "platform") -> bytes | None:
-        row = (await self.services.store.read((collateral_row_key(self.platform.fmspc, ca),))).records[0]
+        row = (await self.services.store.read((collateral_key(self.platform.fmspc, ca),))).records[0]
         return None if row is None else row.value
 
     async def state(self, fmspc: bytes | None = None) -> CollateralState | None:
-        key = state_row_key(fmspc or self.platform.fmspc, "platform")
+        key = collateral_state_key(fmspc or self.platform.fmspc, "platform")
         return state_of((await self.services.store.read((key,))).records[0])
 
     async def known(self) -> CollateralState:
@@ -196,9 +197,9 @@ async def test_what_did_not_change_is_not_written(kept: Kept) -> None:
     """A document that the service still has is left alone, so that sessions under way are not refused (AT31)."""
     await kept.later(DAY_S)
     assert json.loads(await kept.document() or b"") == json.loads(kept.imported)
-    rows = (await kept.services.store.read((collateral_row_key(kept.platform.fmspc, "platform"),))).records
+    rows = (await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))).records
     await kept.later(DAY_S)
-    assert rows == (await kept.services.store.read((collateral_row_key(kept.platform.fmspc, "platform"),))).records
+    assert rows == (await kept.services.store.read((collateral_key(kept.platform.fmspc, "platform"),))).records
     assert kept.pcs.asked[TCB] == 2
     assert (await kept.known()).refreshed_at == kept.clock.now()
 
