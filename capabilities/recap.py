@@ -8,7 +8,9 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import libipld
@@ -31,8 +33,8 @@ Attenuations = Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]
 
 
 class _Wire(msgspec.Struct):
-    att: dict[str, dict[str, list[dict[str, None]]]]
-    prf: list[str]
+    att: dict[str, dict[str, tuple[dict[str, None], ...]]]
+    prf: tuple[str, ...]
 
 
 _DECODER = msgspec.json.Decoder(_Wire)
@@ -48,7 +50,7 @@ class Recap:
     """
 
     att: Attenuations
-    prf: tuple[str, ...] = field(default=())
+    prf: tuple[str, ...] = ()
 
 
 def parse_recap(uri: str) -> Recap:
@@ -67,25 +69,20 @@ def parse_recap(uri: str) -> Recap:
         wire = _DECODER.decode(data)
         if repeats_member(data, _KNOWN):  # S4
             raise MalformedToken("ReCap repeats a member")
-        _check_attenuations(wire.att)
+        for resource, abilities in wire.att.items():
+            if not is_uri(resource):
+                raise MalformedToken("ReCap resource is no URI")
+            for ability, caveats in abilities.items():
+                parse_ability(ability)  # A1
+                if not caveats:  # S4
+                    raise MalformedToken("ReCap caveat list is empty")
         for proof in wire.prf:
             if not proof.startswith("z"):  # S6
                 raise MalformedToken("ReCap proof is not in base58btc")
             parse_cid(proof)
     except (ValueError, RecursionError, InvalidIdentifier, InvalidJson) as exc:
         raise MalformedToken("invalid ReCap") from exc
-    att = {resource: {a: tuple(listed) for a, listed in held.items()} for resource, held in wire.att.items()}
-    return Recap(att, tuple(wire.prf))
-
-
-def _check_attenuations(att: Mapping[str, Mapping[str, list[dict[str, None]]]]) -> None:
-    for resource, abilities in att.items():
-        if not is_uri(resource):
-            raise MalformedToken("ReCap resource is no URI")
-        for ability, caveats in abilities.items():
-            parse_ability(ability)  # A1
-            if not caveats:  # S4
-                raise MalformedToken("ReCap caveat list is empty")
+    return Recap(wire.att, wire.prf)
 
 
 def encode_recap(recap: Recap) -> str:
@@ -110,13 +107,10 @@ def recap_sentence(recap: Recap) -> str:
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
-        by_namespace: dict[str, list[str]] = {}
-        for ability in sorted(abilities):
-            namespace, _, name = ability.partition("/")
-            by_namespace.setdefault(namespace, []).append(name)
-        for namespace, names in sorted(by_namespace.items()):
+        parts = sorted(ability.partition("/") for ability in abilities)
+        for namespace, grouped in groupby(parts, key=itemgetter(0)):
             number += 1
-            listed = ", ".join(f"'{name}'" for name in names)
+            listed = ", ".join(f"'{name}'" for _, _, name in grouped)
             sentence += f" ({number}) '{namespace}': {listed} for '{resource}'."
     return sentence
 
