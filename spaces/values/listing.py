@@ -6,7 +6,7 @@ so. A listing descends into a group where it meets such a row, and continues aft
 Each such row has a path below it, so there is at most one of them for every 400 bytes of a path.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -109,10 +109,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     groups[-1].take(page)
     paths: list[bytes] = []
     size_bytes = 0
-    while groups:
-        path = await _next(store, groups, most=query.limit + 1 - len(paths))
-        if path is None:
-            break
+    async for path in _walk(store, groups, query.limit + 1):
         size_bytes += len(path)
         is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
         if is_enough or len(paths) == query.limit:
@@ -138,23 +135,22 @@ def _whole_paths(query: ListingQuery, page: Page) -> list[str] | None:
         return None
 
 
-async def _next(store: Store, groups: list[_Group], *, most: int) -> bytes | None:
-    """Return the next path, descending into groups and leaving them again; None at the end."""
+async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator[bytes]:
+    """Yield the paths of groups, the innermost last in the list, descending into further groups and leaving them."""
     while groups:
         group = groups[-1]
         for key in group.keys:
             path = group.beginning + key[len(group.prefix) :]
-            if not says_that_paths_go_on(key):
-                return path
-            below = group_below(key)
-            groups.append(_Group(path[:-1], below, below, None))
-            break
+            if says_that_paths_go_on(key):
+                below = group_below(key)
+                groups.append(_Group(path[:-1], below, below, None))
+                break
+            yield path
         else:
-            if not group.more:
+            if group.more:
+                group.take((await store.read(ranges=(group.range(limit),))).pages[0])
+            else:
                 groups.pop()
-                continue
-            group.take((await store.read(ranges=(group.range(most),))).pages[0])
-    return None
 
 
 def _texts(paths: list[bytes]) -> tuple[str, ...]:

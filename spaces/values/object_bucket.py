@@ -244,6 +244,7 @@ class IncomingObject:
     """A body in transit: hashed as it arrives; small ones in memory, larger ones sent to the bucket in parts."""
 
     def __init__(self, bucket: ObjectBucket) -> None:
+        self.is_named = False
         self._bucket = bucket
         self._hash = blake3()
         self._size_bytes = 0
@@ -285,6 +286,7 @@ class IncomingObject:
 
     async def rename(self, name: ObjectName) -> None:
         """See `IncomingBody.rename`."""
+        self.is_named = True
         if self._key is None and not self._held:
             raise StoreUnavailable("a body was discarded before it was named")
         key, former = key_of(name), self._key

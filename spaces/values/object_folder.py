@@ -162,6 +162,7 @@ class IncomingFile:
     """
 
     def __init__(self, files: ObjectFolder) -> None:
+        self.is_named = False
         self._files = files
         self._lock = threading.Lock()
         self._hash = blake3()
@@ -222,6 +223,7 @@ class IncomingFile:
 
     async def rename(self, name: ObjectName) -> None:
         """Give the finished body a name, durably; it may have had another one before."""
+        self.is_named = True
         held, self._held = self._held, None
         await asyncio.to_thread(self._rename, name, held)
 

@@ -28,7 +28,13 @@ PIECE_BYTES: Final = 256 * 1024
 
 
 class IncomingBody(Protocol):
-    """A body in transit. Its methods may be cancelled at any moment."""
+    """A body in transit. Its methods may be cancelled at any moment.
+
+    Attributes:
+        is_named: whether it may have a name that a commit contains; set by `rename`.
+    """
+
+    is_named: bool
 
     async def append(self, *pieces: Piece) -> None:
         """Take the next pieces. After an error or a cancellation the body can only be discarded."""

@@ -15,7 +15,6 @@ from blake3 import blake3
 from msgspec import Struct
 
 from ..errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
-from .object_records import ObjectName
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
 
 INLINE_BYTES: Final = 64 * 1024
@@ -32,30 +31,13 @@ _MUCH_FREE_SHARE: Final = 8
 _NOTHING_WRITTEN: Final = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
-class StagedFile:
-    """A whole body in a file that no head refers to yet."""
-
-    def __init__(self, incoming: IncomingBody) -> None:
-        self._incoming = incoming
-        self.is_named = False
-
-    async def name_as(self, name: ObjectName) -> None:
-        """Give the file the name under which the next commit refers to it."""
-        self.is_named = True
-        await self._incoming.rename(name)
-
-    async def discard(self) -> None:
-        """Remove the file."""
-        await self._incoming.discard()
-
-
 class Body(Struct, frozen=True):
     """A body that was received completely."""
 
     digest: bytes
     size_bytes: int
     inline: bytes | None
-    file: StagedFile | None = None
+    file: IncomingBody | None = None
 
 
 def inline_body(data: bytes) -> Body:
@@ -69,28 +51,18 @@ class Intake:
     """How much of one process's memory the bodies in transit use, within a bound."""
 
     def __init__(self, max_bytes: int = INTAKE_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
+        self.max_bytes = max_bytes
 
     def take(self, size_bytes: int) -> None:
         """Count bytes that have arrived."""
-        if self._held_bytes + size_bytes > self._max_bytes:
+        if self.held_bytes + size_bytes > self.max_bytes:
             raise IntakeFull("too many bodies are on their way")
-        self._held_bytes += size_bytes
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes are in memory now."""
-        return self._held_bytes
-
-    @property
-    def has_much_free_space(self) -> bool:
-        """Whether bodies may wait for long steps without delaying others."""
-        return self._held_bytes * _MUCH_FREE_SHARE <= self._max_bytes
+        self.held_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
         """Count bytes that are no longer in memory."""
-        self._held_bytes -= size_bytes
+        self.held_bytes -= size_bytes
 
 
 class Staging:
@@ -102,7 +74,6 @@ class Staging:
         self._taken_bytes = 0
         self._inline_free_bytes = INLINE_TOGETHER_BYTES
         self._incoming: list[IncomingBody] = []
-        self._staged: list[StagedFile] = []
 
     async def __aenter__(self) -> "Staging":
         return self
@@ -114,16 +85,14 @@ class Staging:
         self._give_back(self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
-        for staged in self._staged:
-            if not staged.is_named:
-                await staged.discard()
         for incoming in self._incoming:
-            await incoming.discard()
+            if not incoming.is_named:
+                await incoming.discard()
 
     def recall(self) -> None:
         """Note that the last commit was refused, so that nothing refers to the files it named."""
-        for staged in self._staged:
-            staged.is_named = False
+        for incoming in self._incoming:
+            incoming.is_named = False
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Body:
         """Receive a body; an exception from `pieces` ends it."""
@@ -161,7 +130,8 @@ class Staging:
         return await self._finish(incoming)
 
     def _step_bytes(self, is_long: bool) -> int:
-        return self._files.step_bytes if is_long and self._intake.has_much_free_space else PIECE_BYTES
+        has_much_free_space = self._intake.held_bytes * _MUCH_FREE_SHARE <= self._intake.max_bytes
+        return self._files.step_bytes if is_long and has_much_free_space else PIECE_BYTES
 
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)
@@ -178,7 +148,4 @@ class Staging:
 
     async def _finish(self, incoming: IncomingBody) -> Body:
         digest, size_bytes = await incoming.finish()
-        self._incoming.remove(incoming)
-        staged = StagedFile(incoming)
-        self._staged.append(staged)
-        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=staged)
+        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=incoming)

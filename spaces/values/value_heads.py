@@ -50,8 +50,8 @@ from .object_records import (
     encode_object_record,
     object_record_of,
 )
-from .object_store import ObjectStore, OpenedBody
-from .value_bodies import Body, Intake, StagedFile, Staging
+from .object_store import IncomingBody, ObjectStore, OpenedBody
+from .value_bodies import Body, Intake, Staging
 
 MAX_METADATA_BYTES: Final = 16 * 1024  # ST6
 # Bytes of the row of a value beside path, metadata and body, rounded up: stamp, digest, lengths, place in a page.
@@ -229,7 +229,7 @@ class _FileBody:
     size_bytes: int
     delta: int = 0
     uses: int = 0
-    file: StagedFile | None = None
+    file: IncomingBody | None = None
     record: Record | None = None
     found: ObjectRecord | None = None
     fresh: ObjectRecord | None = None  # None: an old head without a record, so that nothing is left to count
@@ -339,7 +339,7 @@ class Draft:
             name = ObjectName(self._own.space16, digest, body.fresh.generation)
             generations[digest] = name.generation
             if body.file is not None:
-                await body.file.name_as(name)
+                await body.file.rename(name)
             if body.record is not None and body.fresh == body.found:
                 checks.append(Check(object_key(name.space16, digest), body.record.stamp))  # shared as it is
             else:

@@ -142,7 +142,7 @@ async def test_two_nodes_share_a_bucket(server: S3Server, place: BucketPlace, bu
             body = await staging.receive(in_pieces(BIG[:size_bytes]))
             assert body.file is not None
             name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
-            await body.file.name_as(name)
+            await body.file.rename(name)
         async with await other.open(name, size_bytes=size_bytes) as opened:
             assert await opened.read() == BIG[:size_bytes]
 
@@ -174,7 +174,7 @@ async def test_memory_of_waiting_bodies_is_bounded(
         assert len(server.keys(place)) == 2  # the marker, and one that found no room in memory
         for at, body in enumerate(bodies):
             assert body.file is not None
-            await body.file.name_as(ObjectName(b"s" * 16, body.digest, bytes((at,)) * 16))
+            await body.file.rename(ObjectName(b"s" * 16, body.digest, bytes((at,)) * 16))
         assert sum(key.startswith("incoming/") for key in server.keys(place)) == 0
         del body, bodies
     del staging
@@ -191,8 +191,8 @@ async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: Bucke
         names = [ObjectName(b"s" * 16, body.digest, b"g" * 16) for body in (small, large)]
         with server.away():
             for attempt in (
-                small.file.name_as(names[0]),
-                large.file.name_as(names[1]),
+                small.file.rename(names[0]),
+                large.file.rename(names[1]),
                 staging.receive(in_pieces(BIG)),
                 bucket.open(names[0], size_bytes=len(LARGE)),
                 bucket.remove(names[0]),
@@ -205,8 +205,8 @@ async def test_bucket_that_is_away_and_comes_back(server: S3Server, place: Bucke
                     await attempt
                 assert place.bucket not in str(raised.value)
         await bucket.check()
-        await small.file.name_as(names[0])
-        await large.file.name_as(names[1])
+        await small.file.rename(names[0])
+        await large.file.rename(names[1])
     for name, data in zip(names, (LARGE, BIG), strict=True):
         async with await bucket.open(name, size_bytes=len(data)) as opened:
             assert await opened.read() == data
@@ -218,7 +218,7 @@ async def test_bucket_that_goes_away_while_a_body_is_read(server: S3Server, buck
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
         name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
-        await body.file.name_as(name)
+        await body.file.rename(name)
     async with await bucket.open(name, size_bytes=len(BIG)) as opened:
         pieces = opened.pieces()
         assert await anext(pieces) == BIG[:262_144]
@@ -233,7 +233,7 @@ async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
         name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
-        await body.file.name_as(name)
+        await body.file.rename(name)
     key = f"{name.digest[:1].hex()}/{name.file_name}"
     async with await bucket.open(name, size_bytes=len(BIG)) as opened:
         await obstore.put_async(bucket.objects, key, BIG[:-1])
@@ -332,7 +332,7 @@ async def test_cancelling_a_reading_does_no_harm(bucket: ObjectBucket) -> None:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
         name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
-        await body.file.name_as(name)
+        await body.file.rename(name)
 
     async def read() -> None:
         async with await bucket.open(name, size_bytes=len(BIG)) as opened:

@@ -221,7 +221,7 @@ async def test_unfinished_bodies_are_removed(place: Place) -> None:
         assert await sweep_unfinished(place.objects, now=time.time() + 60) == 0
         assert await sweep_unfinished(place.objects, now=time.time() + UNFINISHED_AFTER_S + 60) == 1
         with pytest.raises(StoreUnavailable):
-            await body.file.name_as(name_for(body.digest))
+            await body.file.rename(name_for(body.digest))
     assert place.names() == []
 
 

@@ -74,7 +74,7 @@ def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) ->
             assert body.inline == (data if size_bytes <= INLINE_BYTES else None)
             if body.file is not None:
                 name = ObjectName(b"s" * 16, body.digest, b"g" * 16)
-                await body.file.name_as(name)
+                await body.file.rename(name)
                 async with await files.open(name, size_bytes=size_bytes) as opened:
                     pieces = [piece async for piece in opened.pieces()]
                 assert b"".join(pieces) == data
