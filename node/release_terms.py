@@ -13,7 +13,7 @@ from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from sealspace.cli.term_files import key_providers_named
 from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.store.contract import Store
+from spaces.store.contract import Store, read_row
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 from tee_backend.cli.trust_files import read_trust_root
 
@@ -67,7 +67,7 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
 
 async def recorded_release(store: Store) -> ReleaseRecord | None:
     """Return the current release record; None before the first start."""
-    row = (await store.read((RELEASE_RECORD_KEY,))).records[0]
+    row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
 
 

@@ -4,7 +4,7 @@ A swept row leaves a tombstone for a day, so the beginning of such a range is mo
 them.
 """
 
-from .store.contract import Range, Record, Store
+from .store.contract import Range, Record, Store, read_page
 
 
 async def rows_until(
@@ -14,7 +14,7 @@ async def rows_until(
     last = prefix + end
     after: bytes | None = None
     while True:
-        page = (await store.read(ranges=(Range(prefix, after=after, limit=limit, keys_only=keys_only),))).pages[0]
+        page = await read_page(store, Range(prefix, after=after, limit=limit, keys_only=keys_only))
         found = tuple([row for row in page.rows if row[0][: len(last)] <= last])
         if found or not page.more or page.rows or page.last_key is None or page.last_key[: len(last)] > last:
             return found

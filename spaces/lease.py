@@ -14,7 +14,7 @@ import msgspec
 
 from ._codec import Codec
 from .keyspace import LEASE_KEY
-from .store.contract import ABSENT, Commit, Committed, Put, Record, Store
+from .store.contract import Commit, Committed, Put, Record, Store, read_row, stamp_of
 from .store.observing import MAX_CLOCK_SKEW_S
 
 
@@ -77,10 +77,10 @@ class Lease:
             await self._write(record, _LeaseRow(b"", 0.0, row.begun))
 
     async def _read(self) -> tuple[Record | None, _LeaseRow]:
-        record = (await self._store.read((LEASE_KEY,))).records[0]
+        record = await read_row(self._store, LEASE_KEY)
         return record, _CODEC.read(record) or _NOBODY
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
-        expect = ABSENT if record is None else record.stamp
+        expect = stamp_of(record)
         outcome = await self._store.commit(Commit(puts=(Put(LEASE_KEY, _CODEC.encode(row), expect=expect),)))
         return isinstance(outcome, Committed)

@@ -13,7 +13,7 @@ Example:
 from typing import NamedTuple
 
 from .keyspace import walk_key
-from .store.contract import Put, Range, Record, Store
+from .store.contract import Put, Range, Record, Store, read_page, read_row
 
 
 class WalkPage(NamedTuple):
@@ -25,7 +25,7 @@ class WalkPage(NamedTuple):
 
 async def walk_place(store: Store, name: str) -> bytes | None:
     """Return the position of a walk; None: at the beginning."""
-    mark = (await store.read((walk_key(name),))).records[0]
+    mark = await read_row(store, walk_key(name))
     return None if mark is None else mark.value
 
 
@@ -38,5 +38,5 @@ async def walk_page(
     store: Store, prefix: bytes, place: bytes | None, *, limit: int, keys_only: bool = False
 ) -> WalkPage:
     """Read the next rows of a walk."""
-    page = (await store.read(ranges=(Range(prefix, after=place, limit=limit, keys_only=keys_only),))).pages[0]
+    page = await read_page(store, Range(prefix, after=place, limit=limit, keys_only=keys_only))
     return WalkPage(page.rows, page.last_key if page.more else None)

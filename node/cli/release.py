@@ -29,7 +29,7 @@ from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.evidence import release_record_put
 from spaces.errors import StoreBusy
 from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.store.contract import Commit, Refused, Store
+from spaces.store.contract import Commit, Refused, Store, read_row
 from tee_backend.attestation.trust_root import intel_root as intels_root
 from tee_backend.cli.trust_files import read_trust_root
 
@@ -125,7 +125,7 @@ def set_terms(
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     """Return the record, and what a change of it has to be made over."""
-    row = (await store.read((RELEASE_RECORD_KEY,))).records[0]
+    row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
             f"the store in {config.data} has no release record yet",

@@ -20,7 +20,7 @@ from spaces.documents.collateral import (
 )
 from spaces.errors import StoreBusy
 from spaces.keyspace import collateral_key, collateral_state_key
-from spaces.store.contract import ABSENT, Check, Commit, Put, Refused, Store
+from spaces.store.contract import Check, Commit, Put, Refused, Store, stamp_of
 from tee_backend.attestation.collateral import (
     Collateral,
     parse_collateral,
@@ -95,7 +95,7 @@ async def keep_collateral(
         if held is not None and held.value is not None and is_new:
             check_replaces(offered, parse_collateral(held.value))
         # A document that is already stored stays untouched: sessions under way depend on its row.
-        put = Put(keys[0], offered.raw, expect=ABSENT if held is None else held.stamp)
+        put = Put(keys[0], offered.raw, expect=stamp_of(held))
         checks = () if is_new or held is None else (Check(keys[0], held.stamp),)
         puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
         if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):

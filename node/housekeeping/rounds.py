@@ -30,7 +30,7 @@ from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
 from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mark_key
 from spaces.lease import Lease
-from spaces.store.contract import Commit, Put, Record
+from spaces.store.contract import Commit, Put, Record, read_row
 from spaces.store.lmdb.snapshots import has_held_bodies
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
@@ -148,7 +148,7 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     done = 0
     for due, row in await rows_until(services.store, INDEX, swept_until(now), limit=limit):
         key = delegation_key(ContentKey(row.value or b""))
-        record = (await services.store.read((key,))).records[0]
+        record = await read_row(services.store, key)
         try:
             stored = decode_delegation(record)
         except RecordDamaged:

@@ -11,7 +11,7 @@ from spaces.audit.chain import oldest_unsealed_at
 from spaces.documents.collateral import collateral_states
 from spaces.errors import SpaceError
 from spaces.keyspace import BODIES_COUNTER
-from spaces.store.contract import counter_of
+from spaces.store.contract import counter_of, read_row
 from spaces.store.observing import SharedStore
 
 from ..counts import Operation
@@ -91,7 +91,7 @@ class WorkerMetrics(ProcessMetrics):
         self._set("sealspace_collateral_documents", len(held))
         self._set("sealspace_collateral_age_seconds", max([now - state.refreshed_at for state in held], default=0))
         self._set("sealspace_collateral_failing", len([state for state in states if state.failed]))
-        self._set("sealspace_store_files_bytes", counter_of((await store.read((BODIES_COUNTER,))).records[0]))
+        self._set("sealspace_store_files_bytes", counter_of(await read_row(store, BODIES_COUNTER)))
         unsealed_at = await oldest_unsealed_at(store, chain_of(services), now=now, window_s=DELAYED_S)
         self._set("sealspace_audit_lag_seconds", 0 if unsealed_at is None else now - unsealed_at)
         if isinstance(store, SharedStore):

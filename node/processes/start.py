@@ -25,7 +25,7 @@ from spaces.grants.delegations import DelegationCache, Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
 from spaces.keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
-from spaces.store.contract import ABSENT, Commit, Store
+from spaces.store.contract import ABSENT, Commit, Store, read_row
 from spaces.values.value_heads import Values
 
 from ..collateral.intake import import_folder
@@ -151,7 +151,7 @@ async def load_collateral(services: Services) -> None:
 
 async def report_closed_minutes(services: Services) -> None:
     """Say once, at the start over a store that was restored, until when requests are refused (BK5)."""
-    floor = (await services.store.read((CLAIM_FLOOR_KEY,))).records[0]
+    floor = await read_row(services.store, CLAIM_FLOOR_KEY)
     if floor is None or not floor.value:
         return
     now = services.clock.now()

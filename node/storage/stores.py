@@ -13,7 +13,7 @@ from sealspace.cli.errors import BesideOriginal, ConfigurationError, StoreMisuse
 from spaces.errors import SpaceError, StoreMoved
 from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
-from spaces.store.contract import Store
+from spaces.store.contract import Store, read_row
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
@@ -102,7 +102,7 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
         BesideOriginal: it is there, or what is there cannot be read.
         StoreUnavailable, RecordDamaged: from reading this store.
     """
-    row = (await store.read((RESTORED_KEY,))).records[0]
+    row = await read_row(store, RESTORED_KEY)
     if row is None or row.value is None:
         return
     folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)

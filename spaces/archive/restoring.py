@@ -24,7 +24,7 @@ from capabilities.ambient import Clock, Entropy
 from ..errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY, BODIES_PLACE_KEY, CLAIM_FLOOR_KEY, IDENTITY_KEY, RESTORED_KEY
-from ..store.contract import MAX_PUTS, Commit, Put, Range
+from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page, read_row
 from ..store.durable import sync_folder
 from ..store.lmdb._closed_minutes import with_closed
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
@@ -300,7 +300,7 @@ async def make_servable(
         identity = await recorded_identity(store)
         if identity is None or identity.node_did != header.node_did:
             raise BackupDamaged("the backup was altered: its rows are not those of the node that it names")
-        former = (await store.read((CLAIM_FLOOR_KEY,))).records[0]
+        former = await read_row(store, CLAIM_FLOOR_KEY)
         # BK5: whatever the original accepted until now expires before then. A clock behind the mark is wrong.
         open_from = int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s)) // 60 + 1
         closed = with_closed((former and former.value) or b"", before=open_from)
@@ -310,7 +310,7 @@ async def make_servable(
         else:
             for prefix in _OF_FORMER_KEYS:  # BK7
                 rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
-                while keys := [key for key, _ in (await store.read(ranges=(rows,))).pages[0].rows]:
+                while keys := [key for key, _ in (await read_page(store, rows)).rows]:
                     await store.commit(Commit(puts=tuple([Put(key, None) for key in keys])))
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))

@@ -38,7 +38,21 @@ from ..keyspace import (
     micros8,
     sealed_key,
 )
-from ..store.contract import ABSENT, Check, Commit, Committed, Page, Put, Range, Record, Store, pages_of
+from ..store.contract import (
+    ABSENT,
+    Check,
+    Commit,
+    Committed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Store,
+    pages_of,
+    read_page,
+    read_row,
+    stamp_of,
+)
 from .pruning import read_pruning
 from .records import AuditRecord, parse_audit_row
 
@@ -181,7 +195,7 @@ async def oldest_unsealed_at(store: Store, chain: Chain, *, now: float, window_s
 async def _since(store: Store, chain: Chain, window_s: float | None, now: float) -> float:
     if window_s is None:
         return 0.0
-    head = _head_of((await store.read((AUDIT_CHAIN_KEY,))).records[0], chain)
+    head = _head_of(await read_row(store, AUDIT_CHAIN_KEY), chain)
     return max(min(head.emptied_at, now) - window_s, 0.0)
 
 
@@ -217,7 +231,7 @@ async def _commit(
     more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
     moved = _Head(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
-    expect = ABSENT if head_row is None else head_row.stamp
+    expect = stamp_of(head_row)
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=expect))
     if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
         return Sealed(0, more=True)
@@ -288,7 +302,7 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
 
 
 async def _checkpoint(store: Store, number: int) -> bytes:
-    head = (await store.read((audit_head_key(number),))).records[0]
+    head = await read_row(store, audit_head_key(number))
     if head is None or head.value is None:
         raise RecordDamaged("the head that the audit chain was cut at is missing")
     return head.value
@@ -297,5 +311,5 @@ async def _checkpoint(store: Store, number: int) -> bytes:
 async def _heads(store: Store, *, after: bytes, until: bytes) -> dict[bytes, bytes]:
     """Return the heads over entries of a page; there are at most as many as entries."""
     wanted = Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + after, limit=_PAGE)
-    page = (await store.read(ranges=(wanted,))).pages[0]
+    page = await read_page(store, wanted)
     return {key[1:]: record.value or b"" for key, record in page.rows if key[1:] <= until}

@@ -16,7 +16,7 @@ from .._codec import Codec
 from ..errors import RecordDamaged, StoreBusy
 from ..expiry import rows_until
 from ..keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key, sealed_key
-from ..store.contract import ABSENT, Commit, Committed, Put, Range, Record, Store
+from ..store.contract import Commit, Committed, Put, Range, Record, Store, read_page, read_row, stamp_of
 from .records import AuditRecord, audit_put
 
 PRUNED: Final = "audit.pruned"
@@ -67,7 +67,7 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
         RecordDamaged, SpaceError: from reading and writing.
     """
     for _ in range(_TRIES):
-        held = (await store.read((sealed_key(number),))).records[0]
+        held = await read_row(store, sealed_key(number))
         if held is None or held.value != entry:
             return False
         row, state = await _read(store)
@@ -93,7 +93,7 @@ async def prune_batch(store: Store, *, until: float, needs_export: bool, now: fl
 async def _last_head(store: Store, state: Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
     """Return the number of the head to cut at, and whether there are more heads to look at beyond it."""
     wanted = Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
-    page = (await store.read(ranges=(wanted,))).pages[0]
+    page = await read_page(store, wanted)
     cut = state.pruned
     for _, record in page.rows:
         head = _head(record)
@@ -124,7 +124,7 @@ def _head(record: Record) -> _Head:
 
 
 async def _read(store: Store) -> tuple[Record | None, Pruning]:
-    row = (await store.read((AUDIT_PRUNING_KEY,))).records[0]
+    row = await read_row(store, AUDIT_PRUNING_KEY)
     return row, pruning_of(row)
 
 
@@ -134,6 +134,6 @@ def pruning_of(row: Record | None) -> Pruning:
 
 
 async def _write(store: Store, row: Record | None, state: Pruning, *more: Put) -> bool:
-    expect = ABSENT if row is None else row.stamp
+    expect = stamp_of(row)
     put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=expect)
     return isinstance(await store.commit(Commit(puts=(put, *more))), Committed)

@@ -12,7 +12,7 @@ import msgspec
 
 from .._codec import Codec
 from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_state_key
-from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of
+from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of, read_page
 
 MAX_FAMILIES: Final = 256
 """Most platform families, stored and wished for, that are recorded; there are a few dozen in the world."""
@@ -56,7 +56,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
     """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES."""
-    page = (await store.read(ranges=(Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES),))).pages[0]
+    page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
     return [(_family(key), _CODEC.decode(record.value or b""), record.stamp) for key, record in page.rows]
 
 

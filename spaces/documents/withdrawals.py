@@ -4,7 +4,7 @@ Opaque here. A network's own withdrawals are stored in the network's row.
 """
 
 from ..keyspace import WITHDRAWALS_KEY
-from ..store.contract import ABSENT, Commit, Expect, Put, Store
+from ..store.contract import ABSENT, Commit, Expect, Put, Store, read_row
 
 
 def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
@@ -14,5 +14,5 @@ def withdrawals_put(value: bytes, *, expect: Expect) -> Put:
 
 async def ensure_withdrawals(store: Store, empty: bytes) -> None:
     """Write the row if there is none; there is one afterwards, even if another process writes it at the same time."""
-    if (await store.read((WITHDRAWALS_KEY,))).records[0] is None:
+    if await read_row(store, WITHDRAWALS_KEY) is None:
         await store.commit(Commit(puts=(Put(WITHDRAWALS_KEY, empty, expect=ABSENT),)))

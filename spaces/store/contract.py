@@ -237,11 +237,26 @@ class Store(Protocol):
         ...
 
 
+async def read_row(store: Store, key: bytes) -> Record | None:
+    """Read one row."""
+    return (await store.read((key,))).records[0]
+
+
+async def read_page(store: Store, wanted: Range) -> Page:
+    """Read one range."""
+    return (await store.read(ranges=(wanted,))).pages[0]
+
+
+def stamp_of(record: Record | None) -> Expect:
+    """Return the condition that a row is still as it was read."""
+    return ABSENT if record is None else record.stamp
+
+
 async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
     """Yield a whole range page by page, each read at a moment of its own; between them other tasks run."""
     more = True
     while more:
-        page = (await store.read(ranges=(wanted,))).pages[0]
+        page = await read_page(store, wanted)
         yield page
         if page.more and page.last_key is None:
             raise RuntimeError("a page with more behind it must name its last key")  # else the range begins again

@@ -18,7 +18,7 @@ from capabilities.ambient import Entropy
 
 from ..expiry import rows_until
 from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key
-from ..store.contract import Add, Commit, Put, Record, Refused, Store
+from ..store.contract import Add, Commit, Put, Record, Refused, Store, read_row
 from .object_records import (
     UNLINK_AFTER_S,
     ObjectName,
@@ -58,7 +58,7 @@ async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entr
 async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: float, entropy: Entropy) -> None:
     """Delete the record if it still has this generation and no references; the item is done either way."""
     key = object_key(work.space16, work.digest)
-    record = (await store.read((key,))).records[0]
+    record = await read_row(store, key)
     found = object_record_of(record)
     if record is not None and found is not None and found == ObjectRecord(work.generation, 0):
         due_at = now + UNLINK_AFTER_S

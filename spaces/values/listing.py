@@ -26,7 +26,7 @@ from ..keyspace import (
     space_id16,
     values_prefix,
 )
-from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store
+from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
 
 MAX_LISTING: Final = MAX_PAGE_ROWS - 1
 _TEXT: Final = ("utf-8", "surrogatepass")
@@ -148,7 +148,7 @@ async def _walk(store: Store, groups: list[_Group], limit: int) -> AsyncIterator
             yield path
         else:
             if group.more:
-                group.take((await store.read(ranges=(group.range(limit),))).pages[0])
+                group.take(await read_page(store, group.range(limit)))
             else:
                 groups.pop()
 

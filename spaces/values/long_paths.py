@@ -14,7 +14,7 @@ from typing import Final
 
 from ..errors import PathTooLong
 from ..keyspace import MAX_PLAIN_PATH_BYTES, goes_on_keys, group_prefixes, last_segment
-from ..store.contract import Page, Put, Range, Store
+from ..store.contract import Page, Put, Range, Store, read_page
 
 MAX_PATH_BYTES: Final = 100_000  # so that the rows on the way to a path fit into one commit with it (ST6)
 # A path of an earlier version may be longer: rows further up stay, and lead to nothing.
@@ -59,7 +59,7 @@ async def _holds_others(store: Store, wanted: Range, page: Page, keys: set[bytes
     while not {key for key, _ in page.rows} - keys:
         if not page.more:
             return False
-        page = (await store.read(ranges=(Range(wanted.prefix, page.last_key, wanted.limit, keys_only=True),))).pages[0]
+        page = await read_page(store, Range(wanted.prefix, page.last_key, wanted.limit, keys_only=True))
     return True
 
 

@@ -8,14 +8,14 @@ from typing import Final
 
 from ..errors import BodiesElsewhere, StoreBusy
 from ..keyspace import BODIES_COUNTER, BODIES_PLACE_KEY
-from ..store.contract import ABSENT, Add, Commit, Put, Record, Refused, Store, counter_of
+from ..store.contract import Add, Commit, Put, Record, Refused, Store, counter_of, read_row, stamp_of
 
 FOLDER: Final = "folder"
 
 
 async def recorded_place(store: Store) -> str:
     """Return the recorded place of the bodies: FOLDER, or the address of a bucket."""
-    return _place_of((await store.read((BODIES_PLACE_KEY,))).records[0])
+    return _place_of(await read_row(store, BODIES_PLACE_KEY))
 
 
 async def claim_place(store: Store, place: str) -> None:
@@ -26,7 +26,7 @@ async def claim_place(store: Store, place: str) -> None:
             return
         if counter_of(counter):
             raise BodiesElsewhere(f"large values of this store lie in {_words(_place_of(row))}")
-        put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)
+        put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
         # The bound is judged in the commit: a body that is named meanwhile refuses it.
         if not isinstance(await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))), Refused):
             return
@@ -35,8 +35,8 @@ async def claim_place(store: Store, place: str) -> None:
 
 async def record_move(store: Store, place: str) -> None:
     """Record that the bodies were moved."""
-    row = (await store.read((BODIES_PLACE_KEY,))).records[0]
-    put = Put(BODIES_PLACE_KEY, place.encode(), expect=ABSENT if row is None else row.stamp)
+    row = await read_row(store, BODIES_PLACE_KEY)
+    put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
     if isinstance(await store.commit(Commit(puts=(put,))), Refused):
         raise StoreBusy("where the bodies lie could not be recorded")
 

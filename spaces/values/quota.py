@@ -37,7 +37,7 @@ from ..keyspace import (
     space_keys,
     usage_counter,
 )
-from ..store.contract import Add, Put, Range, Record, Store, counter_of, pages_of
+from ..store.contract import Add, Put, Range, Record, Store, counter_of, pages_of, read_row
 
 LEAST_ROWS_BYTES: Final = 64 * 1024
 PUBLIC_NAME: Final = "public"
@@ -186,7 +186,7 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
         ):
             largest.append((used + beside, space16, used, record))
         largest = heapq.nlargest(limit, largest)
-    total = (await store.read((TOTAL_SPACES_COUNTER,))).records[0]
+    total = await read_row(store, TOTAL_SPACES_COUNTER)
     spaces = [
         SpaceUsage(hosted.space, used, size - used)
         for size, _, used, record in largest

@@ -39,7 +39,7 @@ from ..keyspace import (
     space_keys,
     value_key,
 )
-from ..store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of
+from ..store.contract import ABSENT, Add, Check, Put, Record, Store, counter_of, stamp_of
 from .long_paths import come_puts, leave_puts
 from .object_records import (
     GENERATION_BYTES,
@@ -352,7 +352,7 @@ class Draft:
             Put(
                 object_key(name.space16, name.digest),
                 encode_object_record(fresh),
-                expect=ABSENT if body.record is None else body.record.stamp,
+                expect=stamp_of(body.record),
                 weight_bytes=body.size_bytes if fresh.references else 0,
                 account=self._own.usage,
             )
@@ -368,7 +368,7 @@ class Draft:
 
     def _head_put(self, write: Write, key: bytes, record: Record | None, generations: Mapping[bytes, bytes]) -> Put:
         """Encode a head; `generations` says which file contains a body."""
-        expect, body = ABSENT if record is None else record.stamp, write.body
+        expect, body = stamp_of(record), write.body
         if body is None:
             return Put(key, None, expect)
         row = _HeadRow(

@@ -33,7 +33,7 @@ from spaces.documents.receipts import Basis, basis_beside, basis_put
 from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
 from spaces.keyspace import RELEASE_RECORD_KEY, collateral_key, collateral_state_key
-from spaces.store.contract import Check, Claim, Commit, Put, Record
+from spaces.store.contract import Check, Claim, Commit, Put, Record, read_page
 from tee_backend.attestation.challenge import RANDOM_BYTES, ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, with_newest_lists
@@ -309,7 +309,7 @@ async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:
 
     A release of mode `signed` searches all evidence of a holder, so old rows must not accumulate.
     """
-    page = (await services.store.read(ranges=(evidence_range(fresh.invoker, limit=_MOST_ENDED),))).pages[0]
+    page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
     own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
     return tuple(
         put

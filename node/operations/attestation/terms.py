@@ -8,6 +8,7 @@ from encryption_network.release_record import Mode
 from spaces.documents.collateral import Family
 from spaces.errors import RecordDamaged
 from spaces.keyspace import collateral_key
+from spaces.store.contract import read_row
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import parse_collateral
 from tee_backend.attestation.collateral_trust import check_age, check_windows
@@ -63,7 +64,7 @@ async def terms_of(services: Services, family: Family | None) -> Terms:
 
 
 async def _collateral(services: Services, family: Family) -> CollateralUse:
-    row = (await services.store.read((collateral_key(*family),))).records[0]
+    row = await read_row(services.store, collateral_key(*family))
     if row is None or row.value is None:
         return "missing" if services.collateral_source is None else "fetched"
     now, settings = services.clock.now(), services.config.collateral

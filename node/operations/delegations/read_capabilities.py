@@ -22,7 +22,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import space_grants_range, unexpired_of
 from spaces.grants.revocations import mark_keys, marks_of
-from spaces.store.contract import Page
+from spaces.store.contract import Page, read_page
 
 from ...refusal import Refusal
 from ...services import Services
@@ -174,7 +174,7 @@ async def _list(telling: "_Listing", space: SpaceId, page: Page) -> GrantList:
         if not page.more or examined >= bounds.examined:
             return GrantList(telling.grants, truncated=page.more)
         wanted = space_grants_range(space, after=page.last_key, limit=bounds.page_rows)
-        page = (await services.store.read(ranges=(wanted,))).pages[0]
+        page = await read_page(services.store, wanted)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
 from spaces.grants.admissions import admission_check, admission_key, is_admitted
 from spaces.grants.replay_records import claims_whenever
-from spaces.store.contract import ABSENT, Check, Claim, Commit, Record
+from spaces.store.contract import Check, Claim, Commit, Record, read_row, stamp_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -76,7 +76,7 @@ async def read_well_known(services: Services, name: str, owner_did: str | None) 
 
 
 async def _read(services: Services, network: NetworkId) -> NetworkRecord:
-    row = (await services.store.read((network_row_key(network),))).records[0]
+    row = await read_row(services.store, network_row_key(network))
     record = _decoded(row)
     if record is None:
         raise RequestError("network-not-found")
@@ -145,7 +145,7 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     owner = principal_of(network.owner)
     if not services.hosting.needs_row(owner):  # ST13
         return ()
-    admission = (await services.store.read((admission_key(owner),))).records[0]
+    admission = await read_row(services.store, admission_key(owner))
     if not is_admitted(admission):  # ST14
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (admission_check(owner, admission),)
@@ -183,7 +183,7 @@ async def _claimed_row(
     for claim in claims if claiming else ():
         if (await services.store.read(claim=claim)).claimed is False:
             raise RequestError("nonce-used")
-    return (await services.store.read((network_row_key(network),))).records[0]
+    return await read_row(services.store, network_row_key(network))
 
 
 def _commit(
@@ -203,7 +203,7 @@ def _commit(
         token=call.invocation.cid,
         authority=call.authority.live,
     )
-    expect = ABSENT if row is None else row.stamp
+    expect = stamp_of(row)
     puts = (
         network_put(record.network_id, encode_network(record), expect=expect),
         audit_put(audit, entropy=services.entropy),

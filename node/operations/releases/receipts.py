@@ -31,7 +31,7 @@ from spaces.documents.receipts import (
     receipts_range,
 )
 from spaces.keyspace import document_key
-from spaces.store.contract import Put
+from spaces.store.contract import Put, read_row
 
 from ...refusal import Refusal
 from ...services import Services
@@ -155,7 +155,7 @@ async def _basis(services: Services, evidence: Evidence, record: bytes) -> Basis
     Newer evidence means another stamp of the evidence's row, which the release's commit checks.
     """
     key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
-    row = (await services.store.read((key,))).records[0]
+    row = await read_row(services.store, key)
     basis = None if row is None or row.value is None else decode_basis(row.value)
     return basis if basis is not None and basis.evidence_sha256 == record else None
 

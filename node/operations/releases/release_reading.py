@@ -30,7 +30,7 @@ from spaces.documents.evidence import evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
 from spaces.errors import RecordDamaged
 from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
-from spaces.store.contract import Record
+from spaces.store.contract import Record, read_page
 from spaces.values.value_heads import head_key, head_of
 
 from ...release_terms import in_force
@@ -139,7 +139,7 @@ def _exact(rows: ReleaseRows) -> tuple[Evidence | None, RowStamp | None]:
 async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
     """Return evidence of the DID whose mode allows any receiver key (RL7)."""
     # Choose the newest evidence of mode `signed`, else the newest of all: the gate refuses that for its receiver.
-    page = (await services.store.read(ranges=(evidence_range(invoker, limit=_MOST_EVIDENCE),))).pages[0]
+    page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
     rows = [(decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows]
     if not rows:
         return None, None

@@ -26,7 +26,7 @@ from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.withdrawals import withdrawals_put
 from spaces.errors import RecordDamaged, StoreBusy
 from spaces.keyspace import WITHDRAWALS_KEY
-from spaces.store.contract import Commit, Refused, Store
+from spaces.store.contract import Commit, Refused, Store, read_row
 
 from ...services import Services
 from .in_person_write import Change, change_in_person
@@ -74,7 +74,7 @@ async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, e
         RecordError, SpaceError: the list does not decode, or the store does not take the commit.
     """
     for _ in range(_TRIES):
-        row = (await store.read((WITHDRAWALS_KEY,))).records[0]
+        row = await read_row(store, WITHDRAWALS_KEY)
         if row is None or row.value is None:
             raise RecordDamaged("the store has no list of withdrawals")
         listed = decode_withdrawals(row.value).joined(entry)

@@ -12,7 +12,7 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.store.contract import Commit, Store, counter_of
+from spaces.store.contract import Commit, Store, counter_of, read_row
 from spaces.values.quota import (
     Usage,
     effective_limit,
@@ -86,7 +86,7 @@ async def set_quota(
     )
     puts = (override_put(space, limit_bytes), audit_put(record, entropy=entropy))
     await store.commit(Commit(puts=puts))
-    override = (await store.read((override_row_key(space),))).records[0]
+    override = await read_row(store, override_row_key(space))
     return QuotaView(
         space_id=space_text,
         override_bytes=override_of(override),

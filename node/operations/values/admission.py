@@ -11,7 +11,7 @@ from capabilities.principals import Principal
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.errors import StoreBusy
 from spaces.grants.admissions import admission_check, admission_key, admission_put, is_admitted, removal_put
-from spaces.store.contract import Check, Commit, Put, Record, Refused, Store
+from spaces.store.contract import Check, Commit, Put, Record, Refused, Store, read_row
 
 _TRIES: Final = 8
 
@@ -50,7 +50,7 @@ async def _commit(
 ) -> bool:
     """Write a row and its audit record, or confirm a row that is as wanted; return whether it was written."""
     for _ in range(_TRIES):
-        change = change_of((await store.read((admission_key(owner),))).records[0])
+        change = change_of(await read_row(store, admission_key(owner)))
         if change is None:
             return False
         if isinstance(change, Check):  # ST16

@@ -18,7 +18,7 @@ from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.revocations import mark_keys, marks_of
-from spaces.store.contract import Commit, Record
+from spaces.store.contract import Commit, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import TICKET_BYTES, Ticket, new_ticket, ticket_of, ticket_put, ticket_row_key
 from spaces.values.value_heads import Head, head_key, head_of
@@ -185,7 +185,7 @@ async def redeem(services: Services, text: str) -> Head:
     ticket = decode_url(text)
     if ticket is None or len(ticket) != TICKET_BYTES:
         raise Refusal("ticket-refused", "signed URL ticket not found")
-    said = ticket_of((await services.store.read((ticket_row_key(ticket),))).records[0])
+    said = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
     if said is None:
         raise Refusal("ticket-refused", "signed URL ticket not found")
     # One that ends later than any made now was made by a clock that was ahead, and its lifetime is not known.
