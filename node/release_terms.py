@@ -12,6 +12,7 @@ from typing import Final
 from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import ReleaseRecord, decode_release_record
 from sealspace.cli.term_files import key_providers_named
+from spaces.errors import RecordDamaged
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Store, read_row
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
@@ -69,6 +70,14 @@ async def recorded_release(store: Store) -> ReleaseRecord | None:
     """Return the current release record; None before the first start."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     return None if row is None or row.value is None else decode_release_record(row.value)
+
+
+async def current_release(store: Store) -> ReleaseRecord:
+    """Return the release record of a node that runs; its first start has written it."""
+    record = await recorded_release(store)
+    if record is None:
+        raise RecordDamaged("the release record was deleted")
+    return record
 
 
 def configured_trust_root(release: Release) -> TrustRoot:

@@ -1,14 +1,13 @@
 """From the text of an invocation to a judged call: parse, time, signature, replay, chain (wire §4.1 to §4.3).
 
 Everything a decision rests on is read at one moment, together with the replay record of the token, so that one answer
-sees one state. The order of the checks is the wire's; a client without authority learns nothing that the chain does not
-entitle it to.
+sees one state (I14). The order of the checks is the wire's; a client without authority learns nothing that the chain
+does not entitle it to.
 
 Example:
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
-    reading = Reading()
-    head = reading.row(head_key)
-    call = await read_call(services, invocation, reading, claiming=True)
+    call = await read_call(services, invocation, [head_key])
+    (head,) = call.records
 """
 
 from collections.abc import Sequence
@@ -37,15 +36,15 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from encryption_network.requests import check_audience
+from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.keyspace import space_keys
-from spaces.store.contract import Claim, Record, Snapshot
+from spaces.store.contract import Claim, Page, Put, Range, Record
 
 from ..refusal import Refusal
 from ..services import Services
-from .reading import Reading
 
 
 def admit_token(header: str, *, now: float, max_lifetime_s: int, only_for: str | None = None) -> Invocation:
@@ -79,7 +78,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 
 class Call(Struct, frozen=True, gc=False):
-    """A judged invocation; what was read with it, at the same moment, is in the handles of the reading."""
+    """A judged invocation, and the rows and pages that the operation asked for, read at the same moment."""
 
     invocation: Invocation
     authority: Authority
@@ -87,6 +86,8 @@ class Call(Struct, frozen=True, gc=False):
     unhosted: frozenset[SpaceId]
     claim: Claim
     marks: Marks
+    records: tuple[Record | None, ...]
+    pages: tuple[Page, ...]
 
     @property
     def live(self) -> tuple[bytes, ...]:
@@ -98,26 +99,43 @@ class Call(Struct, frozen=True, gc=False):
         if self.unhosted:
             raise Refusal("space-not-found")
 
+    def audit(
+        self, services: Services, action: str, subject: str, detail: bytes = b"", *, at: float | None = None
+    ) -> Put:
+        """Return the audit record of what the call did, by default now."""
+        record = AuditRecord(
+            at=services.clock.now() if at is None else at,
+            action=action,
+            actor=self.invocation.invoker,
+            subject=subject,
+            token=self.invocation.cid,
+            authority=self.authority.live,
+            detail=detail,
+        )
+        return audit_put(record, entropy=services.entropy)
+
 
 async def read_call(
     services: Services,
     invocation: Invocation,
-    reading: Reading,
+    keys: Sequence[bytes] = (),
+    ranges: Sequence[Range] = (),
     *,
-    claiming: bool,
+    claiming: bool = True,
     addressed: bool = True,
 ) -> Call:
     """Read what the call needs at one moment, claim its replay record, and judge its kind and chain.
 
     Args:
         invocation: verified; see `admit_token`.
-        reading: has asked for what the operation needs, and was not made yet; it is made here.
+        keys: rows that the operation needs, returned as `Call.records` in this order.
+        ranges: ranges that the operation needs, returned as `Call.pages` in this order.
         claiming: whether this read claims the replay record; False only where a commit is planned again (ST4).
         addressed: whether the token has to address this node or its own signer; False only where the caller checks that
             itself, with the error and at the place that the wire prescribes.
     Raises:
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        `duplicate-invocation`: the token was used before, in whatever spelling (I20).
+        Refusal: `duplicate-invocation`, the token was used before, in whatever spelling (I20); `replay-unknown`.
         ChainError: as `judge_invocation` says (I30 to I35).
         SpaceError: the store does not answer.
     """
@@ -130,32 +148,30 @@ async def read_call(
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
-    mark_rows = reading.rows(mark_keys(contents))
-    space_rows = reading.rows([space_keys(space).row for space in mentioned])
-    _refuse_replay(await reading.read(services.store, claim=claim if claiming else None))
-    marks = marks_of(contents, mark_rows.found)
+    marks_at, spaces_at = len(keys), len(keys) + len(contents)
+    snapshot = await services.store.read(
+        [*keys, *mark_keys(contents), *[space_keys(space).row for space in mentioned]],
+        claim=claim if claiming else None,
+        ranges=ranges,
+    )
+    if snapshot.claimed is False:  # without a claim nothing is refused
+        raise Refusal("replay-unknown" if snapshot.is_forgotten else "duplicate-invocation")  # I12, I20
+    records = snapshot.records
+    marks = marks_of(contents, records[marks_at:spaces_at])
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
     authority = judge_invocation(invocation, found, marks, now=services.clock.now())  # I13, I14
+    hosted = zip(mentioned, records[spaces_at:], strict=True)
     return Call(
         invocation=invocation,
         authority=authority,
         cited=tuple(filter(None, found)),
-        unhosted=_unhosted(mentioned, space_rows.found),
+        unhosted=frozenset([space for space, row in hosted if not is_hosted(row)]),
         claim=claim,
         marks=marks,
+        records=records[:marks_at],
+        pages=snapshot.pages,
     )
-
-
-def _refuse_replay(snapshot: Snapshot) -> None:
-    """Refuse a token that was used before, or whose use is no longer known; without a claim nothing is refused."""
-    if snapshot.claimed is False:
-        raise Refusal("replay-unknown") if snapshot.is_forgotten else Refusal("duplicate-invocation")  # I12, I20
-
-
-def _unhosted(spaces: Sequence[SpaceId], rows: Sequence[Record | None]) -> frozenset[SpaceId]:
-    """Return the spaces whose rows, in the same order, do not say that they are hosted."""
-    return frozenset([space for space, row in zip(spaces, rows, strict=True) if not is_hosted(row)])
 
 
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
@@ -166,6 +182,11 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
     """
     if len(parents) > MAX_CHAIN_NODES:
         raise ChainError("chain-too-large")
+
+
+def registered_of(found: Sequence[Registered | None]) -> tuple[Registered | None, ...]:
+    """Return what the chain rules judge of stored delegations, in their order."""
+    return tuple([None if stored is None else stored for stored in found])
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:

@@ -6,8 +6,8 @@ A service is added by its module and a row here. The surface that was called rea
 result of a run by its type.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -34,37 +34,14 @@ from .authorise import read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
 from .kinds import check_call
-from .reading import Reading
 from .releases.decrypt import decrypt_invoked, is_about_network
-from .values.conditions import NO_OPTIONS, Options, Shape, asks, parse_options
-from .values.kv_batch import BatchUpload, delete_all, put_all, read_all
+from .values.conditions import NO_OPTIONS, Options, asks, parse_options
+from .values.kv_batch import delete_all, put_all, read_all
+from .values.kv_commit import Message
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
-from .values.kv_write import Upload, delete, put
+from .values.kv_write import delete, put
 from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_read, is_value, no_common_answer
-
-
-class Message(Protocol):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
-
-    headers: Mapping[str, str]
-
-    @property
-    def is_form(self) -> bool:
-        """Whether the body is `multipart/form-data`."""
-
-    @property
-    def client(self) -> str | None:
-        """Network address of the caller, counted against the bound on new owners; None: not counted."""
-
-    def upload(self) -> Upload:
-        """Return the body as one value."""
-
-    def uploads(self) -> BatchUpload:
-        """Return the body as a form of several values; `bad-option` where it has no boundary."""
-
-    async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """Read the whole body; None: it is longer, or does not arrive."""
 
 
 class Request(Struct, frozen=True):
@@ -115,7 +92,7 @@ class Row(Struct, frozen=True, eq=False):
 
 async def _authorise(request: Request) -> None:
     """Judge the token, and do nothing."""
-    call = await read_call(request.services, request.invocation, Reading(), claiming=True)
+    call = await read_call(request.services, request.invocation)
     call.require_hosted()
 
 
@@ -141,9 +118,9 @@ GET_VALUE: Final = Row(
 PUT_VALUE: Final = Row(
     KV_PUT,
     is_value,
-    lambda r: put(r.services, r.invocation, r.step, r.options, r.message.upload()),
+    lambda r: put(r.services, r.invocation, r.step, r.options, r.message),
     "kv_put",
-    Batch(check_batch_put, lambda r: put_all(r.services, r.invocation, r.steps, r.message.uploads())),
+    Batch(check_batch_put, lambda r: put_all(r.services, r.invocation, r.steps, r.message)),
 )
 DELETE_VALUE: Final = Row(
     KV_DELETE,
@@ -155,7 +132,7 @@ DELETE_VALUE: Final = Row(
 OPEN_KEY: Final = Row(
     DECRYPT,
     is_about_network,
-    lambda r: decrypt_invoked(r.services, r.invocation, r.message.whole_body),
+    lambda r: decrypt_invoked(r.services, r.invocation, r.message),
     "decrypt",
     takes_all=True,
 )
@@ -243,14 +220,14 @@ def _asked(invocation: Invocation) -> tuple[list[Row], tuple[Step, ...]]:
 
 
 def _options(message: Message, rows: Sequence[Row]) -> Options:
-    shape = Shape(
-        gets=rows.count(GET_VALUE),
+    return parse_options(
+        # Of a repeated header the last value counts (4.4.3).
+        {name.lower(): value for name, value in message.headers.items()},
+        reads=rows.count(GET_VALUE),
         puts=rows.count(PUT_VALUE),
         deletes=rows.count(DELETE_VALUE),
-        multipart=message.is_form,
+        is_form=message.is_form,
     )
-    # Of a repeated header the last value counts (4.4.3).
-    return parse_options({name.lower(): value for name, value in message.headers.items()}, shape)
 
 
 def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan:

@@ -29,7 +29,6 @@ from tests_support import CountingEntropy, FixedClock, fuzzed
 
 from capabilities.abilities import DECRYPT
 from capabilities.cids import Digest, cid_text
-from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.tokens import parse_delegation
@@ -45,8 +44,8 @@ from node.http.messages.multipart import boundary_of, multipart_parts, part_path
 from node.http.routes.table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters
-from node.operations.values.conditions import Shape, parse_options
-from node.operations.values.kv_list import Cursor, encode_cursor, parse_cursor
+from node.operations.values.conditions import parse_options
+from node.operations.values.kv_list import encode_cursor, parse_cursor
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
 from sealspace.cli.errors import NodeError
@@ -152,10 +151,10 @@ options = st.dictionaries(st.sampled_from(OPTION_NAMES), option_values)
 
 @fuzzed()
 @given(options, st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.booleans())
-def test_fuzz_options(headers: dict[str, str], gets: int, puts: int, deletes: int, multipart: bool) -> None:
+def test_fuzz_options(headers: dict[str, str], reads: int, puts: int, deletes: int, is_form: bool) -> None:
     """Option headers of any text are options or refused."""
     with suppress(Refusal):
-        parse_options(headers, Shape(gets=gets, puts=puts, deletes=deletes, multipart=multipart))
+        parse_options(headers, reads=reads, puts=puts, deletes=deletes, is_form=is_form)
 
 
 @fuzzed()
@@ -226,7 +225,7 @@ def test_fuzz_multipart(body: bytes, cuts: list[int], content_type: str) -> None
 
 
 KEYRING = Keyring(b"\x07" * 32)
-ORIGIN = Cursor(Principal(OWNER.did), SPACE, "", 10)
+ORIGIN = (OWNER.did, SPACE, "", "10")
 CURSOR = encode_cursor(KEYRING, ORIGIN, "photos/\udce4")
 
 

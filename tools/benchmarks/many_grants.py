@@ -41,7 +41,6 @@ from node.operations.authorise import admit_token, read_call
 from node.operations.delegations.delegation_query import query_delegations
 from node.operations.delegations.delegation_status import delegation_status
 from node.operations.delegations.read_capabilities import read_capabilities
-from node.operations.reading import Reading
 from node.processes.start import claim_store
 from node.services import Services
 from spaces.grants.delegations import DelegationCache, Delegations, registration_puts
@@ -240,9 +239,7 @@ def call(account: Account) -> Callable[[], Awaitable[object]]:
 
     async def ask() -> object:
         invocation = admit_token(header, now=NOW, max_lifetime_s=300)
-        reading = Reading()
-        reading.row(key)
-        return await read_call(account.services, invocation, reading, claiming=True)
+        return await read_call(account.services, invocation, (key,))
 
     return ask
 

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from spaces.values.value_heads import Head
 from tee_backend.listener import in_large_pieces
 
 from ...logs import log_failure
-from ...operations.values.kv_batch import Found
+from ...operations.values.kv_batch import BatchFound
 from ...services import Services
 
 OPAQUE: Final = "application/octet-stream"
@@ -314,21 +314,16 @@ async def value_answer(
         return await stream_answer(request, pieces, headers, size_bytes=len(wanted), status=status)
 
 
-async def batch_read_answer(
-    request: web.Request, services: Services, found: Sequence[Found], *, bodies: bool
-) -> web.StreamResponse:
+async def batch_read_answer(request: web.Request, services: Services, found: BatchFound) -> web.StreamResponse:
     """Answer a batch read with `{"results":[…]}`, values in base64 (wire §4.4.7).
 
     Values are read while they are sent, one after another, so that none is held whole; a file that is unlinked
     meanwhile is kept for an hour.
     """
-    heads = [item.head for item in found if item.head is not None] if bodies else []
-    if sum([head.size_bytes for head in heads]) > PIECE_BYTES:
-        return await stream_answer(request, _gathered(_batch_pieces(services, found)), _JSON)
-    if None in [head.body for head in heads]:
-        return WholeAnswer(await _joined(_batch_pieces(services, found)), _JSON)
-    items = [_item(item, bodies=bodies) for item in found]
-    return WholeAnswer(b'{"results":[%b]}' % b",".join(items), _JSON)
+    pieces = _batch_pieces(services, found)
+    if found.bodies and sum([head.size_bytes for _, head in found.items if head is not None]) > PIECE_BYTES:
+        return await stream_answer(request, _gathered(pieces), _JSON)
+    return WholeAnswer(await _joined(pieces), _JSON)
 
 
 async def stream_answer(
@@ -379,30 +374,23 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"".join(held)
 
 
-async def _batch_pieces(services: Services, found: Sequence[Found]) -> AsyncIterator[bytes]:
-    yield b'{"results":['
-    for at, item in enumerate(found):
-        if at:
-            yield b","
-        head = item.head
-        if head is None or head.body is not None:
-            yield _item(item, bodies=True)
-            continue
-        yield b'{"key":%b,"ok":true,"dataBase64":"' % _ENCODE(item.path)
-        async for piece in _base64_pieces(await services.values.open_body(head)):
-            yield piece
-        yield b'","headers":%b}' % _ENCODE(_item_headers(head, bodies=True))
+async def _batch_pieces(services: Services, found: BatchFound) -> AsyncIterator[bytes]:
+    start = b'{"results":['
+    for path, head in found.items:
+        key = _ENCODE(path)
+        if head is None:
+            error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {path}"}
+            yield b'%b{"key":%b,"ok":false,"error":%b}' % (start, key, _ENCODE(error))
+        else:
+            yield b'%b{"key":%b,"ok":true' % (start, key)
+            if found.bodies:
+                yield b',"dataBase64":"'
+                async for piece in _base64_pieces(await services.values.open_body(head)):
+                    yield piece
+                yield b'"'
+            yield b',"headers":%b}' % _ENCODE(_item_headers(head, bodies=found.bodies))
+        start = b","
     yield b"]}"
-
-
-def _item(item: Found, *, bodies: bool) -> bytes:
-    """Lay out an item of which no shown part is stored in a file."""
-    key, head = _ENCODE(item.path), item.head
-    if head is None:
-        error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {item.path}"}
-        return b'{"key":%b,"ok":false,"error":%b}' % (key, _ENCODE(error))
-    data = b',"dataBase64":"%b"' % b64encode(head.body or b"") if bodies else b""
-    return b'{"key":%b,"ok":true%b,"headers":%b}' % (key, data, _ENCODE(_item_headers(head, bodies=bodies)))
 
 
 async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:

@@ -1,6 +1,5 @@
 """The operator's routes: quotas and usage (wire §5.12). One secret opens them all; without one they answer 503."""
 
-from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -28,14 +27,6 @@ class QuotaRequest(msgspec.Struct):
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
-class Overrides(msgspec.Struct, omit_defaults=True):
-    """The limits that the operator set, by space, and that of every other one; null is no limit."""
-
-    overrides: Mapping[str, int]
-    default_limit_bytes: int | None
-    more: bool = False
-
-
 class SpaceUse(msgspec.Struct):
     """What a space takes: bodies, and their rows."""
 
@@ -54,8 +45,7 @@ class UsePage(msgspec.Struct):
 async def get_quotas(request: web.Request) -> web.Response:
     """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
     services = _opened(request)
-    found = await all_overrides(services.store, services.config)
-    return json_answer(Overrides(found.overrides, found.default_limit_bytes, found.more))
+    return json_answer(await all_overrides(services.store, services.config))
 
 
 async def get_quota(request: web.Request) -> web.Response:

@@ -19,20 +19,6 @@ from ..messages.requests import limited_body, take_rate, token_of
 MAX_CHALLENGE_BODY_BYTES = 4096
 
 
-class ChallengeMade(msgspec.Struct, rename="camel"):
-    """A nonce to make a quote over, and when it ends in epoch seconds."""
-
-    nonce: str
-    expires_at: float
-
-
-class SessionOpened(msgspec.Struct, rename="camel"):
-    """When the evidence ends in epoch seconds, and the digest under which receipts name it."""
-
-    expires_at: float
-    evidence: str
-
-
 class StatedPolicy(msgspec.Struct):
     """The owner's policy; null where none is stated."""
 
@@ -51,8 +37,7 @@ async def post_challenge(request: web.Request) -> web.Response:
     """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
-    made = challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
-    return json_answer(ChallengeMade(made.nonce, made.expires_at))
+    return json_answer(challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES)))
 
 
 async def post_session(request: web.Request) -> web.Response:
@@ -61,8 +46,7 @@ async def post_session(request: web.Request) -> web.Response:
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
     take_rate(request, services, services.challenge_rates)
-    session = await open_session(services, header, body)
-    return json_answer(SessionOpened(session.expires_at, session.evidence))
+    return json_answer(await open_session(services, header, body))
 
 
 async def get_policy(request: web.Request) -> web.Response:

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from capabilities.tokens import parse_invocation
 
-from ...operations.delegations.delegation_listing import Listed
 from ...operations.delegations.delegation_query import query_delegations
 from ...operations.delegations.delegation_status import delegation_status
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
@@ -32,20 +31,8 @@ async def post_status(request: web.Request) -> web.Response:
     return json_answer(report, status=200 if report.exists else 404)
 
 
-SCHEMA_VERSION = 2
-
-
-class DelegationPage(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A page of an account's delegations."""
-
-    schema_version: int
-    items: tuple[Listed, ...]
-    next_cursor: str | None = None
-
-
 async def post_query(request: web.Request) -> web.Response:
     """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items", "nextCursor"?}`."""
     token = parse_invocation(token_of(request))
     body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
-    page = await query_delegations(request.app[SERVICES], token, body)
-    return json_answer(DelegationPage(SCHEMA_VERSION, page.items, page.next_cursor))
+    return json_answer(await query_delegations(request.app[SERVICES], token, body))

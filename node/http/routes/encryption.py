@@ -1,6 +1,5 @@
 """Encryption networks (enc 2), receipts of their releases, and withdrawals by their owner (RC14, RC15, RC22)."""
 
-import msgspec
 from aiohttp import web
 
 from encryption_network.requests import MAX_BODY_BYTES
@@ -15,13 +14,6 @@ from ..messages.answers import empty_answer, json_answer
 from ..messages.requests import client_address, limited_body, token_of
 
 
-class ReceiptPage(msgspec.Struct):
-    """Receipts, oldest first, and the `after` of the next page; null where none follows."""
-
-    receipts: tuple[msgspec.Raw, ...]
-    after: str | None
-
-
 async def get_receipts(request: web.Request) -> web.Response:
     """GET /encryption/networks/<id>/receipts?after= -> `{"receipts", "after"}`, oldest first."""
     found = await read_receipts(
@@ -30,7 +22,7 @@ async def get_receipts(request: web.Request) -> web.Response:
         path_id=request.match_info["network"],
         after=request.query.get("after", ""),
     )
-    return json_answer(ReceiptPage(tuple([msgspec.Raw(receipt) for receipt in found.receipts]), found.after))
+    return json_answer(found)
 
 
 async def get_document(request: web.Request) -> web.Response:

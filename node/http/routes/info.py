@@ -9,10 +9,9 @@ from blake3 import blake3
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
-from spaces.errors import RecordDamaged
 
 from ...operations.readiness import PROBE
-from ...release_terms import in_force, recorded_release
+from ...release_terms import current_release, in_force
 from ...services import SERVICES, Services
 from ..messages.answers import WholeAnswer, empty_answer, json_answer, matches_weakly, text_answer
 from ..messages.requests import take_rate
@@ -67,9 +66,7 @@ async def service_information(services: Services) -> ServiceInformation:
     The attestation mode in force is stated openly, and so is a trust root that is not Intel's: evidence under it proves
     whatever its owner wants (AT26).
     """
-    record = await recorded_release(services.store)
-    if record is None:
-        raise RecordDamaged("the release record was deleted")
+    record = await current_release(services.store)
     return ServiceInformation(
         protocol=PROTOCOL,
         version=__version__,

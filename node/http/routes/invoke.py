@@ -9,13 +9,13 @@ from spaces.values.value_heads import Head
 
 from ...config.tree import Http
 from ...operations.authorise import admit_token
-from ...operations.delegations.read_capabilities import GrantChain, GrantList
-from ...operations.delegations.space_service import SpaceList
+from ...operations.delegations.delegation_listing import Entries
 from ...operations.table import OPEN_KEY, plan_call
-from ...operations.values.kv_batch import BatchFound, BatchUpload, BatchWritten, Part
+from ...operations.values.kv_batch import BatchFound
+from ...operations.values.kv_commit import Part
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
-from ...operations.values.kv_write import Upload, Written
+from ...operations.values.kv_write import Written
 from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer
@@ -40,49 +40,45 @@ class InvocationMessage:
 
     @property
     def is_form(self) -> bool:
-        """See `Message.is_form`."""
+        """See `Message`."""
         return self.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
 
     @property
     def client(self) -> str | None:
-        """See `Message.client`."""
+        """See `Message`."""
         return client_address(self._request, self._http)
 
-    def upload(self) -> Upload:
-        """See `Message.upload`."""
-        return Upload(
-            at_hand=self._at_hand,
-            pieces=self._pieces,
-            declared_bytes=self._request.content_length,
-            metadata=_stored(self.headers),
-            client=self.client,
-        )
+    @property
+    def declared_bytes(self) -> int | None:
+        """See `Message`."""
+        return self._request.content_length
 
-    def uploads(self) -> BatchUpload:
-        """See `Message.uploads`."""
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """See `Message`."""
+        return _stored(self.headers)
+
+    def at_hand(self) -> bytes | None:
+        """See `Message`."""
+        return body_at_hand(self._request, max_bytes=self._http.max_body_bytes, too_large="body-too-large")  # Q2
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """See `Message`."""
+        http, too_large = self._http, "body-too-large"  # Q2
+        return body_pieces(self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s, too_large=too_large)
+
+    def parts(self) -> AsyncIterator[Part]:
+        """See `Message`."""
         boundary = boundary_of(self.headers["Content-Type"])
-
-        async def parts() -> AsyncIterator[Part]:
-            async for part in multipart_parts(self._pieces(), boundary):
-                yield Part(part_path(part.name), _stored(part.headers), part.pieces)
-
-        return BatchUpload(parts=parts, client=self.client)
+        parts = multipart_parts(self.pieces(), boundary)
+        return (Part(part_path(part.name), _stored(part.headers), part.pieces) async for part in parts)
 
     async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """See `Message.whole_body`."""
+        """See `Message`."""
         try:
             return await limited_body(self._request, max_bytes=max_bytes)
         except Refusal:
             return None
-
-    def _at_hand(self) -> bytes | None:
-        return body_at_hand(self._request, max_bytes=self._http.max_body_bytes, too_large="body-too-large")  # Q2
-
-    def _pieces(self) -> AsyncIterator[bytes]:
-        http = self._http
-        return body_pieces(
-            self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s, too_large="body-too-large"
-        )  # Q2
 
 
 def _stored(headers: Mapping[str, str]) -> dict[str, str]:
@@ -114,13 +110,11 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
             return json_answer(result.paths, headers=headers)
         case Head():
             return WholeAnswer(b"", {**result.metadata, "ETag": result.etag_header})
-        case BatchFound(items, bodies):
-            return await batch_read_answer(request, services, items, bodies=bodies)
-        case BatchWritten(paths):
-            return json_answer({"written": paths, "count": len(paths)})
-        case GrantList(entries, truncated) | GrantChain(entries, truncated) | SpaceList(entries, truncated):
+        case BatchFound():
+            return await batch_read_answer(request, services, result)
+        case Entries(shown, truncated):
             # An answer says whether a list is whole only where it is not: no client expects it here.
-            return json_answer(entries, headers={"x-tinycloud-truncated": "true"} if truncated else None)
+            return json_answer(shown, headers={"x-tinycloud-truncated": "true"} if truncated else None)
         case None:
             return empty_answer()
         case _:

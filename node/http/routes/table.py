@@ -19,16 +19,19 @@ from encryption_network.requests import MAX_BODY_BYTES as MAX_NETWORK_BODY_BYTES
 from encryption_network.requests import DecryptRequest
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
-from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES
+from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, ChallengeMade, SessionOpened
 from ...operations.attestation.own_evidence import OwnEvidence
 from ...operations.attestation.terms import Terms
 from ...operations.delegations.delegate import Registration, register
+from ...operations.delegations.delegation_query import DelegationPage
 from ...operations.delegations.delegation_status import StatusReport
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
-from ...operations.values.admin_quota import QuotaView
+from ...operations.releases.receipts import ReceiptPage
+from ...operations.values.admin_quota import AllOverrides, QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
+from ...operations.values.signed_urls import SignedUrlRequest
 from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
@@ -37,7 +40,6 @@ from ..messages.requests import client_address, token_of
 from ..messages.route import Given, Handler, Route, Taken
 from . import admin, attestation, console, delegations, encryption, info, invoke, shapes, values
 from . import delegations as delegation_status
-from . import values as signed_urls
 
 
 async def get_host_did(request: web.Request) -> web.Response:
@@ -197,7 +199,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         place="delegation-query",
         authority="invocation",
         takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),
-        gives=(Given(delegations.DelegationPage),),
+        gives=(Given(DelegationPage),),
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
@@ -275,7 +277,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/encryption/networks/{network}/receipts",
         encryption.get_receipts,
         query=("after",),
-        gives=(Given(encryption.ReceiptPage),),
+        gives=(Given(ReceiptPage),),
         refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
@@ -300,7 +302,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         operation="challenge",
         takes=Taken(attestation.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
-        gives=(Given(attestation.ChallengeMade),),
+        gives=(Given(ChallengeMade),),
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
@@ -310,7 +312,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         operation="session",
         takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
-        gives=(Given(attestation.SessionOpened),),
+        gives=(Given(SessionOpened),),
         refuses=_WRITES
         | _TAKEN_NETWORK
         | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
@@ -322,7 +324,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         values.post_signed_url,
         json=True,
         authority="invocation",
-        takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, signed_urls.SignedUrlRequest),
+        takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
         gives=(Given(values.SignedUrl),),
         refuses=_WRITES
         | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
@@ -412,7 +414,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=(Given(OwnEvidence), Given(attestation.NoEvidence)),
         refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
-    _for_operator("GET", "/admin/quota", admin.get_quotas, gives=(Given(admin.Overrides),), refuses=_READS),
+    _for_operator("GET", "/admin/quota", admin.get_quotas, gives=(Given(AllOverrides),), refuses=_READS),
     _for_operator(
         "GET", "/admin/quota/{space}", admin.get_quota, gives=(Given(QuotaView),), refuses=_READS | {"bad-option"}
     ),

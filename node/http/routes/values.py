@@ -1,6 +1,6 @@
 """Signed URLs (wire §5.10) and public spaces (wire §5.11)."""
 
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -13,8 +13,8 @@ from spaces.values.value_heads import Head
 
 from ...operations.authorise import admit_signed
 from ...operations.kinds import check_call
-from ...operations.values.public_values import MAX_PAGE_PATHS, PublicPage, find_public, list_public, public_space
-from ...operations.values.signed_urls import RequestParameters, mint, redeem
+from ...operations.values.public_values import MAX_PAGE_PATHS, find_public, list_public, public_space
+from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES
 from ..messages.answers import (
     CONTENT_TYPE,
@@ -30,7 +30,6 @@ from ..messages.answers import (
 from ..messages.requests import json_body, take_rate, token_of, whole_number
 
 MAX_SIGNED_URL_BODY_BYTES: Final = 1 << 20  # H5
-_Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
@@ -39,32 +38,6 @@ class SignedUrl(msgspec.Struct, rename="camel"):
     url: str
     ticket_id: str
     expires_at: str
-
-
-class SignedUrlRequest(msgspec.Struct, rename="camel"):
-    """Both spellings of each member are read (Q9); of two lifetimes the shorter counts."""
-
-    space: str
-    path: str
-    ttl_seconds: _Seconds = None
-    content_hash: str | None = None
-    max_uses: int | None = None
-    etag: str | None = None
-    snake_ttl: _Seconds = msgspec.field(default=None, name="ttl_seconds")
-    snake_hash: str | None = msgspec.field(default=None, name="content_hash")
-    snake_uses: int | None = msgspec.field(default=None, name="max_uses")
-
-    def asked(self) -> RequestParameters:
-        """Return what is asked for, in whichever spelling."""
-        lifetimes = [ttl_s for ttl_s in (self.ttl_seconds, self.snake_ttl) if ttl_s is not None]
-        digests = (self.content_hash, self.snake_hash, self.etag)
-        return RequestParameters(
-            space=self.space,
-            path=self.path,
-            ttl_s=min(lifetimes, default=None),
-            is_use_limited=self.max_uses is not None or self.snake_uses is not None,
-            digests=tuple([text for text in digests if text is not None]),
-        )
 
 
 async def post_signed_url(request: web.Request) -> web.Response:
@@ -76,8 +49,8 @@ async def post_signed_url(request: web.Request) -> web.Response:
     invocation = admit_signed(unverified, now=now)
     check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
     check_call(invocation)  # T12
-    made = await mint(services, invocation, body.asked())
-    return json_answer(SignedUrl(f"/signed/kv/{made.ticket}", made.ticket, timestamp(made.expires_at)))
+    ticket, expires_at = await mint(services, invocation, body)
+    return json_answer(SignedUrl(f"/signed/kv/{ticket}", ticket, timestamp(expires_at)))
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
@@ -148,12 +121,13 @@ async def list_public_keys(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     take_rate(request, services, services.public_rates)
     space = public_space(request.match_info["space"])
-    asked = PublicPage(
+    listing = await list_public(
+        services,
+        space,
         prefix=request.query.get("prefix", ""),
         after=request.query.get("after"),
         limit=whole_number(request, "limit", default=MAX_PAGE_PATHS),
     )
-    listing = await list_public(services, space, asked)
     headers = dict(_FIXED)
     if listing.more:
         headers |= {_TRUNCATED: "true", "Access-Control-Expose-Headers": f"{_EXPOSED}, {_TRUNCATED}"}

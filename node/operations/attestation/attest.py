@@ -7,10 +7,11 @@ What is kept is evidence without a verdict, under the DID and the receiver key; 
 """
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Final
 
 from blake3 import blake3
+from msgspec import Struct
 
 from capabilities.abilities import DECRYPT
 from capabilities.errors import InvalidIdentifier
@@ -23,9 +24,8 @@ from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Evidence, ReceiverMode
-from encryption_network.release_record import ReleaseRecord, decode_release_record
+from encryption_network.release_record import decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, read_body
-from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.collateral import collateral_documents, state_of
 from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
@@ -48,51 +48,8 @@ from ...release_terms import in_force
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_token, read_call
-from ..reading import Reading
 from ..releases.receipts import missing_documents
 from .refresh_collateral import wish_for
-
-
-@dataclass(frozen=True, slots=True)
-class UsableCollateral:
-    """A document that may judge now."""
-
-    collateral: Collateral
-    relied: Check
-    stale_at: float
-
-
-async def usable_collateral(services: Services, quote: Quote) -> UsableCollateral:
-    """Return the document of the platform that a quote names; nothing is fetched while the caller waits.
-
-    Raises:
-        `collateral-missing`: there is none; if the node fetches collateral, a wish for it is now noted.
-        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it judge.
-        CollateralUnusable: it cannot be read.
-        QuoteRefused: there is none, and the platform is not certified.
-        SpaceError: the store does not answer.
-    """
-    family = (quote.platform.fmspc, quote.platform.ca)
-    key = collateral_key(*family)
-    row, noted = (await services.store.read((key, collateral_state_key(*family)))).records
-    if row is None or row.value is None:
-        raise _missing(await wish_for(services, quote, state_of(noted)))
-    collateral, settings = parse_collateral(row.value), services.config.collateral
-    max_age_s = settings.stale_s + settings.grace_s
-    check_age(collateral, max_age_s=max_age_s, now=services.clock.now())
-    # AT19: an older list that came with this family would hide a revocation that came with another.
-    held = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
-    collateral = with_newest_lists(collateral, held, quote, services.trust_root)
-    issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
-    return UsableCollateral(collateral, Check(key, row.stamp), issued_at + max_age_s)
-
-
-def _missing(retry_after_s: int | None) -> Refusal:
-    hint = "it is being fetched: ask for a new challenge, then attest anew"
-    if retry_after_s is None:
-        hint = "the operator runs: sealspace admin collateral import FILE"
-    return Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
-
 
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
 _MAX_DID_CHARS: Final = 512
@@ -101,24 +58,23 @@ _RECEIVER_KEY_BYTES: Final = 32
 _MOST_ENDED: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """A nonce for one DID; nothing is stored for it."""
+class ChallengeMade(Struct, rename="camel"):
+    """A nonce to make a quote over, and when it ends in epoch seconds; nothing is stored for it."""
 
     nonce: str
-    expires_at: int
+    expires_at: float
 
 
-def challenge(services: Services, body: bytes) -> Challenge:
+def challenge(services: Services, body: bytes) -> ChallengeMade:
     """Make a challenge for the DID that the body names."""
     value = read_body(body, max_bytes=4096)
     did = value.get("did") if isinstance(value, dict) else None
-    if not isinstance(did, str) or len(did) > _MAX_DID_CHARS:
+    holder = None
+    with suppress(InvalidIdentifier):
+        if isinstance(did, str) and len(did) <= _MAX_DID_CHARS:
+            holder = parse_principal(did)
+    if holder is None:
         raise Refusal("request-malformed", hint='send {"did": "<your DID>"}')
-    try:
-        holder = parse_principal(did)
-    except InvalidIdentifier:
-        raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
     now, ttl_s = services.clock.now(), services.config.release.challenge_s
     nonce = issue_challenge(
         services.keyring.challenge_mac_key(),
@@ -127,23 +83,21 @@ def challenge(services: Services, body: bytes) -> Challenge:
         now=now,
         ttl_s=ttl_s,
     )
-    return Challenge(encode_url(nonce), int(now) + ttl_s)
+    return ChallengeMade(encode_url(nonce), int(now) + ttl_s)
 
 
 def _scope(services: Services, holder: Principal) -> ChallengeScope:
     return ChallengeScope(holder=holder, audience=services.keyring.node_did, store_id=services.store_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Evidence that is stored."""
+class SessionOpened(Struct, rename="camel"):
+    """When the evidence ends in epoch seconds, and the digest under which receipts name it."""
 
     expires_at: float
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Handed:
+class _Handed(Struct, frozen=True):
     """The body of a session request; shapes checked, nothing verified."""
 
     quote: bytes
@@ -153,7 +107,7 @@ class _Handed:
     body_hash: str
 
 
-async def open_session(services: Services, header: str, body: bytes) -> Session:
+async def open_session(services: Services, header: str, body: bytes) -> SessionOpened:
     """Store the evidence of a quote; from then on it counts for the invoker's DID.
 
     Args:
@@ -163,48 +117,52 @@ async def open_session(services: Services, header: str, body: bytes) -> Session:
 
     Raises:
         MalformedToken, CapabilityError: the token, or its chain.
-        Refusal: the request, its binding, the challenge's second use, missing collateral.
+        Refusal: the request, its binding, the challenge's second use, missing collateral, a full queue.
         AttestationError: the challenge or the quote; `code` is coarse, the audit record has the detail.
-        `quotes-busy`, SpaceError, RecordError.
+        SpaceError, RecordError.
     """
     handed = _read(body)  # sizes
     node_did = services.keyring.node_did
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network, nonce = _bound(invocation, handed)
-    scope = _scope(services, invocation.invoker)
     nonce_ends_at = check_challenge(  # MAC
         services.keyring.challenge_mac_key(),
-        scope,
+        _scope(services, invocation.invoker),
         nonce,
         now=services.clock.now(),
         ttl_s=services.config.release.challenge_s,
     )
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
-    async def attempt(is_first: bool) -> CommitPlan[Session]:
-        reading = Reading()
-        of_network, terms = reading.row(network_row_key(network)), reading.row(RELEASE_RECORD_KEY)
-        call = await read_call(services, invocation, reading, claiming=False)  # chain
-        if of_network.found is None:
+    async def attempt(is_first: bool) -> CommitPlan[SessionOpened]:
+        call = await read_call(services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False)
+        of_network, terms = call.records  # chain
+        if of_network is None:
             raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
-        await _claim_challenge(services, claim, claiming=is_first)  # replay record
+        if is_first:  # replay record
+            await _claim_challenge(services, claim)
         try:
-            judged = await _verified(services, call, terms.found, handed, nonce)
+            evidence, quote, collateral, relied = await _verified(services, call, terms, handed, nonce)
         except AttestationError as error:
-            await _record_refusal(services, call, network, error)
+            detail = f"{error.code}: {error.detail}".encode()
+            if error.alarms:  # the operator has to look: an unknown finding of the library, or useless collateral
+                log_warning("attestation-alarm", code=error.code)
+            refused = call.audit(services, "evidence.refused", network.text, detail)
+            await services.store.commit(Commit(puts=(refused,)))
             raise
-        evidence, value = judged.evidence, encode_evidence(judged.evidence)
+        value = encode_evidence(evidence)
         digest = hashlib.sha256(value)
-        audit = _audit(services, call, network, "evidence.accepted", digest.hexdigest())
+        log = None if handed.event_log is None else canonical_bytes(handed.event_log)
+        basis = Basis(evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log)
         puts = (
             evidence_put(invocation.invoker, handed.receiver_public_key, value),
-            basis_put(invocation.invoker, handed.receiver_public_key, _basis(judged, handed, nonce, digest.digest())),
-            *await missing_documents(services, (judged.collateral,)),  # RC13: it may be replaced before a release
+            basis_put(invocation.invoker, handed.receiver_public_key, basis),
+            *await missing_documents(services, (collateral.raw,)),  # RC13: it may be replaced before a release
             *await _ended(services, evidence),
-            audit_put(audit, entropy=services.entropy),
+            call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
-        commit = Commit(puts=puts, live=call.live, checks=(judged.relied,), claim=claim)
-        return CommitPlan(commit, Session(evidence.expires_at, digest.hexdigest()))
+        commit = Commit(puts=puts, live=call.live, checks=(relied,), claim=claim)
+        return CommitPlan(commit, SessionOpened(evidence.expires_at, digest.hexdigest()))
 
     return await until_committed(services, attempt)
 
@@ -248,9 +206,7 @@ def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
     return network, nonce
 
 
-async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) -> None:
-    if not claiming:
-        return
+async def _claim_challenge(services: Services, claim: Claim) -> None:
     snapshot = await services.store.read(claim=claim)
     if snapshot.is_forgotten:
         hint = "by the clock of the node's store it is over; set the node's clock, then ask for a new one"
@@ -259,23 +215,10 @@ async def _claim_challenge(services: Services, claim: Claim, *, claiming: bool) 
         raise Refusal("challenge-used", hint="ask for a new challenge and make a new quote over it")
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Evidence, the bytes it was judged from, and the row of the collateral, a condition of keeping it."""
-
-    evidence: Evidence
-    quote: bytes
-    collateral: bytes
-    relied: Check
-
-
-def _basis(judged: _Verdict, handed: _Handed, nonce: bytes, evidence_sha256: bytes) -> Basis:
-    log = None if handed.event_log is None else canonical_bytes(handed.event_log)
-    return Basis(evidence_sha256=evidence_sha256, nonce=nonce, quote=judged.quote, event_log=log)
-
-
-async def _verified(services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes) -> _Verdict:
-    """Verify the quote against the operator's collateral and state what it says."""
+async def _verified(
+    services: Services, call: Call, terms: Record | None, handed: _Handed, nonce: bytes
+) -> tuple[Evidence, Quote, Collateral, Check]:
+    """Verify the quote against the operator's collateral; return what it says, and on what row that rests."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -283,56 +226,58 @@ async def _verified(services: Services, call: Call, terms: Record | None, handed
         handed.receiver_mode,
         handed.receiver_public_key,
     )
-    accepted = _terms(services, terms).key_providers  # AT29
-    bound = bind_quote(handed.quote, binding, event_log=handed.event_log, accepted=accepted)
-    usable = await usable_collateral(services, bound.quote)
-    now = services.clock.now()
-    evidence = await services.quotes.examine(
-        bound,
-        usable.collateral,
-        root=services.trust_root,
-        now=now,
-        ttl_s=min(services.config.release.evidence_s, usable.stale_at - now),
-    )
-    return _Verdict(evidence, bound.quote.raw, usable.collateral.raw, usable.relied)
-
-
-def _terms(services: Services, row: Record | None) -> ReleaseRecord:
-    """Return the terms that were in force when the call was read."""
-    if row is None or row.value is None:
+    if terms is None or terms.value is None:
         raise RecordDamaged("the release record was deleted")
-    return in_force(services.config.release, decode_release_record(row.value))
+    accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers  # AT29
+    bound = bind_quote(handed.quote, binding, event_log=handed.event_log, accepted=accepted)
+    collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
+    now = services.clock.now()
+    ttl_s = min(services.config.release.evidence_s, stale_at - now)
+    evidence = await services.quotes.examine(bound, collateral, root=services.trust_root, now=now, ttl_s=ttl_s)
+    return evidence, bound.quote, collateral, relied
 
 
-async def _ended(services: Services, fresh: Evidence) -> tuple[Put, ...]:
+async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
+    """Return the document of the platform that a quote names, the condition of keeping what it judges, and its end.
+
+    Nothing is fetched while the caller waits.
+
+    Raises:
+        Refusal: `collateral-missing`: there is none; if the node fetches collateral, a wish for it is now noted.
+        CollateralUnusable: `collateral-window`, it was issued longer ago than the settings let it judge.
+        CollateralUnusable: it cannot be read.
+        QuoteRefused: there is none, and the platform is not certified.
+        SpaceError: the store does not answer.
+    """
+    family = (quote.platform.fmspc, quote.platform.ca)
+    key = collateral_key(*family)
+    row, noted = (await services.store.read((key, collateral_state_key(*family)))).records
+    if row is None or row.value is None:
+        retry_after_s = await wish_for(services, quote, state_of(noted))
+        hint = "it is being fetched: ask for a new challenge, then attest anew"
+        if retry_after_s is None:
+            hint = "the operator runs: sealspace admin collateral import FILE"
+        raise Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
+    collateral, settings = parse_collateral(row.value), services.config.collateral
+    max_age_s = settings.stale_s + settings.grace_s
+    check_age(collateral, max_age_s=max_age_s, now=services.clock.now())
+    # AT19: an older list that came with this family would hide a revocation that came with another.
+    held = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
+    collateral = with_newest_lists(collateral, held, quote, services.trust_root)
+    issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
+    return collateral, Check(key, row.stamp), issued_at + max_age_s
+
+
+async def _ended(services: Services, fresh: Evidence) -> list[Put]:
     """Remove evidence of the same holder that has expired: it is renewed every few minutes, under a new key each time.
 
     A release of mode `signed` searches all evidence of a holder, so old rows must not accumulate.
     """
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
     own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
-    return tuple(
+    return [
         put
         for key, record in page.rows
         for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))
         if key != own and record.value is not None and decode_evidence(record.value).expires_at <= now
-    )
-
-
-def _audit(services: Services, call: Call, network: NetworkId, action: str, detail: str) -> AuditRecord:
-    return AuditRecord(
-        at=services.clock.now(),
-        action=action,
-        actor=call.invocation.invoker,
-        subject=network.text,
-        token=call.invocation.cid,
-        authority=call.authority.live,
-        detail=detail.encode(),
-    )
-
-
-async def _record_refusal(services: Services, call: Call, network: NetworkId, error: AttestationError) -> None:
-    audit = _audit(services, call, network, "evidence.refused", f"{error.code}: {error.detail}")
-    if error.alarms:  # the operator has to look: an unknown finding of the library, or useless collateral
-        log_warning("attestation-alarm", code=error.code)
-    await services.store.commit(Commit(puts=(audit_put(audit, entropy=services.entropy),)))
+    ]

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
-from spaces.errors import RecordDamaged
 from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.event_log_claims import verify_event_log
@@ -22,7 +21,7 @@ from ...config.tree import AttestationMode, PlatformSource
 from ...platform.own_quotes import OwnQuotes
 from ...platform.root_secret import secret_origin
 from ...refusal import Refusal
-from ...release_terms import recorded_release
+from ...release_terms import current_release
 from ...services import Services
 
 # The mode of every guest agent, of either generation: clients compare it.
@@ -89,7 +88,16 @@ def checked_nonce(given: list[str]) -> str:
 
 async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> OwnEvidence:
     """Make a quote over the nonce and the node's statement about itself."""
-    statement = await _statement(services)
+    record = await current_release(services.store)
+    statement = NodeStatement(
+        node_did=services.keyring.node_did,
+        store_id=services.store_id,
+        secret_origin=secret_origin(services.config),
+        attestation=record.mode,  # a stricter setting of this process does not bind the others of the store (RL16)
+        trust_roots=tuple(sorted(record.trust_roots)),
+        node_policy_suffices=record.node_policy_suffices,
+        key_providers=tuple(sorted(record.key_providers)),
+    )
     report_data = node_report_data(nonce, statement)
     quoted = await quotes.quote(report_data)
     claims = _claims(quoted)
@@ -111,21 +119,6 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
         trust_roots=tuple(root.hex() for root in statement.trust_roots),
         node_policy_suffices=statement.node_policy_suffices,
         key_providers=statement.key_providers,
-    )
-
-
-async def _statement(services: Services) -> NodeStatement:
-    record = await recorded_release(services.store)
-    if record is None:
-        raise RecordDamaged("the release record was deleted")
-    return NodeStatement(
-        node_did=services.keyring.node_did,
-        store_id=services.store_id,
-        secret_origin=secret_origin(services.config),
-        attestation=record.mode,  # a stricter setting of this process does not bind the others of the store (RL16)
-        trust_roots=tuple(sorted(record.trust_roots)),
-        node_policy_suffices=record.node_policy_suffices,
-        key_providers=tuple(sorted(record.key_providers)),
     )
 
 

@@ -6,8 +6,6 @@ fetched document is treated like every document: verified, compared with the sto
 """
 
 import asyncio
-from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 import msgspec
@@ -22,13 +20,12 @@ from spaces.documents.collateral import (
     collateral_states,
     state_put,
 )
-from spaces.store.contract import ABSENT, Commit
-from tee_backend.attestation.collateral import Collateral
+from spaces.store.contract import ABSENT, Commit, Put
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
-from tee_backend.attestation.refresh import Alarm, Holding, alarms_of
+from tee_backend.attestation.refresh import Holding, alarms_of
 
 from ...collateral.intake import held_collateral, keep_collateral
 from ...collateral.source import CollateralSource, refresh_rules
@@ -56,47 +53,42 @@ async def fetch_due(services: Services) -> bool:
     if source is None:
         return False
     states = await collateral_states(services.store)
-    due = [_Due(*entry) for entry in states if _is_due(entry[1], now)]
+    # A try in the future is the trace of a clock that was set back.
+    due = [entry for entry in states if entry[1].due_at <= now or entry[1].tried_at > now]
     if not due:
         return False
     # A client waits for a wish; a document that is due is still good for days.
-    first = min(due, key=lambda entry: (not entry.state.is_wish, entry.state.due_at))
-    if first.state.is_wish and not first.state.wanted_at <= now < first.state.wanted_at + FORGOTTEN_AFTER_S:
-        await _note(services, first, None)
-    else:
-        await _fetch(services, source, first)
+    family, state, stamp = min(due, key=lambda entry: (not entry[1].is_wish, entry[1].due_at))
+    failed = None
+    if not state.is_wish or state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S:
+        try:
+            await _fetch(services, source, family)
+            return False
+        except AttestationError as error:
+            failed = _failed(services, family, state, error)
+    # Where a document was handed in meanwhile, the note about that one is kept.
+    await services.store.commit(Commit(puts=(state_put(family, failed, expect=stamp),)))
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """What is due: of which family, as it was noted, and the stamp of that note."""
-
-    family: Family
-    state: CollateralState
-    stamp: bytes
-
-
-def _is_due(state: CollateralState, now: float) -> bool:
-    # A try in the future is the trace of a clock that was set back.
-    return state.due_at <= now or state.tried_at > now
-
-
-async def _fetch(services: Services, source: CollateralSource, due: _Due) -> None:
-    fmspc, ca = due.family
-    try:
-        fetched = await source.fetch(fmspc, "processor" if ca == "processor" else "platform")
-        now, root = services.clock.now(), services.trust_root
-        await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
-        following = await source.check_edition(fetched, root=root, now=now)
-        rules = refresh_rules(services.config.collateral)
-        audit = audit_put(_fetched_record(services, fetched, source), entropy=services.entropy)
-        is_new = await keep_collateral(
-            services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,)
-        )
-    except AttestationError as error:
-        await _note_failure(services, due, error)
-        return
+async def _fetch(services: Services, source: CollateralSource, family: Family) -> None:
+    fmspc, ca = family
+    fetched = await source.fetch(fmspc, "processor" if ca == "processor" else "platform")
+    now, root = services.clock.now(), services.trust_root
+    await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
+    following = await source.check_edition(fetched, root=root, now=now)
+    audit = _audit_put(
+        services,
+        FETCHED,
+        (fetched.fmspc, fetched.ca),
+        {
+            "source": source.name,
+            "sha256": fetched.sha256.hex(),
+            "evaluationNumber": fetched.tcb_info.evaluation_number,
+        },
+    )
+    rules = refresh_rules(services.config.collateral)
+    is_new = await keep_collateral(services.store, fetched, source=source.name, now=now, rules=rules, beside=(audit,))
     log_event("collateral-refreshed", fmspc=fmspc.hex(), ca=ca, source=source.name, is_new=is_new)
     if following is not None and following.standard_from - now < WARNED_BEFORE_S:
         log_warning(
@@ -108,18 +100,13 @@ async def _fetch(services: Services, source: CollateralSource, due: _Due) -> Non
         )
 
 
-async def _note_failure(services: Services, due: _Due, error: AttestationError) -> None:
-    now, (fmspc, ca), state = services.clock.now(), due.family, due.state
-    failures = state.failures + 1
+def _failed(services: Services, family: Family, state: CollateralState, error: AttestationError) -> CollateralState:
+    """Return the state after a try that failed."""
+    now, failures = services.clock.now(), state.failures + 1
     next_at = now + _wait_s(error, failures, is_wish=state.is_wish, retry_s=services.config.collateral.retry_s)
-    failed = msgspec.structs.replace(state, tried_at=now, due_at=next_at, failed=error.code, failures=failures)
-    await _note(services, due, failed)
+    fmspc, ca = family
     log_warning("collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures)
-
-
-async def _note(services: Services, due: _Due, state: CollateralState | None) -> None:
-    """Note the result of a try; where a document was handed in meanwhile, the note about that one is kept."""
-    await services.store.commit(Commit(puts=(state_put(due.family, state, expect=due.stamp),)))
+    return msgspec.structs.replace(state, tried_at=now, due_at=next_at, failed=error.code, failures=failures)
 
 
 def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
@@ -179,40 +166,25 @@ async def report_alarms(services: Services) -> bool:
         SpaceError: the store does not answer.
     """
     now, rules = services.clock.now(), refresh_rules(services.config.collateral)
-    held = await held_collateral(services.store)
-    holdings = [
-        Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
-        for entry in held
-        if entry.collateral is not None
-    ]
-    for alarm in chain.from_iterable(alarms_of(one, now=now, rules=rules) for one in holdings):
-        log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=int(alarm.at))
-        await services.store.commit(Commit(puts=(audit_put(_alarm_record(services, alarm), entropy=services.entropy),)))
+    for entry in await held_collateral(services.store):
+        if entry.collateral is None:
+            continue
+        holding = Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
+        for alarm in alarms_of(holding, now=now, rules=rules):
+            at = int(alarm.at)
+            log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=at)
+            detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
+            put = _audit_put(services, ALARM, (alarm.fmspc, alarm.ca), detail)
+            await services.store.commit(Commit(puts=(put,)))
     return False
 
 
-# --- audit ---------------------------------------------------------------------------------------------------------
-
-
-def _alarm_record(services: Services, alarm: Alarm) -> AuditRecord:
-    detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": int(alarm.at)}
-    return _record(services, ALARM, (alarm.fmspc, alarm.ca), detail)
-
-
-def _fetched_record(services: Services, collateral: Collateral, source: CollateralSource) -> AuditRecord:
-    detail: dict[str, Json] = {
-        "source": source.name,
-        "sha256": collateral.sha256.hex(),
-        "evaluationNumber": collateral.tcb_info.evaluation_number,
-    }
-    return _record(services, FETCHED, (collateral.fmspc, collateral.ca), detail)
-
-
-def _record(services: Services, action: str, family: Family, detail: dict[str, Json]) -> AuditRecord:
-    return AuditRecord(
+def _audit_put(services: Services, action: str, family: Family, detail: dict[str, Json]) -> Put:
+    record = AuditRecord(
         at=services.clock.now(),
         action=action,
         actor=services.keyring.node_did,
         subject=f"collateral:{family[0].hex()}:{family[1]}",
         detail=canonical_bytes(detail),
     )
+    return audit_put(record, entropy=services.entropy)

@@ -6,7 +6,6 @@ import msgspec
 
 from encryption_network.release_record import Mode
 from spaces.documents.collateral import Family
-from spaces.errors import RecordDamaged
 from spaces.keyspace import collateral_key
 from spaces.store.contract import read_row
 from tee_backend.attestation.certificates import PlatformCa
@@ -15,7 +14,7 @@ from tee_backend.attestation.collateral_trust import check_age, check_windows
 from tee_backend.attestation.errors import AttestationError
 
 from ...refusal import Refusal
-from ...release_terms import in_force, recorded_release
+from ...release_terms import current_release, in_force
 from ...services import Services
 
 _FMSPC_BYTES: Final = 6
@@ -49,9 +48,7 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
 
 async def terms_of(services: Services, family: Family | None) -> Terms:
     """Return the terms in force and, for a platform family, whether its quotes can be judged here now."""
-    record = await recorded_release(services.store)
-    if record is None:
-        raise RecordDamaged("the release record was deleted")
+    record = await current_release(services.store)
     terms, root = in_force(services.config.release, record), services.trust_root.sha256
     return Terms(
         attestation=terms.mode,

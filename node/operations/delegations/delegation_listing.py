@@ -1,6 +1,6 @@
 """One delegation as the listing of an account shows it (wire 5.4)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -9,7 +9,6 @@ import msgspec
 
 from capabilities.chain import Registered
 from capabilities.cids import cid_text
-from capabilities.tokens import Capability
 
 from .query_filters import Direction
 from .standing import Verdict
@@ -17,6 +16,13 @@ from .standing import Verdict
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST_S: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """A list as it is answered; `truncated` where more than fits into an answer was found."""
+
+    shown: Mapping[str, object] | Sequence[object]
+    truncated: bool
 
 
 class ListedResource(msgspec.Struct, frozen=True):
@@ -49,12 +55,17 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
     """Return how a listing shows a delegation."""
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
+    resources = []
+    for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):  # in this order (T7)
+        held = [*rows]
+        actions, caveats = tuple([row.ability for row in held]), tuple([row.caveats for row in held])
+        resources.append(ListedResource(resource.text, actions, caveats))
     return Listed(
         cid=cid_text(delegation.cid),
         direction=direction,
         delegator_did=delegation.delegator,
         delegate_did=delegation.delegate,
-        resources=tuple(_resources(delegation.capabilities)),
+        resources=tuple(resources),
         parents=tuple([parent.echo for parent in delegation.parents]),
         issued_at=time_text(delegation.issued_at),
         not_before=time_text(delegation.not_before),
@@ -64,13 +75,6 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
         revoked_by=None if revoked is None else revoked.by,
         revoked_ancestor_cid=None if ancestor is None else cid_text(ancestor.cid),
     )
-
-
-def _resources(capabilities: Iterable[Capability]) -> Iterable[ListedResource]:
-    """Group capabilities, which are in order of their resources (T7)."""
-    for resource, rows in groupby(capabilities, key=lambda row: row.resource):
-        held = list(rows)
-        yield ListedResource(resource.text, tuple([row.ability for row in held]), tuple([row.caveats for row in held]))
 
 
 def time_text(at: float | None) -> str | None:

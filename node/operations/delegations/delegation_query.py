@@ -12,9 +12,11 @@ The owner does not see what a key signed or received otherwise: anybody may gran
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.abilities import DELEGATION_LIST
 from capabilities.chain import Registered
@@ -40,11 +42,10 @@ from spaces.store.contract import Page, Range, Record, Store
 
 from ...refusal import Refusal
 from ...services import Services
-from ..authorise import Call, admit_signed, closure_contents, read_call
-from ..reading import Reading
+from ..authorise import admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
-from .standing import Standing, Verdict, joint_window, standing_of
+from .standing import Standing, standing_of
 
 MAX_EXAMINED: Final = 512
 """Most delegations that one page looks at: with a filter that fits few, a page may be short or empty and go on."""
@@ -53,17 +54,20 @@ _STEP: Final = 32  # delegations between two iterations of the event loop: some 
 _LEAST_STEP: Final = 8  # where a filter fits few: what lies beyond the page is looked at in vain
 
 
-@dataclass(frozen=True, slots=True)
-class QueryPage:
+SCHEMA_VERSION: Final = 2
+
+
+class DelegationPage(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """A page of an account's delegations."""
 
+    schema_version: int
     items: tuple[Listed, ...]
-    next_cursor: str | None
+    next_cursor: str | None = None
 
 
 async def query_delegations(
     services: Services, unverified: UnverifiedInvocation, body: bytes, *, most_examined: int = MAX_EXAMINED
-) -> QueryPage:
+) -> DelegationPage:
     """Return a page of the delegations of the account that the token names.
 
     A token may be used again and live as long as it says: a second reading changes nothing (I23).
@@ -74,9 +78,9 @@ async def query_delegations(
         most_examined: delegations that the page looks at, at least one.
 
     Raises:
-        `query-refused`: the token is not good or not entitled, or the cursor names none of the account's delegations.
+        Refusal: `query-refused`, the token is not good or not entitled, or the cursor names none of the account's
+            delegations; `bad-query`, the body.
         WrongKind: it addresses another DID, or is registered as a delegation (T8, T9).
-        `bad-query`: the body.
         SpaceError: the store does not answer.
     """
     try:
@@ -84,12 +88,16 @@ async def query_delegations(
     except CapabilityError:
         raise Refusal("query-refused") from None
     view = _View(_account(invocation), invocation.invoker, parse_filters(body))
-    place = await _place(services, view.filters)
-    sources = [_Source(principal, role, view.filters.limit + 1, place) for principal, role in view.lists()]
-    found = await _authorised_read(services, invocation, view, place, sources)
-    for source, page in zip(sources, found, strict=True):
-        source.take_in(page)
-    return await _page(services, view, _Merge(services.store, sources), most_examined)
+    place = None
+    if view.filters.after is not None:  # where the page before ended
+        (last,) = await services.delegations.by_cid([view.filters.after])
+        if last is None:
+            raise Refusal("query-refused")
+        place = place_of(last.delegation)
+    roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[view.filters.direction]
+    sources = [_Source(party, role, view.filters.limit + 1, place) for party in view.parties for role in roles]
+    await _authorised_read(services, invocation, view, place, sources)
+    return await _page(services, view, _merged(services.store, sources), most_examined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +107,6 @@ class _View:
     account: Principal
     asker: Principal
     filters: Filters
-
-    def lists(self) -> list[tuple[Principal, bytes]]:
-        """Name the lists to read: of the account and of the calling key."""
-        roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}
-        return [(party, role) for party in self.parties for role in roles[self.filters.direction]]
 
     @property
     def parties(self) -> tuple[Principal, ...]:
@@ -122,53 +125,36 @@ class _View:
 
 def _account(invocation: Invocation) -> Principal:
     """Return whose delegations the token asks for: it holds one capability, on `<space>/delegation` of theirs."""
-    if len(invocation.capabilities) != 1:
-        raise Refusal("query-refused")
-    (asked,) = invocation.capabilities
-    if asked.ability != DELEGATION_LIST or not isinstance(asked.resource, SpaceResource):
-        raise Refusal("query-refused")
-    if not is_account(asked.resource):
-        raise Refusal("query-refused")
-    return asked.resource.space.owner
-
-
-async def _place(services: Services, filters: Filters) -> bytes | None:
-    """Return where the page before ended; None: this is the first one."""
-    if filters.after is None:
-        return None
-    (last,) = await services.delegations.by_cid([filters.after])
-    if last is None:
-        raise Refusal("query-refused")
-    return place_of(last.delegation)
+    if len(invocation.capabilities) == 1:
+        ability, resource = invocation.capabilities[0].ability, invocation.capabilities[0].resource
+        if ability == DELEGATION_LIST and isinstance(resource, SpaceResource) and is_account(resource):
+            return resource.space.owner
+    raise Refusal("query-refused")
 
 
 async def _authorised_read(
     services: Services, invocation: Invocation, view: _View, place: bytes | None, sources: "Sequence[_Source]"
-) -> tuple[Page, ...]:
+) -> None:
     """Judge the token and read the beginning of every list, at one moment."""
     roles = (ROLE_FROM, ROLE_TO)
     keys = [] if place is None else [party_row_key(party, role, place) for party in view.parties for role in roles]
-    reading = Reading()
-    at_place, pages = reading.rows(keys), reading.pages([source.wanted() for source in sources])
     try:
-        call = await read_call(services, invocation, reading, claiming=False)
+        call = await read_call(services, invocation, keys, [source.wanted() for source in sources], claiming=False)
     except WrongKind:
         raise
     except CapabilityError:  # 5.4: one refusal, so that it does not reveal which rule of the chain failed
         raise Refusal("query-refused") from None
-    if not _is_entitled(call, view.account):
-        raise Refusal("query-refused")
+    # The caller is the owner, or has exactly one proof, which goes back to the owner (5.4).
+    if invocation.parents:
+        is_entitled = len(call.cited) == 1 and view.account in call.cited[0].accounts
+    else:
+        is_entitled = invocation.invoker == view.account
     # A cursor that is in none of these lists would reveal where a delegation outside the account is listed.
-    if keys and not any(record is not None and record.value is not None for record in at_place.found):
+    is_listed = any(record is not None and record.value is not None for record in call.records)
+    if not is_entitled or (keys and not is_listed):
         raise Refusal("query-refused")
-    return pages.found
-
-
-def _is_entitled(call: Call, account: Principal) -> bool:
-    """Whether the caller is the owner, or has exactly one proof, which goes back to the owner (5.4)."""
-    if not call.invocation.parents:
-        return call.invocation.invoker == account
-    return len(call.cited) == 1 and account in call.cited[0].accounts
+    for source, page in zip(sources, call.pages, strict=True):
+        source.take_in(page)
 
 
 # --- reading the lists -------------------------------------------------------------------------------------------
@@ -196,76 +182,64 @@ class _Source:
         self.after = self.after if page.last_key is None else place_at(page.last_key)
 
 
-class _Merge:
-    """All lists as one, in order; a delegation that is in several of them is returned once."""
-
-    def __init__(self, store: Store, sources: Sequence[_Source]) -> None:
-        self._store = store
-        self._sources = sources
-
-    async def take(self, count: int) -> list[tuple[bytes, ContentKey]]:
-        """Return the next places and content keys, fewer than `count` at the end only."""
-        taken: list[tuple[bytes, ContentKey]] = []
-        while len(taken) < count and await self.goes_on():
-            heads = [source.rows for source in self._sources if source.rows]
-            first = min(rows[0] for rows in heads)
-            taken.append(first)
-            for rows in heads:
-                if rows[0] == first:
-                    rows.popleft()
-        return taken
-
-    async def goes_on(self) -> bool:
-        """Whether anything follows; then no list is empty that has more."""
-        while dry := [source for source in self._sources if source.more and not source.rows]:
-            pages = (await self._store.read(ranges=[source.wanted() for source in dry])).pages
+async def _merged(store: Store, sources: Sequence[_Source]) -> AsyncIterator[tuple[bytes, ContentKey]]:
+    """Yield the places and content keys of all lists in order; a delegation that is in several of them once."""
+    while True:
+        while dry := [source for source in sources if source.more and not source.rows]:
+            pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
             for source, page in zip(dry, pages, strict=True):
                 source.take_in(page)
-        return any(source.rows for source in self._sources)
+        heads = [source.rows for source in sources if source.rows]
+        if not heads:
+            return
+        first = min(rows[0] for rows in heads)
+        for rows in heads:
+            if rows[0] == first:
+                rows.popleft()
+        yield first
 
 
-async def _page(services: Services, view: _View, merge: _Merge, most_examined: int) -> QueryPage:
+async def _page(
+    services: Services, view: _View, merged: AsyncIterator[tuple[bytes, ContentKey]], most_examined: int
+) -> DelegationPage:
     items: list[Listed] = []
-    examined = 0
-    place = b""
-    while examined < most_examined:
-        wanted = max(view.filters.limit - len(items), _LEAST_STEP)
-        step = await merge.take(min(wanted, _STEP, most_examined - examined))
+    examined, limit = 0, view.filters.limit
+    place, is_cut = b"", False
+    while examined < most_examined and len(items) < limit:
+        wanted = min(max(limit - len(items), _LEAST_STEP), _STEP, most_examined - examined)
+        step: list[tuple[bytes, ContentKey]] = []
+        while len(step) < wanted and (following := await anext(merged, None)) is not None:
+            step.append(following)
         if not step:
-            return QueryPage(tuple(items), None)
+            return DelegationPage(SCHEMA_VERSION, tuple(items))
         examined += len(step)
-        listed = await _listed(services, view, [content for _, content in step])
-        for at, ((place, _), item) in enumerate(zip(step, listed, strict=True), 1):
+        seen = 0
+        for item in await _listed(services, view, [content for _, content in step]):
+            seen += 1
             if item is not None:
                 items.append(item)
-            if len(items) == view.filters.limit:
-                return _ended(items, place, more=at < len(step) or await merge.goes_on())
+            if len(items) == limit:
+                break
+        place, is_cut = step[seen - 1][0], seen < len(step)
         await asyncio.sleep(0)  # lets other tasks run
-    return _ended(items, place, more=await merge.goes_on())
-
-
-def _ended(items: Sequence[Listed], place: bytes, *, more: bool) -> QueryPage:
-    """A page continues after the last delegation that was examined, whether it was listed or not."""
-    return QueryPage(tuple(items), encode_url(cid_at(place).encode()) if more else None)
+    # A page continues after the last delegation that was examined, whether it was listed or not.
+    more = is_cut or await anext(merged, None) is not None
+    return DelegationPage(SCHEMA_VERSION, tuple(items), encode_url(cid_at(place).encode()) if more else None)
 
 
 async def _listed(services: Services, view: _View, contents: Sequence[ContentKey]) -> list[Listed | None]:
     """Return how each delegation is listed; None for one that may not be seen or was not requested."""
     found = await services.delegations.by_content(contents)
-    members = _unknown_members(view, found)
+    signers = (stored.delegation.delegator for stored in found if stored is not None)
+    # Neither the account nor the calling key, each once.
+    unknown = tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
     closures = tuple(dict.fromkeys(member for stored in found for member in closure_contents([stored])))
-    ranges = [membership_range(view.account, signer) for signer in members]
+    ranges = [membership_range(view.account, signer) for signer in unknown]
     snapshot = await services.store.read(mark_keys(closures), ranges=ranges)
     marks = dict(zip(closures, snapshot.records, strict=True))
-    known = frozenset(signer for signer, page in zip(members, snapshot.pages, strict=True) if page.rows)
+    members = frozenset(signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows)
     now = services.clock.now()
-    return [None if stored is None else _item(view, stored, known, marks, now) for stored in found]
-
-
-def _unknown_members(view: _View, found: Sequence[Registered | None]) -> tuple[Principal, ...]:
-    """Return the signers, each once, who are neither the account nor the calling key."""
-    signers = (stored.delegation.delegator for stored in found if stored is not None)
-    return tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
+    return [None if stored is None else _item(view, stored, members, marks, now) for stored in found]
 
 
 def _item(
@@ -275,27 +249,19 @@ def _item(
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
-    filters = view.filters
+    registered, filters = stored, view.filters
     direction = view.direction(stored, members)
     # Without a mark it was removed long after its end, and only this process remembers it.
-    if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
+    if direction is None or mark_of(marks[registered.delegation.content_key]) is None:
         return None
-    if filters.direction not in (None, direction) or not _names(stored, filters.space):
+    if filters.direction not in (None, direction):
         return None
-    verdict = standing_of(stored, marks, joint_window(stored), now=now)
-    return listed_of(stored, direction, verdict) if _stands_so(verdict, filters.standing) else None
-
-
-def _names(stored: Registered, space: str | None) -> bool:
-    """Whether a delegation names a space of this id or this name."""
-    if space is None:
-        return True
-    rows = stored.delegation.capabilities
-    spaces = (row.resource.space for row in rows if isinstance(row.resource, SpaceResource))
-    return any(space in (named.text, named.name) for named in spaces)
-
-
-def _stands_so(verdict: Verdict, wanted: Standing | None) -> bool:
-    if wanted is Standing.REVOKED:
-        return verdict.standing.is_revoked
-    return wanted is None or verdict.standing is wanted
+    resources = [row.resource for row in registered.delegation.capabilities]
+    spaces = [resource.space for resource in resources if isinstance(resource, SpaceResource)]
+    if filters.space is not None and not any(filters.space in (space.text, space.name) for space in spaces):
+        return None
+    verdict = standing_of(registered, marks, registered, now=now)
+    is_revoked = filters.standing is Standing.REVOKED and verdict.standing.is_revoked
+    if filters.standing not in (None, verdict.standing) and not is_revoked:
+        return None
+    return listed_of(stored, direction, verdict)

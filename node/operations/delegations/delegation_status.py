@@ -4,26 +4,25 @@ A caller that may revoke may ask (W21, W22), with another ability. Any other cal
 not exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import DELEGATION_STATUS
-from capabilities.chain import ControlQuestion, Registered, acting_principal, has_say
-from capabilities.cids import ContentKey, Digest, parse_cid
+from capabilities.chain import ControlQuestion, Marks, Registered, acting_principal, has_say
+from capabilities.cids import Digest, parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.kinds import check_addressed
 from capabilities.principals import Principal
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
-from capabilities.tokens import Invocation, UnverifiedInvocation
+from capabilities.tokens import Delegation, Invocation, UnverifiedInvocation
 from spaces.grants.revocations import mark_keys, mark_of, marks_of
-from spaces.store.contract import Record
 
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from .standing import Standing, own_window, standing_of
+from .standing import Standing, standing_of
 
 _WORDS: Final = {
     Standing.REVOKED: "revoked",
@@ -56,8 +55,8 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
         cid: untrusted text, the delegation asked about in any multibase.
 
     Raises:
-        `status-token-refused`, `status-not-bound`: the token is not good, or asks for another delegation.
-        `status-cid-invalid`: the text is no cid.
+        Refusal: `status-token-refused`, `status-not-bound`: the token is not good, or asks for another delegation;
+            `status-cid-invalid`: the text is no cid.
         WrongKind: it addresses another DID (T8).
         SpaceError: the store does not answer.
     """
@@ -81,25 +80,17 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     target, *proofs = await services.delegations.by_cid([digest, *(parent.digest for parent in cited)])
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(mark_keys(contents))).records
-    found = _Found(digest, target, proofs[0] if proofs else None, dict(zip(contents, records, strict=True)))
-    return _report(found, invocation, cid, now)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What was requested, and what is stored of it: delegation, proof, and the marks of both closures."""
-
-    named: Digest | None
-    target: Registered | None
-    proof: Registered | None
-    marks: Mapping[ContentKey, Record | None]
-
-
-def _report(found: _Found, invocation: Invocation, cid: str, now: float) -> StatusReport:
-    target = found.target
-    if target is None or not _may_ask(found, target, invocation, now):
+    marks = dict(zip(contents, records, strict=True))
+    may_ask = False
+    if target is not None:
+        delegation = target.delegation
+        acting = _acting(invocation, digest, delegation, proofs, marks_of(contents, records), now)
+        # Without a mark it was removed long after its end, and only this process remembers it.
+        is_marked = mark_of(marks[delegation.content_key]) is not None
+        may_ask = is_marked and acting is not None and has_say(acting, delegation)
+    if target is None or not may_ask:
         return StatusReport(cid, "not_found", exists=False, active=False, revoked=False, expired=False)
-    standing = standing_of(target, found.marks, own_window(target), now=now).standing
+    standing = standing_of(target, marks, target.delegation, now=now).standing
     return StatusReport(
         cid=cid,
         status=_WORDS[standing],
@@ -110,21 +101,19 @@ def _report(found: _Found, invocation: Invocation, cid: str, now: float) -> Stat
     )
 
 
-def _may_ask(found: _Found, target: Registered, invocation: Invocation, now: float) -> bool:
-    delegation = target.delegation
-    # Without a mark it was removed long after its end, and only this process remembers it.
-    if mark_of(found.marks[delegation.content_key]) is None:
-        return False
-    acting = _acting(found, target, invocation, now)
-    return acting is not None and has_say(acting, delegation)
-
-
-def _acting(found: _Found, target: Registered, invocation: Invocation, now: float) -> Principal | None:
+def _acting(
+    invocation: Invocation,
+    named: Digest | None,
+    delegation: Delegation,
+    proofs: Sequence[Registered | None],
+    marks: Marks,
+    now: float,
+) -> Principal | None:
+    """Return for whom the caller asks; None: its proof proves nothing."""
     if not invocation.parents:
         return invocation.invoker
-    if found.proof is None or len(invocation.parents) != 1:
+    proof = proofs[0]
+    if proof is None or len(invocation.parents) != 1:
         return None
-    delegation = target.delegation
-    question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, found.named or delegation.cid, now)
-    marks = marks_of(tuple(found.marks), tuple(found.marks.values()))
-    return acting_principal(question, delegation, found.proof, marks)
+    question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, named or delegation.cid, now)
+    return acting_principal(question, delegation, proof, marks)

@@ -1,7 +1,8 @@
 """The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from capabilities.cids import Digest, parse_cid
 from capabilities.errors import InvalidIdentifier, InvalidJson
@@ -18,6 +19,7 @@ DEFAULT_ITEMS: Final = 50
 _MEMBERS: Final = ("direction", "status", "space", "limit", "cursor")
 
 Direction = Literal["granted", "received"]
+Choice = TypeVar("Choice")
 _DIRECTIONS: Final[dict[str, Direction | None]] = {"granted": "granted", "received": "received", "all": None}
 _STANDINGS: Final = {standing.value: standing for standing in Standing}
 
@@ -40,43 +42,36 @@ def parse_filters(body: bytes) -> Filters:
         body: untrusted, at most MAX_QUERY_BYTES.
 
     Raises:
-        `bad-query`: not a JSON object (an array of the members is none, Q35), a member that is unknown, of another type
-            or out of bounds.
+        Refusal: `bad-query`, not a JSON object (an array of the members is none, Q35), a member that is unknown, of
+            another type or out of bounds.
     """
-    asked = _object(body)
-    return Filters(
-        direction=_direction(asked.get("direction")),
-        standing=_standing(asked.get("status")),
-        space=_space(asked.get("space")),
-        limit=_limit(asked.get("limit")),
-        after=_cursor(asked.get("cursor")),
-    )
-
-
-def _object(body: bytes) -> dict[str, Json]:
     try:
         asked = parse_json(body, max_bytes=MAX_QUERY_BYTES)
     except InvalidJson:
-        raise Refusal("bad-query", "expected a JSON object") from None
+        raise _bad("expected a JSON object") from None
     for name in asked:
         if name not in _MEMBERS:
             known = ", ".join(f"`{member}`" for member in _MEMBERS)
-            raise Refusal("bad-query", f"unknown field `{name}`, expected one of {known}")
-    return asked
+            raise _bad(f"unknown field `{name}`, expected one of {known}")
+    direction, standing = _choice(asked, "direction", _DIRECTIONS), _choice(asked, "status", _STANDINGS)
+    space = _space(asked.get("space"))
+    limit = DEFAULT_ITEMS if asked.get("limit") is None else asked["limit"]
+    if type(limit) is not int or not 1 <= limit <= MAX_ITEMS:
+        raise _bad(f"limit must be between 1 and {MAX_ITEMS}")
+    return Filters(direction, standing, space, limit, _cursor(asked.get("cursor")))
 
 
-def _direction(value: Json) -> Direction | None:
-    return None if value is None else _DIRECTIONS[_word("direction", value, tuple(_DIRECTIONS))]
+def _bad(reason: str) -> Refusal:
+    return Refusal("bad-query", reason)
 
 
-def _standing(value: Json) -> Standing | None:
-    return None if value is None else _STANDINGS[_word("status", value, tuple(_STANDINGS))]
-
-
-def _word(member: str, value: Json, words: tuple[str, ...]) -> str:
+def _choice(asked: Mapping[str, Json], member: str, words: Mapping[str, Choice]) -> Choice | None:
+    value = asked.get(member)
+    if value is None:
+        return None
     if not isinstance(value, str) or value not in words:
-        raise Refusal("bad-query", f"{member} must be one of {', '.join(words)}")
-    return value
+        raise _bad(f"{member} must be one of {', '.join(words)}")
+    return words[value]
 
 
 def _space(value: Json) -> str | None:
@@ -84,32 +79,23 @@ def _space(value: Json) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise Refusal("bad-query", "space must be a text")
+        raise _bad("space must be a text")
     if not value:
-        raise Refusal("bad-query", "space must not be empty")
+        raise _bad("space must not be empty")
     try:
         return parse_space_id(value).text
     except InvalidIdentifier:
         return value
 
 
-def _limit(value: Json) -> int:
-    if value is None:
-        return DEFAULT_ITEMS
-    if type(value) is not int or not 1 <= value <= MAX_ITEMS:
-        raise Refusal("bad-query", f"limit must be between 1 and {MAX_ITEMS}")
-    return value
-
-
 def _cursor(value: Json) -> Digest | None:
     """Read where an earlier page ended: base64url of the text of a cid."""
     if value is None:
         return None
-    data = decode_url(value)
     try:
-        digest = None if data is None else parse_cid(data.decode("ascii")).digest32
+        digest = parse_cid((decode_url(value) or b"").decode("ascii")).digest32
     except (UnicodeDecodeError, InvalidIdentifier):
         digest = None
     if digest is None:
-        raise Refusal("bad-query", "invalid delegation query cursor")
+        raise _bad("invalid delegation query cursor")
     return digest

@@ -6,8 +6,9 @@ other tasks run in between. It reads in steps: each delegation is returned in it
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -27,9 +28,9 @@ from spaces.store.contract import Page, read_page
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import closure_contents, read_call
-from ..reading import Reading
+from .delegation_listing import Entries
 from .root_identity import root_identity
-from .standing import Standing, own_window
+from .standing import Standing, standing_in
 
 FACT: Final = "capabilitiesReadParams"
 
@@ -62,24 +63,14 @@ class _List(msgspec.Struct, frozen=True, tag="list"):
     filters: GrantFilters | None = None
 
 
-RequestParameters: TypeAlias = GrantFilters | Chain
-
-
-def asked_of(facts: Iterable[Json]) -> RequestParameters:
+def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
     """Return the readable filters of the first fact; without such a fact everything is listed."""
     for fact in facts:
-        asked = _asked(fact.get(FACT)) if isinstance(fact, dict) else None
-        if asked is not None:
-            return asked
+        if isinstance(fact, dict):
+            with suppress(msgspec.ValidationError):
+                asked = msgspec.convert(fact.get(FACT), _List | Chain)
+                return asked if isinstance(asked, Chain) else asked.filters or GrantFilters()
     return GrantFilters()
-
-
-def _asked(value: Json) -> RequestParameters | None:
-    try:
-        asked = msgspec.convert(value, _List | Chain)
-    except msgspec.ValidationError:
-        return None
-    return asked if isinstance(asked, Chain) else asked.filters or GrantFilters()
 
 
 def _paths(delegation: Delegation) -> Iterable[str]:
@@ -89,7 +80,6 @@ def _paths(delegation: Delegation) -> Iterable[str]:
 
 _STEP: Final = 16  # delegations between two iterations of the event loop: a few milliseconds
 
-_ENCODER: Final = msgspec.json.Encoder()
 _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
 
 
@@ -122,22 +112,6 @@ class _ReportedGrant(msgspec.Struct, frozen=True):
     raw: str
 
 
-@dataclass(frozen=True, slots=True)
-class GrantList:
-    """Delegations that touch a space."""
-
-    grants: dict[str, msgspec.Raw]
-    truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GrantChain:
-    """A delegation and what it rests on."""
-
-    grants: list[msgspec.Raw]
-    truncated: bool
-
-
 def is_about_grants(resource: Resource) -> bool:
     """Whether a resource is exactly `<space>/capabilities/all`."""
     return isinstance(resource, SpaceResource) and resource == SpaceResource(resource.space, "capabilities", "all")
@@ -145,72 +119,50 @@ def is_about_grants(resource: Resource) -> bool:
 
 async def read_capabilities(
     services: Services, invocation: Invocation, space: SpaceId, *, bounds: ListBounds = DEFAULT_BOUNDS
-) -> GrantList | GrantChain:
-    """Return what the call's facts request."""
-    asked, reading = asked_of(invocation.facts), Reading()
-    if isinstance(asked, Chain):
-        call = await read_call(services, invocation, reading, claiming=True)
-        call.require_hosted()
-        return await _chain(services, space, asked, bounds)
-    newest = reading.page(space_grants_range(space, limit=bounds.page_rows))
-    call = await read_call(services, invocation, reading, claiming=True)
+) -> Entries:
+    """Return what the call's facts request: delegations that touch a space by cid, or one and what it rests on."""
+    asked = asked_of(invocation.facts)
+    newest = () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
+    call = await read_call(services, invocation, (), newest)
     call.require_hosted()
-    telling = _Listing(services, asked, await root_identity(services, call), bounds)
-    return await _list(telling, space, newest.found)
+    if isinstance(asked, Chain):
+        return await _chain(services, space, asked, bounds)
+    return await _list(services, asked, await root_identity(services, call), bounds, space, call.pages[0])
 
 
-# --- a list ------------------------------------------------------------------------------------------------------
-
-
-async def _list(telling: "_Listing", space: SpaceId, page: Page) -> GrantList:
-    services, bounds, examined = telling.services, telling.bounds, 0
+async def _list(
+    services: Services, filters: GrantFilters, identity: Principal, bounds: ListBounds, space: SpaceId, page: Page
+) -> Entries:
+    """Collect those delegations that are in force and fit, from the page on."""
+    grants: dict[str, msgspec.Raw] = {}
+    examined = size_bytes = 0
     while True:
         contents = unexpired_of(page, now=services.clock.now())
         for start in range(0, len(contents), _STEP):
-            if not await telling.take(contents[start : start + _STEP]):
-                return GrantList(telling.grants, truncated=True)
+            for delegation in await _in_force(services, contents[start : start + _STEP]):
+                if not filters.fit(delegation, identity):
+                    continue
+                if len(grants) >= bounds.reported or size_bytes >= bounds.answer_bytes:
+                    return Entries(grants, truncated=True)
+                reported = _reported(delegation)
+                grants[cid_text(delegation.cid)] = msgspec.Raw(reported)
+                size_bytes += len(reported)
             await asyncio.sleep(0)  # lets other tasks run
         examined += len(page.rows)
         if not page.more or examined >= bounds.examined:
-            return GrantList(telling.grants, truncated=page.more)
+            return Entries(grants, truncated=page.more)
         wanted = space_grants_range(space, after=page.last_key, limit=bounds.page_rows)
         page = await read_page(services.store, wanted)
 
 
-@dataclass(slots=True)
-class _Listing:
-    """A list while it grows."""
-
-    services: Services
-    filters: GrantFilters
-    identity: Principal
-    bounds: ListBounds
-    grants: dict[str, msgspec.Raw] = field(default_factory=dict)
-    size_bytes: int = 0
-
-    async def take(self, contents: Sequence[ContentKey]) -> bool:
-        """Add those delegations that are in force and fit; False when one more did not fit."""
-        found = await self.services.delegations.by_content(contents)
-        marks = marks_of(contents, (await self.services.store.read(mark_keys(contents))).records)
-        now = self.services.clock.now()
-        for stored in found:
-            if stored is None or not _stands(stored, marks, now):
-                continue
-            delegation = stored.delegation
-            if not self.filters.fit(delegation, self.identity):
-                continue
-            if len(self.grants) >= self.bounds.reported or self.size_bytes >= self.bounds.answer_bytes:
-                return False
-            reported = _reported(delegation)
-            self.grants[cid_text(delegation.cid)] = msgspec.Raw(reported)
-            self.size_bytes += len(reported)
-        return True
+async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[Delegation]:
+    found = await services.delegations.by_content(contents)
+    marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
+    now = services.clock.now()
+    return [stored.delegation for stored in found if stored is not None and _stands(stored, marks, now)]
 
 
-# --- a chain -----------------------------------------------------------------------------------------------------
-
-
-async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> GrantChain:
+async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
     """Follow first parents up, as long as they are in force and touch the space."""
     try:
         digest = parse_cid(asked.cid).digest32
@@ -222,45 +174,35 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     now = services.clock.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
-    while (
-        stored is not None
-        and _stands(stored, marks, now)
-        and (space in mentioned_spaces(stored.delegation.capabilities))
-    ):
-        if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.answer_bytes:
-            return GrantChain(grants, truncated=True)
+    while stored is not None and _stands(stored, marks, now):
         delegation = stored.delegation
+        if space not in mentioned_spaces(delegation.capabilities):
+            break
+        if len(grants) >= MAX_CHAIN_NODES or size_bytes >= bounds.answer_bytes:
+            return Entries(grants, truncated=True)
         reported = _reported(delegation)
         grants.append(msgspec.Raw(reported))
         size_bytes += len(reported)
         above = await services.delegations.by_content(stored.parents[:1])
         stored = above[0] if above else None
-    return GrantChain(grants, truncated=False)
-
-
-# --- one delegation ----------------------------------------------------------------------------------------------
+    return Entries(grants, truncated=False)
 
 
 def _stands(stored: Registered, marks: Marks, now: float) -> bool:
     """Whether a delegation is not revoked itself and inside its own window; its ancestors do not count."""
-    is_live = marks.get(stored.delegation.content_key) is Mark.LIVE
-    return is_live and own_window(stored).standing(now) is Standing.ACTIVE
+    delegation = stored.delegation
+    return marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) is Standing.ACTIVE
 
 
 def _reported(delegation: Delegation) -> bytes:
-    held = [_Held(row.resource.text, row.ability, row.caveats) for row in delegation.capabilities]
+    raw = delegation.header
+    if delegation.form != "ucan":  # as it could be posted: a CACAO in its canonical spelling, a JWT as received
+        raw = header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
     reported = _ReportedGrant(
-        capabilities=tuple(held),
+        capabilities=tuple([_Held(row.resource.text, row.ability, row.caveats) for row in delegation.capabilities]),
         delegator=delegation.delegator,
         delegate=delegation.delegate,
         parents=tuple([((*_CID_PREFIX, *parent.digest)) for parent in delegation.parents if parent.digest is not None]),
-        raw=_raw(delegation),
+        raw=raw,
     )
-    return _ENCODER.encode(reported)
-
-
-def _raw(delegation: Delegation) -> str:
-    """Return the delegation as it could be posted: a CACAO in its canonical spelling, a JWT as received."""
-    if delegation.form == "ucan":
-        return delegation.header
-    return header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
+    return msgspec.json.encode(reported)

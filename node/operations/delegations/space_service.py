@@ -7,8 +7,8 @@ The resource names a space of the owner in question; the rest of the path names 
     tinycloud.space/info     <space>/space/<target>   a space of the owner, by its id or by its name
 """
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from contextlib import suppress
+from typing import Final, Literal, TypeGuard
 from urllib.parse import unquote
 
 import msgspec
@@ -17,7 +17,6 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource, parse_space_id
 from capabilities.tokens import Invocation
-from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import (
     HostedSpace,
     hosting_by_put,
@@ -26,21 +25,18 @@ from spaces.grants.hosting import (
     space_of,
     space_row_key,
 )
-from spaces.store.contract import Commit, Put, counter_of
+from spaces.store.contract import Commit, counter_of
 from spaces.values.quota import effective_limit, override_row_key, usage_key
 
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
-from ..authorise import Call, read_call
-from ..reading import Reading
-from .delegation_listing import time_text
+from ..authorise import read_call
+from .delegation_listing import Entries, time_text
 from .root_identity import root_identity
 
 MAX_LISTED: Final = 1000
 """Most spaces in a list; in the modes that host by themselves an owner has far fewer."""
-
-Ownership = Literal["owned", "delegated"]
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -50,59 +46,55 @@ class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     name: str
     owner: str
     created_at: str | None
-    type: Ownership | None = None
+    type: Literal["owned", "delegated"] | None = None
     usage_bytes: int | None = None
     limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceList:
-    """An owner's spaces, in order of their ids; `truncated` when there are more than fit into a list."""
-
-    spaces: tuple[SpaceEntry, ...]
-    truncated: bool
-
-
 def is_about_spaces(resource: Resource) -> bool:
     """Whether a resource is `<space>/space`, with or without a `/` behind it."""
-    return isinstance(resource, SpaceResource) and _is_plain(resource) and not resource.path
+    return _is_plain(resource) and not resource.path
 
 
 def is_about_one(resource: Resource) -> bool:
     """Whether a resource is `<space>/space/<name or id>`."""
-    return isinstance(resource, SpaceResource) and _is_plain(resource) and bool(resource.path)
+    return _is_plain(resource) and bool(resource.path)
 
 
-def _is_plain(resource: SpaceResource) -> bool:
-    return (resource.service, resource.query, resource.fragment) == ("space", None, None)
+def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
+    return isinstance(resource, SpaceResource) and (resource.service, resource.query, resource.fragment) == (
+        "space",
+        None,
+        None,
+    )
 
 
 async def list_spaces(
     services: Services, invocation: Invocation, owner: Principal, *, limit: int = MAX_LISTED
-) -> SpaceList:
-    """Return the hosted spaces of an owner, at most `limit` of them."""
-    reading = Reading()
-    owned = reading.page(owned_spaces_range(owner, limit=limit))
-    call = await read_call(services, invocation, reading, claiming=True)
+) -> Entries:
+    """Return the hosted spaces of an owner in order of their ids, at most `limit` of them."""
+    call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
-    hosted = (space_of(record) for _, record in owned.found.rows)
+    (page,) = call.pages
+    hosted = (space_of(record) for _, record in page.rows)
     entries = sorted((_entry(one) for one in hosted if one is not None), key=lambda entry: entry.id)
-    return SpaceList(tuple(entries), owned.found.more)
+    return Entries(entries, page.more)
 
 
 async def read_space(services: Services, invocation: Invocation, owner: Principal, target: str) -> SpaceEntry:
     """Return the space of an owner that an id or a name means, if it is hosted."""
-    space, reading = _target(owner, target), Reading()
-    rows = None if space is None else reading.rows((space_row_key(space), usage_key(space), override_row_key(space)))
-    call = await read_call(services, invocation, reading, claiming=True)
+    space = _target(owner, target)
+    keys = () if space is None else (space_row_key(space), usage_key(space), override_row_key(space))
+    call = await read_call(services, invocation, keys)
     call.require_hosted()
-    hosted, usage, override = (None, None, None) if rows is None else rows.found
+    hosted, usage, override = call.records or (None, None, None)
     found = space_of(hosted)
     if found is None:
         raise Refusal("space-not-found")
     is_own = await root_identity(services, call) == found.space.owner
     return msgspec.structs.replace(
-        _entry(found, "owned" if is_own else "delegated"),
+        _entry(found),
+        type="owned" if is_own else "delegated",
         usage_bytes=counter_of(usage),
         limit_bytes=effective_limit(found.space, override, services.quota),
     )
@@ -111,11 +103,9 @@ async def read_space(services: Services, invocation: Invocation, owner: Principa
 def _target(owner: Principal, target: str) -> SpaceId | None:
     """Read an id, as it is or percent-encoded once, or a name; None for what is no space of the owner."""
     for text in (target, unquote(target), SpaceId(owner, target).text):
-        try:
+        with suppress(InvalidIdentifier):
             space = parse_space_id(text)
-        except InvalidIdentifier:
-            continue
-        return space if space.owner == owner else None
+            return space if space.owner == owner else None
     return None
 
 
@@ -127,20 +117,24 @@ async def make_space(
     The owner's signature is enough where the node hosts that owner's spaces by itself, within the same bounds; where it
     does not, only a host grant makes a space.
     """
-    space = _named(owner, name)
+    space = SpaceId(owner, name)
+    try:
+        parsed = parse_space_id(space.text)
+    except InvalidIdentifier:
+        raise Refusal("bad-space-name") from None
+    if parsed != space:  # a path with a colon would name another owner's
+        raise Refusal("bad-space-name")
 
     async def attempt(is_first: bool) -> CommitPlan[SpaceEntry]:
         now = services.clock.now()
-        wanted = hosting_by_put(space, space.owner, services.hosting, client=client, now=now)
-        reading = Reading()
-        rows = reading.rows(wanted.keys())
-        call = await read_call(services, invocation, reading, claiming=is_first)
+        wanted = hosting_by_put(space, owner, services.hosting, client=client, now=now)
+        call = await read_call(services, invocation, wanted.keys(), claiming=is_first)
         call.require_hosted()
-        plan = plan_hosting(wanted, rows.found, now=now)
+        plan = plan_hosting(wanted, call.records, now=now)
         if not plan.new:
-            raise Refusal("space-exists") if plan.activated else Refusal("space-not-made")
+            raise Refusal("space-exists" if plan.activated else "space-not-made")
         commit = Commit(
-            puts=(*plan.puts, _audit(services, call, space, now)),
+            puts=(*plan.puts, call.audit(services, "space.created", space.text)),
             live=call.live,
             checks=plan.checks,
             adds=plan.adds,
@@ -151,29 +145,6 @@ async def make_space(
     return await until_committed(services, attempt)
 
 
-def _named(owner: Principal, name: str) -> SpaceId:
-    space = SpaceId(owner, name)
-    try:
-        parsed = parse_space_id(space.text)
-    except InvalidIdentifier:
-        raise Refusal("bad-space-name") from None
-    if parsed != space:  # a path with a colon would name another owner's
-        raise Refusal("bad-space-name")
-    return space
-
-
-def _audit(services: Services, call: Call, space: SpaceId, now: float) -> Put:
-    record = AuditRecord(
-        at=now,
-        action="space.created",
-        actor=call.invocation.invoker,
-        subject=space.text,
-        token=call.invocation.cid,
-        authority=call.authority.live,
-    )
-    return audit_put(record, entropy=services.entropy)
-
-
-def _entry(hosted: HostedSpace, ownership: Ownership | None = None) -> SpaceEntry:
+def _entry(hosted: HostedSpace) -> SpaceEntry:
     space = hosted.space
-    return SpaceEntry(space.text, space.name, space.owner, time_text(hosted.hosted_at), ownership)
+    return SpaceEntry(space.text, space.name, space.owner, time_text(hosted.hosted_at))

@@ -11,6 +11,7 @@ from enum import Enum
 
 from capabilities.chain import Ancestor, Registered
 from capabilities.cids import ContentKey
+from capabilities.tokens import Delegation
 from spaces.grants.revocations import Revoked, revocation_of
 from spaces.store.contract import Record
 
@@ -30,30 +31,13 @@ class Standing(Enum):
         return self in (Standing.REVOKED, Standing.ANCESTOR_REVOKED)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """When a delegation is valid: epoch seconds, None for an open end; the expiry itself lies outside (I33)."""
-
-    not_before: float | None
-    expires_at: float | None
-
-    def standing(self, now: float) -> Standing:
-        """Return the state by the window alone."""
-        if self.expires_at is not None and now >= self.expires_at:
-            return Standing.EXPIRED
-        if self.not_before is not None and now < self.not_before:
-            return Standing.PENDING
-        return Standing.ACTIVE
-
-
-def own_window(registered: Registered) -> Window:
-    """Return the window that the delegation states itself."""
-    return Window(registered.delegation.not_before, registered.delegation.expires_at)
-
-
-def joint_window(registered: Registered) -> Window:
-    """Return the intersection of the windows of the delegation and all its ancestors."""
-    return Window(registered.not_before, registered.expires_at)
+def standing_in(window: Delegation | Registered, now: float) -> Standing:
+    """Return the state by a window alone: that of the delegation itself, or with it those of all its ancestors."""
+    if window.expires_at is not None and now >= window.expires_at:  # the expiry itself lies outside (I33)
+        return Standing.EXPIRED
+    if window.not_before is not None and now < window.not_before:
+        return Standing.PENDING
+    return Standing.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +50,13 @@ class Verdict:
 
 
 def standing_of(
-    registered: Registered, marks: Mapping[ContentKey, Record | None], window: Window, *, now: float
+    registered: Registered,
+    marks: Mapping[ContentKey, Record | None],
+    window: Delegation | Registered,
+    *,
+    now: float,
 ) -> Verdict:
-    """Return the state of a delegation."""
+    """Return the state of a delegation in one of its windows, see `standing_in`."""
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:
@@ -77,4 +65,4 @@ def standing_of(
         revoked = revocation_of(marks.get(ancestor.content_key))
         if revoked is not None:
             return Verdict(Standing.ANCESTOR_REVOKED, revoked, ancestor)
-    return Verdict(window.standing(now))
+    return Verdict(standing_in(window, now))

@@ -12,7 +12,7 @@ from ..authorise import admit_token
 from ..bound_facts import check_unbound
 
 
-def admitted_reader(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
+def admitted_for_network(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
     """Admit a token that holds one ability on the network of the path, and nothing else.
 
     Args:
@@ -21,10 +21,9 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
         ability: what the token has to hold.
     Raises:
         MalformedToken, CapabilityError, EncryptionError: what is wrong with token or id.
-        `session-not-bound`: another capability.
-        WrongKind: a fact binds it to another route (T12).
+        Refusal: `session-not-bound`, another capability.
     Does not check:
-        The chain, and whether the token was used before: `read_call` does.
+        The chain, and whether the token was used before: `read_call` does. The facts.
     """
     node_did = services.keyring.node_did
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
@@ -32,6 +31,12 @@ def admitted_reader(services: Services, header: str, path_id: str, ability: str)
     only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
     if only is None or only.ability != ability or network_of(only.resource) != network:
         raise Refusal("session-not-bound", hint=f"sign the one capability {ability} on the network of the path")
+    return invocation, network
+
+
+def admitted_reader(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
+    """Admit a token that holds one ability on the network of the path, and that no fact binds to another route."""
+    invocation, network = admitted_for_network(services, header, path_id, ability)
     check_unbound(invocation)  # T12: what was signed to change a policy does not read one
     return invocation, network
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.errors import ChainError
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json
-from capabilities.tokens import Invocation, parse_invocation
+from capabilities.tokens import Invocation, UnverifiedInvocation, parse_invocation
 from encryption_network.errors import RequestError
 from encryption_network.networks import (
     NetworkRecord,
@@ -34,7 +36,6 @@ from encryption_network.requests import (
     read_body,
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
-from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
 from spaces.grants.admissions import admission_check, admission_key, is_admitted
 from spaces.grants.replay_records import claims_whenever
@@ -44,7 +45,6 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_signed, read_call
-from ..reading import Reading
 
 
 async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> dict[str, Json]:
@@ -54,7 +54,7 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; none: the answer is unsigned.
     Raises:
-        RequestError, `bad-nonce`: the first that applies.
+        RequestError, Refusal: the first that applies.
     """
     network = parse_path_id(path_id)
     if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
@@ -67,24 +67,15 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
-    """Return the flat record of an owner's network; the owner has to be named (enc-W13).
-
-    Raises:
-        RequestError: owner and name make no id, no owner is named, or there is no such network.
-    """
+    """Return the flat record of an owner's network; the owner has to be named (enc-W13)."""
     return well_known_json(await _read(services, well_known_id(name, owner_did)))
 
 
 async def _read(services: Services, network: NetworkId) -> NetworkRecord:
     row = await read_row(services.store, network_row_key(network))
-    record = _decoded(row)
-    if record is None:
+    if row is None or row.value is None:
         raise RequestError("network-not-found")
-    return record
-
-
-def _decoded(row: Record | None) -> NetworkRecord | None:
-    return None if row is None or row.value is None else decode_network(row.value)
+    return decode_network(row.value)
 
 
 async def create(services: Services, header: str, body: bytes, *, client: str | None) -> dict[str, Json]:
@@ -100,35 +91,21 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     """
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 2
-    node_did = services.keyring.node_did
-    check_audience(unverified.audience, node_did)  # row 3
-    invocation = admit_signed(unverified, now=services.clock.now())  # row 4, with the chain below
+    invocation = _admitted(services, unverified)  # rows 3, 4, with the chain below
 
     async def attempt(is_first: bool) -> CommitPlan[dict[str, Json]]:
-        call = await read_call(services, invocation, Reading(), claiming=False)
+        call = await read_call(services, invocation, claiming=False)
         asked = parse_create(value)  # rows 5, 6
-        nonce = bind_admin(
-            invocation, asked.network_id, action=NETWORK_CREATE, body_hash=asked.body_hash, node_did=node_did
-        )  # rows 7 to 16
-        claims = _claims(services, invocation, nonce)
-        row = await _claimed_row(services, asked.network_id, claims, claiming=is_first)  # row 17
-        existing, checks = _decoded(row), tuple[Check, ...]()
-        check_create(existing)  # row 18
-        if existing is not None:  # EN31
-            record, action = claim_network(existing), "network.claimed"
-        else:
-            checks = await _owner_checks(services, asked.network_id)  # row 19
-            record, action = (
-                create_network(
-                    asked.network_id,
-                    now=services.clock.now(),
-                    keyring=services.keyring,
-                    entropy=services.entropy,
-                ),
-                "network.created",
-            )
-        commit = _commit(services, call, record, action, claims[0], row, checks)
-        return CommitPlan(commit, descriptor_json(record, node_did))
+        write = await _claimed(
+            services, call, asked.network_id, NETWORK_CREATE, asked.body_hash, claiming=is_first
+        )  # rows 7 to 17
+        check_create(write.record)  # row 18
+        if write.record is not None:  # EN31
+            return _plan(services, write, claim_network(write.record), "network.claimed")
+        checks = await _owner_checks(services, asked.network_id)  # row 19
+        now, keyring, entropy = services.clock.now(), services.keyring, services.entropy
+        record = create_network(asked.network_id, now=now, keyring=keyring, entropy=entropy)
+        return _plan(services, write, record, "network.created", checks)
 
     descriptor = await until_committed(services, attempt)
     if not invocation.parents:  # no delegation that is known here supports its signer (wire 5.13)
@@ -153,59 +130,56 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
     """Revoke a network for good; repeating it is allowed (enc 2.8)."""
-    unverified = parse_invocation(header)
-    node_did = services.keyring.node_did
-    check_audience(unverified.audience, node_did)
-    invocation = admit_signed(unverified, now=services.clock.now())
+    invocation = _admitted(services, parse_invocation(header))
 
-    async def attempt(is_first: bool) -> CommitPlan[None]:
-        call = await read_call(services, invocation, Reading(), claiming=False)
+    async def attempt(is_first: bool) -> CommitPlan[dict[str, Json]]:
+        call = await read_call(services, invocation, claiming=False)
         network = parse_path_id(path_id)
-        nonce = bind_admin(invocation, network, action=NETWORK_REVOKE, body_hash=REVOKE_BODY_HASH, node_did=node_did)
-        claims = _claims(services, invocation, nonce)
-        row = await _claimed_row(services, network, claims, claiming=is_first)
-        record = revoked(check_revoke(_decoded(row)), services.clock.now())
-        return CommitPlan(_commit(services, call, record, "network.revoked", claims[0], row), None)
+        write = await _claimed(services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, claiming=is_first)
+        record = revoked(check_revoke(write.record), services.clock.now())
+        return _plan(services, write, record, "network.revoked")
 
     await until_committed(services, attempt)
 
 
-def _claims(services: Services, invocation: Invocation, nonce: str) -> tuple[Claim, Claim]:
+def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocation:
+    check_audience(unverified.audience, services.keyring.node_did)
+    return admit_signed(unverified, now=services.clock.now())
+
+
+class _Write(Struct, frozen=True):
+    """A call that writes a network, the claim of its nonce, and the network as it was read."""
+
+    call: Call
+    claim: Claim
+    row: Record | None
+    record: NetworkRecord | None
+
+
+async def _claimed(
+    services: Services, call: Call, network: NetworkId, action: str, body_hash: str, *, claiming: bool
+) -> _Write:
+    """Bind a token to a network, use up its nonce, even when the request fails afterwards, and read the network."""
+    invocation, node_did = call.invocation, services.keyring.node_did
+    nonce = bind_admin(invocation, network, action=action, body_hash=body_hash, node_did=node_did)  # rows 7 to 16
     # EN15: repeating a token that lives longer has no effect, for what it did is final. Its nonce need not be kept.
     ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
-    return claims_whenever(admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S)
-
-
-async def _claimed_row(
-    services: Services, network: NetworkId, claims: Sequence[Claim], *, claiming: bool
-) -> Record | None:
-    """Read the network's row and use up the nonce, even when the request fails afterwards (row 17)."""
-    for claim in claims if claiming else ():
+    claims = claims_whenever(admin_claim_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S)
+    for claim in claims if claiming else ():  # row 17
         if (await services.store.read(claim=claim)).claimed is False:
             raise RequestError("nonce-used")
-    return await read_row(services.store, network_row_key(network))
+    row = await read_row(services.store, network_row_key(network))
+    return _Write(call, claims[0], row, None if row is None or row.value is None else decode_network(row.value))
 
 
-def _commit(
-    services: Services,
-    call: Call,
-    record: NetworkRecord,
-    action: str,
-    claim: Claim,
-    row: Record | None,
-    checks: tuple[Check, ...] = (),
-) -> Commit:
-    audit = AuditRecord(
-        at=services.clock.now(),
-        action=action,
-        actor=call.invocation.invoker,
-        subject=record.network_id.text,
-        token=call.invocation.cid,
-        authority=call.authority.live,
-    )
-    expect = stamp_of(row)
+def _plan(
+    services: Services, write: _Write, record: NetworkRecord, action: str, checks: tuple[Check, ...] = ()
+) -> CommitPlan[dict[str, Json]]:
+    """Plan to write a network; the result is its descriptor."""
+    expect = stamp_of(write.row)
     puts = (
         network_put(record.network_id, encode_network(record), expect=expect),
-        audit_put(audit, entropy=services.entropy),
+        write.call.audit(services, action, record.network_id.text),
     )
-    return Commit(puts=puts, live=call.live, checks=checks, claim=claim)
+    commit = Commit(puts=puts, live=write.call.live, checks=checks, claim=write.claim)
+    return CommitPlan(commit, descriptor_json(record, services.keyring.node_did))

@@ -1,7 +1,7 @@
 """Reading what shows whether a caller is a network's owner in person; the rule is `capabilities.sign_ins` (IP1, IP2).
 
 Example:
-    call = await read_call(services, invocation, reading, claiming=True)
+    call = await read_call(services, invocation)
     authority = await read_owner_authority(services, call, owner)
 """
 
@@ -34,16 +34,16 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
         owner=owner,
         invoker=call.invocation.invoker,
         cited=tuple([stored.delegation.content_key for stored in call.cited]),
-        links=_remembered_links(services, call.cited) or await _links(services, call.cited),
+        links=_remembered_links(services, call.cited) or await _links(services, closure_contents(call.cited)),
         sessions=(),
         marks=call.marks,
         now=services.clock.now(),
     )
     if (holders := session_holders(facts)) and (sessions := await _sessions(services, owner, holders)):
         # A sign-in has no parents: its own mark is the whole of its closure.
-        contents = tuple([link.delegation.content_key for link in sessions])
+        contents = tuple(sessions)
         marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
-        facts = msgspec.structs.replace(facts, sessions=sessions, marks={**call.marks, **marks})
+        facts = msgspec.structs.replace(facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks})
     return owner_authority(facts)
 
 
@@ -64,18 +64,17 @@ def _remembered_links(services: Services, cited: Sequence[Registered]) -> dict[C
     return links
 
 
-async def _links(services: Services, cited: Sequence[Registered]) -> dict[ContentKey, Registered]:
-    """Return every delegation of every cited closure; one that is missing the gate will miss too."""
-    contents = closure_contents(cited)
+async def _links(services: Services, contents: Sequence[ContentKey]) -> dict[ContentKey, Registered]:
+    """Return stored delegations; one of a closure that is missing the gate will miss too."""
     found = await services.delegations.by_content(contents)
     return {content: stored for content, stored in zip(contents, found, strict=True) if stored is not None}
 
 
-async def _sessions(services: Services, owner: Principal, holders: Collection[Principal]) -> tuple[Registered, ...]:
+async def _sessions(
+    services: Services, owner: Principal, holders: Collection[Principal]
+) -> dict[ContentKey, Registered]:
     """Return the sign-ins of the owner's with some keys."""
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
     pages = (await services.store.read(ranges=ranges)).pages
-    contents = tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
-    found = await services.delegations.by_content(contents)
-    return tuple([stored for stored in found if stored is not None])
+    return await _links(services, tuple(dict.fromkeys([content for page in pages for content in contents_of(page)])))

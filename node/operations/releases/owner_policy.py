@@ -10,7 +10,6 @@ from spaces.documents.networks import network_row_key
 
 from ...services import Services
 from ..authorise import read_call
-from ..reading import Reading
 from .in_person_write import Change, change_in_person
 from .network_reading import admitted_reader, known_network
 
@@ -31,19 +30,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:
-    """Return the owner's policy of a network; None where nothing is stated (RL20).
-
-    Args:
-        header: untrusted: a UCAN to this node with `sealspace.encryption/policy` on the network, and nothing else.
-        path_id: network id of the path, percent-decoded once.
-
-    Raises:
-        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
-        Refusal: another capability, or no such network.
-        SpaceError: the store does not answer.
-    """
+    """Return the owner's policy of a network, None where nothing is stated, to a holder of `SET_POLICY` (RL20)."""
     invocation, network = admitted_reader(services, header, path_id, SET_POLICY)
-    reading = Reading()
-    of_network = reading.row(network_row_key(network))
-    await read_call(services, invocation, reading, claiming=True)
-    return known_network(of_network.found).policy
+    call = await read_call(services, invocation, (network_row_key(network),))
+    return known_network(call.records[0]).policy

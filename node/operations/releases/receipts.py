@@ -6,10 +6,9 @@ key leaves. A document that is already stored is not written again.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
 from encryption_network.evidence_record import encode_evidence
@@ -20,7 +19,6 @@ from encryption_network.withdrawals import evidence_digest
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import (
     PLACE_BYTES,
-    Basis,
     basis_row_key,
     decode_basis,
     document_span,
@@ -36,7 +34,6 @@ from spaces.store.contract import Put, read_row
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import read_call
-from ..reading import Reading
 from .network_reading import admitted_reader, known_network
 
 PAGE_RECEIPTS: Final = 100
@@ -136,42 +133,35 @@ def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | No
 
 async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[QuoteVerdict, list[bytes]]:
     """Return what the code was judged by, and its documents, which may not be kept yet."""
-    basis = await _basis(services, evidence, record)
-    log = None if basis is None else basis.event_log
-    judged = QuoteVerdict(
-        record=record,
-        quote=None if basis is None else hashlib.sha256(basis.quote).digest(),
-        event_log=None if log is None else hashlib.sha256(log).digest(),
-        collateral=evidence.collateral_sha256,
-        nonce=None if basis is None else basis.nonce,
-    )
-    parts = (encode_evidence(evidence), None if basis is None else basis.quote, log)
-    return judged, [part for part in parts if part is not None]
-
-
-async def _basis(services: Services, evidence: Evidence, record: bytes) -> Basis | None:
-    """Return what evidence was judged from; None when it is not kept, or belongs to newer evidence already.
-
-    Newer evidence means another stamp of the evidence's row, which the release's commit checks.
-    """
     key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
     row = await read_row(services.store, key)
     basis = None if row is None or row.value is None else decode_basis(row.value)
-    return basis if basis is not None and basis.evidence_sha256 == record else None
+    documents = [encode_evidence(evidence)]
+    quote = event_log = nonce = None
+    # A basis of newer evidence means another stamp of the evidence's row, which the release's commit checks.
+    if basis is not None and basis.evidence_sha256 == record:
+        documents.append(basis.quote)
+        quote, nonce = hashlib.sha256(basis.quote).digest(), basis.nonce
+        if basis.event_log is not None:
+            documents.append(basis.event_log)
+            event_log = hashlib.sha256(basis.event_log).digest()
+    judged = QuoteVerdict(
+        record=record, quote=quote, event_log=event_log, collateral=evidence.collateral_sha256, nonce=nonce
+    )
+    return judged, documents
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptsFound:
-    """A page of a network's receipts."""
+class ReceiptPage(Struct):
+    """Receipts, oldest first, and the `after` of the next page; null where none follows."""
 
-    receipts: tuple[bytes, ...]
+    receipts: tuple[Raw, ...]
     after: str | None
 
 
-async def read_receipts(services: Services, header: str, *, path_id: str, after: str) -> ReceiptsFound:
+async def read_receipts(services: Services, header: str, *, path_id: str, after: str) -> ReceiptPage:
     """Return receipts of a network, to its owner or to whom the owner granted them (RC14).
 
     Args:
@@ -180,18 +170,18 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
         after: untrusted: the `after` of the page before; empty for the first one.
 
     Raises:
-        MalformedToken, CapabilityError, EncryptionError: what is wrong with token, chain or id.
-        Refusal: another capability, no such network, or an `after` that is none.
-        SpaceError: the store does not answer.
+        As `admitted_reader` and `read_call`; Refusal: no such network, or an `after` that is none.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-    place, reading = _place(after), Reading()
-    of_network = reading.row(network_row_key(network))
-    receipts = reading.page(receipts_range(network, after=place, limit=PAGE_RECEIPTS))
-    await read_call(services, invocation, reading, claiming=True)
-    known_network(of_network.found)
-    page = receipt_page(receipts.found)
-    return ReceiptsFound(page.receipts, None if page.next_place is None else page.next_place.hex())
+    place = _hex(after, PLACE_BYTES) if after else None
+    if after and place is None:
+        raise Refusal("request-malformed", hint="after is what the page before said")
+    ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
+    call = await read_call(services, invocation, (network_row_key(network),), ranges)
+    known_network(call.records[0])
+    page = receipt_page(call.pages[0])
+    following = None if page.next_place is None else page.next_place.hex()
+    return ReceiptPage(tuple([Raw(receipt) for receipt in page.receipts]), following)
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:
@@ -205,29 +195,18 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
         digest: untrusted: 64 lower-case hex digits.
 
     Raises:
-        As `read_receipts`; `document-unknown`: there is no such document.
+        As `read_receipts`; Refusal: `document-unknown`, there is no such document.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
     sha256 = _hex(digest, _SHA256_BYTES)
     if sha256 is None:
         raise Refusal("request-malformed", hint="name a document by 64 lower-case hex digits")
-    reading = Reading()
-    of_network, document = reading.row(network_row_key(network)), reading.row(document_key(sha256))
-    await read_call(services, invocation, reading, claiming=True)
-    known_network(of_network.found)
-    row = document.found
+    call = await read_call(services, invocation, (network_row_key(network), document_key(sha256)))
+    of_network, row = call.records
+    known_network(of_network)
     if row is None or row.value is None:
         raise Refusal("document-unknown", hint="take digests from receipts of this node")
     return row.value
-
-
-def _place(text: str) -> bytes | None:
-    if not text:
-        return None
-    place = _hex(text, PLACE_BYTES)
-    if place is None:
-        raise Refusal("request-malformed", hint="after is what the page before said")
-    return place
 
 
 def _hex(text: str, size_bytes: int) -> bytes | None:

@@ -5,15 +5,13 @@ release record, the operator's withdrawals, the evidence for the caller and the 
 cited closure with its mark, the sessions that may show the owner in person, and the envelopes at the paths that
 policies name. Each row comes with its stamp, so that the commit of the release can require it unchanged.
 
-What is known from the request alone is read with the call, in one read: see `release_rows`. The rest is read only where
+What is known from the request alone is read with the call, in one read: see `release_keys`. The rest is read only where
 it can matter: sessions beyond the chain, evidence for another receiver key, envelopes at paths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
-
-from msgspec import Struct
 
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
@@ -36,7 +34,6 @@ from spaces.values.value_heads import head_key, head_of
 from ...release_terms import in_force
 from ...services import Services
 from ..authorise import Call
-from ..reading import Handle, Reading
 from ..values.sealed_values import key_digest, stands_at
 from .owner_authority import read_owner_authority
 
@@ -53,35 +50,20 @@ _PATHS_AT_ONCE: Final = 16
 """Heads read at a time; each may hold a body of some 64 KiB."""
 
 
-class ReleaseRows(Struct, frozen=True):
-    """The rows that a release rests on, known from the request alone: they are read with the call."""
-
-    network_key: bytes
-    network: Handle[Record | None]
-    record: Handle[Record | None]
-    withdrawals: Handle[Record | None]
-    evidence_key: bytes = b""
-    evidence: Handle[Record | None] | None = None
-
-
-def release_rows(
-    reading: Reading, *, network: NetworkId, invoker: Principal, receiver_public_key: bytes | None
-) -> ReleaseRows:
-    """Ask for the rows of a request for a network, whatever else is right or wrong with it."""
-    network_key = network_row_key(network)
-    fixed = (reading.row(network_key), reading.row(_RECORD_KEY), reading.row(_WITHDRAWALS_KEY))
+def release_keys(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> tuple[bytes, ...]:
+    """Return the rows that a release rests on and that its request names, whatever else is right or wrong with it."""
+    keys = (network_row_key(network), _RECORD_KEY, _WITHDRAWALS_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
-        return ReleaseRows(network_key, *fixed)
-    evidence_key = evidence_row_key(invoker, receiver_public_key)
-    return ReleaseRows(network_key, *fixed, evidence_key, reading.row(evidence_key))
+        return keys
+    return (*keys, evidence_row_key(invoker, receiver_public_key))
 
 
-async def read_release(services: Services, call: Call, rows: ReleaseRows, bound: BoundDecrypt) -> ReleaseRequest:
+async def read_release(services: Services, call: Call, keys: Sequence[bytes], bound: BoundDecrypt) -> ReleaseRequest:
     """Check a bound request against its network and gather what the gate decides on.
 
     Args:
-        call: read with `rows`.
-        rows: of this request.
+        call: read with `keys`.
+        keys: see `release_keys`.
         bound: the request.
 
     Raises:
@@ -90,21 +72,22 @@ async def read_release(services: Services, call: Call, rows: ReleaseRows, bound:
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.clock.now()
-    network_row, record_row, withdrawn_row = rows.network.found, rows.record.found, rows.withdrawals.found
+    network_row, record_row, withdrawn_row, *evidence_rows = call.records
     checked = check_decrypt(bound, None if network_row is None else decode_network(_value(network_row)), now)
-    if network_row is None or record_row is None:
-        raise (
-            RequestError("network-not-found")
-            if network_row is None
-            else RecordDamaged("the store has no release record")
-        )
+    if network_row is None:
+        raise RequestError("network-not-found")
+    if record_row is None:
+        raise RecordDamaged("the store has no release record")
     if withdrawn_row is None:
         raise RecordDamaged("the store has no list of withdrawals")  # RC21: an absent row is no empty list
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await read_owner_authority(services, call, checked.network.owner)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies)
-    evidence, evidence_row = _exact(rows)
+    evidence, evidence_row = None, None
+    for row in evidence_rows:  # for exactly this receiver key
+        if row is not None and row.value is not None:
+            evidence, evidence_row = decode_evidence(row.value), RowStamp(keys[3], row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies):
         evidence, evidence_row = await _of_any_receiver(services, call.invocation.invoker)
     return ReleaseRequest(
@@ -115,7 +98,7 @@ async def read_release(services: Services, call: Call, rows: ReleaseRows, bound:
         evidence=evidence,
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
-        network_row=RowStamp(rows.network_key, network_row.stamp),
+        network_row=RowStamp(keys[0], network_row.stamp),
         record_row=RowStamp(_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
         withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
@@ -126,14 +109,6 @@ def _value(record: Record) -> bytes:
     if record.value is None:
         raise RecordDamaged("a row that is never deleted was deleted")
     return record.value
-
-
-def _exact(rows: ReleaseRows) -> tuple[Evidence | None, RowStamp | None]:
-    """Return the evidence for exactly this receiver key."""
-    row = None if rows.evidence is None else rows.evidence.found
-    if row is None or row.value is None:
-        return None, None
-    return decode_evidence(row.value), RowStamp(rows.evidence_key, row.stamp)
 
 
 async def _of_any_receiver(services: Services, invoker: Principal) -> tuple[Evidence | None, RowStamp | None]:
@@ -151,36 +126,27 @@ async def _key_paths(services: Services, checked: CheckedDecrypt, named: frozens
 
     Only spaces of the network's owner are examined: a policy must not make the node read what belongs to others.
     """
-    paths = [path for path in sorted(named) if _kv_resource(path).space.owner == checked.network.owner]
-    if not paths:
-        return _NO_PATHS
+    keys: dict[str, bytes] = {}
+    for path in sorted(named):
+        resource = parse_resource(path)
+        assert isinstance(resource, SpaceResource) and resource.path is not None  # parsed when the policy is read
+        if resource.space.owner == checked.network.owner:
+            keys[path] = head_key(resource.space, resource.path)
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
     found: dict[str, RowStamp] = {}
-    left_bytes = _MOST_ENVELOPE_BYTES
+    left_bytes, paths = _MOST_ENVELOPE_BYTES, [*keys]
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         if left_bytes <= 0:  # whatever the policy names, one release reads no more
             break
         batch = paths[start : start + _PATHS_AT_ONCE]
-        keys = [_head_key(path) for path in batch]
-        for path, key, record in zip(batch, keys, (await services.store.read(keys)).records, strict=True):
-            head = head_of(record, key=key)
+        records = (await services.store.read([keys[path] for path in batch])).records
+        for path, record in zip(batch, records, strict=True):
+            head = head_of(record, key=keys[path])
             if record is None or head is None:  # nothing stored, or deleted
                 continue
             if await stands_at(services, head, digest, most_bytes=left_bytes):  # RL19
-                found[path] = RowStamp(key, record.stamp)
+                found[path] = RowStamp(keys[path], record.stamp)
             # What does not fit was not read; what lies in the row was read with it, however little is left.
             if head.body is not None or head.size_bytes <= left_bytes:
                 left_bytes -= head.size_bytes
     return found
-
-
-def _head_key(path: str) -> bytes:
-    resource = _kv_resource(path)
-    assert resource.path is not None
-    return head_key(resource.space, resource.path)
-
-
-def _kv_resource(path: str) -> SpaceResource:
-    resource = parse_resource(path)
-    assert isinstance(resource, SpaceResource)  # a policy's paths are parsed when it is read
-    return resource

@@ -4,15 +4,14 @@ A limit is a row of the store: it survives a restart and holds on every worker a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from capabilities.ambient import Entropy
-from capabilities.errors import InvalidIdentifier
-from capabilities.resources import SpaceId, parse_space_id
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.store.contract import Commit, Store, counter_of, read_row
+from spaces.store.contract import Commit, Store, counter_of
 from spaces.values.quota import (
     Usage,
     effective_limit,
@@ -25,17 +24,15 @@ from spaces.values.quota import (
 )
 
 from ...config.tree import Config
-from ...refusal import Refusal
 from ...services import Services, quota_policy
+from .public_values import valid_space
 
 MAX_OVERRIDES: Final = 10_000
 DEFAULT_USAGE_SPACES: Final = 1000
 MAX_USAGE_SPACES: Final = 10_000
-_OPERATOR: Final = "operator"
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaView:
+class QuotaView(msgspec.Struct, frozen=True):
     """The limits of one space."""
 
     space_id: str
@@ -44,13 +41,12 @@ class QuotaView:
     current_usage_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class AllOverrides:
-    """Every limit that the operator has set."""
+class AllOverrides(msgspec.Struct, omit_defaults=True):
+    """The limits that the operator set, by space, and that of every other one; null is no limit."""
 
     overrides: Mapping[str, int]
     default_limit_bytes: int | None
-    more: bool
+    more: bool = False
 
 
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
@@ -61,47 +57,29 @@ async def all_overrides(store: Store, config: Config) -> AllOverrides:
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
     """Return the limits of a space and its usage."""
-    space = _space(space_text)
+    space = valid_space(space_text)
     keys = (override_row_key(space), usage_key(space), space_row_key(space))
     override, usage, hosted = (await store.read(keys)).records
-    return QuotaView(
-        space_id=space_text,
-        override_bytes=override_of(override),
-        effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
-        current_usage_bytes=counter_of(usage) if is_hosted(hosted) else None,
-    )
+    limit_bytes = effective_limit(space, override, quota_policy(config))
+    return QuotaView(space_text, override_of(override), limit_bytes, counter_of(usage) if is_hosted(hosted) else None)
 
 
 async def set_quota(
     store: Store, config: Config, space_text: str, limit_bytes: int | None, *, now: float, entropy: Entropy
 ) -> QuotaView:
     """Give a space a limit of its own, or remove it (None); durable, with its audit record, when this returns."""
-    space = _space(space_text)
+    space = valid_space(space_text)
     record = AuditRecord(
         at=now,
         action="quota.cleared" if limit_bytes is None else "quota.set",
-        actor=_OPERATOR,
+        actor="operator",
         subject=space.text,
         detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
-    puts = (override_put(space, limit_bytes), audit_put(record, entropy=entropy))
-    await store.commit(Commit(puts=puts))
-    override = await read_row(store, override_row_key(space))
-    return QuotaView(
-        space_id=space_text,
-        override_bytes=override_of(override),
-        effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
-        current_usage_bytes=None,
-    )
+    await store.commit(Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy))))
+    return msgspec.structs.replace(await show_quota(store, config, space_text), current_usage_bytes=None)
 
 
 async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usage:
     """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`."""
     return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
-
-
-def _space(text: str) -> SpaceId:
-    try:
-        return parse_space_id(text)
-    except InvalidIdentifier:
-        raise Refusal("bad-option", "Invalid space ID") from None

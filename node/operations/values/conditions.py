@@ -33,15 +33,6 @@ NO_OPTIONS: Final = Options()
 """What most calls ask for."""
 
 
-class Shape(Struct, frozen=True, gc=False):
-    """How many operations of each kind a token asks for; decides what a condition can mean."""
-
-    gets: int
-    puts: int
-    deletes: int
-    multipart: bool
-
-
 def asks(headers: Container[str]) -> bool:
     """Return whether any of the options is among these headers, which know their names in any case.
 
@@ -57,41 +48,40 @@ def asks(headers: Container[str]) -> bool:
     )
 
 
-def parse_options(headers: Mapping[str, str], shape: Shape) -> Options:
-    """Read the option headers of a call."""
+def parse_options(headers: Mapping[str, str], *, reads: int, puts: int, deletes: int, is_form: bool) -> Options:
+    """Read the option headers of a call.
+
+    How many operations of each kind a token asks for, and whether their bodies are a form, decides what a condition can
+    mean.
+    """
     if "x-tinycloud-expected-version" in headers:
         raise Refusal("bad-option", "x-tinycloud-expected-version is not a production precondition; use If-Match")
-    create_only, replace_etag, unless_etags = _conditions(headers, shape)
-    return Options(
-        create_only=create_only,
-        replace_etag=replace_etag,
-        unless_etags=unless_etags,
-        max_response_bytes=_positive(headers, "x-tinycloud-max-response-bytes"),
-        list_limit=_list_limit(headers),
-        list_cursor=headers.get("x-tinycloud-cursor"),
-    )
-
-
-def _conditions(headers: Mapping[str, str], shape: Shape) -> tuple[bool, str | None, tuple[str, ...] | None]:
     unless, only_if = headers.get("if-none-match"), headers.get("if-match")
     if unless is not None and only_if is not None:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
-    writes = shape.puts + shape.deletes
-    writes_one = writes == 1 and not shape.multipart  # of several it would be unclear which value is meant
+    writes_one = puts + deletes == 1 and not is_form  # of several it would be unclear which value is meant
+    create_only, replace_etag, unless_etags = False, None, None
     if unless is not None:
-        if writes == 0 and shape.gets == 1:  # a read: these are the versions that the caller has (4.4.1)
-            return False, None, tuple(tag.strip().removeprefix("W/") for tag in unless.split(","))
-        if unless.strip() != "*":
+        if puts + deletes == 0 and reads == 1:  # these are the versions that the caller has (4.4.1)
+            unless_etags = tuple(tag.strip().removeprefix("W/") for tag in unless.split(","))
+        elif unless.strip() != "*":
             raise Refusal("bad-option", "If-None-Match only supports * for KV create")
-        if not writes_one or not shape.puts:
+        elif not writes_one or not puts:
             raise Refusal("bad-option", "If-None-Match: * requires exactly one non-multipart KV put")
-        return True, None, None
+        else:
+            create_only = True
     if only_if is not None:
-        etag = _strong_tag(only_if.strip())
+        replace_etag = _strong_tag(only_if.strip())
         if not writes_one:
             raise Refusal("bad-option", "If-Match requires exactly one non-multipart KV put or delete")
-        return False, etag, None
-    return False, None, None
+    max_response_bytes, list_limit = [
+        _positive(headers, name) for name in ("x-tinycloud-max-response-bytes", "x-tinycloud-limit")
+    ]
+    if list_limit is not None and list_limit > MAX_LIST_LIMIT:
+        raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
+    return Options(
+        create_only, replace_etag, unless_etags, max_response_bytes, list_limit, headers.get("x-tinycloud-cursor")
+    )
 
 
 def _strong_tag(value: str) -> str:
@@ -112,10 +102,3 @@ def _positive(headers: Mapping[str, str], name: str) -> int | None:
     if _POSITIVE.fullmatch(value.strip()) is None:
         raise Refusal("bad-option", f"{name} must be a positive integer")
     return int(value)
-
-
-def _list_limit(headers: Mapping[str, str]) -> int | None:
-    limit = _positive(headers, "x-tinycloud-limit")
-    if limit is not None and limit > MAX_LIST_LIMIT:
-        raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
-    return limit

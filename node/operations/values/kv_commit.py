@@ -4,31 +4,75 @@ A put is read and judged before a byte of its body is kept. A large body takes i
 judged once more afterwards; and in any case the commit compares every row that the decision rests on.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
 from capabilities.tokens import Invocation
-from spaces.audit.records import MAX_DETAIL_BYTES, AuditRecord, audit_put
+from spaces.audit.records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
-from spaces.store.contract import Add, Claim, Commit, Record, counter_of
+from spaces.store.contract import Add, Claim, Commit, counter_of
 from spaces.values.quota import effective_limit, quota_add, rows_add, rows_limit
-from spaces.values.value_heads import Draft, Head, WritePlan, head_of
+from spaces.values.value_bodies import Staging
+from spaces.values.value_heads import Draft, Head, Write, head_of
 
 from ...refusal import Refusal
 from ...services import Services
+from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from ..reading import Reading
-from .conditions import Options
+from .conditions import NO_OPTIONS, Options
 
 # A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
 _CLAIM_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
 """How old the reading of a put may be; an older one is made again when the bodies have arrived."""
+
+
+class Part(Struct, frozen=True):
+    """One value of a batch put, as it arrives."""
+
+    path: str
+    metadata: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Message(Protocol):
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
+
+    headers: Mapping[str, str]
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is `multipart/form-data`."""
+
+    @property
+    def client(self) -> str | None:
+        """Network address of the caller, counted against the bound on new owners; None: not counted."""
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """How long the body is said to be."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The headers that are stored with a value."""
+
+    def at_hand(self) -> bytes | None:
+        """Return the body if it has arrived whole."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Return the body as one value."""
+
+    def parts(self) -> AsyncIterator[Part]:
+        """Return the body as a form of several values; `bad-option` where it has no boundary."""
+
+    async def whole_body(self, *, max_bytes: int) -> bytes | None:
+        """Read the whole body; None: it is longer, or does not arrive."""
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
@@ -41,9 +85,8 @@ class PutReading(Struct, frozen=True, gc=False):
     """Everything a put is judged by, read at one moment.
 
     Attributes:
-        call: the judged call.
+        call: the judged call; its records begin with the rows of the heads, in the order of the paths.
         space: where the values go.
-        records: rows of the heads, in the order of the paths.
         heads: the live values among them.
         used_bytes: size of the bodies of the space.
         row_bytes: what the rows of its values take besides (M54).
@@ -54,7 +97,6 @@ class PutReading(Struct, frozen=True, gc=False):
 
     call: Call
     space: SpaceId
-    records: tuple[Record | None, ...]
     heads: tuple[Head | None, ...]
     used_bytes: int
     row_bytes: int
@@ -62,58 +104,53 @@ class PutReading(Struct, frozen=True, gc=False):
     free_bytes: int | None
     hosting: HostingPlan
 
-    def require_free_space(self, declared_bytes: int | None) -> None:
+    def require_free_space(self, declared_bytes: int) -> None:
         """Refuse bodies that cannot fit before they are read (M51).
 
         A full space takes no further value, not even an empty one; over existing values it takes what is no larger than
         they are together.
-
-        Raises:
-            `quota-exceeded`: there is not enough free space.
         """
         free_bytes = self.free_bytes
-        if free_bytes is None or (free_bytes > 0 and (declared_bytes or 0) <= free_bytes):
+        if free_bytes is None or (free_bytes > 0 and declared_bytes <= free_bytes):
             return
         is_new = not any(head is not None and head.size_bytes for head in self.heads)
-        if is_new or (declared_bytes or 0) > max(free_bytes, 0):
-            raise self.quota_exceeded()
+        if is_new or declared_bytes > max(free_bytes, 0):
+            raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
     def require_taken(self, taken_bytes: int) -> None:
-        """Refuse bodies that have become larger than the free space (M51).
+        """Refuse bodies that have become larger than the free space (M51)."""
+        if self.free_bytes is not None and taken_bytes > self.free_bytes:
+            raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
 
-        Raises:
-            `quota-exceeded`: there is not enough free space.
-        """
-        free_bytes = self.free_bytes
-        if free_bytes is not None and taken_bytes > free_bytes:
-            raise self.quota_exceeded()
+    async def within_free_space(self, pieces: AsyncIterator[bytes], taken_bytes: int = 0) -> AsyncIterator[bytes]:
+        """Yield a body, and stop it where the space has no more free space, beside other bodies (M51)."""
+        async for piece in pieces:
+            taken_bytes += len(piece)
+            self.require_taken(taken_bytes)
+            yield piece
 
-    def quota_exceeded(self) -> Refusal:
-        """Return the refusal that says how full the space is."""
-        return quota_exceeded(self.used_bytes, self.limit_bytes or 0)
-
-    def quota(self, draft: Draft) -> tuple[Add, ...]:
+    def quota(self, draft: Draft) -> list[Add]:
         """Return the bounds that the commit has to keep; a commit that does not grow the space is not bounded."""
-        limit_bytes = self.limit_bytes
+        limit_bytes, adds = self.limit_bytes, list[Add]()
         if limit_bytes is None:
-            return ()
-        adds = []
+            return adds
         if draft.growth_bytes > 0:
             if self.used_bytes + draft.growth_bytes > limit_bytes:
-                raise self.quota_exceeded()
+                raise quota_exceeded(self.used_bytes, limit_bytes)
             adds.append(quota_add(self.space, limit_bytes=limit_bytes))
         if draft.row_growth_bytes > 0:
             if self.row_bytes + draft.row_growth_bytes > rows_limit(limit_bytes):
                 raise quota_exceeded(self.row_bytes, rows_limit(limit_bytes))
             adds.append(rows_add(self.space, limit_bytes=limit_bytes))
-        return tuple(adds)
+        return adds
 
 
-async def read_put(
+async def _read_put(
     services: Services,
     invocation: Invocation,
     space: SpaceId,
     paths: Sequence[str],
+    options: Options,
     *,
     client: str | None,
     claiming: bool,
@@ -125,23 +162,22 @@ async def read_put(
     """
     own = space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
-    reading = Reading()
-    heads, usage, rows = reading.rows(keys), reading.row(own.usage), reading.row(own.rows)
-    override, hosted = reading.row(own.override), reading.row(own.row)
-    call = await read_call(services, invocation, reading, claiming=claiming)
-    if call.unhosted or hosted.found is None:
+    asked = (*keys, own.usage, own.rows, own.override, own.row)
+    call = await read_call(services, invocation, asked, claiming=claiming)
+    *records, usage, rows, override, hosted = call.records
+    if call.unhosted or hosted is None:
         hosting = await _hosting(services, call, space, client)
     else:
-        hosting = plan_for_hosted(space, own.row, hosted.found)
-    used_bytes, limit_bytes = counter_of(usage.found), effective_limit(space, override.found, services.quota)
+        hosting = plan_for_hosted(space, own.row, hosted)
+    used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-    live = []
-    for record, key in zip(heads.found, keys, strict=True):
-        live.append(head := head_of(record, key=key))
+    heads = []
+    for record, key in zip(records, keys, strict=True):
+        heads.append(head := head_of(record, key=key))
         if head is not None and free_bytes is not None:
             free_bytes += head.size_bytes
-    row_bytes = counter_of(rows.found)
-    return PutReading(call, space, heads.found, tuple(live), used_bytes, row_bytes, limit_bytes, free_bytes, hosting)
+    check_conditions(heads[0], options)
+    return PutReading(call, space, tuple(heads), used_bytes, counter_of(rows), limit_bytes, free_bytes, hosting)
 
 
 async def _hosting(services: Services, call: Call, space: SpaceId, client: str | None) -> HostingPlan:
@@ -162,44 +198,67 @@ def check_conditions(head: Head | None, options: Options) -> None:
         raise Refusal("precondition-failed")
 
 
-async def within_free_space(
-    pieces: AsyncIterator[bytes], reading: PutReading, taken_bytes: int = 0
-) -> AsyncIterator[bytes]:
-    """Yield a body, and stop it where the space has no more free space (M51).
+async def put_values(
+    services: Services,
+    invocation: Invocation,
+    space: SpaceId,
+    paths: Sequence[str],
+    receive: Callable[[Staging, PutReading], Awaitable[Sequence[Write]]],
+    *,
+    client: str | None,
+    subject: str,
+    options: Options = NO_OPTIONS,
+    declared_bytes: int = 0,
+    detail: bytes = b"",
+) -> Sequence[Write]:
+    """Store values and their metadata in one commit, replacing both (M2); durable when it returns.
+
+    No byte of a body is read before the call is authorised, its condition holds and space is free; all of that is
+    judged again with the commit, which comes later.
 
     Args:
-        pieces: the body.
-        reading: says how much space is free.
-        taken_bytes: of other bodies of the same commit.
+        invocation: verified.
+        space: where the values go.
+        paths: each once.
+        receive: receives the bodies, and returns a write for each path, in this order.
+        client: address of the caller; None: not counted.
+        subject: of the audit record.
+        options: conditions on the first value.
+        declared_bytes: what the request says of the size of the bodies.
+        detail: of the audit record.
     Raises:
-        `quota-exceeded`: there is not enough free space.
+        Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not fit into the space;
+            `space-not-found`.
+        Whatever `read_call` and `receive` raise.
     """
-    async for piece in pieces:
-        taken_bytes += len(piece)
-        reading.require_taken(taken_bytes)
-        yield piece
+    read = partial(_read_put, services, invocation, space, paths, options, client=client)
+    async with services.values.staging() as staging:
+        began = services.clock.now()
+        admitted = await read(claiming=True)
+        admitted.require_free_space(declared_bytes)
+        writes = await receive(staging, admitted)
+        is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
+        async def attempt(is_first: bool) -> "CommitPlan[None]":  # quoted: else each put works the type out anew
+            staging.recall()
+            # The commit judges marks, but only a read judges windows (I33), and a small body can arrive slowly.
+            is_good = is_first and is_small and services.clock.now() - began <= _FRESH_S
+            reading = admitted if is_good else await read(claiming=False)
+            call, hosting, count = reading.call, reading.hosting, len(paths)
+            draft = await services.values.draft(space, writes, call.records[:count], reading.heads)
+            quota = reading.quota(draft)  # before a file is named
+            plan = await draft.plan(now=services.clock.now())
+            commit = Commit(
+                puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
+                live=call.live,
+                checks=(*plan.checks, *hosting.checks),
+                adds=(*plan.adds, *quota, *hosting.adds),
+                claim=durable_claim(services, call),
+            )
+            return CommitPlan(commit, None)
 
-def is_fresh(services: Services, began: float) -> bool:
-    """Return whether a commit may rest on a reading that was made after `began`, before small bodies came.
-
-    The commit judges marks, but only a read judges windows (I33), and a small body can arrive slowly.
-    """
-    return services.clock.now() - began <= _FRESH_S
-
-
-def put_commit(
-    services: Services, reading: PutReading, audit: AuditRecord, plan: WritePlan, quota: tuple[Add, ...]
-) -> Commit:
-    """Return the commit of a put: heads, bodies, what hosts the space, the bound on its size, and the record of it."""
-    hosting = reading.hosting
-    return Commit(
-        puts=(*plan.puts, *hosting.puts, audit_put(audit, entropy=services.entropy)),
-        live=reading.call.live,
-        checks=(*plan.checks, *hosting.checks),
-        adds=(*plan.adds, *quota, *hosting.adds),
-        claim=durable_claim(services, reading.call),
-    )
+        await until_committed(services, attempt)
+    return writes
 
 
 def durable_claim(services: Services, call: Call) -> Claim | None:
@@ -211,14 +270,6 @@ def durable_claim(services: Services, call: Call) -> Claim | None:
     return None if is_over else call.claim
 
 
-def audit_of(services: Services, call: Call, action: str, subject: str, paths: Sequence[str] = ()) -> AuditRecord:
-    """Return the record of a write."""
-    return AuditRecord(
-        at=services.clock.now(),
-        action=action,
-        actor=call.invocation.invoker,
-        subject=subject,
-        token=call.invocation.cid,
-        authority=call.authority.live,
-        detail="\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES],
-    )
+def paths_detail(paths: Sequence[str]) -> bytes:
+    """Return the detail of the audit record of a batch, cut at its bound."""
+    return "\n".join(paths).encode("utf-8", "surrogatepass")[:MAX_DETAIL_BYTES]

@@ -9,8 +9,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import read_call
-from ..reading import Reading
-from .conditions import NO_OPTIONS, Options
+from .conditions import Options
 from .plan import Step
 
 
@@ -24,7 +23,8 @@ class Value(Struct, frozen=True, gc=False):
 async def get(services: Services, invocation: Invocation, step: Step, options: Options) -> Value:
     """Return the value under the step's path."""
     head = await metadata(services, invocation, step)
-    if options is not NO_OPTIONS and _has_it(head, options):
+    tags = options.unless_etags
+    if tags is not None and ("*" in tags or head.etag_header in tags):  # a weak comparison
         return Value(head, None)
     limit_bytes = options.max_response_bytes
     if limit_bytes is not None and head.size_bytes > limit_bytes:
@@ -35,17 +35,9 @@ async def get(services: Services, invocation: Invocation, step: Step, options: O
 async def metadata(services: Services, invocation: Invocation, step: Step) -> Head:
     """Return the head of the value under the step's path."""
     key = head_key(step.space, step.path)
-    reading = Reading()
-    row = reading.row(key)
-    call = await read_call(services, invocation, reading, claiming=True)
+    call = await read_call(services, invocation, (key,))
     call.require_hosted()
-    head = head_of(row.found, key=key)
+    head = head_of(call.records[0], key=key)
     if head is None:
         raise Refusal("key-not-found")
     return head
-
-
-def _has_it(head: Head, options: Options) -> bool:
-    """Weak comparison of the caller's entity tags with the value's."""
-    tags = options.unless_etags
-    return tags is not None and ("*" in tags or head.etag_header in tags)

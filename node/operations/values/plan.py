@@ -31,14 +31,7 @@ def is_value(resource: Resource) -> bool:
 
 
 def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -> None:
-    """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once (4.4.6, I10).
-
-    Args:
-        capabilities: all of the token.
-        steps: those among them that are about values.
-    Raises:
-        `bad-option`: they make none, or there are too many of them.
-    """
+    """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once (4.4.6, I10)."""
     if len(steps) != len(capabilities) or any(capability.ability != KV_PUT for capability in capabilities):
         raise Refusal("bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths")
     if len({step.space for step in steps}) > 1:
@@ -53,11 +46,7 @@ def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -
 
 
 def check_batch_delete(_: Sequence[Capability], steps: Sequence[Step]) -> None:
-    """Check that a token does not delete too many values for one commit (Q4).
-
-    Raises:
-        `bad-option`: it does.
-    """
+    """Check that a token does not delete too many values for one commit (Q4)."""
     if len(steps) > MAX_BATCH_WRITES:
         raise Refusal("bad-option", f"KV batch delete accepts at most {MAX_BATCH_WRITES} keys")
 

@@ -1,6 +1,5 @@
 """Values that everyone may read: those of spaces named `public` (wire §5.11, U8)."""
 
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -18,17 +17,17 @@ MAX_PAGE_PATHS: Final = 1000
 _MAX_PAGE_BYTES: Final = 256 * 1024
 
 
-def public_space(text: str) -> SpaceId:
-    """Read a space id that has to be that of a public space; says nothing of whether it is hosted.
-
-    Raises:
-        `bad-option`: no space id.
-        `not-public`: another name.
-    """
+def valid_space(text: str) -> SpaceId:
+    """Read a space id."""
     try:
-        space = parse_space_id(text)
+        return parse_space_id(text)
     except InvalidIdentifier:
         raise Refusal("bad-option", "Invalid space ID") from None
+
+
+def public_space(text: str) -> SpaceId:
+    """Read a space id that has to be that of a public space; says nothing of whether it is hosted."""
+    space = valid_space(text)
     if space.name != PUBLIC_NAME:  # U8
         raise Refusal("not-public")
     return space
@@ -45,19 +44,10 @@ async def find_public(services: Services, space: SpaceId, paths: tuple[str, ...]
     raise Refusal("no-value")
 
 
-@dataclass(frozen=True, slots=True)
-class PublicPage:
-    """The parameters of a listing."""
-
-    prefix: str = ""
-    after: str | None = None
-    limit: int = MAX_PAGE_PATHS
-
-
-async def list_public(services: Services, space: SpaceId, asked: PublicPage) -> Listing:
+async def list_public(services: Services, space: SpaceId, *, prefix: str, after: str | None, limit: int) -> Listing:
     """Return one page of the paths of a public space; none for a space that is not hosted."""
-    limit = min(max(asked.limit, 1), MAX_PAGE_PATHS)
-    query = ListingQuery(space, prefix=asked.prefix, after=asked.after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
+    limit = min(max(limit, 1), MAX_PAGE_PATHS)
+    query = ListingQuery(space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES)
     listing = await list_paths(services.store, query)
     sizes = accumulate(len(path) for path in listing.paths)
     fitting = max(sum(size <= _MAX_PAGE_BYTES for size in sizes), 1)

@@ -6,17 +6,17 @@ are read again each time it is used: a revocation ends it at once (Q24).
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from capabilities.abilities import KV_GET, satisfies
 from capabilities.caveats import Caveats, selection_of
 from capabilities.chain import Mark
 from capabilities.errors import CaveatRefused, InvalidIdentifier
-from capabilities.resources import SpaceId, SpaceResource, extends, parse_space_id
+from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
-from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
@@ -27,33 +27,30 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from ..reading import Reading
 
 MAX_TTL_S: Final = 300
 _DIGEST: Final = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestParameters:
-    """The parameters of a signed URL."""
+_Seconds = Annotated[int, msgspec.Meta(ge=0)] | None
+
+
+class SignedUrlRequest(msgspec.Struct, rename="camel"):
+    """The parameters of a signed URL; both spellings of each are read (Q9), and the shorter of two lifetimes counts."""
 
     space: str
     path: str
-    ttl_s: int | None = None
-    is_use_limited: bool = False
-    digests: tuple[str, ...] = ()
+    ttl_seconds: _Seconds = None
+    content_hash: str | None = None
+    max_uses: int | None = None
+    etag: str | None = None
+    snake_ttl: _Seconds = msgspec.field(default=None, name="ttl_seconds")
+    snake_hash: str | None = msgspec.field(default=None, name="content_hash")
+    snake_uses: int | None = msgspec.field(default=None, name="max_uses")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedUrl:
-    """A ticket, and when it ends (epoch seconds)."""
-
-    ticket: str
-    expires_at: float
-
-
-async def mint(services: Services, invocation: Invocation, asked: RequestParameters) -> SignedUrl:
-    """Make a ticket for the value; durable when this returns.
+async def mint(services: Services, invocation: Invocation, asked: SignedUrlRequest) -> tuple[str, float]:
+    """Make a ticket for the value, and return it with its end in epoch seconds; durable when this returns.
 
     The token is used up, as it would be on `/invoke` (I23), unless it says nothing of the requested value.
 
@@ -64,46 +61,37 @@ async def mint(services: Services, invocation: Invocation, asked: RequestParamet
     Raises:
         WrongKind, ChainError, SpaceError, Refusal: see `read_call`; a caller that is not authorised learns nothing
             more.
-        `bad-option`: a use limit, no space id, or digests that are none or differ.
-        `scope-refused`: the token does not hold `kv/get` on the value.
-        `no-value`: nothing is stored there, and no version was named.
-        `ticket-refused`: the URL would be void at once.
+        Refusal: `bad-option`, a use limit, no space id, or digests that are none or differ; `scope-refused`, the token
+            does not hold `kv/get` on the value; `no-value`, nothing is stored there, and no version was named;
+            `ticket-refused`, the URL would be void at once.
     """
-    space = _space(asked.space)
-    key = None if space is None else head_key(space, asked.path)
-    covers = space is not None and _covers(invocation, SpaceResource(space, "kv", asked.path))
+    try:
+        space = parse_space_id(asked.space)
+    except InvalidIdentifier:
+        space = None
+    value = None if space is None else SpaceResource(space, "kv", asked.path)
+    keys: tuple[bytes, ...] = () if space is None else (head_key(space, asked.path),)
+    covers = value is not None and _covers(invocation, value)
 
-    async def attempt(is_first: bool) -> CommitPlan[SignedUrl]:
-        reading = Reading()
-        head = None if key is None else reading.row(key)
-        call = await read_call(services, invocation, reading, claiming=is_first and covers)
+    async def attempt(is_first: bool) -> CommitPlan[tuple[str, float]]:
+        call = await read_call(services, invocation, keys, claiming=is_first and covers)
         call.require_hosted()
-        value = _authorised(call, space, asked)
-        assert key is not None and head is not None  # without a space nothing is authorised
-        digest = _pinned(asked.digests) or _current(head.found, key)
-        expires_at = _expiry(call, asked.ttl_s, now=services.clock.now())
-        return _planned(services, call, value, Ticket(key, digest, expires_at, call.authority.live))
+        if asked.max_uses is not None or asked.snake_uses is not None:
+            raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
+        if value is None:
+            raise Refusal("bad-option", "Invalid space ID")
+        if not covers:
+            raise Refusal("scope-refused")
+        (key,), (head,) = keys, call.records
+        digest = _pinned(asked) or bytes.fromhex(_current(head, key).etag)
+        expires_at = _expiry(services, call, asked)
+        ticket = new_ticket(expires_at, services.entropy)
+        said = Ticket(key, digest, expires_at, call.authority.live)
+        puts = (ticket_put(ticket, said), call.audit(services, "signed-url.made", value.text))
+        commit = Commit(puts=puts, live=call.live, claim=call.claim)
+        return CommitPlan(commit, (encode_url(ticket), expires_at))
 
     return await until_committed(services, attempt)
-
-
-def _space(text: str) -> SpaceId | None:
-    try:
-        return parse_space_id(text)
-    except InvalidIdentifier:
-        return None
-
-
-def _authorised(call: Call, space: SpaceId | None, asked: RequestParameters) -> SpaceResource:
-    """Return the value's resource, which some capability of the judged token covers."""
-    if asked.is_use_limited:
-        raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
-    if space is None:
-        raise Refusal("bad-option", "Invalid space ID")
-    value = SpaceResource(space, "kv", asked.path)
-    if not _covers(call.invocation, value):
-        raise Refusal("scope-refused")
-    return value
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
@@ -123,10 +111,12 @@ def _admit(caveats: Caveats, value: SpaceResource) -> bool:
     return True
 
 
-def _pinned(digests: tuple[str, ...]) -> bytes | None:
+def _pinned(asked: SignedUrlRequest) -> bytes | None:
     """Return the version that the caller names; hexadecimal, `blake3-…` or quoted."""
     found: set[bytes] = set()
-    for text in digests:
+    for text in (asked.content_hash, asked.snake_hash, asked.etag):
+        if text is None:
+            continue
         is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
         match = _DIGEST.fullmatch(text[1:-1] if is_quoted else text)
         if match is None:
@@ -137,37 +127,24 @@ def _pinned(digests: tuple[str, ...]) -> bytes | None:
     return found.pop() if found else None
 
 
-def _current(record: Record | None, key: bytes) -> bytes:
+def _current(record: Record | None, key: bytes) -> Head:
     head = head_of(record, key=key)
     if head is None:
         raise Refusal("no-value")
-    return bytes.fromhex(head.etag)
+    return head
 
 
-def _expiry(call: Call, ttl_s: int | None, *, now: float) -> float:
+def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
     """Return when the URL ends: never after the token or a delegation that it rests on."""
-    ends = [now + min(MAX_TTL_S if ttl_s is None else ttl_s, MAX_TTL_S), float(math.floor(call.invocation.expires_at))]
+    now = services.clock.now()
+    lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
+    ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
     # The end of a closure is the earliest in it, so that no window has to be checked when the URL is used.
     ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
     expires_at = min(ends)
     if expires_at <= now:
         raise Refusal("ticket-refused", "signed URL expired immediately")
     return expires_at
-
-
-def _planned(services: Services, call: Call, value: SpaceResource, said: Ticket) -> CommitPlan[SignedUrl]:
-    ticket = new_ticket(said.expires_at, services.entropy)
-    audit = AuditRecord(
-        at=services.clock.now(),
-        action="signed-url.made",
-        actor=call.invocation.invoker,
-        subject=value.text,
-        token=call.invocation.cid,
-        authority=call.authority.live,
-    )
-    puts = (ticket_put(ticket, said), audit_put(audit, entropy=services.entropy))
-    commit = Commit(puts=puts, live=call.live, claim=call.claim)
-    return CommitPlan(commit, SignedUrl(encode_url(ticket), said.expires_at))
 
 
 async def redeem(services: Services, text: str) -> Head:
@@ -177,30 +154,24 @@ async def redeem(services: Services, text: str) -> Head:
         text: untrusted; the last part of the URL, percent-decoded.
 
     Raises:
-        `ticket-refused`: unknown, expired, or a delegation that it rests on was revoked since.
-        `no-value`: the value was deleted.
-        `value-changed`: it is another version now.
+        Refusal: `ticket-refused`, unknown, expired, or a delegation that it rests on was revoked since; `no-value`, the
+            value was deleted; `value-changed`, it is another version now.
         SpaceError: the store does not answer.
     """
-    ticket = decode_url(text)
-    if ticket is None or len(ticket) != TICKET_BYTES:
-        raise Refusal("ticket-refused", "signed URL ticket not found")
-    said = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
+    ticket, said = decode_url(text), None
+    if ticket is not None and len(ticket) == TICKET_BYTES:
+        said = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
     if said is None:
         raise Refusal("ticket-refused", "signed URL ticket not found")
     # One that ends later than any made now was made by a clock that was ahead, and its lifetime is not known.
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
     # Marks and value are read at one moment: the value existed while its authority was in force (Q24).
-    reading = Reading()
-    marks, value = reading.rows(mark_keys(said.contents)), reading.row(said.value_key)
-    await reading.read(services.store)
-    live = marks_of(said.contents, marks.found)
-    if any(live.get(content) is not Mark.LIVE for content in said.contents):
+    *records, value = (await services.store.read((*mark_keys(said.contents), said.value_key))).records
+    marks = marks_of(said.contents, records)
+    if any(marks.get(content) is not Mark.LIVE for content in said.contents):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
-    head = head_of(value.found, key=said.value_key)
-    if head is None:
-        raise Refusal("no-value")
+    head = _current(value, said.value_key)
     if bytes.fromhex(head.etag) != said.digest:
         raise Refusal("value-changed")
     return head

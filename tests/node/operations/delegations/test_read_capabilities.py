@@ -286,7 +286,7 @@ async def test_lists_are_bounded(people) -> None:
         (ListBounds(page_rows=8, examined=16, reported=1), only_puts, [newest[9]], True),
     ):
         reported_list = await bounded(people, session, bounds, facts)
-        assert (expected, truncated) == (list(reported_list.grants), reported_list.truncated), bounds
+        assert (expected, truncated) == (list(reported_list.shown), reported_list.truncated), bounds
 
 
 async def test_chains_are_bounded(people) -> None:
@@ -296,7 +296,7 @@ async def test_chains_are_bounded(people) -> None:
     facts = params(type="chain", delegation_cid=token_id(grant))
     for bounds, expected in ((ListBounds(), [grant, session]), (ListBounds(answer_bytes=1), [grant])):
         chain = await bounded(people, session, bounds, facts)
-        assert expected == [json.loads(bytes(one))["raw"] for one in chain.grants]
+        assert expected == [json.loads(bytes(one))["raw"] for one in chain.shown]
         assert chain.truncated is (len(expected) == 1)
 
 

@@ -179,7 +179,7 @@ async def test_long_lists_say_so(people) -> None:
         header = people.token(SESSION, {f"{space()}/space/": [LIST]}, session)
         invocation = admit_token(header, now=people.now, max_lifetime_s=300)
         listed = await list_spaces(people.node.services, invocation, owner, limit=limit)
-        assert (limit, limit == 1) == (len(listed.spaces), listed.truncated)
+        assert (limit, limit == 1) == (len(listed.shown), listed.truncated)
 
 
 async def test_a_bare_space_resource_asks_nothing(people) -> None:
