@@ -11,6 +11,7 @@ Example:
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -25,6 +26,7 @@ from capabilities.chain import (
 )
 from capabilities.cids import ContentKey
 from capabilities.errors import ChainError, WrongKind
+from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
 from capabilities.kinds import check_addressed
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
@@ -35,7 +37,7 @@ from capabilities.tokens import (
     parse_invocation,
     verify_invocation,
 )
-from encryption_network.requests import check_audience
+from encryption_network.requests import ADMIN_TYPE, check_audience
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import claim_of
@@ -75,6 +77,10 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
     """
     check_window(unverified, now)  # I2
     return verify_invocation(unverified)  # I3
+
+
+# Facts that bind a token to the one route that it was signed for (T12).
+_BINDING_FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -172,6 +178,14 @@ async def read_call(
         records=records[:marks_at],
         pages=snapshot.pages,
     )
+
+
+def check_unbound(invocation: Invocation) -> None:
+    """Check that no fact of a token binds it to a route; the routes that require such a fact check it themselves."""
+    for fact in invocation.facts:
+        stated = fact.get("type") if isinstance(fact, dict) else None
+        if isinstance(stated, str) and stated in _BINDING_FACTS:
+            raise WrongKind
 
 
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:

@@ -5,6 +5,7 @@ A process that lives does not necessarily serve: a node whose disk is full or wh
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
@@ -64,56 +65,39 @@ PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
 
 async def _look(services: Services) -> Readiness:
     """Write the canary and check the rows that a start has to leave in the store."""
-    write = await _canary(services)
-    schema = await _schema(services)
-    release = await _release(services)
-    objects = await _objects(services)
-    ready = write == schema == release == objects == "ok"
-    own = services.own_quotes
-    return Readiness(
-        ready=ready,
-        write=write,
-        schema=schema,
-        release=release,
-        objects=objects,
+    own, ready_s = services.own_quotes, services.config.limits.ready_s
+
+    async def write() -> str:
+        canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
+        return "refused" if isinstance(await services.store.commit(canary), Refused) else "ok"
+
+    async def schema() -> str:
+        return "missing" if (await services.store.read((SCHEMA_KEY,))).records[0] is None else "ok"
+
+    async def release() -> str:
+        return "missing" if await recorded_release(services.store) is None else "ok"
+
+    async def objects() -> str:
+        await services.values.files.check()
+        return "ok"
+
+    report = Readiness(
+        ready=False,
+        write=await _state(write(), ready_s),
+        schema=await _state(schema()),
+        release=await _state(release()),
+        objects=await _state(objects(), ready_s),
         own_quotes=None if own is None else own.state,  # AT44
     )
+    is_ready = report.write == report.schema == report.release == report.objects == "ok"
+    return msgspec.structs.replace(report, ready=is_ready)
 
 
-async def _canary(services: Services) -> str:
-    canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
+async def _state(checked: Awaitable[str], limit_s: float | None = None) -> str:
     try:
-        async with asyncio.timeout(services.config.limits.ready_s):
-            outcome = await services.store.commit(canary)
+        async with asyncio.timeout(limit_s):
+            return await checked
     except TimeoutError:
         return "slow"
-    except SpaceError as error:
-        return error.code
-    return "refused" if isinstance(outcome, Refused) else "ok"
-
-
-async def _schema(services: Services) -> str:
-    try:
-        snapshot = await services.store.read((SCHEMA_KEY,))
-    except SpaceError as error:
-        return error.code
-    return "ok" if snapshot.records[0] is not None else "missing"
-
-
-async def _release(services: Services) -> str:
-    try:
-        record = await recorded_release(services.store)
     except (SpaceError, EncryptionError) as error:
         return error.code
-    return "ok" if record is not None else "missing"
-
-
-async def _objects(services: Services) -> str:
-    try:
-        async with asyncio.timeout(services.config.limits.ready_s):
-            await services.values.files.check()
-    except TimeoutError:
-        return "slow"
-    except SpaceError as error:
-        return error.code
-    return "ok"

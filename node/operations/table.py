@@ -14,26 +14,28 @@ from msgspec import Struct
 from capabilities.abilities import (
     CAPABILITIES_READ,
     DECRYPT,
+    DELEGATION_STATUS,
     KV_DELETE,
     KV_GET,
     KV_LIST,
     KV_METADATA,
     KV_PUT,
+    REVOKE,
     SPACE_CREATE,
     SPACE_INFO,
     SPACE_LIST,
     resolve_alias,
 )
-from capabilities.resources import Resource, SpaceResource
+from capabilities.errors import WrongKind
+from capabilities.resources import OpaqueResource, Resource, SpaceResource
 from capabilities.tokens import Capability, Invocation
 
 from ..counts import Operation
 from ..refusal import Refusal
 from ..services import Services
-from .authorise import read_call
+from .authorise import check_unbound, read_call
 from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
-from .kinds import check_call
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .values.conditions import NO_OPTIONS, Options, asks, parse_options
 from .values.kv_batch import delete_all, put_all, read_all
@@ -42,6 +44,9 @@ from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
 from .values.kv_write import delete, put
 from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_read, is_value, no_common_answer
+
+_OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
+_OWN: Final = "sealspace."
 
 
 class Request(Struct, frozen=True):
@@ -67,7 +72,6 @@ class Batch(Struct, frozen=True, eq=False):
 
     check: Callable[[Sequence[Capability], Sequence[Step]], None]
     run: Run
-    operation: Operation = "kv_batch"
 
 
 class Row(Struct, frozen=True, eq=False):
@@ -166,6 +170,29 @@ _ROWS: Final = {row.ability: row for row in TABLE}
 _TAKING_ALL: Final = tuple(row for row in TABLE if row.takes_all)
 
 
+def check_call(invocation: Invocation) -> None:
+    """Check that a token is no request that another route serves.
+
+    A request for the delegations of an account passes: as a call it does nothing. On `/invoke` decrypt requests are
+    recognised before this check (I6).
+
+    Args:
+        invocation: verified.
+
+    Raises:
+        WrongKind: a fact binds it to another route, or a capability is only valid for one.
+    """
+    check_unbound(invocation)
+    for capability in invocation.capabilities:
+        ability, resource = capability.ability, capability.resource
+        if ability.startswith(_OWN):  # policies, withdrawals, receipts
+            raise WrongKind
+        if ability == DECRYPT and is_about_network(resource):
+            raise WrongKind
+        if ability in _OF_DELEGATIONS and isinstance(resource, OpaqueResource):
+            raise WrongKind
+
+
 class Plan(Struct, frozen=True):
     """The plan of a token; nothing has run."""
 
@@ -242,7 +269,7 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
     if row.batch is None or not (is_form or rows.count(row) == len(rows)):
         raise no_common_answer(len(rows))  # Q3
     row.batch.check(request.invocation.capabilities, request.steps)
-    return Plan(row, row.batch.operation, row.batch.run, request)
+    return Plan(row, "kv_batch", row.batch.run, request)
 
 
 def row_of(ability: str) -> Row | None:

@@ -13,7 +13,7 @@ import msgspec
 from tests_support import REPOSITORY
 
 from node.config.tree import Http
-from node.http.messages.refusals import GROUPS, TABLE, Body, Place, Row, reason_of
+from node.http.messages.refusals import GROUPS, TABLE, Place, Row, reason_of
 from node.http.messages.route import Authority, Given, Route
 from node.http.routes.table import ROUTES
 from node.operations.table import TABLE as ABILITIES
@@ -101,7 +101,7 @@ def _compact(value: object) -> str:
 def document() -> Json:
     """Return the document."""
     routes = described()
-    types = [given.shape for route in routes for given in route.gives if _is_json(given)]
+    types = [given.shape for route in routes for given in route.answers if _is_json(given)]
     types += [route.takes.shape for route in routes if route.takes is not None and route.takes.shape is not None]
     schemas, named = msgspec.json.schema_components(
         types,
@@ -195,7 +195,7 @@ def _summary(route: Route) -> str:
 
 def _responses(route: Route, schema_of: Mapping[str, Json]) -> Json:
     answers: dict[int, Json] = {}
-    for given in route.gives:
+    for given in route.answers:
         _add_given(answers.setdefault(given.status, _answer(given.status)), given, schema_of)
     codes: dict[int, list[str]] = {}
     for code in sorted(codes_of(route)):
@@ -248,7 +248,7 @@ def _forms(route: Route, row: Row, code: str) -> Iterator[tuple[int, Json]]:
         if other is not None:
             yield other.status, _text()
         else:
-            yield row.status, _problem() if row.body is Body.PROBLEM else _text()
+            yield row.status, _problem() if row.body == "problem" else _text()
 
 
 def _server_answer(status: int) -> Json:

@@ -8,7 +8,7 @@ from typing import Final
 from refusal_forms import error_classes
 from tests_support import REPOSITORY
 
-from node.http.messages.refusals import SECTIONS, Body, Elsewhere, Place, Row
+from node.http.messages.refusals import SECTIONS, Elsewhere, Place, Row
 
 PAGE: Final = REPOSITORY / "spec" / "refusals.md"
 
@@ -56,7 +56,7 @@ def page() -> str:
 
 
 def _line(code: str, row: Row, section: str) -> str:
-    body = "problem" if row.body is Body.PROBLEM else "—" if section == _OWN and row.body is Body.TITLE else "text"
+    body = "problem" if row.body == "problem" else "—" if section == _OWN and row.body == "title" else "text"
     elsewhere = [_elsewhere(_PLACES[place], form) for place, form in row.elsewhere.items()]
     todo = row.hint if row.retry_after_s is None else f"{row.hint}; `Retry-After`"
     cells = (f"`{code}`", str(row.status), "; ".join([body, *elsewhere]), _MEANINGS.get(code, _INTERNAL), todo)

@@ -9,7 +9,6 @@ with all error classes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
@@ -36,12 +35,9 @@ def reason_of(status: int) -> str:
         return "Error"
 
 
-class Body(Enum):
-    """What the body of a wire answer is."""
-
-    TITLE = "the title of the row"
-    MESSAGE = "the error's own message; it names bounds and what the caller sent, never a secret"
-    PROBLEM = "application/problem+json (H2)"
+Body = Literal["title", "message", "problem"]
+"""The body of a wire answer: the title of the row; the error's own message, which names bounds and what the caller
+sent, never a secret; or `application/problem+json` (H2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Row:
     status: int
     title: str | None
     hint: str
-    body: Body = Body.TITLE
+    body: Body = "title"
     retry_after_s: int | None = None
     is_expected: bool = False
     elsewhere: Mapping[Place, Elsewhere] = field(default_factory=dict)
@@ -76,29 +72,27 @@ DESCRIPTION: Final = "/openapi.json"
 _COMPARE: Final = "compare the request with the documentation"
 
 _SERVER: Final = {
-    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", Body.PROBLEM),
-    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", Body.PROBLEM),
-    "operator-locked": Row(
-        401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", Body.PROBLEM
-    ),
+    "not-readable": Row(400, "The request could not be read", "send well-formed JSON", "problem"),
+    "unauthenticated": Row(401, "A token is missing", "send the token as the Authorization header", "problem"),
+    "operator-locked": Row(401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", "problem"),
     "not-found": Row(
-        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", Body.PROBLEM
+        404, "There is nothing here", f"compare method, path and content type with {DESCRIPTION}", "problem"
     ),
-    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", Body.PROBLEM),
-    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", Body.PROBLEM),
-    "too-large": Row(413, "The request is too large", "send less", Body.PROBLEM),
-    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", Body.PROBLEM),
-    "too-many-requests": Row(429, "Too many requests", "wait, then try again", Body.MESSAGE, retry_after_s=10),
-    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", Body.PROBLEM),
+    "wrong-method": Row(405, "The path has other methods", f"compare the method with {DESCRIPTION}", "problem"),
+    "too-slow": Row(408, "The request took too long to arrive", "send it again, without pauses", "problem"),
+    "too-large": Row(413, "The request is too large", "send less", "problem"),
+    "wrong-shape": Row(422, "The body has another shape", "compare the members with the documentation", "problem"),
+    "too-many-requests": Row(429, "Too many requests", "wait, then try again", "message", retry_after_s=10),
+    "internal": Row(500, "Something went wrong on our side", "report the request id to the operator", "problem"),
     "not-enabled": Row(
         501,
         "The service is not offered",
         "use a node that offers it; `/info` lists features",
-        Body.MESSAGE,
+        "message",
         is_expected=True,
     ),
     "operator-absent": Row(
-        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", Body.PROBLEM, is_expected=True
+        503, "The operator's routes are closed", "the operator sets `admin.secret_file`", "problem", is_expected=True
     ),
 }
 """What the server around the use cases raises."""
@@ -118,13 +112,13 @@ _STORE: Final = {
     "intake-full": Row(503, "Too many values are on their way", "send it again, newly signed", retry_after_s=1),
     "store-full": Row(507, "The store is full", "tell the operator; reading still works"),
     "record-damaged": Row(500, "A stored record cannot be read", "report the request id to the operator"),
-    "commit-too-large": Row(400, "The request changes more than one commit may", "send it in parts", Body.MESSAGE),
+    "commit-too-large": Row(400, "The request changes more than one commit may", "send it in parts", "message"),
     "too-many-delegations": Row(
-        400, "Too many delegations are kept", "let some expire; they leave 30 days later", Body.MESSAGE
+        400, "Too many delegations are kept", "let some expire; they leave 30 days later", "message"
     ),
-    "path-too-long": Row(400, "The path is too long", "store the value under a shorter path", Body.MESSAGE),
-    "too-many-spaces": Row(400, "The delegation names too many spaces", "sign one for fewer spaces", Body.MESSAGE),
-    "metadata-too-large": Row(400, "The stored metadata is too large", "send fewer or shorter headers", Body.MESSAGE),
+    "path-too-long": Row(400, "The path is too long", "store the value under a shorter path", "message"),
+    "too-many-spaces": Row(400, "The delegation names too many spaces", "sign one for fewer spaces", "message"),
+    "metadata-too-large": Row(400, "The stored metadata is too large", "send fewer or shorter headers", "message"),
 }
 """What the store raises."""
 
@@ -134,7 +128,7 @@ def _token(place: Place | None = None, more: Elsewhere | None = None) -> Row:
     elsewhere: dict[Place, Elsewhere] = dict(_AUTHORITY_FAILS)
     if place is not None and more is not None:
         elsewhere[place] = more
-    return Row(401, _NOT_ALLOWED, _SIGN_ANEW, Body.MESSAGE, elsewhere=elsewhere)
+    return Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=elsewhere)
 
 
 def _each(codes: Iterable[str], row: Row) -> dict[str, Row]:
@@ -151,24 +145,24 @@ _TOKENS: Final = {
         401,
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
-        Body.PROBLEM,  # E5
+        "problem",  # E5
         elsewhere={"invoked-decrypt": Elsewhere(403)},
     ),
     "json-invalid": Row(
         400,
         "The body is not strict JSON",
         "send one JSON object without repeated members",
-        Body.MESSAGE,
+        "message",
         elsewhere=_AUTHORITY_FAILS,
     ),
     "identifier-invalid": Row(
         400,
         "An identifier is not valid",
         "compare it with the documentation",
-        Body.MESSAGE,
+        "message",
         elsewhere={**_AUTHORITY_FAILS, "peer": Elsewhere(400, "Invalid space ID")},
     ),
-    "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, Body.MESSAGE),  # T9: 401 everywhere
+    "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **_each(
         (
             "signature-invalid",
@@ -182,7 +176,7 @@ _TOKENS: Final = {
 """What reading and judging tokens raises."""
 
 
-def _said(status: int, hint: str, body: Body = Body.MESSAGE) -> Row:
+def _said(status: int, hint: str, body: Body = "message") -> Row:
     """Return the row of a use case's refusal in words of the wire; our own surface states the reason of the status."""
     return Row(status, reason_of(status), hint, body)
 
@@ -193,7 +187,7 @@ _VALUES: Final = {
     "duplicate-invocation": _said(409, _COMPARE),
     "replay-unknown": _said(409, _COMPARE),
     "space-not-found": _said(404, "the owner hosts a space by signing in to it"),
-    "key-not-found": _said(404, "list the space to see what is stored", Body.PROBLEM),
+    "key-not-found": _said(404, "list the space to see what is stored", "problem"),
     "no-such-key": _said(404, "list the space to see what is stored"),
     "no-value": _said(404, "list the space to see what is stored"),
     "ticket-refused": _said(401, "ask for a new signed URL"),
@@ -223,9 +217,7 @@ _DELEGATIONS: Final = {
 """What use cases of delegations and spaces raise."""
 
 
-def _network(
-    status: int, hint: str = _COMPARE, *, invoked: Elsewhere = Elsewhere(403), body: Body = Body.MESSAGE
-) -> Row:
+def _network(status: int, hint: str = _COMPARE, *, invoked: Elsewhere = Elsewhere(403), body: Body = "message") -> Row:
     """Return the row of a refused request to an encryption network: its message, and 403 on `/invoke` (enc 2.7)."""
     return Row(status, None, hint, body, elsewhere={"invoked-decrypt": invoked})
 
@@ -233,8 +225,8 @@ def _network(
 _OTHER_TYPE: Final = Elsewhere(403, "invocation type is not a decrypt invocation")
 
 _NETWORKS: Final = {
-    "body-not-json": _network(400, invoked=Elsewhere(400), body=Body.PROBLEM),  # enc 2.1
-    "request-too-large": _network(413, invoked=Elsewhere(400), body=Body.PROBLEM),  # enc 2.1
+    "body-not-json": _network(400, invoked=Elsewhere(400), body="problem"),  # enc 2.1
+    "request-too-large": _network(413, invoked=Elsewhere(400), body="problem"),  # enc 2.1
     **_each(
         (
             "invalid-canonical-json",
@@ -273,9 +265,7 @@ _NETWORKS: Final = {
     "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # A wrapped key that does not open is the caller's fault, whatever the wire's status for it is.
-    "key-backend": Row(
-        500, None, _COMPARE, Body.MESSAGE, is_expected=True, elsewhere={"invoked-decrypt": Elsewhere(403)}
-    ),
+    "key-backend": Row(500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": Elsewhere(403)}),
     "invalid-record": _network(500),
 }
 """What encryption networks raise."""
@@ -304,10 +294,10 @@ _ATTESTATION: Final = {
     ),
     "quotes-busy": Row(503, "Too many quotes wait to be verified", "try again shortly", retry_after_s=1),
     "own-quotes-busy": Row(
-        503, "Too many wait for the node's own quote", "try again shortly", Body.MESSAGE, retry_after_s=1
+        503, "Too many wait for the node's own quote", "try again shortly", "message", retry_after_s=1
     ),
     "own-quote-failed": Row(
-        503, "The node's platform makes no quote", "try again; see /readyz", Body.MESSAGE, retry_after_s=10
+        503, "The node's platform makes no quote", "try again; see /readyz", "message", retry_after_s=10
     ),
 }
 """What attestation, policies and receipts raise."""
@@ -347,10 +337,6 @@ def wire_form(error: Exception, row: Row, place: Place | None = None) -> tuple[i
     elsewhere = None if place is None else row.elsewhere.get(place)
     if elsewhere is not None:
         return elsewhere.status, str(error) if elsewhere.text is None else elsewhere.text
-    match row.body:
-        case Body.PROBLEM:
-            return row.status, None
-        case Body.MESSAGE:
-            return row.status, str(error)
-        case Body.TITLE:
-            return row.status, row.title
+    if row.body == "problem":
+        return row.status, None
+    return row.status, str(error) if row.body == "message" else row.title

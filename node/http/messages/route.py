@@ -103,7 +103,8 @@ class Route:
         query: members of the query that are read.
         headers: header fields that are read, beside those of the token and the body.
         takes: the body; None: none is read.
-        gives: the answers that are no refusals.
+        answer: the shape of the body of an answer with status 200; None: see `gives`.
+        gives: other answers that are no refusals.
         refuses: codes of refusals, beside those that follow from surface, authority and body.
         is_credential: the path itself opens something, so a log has no more than its hash.
     """
@@ -120,9 +121,15 @@ class Route:
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     takes: Taken | None = None
+    answer: object = None
     gives: tuple[Given, ...] = ()
     refuses: frozenset[str] = field(default_factory=frozenset)
     is_credential: bool = False
+
+    @property
+    def answers(self) -> tuple[Given, ...]:
+        """Every answer that is no refusal."""
+        return self.gives if self.answer is None else (Given(self.answer), *self.gives)
 
     @property
     def template(self) -> str:

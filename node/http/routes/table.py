@@ -167,7 +167,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="delegate",
         place="delegate",
         authority="delegation",
-        gives=(Given(Registration),),
+        answer=Registration,
         refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
     ),
     Route(
@@ -177,7 +177,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="revoke",
         place="revoke",
         authority="revocation",
-        gives=(Given(Revoked),),
+        answer=Revoked,
         refuses=_WRITES,
     ),
     Route(
@@ -188,7 +188,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         place="delegation-status",
         authority="invocation",
         takes=Taken(delegations.MAX_STATUS_BODY_BYTES, delegation_status.StatusRequest),
-        gives=(Given(StatusReport), Given(StatusReport, status=404)),
+        answer=StatusReport,
+        gives=(Given(StatusReport, status=404),),
         refuses=_READS | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
     ),
     Route(
@@ -199,7 +200,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         place="delegation-query",
         authority="invocation",
         takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),
-        gives=(Given(DelegationPage),),
+        answer=DelegationPage,
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
@@ -209,7 +210,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         authority="node invocation",
         takes=Taken(MAX_NETWORK_BODY_BYTES, shapes.NetworkRequest),
-        gives=(Given(shapes.Described),),
+        answer=shapes.Described,
         refuses=_WRITES | _ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
     ),
     Route(
@@ -217,7 +218,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/encryption/networks/{network}",
         encryption.get_network,
         query=("nonce",),
-        gives=(Given(shapes.DescribedOnRequest),),
+        answer=shapes.DescribedOnRequest,
         refuses=_READS | _OF_NETWORK | {"bad-nonce"},
     ),
     Route(
@@ -228,7 +229,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="decrypt",
         authority="node invocation",
         takes=Taken(MAX_NETWORK_BODY_BYTES, DecryptRequest),
-        gives=(Given(shapes.Released),),
+        answer=shapes.Released,
         refuses=_WRITES | _DECRYPTS | {"duplicate-invocation", "replay-unknown"},
     ),
     Route(
@@ -244,14 +245,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/.well-known/encryption/network/{name}",
         encryption.get_well_known_network,
         query=("ownerDid",),
-        gives=(Given(shapes.FlatNetwork),),
+        answer=shapes.FlatNetwork,
         refuses=_READS | _OF_NETWORK | {"body-malformed"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/policy",
         attestation.get_policy,
-        gives=(Given(attestation.StatedPolicy),),
+        answer=attestation.StatedPolicy,
         refuses=_READS | _READ_OF_NETWORK,
     ),
     _for_node(
@@ -277,14 +278,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/encryption/networks/{network}/receipts",
         encryption.get_receipts,
         query=("after",),
-        gives=(Given(ReceiptPage),),
+        answer=ReceiptPage,
         refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts/{digest}",
         encryption.get_document,
-        gives=(Given(bytes),),
+        answer=bytes,
         refuses=_READS | _READ_OF_NETWORK | {"document-unknown"},
     ),
     _own(
@@ -292,7 +293,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/attestation/terms",
         attestation.get_terms,
         query=("fmspc", "ca"),
-        gives=(Given(Terms),),
+        answer=Terms,
         refuses=_RECORDS | {"request-malformed"},
     ),
     _own(
@@ -302,7 +303,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         operation="challenge",
         takes=Taken(attestation.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
-        gives=(Given(ChallengeMade),),
+        answer=ChallengeMade,
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
@@ -312,7 +313,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         operation="session",
         takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
-        gives=(Given(SessionOpened),),
+        answer=SessionOpened,
         refuses=_WRITES
         | _TAKEN_NETWORK
         | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
@@ -325,7 +326,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         json=True,
         authority="invocation",
         takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
-        gives=(Given(values.SignedUrl),),
+        answer=values.SignedUrl,
         refuses=_WRITES
         | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
         | {"duplicate-invocation", "replay-unknown"},
@@ -351,7 +352,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         values.list_public_keys,
         operation="public",
         query=("prefix", "after", "limit"),
-        gives=(Given(list[str]),),
+        answer=list[str],
         refuses=_READS | {"bad-option", "not-public"},
     ),
     Route(
@@ -363,13 +364,13 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=(_VALUE, _UNCHANGED),
         refuses=_READS | {"bad-option", "not-public", "no-value"},
     ),
-    Route("GET", "/", info.get_front, gives=(Given(str),)),
+    Route("GET", "/", info.get_front, answer=str),
     *[
-        Route("GET", path, info.get_information, gives=(Given(info.ServiceInformation),), refuses=_RECORDS)
+        Route("GET", path, info.get_information, answer=info.ServiceInformation, refuses=_RECORDS)
         for path in ("/info", "/version")
     ],
     Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
-    Route("GET", "/readyz", info.get_readiness, surface="own", gives=(Given(Readiness), Given(Readiness, status=503))),
+    Route("GET", "/readyz", info.get_readiness, surface="own", answer=Readiness, gives=(Given(Readiness, status=503),)),
     _own(
         "GET",
         DESCRIPTION,
@@ -402,10 +403,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/peer/generate/{space}",
         get_host_did,
         place="peer",
-        gives=(Given(str),),
+        answer=str,
         refuses=frozenset({"identifier-invalid"}),
     ),
-    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys, gives=(Given(NodeKeys),)),
+    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys, answer=NodeKeys),
     Route(
         "GET",
         "/attestation",
@@ -414,29 +415,25 @@ ROUTES: Final[tuple[Route, ...]] = (
         gives=(Given(OwnEvidence), Given(attestation.NoEvidence)),
         refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
-    _for_operator("GET", "/admin/quota", admin.get_quotas, gives=(Given(AllOverrides),), refuses=_READS),
-    _for_operator(
-        "GET", "/admin/quota/{space}", admin.get_quota, gives=(Given(QuotaView),), refuses=_READS | {"bad-option"}
-    ),
+    _for_operator("GET", "/admin/quota", admin.get_quotas, answer=AllOverrides, refuses=_READS),
+    _for_operator("GET", "/admin/quota/{space}", admin.get_quota, answer=QuotaView, refuses=_READS | {"bad-option"}),
     _for_operator(
         "PUT",
         "/admin/quota/{space}",
         admin.put_quota,
         json=True,
         takes=Taken(admin.MAX_BODY_BYTES, admin.QuotaRequest),
-        gives=(Given(QuotaView),),
+        answer=QuotaView,
         refuses=_WRITES | {"bad-option", "wrong-shape"},
     ),
     _for_operator(
         "DELETE",
         "/admin/quota/{space}",
         admin.delete_quota,
-        gives=(Given(QuotaView),),
+        answer=QuotaView,
         refuses=_WRITES | {"bad-option"},
     ),
-    _for_operator(
-        "GET", "/admin/usage", admin.get_usage, query=("limit",), gives=(Given(admin.UsePage),), refuses=_READS
-    ),
+    _for_operator("GET", "/admin/usage", admin.get_usage, query=("limit",), answer=admin.UsePage, refuses=_READS),
     Route("OPTIONS", "/admin", options_any, cors=False),
     Route("OPTIONS", "/admin/{path:.*}", options_any, cors=False),
     Route("*", "/admin", admin.no_route, cors=False),

@@ -12,7 +12,7 @@ from encryption_network.networks import timestamp
 from spaces.values.value_heads import Head
 
 from ...operations.authorise import admit_signed
-from ...operations.kinds import check_call
+from ...operations.table import check_call
 from ...operations.values.public_values import MAX_PAGE_PATHS, find_public, list_public, public_space
 from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES

@@ -8,8 +8,7 @@ from spaces.store.contract import Record
 
 from ...refusal import Refusal
 from ...services import Services
-from ..authorise import admit_token
-from ..bound_facts import check_unbound
+from ..authorise import admit_token, check_unbound
 
 
 def admitted_for_network(services: Services, header: str, path_id: str, ability: str) -> tuple[Invocation, NetworkId]:
