@@ -39,29 +39,22 @@ from .delegations.space_service import is_about_one, is_about_spaces, list_space
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .values.conditions import NO_OPTIONS, Options, asks, parse_options
 from .values.kv_batch import delete_all, put_all, read_all
-from .values.kv_commit import Message
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
 from .values.kv_write import delete, put
-from .values.plan import Step, check_batch_delete, check_batch_put, check_batch_read, is_value, no_common_answer
+from .values.plan import (
+    Message,
+    Request,
+    Step,
+    check_batch_delete,
+    check_batch_put,
+    check_batch_read,
+    is_value,
+    no_common_answer,
+)
 
 _OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
 _OWN: Final = "sealspace."
-
-
-class Request(Struct, frozen=True):
-    """The argument of a run."""
-
-    services: Services
-    invocation: Invocation
-    steps: tuple[Step, ...]
-    options: Options
-    message: Message
-
-    @property
-    def step(self) -> Step:
-        """The first step."""
-        return self.steps[0]
 
 
 Run: TypeAlias = Callable[[Request], Awaitable[object]]
@@ -115,23 +108,23 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
 GET_VALUE: Final = Row(
     KV_GET,
     is_value,
-    lambda r: get(r.services, r.invocation, r.step, r.options),
+    get,
     "kv_get",
-    Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=True)),
+    Batch(check_batch_read, lambda r: read_all(r, bodies=True)),
 )
 PUT_VALUE: Final = Row(
     KV_PUT,
     is_value,
-    lambda r: put(r.services, r.invocation, r.step, r.options, r.message),
+    put,
     "kv_put",
-    Batch(check_batch_put, lambda r: put_all(r.services, r.invocation, r.steps, r.message)),
+    Batch(check_batch_put, put_all),
 )
 DELETE_VALUE: Final = Row(
     KV_DELETE,
     is_value,
-    lambda r: delete(r.services, r.invocation, r.step, r.options),
+    delete,
     "kv_delete",
-    Batch(check_batch_delete, lambda r: delete_all(r.services, r.invocation, r.steps)),
+    Batch(check_batch_delete, delete_all),
 )
 OPEN_KEY: Final = Row(
     DECRYPT,
@@ -145,11 +138,11 @@ TABLE: Final = (
     Row(
         KV_METADATA,
         is_value,
-        lambda r: metadata(r.services, r.invocation, r.step),
+        metadata,
         "kv_metadata",
-        Batch(check_batch_read, lambda r: read_all(r.services, r.invocation, r.steps, r.options, bodies=False)),
+        Batch(check_batch_read, lambda r: read_all(r, bodies=False)),
     ),
-    Row(KV_LIST, is_value, lambda r: list_granted(r.services, r.invocation, r.step, r.options), "kv_list"),
+    Row(KV_LIST, is_value, list_granted, "kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
     Row(CAPABILITIES_READ, is_about_grants, lambda r: read_capabilities(r.services, r.invocation, r.step.space)),

@@ -12,10 +12,10 @@ from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
 from ...operations.table import OPEN_KEY, plan_call
 from ...operations.values.kv_batch import BatchFound
-from ...operations.values.kv_commit import Part
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
 from ...operations.values.kv_write import Written
+from ...operations.values.plan import Part
 from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer

@@ -30,7 +30,7 @@ from spaces.store.contract import Check, Commit, Put
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, admit_signed, read_call
-from ..values.kv_commit import Message
+from ..values.plan import Message
 from .receipts import NewReceipt, new_receipt, note_durable
 from .release_reading import read_release, release_keys
 

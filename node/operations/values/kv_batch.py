@@ -9,7 +9,6 @@ from typing import Final
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
-from capabilities.tokens import Invocation
 from spaces.errors import CommitTooLarge
 from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
 from spaces.values.value_bodies import Staging
@@ -19,9 +18,8 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from .conditions import Options
-from .kv_commit import Message, PutReading, durable_claim, paths_detail, put_values
-from .plan import Step
+from .kv_commit import PutReading, durable_claim, paths_detail, put_values
+from .plan import Request
 from .sealed_values import sealed_key_of
 
 # All values of one batch read together; every reader has to keep them in one JSON text.
@@ -35,20 +33,16 @@ class BatchWritten(Struct, frozen=True):
     count: int
 
 
-async def put_all(services: Services, invocation: Invocation, steps: Sequence[Step], message: Message) -> BatchWritten:
+async def put_all(request: Request) -> BatchWritten:
     """Store the values of a batch in one commit; see `put_values`.
 
-    Args:
-        invocation: verified.
-        steps: puts to one space, each path once; see `plan`.
-        message: has the values.
     Raises:
         Refusal: `bad-option`, the parts are not exactly the signed paths.
         CommitTooLarge: the small values together are larger than a commit, or the values change too many rows (ST6).
-        Whatever `put_values` and `message` raise.
+        Whatever `put_values` and the message raise.
     """
-    space, paths = steps[0].space, tuple(step.path for step in steps)
-    signed, parts = frozenset(paths), message.parts()
+    space, paths = request.step.space, tuple(step.path for step in request.steps)
+    signed, parts = frozenset(paths), request.message.parts()
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Read one part for each signed path."""
@@ -71,12 +65,11 @@ async def put_all(services: Services, invocation: Invocation, steps: Sequence[St
             raise Refusal("bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}")
         return [found[path] for path in paths]
 
-    subject, detail = f"{space.text}/kv", paths_detail(paths)
-    await put_values(services, invocation, space, paths, receive, client=message.client, subject=subject, detail=detail)
+    await put_values(request, paths, receive, subject=f"{space.text}/kv", detail=paths_detail(paths))
     return BatchWritten(paths, len(paths))
 
 
-async def delete_all(services: Services, invocation: Invocation, steps: Sequence[Step]) -> None:
+async def delete_all(request: Request) -> None:
     """Delete several values in one commit; what was deleted before remains deleted (Q4, M31).
 
     Raises:
@@ -84,11 +77,11 @@ async def delete_all(services: Services, invocation: Invocation, steps: Sequence
         Whatever `read_call` raises.
     """
     # `kv/del` and its other name on one path are one delete.
-    wanted = tuple(dict.fromkeys((step.space, step.path) for step in steps))
-    keys = [head_key(space, path) for space, path in wanted]
+    wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
+    services, keys = request.services, [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> CommitPlan[None]:
-        call = await read_call(services, invocation, keys, claiming=is_first)
+        call = await read_call(services, request.invocation, keys, claiming=is_first)
         call.require_hosted()
         for (_, path), record in zip(wanted, call.records, strict=True):
             if record is None:
@@ -125,30 +118,26 @@ class BatchFound(Struct, frozen=True, gc=False):
     bodies: bool
 
 
-async def read_all(
-    services: Services, invocation: Invocation, steps: Sequence[Step], options: Options, *, bodies: bool
-) -> BatchFound:
+async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     """Return what is stored under the paths of several reads, in the order of the steps (Q22), all of one moment.
 
     Args:
-        invocation: verified.
-        steps: gets, or metadata reads.
-        options: its bound on the size counts for each value.
+        request: gets, or metadata reads; its bound on the size counts for each value.
         bodies: whether the values themselves are requested, so that their sizes count.
     Raises:
         Refusal: `response-too-large`, a value is larger than the caller's bound; `batch-too-large`, the values together
             are larger than one answer may be.
         Whatever `read_call` raises.
     """
-    keys = [head_key(step.space, step.path) for step in steps]
-    call = await read_call(services, invocation, keys)
+    keys = [head_key(step.space, step.path) for step in request.steps]
+    call = await read_call(request.services, request.invocation, keys)
     call.require_hosted()
     heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
     if bodies:
-        sizes, limit_bytes = [head.size_bytes for head in heads if head is not None], options.max_response_bytes
+        sizes, limit_bytes = [head.size_bytes for head in heads if head is not None], request.options.max_response_bytes
         for size_bytes in sizes:
             if limit_bytes is not None and size_bytes > limit_bytes:
                 raise Refusal("response-too-large", size_bytes, limit_bytes)
         if sum(sizes) > MAX_BATCH_READ_BYTES:
             raise Refusal("batch-too-large", sum(sizes), MAX_BATCH_READ_BYTES)
-    return BatchFound(tuple([(step.path, head) for step, head in zip(steps, heads, strict=True)]), bodies)
+    return BatchFound(tuple([(step.path, head) for step, head in zip(request.steps, heads, strict=True)]), bodies)

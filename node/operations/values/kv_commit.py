@@ -4,14 +4,13 @@ A put is read and judged before a byte of its body is kept. A large body takes i
 judged once more afterwards; and in any case the commit compares every row that the decision rests on.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
 from capabilities.resources import SpaceId
-from capabilities.tokens import Invocation
 from spaces.audit.records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
 from spaces.keyspace import space_keys, value_key
@@ -24,55 +23,14 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import Call, read_call
-from .conditions import NO_OPTIONS, Options
+from .conditions import Options
+from .plan import Request
 
 # A token this long after its expiry is refused by its time alone, however the clocks of one store differ.
 _CLAIM_GRACE_S: Final = 60.0
 
 _FRESH_S: Final = 1.0
 """How old the reading of a put may be; an older one is made again when the bodies have arrived."""
-
-
-class Part(Struct, frozen=True):
-    """One value of a batch put, as it arrives."""
-
-    path: str
-    metadata: Mapping[str, str]
-    pieces: AsyncIterator[bytes]
-
-
-class Message(Protocol):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
-
-    headers: Mapping[str, str]
-
-    @property
-    def is_form(self) -> bool:
-        """Whether the body is `multipart/form-data`."""
-
-    @property
-    def client(self) -> str | None:
-        """Network address of the caller, counted against the bound on new owners; None: not counted."""
-
-    @property
-    def declared_bytes(self) -> int | None:
-        """How long the body is said to be."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The headers that are stored with a value."""
-
-    def at_hand(self) -> bytes | None:
-        """Return the body if it has arrived whole."""
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """Return the body as one value."""
-
-    def parts(self) -> AsyncIterator[Part]:
-        """Return the body as a form of several values; `bad-option` where it has no boundary."""
-
-    async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """Read the whole body; None: it is longer, or does not arrive."""
 
 
 def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
@@ -145,28 +103,19 @@ class PutReading(Struct, frozen=True, gc=False):
         return adds
 
 
-async def _read_put(
-    services: Services,
-    invocation: Invocation,
-    space: SpaceId,
-    paths: Sequence[str],
-    options: Options,
-    *,
-    client: str | None,
-    claiming: bool,
-) -> PutReading:
+async def _read_put(request: Request, space: SpaceId, paths: Sequence[str], *, claiming: bool) -> PutReading:
     """Read and judge a put.
 
     A space that is not hosted yet is hosted by the put of its own DID, where the node's mode says so (store §6). The
     rows for that are read only in that case, and the commit compares them.
     """
-    own = space_keys(space)
+    services, own = request.services, space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.override, own.row)
-    call = await read_call(services, invocation, asked, claiming=claiming)
+    call = await read_call(services, request.invocation, asked, claiming=claiming)
     *records, usage, rows, override, hosted = call.records
     if call.unhosted or hosted is None:
-        hosting = await _hosting(services, call, space, client)
+        hosting = await _hosting(services, call, space, request.message.client)
     else:
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
@@ -176,7 +125,7 @@ async def _read_put(
         heads.append(head := head_of(record, key=key))
         if head is not None and free_bytes is not None:
             free_bytes += head.size_bytes
-    check_conditions(heads[0], options)
+    check_conditions(heads[0], request.options)
     return PutReading(call, space, tuple(heads), used_bytes, counter_of(rows), limit_bytes, free_bytes, hosting)
 
 
@@ -199,15 +148,11 @@ def check_conditions(head: Head | None, options: Options) -> None:
 
 
 async def put_values(
-    services: Services,
-    invocation: Invocation,
-    space: SpaceId,
+    request: Request,
     paths: Sequence[str],
     receive: Callable[[Staging, PutReading], Awaitable[Sequence[Write]]],
     *,
-    client: str | None,
     subject: str,
-    options: Options = NO_OPTIONS,
     declared_bytes: int = 0,
     detail: bytes = b"",
 ) -> Sequence[Write]:
@@ -217,13 +162,10 @@ async def put_values(
     judged again with the commit, which comes later.
 
     Args:
-        invocation: verified.
-        space: where the values go.
+        request: puts to one space; conditions are on the first value.
         paths: each once.
         receive: receives the bodies, and returns a write for each path, in this order.
-        client: address of the caller; None: not counted.
         subject: of the audit record.
-        options: conditions on the first value.
         declared_bytes: what the request says of the size of the bodies.
         detail: of the audit record.
     Raises:
@@ -231,7 +173,8 @@ async def put_values(
             `space-not-found`.
         Whatever `read_call` and `receive` raise.
     """
-    read = partial(_read_put, services, invocation, space, paths, options, client=client)
+    services, space = request.services, request.step.space
+    read = partial(_read_put, request, space, paths)
     async with services.values.staging() as staging:
         began = services.clock.now()
         admitted = await read(claiming=True)

@@ -11,15 +11,12 @@ from capabilities.abilities import KV_LIST, satisfies, sufficient_for
 from capabilities.caveats import Caveats, same_json, selection_of
 from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.tokens import Invocation
 from encryption_network.keyring import Keyring
 from spaces.values.listing import MAX_LISTING, ListingQuery, complete, list_paths
 
 from ...refusal import Refusal
-from ...services import Services
 from ..authorise import Call, read_call
-from .conditions import Options
-from .plan import Step
+from .plan import Request, Step
 
 MAX_CURSOR_CHARS: Final = 131_072
 _CONTEXT: Final = "sealspace/kv/list-cursor"
@@ -63,13 +60,14 @@ class Paths(Struct, frozen=True, gc=False):
     next_cursor: str | None
 
 
-async def list_granted(services: Services, invocation: Invocation, step: Step, options: Options) -> Paths:
+async def list_granted(request: Request) -> Paths:
     """Return the paths that start with the step's path and that the caller was granted.
 
     Raises:
         Refusal: `bad-option`, this call cannot continue from the cursor.
         Whatever `read_call` raises.
     """
+    services, invocation, step, options = request.services, request.invocation, request.step, request.options
     limit, after = options.list_limit, None
     origin = (invocation.invoker, step.space.text, step.path, str(limit))
     if options.list_cursor is not None:

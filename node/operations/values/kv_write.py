@@ -2,18 +2,15 @@
 
 from msgspec import Struct
 
-from capabilities.tokens import Invocation
 from spaces.store.contract import Commit
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Write, head_key, head_of
 
 from ...refusal import Refusal
-from ...services import Services
 from ..attempts import CommitPlan, until_committed
 from ..authorise import read_call
-from .conditions import Options
-from .kv_commit import Message, PutReading, check_conditions, durable_claim, put_values
-from .plan import Step
+from .kv_commit import PutReading, check_conditions, durable_claim, put_values
+from .plan import Request
 from .sealed_values import sealed_key_of
 
 
@@ -23,8 +20,9 @@ class Written(Struct, frozen=True):
     etag: str | None
 
 
-async def put(services: Services, invocation: Invocation, step: Step, options: Options, message: Message) -> Written:
+async def put(request: Request) -> Written:
     """Store a value and its metadata under the step's path; see `put_values`."""
+    step, message = request.step, request.message
     declared_bytes = message.declared_bytes
 
     async def receive(staging: Staging, admitted: PutReading) -> tuple[Write]:
@@ -37,36 +35,28 @@ async def put(services: Services, invocation: Invocation, step: Step, options: O
             body = await staging.keep(whole)
         return (Write(step.path, body, message.metadata, sealed_key=sealed_key_of(body)),)
 
-    (write,) = await put_values(
-        services,
-        invocation,
-        step.space,
-        (step.path,),
-        receive,
-        client=message.client,
-        subject=f"{step.space.text}/kv/{step.path}",
-        options=options,
-        declared_bytes=declared_bytes or 0,
-    )
+    subject = f"{step.space.text}/kv/{step.path}"
+    (write,) = await put_values(request, (step.path,), receive, subject=subject, declared_bytes=declared_bytes or 0)
     assert write.body is not None  # a put has one
     return Written(f'"blake3-{write.body.digest.hex()}"')
 
 
-async def delete(services: Services, invocation: Invocation, step: Step, options: Options) -> Written:
+async def delete(request: Request) -> Written:
     """Delete the value under the step's path; what was deleted before remains deleted (M31).
 
     Raises:
         Refusal: `no-such-key`, nothing was ever written there; `precondition-failed`.
         Whatever `read_call` raises.
     """
+    services, step = request.services, request.step
     key = head_key(step.space, step.path)
 
     async def attempt(is_first: bool) -> CommitPlan[Written]:
-        call = await read_call(services, invocation, (key,), claiming=is_first)
+        call = await read_call(services, request.invocation, (key,), claiming=is_first)
         call.require_hosted()
         (record,) = call.records
         head = head_of(record, key=key)
-        check_conditions(head, options)
+        check_conditions(head, request.options)
         if record is None:
             raise Refusal("no-such-key", step.path)
         draft = await services.values.draft(step.space, (Write(step.path, None),), (record,))

@@ -3,16 +3,18 @@
 Every batch is checked before anything runs.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from capabilities.abilities import KV_PUT
 from capabilities.resources import Resource, SpaceId, SpaceResource
-from capabilities.tokens import Capability
+from capabilities.tokens import Capability, Invocation
 
 from ...refusal import Refusal
+from ...services import Services
+from .conditions import Options
 
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
@@ -23,6 +25,63 @@ class Step(Struct, frozen=True, gc=False):
 
     space: SpaceId
     path: str
+
+
+class Part(Struct, frozen=True):
+    """One value of a batch put, as it arrives."""
+
+    path: str
+    metadata: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Message(Protocol):
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
+
+    headers: Mapping[str, str]
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is `multipart/form-data`."""
+
+    @property
+    def client(self) -> str | None:
+        """Network address of the caller, counted against the bound on new owners; None: not counted."""
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """How long the body is said to be."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The headers that are stored with a value."""
+
+    def at_hand(self) -> bytes | None:
+        """Return the body if it has arrived whole."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Return the body as one value."""
+
+    def parts(self) -> AsyncIterator[Part]:
+        """Return the body as a form of several values; `bad-option` where it has no boundary."""
+
+    async def whole_body(self, *, max_bytes: int) -> bytes | None:
+        """Read the whole body; None: it is longer, or does not arrive."""
+
+
+class Request(Struct, frozen=True):
+    """The argument of a run."""
+
+    services: Services
+    invocation: Invocation
+    steps: tuple[Step, ...]
+    options: Options
+    message: Message
+
+    @property
+    def step(self) -> Step:
+        """The first step."""
+        return self.steps[0]
 
 
 def is_value(resource: Resource) -> bool:
