@@ -7,8 +7,8 @@ own (`Refusal`) and those of the packages below. A code without a row is a fault
 with all error classes.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
@@ -123,22 +123,12 @@ _STORE: Final = {
 """What the store raises."""
 
 
-def _token(place: Place | None = None, more: Elsewhere | None = None) -> Row:
-    """Return the row of a token or chain that does not allow what was asked (wire 3.3, 4.10)."""
-    elsewhere: dict[Place, Elsewhere] = dict(_AUTHORITY_FAILS)
-    if place is not None and more is not None:
-        elsewhere[place] = more
-    return Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=elsewhere)
-
-
-def _each(codes: Iterable[str], row: Row) -> dict[str, Row]:
-    return dict.fromkeys(codes, row)
-
-
 _NOT_ALLOWED: Final = "The token does not allow this"
 _SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
 # W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the status is 403.
 _AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": Elsewhere(403), "invoked-decrypt": Elsewhere(403)}
+# A token or chain that does not allow what was asked (wire 3.3, 4.10).
+_NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=_AUTHORITY_FAILS)
 
 _TOKENS: Final = {
     "token-malformed": Row(
@@ -163,15 +153,8 @@ _TOKENS: Final = {
         elsewhere={**_AUTHORITY_FAILS, "peer": Elsewhere(400, "Invalid space ID")},
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
-    **_each(
-        (
-            "signature-invalid",
-            *CHAIN_TEXTS,
-            "caveat-refused",
-        ),
-        _token(),
-    ),
-    "policy-profile-refused": _token("delegate", Elsewhere(403)),  # 3.8
+    **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
+    "policy-profile-refused": replace(_NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": Elsewhere(403)}),  # 3.8
 }
 """What reading and judging tokens raises."""
 
@@ -227,7 +210,7 @@ _OTHER_TYPE: Final = Elsewhere(403, "invocation type is not a decrypt invocation
 _NETWORKS: Final = {
     "body-not-json": _network(400, invoked=Elsewhere(400), body="problem"),  # enc 2.1
     "request-too-large": _network(413, invoked=Elsewhere(400), body="problem"),  # enc 2.1
-    **_each(
+    **dict.fromkeys(
         (
             "invalid-canonical-json",
             "invalid-policy",
@@ -240,7 +223,7 @@ _NETWORKS: Final = {
         ),
         _network(400),
     ),
-    **_each(
+    **dict.fromkeys(
         (
             "multiple-networks",
             "type-mismatch",
@@ -250,7 +233,7 @@ _NETWORKS: Final = {
         ),
         _network(401),
     ),
-    **_each(("not-yet-valid", "expired"), _network(401, "set the clock, then sign anew")),
+    **dict.fromkeys(("not-yet-valid", "expired"), _network(401, "set the clock, then sign anew")),
     "nonce-used": _network(401, "sign anew, with a new nonce"),
     "release-refused": _network(401, "see release.md for the reason in the text"),  # RL14
     "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
@@ -281,8 +264,8 @@ _ATTESTATION: Final = {
     "collateral-missing": Row(
         503, "The node has no collateral for this platform", "ask the operator to import fresh collateral"
     ),
-    **_each(get_args(QuoteCode), Row(403, "The evidence does not hold", "attest anew, with a new challenge")),
-    **_each(
+    **dict.fromkeys(get_args(QuoteCode), Row(403, "The evidence does not hold", "attest anew, with a new challenge")),
+    **dict.fromkeys(
         (
             "collateral-malformed",
             "collateral-window",

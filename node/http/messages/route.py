@@ -95,14 +95,13 @@ class Route:
         path: aiohttp's path pattern, without a trailing `/`.
         handler: what answers.
         surface: which form errors take.
-        json: match only requests that declare JSON; others find no route (H4).
         cors: pages of other origins may call it where `http.cors` is on.
         operation: what is requested, as it is counted; None: the handler sets it by `OPERATION`.
         place: under which name the table of refusals answers some codes differently; a handler may set another.
         authority: what a request has to bear.
         query: members of the query that are read.
         headers: header fields that are read, beside those of the token and the body.
-        takes: the body; None: none is read.
+        takes: the body; None: none is read. One with a shape has to be declared as JSON; else no route is found (H4).
         answer: the shape of the body of an answer with status 200; None: see `gives`.
         gives: other answers that are no refusals.
         refuses: codes of refusals, beside those that follow from surface, authority and body.
@@ -113,7 +112,6 @@ class Route:
     path: str
     handler: Handler
     surface: Surface = "wire"
-    json: bool = False
     cors: bool = True
     operation: Operation | None = "other"
     place: Place | None = None
@@ -125,6 +123,11 @@ class Route:
     gives: tuple[Given, ...] = ()
     refuses: frozenset[str] = field(default_factory=frozenset)
     is_credential: bool = False
+
+    @property
+    def json(self) -> bool:
+        """Whether only requests that declare JSON match (H4)."""
+        return self.takes is not None and self.takes.shape is not None
 
     @property
     def answers(self) -> tuple[Given, ...]:

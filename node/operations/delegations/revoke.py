@@ -31,11 +31,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
     revocation = verify_revocation(parse_revocation(header))
     check_addressed(revocation, services.keyring.node_did)  # V1
     await services.cohort.yield_to_cohort()
-
-    async def attempt(_: bool) -> CommitPlan[tuple[str, ...]]:
-        return await _attempt(services, revocation)
-
-    return await until_committed(services, attempt)
+    return await until_committed(services, lambda _: _attempt(services, revocation))
 
 
 async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[tuple[str, ...]]:

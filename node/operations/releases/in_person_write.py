@@ -9,8 +9,6 @@ itself. A DID that the owner or the operator withdrew may not write either (RC31
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
-
 from capabilities.abilities import SET_POLICY
 from capabilities.strict_json import Json
 from encryption_network.networks import NetworkRecord, encode_network
@@ -32,24 +30,24 @@ from .owner_authority import read_owner_authority
 _WITHDRAWALS_KEY: Final = WITHDRAWALS_KEY
 
 
-class Change(Struct, frozen=True):
-    """A change of a network's record."""
-
-    fact_type: str
-    value: Json
-    make: Callable[[NetworkRecord], NetworkRecord]
-    action: str
-    detail: bytes
-    in_person: str
-
-
-async def change_in_person(services: Services, header: str, *, path_id: str, change: Change) -> None:
+async def change_in_person(
+    services: Services,
+    header: str,
+    *,
+    path_id: str,
+    fact_type: str,
+    value: Json,
+    make: Callable[[NetworkRecord], NetworkRecord],
+    action: str,
+    detail: bytes,
+    in_person: str,
+) -> None:
     """Change a network's record for its owner in person; in force for the next release."""
     invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
     # The token is for this network, this body and this kind of change, and for nothing else.
     node_did = services.keyring.node_did
-    expected = change_fact(change.fact_type, network.text, target_node=node_did, body=change.value)
-    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == change.fact_type]
+    expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
+    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == fact_type]
     if facts != [expected]:
         raise Refusal("session-not-bound", hint="sign one fact with type, targetNode, networkId and this body's hash")
 
@@ -63,11 +61,11 @@ async def change_in_person(services: Services, header: str, *, path_id: str, cha
         marks = (await read_owner_authority(services, call, record.owner)).in_person
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))  # RC31: by the owner, by the operator
         if marks is None or any(one.names_any((invocation.invoker,)) for one in withdrawn):
-            raise Refusal("policy-not-in-person", hint=change.in_person)
+            raise Refusal("policy-not-in-person", hint=in_person)
         assert row is not None  # known_network has refused it
         puts = (
-            network_put(network, encode_network(change.make(record)), expect=row.stamp),
-            call.audit(services, change.action, network.text, change.detail),
+            network_put(network, encode_network(make(record)), expect=row.stamp),
+            call.audit(services, action, network.text, detail),
         )
         live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
         unchanged = (Check(_WITHDRAWALS_KEY, listed.stamp),)

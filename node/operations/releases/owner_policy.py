@@ -10,7 +10,7 @@ from spaces.documents.networks import network_row_key
 
 from ...services import Services
 from ..authorise import read_call
-from .in_person_write import Change, change_in_person
+from .in_person_write import change_in_person
 from .network_reading import admitted_reader, known_network
 
 
@@ -18,7 +18,10 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
     """Replace the owner's policy of a network; `null` removes it. In force for the next release."""
     value = read_body(body, max_bytes=MAX_POLICY_BYTES)
     policy = None if value is None else parse_policy(value)
-    change = Change(
+    await change_in_person(
+        services,
+        header,
+        path_id=path_id,
         fact_type=POLICY_FACT,
         value=value,
         make=lambda record: with_policy(record, policy, services.clock.now()),
@@ -26,7 +29,6 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
         detail=b"none" if policy is None else canonical_hash(policy_json(policy)).encode(),
         in_person="sign in with the owner's wallet and write the policy from that session",
     )
-    await change_in_person(services, header, path_id=path_id, change=change)
 
 
 async def read_policy(services: Services, header: str, *, path_id: str) -> Policy | None:

@@ -29,7 +29,7 @@ from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.store.contract import Commit, Refused, Store, read_row
 
 from ...services import Services
-from .in_person_write import Change, change_in_person
+from .in_person_write import change_in_person
 
 WITHDRAWN: Final = "release.withdrawn"
 _TRIES: Final = 8
@@ -54,7 +54,10 @@ async def withdraw_for_network(services: Services, header: str, *, path_id: str,
             raise WithdrawalError("the owner's own DID cannot be withdrawn; revoke the network instead")
         return with_withdrawals(record, entry, services.clock.now())
 
-    change = Change(
+    await change_in_person(
+        services,
+        header,
+        path_id=path_id,
         fact_type=WITHDRAWAL_FACT,
         value=value,
         make=make,
@@ -62,7 +65,6 @@ async def withdraw_for_network(services: Services, header: str, *, path_id: str,
         detail=canonical_bytes(value),
         in_person="sign in with the owner's wallet and withdraw from that session",
     )
-    await change_in_person(services, header, path_id=path_id, change=change)
 
 
 async def withdraw_everywhere(store: Store, entry: Withdrawals, *, now: float, entropy: Entropy) -> Withdrawals:
