@@ -14,7 +14,7 @@ from ..documents.run_grants import run_statement_json
 from ..errors import NotFound
 from ..secrets import parse_secret_label
 from ..wire.delegation_history import DelegationRecord, Direction, sign_ins
-from ..wire.portable import GrantedResource, PortableDelegation
+from ..wire.portable import GrantedResource
 from .grant_facts import grant_json, grant_words, judged_offline, time_of
 from .owner_profile import at_node, owner_home
 from .paths import checked_cid, file_named, read_grants
@@ -115,11 +115,16 @@ async def _list(
     kept = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     left_out = frozenset() if with_sessions else sign_ins(records, client.session.owner)
-    listed = [
-        _with_run(*_of_record(one, made_here=one.cid in kept), kept.get(one.cid))
-        for one in records
-        if one.cid not in left_out
-    ]
+    listed = []
+    for record in records:
+        if record.cid in left_out:
+            continue
+        portable = kept.get(record.cid)
+        shown, may = _of_record(record, made_here=portable is not None)
+        # What a run grant says is in its token alone: the node's list has none of it.
+        if portable is not None and (run := run_grant_of(portable)) is not None:
+            shown, may = shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
+        listed.append((shown, may))
     known = {one.cid for one in records}
     for cid, portable in kept.items() if direction == "granted" else ():
         if cid not in known:  # what was passed on for another owner is not in this account's list
@@ -137,16 +142,6 @@ async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tu
     words(f"rights to decrypt are those on {network}, where a secret is sealed now")
     words("not listed by the node: what a recipient passed on, and what a grant demands of code, callers and secrets")
     return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
-
-
-def _with_run(
-    shown: dict[str, Json], may: tuple[str, ...], portable: PortableDelegation | None
-) -> tuple[dict[str, Json], tuple[str, ...]]:
-    """Add what a run grant says, which is in its token alone: the node's list has none of it."""
-    run = None if portable is None else run_grant_of(portable)
-    if run is None:
-        return shown, may
-    return shown | {"run": run_statement_json(run.statement)}, (*may, run_sentence(run.statement))
 
 
 def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, Json], tuple[str, ...]]:

@@ -90,20 +90,13 @@ def provided(name: str) -> Any:
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
-    def __init__(
-        self,
-        table: Table,
-        *,
-        hidden: frozenset[str] = frozenset(),
-        **attributes: Any,
-    ) -> None:
+    def __init__(self, table: Table, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.table = table
-        self._hidden = hidden
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands that help shows."""
-        return [name for name in self.table if name not in self._hidden]
+        """Return the commands in the order of help."""
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""

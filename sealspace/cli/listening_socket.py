@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from .errors import ConfigurationError
 
 _SERVE: Final = "sealspace serve"
 _MAX_PORT: Final = 65_535
+_INODE: Final = 9
+SOCKET_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENING: Final = "0A"  # state of a socket in the kernel's tables
 
 
@@ -67,7 +70,11 @@ def process_at(port: int) -> str:
     """Return the process of this machine that listens at a TCP port, in words; empty if it cannot be known."""
     named: dict[int, str] = {}
     with suppress(OSError):
-        wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+        wanted = {
+            f"socket:[{columns[_INODE]}]"
+            for columns in sockets()
+            if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port
+        }
         for descriptor in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
             with suppress(OSError):
                 if str(descriptor.readlink()) in wanted:
@@ -77,12 +84,10 @@ def process_at(port: int) -> str:
     return f"process {min(others)} ({named[min(others)]})" if others else ""  # the oldest: others inherited it
 
 
-def _listening_inodes(port: int) -> set[str]:
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                _, local, _, state, *_, inode = line.split()[:10]
-                if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
-                    found.add(inode)
-    return found
+def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
+    """Yield the columns of each TCP socket of this machine: 1 and 2 its ends, 3 its state, 7 its user, 9 its inode."""
+    for table in tables:
+        with suppress(OSError, UnicodeDecodeError):
+            for line in table.read_text("ascii").splitlines()[1:]:
+                if len(columns := line.split()) > _INODE:
+                    yield columns

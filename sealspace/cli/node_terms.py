@@ -164,17 +164,14 @@ class _Demanded(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_o
 
 def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
     """Encode what is demanded of a node, as a login stores it."""
-    stored: dict[str, Json] = msgspec.to_builtins(
-        _Demanded(
-            code=policy_json(policy.code),
-            secret_origins=sorted(policy.secret_origins),
-            release_roots=sorted(root.hex() for root in policy.release_roots),
-            accepts_node_policy=policy.accepts_node_policy,
-            key_providers=list(policy.release_key_providers),
-            store_id=None if policy.store_id is None else policy.store_id.hex(),
-        )
-    )
-    return stored
+    return {
+        "code": policy_json(policy.code),
+        "secretOrigins": [*sorted(policy.secret_origins)],
+        "releaseRoots": [root.hex() for root in sorted(policy.release_roots)],
+        "acceptsNodePolicy": policy.accepts_node_policy,
+        "keyProviders": list(policy.release_key_providers),
+        "storeId": None if policy.store_id is None else policy.store_id.hex(),
+    }
 
 
 def parse_node_policy(value: Json) -> NodePolicy | None:

@@ -49,6 +49,9 @@ class _Root(LazyGroup):
                 print_lines(f"detail: {error.message}", err=True)
             return fail(error.code, text, error.step, otherwise=_status_of(error))
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in self.table if name not in HIDDEN]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():
             if heading:
@@ -58,12 +61,11 @@ class _Root(LazyGroup):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(status.number), status.meaning) for status in EXIT_STATUSES])
+            formatter.write_dl([(str(number), meaning) for number, (meaning, *_) in EXIT_STATUSES.items()])
 
 
 cli = _Root(
     COMMANDS,
-    hidden=HIDDEN,
     name="sealspace",
     help="sealspace: a key-value node whose secrets open only for code that proves itself. Every command accepts the "
     "options below, before its name or after it.",

@@ -2,14 +2,13 @@
 
 import platform
 import sys
-from importlib.util import find_spec
 from typing import Final
 
 import click
 from click.shell_completion import get_completion_class
 
 from .. import __version__
-from .lazy import EXTRAS
+from .lazy import EXTRAS, is_installed
 from .terminal import print_found, print_lines, words
 
 _FILES: Final = {
@@ -38,6 +37,6 @@ def completion(shell: str) -> None:
 @click.command()
 def version() -> None:
     """Print the version; with `--json` also that of Python, and which extras are installed."""
-    installed = [extra for extra, modules in EXTRAS.items() if all(map(find_spec, modules))]
+    installed = list(filter(is_installed, EXTRAS))
     found = {"version": __version__, "python": platform.python_version(), "extras": installed}
     print_found(found, [__version__])

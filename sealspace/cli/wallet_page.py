@@ -46,6 +46,7 @@ from ..errors import SealspaceError
 from ..printable import printable_line
 from .errors import NotSigned
 from .lazy import provided
+from .listening_socket import SOCKET_TABLES, sockets
 from .terminal import interruptible, print_lines, what_happened
 
 LIMIT_S: Final = 300.0
@@ -53,7 +54,6 @@ LIMIT_S: Final = 300.0
 MAX_CONNECTIONS: Final = 32
 MAX_BODY_BYTES: Final = 4096
 """Longest body: an address and a chain, or a signature."""
-SOCKET_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 20.0
@@ -407,14 +407,8 @@ def peer_user(
 
     mapped = f"{0:016X}{word(bytes.fromhex('0000ffff'))}"
     ends = {(end(client, before), end(server, before)) for before in ("", mapped)}
-    for table in tables:
-        try:
-            lines = table.read_text("ascii").splitlines()[1:]
-        except (OSError, UnicodeDecodeError):
-            continue
-        for line in lines:
-            columns = line.split()
-            # A socket that its process has closed is listed as user 0, in another state than 01, established.
-            if len(columns) > 7 and (columns[1], columns[2]) in ends and columns[3] == "01":
-                return int(columns[7])
+    for columns in sockets(tables):
+        # A socket that its process has closed is listed as user 0, in another state than 01, established.
+        if (columns[1], columns[2]) in ends and columns[3] == "01":
+            return int(columns[7])
     return None

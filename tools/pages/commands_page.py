@@ -60,7 +60,7 @@ def page() -> str:
     nodes = [node for node in command_tree() if not node.is_hidden]
     statuses = [
         f"| {number} | {meaning} | {', '.join(f'`{code}`' for code in codes)} |"
-        for number, meaning, codes in EXIT_STATUSES
+        for number, (meaning, *codes) in EXIT_STATUSES.items()
     ]
     extras = [f"| `{extra}` | {'; '.join(_needing(extra, nodes))} |" for extra in EXTRAS]
     context = click.Context(cli, info_name="sealspace")

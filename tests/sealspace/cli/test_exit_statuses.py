@@ -311,7 +311,7 @@ def test_a_named_file_that_cannot_be_read(
 
 def test_every_exit_status_is_reached() -> None:
     """A new status has a command here that ends with it."""
-    assert {status.number for status in EXIT_STATUSES} == set(REACHED)
+    assert set(EXIT_STATUSES) == set(REACHED)
 
 
 def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
