@@ -6,6 +6,7 @@ A value comes from standard input or a file, never from an argument.
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -71,9 +72,12 @@ async def put(
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
+    body = sys.stdin.buffer if source is None else source
     async with _values(client, space, key) as values:
+        upload = partial(values.upload, key, body, content_type=content_type)
         try:
-            version = await _upload(values, key, source, content_type, if_absent=if_absent or asks, if_match=if_match)
+            with progress(None, "sending") as report:
+                version = await upload(if_absent=if_absent or asks, if_match=if_match, progress=report)
         except PreconditionFailed:
             if not asks:
                 what = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
@@ -81,33 +85,13 @@ async def put(
             found = (await values.metadata(key)).etag
             confirm(f"there is a value {key}: replace it?", yes=False)
             try:
-                version = await _upload(values, key, source, content_type, if_match=found)
+                with progress(None, "sending") as report:
+                    version = await upload(if_match=found, progress=report)
             except PreconditionFailed:
                 what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
                 raise _already_there(key, what) from None
     print_found({"key": key, "etag": version}, ())
     words(f"stored {key}, version {version}")
-
-
-async def _upload(
-    values: Kv,
-    key: str,
-    source: Path | None,
-    content_type: str | None,
-    *,
-    if_absent: bool = False,
-    if_match: str | None = None,
-) -> str:
-    """Store a value and return its version."""
-    with progress(None, "sending") as report:
-        return await values.upload(
-            key,
-            sys.stdin.buffer if source is None else source,
-            content_type=content_type,
-            if_absent=if_absent,
-            if_match=if_match,
-            progress=report,
-        )
 
 
 def _already_there(key: str, what: str) -> AlreadyThere:

@@ -27,19 +27,6 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-# What a kind of value is called where it is not named -> what help calls it.
-_WORDS: Final[Mapping[str, str]] = {
-    "DIRECTORY": "DIR",
-    "FOLDER": "DIR",
-    "FILENAME": "FILE",
-    "PATH": "FILE",
-    "FLOAT": "NUMBER",
-    "FLOAT RANGE": "NUMBER",
-    "INTEGER": "NUMBER",
-    "INTEGER RANGE": "NUMBER",
-}
-
-
 # What other tools call a command -> what it may be called here.
 _ALSO: Final[Mapping[str, str]] = {
     "add": "put",
@@ -109,7 +96,7 @@ class LazyGroup(click.Group):
         module, _, named = row.module.partition(":")
         members, name = vars(import_module(module)), named or cmd_name.replace("-", "_")
         command: click.Command = members.get(f"{name}_") or members[name]
-        return share_options(_with_one_word_for_each_value(command))
+        return share_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -161,17 +148,6 @@ class Verbs(click.Group):
         """List the commands; the framework would cut what is longer than a line."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()])
-
-
-def _with_one_word_for_each_value(command: click.Command) -> click.Command:
-    """Have help call a value what it calls it everywhere; a second call changes nothing."""
-    for parameter in command.params:
-        named = parameter.metavar or parameter.type.name.upper()
-        if named == "FOLDER" or (parameter.metavar is None and named in _WORDS):
-            parameter.metavar = _WORDS[named] + ("..." if parameter.nargs == -1 else "")
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        _with_one_word_for_each_value(below)
-    return command
 
 
 def _missing(module: str, extra: str | None) -> ExtraMissing:

@@ -17,7 +17,6 @@ from ..apps.descriptions import explain
 from ..client import Client
 from ..documents.manifests import (
     Manifest,
-    ManifestRequest,
     check_manifest,
     compose_manifests,
     parse_manifest,
@@ -79,12 +78,14 @@ def grant(
     What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks for.
     """
     manifest = _manifest(file)
+    if (recipient := did or manifest.did) is None:
+        raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
     if out is not None:
         require_free(out)
     if url is not None:
         require_address(url)
     policy = None if policy_file is None else read_node_policy(policy_file)
-    made = _grant(_for(manifest, did), policy, leave_out=leave_out, yes=yes, url=url)
+    made = _grant(replace(manifest, did=recipient), policy, leave_out=leave_out, yes=yes, url=url)
     if out is not None:
         write_grants(out, made)
         words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
@@ -100,7 +101,9 @@ async def _grant(
 ) -> tuple[PortableDelegation, ...]:
     home = owner_home()
     features = (await client.info()).features
-    request = _request(client, manifest)
+    request = compose_manifests([manifest], include_account_registry_permissions=False)
+    # MF8: whoever reads a secret gets to decrypt on the owner's network too.
+    request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets
     lines = [
         one
@@ -123,19 +126,6 @@ async def _grant(
     if url is not None:
         await hand_over_all(url, made, kept=f"the files in {home.folder / 'grants'}")
     return made
-
-
-def _request(client: Client, manifest: Manifest) -> ManifestRequest:
-    """Return what a manifest asks for; whoever reads a secret gets to decrypt on the owner's network too (MF8)."""
-    request = compose_manifests([manifest], include_account_registry_permissions=False)
-    return with_decrypt(request, client.encryption.network().text)
-
-
-def _for(manifest: Manifest, did: str | None) -> Manifest:
-    recipient = did or manifest.did
-    if recipient is None:
-        raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
-    return replace(manifest, did=recipient)
 
 
 def _manifest(file: Path) -> Manifest:

@@ -74,7 +74,7 @@ cli = _Root(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 click.version_option(__version__, message="%(version)s")(cli)
-share_options(cli, is_shown=True)
+share_options(cli)
 
 
 def main(arguments: list[str] | None = None) -> int:

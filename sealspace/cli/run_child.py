@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from io import FileIO
 from types import FrameType
 from typing import Final, TypeAlias
 
@@ -74,9 +75,10 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
         stream.flush()
     with ExitStack() as stack:
         (our_out, its_out), (our_err, its_err) = os.pipe(), os.pipe()
-        outputs = [_Output(our_out, 1, patterns), _Output(our_err, 2, patterns)]
-        for output in outputs:
-            stack.callback(output.close)
+        outputs = [
+            _Output(stack.enter_context(FileIO(source)), target, patterns)
+            for source, target in ((our_out, 1), (our_err, 2))
+        ]
         passing = _Passing(is_apart=is_apart)
         stack.enter_context(passing.handling())  # before the child starts: an early signal must meet its handler
         try:
@@ -120,21 +122,19 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
 class _Output:
     """An output of the child: the pipe it is read from, where it is written to, and its masker."""
 
-    def __init__(self, source: int, target: int, patterns: Iterable[bytes]) -> None:
+    def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
         self.source = source
-        self._is_closed = False
         self._target = target
         self._masker = Masker(patterns)
-        os.set_blocking(source, False)
+        os.set_blocking(source.fileno(), False)
 
     def forward(self) -> int | None:
         """Forward what can be read; return the number of bytes, 0 at the end, None if there is nothing to read yet.
 
         A reader of this process's output that is gone counts as the end: the child's next write to it fails.
         """
-        try:
-            piece = os.read(self.source, _READ_BYTES)
-        except BlockingIOError:
+        piece = self.source.read(_READ_BYTES)
+        if piece is None:
             return None
         return len(piece) if self._write(self._masker.feed(piece) if piece else self._masker.end()) else 0
 
@@ -150,11 +150,6 @@ class _Output:
                 return
             left -= count
         self._write(self._masker.end())
-
-    def close(self) -> None:
-        if not self._is_closed:
-            os.close(self.source)
-            self._is_closed = True
 
     def _write(self, data: bytes) -> bool:
         """Write; return whether the stream still has a reader."""
@@ -173,7 +168,7 @@ class _Output:
 
 def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int) -> None:
     """Return when the child has ended and everything that it wrote is written."""
-    opened = {output.source: output for output in outputs}
+    opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
     try:
         with selectors.DefaultSelector() as selector:
@@ -187,7 +182,7 @@ def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Outp
                 for source in ready & opened.keys():
                     if opened[source].forward() == 0:
                         selector.unregister(source)
-                        opened.pop(source).close()
+                        opened.pop(source).source.close()
                 if not ready:
                     for output in opened.values():
                         output.flush()

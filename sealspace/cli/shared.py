@@ -22,6 +22,17 @@ HOME_VARIABLE: Final = "SEALSPACE_HOME"
 FOLDER_NAME: Final = ".sealspace"
 
 _META: Final = "sealspace."
+# What a kind of value is called where it is not named -> what help calls it.
+_KINDS: Final = {
+    "DIRECTORY": "DIR",
+    "FOLDER": "DIR",
+    "FILENAME": "FILE",
+    "PATH": "FILE",
+    "FLOAT": "NUMBER",
+    "FLOAT RANGE": "NUMBER",
+    "INTEGER": "NUMBER",
+    "INTEGER RANGE": "NUMBER",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +60,25 @@ def shared() -> Shared:
     )
 
 
-def share_options(command: click.Command, *, is_shown: bool = False) -> click.Command:
-    """Have a command, and those below it, accept the shared options; a second call changes nothing."""
-    options = _SHOWN if is_shown else _SUMMED_UP
-    if options[0] not in command.params:
-        command.params.extend(options)
-    if isinstance(command, click.Group):
-        for below in command.commands.values():
-            share_options(below)
+def share_options(command: click.Command) -> click.Command:
+    """Have a command, and those below it, accept the shared options, and call kinds of values as all help does.
+
+    A second call changes nothing.
+    """
+    if _OPTIONS[0] not in command.params:
+        command.params.extend(_OPTIONS)
+    for parameter in command.params:
+        named = parameter.metavar or parameter.type.name.upper()
+        if named == "FOLDER" or (parameter.metavar is None and named in _KINDS):
+            parameter.metavar = _KINDS[named] + ("..." if parameter.nargs == -1 else "")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        share_options(below)
     return command
 
 
 def is_shared(parameter: click.Parameter) -> bool:
     """Whether a parameter of a command is one of the shared options."""
-    return parameter in _SHOWN or parameter in _SUMMED_UP
+    return parameter in _OPTIONS
 
 
 def _variable(name: str) -> str | None:
@@ -74,38 +90,38 @@ def _note(context: click.Context, parameter: click.Parameter, value: object) -> 
         context.meta[f"{_META}{parameter.name}"] = value
 
 
-class _SummedUp(click.Option):
-    """A shared option in the help of a command: the first stands for all, the others are completed by shells only."""
+class _SharedOption(click.Option):
+    """A shared option; in the help of a command the first stands for all, the others are completed by shells only."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line of help."""
-        return _SUMMARY if self.name == "json" else None
+        if ctx.parent is None:
+            return super().get_help_record(ctx)
+        return (
+            ("--json, --home, --node, -q", "Work with every command: sealspace --help.")
+            if self.name == "json"
+            else None
+        )
 
 
-_SUMMARY: Final = ("--json, --home, --node, -q", "Work with every command: sealspace --help.")
-
-
-def _options(kind: type[click.Option]) -> tuple[click.Option, ...]:
-    return (
-        kind(["--json"], is_flag=True, expose_value=False, callback=_note, help="Print one JSON document."),
-        kind(
-            ["--home"],
-            metavar="DIR",
-            type=click.Path(file_okay=False),
-            expose_value=False,
-            callback=_note,
-            help=f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or ~/{FOLDER_NAME}.",
-        ),
-        kind(
-            ["--node"],
-            metavar="URL",
-            expose_value=False,
-            callback=_note,
-            help=f"The node; by default {NODE_VARIABLE}, or that of the last login.",
-        ),
-        kind(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note, help="Print data and errors only."),
-    )
-
-
-_SHOWN: Final = _options(click.Option)
-_SUMMED_UP: Final = _options(_SummedUp)
+_OPTIONS: Final = (
+    _SharedOption(["--json"], is_flag=True, expose_value=False, callback=_note, help="Print one JSON document."),
+    _SharedOption(
+        ["--home"],
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        expose_value=False,
+        callback=_note,
+        help=f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or ~/{FOLDER_NAME}.",
+    ),
+    _SharedOption(
+        ["--node"],
+        metavar="URL",
+        expose_value=False,
+        callback=_note,
+        help=f"The node; by default {NODE_VARIABLE}, or that of the last login.",
+    ),
+    _SharedOption(
+        ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note, help="Print data and errors only."
+    ),
+)
