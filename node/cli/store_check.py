@@ -16,7 +16,7 @@ from ..config.tree import Config
 from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import claim_bucket, open_bucket, place_text
-from ..storage.stores import is_shared
+from ..storage.stores import is_shared, store_misused
 from .opened_store import opened_store
 
 
@@ -54,7 +54,8 @@ async def _opened(config: Config) -> str:
         if error.code == StoreMoved.code:
             async with opened_store(config, is_left=True) as store:
                 if (identity := await recorded_identity(store)) is not None:
-                    error.text = f"{error.text}; it belongs to {identity.node_did}"
+                    text = f"{error.text}; it belongs to {identity.node_did}"
+                    raise store_misused(text, hint=error.hint, code=error.code) from error
         raise
     if identity is None or record is None:
         return "new"

@@ -1,5 +1,6 @@
 """Files and streams that commands are given and that are something else: two lines, and a node that serves."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from tests_support import REPOSITORY
 
 from node.logs import configure_logs, log_event
 from sealspace.cli.root import main
+from spaces.store.lmdb.engine import open_lmdb
 
 TOO_LARGE_BYTES = 8 << 40
 START_S = 120.0
@@ -41,6 +43,7 @@ def test_a_compose_file_without_an_end_is_not_read(tmp_path: Path, capsys: pytes
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """What the system has against a named folder is said in two lines, as every error is."""
     (tmp_path / "file").touch()
+    asyncio.run(open_lmdb(tmp_path / "data").close())
     status = main(["admin", "receipts", "export", "--data", str(tmp_path / "data"), str(tmp_path / name)])
     reported, following = _said(capsys)
     assert status == 1 and following.startswith("next: ls -ld ")

@@ -157,10 +157,10 @@ async def test_releases(place: Place) -> None:
 
 
 async def test_a_release_by_a_sign_in_that_is_not_cited(place: Place) -> None:
-    """A session that cites another grant is in person by its sign-in, whose mark is one round trip more (IP2)."""
+    """A session that cites another grant is in person by its sign-in; it and its mark are two round trips (IP2)."""
     session = place.owner.session
     bare = await place.stage.register(place.owner.grant_decrypt(session.did_url))
-    assert await place.trips(lambda: place.stage.ask(session, place.owner, proofs=[bare])) == 3
+    assert await place.trips(lambda: place.stage.ask(session, place.owner, proofs=[bare])) == 4
 
 
 async def test_reads_of_one_turn_are_asked_together(place: Place) -> None:
