@@ -1,8 +1,11 @@
-"""Errors about a node: what it does not prove, does not answer, or refuses; `sealspace.errors` has them all."""
+"""The base of all errors, and those about a node and what is sealed; `sealspace.errors` has all of them."""
 
-from typing import ClassVar, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from ._error_base import SealspaceError
+if TYPE_CHECKING:  # a program that only maps errors loads nothing of encryption for them
+    from encryption_network.pins import NetworkPin
 
 _NODE_HINTS: Final = {
     "no-tee": "use a node that runs in a trust domain, or do not insist on evidence",
@@ -19,6 +22,31 @@ _NODE_HINTS: Final = {
     "collateral-window": "get fresh collateral for the node's platform family",
     "untrusted-root": "the quote ends at another root: is this a simulated platform? then name its root",
 }
+
+
+class SealspaceError(Exception):
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        message: what was asked for, and why it was not done.
+        hint: what a program does next.
+        step: what a person at a command line does next; where nothing else is stated, the hint.
+    """
+
+    code: str = "sealspace"
+    default_hint: ClassVar[str] = "the message says what is wrong; report it if it does not help"
+    default_step: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is None:
+            hint, step = self.default_hint, step or self.default_step
+        self.hint = hint
+        self.step = step or hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; next: {self.hint}" if self.hint else self.message
 
 
 class NodeEvidenceRefused(SealspaceError):
@@ -254,3 +282,126 @@ class NodeFailure(NodeRefused):
     code = "node-failure"
     default_hint = "try again in a minute; read back what was written before repeating it"
     reason_in_words = "the node failed"
+
+
+class EncryptionError(SealspaceError):
+    """Base of what goes wrong between envelope, network and plaintext."""
+
+    code = "encryption"
+    default_hint = "do not use what was read; ask the owner to store it again"
+
+
+class NetworkNotFound(EncryptionError):
+    """The encryption network does not exist on this node."""
+
+    code = "network-not-found"
+    default_hint = "the owner creates it: client.encryption.ensure_network()"
+    default_step = "sealspace network create NAME"
+
+
+@contextmanager
+def about_network(network: str) -> Iterator[None]:
+    """Turn a NotFound of the node's into NetworkNotFound."""
+    try:
+        yield
+    except NotFound as exc:
+        raise NetworkNotFound(f"no network {network} on this node") from exc
+
+
+class NetworkNotActive(EncryptionError):
+    """The encryption network exists, but is revoked or not usable."""
+
+    code = "network-not-active"
+    default_hint = "a revoked network stays revoked: the owner makes a new one and seals the values anew"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the network is not active (state: {state})")
+        self.state = state
+
+
+class NetworkKeyChanged(EncryptionError):
+    """A network has another key than the one that this session sealed to before; nothing was sealed."""
+
+    code = "network-key-changed"
+    default_hint = (
+        "seal nothing until the node's operator has said why the key changed; if it is right, "
+        "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
+    )
+    default_step = (
+        "seal nothing until the node's operator has said why the key changed; if it is right: sealspace login"
+    )
+
+    def __init__(self, pinned: "NetworkPin", offered: "NetworkPin") -> None:
+        super().__init__(
+            f"the key of {pinned.network} changed from version {pinned.key_version} ({pinned.fingerprint}) "
+            f"to version {offered.key_version} ({offered.fingerprint})"
+        )
+        self.pinned = pinned
+        self.offered = offered
+
+
+class DescriptorUnsigned(EncryptionError):
+    """The node did not sign the network's key, so any party on the way could have inserted it; nothing was sealed."""
+
+    code = "descriptor-unsigned"
+    default_hint = (
+        "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
+        "trust: Client(…, unsigned_descriptors=True)"
+    )
+    default_step = "is this the node's own address, and its version current? sealspace status"
+
+
+class InvalidEnvelope(EncryptionError):
+    """The stored value is not an inline envelope."""
+
+    code = "invalid-envelope"
+    default_hint = "the value is not a secret of this convention; the owner should store the secret again"
+
+
+class LabelMismatch(EncryptionError):
+    """The envelope's label names another place than the one it was read from."""
+
+    code = "label-mismatch"
+    default_hint = "somebody moved the envelope; the owner should store the secret again"
+
+
+class DecryptDenied(EncryptionError):
+    """The node does not release the key."""
+
+    code = "decrypt-denied"
+
+    def __init__(self, refusal: Unauthorized) -> None:
+        super().__init__(f"the node does not release the key: {refusal.message}", hint=refusal.hint, step=refusal.step)
+        self.refusal = refusal
+
+
+class InvalidResponse(EncryptionError):
+    """The node's answer to a decrypt request is unusable, or local decryption failed."""
+
+    code = "invalid-response"
+    default_hint = "do not use the answer; if it stays, the owner should store the secret again"
+
+
+class ResponseBindingMismatch(EncryptionError):
+    """The node's answer belongs to another request."""
+
+    code = "response-binding-mismatch"
+    default_hint = "do not use the answer: it was made for another request or another node"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"the answer does not belong to this request: {field} differs")
+        self.field = field
+
+
+class ResponseSignatureInvalid(EncryptionError):
+    """The node's signature over its answer does not verify."""
+
+    code = "response-signature-invalid"
+    default_hint = "do not use the answer: it does not come from the node it names"
+
+
+class InvalidSecretPayload(EncryptionError):
+    """The opened plaintext is not the payload of a secret."""
+
+    code = "invalid-secret-payload"
+    default_hint = "the owner should store the secret again, with a current client"

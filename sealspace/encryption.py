@@ -41,7 +41,7 @@ from encryption_network.requests import (
 from encryption_network.signed_descriptor import MAX_NONCE_BYTES, SIGNATURE_MEMBER, verify_descriptor
 from encryption_network.withdrawals import parse_withdrawal
 
-from ._encryption_errors import about_network
+from ._node_errors import about_network
 from .errors import (
     DecryptDenied,
     DescriptorUnsigned,

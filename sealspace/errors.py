@@ -81,9 +81,8 @@ Example:
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._encryption_errors import *  # noqa: F403  # every class of the tree above, each listed there
-from ._error_base import SealspaceError as SealspaceError
-from ._node_errors import *  # noqa: F403  # likewise
+from ._node_errors import *  # noqa: F403  # classes of the tree above
+from ._node_errors import SealspaceError as SealspaceError
 
 if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
     from capabilities.tokens import Capability

@@ -110,7 +110,6 @@ async def create(
     say_granted(portable)
     if out is not None:
         write_grants(out, [portable])
-        words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
         said = {"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)}
         print_found(said, ())
     else:
@@ -127,7 +126,7 @@ async def _warn(
     if absent:  # a grant may be made ahead of time
         words(f"not stored yet, so that the grant opens nothing until then: {', '.join(absent)}")
     if is_read:
-        words(*await opening_words(client, policy))
+        await warn_of_demands(client, policy)
 
 
 def wallet_for(wanted: Iterable[Capability]) -> Wallet | None:
@@ -146,11 +145,10 @@ def say_granted(portable: PortableDelegation) -> None:
     words(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 
-async def opening_words(client: Client, policy: Policy | None) -> tuple[str, ...]:
-    """Return what the recipient of a secret has to expect of the node before it opens anything."""
-    if (policy is not None and policy.is_allow_list) or not await demands_code(client):
-        return ()
-    return (f"{NOT_SHARED}, which --policy or the network's policy names; to a backend: sealspace backend grant URL",)
+async def warn_of_demands(client: Client, policy: Policy | None) -> None:
+    """Say what the recipient of a secret has to expect of the node before it opens anything."""
+    if (policy is None or not policy.is_allow_list) and await demands_code(client):
+        words(f"{NOT_SHARED}, which --policy or the network's policy names; to a backend: sealspace backend grant URL")
 
 
 async def hand_over_all(url: str, portables: Sequence[PortableDelegation], *, kept: str) -> None:

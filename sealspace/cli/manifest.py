@@ -25,7 +25,7 @@ from ..documents.manifests import (
 )
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import PortableDelegation, encode_bundle
-from .grant_create import hand_over_all, opening_words, say_granted, wallet_for
+from .grant_create import hand_over_all, say_granted, wallet_for, warn_of_demands
 from .owner_profile import KeptGrant, at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
@@ -88,7 +88,6 @@ def grant(
     made = _grant(replace(manifest, did=recipient), policy, leave_out=leave_out, yes=yes, url=url)
     if out is not None:
         write_grants(out, made)
-        words(f"written to {out}, for the recipient: sealspace grant accept {out.name}")
     if shared().as_json:
         print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
     elif out is None and url is None:
@@ -115,7 +114,7 @@ async def _grant(
     grants = target_grants(target, owner=client.session.owner, features=features, leave_out=leave_out)
     asked = [one for grant in grants for one in grant.capabilities]
     if any(one.ability == DECRYPT for one in asked):
-        words(*await opening_words(client, policy))
+        await warn_of_demands(client, policy)
     confirm(f"grant this to {target.did}?", yes=yes)
     made = await client.delegations.delegate_to_target(
         target, policy=policy, wallet=wallet_for(asked), leave_out=leave_out

@@ -16,6 +16,7 @@ from ..printable import printable
 from ..private_files import make_file
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_bundle, encode_bundle
 from .errors import FileUnreadable
+from .terminal import words
 
 
 class NamedFile(click.Path):
@@ -74,8 +75,9 @@ def require_free(path: Path) -> None:
 
 
 def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
-    """Write grants for their recipient: a new file, mode 0600."""
+    """Write grants for their recipient, a new file, mode 0600, and say how they are used."""
     make_file(path, encode_bundle(portables) + b"\n")
+    words(f"written to {path}, for the recipient: sealspace grant accept {path.name}")
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
