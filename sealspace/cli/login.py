@@ -24,15 +24,14 @@ from ..session import Session
 from ..wallets import Wallet
 from ..wire.transport import Transport
 from .errors import KeyFileUnusable
-from .grant_use import take_up_received
+from .grant_list import take_up_received
 from .lazy import provided
 from .node_terms import Demand, demand_options, gathering
-from .owner_profile import OwnerHome, Profile, opened, owner_home
+from .owner_profile import PASSWORD_VARIABLE, OwnerHome, Profile, opened, owner_home, write_wallet
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import optional_time, print_found, print_lines, watched, words
-from .wallet_files import PASSWORD_VARIABLE, write_wallet
 
 _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 

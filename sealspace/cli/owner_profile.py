@@ -25,28 +25,36 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+import click
 import msgspec
 from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock
-from capabilities.errors import InvalidJson
+from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import is_wallet, principal_of, same_principal
+from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 
 from ..client import Client
 from ..documents.node_evidence import NodePolicy, NodeRequirement
-from ..errors import InvalidPortableDelegation, InvalidSession, NodeEvidenceRefused, NotSignedIn
-from ..private_files import replace_file
+from ..errors import (
+    InvalidKeystore,
+    InvalidPortableDelegation,
+    InvalidSession,
+    NodeEvidenceRefused,
+    NotSignedIn,
+    WrongPassword,
+)
+from ..private_files import make_file, replace_file
 from ..session import Session, load_session, save_session
-from ..wallets import Wallet
+from ..wallets import Wallet, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from .errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
 from .shared import FOLDER_NAME, shared
-from .terminal import words
-from .wallet_files import open_keystore, read_wallet
+from .terminal import watched, words
 
 _VERSION: Final = 1
 _MAX_PROFILE_BYTES: Final = 128 * 1024
@@ -370,3 +378,65 @@ def known_grants(target: str) -> tuple[KeptGrant, ...]:
     if not grants:
         raise NotThere(f"no grant to {target} was made from here", hint="sealspace backend list shows them")
     return grants
+
+
+# --- wallet keys ------------------------------------------------------------------------------------------------------
+
+PASSWORD_VARIABLE: Final = "SEALSPACE_KEYSTORE_PASSWORD"  # noqa: S105  # the name of a variable
+_MAX_KEY_FILE_BYTES: Final = 256
+
+
+def read_wallet(path: Path) -> WalletSigner:
+    """Read a wallet's private key: 64 hex digits, with or without `0x`."""
+    try:
+        with path.open("rb") as stream:
+            # The mode of the file that is read, not of one that has its name a moment later.
+            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+                raise KeyFileUnusable(f"the key file {path} is open to others", hint=f"chmod 600 {path}")
+            data = stream.read(_MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise KeyFileUnusable(
+            f"cannot read the wallet's key in {path}: {reason}",
+            hint="add --new to make one, or name yours with --key-file FILE or --keystore FILE",
+        ) from None
+    try:
+        return WalletSigner(bytes.fromhex(data.decode("ascii").strip().removeprefix("0x")))
+    except (ValueError, CapabilityError):
+        raise KeyFileUnusable(
+            f"{path} holds no wallet's key",
+            hint="put the private key there as 64 hex digits, or name a Web3 keystore with --keystore FILE",
+        ) from None
+
+
+def write_wallet(path: Path, secret: bytes) -> None:
+    """Write a wallet's key, mode 0600, to a file that does not exist yet."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_file(path, secret.hex().encode() + b"\n")
+    except FileExistsError:
+        raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it") from None
+    except OSError as error:
+        reason = error.strerror or "cannot be written"
+        raise KeyFileUnusable(f"cannot make the key file {path}: {reason}", hint=f"ls -ld {path.parent}") from None
+
+
+def open_keystore(path: Path) -> WalletSigner:
+    """Open a Web3 keystore of version 3, with the password in the environment or typed."""
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None:
+        if not watched():
+            raise KeyFileUnusable(
+                f"the keystore {path} needs its password, and nobody is here to type it",
+                hint=f"set {PASSWORD_VARIABLE}",
+            )
+        password = click.prompt(f"password of {path.name}", hide_input=True, err=True)
+    try:
+        return wallet_from_keystore(path, password)
+    except WrongPassword as error:
+        raise KeyFileUnusable(f"the password does not open the keystore {path}", hint=error.hint) from None
+    except InvalidKeystore as error:
+        raise KeyFileUnusable(f"{path} is no keystore that can be opened: {error.message}", hint=error.hint) from None
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise KeyFileUnusable(f"cannot read the keystore {path}: {reason}", hint=f"ls -l {path}") from None

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.ambient import SystemClock
+from capabilities.errors import InvalidIdentifier
+from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 
 from ..client import Client
@@ -15,9 +17,8 @@ from ..delegations import allow
 from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ..spaces import SpaceEntry
 from .errors import AlreadyThere, NotThere
-from .grant_facts import time_of
 from .owner_profile import at_node, owner_home
-from .terminal import facts, print_found, print_rows, words
+from .terminal import facts, print_found, print_rows, time_text, words
 
 _ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 _name = click.argument("name", metavar="NAME")
@@ -92,6 +93,14 @@ def _stored(entry: SpaceEntry) -> str:
 
 def _described(entry: SpaceEntry) -> dict[str, Json]:
     return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
+
+
+def time_of(text: str | None) -> str | None:
+    """Return a time that a node wrote in the form of all output; what is no time stays as it is."""
+    try:
+        return None if text is None else time_text(parse_rfc3339(text))
+    except InvalidIdentifier:
+        return text
 
 
 async def require_own_space(client: Client, name: str) -> None:
