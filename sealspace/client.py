@@ -160,7 +160,7 @@ class Client:
         self._guard: NodeGuard | None = None
         if require_node_evidence is not None:
             self._guard = NodeGuard(self._caller, require_node_evidence)
-            self._transport.guard_tokens(self._guard.require)
+            self._transport.before_tokens = self._guard.require
         self._unsigned_descriptors = unsigned_descriptors
         # The other services keep nothing, and are made where they are asked for.
         self._encryption = Encryption(self._caller, unsigned_descriptors=unsigned_descriptors)

@@ -398,7 +398,11 @@ class Kv:
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's URL is not one of its own")
         if ttl_s is not None and not at_most:
-            _require_lifetime(what, ttl_s, _epoch_s(expires_at) - began + _CLOCKS_APART_S)
+            try:
+                ends_at = parse_rfc3339(expires_at)
+            except InvalidIdentifier as exc:
+                raise MalformedAnswer("the node's answer has no time at which the URL ends") from exc
+            _require_lifetime(what, ttl_s, ends_at - began + _CLOCKS_APART_S)
         return SignedUrl(self._caller.transport.url + path, expires_at)
 
     async def list_page(self, prefix: str = "", *, limit: int = MAX_PAGE_KEYS, cursor: str | None = None) -> Page:
@@ -514,10 +518,3 @@ def _reading(max_bytes: int, *, other_than: str | None = None) -> Request:
 def _require_lifetime(what: str, asked_s: float, possible_s: float) -> None:
     if asked_s > possible_s:
         raise LifetimeTooLong(what, asked_s=asked_s, possible_s=possible_s)
-
-
-def _epoch_s(text: str) -> float:
-    try:
-        return parse_rfc3339(text)
-    except InvalidIdentifier as exc:
-        raise MalformedAnswer("the node's answer has no time at which the URL ends") from exc

@@ -378,7 +378,13 @@ class Session:
         missing = [one for one in dependent if not any(_is_covered(grant, one) for grant in self.grants)]
         if missing:
             raise _not_granted(missing, owner=self.owner)
-        return tuple(dict.fromkeys(self._proof_of(one, live) for one in dependent))
+        cited: dict[str, None] = {}
+        for one in dependent:
+            proof = next((grant.cid for grant in live if _is_covered(grant, one)), None)
+            if proof is None:
+                raise SessionExpired("the grant that covers this has ended")
+            cited[proof] = None
+        return tuple(cited)
 
     def with_grant(self, grant: Grant) -> "Session":
         """Return a session that also holds a grant.
@@ -400,12 +406,6 @@ class Session:
         if pin in self.pins:
             return self
         return replace(self, pins=(*(held for held in self.pins if held.network != pin.network), pin))
-
-    def _proof_of(self, wanted: Capability, live: Sequence[Grant]) -> str:
-        for grant in live:
-            if _is_covered(grant, wanted):
-                return grant.cid
-        raise SessionExpired("the grant that covers this has ended")
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:

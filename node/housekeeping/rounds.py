@@ -256,10 +256,13 @@ class Housekeeper:
 
     async def turn(self) -> bool:
         """Do the jobs that are due, if this process may; tell whether it might."""
-        lease = self._lease
-        if await self._is_apart():
-            await lease.release()
-            return False
+        lease, store = self._lease, self._services.store
+        if isinstance(store, SharedStore):
+            clocks = await store.clocks()
+            if clocks.is_apart:  # ST9
+                log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
+                await lease.release()
+                return False
         if not await lease.take(now=self._services.clock.now()):
             return False
         noted = await lease.begun()
@@ -275,16 +278,6 @@ class Housekeeper:
             if not await self._do(job, lease):
                 return False
         return True
-
-    async def _is_apart(self) -> bool:
-        """Whether this process's clock differs from that of a store that others have too (ST9)."""
-        store = self._services.store
-        if not isinstance(store, SharedStore):
-            return False
-        clocks = await store.clocks()
-        if clocks.is_apart:
-            log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
-        return clocks.is_apart
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
         """Whether the clock has gone on evenly for long enough to remove by it what is old (ST11)."""

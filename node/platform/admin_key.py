@@ -29,18 +29,14 @@ def load_admin_key(admin: Admin) -> AdminKey | None:
     """Return the key that the settings name; None where there is none, or it is empty."""
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
-        secret = _read(admin.secret_file)
+        name, hint = admin.secret_file, f"ls -l {admin.secret_file}"
+        try:
+            with Path(name).open("rb") as stream:
+                secret = stream.read(_MAX_BYTES + 1)
+        except OSError as error:
+            reason = error.strerror or "unreadable"
+            raise ConfigurationError(f"admin.secret_file: cannot read {name}: {reason}", hint=hint) from None
+        if len(secret) > _MAX_BYTES:
+            raise ConfigurationError(f"admin.secret_file: {name} is longer than {_MAX_BYTES} bytes", hint=hint)
+        secret = secret.strip()
     return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None
-
-
-def _read(name: str) -> bytes:
-    hint = f"ls -l {name}"
-    try:
-        with Path(name).open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ConfigurationError(f"admin.secret_file: cannot read {name}: {reason}", hint=hint) from None
-    if len(data) > _MAX_BYTES:
-        raise ConfigurationError(f"admin.secret_file: {name} is longer than {_MAX_BYTES} bytes", hint=hint)
-    return data.strip()

@@ -45,7 +45,12 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
         StoreMisused: a restore into the data folder did not end; nothing is made there (BK4).
     """
     if config.secret.value is not None:
-        return _bounded(_from_text(config), "secret.value", config)
+        try:
+            # Strict: no padding, no spare bits, no other alphabet.
+            named = bytes(decode_multibase(f"u{config.secret.value}")[1])
+        except ValueError:
+            raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config)) from None
+        return _bounded(named, "secret.value", config)
     if config.secret.file is not None:
         return _from_file(Path(config.secret.file), config)
     if config.secret.platform:
@@ -96,14 +101,6 @@ def _from_platform(config: Config) -> bytes:
             hint="sealspace doctor; is the guest agent's socket mounted, and platform.socket right?",
         ) from None
     return _bounded(secret, "the platform", config)
-
-
-def _from_text(config: Config) -> bytes:
-    try:
-        # Strict: no padding, no spare bits, no other alphabet.
-        return bytes(decode_multibase(f"u{config.secret.value}")[1])
-    except ValueError:
-        raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config)) from None
 
 
 def _from_file(path: Path, config: Config) -> bytes:

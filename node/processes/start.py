@@ -59,12 +59,10 @@ async def claim_store(
     Args:
         store: opened, new or not.
         keyring: of the configured root secret.
-        clock: passed on.
-        entropy: makes a new store's id; passed on.
+        entropy: makes a new store's id.
         again: this process replaces one of a node that has started. Then a release record that has become stricter
             than the configuration meanwhile is no reason to stop: releases are decided by the record.
         counter: passed on.
-
     Raises:
         StoreMisused: the store belongs to another root secret or another version, was restored and is beside its
             original, or its own rows do not decode.

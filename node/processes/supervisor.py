@@ -223,7 +223,10 @@ class Supervisor:
                     self._hear(key.data)
                 elif _was_woken(self._woken):
                     return
-            self._start_due()
+            for child in self._children:
+                if not child.running and child.due_at <= time.monotonic():
+                    self._spawn(child)
+            self._launch()
 
     def stop(self) -> None:
         """End every process: workers first, within the drain limit, then the storekeeper."""
@@ -310,13 +313,6 @@ class Supervisor:
                 f"the {child.name} ended {child.failures} times before it was ready, last with status {status}",
                 hint="see the messages above; sealspace doctor checks the data folder",
             )
-
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for child in self._children:
-            if not child.running and child.due_at <= now:
-                self._spawn(child)
-        self._launch()
 
 
 def _refuse_pooling(url: str) -> None:

@@ -160,12 +160,11 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
     """Yield the body of a value, and compare it with its version at the end (M1); raises TransferBroken."""
-    digest, moved_bytes = blake3(), 0
+    digest = blake3()
     async for piece in stream.chunks():
         digest.update(piece)
-        moved_bytes += len(piece)
         yield piece
-    require_version_of(digest.hexdigest(), stream, moved_bytes=moved_bytes)
+    require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
 
 
 async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
@@ -192,15 +191,14 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
 
 
 async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> None:
-    held, moved_bytes = bytearray(), 0
+    held = bytearray()
     async for piece in checked(stream):
         held += piece
-        moved_bytes += len(piece)
         if len(held) >= PIECE_BYTES:
             await asyncio.to_thread(file.write, bytes(held))
             held.clear()
         if progress is not None:
-            progress(moved_bytes, stream.size_bytes)
+            progress(stream.moved_bytes, stream.size_bytes)
     await asyncio.to_thread(file.write, bytes(held))
     await asyncio.to_thread(file.flush)
 

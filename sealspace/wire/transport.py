@@ -197,26 +197,19 @@ class Transport:
 
     def __init__(self, url: str, *, settings: TransportSettings | None = None) -> None:
         self._settings = settings or TransportSettings()
-        self._base = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
+        self.url = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
+        """The node's address without a trailing slash."""
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._left: list[aiohttp.ClientSession | None] = []
-        self._before_tokens: Callable[[], Awaitable[object]] | None = None
-
-    def guard_tokens(self, check: Callable[[], Awaitable[object]]) -> None:
-        """Await `check` from now on before each try that carries a token; what it raises ends the request unsent."""
-        self._before_tokens = check
+        self.before_tokens: Callable[[], Awaitable[object]] | None = None
+        """Awaited before each try that carries a token; what it raises ends the request unsent."""
 
     async def check_node(self) -> None:
         """Run the check that precedes a token: for answers that are trusted, or sealed to, without one."""
         self.require_open("a request to the node")
-        if self._before_tokens is not None:
-            await self._before_tokens()
-
-    @property
-    def url(self) -> str:
-        """The node's address without a trailing slash."""
-        return self._base
+        if self.before_tokens is not None:
+            await self.before_tokens()
 
     async def __aenter__(self) -> Self:
         return self
@@ -234,7 +227,7 @@ class Transport:
     def require_open(self, asked: str) -> None:
         """Go on only where this was not closed."""
         if self._is_closed:
-            raise ClientClosed(f"{asked}: this client of {self._base} was closed")
+            raise ClientClosed(f"{asked}: this client of {self.url} was closed")
 
     def leave_connections(self) -> None:
         """Give up the connections without closing them; they are kept, because collecting them would close them."""
@@ -281,16 +274,16 @@ class Transport:
                     return tried
             except aiohttp.ClientConnectorError as exc:
                 if tries_left <= 0:
-                    raise NodeUnreachable(f"{what}: no connection to {self._base}") from exc
+                    raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
             except TimeoutError as exc:
                 _raise_failure_of(request.body)
                 if tries_left <= 0 or not request.repeatable:
                     waited = f"within {self._settings.timeout_s:g} s"
-                    raise NodeTimeout(f"{what}: no answer from {self._base} {waited}") from exc
+                    raise NodeTimeout(f"{what}: no answer from {self.url} {waited}") from exc
             except aiohttp.ClientError as exc:
                 _raise_failure_of(request.body)
                 if tries_left <= 0 or not request.repeatable:
-                    raise NodeUnreachable(f"{what}: the connection to {self._base} broke off") from exc
+                    raise NodeUnreachable(f"{what}: the connection to {self.url} broke off") from exc
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
@@ -298,7 +291,16 @@ class Transport:
         """Make one try, with a token of its own, until the head of the answer is there."""
         self.require_open(request.subject)
         if self._session is None:
-            self._session = self._new_session()
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `Pace` bounds every wait
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,
+                middlewares=(_send_once,),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=MAX_HEADER_LINE_BYTES,
+                max_field_size=MAX_HEADER_LINE_BYTES,
+            )
         headers = CIMultiDict(request.headers)
         if request.mint is not None:
             headers["Authorization"] = request.mint()
@@ -314,7 +316,7 @@ class Transport:
             # Redirects are not followed: a token is for the node it was made for.
             response = await self._session.request(
                 request.method,
-                URL(self._base + request.path, encoded=True),
+                URL(self.url + request.path, encoded=True),
                 headers=headers,
                 data=body,
                 allow_redirects=False,
@@ -322,18 +324,6 @@ class Transport:
             )
         limit = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
         return Stream(response, pace, max_bytes=limit, asked=request.subject)
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `Pace` bounds every wait
-            headers={"Accept-Encoding": "identity"},
-            auto_decompress=False,
-            trust_env=False,
-            middlewares=(_send_once,),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_line_size=MAX_HEADER_LINE_BYTES,
-            max_field_size=MAX_HEADER_LINE_BYTES,
-        )
 
 
 def _raise_failure_of(body: bytes | Upload | None) -> None:
@@ -366,6 +356,7 @@ class Stream:
         self.status = response.status
         self.headers = response.headers
         self.size_bytes = response.content_length
+        self.moved_bytes = 0
         self.asked = asked
 
     def close(self) -> None:
@@ -389,27 +380,24 @@ class Stream:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body piece by piece."""
-        moved_bytes = 0
         try:
             async for chunk in self._read():
-                moved_bytes += len(chunk)
                 yield chunk
         except (TimeoutError, aiohttp.ClientError) as exc:
             of = "" if self.size_bytes is None else f" of {self.size_bytes}"
             raise TransferBroken(
-                f"{self.asked}: broke off after {moved_bytes}{of} bytes", moved_bytes=moved_bytes
+                f"{self.asked}: broke off after {self.moved_bytes}{of} bytes", moved_bytes=self.moved_bytes
             ) from exc
 
     async def _read(self) -> AsyncIterator[bytes]:
-        received_bytes = 0
         while True:
             async with self._pace.waiting():
                 chunk = await self._response.content.readany()
             self._pace.moved(len(chunk))
             if not chunk:
                 return
-            received_bytes += len(chunk)
-            if received_bytes > self._max_bytes:
+            self.moved_bytes += len(chunk)
+            if self.moved_bytes > self._max_bytes:
                 raise ResponseTooLarge(f"{self.asked}: the answer is longer than {self._max_bytes} bytes")
             yield chunk
 
