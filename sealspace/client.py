@@ -76,9 +76,12 @@ class NodeGuard:
         """
         failed = self._failed
         async with self._turn:  # another task may have asked meanwhile
-            known = self._fresh()
-            if known is not None:
-                return known
+            if self._known is not None:
+                asked_at, evidence = self._known
+                ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
+                # A clock that was set back says nothing about the age.
+                if asked_at <= self._caller.clock.now() < ends_at:
+                    return evidence
             if self._failed is not None and self._failed is not failed:
                 raise self._failed
             try:
@@ -90,14 +93,6 @@ class NodeGuard:
     def leave_turn(self) -> None:
         """Let nobody wait for a request that is under way, in a forked process: its parent makes it."""
         self._turn = asyncio.Lock()
-
-    def _fresh(self) -> NodeEvidence | None:
-        if self._known is None:
-            return None
-        asked_at, evidence = self._known
-        ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
-        # A clock that was set back says nothing about the age.
-        return evidence if asked_at <= self._caller.clock.now() < ends_at else None
 
     async def _ask(self) -> NodeEvidence:
         self._known = None

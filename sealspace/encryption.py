@@ -24,8 +24,8 @@ from capabilities.strict_base64 import decode_standard, encode_standard, encode_
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import InlineEnvelope, encode_envelope, open_envelope, parse_envelope, seal_envelope
-from encryption_network.errors import EncryptionError, WithdrawalError
 from encryption_network.errors import EncryptionError as NetworkLibraryError
+from encryption_network.errors import WithdrawalError
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
 from encryption_network.pins import NetworkPin, pin_of
@@ -153,7 +153,7 @@ def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
     signed = {member: value for member, value in answer.items() if member != "nodeSignature"}
     try:
         verify_ed25519(public_key, canonical_bytes(signed), signature)
-    except (CapabilityError, EncryptionError) as exc:
+    except (CapabilityError, NetworkLibraryError) as exc:
         raise ResponseSignatureInvalid("the node's signature over its answer does not verify") from exc
 
 

@@ -11,7 +11,7 @@ Example:
 
 import hmac
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -49,13 +49,9 @@ class _Parameters(msgspec.Struct):
     prf: Any = None
 
 
-class _Iv(TypedDict):
-    iv: str
-
-
 class _Crypto(msgspec.Struct):
     cipher: Literal["aes-128-ctr"]
-    cipherparams: _Iv
+    cipherparams: dict[str, str]
     ciphertext: str
     mac: str
     kdf: Literal["scrypt", "pbkdf2"]
@@ -85,7 +81,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
         raise InvalidKeystore(f"not a keystore of version 3 that can be used: {exc}") from None
     crypto = keystore.crypto
     ciphertext, mac = _bytes(crypto.ciphertext, _KEY_BYTES), _bytes(crypto.mac, 32)
-    iv = _bytes(crypto.cipherparams["iv"], 16)
+    iv = _bytes(crypto.cipherparams.get("iv", ""), 16)
     try:
         key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
     except UnicodeEncodeError:

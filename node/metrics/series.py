@@ -12,11 +12,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -72,14 +71,13 @@ _ANY: Final = (SUPERVISOR, STOREKEEPER, WORKER)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One series."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    labels: Mapping[str, Sequence[str]] = {}
     buckets: tuple[float, ...] = ()
     writers: tuple[str, ...] = ()
 
