@@ -205,7 +205,7 @@ class Delegations:
         return tuple(
             [
                 await self.delegate(
-                    grant.did,
+                    target.did,
                     grant.capabilities,
                     ttl_s=grant.ttl_s,
                     at_most=True,

@@ -17,7 +17,7 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.ambient import Clock, Entropy, SystemClock, SystemEntropy
@@ -119,17 +119,8 @@ class EvidenceVerifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class WantedSecret:
-    """A secret that a manifest asks to read.
-
-    Attributes:
-        label: `NAME`, or `scope/NAME`.
-        path: in the owner's `secrets` space.
-    """
-
-    label: str
-    path: str
+WantedSecret: TypeAlias = SecretName
+"""A secret that a manifest asks to read: its `label`, `NAME` or `scope/NAME`, and its `path` in the space `secrets`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +159,7 @@ class Seen:
     def wanted(self) -> tuple[WantedSecret, ...]:
         """The secrets that it asks to read."""
         return tuple(
-            WantedSecret(secret.label, secret.path)
+            secret
             for one in resolve_manifest(self.published.statement.manifest)
             if KV_GET in one.actions and (secret := _secret_of(one)) is not None
         )

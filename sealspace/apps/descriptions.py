@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import to_builtins
+
 from capabilities.abilities import (
     DECRYPT,
     DELEGATION_STATUS,
@@ -65,9 +67,7 @@ _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
     """Return what is granted, as portable grants describe it."""
-    return [
-        {"service": one.service, "space": one.space, "path": one.path, "actions": list(one.actions)} for one in rights
-    ]
+    return [to_builtins(one) for one in rights]
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:

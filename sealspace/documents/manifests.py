@@ -379,15 +379,11 @@ class TargetGrant:
     """One grant of those that a target waits for.
 
     Attributes:
-        did: the recipient.
-        name: the app's name, for people.
         owner: DID of the owner of everything in it.
         capabilities: what it grants, at least one; never the reading of capabilities, which makes a session (IP2).
         ttl_s: for how long it is asked for, seconds.
     """
 
-    did: str
-    name: str
     owner: str
     capabilities: tuple[Capability, ...]
     ttl_s: float
@@ -411,6 +407,6 @@ def target_grants(
                 groups.setdefault(root, []).append(one)
                 lifetimes_ms[root] = min(lifetime_ms, lifetimes_ms.get(root, target.expiry_ms))
     return tuple(
-        TargetGrant(target.did, target.name, root, distinct_capabilities(capabilities), lifetimes_ms[root] / 1000)
+        TargetGrant(root, distinct_capabilities(capabilities), lifetimes_ms[root] / 1000)
         for root, capabilities in groups.items()
     )

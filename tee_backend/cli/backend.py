@@ -33,7 +33,7 @@ from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.owner_profile import KeptGrant, at_node, owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_found, print_lines, time_text, watched, words
+from sealspace.cli.terminal import optional_time, print_found, print_lines, time_text, watched, words
 from sealspace.client import Client
 from sealspace.documents.published import Published
 from sealspace.documents.run_grants import run_statement_json
@@ -304,5 +304,4 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
     words(f"granted: {portable.cid}")
     if hands_over:
         await hand_over_all(url, [portable], kept=str(path))
-    ends = None if portable.expires_at is None else time_text(portable.expires_at)
-    return {"granted": portable.cid, "file": str(path), "expiresAt": ends}
+    return {"granted": portable.cid, "file": str(path), "expiresAt": optional_time(portable.expires_at)}

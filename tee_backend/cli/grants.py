@@ -9,7 +9,7 @@ from capabilities.strict_json import Json
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.owner_profile import at_node, dids_of, known_grants, owner_home
-from sealspace.cli.terminal import confirm, print_found, print_rows, time_text, watched, words
+from sealspace.cli.terminal import confirm, optional_time, print_found, print_rows, time_text, watched, words
 from sealspace.client import Client
 from sealspace.documents.run_grants import run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
@@ -26,7 +26,7 @@ async def list_(client: Client) -> None:
         if one.url is not None:
             portable, secrets = one.portable, granted_labels(one.portable)
             state = await state_at_node(client, portable.cid)
-            until = None if portable.expires_at is None else time_text(portable.expires_at)
+            until = optional_time(portable.expires_at)
             found.append(
                 {
                     "state": state,

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json
 from encryption_network.policy import Policy
 from sealspace.apps.backends import Seen, require_like
 from sealspace.apps.descriptions import as_json, in_plain_words, run_words
@@ -89,7 +88,9 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 @expires_option
 @yes_option
 @looking_options
-def grant(
+@at_node
+async def grant(
+    client: Client,
     url: str,
     looking: Looking,
     secrets: tuple[str, ...],
@@ -113,35 +114,22 @@ def grant(
     """
     if sum((bool(callers), anybody, is_owner, condition_file is not None)) > 1:
         raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
-    for label in secrets:
-        if is_reserved(label.rpartition("/")[2]):
-            raise InvalidInput(f"{label} is a name of the runner's own", hint="store the secret under another name")
-    network_name([parse_secret_label(label) for label in secrets])  # those of two networks are no one grant
-    stated = partial(
-        RunStatement,
+    named = [parse_secret_label(label) for label in secrets]
+    for secret in named:
+        if is_reserved(secret.name):
+            raise InvalidInput(
+                f"{secret.label} is a name of the runner's own", hint="store the secret under another name"
+            )
+    network_name(named)  # those of two networks are no one grant
+    run = RunStatement(
         callers=_condition(callers, condition_file, anybody=anybody),
         hosts=tuple(map(checked_host, hosts)),
-        limits=GrantLimits(
-            max_instructions=max_instructions, max_memory_mb=max_memory_mb, max_execution_s=max_execution_s
-        ),
+        limits=GrantLimits(max_instructions, max_memory_mb, max_execution_s),
+        programs=tuple([await _program(client, one, follows=follows) for one in programs]),
     )
-
-    @at_node
-    async def granted(client: Client) -> dict[str, Json]:
-        run = stated(programs=tuple([await _program(client, one, follows=follows) for one in programs]))
-        return await _grant(client, url, looking, secrets, run, ttl_s=ttl_s, yes=yes)
-
-    print_found(granted(), ())
-
-
-async def _grant(
-    client: Client, url: str, looking: Looking, secrets: tuple[str, ...], run: RunStatement, *, ttl_s: float, yes: bool
-) -> dict[str, Json]:
-    """Return the grant, its file, and what it was made to, as JSON."""
     seen = await looking.look(url)
     await require_stored(client, secrets)
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
-    named = map(parse_secret_label, secrets)
     paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
     policy = looking.policy(seen, paths, ttl_s=ttl_s)
     confirm_shown((*in_plain_words(seen, policy), *run_words(run)), yes=yes or looking.knows(seen))
@@ -149,7 +137,7 @@ async def _grant(
         seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
     )
     kept = await deliver(url, portable)
-    return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
+    print_found(kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}, ())
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:

@@ -190,9 +190,9 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
             "why": said.ground,
             "time": at,
             "under": f"{number} polic{'y' if number == 1 else 'ies'}",
+            "today": [f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()],
         }
     )
-    shown += [f"today    policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()]
     print_found(found, shown)
     return 1 if any(today.values()) else 0
 
