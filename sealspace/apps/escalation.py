@@ -8,6 +8,7 @@ Example:
 """
 
 from collections.abc import Sequence
+from itertools import filterfalse
 
 from capabilities.principals import same_principal
 from capabilities.resources import root_of
@@ -35,7 +36,11 @@ def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float
     """Make the sign-in that would suffice: what the session's own sign-in stated, and what is missing; nothing else."""
     if not missing:
         raise InvalidInput("nothing is missing", hint="name what the session shall hold in addition")
-    foreign = tuple(one for one in missing if not same_principal(root_of(one.resource) or "", session.owner))
+
+    def is_own(one: Capability) -> bool:
+        return same_principal(root_of(one.resource) or "", session.owner)
+
+    foreign = tuple(filterfalse(is_own, missing))
     if foreign:
         raise NotGranted(
             "; ".join(f"{one.ability} on {one.resource.text} belongs to another owner" for one in foreign),
@@ -43,9 +48,8 @@ def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float
             hint="ask its owner for a delegation, and take it up",
         )
     stated = session.grants[0].capabilities if session.grants else ()
-    own = [one for one in stated if same_principal(root_of(one.resource) or "", session.owner)]
     return SignIn(
         space=None if session.space is None else session.space.text,
-        exactly=distinct_capabilities((*own, *missing)),
+        exactly=distinct_capabilities((*filter(is_own, stated), *missing)),
         ttl_s=SESSION_TTL_S if ttl_s is None else ttl_s,
     )

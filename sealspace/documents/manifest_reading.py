@@ -338,17 +338,19 @@ _SECOND = 1_000.0
 _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
-_WEEK = 7 * _DAY
-_YEAR = 365.25 * _DAY
 
-_UNITS_MS: dict[str, float] = {
-    **dict.fromkeys(("", "milliseconds", "millisecond", "msecs", "msec", "ms"), 1.0),
-    **dict.fromkeys(("seconds", "second", "secs", "sec", "s"), _SECOND),
-    **dict.fromkeys(("minutes", "minute", "mins", "min", "m"), _MINUTE),
-    **dict.fromkeys(("hours", "hour", "hrs", "hr", "h"), _HOUR),
-    **dict.fromkeys(("days", "day", "d"), _DAY),
-    **dict.fromkeys(("weeks", "week", "w"), _WEEK),
-    **dict.fromkeys(("years", "year", "yrs", "yr", "y"), _YEAR),
+_UNITS_MS: Final[Mapping[str, float]] = {
+    unit: value_ms
+    for value_ms, units in (
+        (1.0, ("", "milliseconds", "millisecond", "msecs", "msec", "ms")),
+        (_SECOND, ("seconds", "second", "secs", "sec", "s")),
+        (_MINUTE, ("minutes", "minute", "mins", "min", "m")),
+        (_HOUR, ("hours", "hour", "hrs", "hr", "h")),
+        (_DAY, ("days", "day", "d")),
+        (7 * _DAY, ("weeks", "week", "w")),
+        (365.25 * _DAY, ("years", "year", "yrs", "yr", "y")),
+    )
+    for unit in units
 }
 _DURATION = re.compile(r"(?P<number>-?\d*\.?\d+) *(?P<unit>[a-z]*)", re.ASCII)
 

@@ -17,7 +17,7 @@ from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
 from sealspace.errors import NodeEvidenceRefused
 
-from ..attestation.collateral import CollateralProvider, HeldCollateral
+from ..attestation.collateral import HeldCollateral
 from ..attestation.errors import CollateralUnusable
 from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService, ServiceSettings
@@ -35,10 +35,13 @@ _LISTS: Final = {
 
 @asynccontextmanager
 async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
-    """Yield a verifier."""
+    """Yield a verifier by the documents of a folder, or by Intel's service where none is named."""
     root = read_trust_root(trust_root)
-    async with _documents(collateral) as documents:
-        yield TdxNodeVerifier(root, documents)
+    if collateral is not None:
+        yield TdxNodeVerifier(root, _held(collateral))
+        return
+    async with aiohttp.ClientSession() as session:
+        yield TdxNodeVerifier(root, CollateralService(session, ServiceSettings()))
 
 
 async def ask_node(client: Client) -> NodeAttestation:
@@ -91,16 +94,6 @@ def exact_code(facts: Evidence) -> Policy:
     """Return the policy that approves exactly what was seen, in this one start and no other."""
     shown = Measurements(mrtd=facts.mrtd, rtmr0=facts.rtmr0, rtmr1=facts.rtmr1, rtmr2=facts.rtmr2, rtmr3=facts.rtmr3)
     return Policy(measurements=(shown,))
-
-
-@asynccontextmanager
-async def _documents(folder: Path | None) -> AsyncIterator[CollateralProvider]:
-    """Yield the documents of a folder, or Intel's service where none is named."""
-    if folder is None:
-        async with aiohttp.ClientSession() as session:
-            yield CollateralService(session, ServiceSettings())
-    else:
-        yield _held(folder)
 
 
 def _held(folder: Path) -> HeldCollateral:
