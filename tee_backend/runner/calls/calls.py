@@ -74,7 +74,19 @@ class Calls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._recover()
+        """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
+        for job, record in await self.ledger.unfinished():
+            if record is None:
+                _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
+            elif record.state == "waiting":
+                counted = ExitStack()
+                counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
+                self._begin(job, record.payer, counted)
+            else:
+                try:
+                    await self._settle(self.runner.unrun(job, record, "interrupted"), record, 0)
+                except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
+                    _log.error("a job that was interrupted is not settled: %s", error.message)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,7 +139,10 @@ class Calls:
         Returns, Raises:
             As `run`.
         """
-        project = _project(owner, name)
+        try:
+            project = ProjectId(parse_owner(owner), checked_project_name(name))  # RN96
+        except InvalidInput as exc:
+            raise RunRefused("program-unknown") from exc
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
@@ -189,7 +204,11 @@ class Calls:
             record = self._record(asked, payer, key, budget)
             if not budget:
                 outcome = await self._perform(job, record, asked)
-                await self._keep(outcome, payer)
+                try:
+                    if outcome.is_kept:
+                        await self.runner.journal.keep(job, outcome.receipt, payer)
+                except KeepingError as error:  # the caller has it all the same
+                    _log.warning("a receipt is not kept: %s", error.code)
                 return _answer(outcome, key, 0)
             await self.ledger.accept(job, record, request=None)
             try:
@@ -201,14 +220,6 @@ class Calls:
 
     async def _perform(self, job: str, record: JobRecord, asked: CallBody) -> Outcome:
         return await self.runner.perform(job, record, asked, compile_s=self.price.compile_s(record.reserved))
-
-    async def _keep(self, outcome: Outcome, payer: Payer) -> None:
-        """Keep a receipt that is no part of a ledger's transaction."""
-        if outcome.is_kept:
-            try:
-                await self.runner.journal.keep(outcome.facts.job, outcome.receipt, payer)
-            except KeepingError as error:  # the caller has it all the same
-                _log.warning("a receipt is not kept: %s", error.code)
 
     def _begin(self, job: str, payer: Payer, counted: ExitStack) -> None:
         """Have an asynchronous call run when it is its payer's turn."""
@@ -231,7 +242,12 @@ class Calls:
             return
         request = await self.ledger.start(job)
         try:
-            outcome = await self._perform(job, record, await self._body_again(record, request))
+            if record.key is None:
+                asked = parse_body(request)
+            else:
+                key = await self.keys.held(Principal(record.caller), record.key)  # RN89: it has to hold still
+                asked = self._api_body(request, parse_project(str(record.project)), record.reserved, key)
+            outcome = await self._perform(job, record, asked)
         except RunRefused as refusal:
             outcome = self.runner.unrun(job, record, refusal.reason.code)
         except Exception:
@@ -250,21 +266,6 @@ class Calls:
             now=SystemClock.now(),
         )
         return answer
-
-    async def _recover(self) -> None:
-        """End what had started when the runner ended, and put what waited into the queue again (RN99)."""
-        for job, record in await self.ledger.unfinished():
-            if record is None:
-                _log.error("a job in the journal was edited or moved: it is left as it is, and not run")
-            elif record.state == "waiting":
-                counted = ExitStack()
-                counted.enter_context(self._queued.held(record.payer, 0, is_new=False))
-                self._begin(job, record.payer, counted)
-            else:
-                try:
-                    await self._settle(self.runner.unrun(job, record, "interrupted"), record, 0)
-                except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
-                    _log.error("a job that was interrupted is not settled: %s", error.message)
 
     def _record(self, asked: CallBody, payer: Payer, key: int | None, budget: int) -> JobRecord:
         # A call that costs nothing and is answered at once is no row of the ledger: its limits are judged as it runs.
@@ -318,21 +319,6 @@ class Calls:
             raise RunRefused("key-profile")
         return replace(asked, limits=smallest(asked.limits, self.price.affordable(budget))) if budget else asked
 
-    async def _body_again(self, record: JobRecord, request: bytes) -> CallBody:
-        """Read the body of a call that was accepted before; its key has to hold still (RN89)."""
-        if record.key is None:
-            return parse_body(request)
-        key = await self.keys.held(Principal(record.caller), record.key)
-        return self._api_body(request, parse_project(str(record.project)), record.reserved, key)
-
 
 def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
     return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)
-
-
-def _project(owner: str, name: str) -> ProjectId:
-    """Read the project that an address names (RN96)."""
-    try:
-        return ProjectId(parse_owner(owner), checked_project_name(name))
-    except InvalidInput as exc:
-        raise RunRefused("program-unknown") from exc

@@ -22,7 +22,7 @@ Example:
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import Verified
 from sealspace.documents.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
@@ -46,8 +46,6 @@ if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
 START_TYPE: Final = "sealspace.runner.start/v1"
 RECEIPT_TYPE: Final = "sealspace.run.receipt/v1"
 SALT_BYTES: Final = 32
-
-_START_MEMBERS: Final = frozenset({"type", "statement", "receiptKey", "quote", "eventLog"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,36 +110,36 @@ def names_hash(names: Iterable[str]) -> str:
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
+class _StartDocument(msgspec.Struct, forbid_unknown_fields=True, rename="camel", tag_field="type", tag=START_TYPE):
+    statement: Any
+    receipt_key: str
+    quote: str
+    event_log: list[Any] | None
+
+
 def encode_start(statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None) -> bytes:
     """Write the start document."""
-    return canonical_bytes(
-        {
-            "type": START_TYPE,
-            "statement": statement,
-            "receiptKey": receipt_key,
-            "quote": encode_standard(quote),
-            "eventLog": event_log,
-        }
-    )
+    document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
+    return canonical_bytes(msgspec.to_builtins(document))
 
 
 def parse_start(data: bytes) -> Start:
     """Read a start document, untrusted."""
     try:
-        value = parse_json(data, max_bytes=MAX_PUBLISHED_BYTES)
-        statement = parse_statement(value.get("statement"))
+        document = shaped(parse_json(data, max_bytes=MAX_PUBLISHED_BYTES), _StartDocument)
+        statement = parse_statement(document.statement)
     except (InvalidJson, BackendAnswerInvalid) as exc:
         raise StatementInvalid("the start of the runner cannot be read") from exc
-    quote, log, key = decode_standard(value.get("quote")), value.get("eventLog"), value.get("receiptKey")
-    if value.keys() != _START_MEMBERS or value["type"] != START_TYPE or not quote or not isinstance(log, list | None):
-        raise StatementInvalid("the start of the runner has not its members")
-    if not isinstance(key, str) or ed25519_public_key(key) is None:
+    quote, key = decode_standard(document.quote), document.receipt_key
+    if not quote:
+        raise StatementInvalid("the start of the runner has no quote")
+    if ed25519_public_key(key) is None:
         raise StatementInvalid("the runner's receipt key is no Ed25519 key")
     return Start(
         statement=statement,
         receipt_key=Principal(key),
         quote=quote,
-        event_log=log,
+        event_log=document.event_log,
         sha256=hashlib.sha256(data).digest(),
     )
 

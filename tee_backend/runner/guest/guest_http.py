@@ -46,9 +46,7 @@ class GuestHttp:
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
-        self._type: components.FuncType | None = None
-        self._answer = memoryview(b"")
-        self._exhausted = False
+        self.begin(None)
         self._called = ffi.wasmtime_component_func_callback_t(self._fetch_component)  # has to live as long as linkers
 
     def begin(self, fetch: components.FuncType | None) -> None:

@@ -45,9 +45,8 @@ class MemoryBudget:
     """Makes the memories of an engine, under a budget that each run sets anew."""
 
     def __init__(self) -> None:
-        self.left = self.peak = self._budget = 0
-        self.refused = False
         self._memories: dict[int, _Memory] = {}
+        self.begin(0)
         self._last = 0
         # wasmtime keeps pointers to these, so they live as long as this object does.
         self._callbacks: tuple[Any, ...] = (
