@@ -282,7 +282,7 @@ class Calls:
             has_secrets=asked.secrets is not None,
             salt=salt,
             input_hash=salted(salt, asked.input),
-            limits=(limits.max_instructions, limits.max_memory_mb, limits.max_execution_s),
+            limits=tuple(limits.shown.values()),
             nonce=asked.nonce,
             is_known=payer.is_known,
         )

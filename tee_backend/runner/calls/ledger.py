@@ -69,7 +69,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     has_secrets: bool
     salt: bytes
     input_hash: bytes
-    limits: tuple[int, int, int]
+    limits: tuple[int, ...]
     nonce: str | None
     pieces: int = 1
     is_known: bool = True

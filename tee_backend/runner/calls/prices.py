@@ -6,14 +6,14 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ..guest.runs import MAX_COMPILE_S, MILLION, Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(msgspec.Struct, frozen=True, rename="camel"):
     """Prices in micro-units; all 0: nothing is charged.
 
     Attributes:

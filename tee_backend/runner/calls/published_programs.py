@@ -9,7 +9,7 @@ needs thirteen a minute for each project that is called all the time.
 
 Example:
     found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
-    await executor.run(RunRequest(found.sha256, found.target), found.load)
+    await executor.run(RunRequest(found.sha256, Target(found.target)), partial(programs.load, found))
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from sealspace.errors import NotFound, NotGranted, SealspaceError, StatementInva
 from sealspace.session import space_of
 
 from ...backend import Backend
-from ..guest.runs import Load, Target
+from ..guest.runs import Target
 from ..reasons import RunRefused
 from .granted import live_grants
 from .journal import Journal
@@ -52,15 +52,6 @@ VERSION_FRESH_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1024
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A program that can be run."""
-
-    version: Version
-    active_of: ProjectId | None
-    load: Load
 
 
 @dataclass(eq=False, repr=False)
@@ -76,20 +67,20 @@ class PublishedPrograms:
         self._active = Recent[ProjectId, tuple[float, Active]](_MOST_REMEMBERED)
         self._versions = Recent[tuple[ProjectId, str, bool], tuple[float, Version]](_MOST_REMEMBERED)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
-        self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Found]] = {}
+        self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
 
-    async def find(self, project: ProjectId | None, sha256: str | None) -> Found:
-        """Return a program."""
+    async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
+        """Return a version of a project, by default the active one, or without a project a program by its hash."""
         if project is None:
             version = self._by_hash.get(sha256 or "")
             if version is None:
                 raise RunRefused("program-unknown")
-            return self._found(version, None)
+            return version
         at, active = self._active.get(project, (0.0, None))
         fresh = active.statement_sha256 if active is not None and 0 <= SystemClock.now() - at < FRESH_S else None
         version = self._fresh_version(project, sha256 or fresh or "", sha256 is None)
         if version is not None:
-            return self._found(version, project if sha256 is None else None)
+            return version
         # One read serves all calls that wait for it.
         key = (project, sha256)
         task = self._reading.get(key)
@@ -103,7 +94,7 @@ class PublishedPrograms:
         at, version = self._versions.get((project, name, is_active), (0.0, None))
         return version if 0 <= SystemClock.now() - at < VERSION_FRESH_S else None
 
-    async def _find(self, project: ProjectId, sha256: str | None) -> Found:
+    async def _find(self, project: ProjectId, sha256: str | None) -> Version:
         private = self._private_reader(project, MAX_STATEMENT_BYTES)
         public = self._public_reader(project, MAX_STATEMENT_BYTES)
 
@@ -131,27 +122,25 @@ class PublishedPrograms:
                 raise RunRefused("program-older")
             self._active.put(project, (SystemClock.now(), active))
         self._versions.put((project, name, active is not None), (SystemClock.now(), version))
-        return self._found(version, None if active is None else project)
+        return version
 
-    def _found(self, version: Version, active_of: ProjectId | None) -> Found:
-        async def load() -> bytes:
-            try:
-                code = await read_code(self._private_reader(version.project, MAX_PROGRAM_BYTES), version)
-                if code is not None:  # by its hash others would run it: it is not noted (RN153)
-                    return code
-                code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
-            except StatementInvalid as exc:
-                raise RunRefused("program-mismatch") from exc
-            except SealspaceError as exc:
-                raise _unavailable(exc) from exc
-            if code is None:
-                raise RunRefused("program-unknown")
-            # Remember what a program of this hash is; from the bytes alone, for anybody may state things about them.
-            if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
-                self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
-            return code
-
-        return Found(version, active_of, load)
+    async def load(self, version: Version) -> bytes:
+        """Read the bytes of a program that was found."""
+        try:
+            code = await read_code(self._private_reader(version.project, MAX_PROGRAM_BYTES), version)
+            if code is not None:  # by its hash others would run it: it is not noted (RN153)
+                return code
+            code = await read_code(self._public_reader(version.project, MAX_PROGRAM_BYTES), version)
+        except StatementInvalid as exc:
+            raise RunRefused("program-mismatch") from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+        if code is None:
+            raise RunRefused("program-unknown")
+        # Remember what a program of this hash is; from the bytes alone, for anybody may state things about them.
+        if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
+            self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
+        return code
 
     def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
         """Return what reads a project by the newest grant for it; without one there is nothing to read (RN153)."""

@@ -26,6 +26,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from sealspace.apps.backends import RUNNER_APP_ID
+from sealspace.apps.programs import ProgramManifest
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.call_conditions import Call
@@ -57,7 +58,7 @@ from .call_bodies import CallBody
 from .granted import live_grants
 from .journal import Journal
 from .ledger import JobRecord
-from .published_programs import Found, PublishedPrograms
+from .published_programs import PublishedPrograms
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_choice import choose
 from .secret_tags import SecretTags
@@ -204,16 +205,15 @@ class Runner:
             compile_s=compile_s,
         )
         try:
-            found = await self.programs.find(asked.project, asked.sha256)
-            version = found.version
+            version = await self.programs.find(asked.project, asked.sha256)
             request = replace(
                 request,
                 wasm_sha256=version.sha256,
                 target=Target(version.target),
                 origin=version.project.text,  # RN153
             )
-            request = await self._prepared(job, asked, found, request)
-            result = await self.executor.run(request, found.load)
+            request = await self._prepared(job, asked, version.manifest, request)
+            result = await self.executor.run(request, partial(self.programs.load, version))
         except RunRefused as refused:
             is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))  # RN81
             result = RunResult(refused.reason, refused.detail if is_shown else "")
@@ -231,9 +231,9 @@ class Runner:
         may_have_secrets = has_secrets and code == "interrupted"
         return self._outcome(job, record, request, RunResult(REASONS[code], secrets_delivered=may_have_secrets))
 
-    async def _prepared(self, job: str, asked: CallBody, found: Found, request: RunRequest) -> RunRequest:
+    async def _prepared(self, job: str, asked: CallBody, manifest: ProgramManifest, request: RunRequest) -> RunRequest:
         """Return a request with its limits and hosts, and the secrets that are granted for it."""
-        caller, manifest = request.payer.did, found.version.manifest
+        caller = request.payer.did
         limits, hosts, secrets = self.limits(asked), frozenset(manifest.hosts), dict[str, str]()
         if asked.secrets is not None:
             owner, scope = asked.secrets.owner, asked.secrets.scope
@@ -242,7 +242,7 @@ class Runner:
                 Call(caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()),
                 scope=scope,
                 project=asked.project,
-                active_of=found.active_of,
+                active_of=asked.project if asked.sha256 is None else None,
                 names=manifest.secrets,
             )
             for name, (grant, value) in (await self._values(chosen, scope)).items():

@@ -80,10 +80,10 @@ class Executor:
         await self._pool.close()
         await self._outbound.__aexit__()
 
-    async def compile(self, wasm_sha256: str, target: Target, load: Load, *, origin: str = "") -> None:
+    async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
         """Compile a program if it is not compiled."""
         self._refuse_closed()
-        os.close(await self._artefacts.open(RunRequest(wasm_sha256, target, origin=origin), load, []))
+        os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once.

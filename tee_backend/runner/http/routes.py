@@ -29,6 +29,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import msgspec
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
@@ -319,8 +320,7 @@ class RunnerSurface:
     async def _info(self, request: web.Request) -> web.Response:
         most = self._runner.most
         limits = most.shown | {"maxOutputBytes": most.max_output_bytes}
-        price = self._calls.price
-        prices = {"call": price.call, "millionInstructions": price.million_instructions, "second": price.second}
+        prices = msgspec.to_builtins(self._calls.price)
         start = encode_url(self._runner.identity.start_sha256)
         return web.json_response({"runner": self._runner.did, "start": start, "limits": limits, "price": prices})
 
