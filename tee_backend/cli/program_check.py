@@ -6,7 +6,7 @@ from typing import Final
 from sealspace.apps.programs import Target
 from sealspace.errors import InvalidInput
 
-from ..runner.guest.executor import Executor, ExecutorSettings
+from ..runner.guest.executor import Executor
 from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
@@ -24,7 +24,7 @@ async def check(wasm: bytes, target: Target) -> None:
         return wasm
 
     try:
-        async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+        async with Executor(children=1, spare=1) as executor:
             await executor.compile(hashlib.sha256(wasm).hexdigest(), RunTarget(target), load)
     except RunRefused as refused:
         named = f": {refused.detail}" if refused.detail else ""

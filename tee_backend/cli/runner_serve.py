@@ -38,8 +38,8 @@ from ..runner.calls.published_programs import PublishedPrograms
 from ..runner.calls.sealed_rows import row_key
 from ..runner.calls.secret_tags import SecretTags
 from ..runner.calls.service import Runner, begin, manifest_of
-from ..runner.guest.executor import Executor, ExecutorSettings
-from ..runner.guest.outbound import OutboundSettings
+from ..runner.guest.executor import Executor
+from ..runner.guest.outbound import Outbound
 from ..runner.guest.runs import Limits
 from ..runner.http.routes import mounted
 
@@ -280,8 +280,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
 def _executor(given: _Options) -> Executor:
     spare = min(given.children + 1, _MOST_CHILDREN)
     try:
-        outbound = OutboundSettings(given.loopback_ca)
-        return Executor(ExecutorSettings(children=given.children, spare=spare, outbound=outbound))
+        return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
     except OSError as error:  # of TLS too
         raise ConfigurationError(
             f"{given.loopback_ca} holds no certificate", hint="name a file in PEM: --loopback-ca FILE"

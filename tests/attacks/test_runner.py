@@ -34,7 +34,7 @@ from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import BackendNotProven
 from sealspace.session import key_session
 from tee_backend.runner.calls.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
-from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.guest.outbound import Outbound
 from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
 
@@ -55,7 +55,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each publishes programs of its own."""
-    outbound = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)
+    outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
         await staged.owner.secrets().put("API_KEY", SECRET)

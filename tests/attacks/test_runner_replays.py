@@ -26,7 +26,7 @@ from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput
 from sealspace.session import key_session
-from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.guest.outbound import Outbound
 
 ANYBODY = AllowAll()
 BOTH_HOSTS = ProgramManifest(hosts=("api.test", "other.test"))
@@ -45,7 +45,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module; each publishes programs of its own."""
-    outbound = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)
+    outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve)
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
         await staged.owner.secrets().put("API_KEY", "the canary sings at dawn")

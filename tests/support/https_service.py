@@ -2,7 +2,7 @@
 
 Example:
     async with https_service(folder, "api.test") as service:
-        settings = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)
+        settings = Outbound(loopback_ca=service.ca, resolve=service.resolve)
         url = service.url("/path")
 """
 

@@ -53,8 +53,8 @@ from tee_backend.runner.calls.published_programs import PublishedPrograms
 from tee_backend.runner.calls.sealed_rows import row_key
 from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.calls.service import Runner, begin, manifest_of
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
-from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.outbound import Outbound
 from tee_backend.runner.guest.runs import Limits
 from tee_backend.runner.http.operator_routes import ask_operator
 from tee_backend.runner.http.routes import mounted
@@ -253,7 +253,7 @@ async def runner_stage(
     limits: Limits | None = None,
     image: str = "runner",
     price: Price = FREE,
-    outbound: OutboundSettings | None = None,
+    outbound: Outbound | None = None,
     connections: ConnectionLimits = LIMITS,
 ) -> RunnerStage:
     """Start a node, whose console calls the runner, the runner and an owner; the stack ends them."""
@@ -296,7 +296,7 @@ async def _started(
     image: str = "runner",
     entropy: Entropy | None = None,
     price: Price = FREE,
-    outbound: OutboundSettings | None = None,
+    outbound: Outbound | None = None,
     bound: socket | None = None,
     connections: ConnectionLimits = LIMITS,
 ) -> tuple[Runner, str]:
@@ -308,8 +308,8 @@ async def _started(
     backend = Backend(client, domain, folder=GrantFolder(folder / "grants", client.session.did))
     await stack.enter_async_context(backend)
     journal = await stack.enter_async_context(Journal(folder / "journal.sqlite"))
-    settings = ExecutorSettings(children=2, spare=1, outbound=outbound or OutboundSettings())
-    executor = await stack.enter_async_context(Executor(settings))
+    executor = Executor(children=2, spare=1, outbound=outbound or Outbound())
+    await stack.enter_async_context(executor)
     manifest = manifest_of(backend.did, "Runner")
     identity = await begin(domain, did=backend.did, manifest=manifest, compose=COMPOSE)
     limits = limits or Limits()

@@ -36,9 +36,9 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.backend import Backend
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.frames import pack_parts
-from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, RunClient
+from tee_backend.runner.guest.outbound import Outbound, RunClient
 from tee_backend.runner.guest.runs import RunResult
 
 _PROGRAM = "probe-wasip1"
@@ -113,7 +113,7 @@ def _total_cpu_s() -> float:
 async def _started(spare: int) -> tuple[float, float]:
     """Return the seconds and the processor time until an executor has so many children."""
     begun, cpu = time.perf_counter(), _total_cpu_s()
-    async with Executor(ExecutorSettings(children=1, spare=spare)):
+    async with Executor(children=1, spare=spare):
         return time.perf_counter() - begun, _total_cpu_s() - cpu
 
 
@@ -135,7 +135,7 @@ async def _with_secrets(executor: Executor, calls: int, given: bytes) -> dict[st
 
 async def _throughput(count: int, calls: int, rounds: bytes) -> dict[str, float]:
     """Return computing calls per second with so many children, and per second of their processor time."""
-    async with Executor(ExecutorSettings(children=count, spare=1)) as executor:
+    async with Executor(children=count, spare=1) as executor:
         await _each(executor, 2 * count, 2 * count, rounds)
         running = children(kind="_run_child")
         cpu, begun = _cpu_s(running), time.perf_counter()
@@ -207,7 +207,7 @@ async def _fetching(calls: int) -> dict[str, float]:
     program = guest("fetcher-wasip1")
     with tempfile.TemporaryDirectory() as folder:
         async with https_service(Path(folder), "api.test") as service:
-            outbound = OutboundSettings(loopback_ca=service.ca, most_requests=11)
+            outbound = Outbound(loopback_ca=service.ca, most_requests=11)
 
             async def timed(executor: Executor, times: int) -> float:
                 request = asked(program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100)
@@ -216,7 +216,7 @@ async def _fetching(calls: int) -> dict[str, float]:
                 assert bytes(result.output).startswith(b"200"), result
                 return time.perf_counter() - begun
 
-            async with Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)) as executor:
+            async with Executor(children=1, spare=1, outbound=outbound) as executor:
                 await timed(executor, 1)
                 begun = time.perf_counter()
                 request = asked(program, f"GET {service.url('/slow')}".encode(), max_execution_s=1)
@@ -224,7 +224,7 @@ async def _fetching(calls: int) -> dict[str, float]:
                 over = time.perf_counter() - begun - 1
                 one, eleven = [await _measured(calls, partial(timed, executor, times)) for times in (1, 11)]
             message = pack_parts([b"GET", service.url().encode(), b""])
-            async with Outbound(replace(outbound, most_requests=calls)) as alone:
+            async with replace(outbound, most_requests=calls) as alone:
                 client = RunClient(alone, frozenset({"api.test"}))
 
                 async def direct() -> float:
@@ -245,7 +245,7 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
     echo, compute = b"echo\nx", b"compute %d" % rounds
     few = max(3, calls // 20)
     found: dict[str, object] = {"calls": calls, "start_of_children": await _start_of_children(few)}
-    async with Executor(ExecutorSettings(children=2, spare=4)) as executor:
+    async with Executor(children=2, spare=4) as executor:
         program = guest(_PROGRAM)
         begun = time.perf_counter()
         await executor.compile(program.sha256, program.target, program.load)

@@ -2,7 +2,7 @@
 
 The trust side decides everything about authority first and then makes one call:
 
-    async with Executor(ExecutorSettings(children=2)) as executor:
+    async with Executor(children=2) as executor:
         result = await executor.run(request, load)
 
 `load` is awaited only when the program is not compiled yet; it returns the program's bytes, whose SHA-256 is compared
@@ -23,7 +23,7 @@ from . import frames as _frames
 from .artefacts import Artefacts
 from .child import ChildEnded
 from .confinement import undump
-from .outbound import Outbound, OutboundSettings, RunClient
+from .outbound import Outbound, RunClient
 from .pool import Pool
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
 
@@ -32,20 +32,7 @@ INLINE_BYTES: Final = 64 * 1024
 """Up to here an answer is made on the event loop; a larger one takes milliseconds and is made in a thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorSettings:
-    """How much an executor may take of the machine."""
-
-    children: int = 2
-    spare: int = 2
-    artefact_bytes: int = 256 * _MEBIBYTE
-    outbound: OutboundSettings = field(default_factory=OutboundSettings)
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
-            raise ValueError("children and spare are 1 to 128")
-
-
+@dataclass(eq=False, repr=False)
 class Executor:
     """Runs programs in children of this process.
 
@@ -54,17 +41,22 @@ class Executor:
     children end with the thread that started them, and on asyncio's own event loop (`Outbound`).
     """
 
-    def __init__(self, settings: ExecutorSettings) -> None:
-        self._settings = settings
-        self._pool = Pool(settings.spare)
-        self._artefacts = Artefacts(self._pool, settings.artefact_bytes)
-        self._outbound = Outbound(settings.outbound)
-        self._turns = Turns(settings.children, beside=True)
+    children: int = 2
+    spare: int = 2
+    artefact_bytes: int = 256 * _MEBIBYTE
+    outbound: Outbound = field(default_factory=Outbound)
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
+            raise ValueError("children and spare are 1 to 128")
+        self._pool = Pool(self.spare)
+        self._artefacts = Artefacts(self._pool, self.artefact_bytes)
+        self._turns = Turns(self.children, beside=True)
         self._closed = False
 
     async def __aenter__(self) -> Self:
         undump()  # RN23
-        await self._outbound.__aenter__()
+        await self.outbound.__aenter__()
         try:
             await self._pool.fill()
         except RunRefused as failed:
@@ -78,7 +70,7 @@ class Executor:
         self._closed = True
         await self._artefacts.close()
         await self._pool.close()
-        await self._outbound.__aexit__()
+        await self.outbound.__aexit__()
 
     async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
         """Compile a program if it is not compiled."""
@@ -91,7 +83,7 @@ class Executor:
         Returns:
             What came of it, also where it was refused. Cancelling the call kills the run.
         """
-        client, compile_s = RunClient(self._outbound, request.hosts), list[float]()
+        client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
         try:
             result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:

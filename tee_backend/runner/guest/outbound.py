@@ -7,7 +7,7 @@ from the environment (proxies, cookies, `.netrc`, files of certificates or keys)
 and nothing is logged: a URL, a header or a body may contain a secret.
 
 Example:
-    async with Outbound(OutboundSettings()) as outbound:
+    async with Outbound() as outbound:
         client = RunClient(outbound, frozenset({"api.example.com"}))
         answer = await client.answer(message)
         client.contacted
@@ -193,25 +193,20 @@ Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 """Returns the addresses of a name, untrusted; OSError where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundSettings:
-    """How requests are made."""
+@dataclass(eq=False, repr=False)
+class Outbound:
+    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop."""
 
     loopback_ca: Path | None = None
     resolve: Resolve | None = None
     most_requests: int = 64
     request_s: float = 30.0
 
-
-class Outbound:
-    """Makes requests for the runs of an executor; a context manager, on asyncio's own event loop."""
-
-    def __init__(self, settings: OutboundSettings) -> None:
-        self.settings = settings
-        self._tls = _tls(settings.loopback_ca)
+    def __post_init__(self) -> None:
+        self._tls = _tls(self.loopback_ca)
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
-        resolve = self._addresses if settings.loopback_ca is None else _this_machine
-        self._resolver = _CheckedResolver(settings.resolve or resolve, settings.loopback_ca is not None)
+        resolve = self._addresses if self.loopback_ca is None else _this_machine
+        self._resolver = _CheckedResolver(self.resolve or resolve, self.loopback_ca is not None)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -250,7 +245,7 @@ class Outbound:
         """
         assert self._session is not None
         try:
-            async with asyncio.timeout(self.settings.request_s):  # RN109
+            async with asyncio.timeout(self.request_s):  # RN109
                 response = await self._session.request(
                     request.method,
                     URL(request.url, encoded=True),
@@ -285,7 +280,7 @@ class RunClient:
     def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
         self._outbound = outbound
         self._hosts = hosts
-        self._left = outbound.settings.most_requests
+        self._left = outbound.most_requests
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
@@ -300,7 +295,7 @@ class RunClient:
         try:
             if self._left < 0:  # RN109
                 raise RequestRefused("requests-exhausted")
-            any_port = self._outbound.settings.loopback_ca is not None
+            any_port = self._outbound.loopback_ca is not None
             request = parse_request(message, hosts=self._hosts, any_port=any_port)
             known = request.host in self.contacted
             self.contacted.add(request.host)  # before it is: the run may end meanwhile

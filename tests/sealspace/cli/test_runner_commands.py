@@ -19,7 +19,7 @@ from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 from capabilities.signatures import Ed25519Signer
 from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.published import EVIDENCE_PATH
-from tee_backend.runner.guest.outbound import OutboundSettings
+from tee_backend.runner.guest.outbound import Outbound
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did
@@ -39,7 +39,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 async def stage(tmp_path_factory: pytest.TempPathFactory, service: Service) -> AsyncIterator[RunnerStage]:
     """One runner for the tests of this module."""
     async with AsyncExitStack() as stack:
-        outbound = OutboundSettings(loopback_ca=service.ca)
+        outbound = Outbound(loopback_ca=service.ca)
         yield await runner_stage(stack, tmp_path_factory.mktemp("runner"), outbound=outbound)
 
 

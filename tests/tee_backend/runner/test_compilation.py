@@ -12,7 +12,7 @@ from guest_programs import Guest, bounds_of, children, code, guest, ran
 from patience import PATIENCE_S
 
 from tee_backend.runner.guest.artefacts import seal
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import MAX_PROGRAM_BYTES, RunRequest, Target
 from tee_backend.runner.reasons import RunRefused
 
@@ -157,7 +157,7 @@ async def test_artefacts_are_bounded() -> None:
     """A program that was displaced by others is compiled again, and all run."""
     loads = []
 
-    async with Executor(ExecutorSettings(children=1, spare=1, artefact_bytes=1)) as executor:
+    async with Executor(children=1, spare=1, artefact_bytes=1) as executor:
         for name in ("count", "content", "count", "count"):
             program = guest(name)
 

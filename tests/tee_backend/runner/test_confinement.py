@@ -12,7 +12,7 @@ from guest_programs import BOTH, are_gone, asked, bounds_of, children, code, cpu
 from tests_support import REPOSITORY
 
 from tee_backend.runner.guest import child as _child
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -73,7 +73,7 @@ async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> No
     """RN185: what a child keeps loaded is bounded in bytes; it forgets the program that was used the longest ago."""
     monkeypatch.setattr(_child, "_MOST_HELD_BYTES", 8 * 1024 * 1024)
     programs = [guest(name) for name in ("count", "words", "insecure", "count")]
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         for program in programs:
             assert "completed" == code(await ran(executor, program))
         (child,) = executor._pool._used

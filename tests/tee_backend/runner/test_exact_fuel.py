@@ -18,7 +18,7 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.runner.calls.call_bodies import parse_body
 from tee_backend.runner.calls.prices import Price
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import Limits, Target
 
 SECRET: Final = "s3cr3t-of-owners"
@@ -198,7 +198,7 @@ TAIL: Final = """
 async def test_the_limit_is_exact_to_the_instruction(tail: str) -> None:
     """RN175: a run that used more than its limit fails by it, however it ended, and one that used it all does not."""
     program = Guest(bytes(wat2wasm(TAIL.replace("{tail}", tail))), Target.WASIP1)
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
 
         async def ran(limit: int) -> Outcome:
             request = asked(program, max_instructions=limit)

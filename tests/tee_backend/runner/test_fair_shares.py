@@ -26,7 +26,7 @@ from sealspace.session import Session, key_session
 from tee_backend.runner.calls import calls, journal, ledger
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest import artefacts as _artefacts
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import RunRequest, Target
 from tee_backend.runner.http import routes
 from tee_backend.runner.shares import Payer
@@ -306,7 +306,7 @@ async def test_strangers_who_ask_leave_the_disk_to_key_holders(
 
 async def test_the_only_child_is_not_a_stranger_s() -> None:
     """RN162: beside the one child of a runner a stranger's program has one, so that neither waits for the other."""
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         sleeper, echo = guest("probe-wasip1"), guest("count")
         request = asked(sleeper, b"sleep 1000000", max_execution_s=LONG_S)
         sleepers = [
@@ -319,7 +319,7 @@ async def test_the_only_child_is_not_a_stranger_s() -> None:
 async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN165: also where the clock ended it; the same program is refused at once, without being loaded."""
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 2.0)
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         late = asyncio.create_task(ran(executor, HEAVY))
         await stopped_compiler()
         assert code(await late) == "compile-limit"
@@ -340,7 +340,7 @@ def _stranger() -> Payer:
 async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN165: what one developer's programs may take in an hour is bounded; other developers are not concerned."""
     monkeypatch.setattr(_artefacts, "_DEVELOPER_S", 0.000_001)
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
 
         async def compiled(name: str, developer: str) -> str:
             program = guest(name)
@@ -360,7 +360,7 @@ async def test_compiled_programs_displace_those_of_their_own_payer(monkeypatch: 
     async def never() -> bytes:
         raise AssertionError("it is compiled")
 
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         kept, other = guest("count"), Payer(Principal("did:key:other"))
         assert code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load)) == "completed"
         assert code(await executor.run(asked(kept), never)) == "completed"  # from now on it counts to a key

@@ -11,7 +11,7 @@ import pytest
 from guest_programs import are_gone, children, code, guest, ran, running
 from tests_support import REPOSITORY
 
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,7 +66,7 @@ async def test_leaving_ends_everything() -> None:
     """Leaving the executor ends runs and children, and says so to whoever waits; afterwards nothing runs."""
     before = set(children())
     program = guest("probe-wasip1")
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         task, process = await running(executor, _ENDLESS[0], fresh=False)
         behind = asyncio.create_task(ran(executor, program, b"calls"))
         await asyncio.sleep(0)
@@ -78,10 +78,10 @@ async def test_leaving_ends_everything() -> None:
 _PARENT = """
 import asyncio, sys
 from guest_programs import asked, guest, children
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 
 async def main():
-    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+    async with Executor(children=2, spare=1) as executor:
         program = guest("probe-wasip1")
         await executor.compile(program.sha256, program.target, program.load)
         runs = [
@@ -112,7 +112,7 @@ async def test_children_end_with_their_parent() -> None:
 
 async def test_children_end_without_a_free_descriptor() -> None:
     """RN137: a client that uses all descriptors up leaves neither a process nor a uid behind."""
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         (child,) = executor._pool._fresh
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

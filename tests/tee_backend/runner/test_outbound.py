@@ -18,9 +18,9 @@ from guest_programs import Guest, asked, children, code, guest, ran
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
-from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, RunClient, _tls
+from tee_backend.runner.guest.outbound import Outbound, RunClient, _tls
 from tee_backend.runner.guest.runs import ResponseFormat, RunResult, Target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,8 +39,8 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def runner(service: Service) -> AsyncIterator[Executor]:
     """An executor whose programs reach loopback, and few requests each."""
-    outbound = OutboundSettings(loopback_ca=service.ca, resolve=service.resolve, most_requests=3)
-    async with Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)) as one:
+    outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve, most_requests=3)
+    async with Executor(children=1, spare=1, outbound=outbound) as one:
         yield one
 
 
@@ -171,7 +171,7 @@ async def test_another_host(runner: Executor, service: Service, name: str) -> No
 )
 async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
     """RN104: what somebody else could read as another address is refused."""
-    async with Outbound(OutboundSettings(loopback_ca=None, resolve=_never)) as outbound:
+    async with Outbound(loopback_ca=None, resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, OTHER, "user", "API.test"}))
         answer = await client.answer(pack_parts([b"GET", url.encode(), b""]))
     assert [b"request-invalid"] == unpack_parts(answer) and not client.contacted
@@ -182,7 +182,7 @@ async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
 )
 async def test_another_name_of_a_host_is_another_host(host: str) -> None:
     """RN102: a dot at the end, an address, or a name of other letters is not the host that was allowed."""
-    async with Outbound(OutboundSettings(resolve=_never)) as outbound:
+    async with Outbound(resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, "localhost"}))
         assert [b"host-refused"] == unpack_parts(
             await client.answer(pack_parts([b"GET", f"https://{host}/".encode(), b""]))
@@ -193,7 +193,7 @@ async def test_another_port() -> None:
     """RN104: only 443, which may be named."""
     found = {}
     for port in ("", ":443", ":444", ":80", ":8443"):
-        async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
+        async with Outbound(resolve=_inward) as outbound:
             client = RunClient(outbound, frozenset({HOST}))
             message = pack_parts([b"GET", f"https://{HOST}{port}/".encode(), b""])
             (found[port],) = unpack_parts(await client.answer(message))
@@ -239,7 +239,7 @@ async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
     async def resolve(host: str) -> list[str]:
         return addresses
 
-    async with Outbound(OutboundSettings(resolve=resolve)) as outbound:
+    async with Outbound(resolve=resolve) as outbound:
         client = RunClient(outbound, frozenset({HOST}))
         answer = await client.answer(pack_parts([b"GET", f"https://{HOST}/".encode(), b""]))
     assert [b"address-refused"] == unpack_parts(answer) and not client.contacted
@@ -281,7 +281,7 @@ async def test_nothing_comes_from_the_environment(
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     monkeypatch.setenv("SSL_CERT_FILE", str(service.ca))
-    async with Outbound(OutboundSettings(loopback_ca=service.ca)) as outbound:
+    async with Outbound(loopback_ca=service.ca) as outbound:
         message = pack_parts([b"GET", service.url().encode(), b""])
         assert b"200" == unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(message))[0]
     assert [{"Host": f"{HOST}:{service.port}", "Connection": "close"}] == [dict(one.headers) for one in service.seen]
@@ -296,7 +296,7 @@ async def test_a_name_that_is_not_there(runner: Executor, service: Service) -> N
     for host in ("absent.test", "empty.test"):
         result = await fetched(runner, f"GET {service.url(host=host)}", hosts=[host])
         assert (b"NameUnknown", ()) == (result.output, result.hosts)
-    async with Outbound(OutboundSettings()) as outbound:
+    async with Outbound() as outbound:
         with pytest.raises(OSError):  # `localhost` is in a file of the machine, which is not asked
             await outbound._addresses("localhost.invalid")
 
@@ -313,8 +313,8 @@ async def test_names_that_are_answered_late(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    settings = OutboundSettings(request_s=PATIENCE_S)
-    async with Outbound(settings) as outbound:
+    settings = Outbound(request_s=PATIENCE_S)
+    async with settings as outbound:
         slow = [asyncio.create_task(_asked_of(outbound, f"slow{number}.test")) for number in range(100)]
         try:
             for _ in slow:
@@ -369,7 +369,7 @@ async def test_headers_are_bounded() -> None:
 
 async def _alone(*parts: bytes) -> bytes:
     """Return the error of a request whose name leads inward, which is found last."""
-    async with Outbound(OutboundSettings(resolve=_inward)) as outbound:
+    async with Outbound(resolve=_inward) as outbound:
         (error,) = unpack_parts(await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts)))
     return error
 
@@ -397,7 +397,7 @@ async def test_requests_of_a_run_are_counted(runner: Executor, service: Service,
     assert 9 == len(service.seen)
     # A guest that goes on asks its own process; a process that asks the runner again is ended.
     assert "RequestsExhausted" == await said(runner, f"TIMES 9 GET {service.url('/echo')}", name=name)
-    async with Outbound(OutboundSettings(resolve=_never, most_requests=0)) as outbound:
+    async with Outbound(resolve=_never, most_requests=0) as outbound:
         client = RunClient(outbound, frozenset())
         assert [b"requests-exhausted"] == unpack_parts(await client.answer(b""))
         with pytest.raises(EOFError):
@@ -422,9 +422,9 @@ async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: st
         await asyncio.Event().wait()
         return []
 
-    outbound = OutboundSettings(loopback_ca=service.ca, resolve=never, request_s=10 * PATIENCE_S)
+    outbound = Outbound(loopback_ca=service.ca, resolve=never, request_s=10 * PATIENCE_S)
     async with AsyncExitStack() as stack:
-        runner = await stack.enter_async_context(Executor(ExecutorSettings(children=1, spare=1, outbound=outbound)))
+        runner = await stack.enter_async_context(Executor(children=1, spare=1, outbound=outbound))
         run = asyncio.create_task(fetched(runner, f"GET {service.url()}"))
         async with asyncio.timeout(PATIENCE_S):
             await begun.wait()
@@ -445,8 +445,8 @@ async def test_a_request_has_a_time_of_its_own(service: Service) -> None:
         return []
 
     for resolve in (service.resolve, never):
-        settings = OutboundSettings(loopback_ca=service.ca, resolve=resolve, request_s=0.05)
-        async with Outbound(settings) as outbound:
+        settings = Outbound(loopback_ca=service.ca, resolve=resolve, request_s=0.05)
+        async with settings as outbound:
             answer = RunClient(outbound, frozenset({HOST})).answer(
                 pack_parts([b"GET", service.url("/slow").encode(), b""])
             )

@@ -11,7 +11,7 @@ from https_service import https_service
 from patience import PATIENCE_S
 
 from tee_backend.runner.guest.frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
-from tee_backend.runner.guest.outbound import Outbound, OutboundSettings, RunClient, _CountedSocket
+from tee_backend.runner.guest.outbound import Outbound, RunClient, _CountedSocket
 
 HOST = "api.test"
 
@@ -42,7 +42,7 @@ async def test_answers_that_are_none(tmp_path: Path, sent: bytes, expected: str 
 
     async with (
         https_service(tmp_path, HOST, talk=talk) as service,
-        Outbound(OutboundSettings(loopback_ca=service.ca, resolve=service.resolve)) as outbound,
+        Outbound(loopback_ca=service.ca, resolve=service.resolve) as outbound,
     ):
         client = RunClient(outbound, frozenset({HOST}))
         parts = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))
@@ -77,7 +77,7 @@ async def test_services_that_send_for_ever(tmp_path: Path, head: bytes, part: by
 
     async with (
         https_service(tmp_path, HOST, talk=talk) as service,
-        Outbound(OutboundSettings(loopback_ca=service.ca, request_s=PATIENCE_S)) as outbound,
+        Outbound(loopback_ca=service.ca, request_s=PATIENCE_S) as outbound,
     ):
         client = RunClient(outbound, frozenset({HOST}))
         (error,) = unpack_parts(await client.answer(pack_parts([b"GET", service.url().encode(), b""])))

@@ -19,7 +19,7 @@ from yarl import URL
 
 from tee_backend.runner.guest import frames as _frames
 from tee_backend.runner.guest.child import Child, ChildEnded, Template
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.outbound import RequestRefused, is_loopback, is_public, parse_request
 
 _TOO_MANY = _frames.MAX_MESSAGE_BYTES + 1
@@ -231,7 +231,7 @@ def test_another_event_loop() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def enter() -> None:
-        async with Executor(ExecutorSettings(children=1, spare=1)):
+        async with Executor(children=1, spare=1):
             raise AssertionError("it was entered")
 
     before = children()

@@ -22,7 +22,7 @@ from tests_support import REPOSITORY
 from tee_backend.runner.guest import child as _child
 from tee_backend.runner.guest import pool as _pool
 from tee_backend.runner.guest.child import Child, ChildEnded
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.pool import Pool
 from tee_backend.runner.guest.system_calls import ALWAYS, ONCE_READY, program
 
@@ -323,7 +323,7 @@ async def test_without_a_filter_no_child_starts(
     broken = f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
     monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main("))
     with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="no child process starts"):
-        await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
+        await Executor(children=1, spare=1).__aenter__()
     assert "seccomp" in caplog.text and "next: " in caplog.text
 
 
@@ -331,11 +331,11 @@ _OTHER = """
 import asyncio, sys
 from guest_programs import guest, ran
 from tee_backend.runner.guest import pool as _pool
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 
 async def main():
     _pool._BLOCK_NAME = "\\0" + sys.argv[1] + "{}"
-    async with Executor(ExecutorSettings(children=1, spare=8)) as executor:
+    async with Executor(children=1, spare=8) as executor:
         await ran(executor, guest("count"))
         uids = {child.uid for child in executor._pool._alive}
         print(*uids, flush=True)
@@ -356,16 +356,16 @@ async def test_two_runners_share_no_uid(monkeypatch: pytest.MonkeyPatch, tmp_pat
         try:
             assert other.stdout is not None
             theirs = {int(word) for word in other.stdout.readline().split()}
-            async with Executor(ExecutorSettings(children=1, spare=20)) as executor:  # more than one block
+            async with Executor(children=1, spare=20) as executor:  # more than one block
                 ours = {child.uid for child in executor._pool._alive}
             assert len(theirs) > 7 and len(ours) > 19 and not ours & theirs
             monkeypatch.setattr(_pool, "_BLOCKS", 1, raising=False)
             with pytest.raises(RuntimeError, match="no child process starts"):
-                await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
+                await Executor(children=1, spare=1).__aenter__()
             gone = [other.pid, *children(other.pid)]
         finally:
             other.kill()
         assert are_gone(gone)
-    async with Executor(ExecutorSettings(children=1, spare=8)) as executor:
+    async with Executor(children=1, spare=8) as executor:
         assert "completed" == code(await ran(executor, guest("count"), fresh=True))
         assert theirs & {child.uid for child in executor._pool._alive}

@@ -18,7 +18,7 @@ from tests_support import REPOSITORY
 from tee_backend.runner.guest import child as _child
 from tee_backend.runner.guest import pool as _pool
 from tee_backend.runner.guest.child import ChildEnded, Template
-from tee_backend.runner.guest.executor import Executor, ExecutorSettings
+from tee_backend.runner.guest.executor import Executor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,7 +86,7 @@ async def test_a_child_that_cannot_run_guests_does_not_start(monkeypatch: pytest
     """RN138: a child says that it is ready only after the runner's own program has run."""
     monkeypatch.setattr(_child, "_BOOT", _child._BOOT.replace("template.main(", _BROKEN + "template.main("))
     with pytest.raises(RuntimeError, match="no child process starts"):
-        await Executor(ExecutorSettings(children=1, spare=1)).__aenter__()
+        await Executor(children=1, spare=1).__aenter__()
 
 
 async def test_children_are_the_runner_s_own(executor: Executor) -> None:
@@ -134,7 +134,7 @@ async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) ->
 async def test_a_killed_template() -> None:
     """RN134: runs go on when the template is killed, and the next child comes from another."""
     before = templates()
-    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+    async with Executor(children=2, spare=1) as executor:
         task, process = await running(executor, b"sleep 200", fresh=True)
         (template,) = templates(before)
         os.kill(template, signal.SIGKILL)
@@ -150,7 +150,7 @@ async def test_a_killed_template() -> None:
 async def test_a_template_that_is_killed_while_it_is_asked() -> None:
     """RN134: a start that a template did not answer fails that run alone, and nothing waits for ever."""
     before = templates()
-    async with Executor(ExecutorSettings(children=2, spare=1)) as executor:
+    async with Executor(children=2, spare=1) as executor:
         program = guest("count")
         await executor.compile(program.sha256, program.target, program.load)
         (template,) = templates(before)
@@ -165,7 +165,7 @@ async def test_a_template_that_is_killed_while_it_is_asked() -> None:
 async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN134: a template that does not fork in time is killed, and the next child comes from another."""
     before = templates()
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         program = guest("count")
         assert "completed" == code(await ran(executor, program, fresh=True))
         (template,) = templates(before)
@@ -180,7 +180,7 @@ async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_leaving_while_children_start() -> None:
     """RN134: leaving ends the template too, whatever it was asked for."""
     before = templates()
-    async with Executor(ExecutorSettings(children=2, spare=8)) as executor:
+    async with Executor(children=2, spare=8) as executor:
         for child in children(kind="_run_child"):
             os.kill(child, signal.SIGKILL)
         program = guest("count")
@@ -228,7 +228,7 @@ async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pool, "_MOST_FORKS", 3)
     seen, layouts = set(), set()
     before = templates()
-    async with Executor(ExecutorSettings(children=1, spare=1)) as executor:
+    async with Executor(children=1, spare=1) as executor:
         while len(seen) < 3:
             assert "completed" == code(await ran(executor, guest("count"), fresh=True))
             for template in templates(before):
