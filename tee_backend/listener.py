@@ -375,7 +375,11 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; the connection is given up")
         if isinstance(exc, HttpProcessingError):
-            if (refused := _parse_status(exc)) in _REFUSALS:
+            if isinstance(exc, LineTooLong):
+                refused = 414 if exc.args[1] == MAX_TARGET_BYTES else 431
+            else:
+                refused = 431 if "Too many headers" in exc.message else 400
+            if refused in _REFUSALS:
                 self._refuse(refused)
                 raise ConnectionError("answered")  # ends the request without another answer
             status, exc = 400, None
@@ -407,12 +411,6 @@ class _InTask:
 
     def create_task(self, answering: Coroutine[object, object, _Answered]) -> Awaitable[_Answered]:
         return self._loop.create_task(answering) if self._waiting else answering
-
-
-def _parse_status(error: HttpProcessingError) -> int:
-    if isinstance(error, LineTooLong):
-        return 414 if error.args[1] == MAX_TARGET_BYTES else 431
-    return 431 if "Too many headers" in error.message else 400
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from embedded_node import EmbeddedNode, embedded_node
 
 from capabilities.ambient import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
-from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
 from sealspace.apps.api_keys import new_api_key
@@ -116,7 +115,7 @@ class RunnerStage:
     @property
     def at(self) -> RunnerAt:
         """What calls are signed for."""
-        return RunnerAt(self.runner.did, encode_url(self.runner.identity.start_sha256))
+        return RunnerAt(self.runner.did, self.runner.identity.start_hash)
 
     @property
     def developer(self) -> str:

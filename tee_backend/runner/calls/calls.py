@@ -179,9 +179,7 @@ class Calls:
             key: nonce of the key; None: the caller itself asks, which may see what was called with its keys too.
         """
         record = await self.ledger.job(job)
-        if record is None or not record.is_async:
-            return None
-        if record.caller != holder or key not in (None, record.key):
+        if record is None or not record.is_async or record.caller != holder or key not in (None, record.key):
             return None
         if record.state != "done":
             return pending(job, is_api=record.key is not None)

@@ -142,12 +142,12 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
         failed = refusal
     # What was made is stated for this request alone (RN149).
     stated: dict[str, Json] = {
-        "token": encode_url(token_digest(authorization or "")),
+        "token": token_digest(authorization or ""),
         "owner": owner,
         "profile": scope or DEFAULT_PROFILE,
         "secrets": [*new],
         "runner": runner.did,
-        "start": encode_url(runner.identity.start_sha256),
+        "start": runner.identity.start_hash,
         "at": iso_time(SystemClock.now()),
     }
     answer = {
@@ -197,9 +197,9 @@ async def _write(runner: Runner, owner: Principal, secret: SecretName, kind: str
         raise RunRefused("node-unavailable") from error
 
 
-def token_digest(authorization: str) -> bytes:
-    """Return what a statement names the token of its request by."""
-    return hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest()
+def token_digest(authorization: str) -> str:
+    """Return what a statement names the token of its request by, in base64url."""
+    return encode_url(hashlib.sha256(authorization.encode("utf-8", "surrogatepass")).digest())
 
 
 async def verify_generated(
@@ -219,6 +219,6 @@ async def verify_generated(
         Whether that code is to be trusted: compare it with what was approved.
     """
     verified = await verify_signed(statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS)
-    if verified.stated["token"] != encode_url(token_digest(authorization)):
+    if verified.stated["token"] != token_digest(authorization):
         raise StatementInvalid("the statement answers another request")
     return verified

@@ -144,13 +144,13 @@ def parse_start(data: bytes) -> Start:
     )
 
 
-def sign_receipt(facts: RunFacts, *, runner: str, start_sha256: bytes, key: Ed25519Signer) -> bytes:
+def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
     """Return the receipt of a run (RN72)."""
     stated: dict[str, Json] = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
         "runner": runner,
-        "start": encode_url(start_sha256),
+        "start": start,
     }
     return sign_statement(RECEIPT_TYPE, stated, key)
 

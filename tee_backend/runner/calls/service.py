@@ -70,11 +70,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a runner signs receipts with, and what proves it (RN71)."""
+    """What a runner signs receipts with, and the start document that proves it, with its SHA-256 in base64url."""
 
     receipt_key: Ed25519Signer = field(repr=False)
     start: bytes = field(repr=False)
-    start_sha256: bytes
+    start_hash: str
 
 
 def manifest_of(did: str, name: str) -> dict[str, Json]:
@@ -93,7 +93,7 @@ async def begin(
     # Quotes come out of a file system or a socket of the platform, neither of which belongs on the event loop.
     quoted = await asyncio.to_thread(source.quote, binding.report_data)
     start = encode_start(stated, key.did, quoted.quote, quoted.log_entries)
-    return Identity(receipt_key=key, start=start, start_sha256=parse_start(start).sha256)
+    return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Runner:
             except CallRefused as refused:
                 raise RunRefused("call-refused", refused.message) from refused
         # RN178: several runners may have one DID, from a platform's key service, and each a journal of its own.
-        if call.runner.start != encode_url(self.identity.start_sha256):
+        if call.runner.start != self.identity.start_hash:
             raise RunRefused("call-start")
         return call
 
@@ -309,7 +309,7 @@ class Runner:
             at=iso_time(SystemClock.now()),
         )
         identity = self.identity
-        receipt = sign_receipt(facts, runner=self.did, start_sha256=identity.start_sha256, key=identity.receipt_key)
+        receipt = sign_receipt(facts, runner=self.did, start=identity.start_hash, key=identity.receipt_key)
         reached_secrets = request.secrets_delivered or (code or "").startswith(("secret-", "environment-"))
         is_kept = result.ran or record.is_known or reached_secrets  # RN169
         return Outcome(record.salt, facts, result, receipt, is_kept)

@@ -35,7 +35,6 @@ from aiohttp.web import RequestPayloadError
 
 from capabilities.limits import Rates, parsed_address
 from capabilities.principals import Principal
-from capabilities.strict_base64 import encode_url
 from sealspace.apps.api_keys import KEY_HEADER, ApiKey
 from sealspace.apps.run_calls import SIGN_IN_HEADER
 from sealspace.documents.published import GRANTS_PATH
@@ -321,7 +320,7 @@ class RunnerSurface:
         most = self._runner.most
         limits = most.shown | {"maxOutputBytes": most.max_output_bytes}
         prices = msgspec.to_builtins(self._calls.price)
-        start = encode_url(self._runner.identity.start_sha256)
+        start = self._runner.identity.start_hash
         return web.json_response({"runner": self._runner.did, "start": start, "limits": limits, "price": prices})
 
     async def _healthy(self, request: web.Request) -> web.Response:
