@@ -17,7 +17,7 @@ from capabilities.cache import remembered
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Sha256Hex, parse_json, shaped
 
-from .canonical_json import canonical_bytes
+from .canonical_json import canonical_members
 from .errors import PolicyError, RecordError
 from .key_providers import DEFAULT_KEY_PROVIDERS, MAX_ID_BYTES, MAX_KEY_PROVIDERS, are_accepted, parse_key_provider
 from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
@@ -61,20 +61,6 @@ class ReleaseRecord:
         return self.node_policy_suffices and self.node_policy is not None and self.node_policy.is_allow_list
 
 
-def encode_release_record(record: ReleaseRecord) -> bytes:
-    """Write a record as the store keeps it: canonical JSON, versioned."""
-    return canonical_bytes(
-        {
-            "v": _VERSION,
-            "mode": record.mode,
-            "trustRoots": [root.hex() for root in record.trust_roots],
-            "nodePolicy": None if record.node_policy is None else policy_json(record.node_policy),
-            "nodePolicySuffices": record.node_policy_suffices,
-            "keyProviders": list(record.key_providers),
-        }
-    )
-
-
 class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     v: Literal[1]
     mode: Mode
@@ -83,6 +69,19 @@ class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
     node_policy_suffices: bool
     # Absent in older records, when it was no term of the store.
     key_providers: Annotated[tuple[str, ...], Meta(max_length=MAX_KEY_PROVIDERS)] = DEFAULT_KEY_PROVIDERS
+
+
+def encode_release_record(record: ReleaseRecord) -> bytes:
+    """Write a record as the store keeps it: canonical JSON, versioned."""
+    stored = _Stored(
+        _VERSION,
+        record.mode,
+        [root.hex() for root in record.trust_roots],
+        None if record.node_policy is None else policy_json(record.node_policy),
+        record.node_policy_suffices,
+        record.key_providers,
+    )
+    return canonical_members(stored)
 
 
 @remembered(16)

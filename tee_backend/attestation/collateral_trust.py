@@ -90,14 +90,12 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
     check_windows(collateral, now=now)
     check_roles(collateral, root=root)
     _check_crl_signature(collateral.root_crl, issuer=root.certificate)
-    documents = (collateral.tcb_info, collateral.qe_identity)
-    for chain in (*(d.issuer_chain for d in documents), collateral.pck_crl_issuer_chain):
-        _check_issued_by_root(chain.signer, root=root)
-        _check_not_revoked(chain.signer, collateral.root_crl)
+    for document in (collateral.tcb_info, collateral.qe_identity):
+        verify_signed_text(document, root=root, root_crl=collateral.root_crl, now=now)
+    authority = collateral.pck_crl_issuer_chain.signer
+    _check_certified(authority, root=root, root_crl=collateral.root_crl)
     if collateral.carries_authority:
-        _check_crl_signature(collateral.pck_crl, issuer=collateral.pck_crl_issuer_chain.signer)
-    for document in documents:
-        _check_text_signature(document)
+        _check_crl_signature(collateral.pck_crl, issuer=authority)
 
 
 def check_replaces(offered: Collateral, held: Collateral) -> None:
@@ -186,9 +184,13 @@ def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: R
     _check_tcb_signer(chain.signer, root=root)
     if not chain.signer.not_before <= now < chain.signer.not_after:
         raise CollateralUnusable("collateral-window", f"{chain.signer.common_name[:80]!r} does not hold at this time")
-    _check_issued_by_root(chain.signer, root=root)
-    _check_not_revoked(chain.signer, root_crl)
-    _check_text_signature(document)
+    _check_certified(chain.signer, root=root, root_crl=root_crl)
+    r, s = document.signature[:32], document.signature[32:]
+    signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    try:
+        _public_key(chain.signer).verify(signature, document.text.encode(), ec.ECDSA(hashes.SHA256()))
+    except _CRYPTO_ERRORS as exc:
+        raise CollateralUnusable("collateral-signature", "a document's signature does not hold") from exc
 
 
 def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
@@ -198,23 +200,18 @@ def check_age(collateral: Collateral, *, max_age_s: float, now: float) -> None:
             raise CollateralUnusable("collateral-window", f"{name} is older than {max_age_s:.0f} s")
 
 
-def _check_issued_by_root(signer: Certificate, *, root: TrustRoot) -> None:
+def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: RevocationList) -> None:
+    """Check that the root signed a certificate and has not revoked it."""
+    name = signer.common_name[:80]
     try:
-        load_certificate(signer.der).verify_directly_issued_by(load_certificate(root.certificate.der))
+        loaded = load_certificate(signer.der)
+        loaded.verify_directly_issued_by(load_certificate(root.certificate.der))
+        revocations = load_crl(root_crl.der, max_bytes=MAX_DOCUMENT_BYTES)
+        entry = revocations.get_revoked_certificate_by_serial_number(loaded.serial_number)
     except _CRYPTO_ERRORS as exc:
-        raise CollateralUnusable(
-            "collateral-signature", f"certificate {signer.common_name[:80]!r} is not signed by the root"
-        ) from exc
-
-
-def _check_not_revoked(signer: Certificate, crl: RevocationList) -> None:
-    serial = load_certificate(signer.der).serial_number
-    try:
-        entry = load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).get_revoked_certificate_by_serial_number(serial)
-    except _CRYPTO_ERRORS as exc:
-        raise CollateralUnusable("collateral-signature", "revocation list cannot be searched") from exc
+        raise CollateralUnusable("collateral-signature", f"certificate {name!r} is not signed by the root") from exc
     if entry is not None:
-        raise QuoteRefused("revoked", f"the root revoked {signer.common_name[:80]!r}")
+        raise QuoteRefused("revoked", f"the root revoked {name!r}")
 
 
 def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
@@ -230,16 +227,6 @@ def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
         return load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
     except _CRYPTO_ERRORS:
         return False
-
-
-def _check_text_signature(document: SignedDocument) -> None:
-    r, s = document.signature[:32], document.signature[32:]
-    signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-    try:
-        key = _public_key(document.issuer_chain.signer)
-        key.verify(signature, document.text.encode(), ec.ECDSA(hashes.SHA256()))
-    except _CRYPTO_ERRORS as exc:
-        raise CollateralUnusable("collateral-signature", "a document's signature does not hold") from exc
 
 
 def _public_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:

@@ -21,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -272,10 +273,15 @@ class BackendSurface:
             ClientGone: raised by the body; there is nobody to answer.
         """
         if request.path == EVIDENCE_PATH:
-            return await self._evidence(request) if request.method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
-        if request.path == GRANTS_PATH and self._on_grant is not None:
-            return await self._take_grant(request, self._on_grant) if request.method == "POST" else _not_allowed("POST")
-        return _problem(404, "not-found", f"{EVIDENCE_PATH} says what this backend is")
+            allowed, answer = ["GET", "HEAD"], self._evidence
+        elif request.path == GRANTS_PATH and self._on_grant is not None:
+            allowed, answer = ["POST"], partial(self._take_grant, on_grant=self._on_grant)
+        else:
+            return _problem(404, "not-found", f"{EVIDENCE_PATH} says what this backend is")
+        if request.method not in allowed:
+            methods = ", ".join(allowed)
+            return _problem(405, "method-not-allowed", f"ask with {methods}", allow=methods)
+        return await answer(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Answer a nonce with a quote over it."""
@@ -404,16 +410,12 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def _not_allowed(allowed: str) -> SurfaceAnswer:
-    answer = _problem(405, "method-not-allowed", f"ask with {allowed}")
-    return SurfaceAnswer(status=405, headers={**answer.headers, "allow": allowed}, body=answer.body)
-
-
 def _no_quote(error: EvidenceSourceError) -> SurfaceAnswer:
     return _problem(503, error.code, "the platform gives no quote now")
 
 
-def _problem(status: int, code: str, detail: str) -> SurfaceAnswer:
+def _problem(status: int, code: str, detail: str, **headers: str) -> SurfaceAnswer:
     body = msgspec.json.encode({"status": status, "code": code, "detail": detail})
-    headers = {"content-type": "application/problem+json", **({"retry-after": "2"} if status == 503 else {})}
-    return SurfaceAnswer(status=status, headers=headers, body=body)
+    if status == 503:
+        headers["retry-after"] = "2"
+    return SurfaceAnswer(status=status, headers={"content-type": "application/problem+json", **headers}, body=body)
