@@ -140,13 +140,11 @@ class Backend:
         self._attested_at = 0.0
         self._renewing, self._taking_up = asyncio.Lock(), asyncio.Lock()
         self._by_grant: dict[str, Client] = {}
-        kept = () if folder is None else folder.kept
-        self._held = HeldGrants(
-            read=(one.grant.cid for one in kept if one.was_read),
-            revoked=(one.grant.cid for one in kept if one.was_revoked),
-        )
+        self._held = HeldGrants()
         if folder is not None:
-            client.use(replace(client.session, grants=tuple(one.grant for one in kept), pins=folder.pins))
+            kept = folder.kept
+            self._held = HeldGrants(read=kept.read, revoked=kept.revoked)
+            client.use(replace(client.session, grants=tuple(kept.grants), pins=kept.pins))
             self._held.hold(client.session.grants)
 
     @classmethod

@@ -15,7 +15,7 @@ gives authority, since the node judges each use. A damaged grant is set aside, s
 
 Example:
     folder = GrantFolder(Path("/data/backend"), did)
-    grants = [one.grant for one in folder.kept]
+    held = HeldGrants(read=folder.kept.read, revoked=folder.kept.revoked)
     folder.store(lambda: Holding(session.grants, session.pins, held.read, held.revoked))
 """
 
@@ -67,16 +67,6 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class GrantRecord:
-    """A grant as it is on disk."""
-
-    grant: Grant
-    number: int
-    was_read: bool
-    was_revoked: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Holding:
     """What a backend holds at one moment."""
 
@@ -93,7 +83,7 @@ class GrantFolder:
         self._path, self._did = path, did
         self._grants = path / "grants"
         self._writing = threading.Lock()
-        self._kept: dict[str, GrantRecord] = {}
+        self._rows: dict[str, _Row] = {}
         self.pins: tuple[NetworkPin, ...] = ()  # the keys of networks that were used
         with self._using():
             for folder in (path, self._grants):
@@ -114,9 +104,15 @@ class GrantFolder:
             raise
 
     @property
-    def kept(self) -> tuple[GrantRecord, ...]:
-        """What is kept: the newest first, revoked ones after all others."""
-        return tuple(sorted(self._kept.values(), key=lambda one: (one.was_revoked, -one.number)))
+    def kept(self) -> Holding:
+        """What is kept: the newest grants first, revoked ones after all others."""
+        rows = sorted(self._rows.items(), key=lambda kept: (kept[1].was_revoked, -kept[1].number))
+        return Holding(
+            grants=tuple(read_grant(row.grant) for _, row in rows),
+            pins=self.pins,
+            read=frozenset(cid for cid, row in rows if row.was_read),
+            revoked=frozenset(cid for cid, row in rows if row.was_revoked),
+        )
 
     def close(self) -> None:
         """Leave the folder to another process, once nothing is being written; a second call does nothing."""
@@ -134,10 +130,10 @@ class GrantFolder:
             with self._using():
                 if holding.pins != self.pins:
                     self._write_state(holding.pins)
-                number = max((one.number for one in self._kept.values()), default=0)
+                number = max((row.number for row in self._rows.values()), default=0)
                 # Only another party's number comes near the bound: then all are numbered anew, or those that follow
                 # could not be read again.
-                known = self._kept
+                known = self._rows
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
                 for grant in reversed(holding.grants):
@@ -145,13 +141,14 @@ class GrantFolder:
                         place = known[grant.cid].number
                     else:
                         place = number = number + 1
-                    self._write_grant(
-                        GrantRecord(grant, place, grant.cid in holding.read, grant.cid in holding.revoked)
+                    self._write_row(
+                        grant.cid,
+                        _Row(_VERSION, place, grant.header, grant.cid in holding.read, grant.cid in holding.revoked),
                     )
-                cids = self._kept.keys() - {grant.cid for grant in holding.grants}
+                cids = self._rows.keys() - {grant.cid for grant in holding.grants}
                 for cid in cids:
                     self._file_of(cid).unlink(missing_ok=True)
-                    del self._kept[cid]
+                    del self._rows[cid]
                 if cids:
                     sync_folder(self._grants)
 
@@ -162,11 +159,10 @@ class GrantFolder:
         replace_file(self._path / "backend.json", canonical_bytes(value))
         self.pins = pins
 
-    def _write_grant(self, kept: GrantRecord) -> None:
-        if self._kept.get(kept.grant.cid) != kept:
-            row = _Row(_VERSION, kept.number, kept.grant.header, kept.was_read, kept.was_revoked)
-            replace_file(self._file_of(kept.grant.cid), canonical_members(row))
-            self._kept[kept.grant.cid] = kept
+    def _write_row(self, cid: str, row: _Row) -> None:
+        if self._rows.get(cid) != row:
+            replace_file(self._file_of(cid), canonical_members(row))
+            self._rows[cid] = row
 
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"
@@ -202,7 +198,10 @@ class GrantFolder:
         for name in names:
             path = self._grants / name
             try:
-                kept = self._read_grant(path)
+                row = _read(path, _Row, most_bytes=_MAX_RECORD_BYTES)
+                grant = read_grant(row.grant)
+                if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
+                    raise ValueError("the token in it is another one than the name says, or for another DID")
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
                 reason = _reason(error)
                 aside = path.with_suffix(".unreadable")
@@ -211,14 +210,7 @@ class GrantFolder:
                     "the grant in %s cannot be read (%s); next: look at it, or have the owner grant anew", aside, reason
                 )
             else:
-                self._kept[kept.grant.cid] = kept
-
-    def _read_grant(self, path: Path) -> GrantRecord:
-        row = _read(path, _Row, most_bytes=_MAX_RECORD_BYTES)
-        grant = read_grant(row.grant)
-        if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
-            raise ValueError("the token in it is another one than the name says, or for another DID")
-        return GrantRecord(grant, row.number, row.was_read, row.was_revoked)
+                self._rows[grant.cid] = row
 
     # --- the folder itself -----------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> 
     folder = GrantFolder(machine.path, backend.did)
     folder.close()
     assert [owner.encryption.network().text] == [pin.network for pin in folder.pins]
-    assert [True] == [one.was_read for one in folder.kept]
+    assert [one.cid for one in folder.kept.grants] == [*folder.kept.read]
 
 
 async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> None:

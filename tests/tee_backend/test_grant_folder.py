@@ -52,7 +52,8 @@ def kept_in(path: Path) -> list[tuple[str, bool, bool]]:
     """What a new process finds there."""
     folder = opened(path)
     folder.close()
-    return [(one.grant.header, one.was_read, one.was_revoked) for one in folder.kept]
+    kept = folder.kept
+    return [(one.header, one.cid in kept.read, one.cid in kept.revoked) for one in kept.grants]
 
 
 @pytest.fixture
@@ -161,11 +162,11 @@ def test_numbers_of_another_party(path: Path) -> None:
     file = file_of(path, GRANTS[2])
     file.write_bytes(_with(number=2**52 - 1)(file.read_bytes()))
     folder, later = opened(path), [grant(21), grant(22)]
-    folder.store(holding(later[0], *(one.grant for one in folder.kept)))
-    folder.store(holding(later[1], *(one.grant for one in folder.kept)))
+    folder.store(holding(later[0], *folder.kept.grants))
+    folder.store(holding(later[1], *folder.kept.grants))
     folder.close()
     assert [one.header for one in (*reversed(later), *reversed(GRANTS))] == [header for header, *_ in kept_in(path)]
-    assert 5 == max(one.number for one in folder.kept)
+    assert 5 == max(json.loads(file.read_bytes())["number"] for file in (path / "grants").glob("*.json"))
 
 
 @pytest.mark.parametrize("step", range(10))
@@ -310,7 +311,7 @@ def test_fuzz_kept_files(data: st.DataObject) -> None:
             found = opened(path)
             found.close()
             cids = [one.cid for one in GRANTS]
-            assert {*cids[1:]} <= {one.grant.cid for one in found.kept} <= {*cids}
+            assert {*cids[1:]} <= {one.cid for one in found.kept.grants} <= {*cids}
 
 
 # --- whose ----------------------------------------------------------------------------------------------------------
