@@ -19,7 +19,7 @@ Hashes and the audience are compared as text, network ids as parsed ids (EN2).
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeAlias, cast
+from typing import Annotated, Final, TypeAlias, TypeVar, cast
 
 from blake3 import blake3
 from msgspec import Meta, Struct, ValidationError, convert
@@ -63,9 +63,6 @@ _BODY_SHAPE: Final = Shape(
         "receiverPublicKeyHash": "string",
     },
     closed=True,
-)
-_ADMIN_FACT_SHAPE: Final = Shape(
-    {"type": "string", "targetNode": "string", "networkId": "network", "bodyHash": "string", "action": "string"}
 )
 _CREATE_SHAPE: Final = Shape(
     {"name": "string", "ownerDid": "string", "threshold": "object"}, optional=frozenset({"threshold"})
@@ -145,6 +142,19 @@ class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     key_version: _I64
 
 
+class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
+    """The fact that a create or revoke token is bound by (enc 2.4)."""
+
+    type: str
+    target_node: str
+    network_id: str
+    body_hash: str
+    action: str
+
+
+Fact = TypeVar("Fact", DecryptFacts, AdminFacts)
+
+
 class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
     """The body of a decrypt request."""
 
@@ -200,7 +210,7 @@ def _fault(value: Json) -> str | None:
 
 def bind_decrypt(invocation: Invocation, body: DecryptBody, network: NetworkId, node_did: str) -> BoundDecrypt:
     """Bind token, body, path and node to each other (rows 6 to 12)."""
-    facts, bound_network = _decrypt_facts(invocation.facts)  # row 6
+    facts, bound_network = _bound_fact(invocation.facts, DecryptFacts)  # row 6
     if facts.type != DECRYPT_TYPE or body.stated.type != DECRYPT_TYPE:  # row 7
         raise RequestError("type-mismatch")
     check_audience(invocation.audience, node_did)  # row 8
@@ -264,10 +274,11 @@ def request_hash(invocation_cid: str, body_hash: str) -> str:
     return hashlib.sha256((invocation_cid + body_hash).encode()).hexdigest()
 
 
-def _decrypt_facts(facts: Sequence[Json]) -> tuple[DecryptFacts, NetworkId]:
+def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, NetworkId]:
+    """Return the first fact of a shape that names a network."""
     for fact in facts:
         try:
-            stated = convert(fact, DecryptFacts)
+            stated = convert(fact, shape)
             return stated, parse_network_id(stated.network_id)
         except (ValidationError, InvalidIdentifier):
             continue  # the next one may fit
@@ -325,18 +336,18 @@ def parse_create(value: Json) -> CreateBody:
 
 def bind_admin(invocation: Invocation, network: NetworkId, *, action: str, body_hash: str, node_did: str) -> str:
     """Bind a create or revoke token to its network, body and node (rows 7 to 16)."""
-    members = _admin_fact(invocation.facts)  # row 7
-    if members["type"] != ADMIN_TYPE:  # row 8
+    fact, bound_network = _bound_fact(invocation.facts, AdminFacts)  # row 7
+    if fact.type != ADMIN_TYPE:  # row 8
         raise RequestError("type-mismatch")
     check_audience(invocation.audience, node_did)  # row 9
-    if members["targetNode"] != node_did:  # row 10
+    if fact.target_node != node_did:  # row 10
         raise RequestError("target-node-mismatch")
-    if members["networkId"] != network:  # row 11
+    if bound_network != network:  # row 11
         raise RequestError("network-mismatch")
-    if members["action"] != action:  # row 12
+    if fact.action != action:  # row 12
         raise RequestError("action-not-permitted")
     _check_capability(invocation, network, action)  # rows 13, 14
-    if members["bodyHash"] != body_hash:  # row 15
+    if fact.body_hash != body_hash:  # row 15
         raise RequestError("hash-mismatch", "bodyHash")
     if invocation.nonce is None:  # row 16
         raise RequestError("body-malformed", "missing nonce")
@@ -362,15 +373,6 @@ def check_revoke(existing: NetworkRecord | None) -> NetworkRecord:
     if existing is None:
         raise RequestError("network-not-found")
     return existing
-
-
-def _admin_fact(facts: Sequence[Json]) -> dict[str, str | int | NetworkId | dict[str, Json]]:
-    for fact in facts:
-        try:
-            return read_members(fact, _ADMIN_FACT_SHAPE)
-        except ShapeError:
-            continue
-    raise RequestError("body-malformed", _NO_FACTS)
 
 
 # --- the sender's side ---------------------------------------------------------------------------------------------

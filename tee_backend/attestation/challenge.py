@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from encryption_network.judgement import CLOCK_SKEW_S
 
 from .errors import QuoteRefused
+from .report_data import joined
 
 LABEL = b"sealspace/attestation-challenge/1"
 NONCE_BYTES = 32
@@ -88,6 +89,5 @@ def check_challenge(
 def _mac(key: bytes, scope: ChallengeScope, *, random: bytes, expiry: bytes) -> bytes:
     if len(key) < MIN_KEY_BYTES:
         raise ValueError("a challenge key has at least 32 bytes")
-    fields = (LABEL, random, expiry, scope.holder.encode(), scope.audience.encode(), scope.store_id)
-    text = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-    return hmac.new(key, text, hashlib.sha256).digest()[:_MAC_BYTES]
+    text = joined(LABEL, random, expiry, scope.holder.encode(), scope.audience.encode(), scope.store_id)
+    return hmac.digest(key, text, hashlib.sha256)[:_MAC_BYTES]

@@ -109,8 +109,13 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
     )
 
 
+def joined(*fields: bytes) -> bytes:
+    """Return fields as one text, each preceded by its length."""
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
 def _hashed(*fields: bytes) -> bytes:
-    return hashlib.sha512(b"".join(len(field).to_bytes(4, "big") + field for field in fields)).digest()
+    return hashlib.sha512(joined(*fields)).digest()
 
 
 def check_report_data(found: bytes, expected: bytes) -> None:
