@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from capabilities.errors import InvalidIdentifier, InvalidJson
-from capabilities.resources import NetworkId, parse_network_id
+from capabilities.resources import parse_network_id
 from capabilities.strict_json import Json, check_text
 
 from .errors import RequestError
@@ -21,7 +21,13 @@ Kind = Literal["string", "i64", "u32", "network", "object"]
 
 _DECODER: Final = msgspec.json.Decoder(Any)
 _LITERALS: Final = {"n": "null", "t": "true", "f": "false"}
-_SAYS: Final = {"string": "a string", "network": "a string", "i64": "i64", "u32": "u32", "object": "an object"}
+_KINDS: Final[dict[Kind, tuple[type, str]]] = {
+    "string": (str, "a string"),
+    "network": (str, "a string"),
+    "i64": (int, "i64"),
+    "u32": (int, "u32"),
+    "object": (dict, "an object"),
+}
 _RANGES: Final = {"i64": range(-(2**63), 2**63), "u32": range(2**32)}
 _MAX_ECHO_CHARS: Final = 64
 _WORDS: Final = {
@@ -62,51 +68,42 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
     return value
 
 
-def read_members(value: Json, shape: Shape) -> dict[str, str | int | NetworkId | dict[str, Json]]:
-    """Check a value against a shape.
+def check_members(value: Json, shape: Shape) -> dict[str, Json]:
+    """Check a value against a shape, and return it.
 
-    Returns:
-        The members that are present, networks parsed; each is of its kind.
     Raises:
         ShapeError: with the wire's text for the first fault, members taken in the order of their names.
     """
     if isinstance(value, list):
         # A list of the members in order reads as the object elsewhere; here only its faults are reported (W19, Q35).
         for item, kind in zip(value, shape.members.values(), strict=False):
-            _read(item, kind)
+            _check(item, kind)
     if not isinstance(value, dict):
         raise ShapeError(f"invalid type: {_describe(value)}, expected an object")
-    found: dict[str, str | int | NetworkId | dict[str, Json]] = {}
     for name in sorted(value):
         if name not in shape.members:
             if shape.closed:
                 names = ", ".join(f"`{known}`" for known in shape.members)
                 raise ShapeError(f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}")
-            continue
-        if value[name] is None and name in shape.optional:
-            continue
-        found[name] = _read(value[name], shape.members[name])
+        elif value[name] is not None or name not in shape.optional:
+            _check(value[name], shape.members[name])
     for name in shape.members:
-        if name not in found and name not in shape.optional:
+        if name not in value and name not in shape.optional:
             raise ShapeError(f"missing field `{name}`")
-    return found
+    return value
 
 
-def _read(value: Json, kind: Kind) -> str | int | NetworkId | dict[str, Json]:
-    if kind == "string" and isinstance(value, str):
-        return value
-    if kind in _RANGES and isinstance(value, int) and not isinstance(value, bool):
-        if value not in _RANGES[kind]:
-            raise ShapeError(f"invalid value: {_describe(value)}, expected {_SAYS[kind]}")
-        return value
-    if kind == "object" and isinstance(value, dict):
-        return value
-    if kind == "network" and isinstance(value, str):
+def _check(value: Json, kind: Kind) -> None:
+    expected, said = _KINDS[kind]
+    if isinstance(value, bool) or not isinstance(value, expected):
+        raise ShapeError(f"invalid type: {_describe(value)}, expected {said}")
+    if isinstance(value, int) and value not in _RANGES[kind]:
+        raise ShapeError(f"invalid value: {_describe(value)}, expected {said}")
+    if kind == "network":
         try:
-            return parse_network_id(value)
+            parse_network_id(str(value))
         except InvalidIdentifier as exc:
             raise ShapeError(exc.text) from exc
-    raise ShapeError(f"invalid type: {_describe(value)}, expected {_SAYS[kind]}")
 
 
 def _describe(value: Json) -> str:

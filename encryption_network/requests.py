@@ -32,7 +32,7 @@ from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability, Invocation
 
-from ._shapes import Shape, ShapeError, read_members
+from ._shapes import Shape, ShapeError, check_members
 from ._shapes import read_body as read_body
 from .canonical_json import canonical_hash, canonical_members
 from .errors import InvalidCanonicalJson, RequestError
@@ -202,7 +202,7 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
 def _fault(value: Json) -> str | None:
     """Return in the wire's words what is wrong with the shape of a decrypt body; None: nothing."""
     try:
-        read_members(value, _BODY_SHAPE)
+        check_members(value, _BODY_SHAPE)
     except ShapeError as fault:
         return str(fault)
     return None
@@ -316,8 +316,10 @@ def parse_create(value: Json) -> CreateBody:
         RequestError: `invalid-network-id`, owner and name make no id.
     """
     try:
-        members = read_members(value, _CREATE_SHAPE)
-        threshold = read_members(cast(Json, members.get("threshold", {"n": 1, "t": 1})), _THRESHOLD_SHAPE)
+        members = check_members(value, _CREATE_SHAPE)
+        threshold = members.get("threshold")
+        if threshold is not None:
+            check_members(threshold, _THRESHOLD_SHAPE)
         body_hash = canonical_hash(value)
     except (ShapeError, InvalidCanonicalJson) as exc:
         raise RequestError("create-body-malformed", str(exc)) from exc  # row 5
@@ -329,7 +331,10 @@ def parse_create(value: Json) -> CreateBody:
         raise RequestError(
             "create-body-malformed", "the name of a new network has only a-z, 0-9 and '-', and does not begin with '-'"
         )
-    if threshold != {"n": 1, "t": 1}:  # enc-D1: a threshold that means nothing must not look as if it did
+    if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (
+        1,
+        1,
+    ):  # enc-D1: a threshold that means nothing must not look as if it did
         raise RequestError("create-body-malformed", "threshold must be n 1 and t 1")
     return CreateBody(network, body_hash)
 
