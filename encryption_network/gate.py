@@ -208,12 +208,10 @@ def needs_evidence(owner: OwnerAuthority, release_record: ReleaseRecord, in_forc
 
 def paths_in_force(policies: Iterable[Policy]) -> frozenset[str]:
     """Return the paths whose envelopes the caller of `admit` has to read."""
-    paths: set[str] = set()
-    for policy in policies:
-        paths.update(policy.paths)
+    paths = frozenset(path for policy in policies for path in policy.paths)
     if len(paths) > MAX_PATHS:
         raise _refused("path", "too many paths")
-    return frozenset(paths)
+    return paths
 
 
 def policies_in_force(

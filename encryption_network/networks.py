@@ -40,12 +40,11 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 """The states there are; this node makes networks active and revokes them (enc 1.8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """How many of how many members open a key; stored and echoed, without meaning (enc-D1)."""
 
-    n: int = 1
-    t: int = 1
+    n: int
+    t: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +123,7 @@ def create_network(
         alg=ALGORITHM,
         key_version=KEY_VERSION,
         key_backend=KEY_BACKEND,
-        threshold=Threshold(),
+        threshold=Threshold(1, 1),
         created_at=moment,
         updated_at=moment,
         claimed=claimed,
@@ -269,7 +268,7 @@ class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     alg: str
     key_version: int
     key_backend: str
-    threshold: tuple[int, int]
+    threshold: Threshold
     created_at: str
     updated_at: str
     policy: bytes | None
@@ -291,7 +290,7 @@ def encode_network(record: NetworkRecord) -> bytes:
         alg=record.alg,
         key_version=record.key_version,
         key_backend=record.key_backend,
-        threshold=(record.threshold.n, record.threshold.t),
+        threshold=record.threshold,
         created_at=record.created_at,
         updated_at=record.updated_at,
         policy=None if record.policy is None else encode_policy(record.policy),
@@ -320,7 +319,7 @@ def decode_network(value: bytes) -> NetworkRecord:
         alg=row.alg,
         key_version=row.key_version,
         key_backend=row.key_backend,
-        threshold=Threshold(*row.threshold),
+        threshold=row.threshold,
         created_at=row.created_at,
         updated_at=row.updated_at,
         policy=policy,

@@ -415,13 +415,7 @@ def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
 
 def admin_fact(network: str, *, target_node: str, action: str, body: dict[str, Json]) -> dict[str, Json]:
     """Make the fact that binds a token to a create body, or to the empty body of a revoke (enc 2.4)."""
-    return {
-        "type": ADMIN_TYPE,
-        "targetNode": target_node,
-        "networkId": network,
-        "bodyHash": canonical_hash(body),
-        "action": action,
-    }
+    return {**change_fact(ADMIN_TYPE, network, target_node=target_node, body=body), "action": action}
 
 
 def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:

@@ -158,13 +158,11 @@ def _check_attributes(attributes: int) -> None:
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
     platform, info = quote.platform, collateral.tcb_info
-    if platform.fmspc != info.fmspc:
+    if (platform.fmspc, platform.pce_id) != (info.fmspc, info.pce_id):
         raise CollateralUnusable(
-            "collateral-mismatch", f"FMSPC {info.fmspc.hex()} for a platform of {platform.fmspc.hex()}"
-        )
-    if platform.pce_id != info.pce_id:
-        raise CollateralUnusable(
-            "collateral-mismatch", f"PCEID {info.pce_id.hex()} for a platform of {platform.pce_id.hex()}"
+            "collateral-mismatch",
+            f"FMSPC {info.fmspc.hex()}, PCEID {info.pce_id.hex()} for a platform of {platform.fmspc.hex()}, "
+            f"{platform.pce_id.hex()}",
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
         raise CollateralUnusable("collateral-mismatch", "the PCK CRL is of another authority than the leaf's")

@@ -51,8 +51,6 @@ class Alarm:
     """Something an operator has to be notified of."""
 
     kind: AlarmKind
-    fmspc: bytes
-    ca: str
     part: str
     at: float
 
@@ -75,19 +73,15 @@ def alarms_of(holding: Holding, *, now: float, rules: RefreshRules = DEFAULT_RUL
     collateral = holding.collateral
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
-        yield Alarm("ended", collateral.fmspc, collateral.ca, part, window.ends_at)
+        yield Alarm("ended", part, window.ends_at)
     elif now >= window.ends_at - rules.warn_s:
-        yield Alarm("ends-soon", collateral.fmspc, collateral.ca, part, window.ends_at)
+        yield Alarm("ends-soon", part, window.ends_at)
     if holding.tried_at > holding.refreshed_at and now >= holding.refreshed_at + rules.alarm_after_s:
-        yield Alarm("refresh-failing", collateral.fmspc, collateral.ca, part, holding.refreshed_at)
-    yield from _stale(collateral, now=now, rules=rules)
-
-
-def _stale(collateral: Collateral, *, now: float, rules: RefreshRules) -> Iterator[Alarm]:
+        yield Alarm("refresh-failing", part, holding.refreshed_at)
     part, issued_at = min(
         ("TCB info", collateral.tcb_info.window.starts_at),
         ("QE identity", collateral.qe_identity.window.starts_at),
         key=lambda named: named[1],
     )
     if rules.stale_s is not None and now >= issued_at + rules.stale_s:
-        yield Alarm("stale", collateral.fmspc, collateral.ca, part, issued_at + rules.stale_s)
+        yield Alarm("stale", part, issued_at + rules.stale_s)

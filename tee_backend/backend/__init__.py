@@ -136,7 +136,7 @@ class Backend:
         self._entropy = entropy or SystemEntropy()
         self._patience_s = patience_s
         self._pause = pause
-        self._attestation: Attestation | None = None
+        self.attestation: Attestation | None = None
         self._attested_at = 0.0
         self._renewing, self._taking_up = asyncio.Lock(), asyncio.Lock()
         self._by_grant: dict[str, Client] = {}
@@ -184,11 +184,6 @@ class Backend:
         return self._client.session.did
 
     @property
-    def attestation(self) -> Attestation | None:
-        """The current evidence; None before `attest`."""
-        return self._attestation
-
-    @property
     def grants(self) -> tuple[HeldGrant, ...]:
         """The grants that are held, in the order in which they are tried; revoked ones and ended ones among them."""
         now = self._clock.now()
@@ -222,7 +217,7 @@ class Backend:
         new = [self._client.delegations.read(one) for one in portables]
         networks = [self._network_in(grant, one.owner) for grant, one in zip(new, portables, strict=True)]
         await self._take_up(portables, new, networks)
-        standing = self._attestation
+        standing = self.attestation
         if standing is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
             return standing
         return await self.attest(networks[0])
@@ -332,9 +327,9 @@ class Backend:
         quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
         attested = Attested(quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries)
         session = await self._client.attestation.open_session(network, challenge, attested)
-        self._attestation = Attestation(network, receiver, session.expires_at, session.evidence)
+        self.attestation = Attestation(network, receiver, session.expires_at, session.evidence)
         self._attested_at = self._clock.now()
-        return self._attestation
+        return self.attestation
 
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
@@ -376,7 +371,7 @@ class Backend:
             except DecryptDenied as denial:
                 refusal = denial.refusal
                 # Another read may have attested while this one was on its way, with the receiver key from before.
-                is_outdated = standing is not self._attestation
+                is_outdated = standing is not self.attestation
                 if (
                     standing is not None
                     and not is_new
@@ -452,7 +447,7 @@ class Backend:
         `refused` is evidence that the node refuses for want of newer one; None: the current one may serve.
         """
         async with self._renewing:
-            standing = self._attestation
+            standing = self.attestation
             try:
                 if standing is None:
                     return None if self._folder is None else await self._attest_by_any(network)

@@ -197,7 +197,7 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
         alg=ALGORITHM,
         key_version=KEY_VERSION,
         key_backend=KEY_BACKEND,
-        threshold=Threshold(),
+        threshold=Threshold(1, 1),
         created_at=timestamp(0),
         updated_at=timestamp(0),
     )

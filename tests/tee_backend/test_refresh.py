@@ -58,7 +58,6 @@ def test_alarms(holding: Holding, day: float, kinds: list[str]) -> None:
     """An operator hears of failures that last, of an end that is near, and of the end (AT31)."""
     alarms = [*alarms_of(holding, now=NOW + day * DAY_S)]
     assert kinds == [alarm.kind for alarm in alarms]
-    assert all((COLLATERAL.fmspc, "platform") == (alarm.fmspc, alarm.ca) for alarm in alarms)
     assert all(ENDS == alarm.at for alarm in alarms if alarm.kind != "refresh-failing")
 
 

@@ -172,9 +172,10 @@ async def report_alarms(services: Services) -> bool:
         holding = Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
         for alarm in alarms_of(holding, now=now, rules=rules):
             at = int(alarm.at)
-            log_warning(f"collateral-{alarm.kind}", fmspc=alarm.fmspc.hex(), ca=alarm.ca, part=alarm.part, at=at)
+            fmspc, ca = holding.collateral.fmspc, holding.collateral.ca
+            log_warning(f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at)
             detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
-            put = _audit_put(services, ALARM, (alarm.fmspc, alarm.ca), detail)
+            put = _audit_put(services, ALARM, (fmspc, ca), detail)
             await services.store.commit(Commit(puts=(put,)))
     return False
 
