@@ -107,3 +107,10 @@ def _end_with_command() -> None:
     while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
         pass
     os._exit(1)
+
+
+def end_as_by_ctrl_c() -> None:
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does; SIGHUP stays ignored where it was, below `nohup`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)

@@ -17,7 +17,7 @@ from encryption_network.keyring import Keyring
 from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, SecretUnusable, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, words
+from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, watched, words
 from sealspace.private_files import make_file
 from spaces.archive.file import Header
 from spaces.archive.restoring import (
@@ -45,21 +45,25 @@ from ..platform.root_secret import (
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
 from ..storage.stores import is_shared, longest_life_s, rows_of, store_misused
-from .apart import EndedByPages, done_apart
+from .apart import EndedByPages, done_apart, end_as_by_ctrl_c
 from .config import settings_without_secrets
-from .interruption import end_as_by_ctrl_c
 from .opened_store import opened_store
-from .passphrase import asked_passphrase, passphrase_option
 from .settings import configured, where_options
 
 _MOST_AHEAD_S: Final = 86_400
+_MAX_CHARS: Final = 1024
+_PASSPHRASE: Final = click.option(
+    "--passphrase-file",
+    type=click.File("r", encoding="utf-8", errors="surrogateescape"),
+    help="Its first line is the passphrase.",
+)
 
 
 @click.command()
 @configured
 @where_options
 @click.option("--with-secret", is_flag=True, help="Put the root secret in, sealed to a passphrase.")
-@passphrase_option
+@_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextIO | None) -> int:
     """Write a new FILE with every row and every large value of the store, as of one moment.
@@ -71,7 +75,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     """
     if passphrase_file is not None and not with_secret:
         raise click.UsageError("--passphrase-file has no use without --with-secret, which puts the root secret in")
-    passphrase = asked_passphrase(passphrase_file, twice=True) if with_secret else None
+    passphrase = _asked_passphrase(passphrase_file, twice=True) if with_secret else None
     end_as_by_ctrl_c()  # which leaves nothing half written
     taken = asyncio.run(_back_up(config, file, passphrase, settings_without_secrets(config).encode()))
     if shared().as_json:
@@ -128,6 +132,27 @@ async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes
     return seal_secret(secret, passphrase, SystemEntropy())
 
 
+def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
+    """Return a passphrase: the first line of the file, or what a person is asked for, twice if it is to be exact.
+
+    Never from an argument, which others can read.
+    """
+    if file is not None:
+        passphrase = file.readline(_MAX_CHARS + 3).rstrip("\r\n")  # one more than allowed, and the line's end
+    elif watched():
+        passphrase = click.prompt("passphrase", hide_input=True, confirmation_prompt=twice, err=True)
+    else:
+        raise SecretUnusable(
+            "nobody is here to be asked for the passphrase", hint="give it with --passphrase-file FILE"
+        )
+    if len(passphrase) > _MAX_CHARS or "\0" in passphrase or not passphrase.strip():
+        raise SecretUnusable(
+            f"the passphrase is blank, contains NUL, or has more than {_MAX_CHARS} characters",
+            hint="the first line of the file is the passphrase: six random words, or more",
+        )
+    return passphrase
+
+
 # --- restore ----------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +162,7 @@ async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes
 @click.option("--as-new", is_flag=True, help="Another node beside the original, with a secret and an id of its own.")
 @click.option("--without-secret", is_flag=True, help="Leave a sealed root secret in the backup.")
 @click.option("--future-mark", is_flag=True, help="The mark may be more than a day ahead of this machine's clock.")
-@passphrase_option
+@_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def restore(
     config: Config,
@@ -201,7 +226,7 @@ def _opened_secret(backup: OpenedBackup, passphrase_file: TextIO | None) -> byte
     """Return the root secret of the backup; None where it has none."""
     if backup.sealed_secret is None:
         return None
-    secret = open_secret(backup.sealed_secret, asked_passphrase(passphrase_file, twice=False))
+    secret = open_secret(backup.sealed_secret, _asked_passphrase(passphrase_file, twice=False))
     if Keyring(secret).node_did != backup.header.node_did:
         raise SecretUnusable("the secret in the backup is not that of its store", hint="use --without-secret")
     return secret

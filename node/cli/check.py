@@ -27,8 +27,7 @@ from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY
 from ..config.tree import Config
 from ..storage.objects import stored_objects
 from ..storage.stores import rows_of
-from .apart import EndedByPages, done_apart
-from .interruption import end_as_by_ctrl_c
+from .apart import EndedByPages, done_apart, end_as_by_ctrl_c
 from .opened_store import opened_store
 from .settings import configured, where_options
 

@@ -1,10 +1,10 @@
 """The store for a command: through the running node if there is one, else opened by the command itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from sealspace.cli.errors import NodeError, StoreMisused
 from spaces.errors import SpaceError, StoreLocked, StoreMoved
@@ -15,6 +15,8 @@ from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
 from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store, store_misused
 from .settings import configured
+
+Result = TypeVar("Result")
 
 
 @asynccontextmanager
@@ -35,17 +37,23 @@ async def opened_store(config: Config, *, is_left: bool = False, is_for_reading:
         raise as_node_error(error, config, what=what, hint="sealspace doctor") from error
 
 
-def on_store(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def run_on_store(config: Config, work: Callable[[Store], Awaitable[Result]]) -> Result:
+    """Open the store of some settings, and return what the work on it does."""
+
+    async def opened() -> Result:
+        async with opened_store(config) as store:
+            return await work(store)
+
+    return asyncio.run(opened())
+
+
+def on_store(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run a command on an opened store; it receives the settings in force, the store, and its own options."""
 
     @configured
     @wraps(command)
     def run(config: Config, **others: Any) -> None:
-        async def opened() -> None:
-            async with opened_store(config) as store:
-                await command(config, store, **others)
-
-        asyncio.run(opened())
+        run_on_store(config, lambda store: command(config, store, **others))
 
     return run
 

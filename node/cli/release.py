@@ -1,7 +1,5 @@
 """`sealspace admin release` and `withdraw`: the recorded terms under which keys leave this node."""
 
-import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +17,7 @@ from encryption_network.release_record import (
     decode_release_record,
     encode_release_record,
 )
-from encryption_network.withdrawals import Withdrawals, parse_withdrawal
+from encryption_network.withdrawals import parse_withdrawal
 from sealspace.cli.errors import ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import FILE
@@ -35,7 +33,7 @@ from tee_backend.cli.trust_files import read_trust_root
 
 from ..config.tree import AttestationMode, Config
 from ..operations.releases.withdrawal import withdraw_everywhere, withdrawals_json
-from .opened_store import on_store, opened_store
+from .opened_store import on_store, run_on_store
 from .settings import configured
 
 
@@ -44,24 +42,19 @@ from .settings import configured
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64).")
 @click.option("--did", metavar="DID", help="A backend, and every delegation that it signed or received.")
 @click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts and the audit name it.")
-def withdraw(config: Config, measurement: str | None, did: str | None, evidence: str | None) -> None:
+def withdraw(config: Config, **named: str | None) -> None:
     """Withdraw code, a backend or evidence for every network of the store; prints all that is withdrawn so."""
-    named = {"measurement": measurement, "did": did, "evidence": evidence}
     given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         raise click.UsageError("name exactly one of --measurement, --did and --evidence")
     try:
-        listed = asyncio.run(_withdraw(config, parse_withdrawal(given)))
+        entry, now = parse_withdrawal(given), SystemClock().now()
+        listed = run_on_store(config, lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()))
     except WithdrawalError as error:
         raise ConfigurationError(error.text, hint="sealspace admin withdraw --help") from None
     except RecordError as error:
         raise StoreMisused(f"the store cannot be read: {error}", hint="sealspace doctor") from error
     print_json(withdrawals_json(listed))
-
-
-async def _withdraw(config: Config, entry: Withdrawals) -> Withdrawals:
-    async with opened_store(config) as store:
-        return await withdraw_everywhere(store, entry, now=SystemClock().now(), entropy=SystemEntropy())
 
 
 @click.group(cls=Verbs)
@@ -120,7 +113,21 @@ def set_terms(
         changes["key_providers"] = key_providers_named(key_providers, where="--key-provider")
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
-    print_json(_shown(asyncio.run(_change(config, changes))))
+    print_json(_shown(run_on_store(config, lambda store: _change(config, store, changes))))
+
+
+async def _change(config: Config, store: Store, changes: dict[str, Any]) -> ReleaseRecord:
+    former, stamp = await _stored(config, store)
+    record = replace(former, **changes)
+    detail, now = msgspec.json.encode(_shown(record)), SystemClock().now()
+    audit = AuditRecord(at=now, action="release.set", actor="operator", subject="release record", detail=detail)
+    puts = (
+        release_record_put(encode_release_record(record), expect=stamp),
+        audit_put(audit, entropy=SystemEntropy()),
+    )
+    if isinstance(await store.commit(Commit(puts=puts)), Refused):
+        raise StoreBusy("somebody else changed the release record")
+    return record
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
@@ -132,22 +139,6 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
             hint=f"sealspace serve --data {config.data} writes it",
         )
     return decode_release_record(row.value), row.stamp
-
-
-async def _change(config: Config, changes: Mapping[str, Any]) -> ReleaseRecord:
-    async with opened_store(config) as store:
-        record, stamp = await _stored(config, store)
-        record = replace(record, **changes)
-        detail = msgspec.json.encode(_shown(record))
-        now, what = SystemClock().now(), "release record"
-        audit = AuditRecord(at=now, action="release.set", actor="operator", subject=what, detail=detail)
-        puts = (
-            release_record_put(encode_release_record(record), expect=stamp),
-            audit_put(audit, entropy=SystemEntropy()),
-        )
-        if isinstance(await store.commit(Commit(puts=puts)), Refused):
-            raise StoreBusy("somebody else changed the release record")
-        return record
 
 
 def _shown(record: ReleaseRecord) -> dict[str, Json]:

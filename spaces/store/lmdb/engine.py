@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
 
 import lmdb
 
@@ -107,8 +106,7 @@ def open_lmdb(
     free_space = FreeSpace(max_bytes=max_bytes, reserve_bytes=reserve_bytes)
     with ExitStack() as opened:
         folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock()))
-        env = folder.writer.env
-        return _LmdbStore(env, Reader(env, folder.replay_records), WriterThread(folder), opened.pop_all())
+        return _LmdbStore(folder.writer.env, folder.replay_records, WriterThread(folder), opened.pop_all())
 
 
 def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | None = None) -> Store:
@@ -118,7 +116,7 @@ def connect_lmdb(path: Path, socket_path: Path | None = None, *, clock: Clock | 
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
         link = Link(socket_path or socket_path_for(path), clock or SystemClock())
-        return _LmdbStore(env, Reader(env, replay_records), link, opened.pop_all())
+        return _LmdbStore(env, replay_records, link, opened.pop_all())
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
@@ -135,7 +133,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
     """
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path, may_be_moved=may_be_moved))
-        return _LmdbStore(env, Reader(env, None), None, opened.pop_all())
+        return _LmdbStore(env, None, None, opened.pop_all())
 
 
 def environment_of(store: Store) -> lmdb.Environment:
@@ -145,20 +143,18 @@ def environment_of(store: Store) -> lmdb.Environment:
     return store.env
 
 
-class _CommitLine(Protocol):
-    """How commits reach the writer: a thread or a connection."""
-
-    async def commit(self, commit: Commit) -> Committed | Refused: ...
-
-    async def close(self) -> None: ...
-
-
 class _LmdbStore:
     """Reads inline; commits go to the writer, where there is one."""
 
-    def __init__(self, env: lmdb.Environment, reader: Reader, writer: _CommitLine | None, opened: ExitStack) -> None:
+    def __init__(
+        self,
+        env: lmdb.Environment,
+        replay_records: ReplayRecords | None,
+        writer: WriterThread | Link | None,
+        opened: ExitStack,
+    ) -> None:
         self.env = env
-        self._reader = reader
+        self._reader = Reader(env, replay_records)
         self._writer = writer
         self._opened = opened
         self._closed = False
