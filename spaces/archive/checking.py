@@ -2,33 +2,395 @@
 
 Nothing is written (BK9). The store may be in use; the collector waits, as it does for a backup. Pages of a file of LMDB
 that is cut short or overwritten can end the process by a signal: run it in one of its own.
+
+A row has to be one of its kind: it decodes, lies under its own key, and has its digests.
+
+A row books amounts to accounts, which are keys of counters or objects: a value what its row takes, a weighed row its
+weight, a head one reference to its body; a counter books its own value, negative. An account is right when all bookings
+of a store add up to zero.
+
+Opaque here are networks, evidence, receipts and collateral, which belong to a layer above; `check_store` takes readers
+of them. The signatures of delegations and of the audit chain are not verified again. The counters of new owners by hour
+and address are not compared: the rows they counted are gone.
+
+A delegation has to have each row that its registration wrote, and is counted in an account of each kind of index by the
+rows found. Each index row subtracts one, so an orphaned index row leaves a negative balance. Tolerated, because the
+node tolerates it: spellings (`I`) of a delegation that is gone, until they are swept; the mark of a delegation that was
+revoked as it was removed; a session (`t`) that today's rules would not file; a delegation without an own expiry whose
+row in `E` was swept.
 """
 
+import hashlib
+import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import pairwise
 from types import MappingProxyType
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+from blake3 import blake3
 from msgspec import Struct
 
-from ..errors import RecordDamaged
+from capabilities.audit_export import entry_hash, genesis_hash
+from capabilities.chain import Registered
+
+from ..audit.chain import chain_end
+from ..audit.pruning import pruning_of
+from ..audit.records import parse_audit_row
+from ..documents.collateral import state_of
+from ..documents.receipts import decode_basis
+from ..errors import RecordDamaged, TooManySpaces
+from ..grants.admissions import admission_key, admission_of
+from ..grants.delegations import decode_delegation, registration_puts
 from ..grants.hosting import space_of
+from ..grants.revocations import LIVE, revocation_of
+from ..grants.sessions import session_row_key
+from ..identity import identity_of
 from ..keyspace import (
+    ALIASES_PREFIX,
+    AUDIT_CHAIN_KEY,
+    AUDIT_PRUNING_KEY,
+    BODIES_COUNTER,
+    BODIES_PLACE_KEY,
+    CANARY_KEY,
+    CLAIM_FLOOR_KEY,
+    EXPIRY_PREFIX,
     IDENTITY_KEY,
+    LEASE_KEY,
     LONG_VALUES_PREFIX,
     OBJECTS_PREFIX,
+    ORPHAN_SWEEP_KEY,
+    RELEASE_RECORD_KEY,
+    RESTORED_KEY,
     ROWS_PREFIX,
     SCHEMA_KEY,
+    SCHEMA_VERSION,
+    TOTAL_SPACES_COUNTER,
     USAGE_PREFIX,
     VALUES_PREFIX,
+    WITHDRAWALS_KEY,
+    audit_head_key,
+    delegation_key,
+    expiry_key,
+    kept_counter,
+    micros8,
+    newest8,
+    object_key,
+    owned_space_key,
+    owner_counter,
+    rows_counter,
+    says_that_paths_go_on,
+    sealed_key,
+    space_id16,
     space_key,
+    value_key,
+    walk_key,
+    x16,
 )
-from ..store.lmdb.snapshots import RowSource, StoreSnapshot, parse_row
+from ..lease import check_lease
+from ..store.contract import Record, counter_of
+from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
+from ..values.object_records import ObjectRecord, object_record_of, parse_object_work
 from ..values.object_store import ObjectStore
+from ..values.quota import override_of
+from ..values.tickets import ticket_of
+from ..values.value_heads import head_of, row_bytes
 from .bodies import note_bodies, noted_bodies
-from .rows import bookings, require
+
+Booking = tuple[bytes, int]
+Get = Callable[[bytes], Record | None]
+_INDEXES: Final = (b"P", b"M", b"X", b"E", b"t")
+_CONTENT_BYTES: Final = 32
+_Kind = Callable[[bytes, Record, Get], Iterable[Booking] | None]
+
+
+def require(holds: bool, text: str) -> None:
+    """Raise RecordDamaged with this text unless something holds."""
+    if not holds:
+        raise RecordDamaged(text)
+
+
+def delegation_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    """Check a delegation, and that each row of its registration is there."""
+    found = decode_delegation(record)
+    if found is None:
+        return
+    delegation = found.delegation
+    yield kept_counter(x16(delegation.delegator)), 1
+    require(key == delegation_key(delegation.content_key), "a delegation lies under another key than its own")
+    rows = _rows_of(found)
+    missing = set()
+    for name, value in rows.items():
+        row = get(name)
+        if row is None or row.value is None or (value is not None and row.value != value):
+            missing.add(name[:1])
+        elif name[:1] in _INDEXES:
+            yield name[:1], 1
+    session = session_row_key(delegation)
+    if session not in rows and get(session) is not None:
+        yield session[:1], 1
+    # It can be indexed by the expiry of its closure, or by its own.
+    times = {found.expires_at, delegation.expires_at} - {None}
+    names = {expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key) for at in times}
+    ends = [row for row in map(get, names) if row is not None and row.value == delegation.content_key]
+    yield EXPIRY_PREFIX, len(ends)
+    if not ends and delegation.expires_at is not None:
+        missing.add(EXPIRY_PREFIX)
+    kinds = ", ".join(sorted(kind.decode() for kind in missing))
+    require(not missing, f"rows of a delegation are missing, or lead elsewhere: {kinds}")
+
+
+def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
+    """Return the rows that a registration wrote, but for itself and its expiry; None for a value that changes."""
+    try:
+        puts = registration_puts(found)[1:]
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    return {put.key: None if put.key[:1] == b"L" else put.value for put in puts if put.key[:1] != EXPIRY_PREFIX}
+
+
+def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    """Check that a row of an index leads to a delegation, and book it."""
+    content, kind = (record.value or b"")[:_CONTENT_BYTES], key[:1]
+    is_whole = len(record.value or b"") == (_CONTENT_BYTES + 8 if kind == b"X" else _CONTENT_BYTES)
+    require(is_whole, "a row does not have the length of its kind")
+    if kind == ALIASES_PREFIX:
+        require(len(key) == 1 + _CONTENT_BYTES, "a key does not have the length of its kind")
+        return
+    require(get(delegation_key(content)) is not None, "an index leads to a delegation that is not there")
+    yield kind, -1
+
+
+def check_mark(key: bytes, record: Record, get: Get) -> None:
+    """Check a mark; one that says `live` has its delegation."""
+    revocation_of(record)
+    is_stray = record.value == LIVE and get(delegation_key(key[1:])) is None
+    require(not is_stray, "a mark says that a delegation is live which is not there")
+
+
+def _members(record: Record | None, what: str) -> dict[str, Any]:  # whatever JSON has
+    try:
+        found = json.loads((record and record.value) or b"")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RecordDamaged(f"{what} of the audit chain does not decode, or is missing")
+    return found
+
+
+def _cut(get: Get) -> int:
+    return pruning_of(get(AUDIT_PRUNING_KEY)).pruned
+
+
+def _hash_of_entry(number: int, get: Get) -> str:
+    """Return the hash that follows from the entry with a number, or from what the chain begins with."""
+    if number == 0:
+        identity = get(IDENTITY_KEY)
+        require(identity is not None, "the store has no identity")
+        return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
+    if number == _cut(get):
+        return str(_members(get(audit_head_key(number)), "the head that it was cut at").get("hash"))
+    row = get(sealed_key(number))
+    if row is None or row.value is None:
+        raise RecordDamaged(f"entry {number} of the audit chain is missing")
+    return entry_hash(row.value).hex()
+
+
+def check_entry(key: bytes, record: Record, get: Get) -> None:
+    """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
+    members, number = _members(record, "an entry"), int.from_bytes(key[1:], "big")
+    require(key == sealed_key(number) and members.get("number") == number, "an entry lies under another number")
+    head = get(AUDIT_CHAIN_KEY)
+    require(head is not None and number <= chain_end(head)[0], "an entry is beyond the end of the audit chain")
+    if number > _cut(get):
+        follows = members.get("previous") == _hash_of_entry(number - 1, get)
+        require(follows, f"entry {number} of the audit chain does not follow from the one before")
+
+
+def check_head(key: bytes, record: Record, get: Get) -> None:
+    """Check that a signed head is over the entry with its number."""
+    members, number = _members(record, "a head"), int.from_bytes(key[1:], "big")
+    require(key == audit_head_key(number) and members.get("number") == number, "a head lies under another number")
+    if number > _cut(get):
+        require(members.get("hash") == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
+
+
+def _chain(record: Record, get: Get) -> None:
+    number, hash_, signed_number = chain_end(record)
+    require(hash_.hex() == _hash_of_entry(number, get), "the audit chain ends with another entry")
+    if signed_number:
+        _members(get(audit_head_key(signed_number)), "the last head")
+
+
+def _floor(record: Record, get: Get) -> None:
+    value = record.value or b""
+    edges = [value[at : at + 4] for at in range(0, len(value), 4)]
+    is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
+    require(is_sorted, "the minutes whose claims were swept are not in order")
+
+
+def _text(record: Record, get: Get) -> None:
+    try:
+        require(bool((record.value or b"").decode()), "a row is empty")
+    except UnicodeDecodeError as exc:
+        raise RecordDamaged("a row is no text") from exc
+
+
+def _schema(record: Record, get: Get) -> None:
+    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "there is no such schema")
+
+
+def _has_length(length: int) -> Callable[[Record, Get], None]:
+    text = "a row does not have the length of its kind"
+    return lambda record, _: require(len(record.value or b"") == length, text)
+
+
+_NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
+    SCHEMA_KEY: _schema,
+    IDENTITY_KEY: lambda record, _: identity_of(record),
+    CANARY_KEY: _has_length(8),
+    CLAIM_FLOOR_KEY: _floor,
+    LEASE_KEY: lambda record, _: check_lease(record),
+    RESTORED_KEY: _text,
+    ORPHAN_SWEEP_KEY: _has_length(0),
+    BODIES_PLACE_KEY: _text,
+    AUDIT_CHAIN_KEY: _chain,
+    AUDIT_PRUNING_KEY: lambda record, _: pruning_of(record).pruned,
+    # Opaque here, as networks are.
+    RELEASE_RECORD_KEY: lambda record, _: None,
+    WITHDRAWALS_KEY: lambda record, _: None,
+}
+
+
+def check_named(key: bytes, record: Record, get: Get) -> None:
+    """Check a row under a name."""
+    check = _NAMED.get(key)
+    require(check is not None or key.startswith(walk_key("")), "there is no row of this name")
+    if check is not None:
+        check(record, get)
+
+
+def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
+    """Check a row, and yield what it books; what it is charged with comes before anything that may be damaged."""
+    record, account, weight_bytes = row
+    if record.value is None:
+        return
+    if account:
+        yield account, weight_bytes
+    kind = _KINDS.get(key[:1])
+    if kind is None:
+        raise RecordDamaged("there is no such kind of row")
+    yield from kind(key, record, get) or ()
+    if key[:1] == OBJECTS_PREFIX:
+        yield BODIES_COUNTER, weight_bytes  # none where nothing refers to it: then its due work has the size
+
+
+def _value(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    head = None if says_that_paths_go_on(key) else head_of(record, key=key)
+    if head is None:
+        require(record.value == b"", "a row that says that paths go on has a value")
+        return
+    require(value_key(key[1:17], head.path) == key, "a value lies under another path than its own")
+    yield rows_counter(key[1:17]), row_bytes(head.path, head.metadata)
+    if head.object_name is not None:
+        yield object_key(head.object_name.space16, head.object_name.digest) + head.object_name.generation, 1
+    if head.body is not None:
+        require(blake3(head.body).hexdigest() == head.etag, "a value does not have its digest")
+        require(len(head.body) == head.size_bytes, "a value does not have its size")
+
+
+def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    found = object_record_of(record)
+    if found is not None:
+        yield key + found.generation, -found.references
+
+
+def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
+    work = parse_object_work(record.value or b"")
+    if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
+        yield BODIES_COUNTER, work.size_bytes
+
+
+def _space(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    yield (TOTAL_SPACES_COUNTER if key[:1] == b"S" else owner_counter(key[1:17])), 1
+    hosted = space_of(record)
+    own: tuple[bytes, ...] = ()
+    if hosted is not None:
+        space16 = space_id16(hosted.space)
+        own = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
+    require(key in own, "a space lies under another key than its own")
+
+
+def _counter(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
+    value = counter_of(record)
+    if key[:2] != b"ch":
+        yield key, -value
+
+
+def _document(key: bytes, record: Record, get: Get) -> None:
+    require(hashlib.sha256(record.value or b"").digest() == key[1:], "a document does not have its digest")
+
+
+def _network(key: bytes, record: Record, get: Get) -> None:
+    """Check that what a node wrote at its first start, and asks before each release, is still there."""
+    require(len(key) == 17 and get(WITHDRAWALS_KEY) is not None, "there are networks, and no row of withdrawals")
+
+
+def _admission(key: bytes, record: Record, get: Get) -> None:
+    require(key == admission_key(admission_of(record).owner), "an admission lies under another key than its own")
+
+
+def _audit_record(key: bytes, record: Record, get: Get) -> None:
+    is_own = key[1:9] == micros8(parse_audit_row(record.value or b"").at) and len(key) == 25
+    require(is_own, "an audit record lies under another time than its own")
+
+
+def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
+    """Make a kind of rows of which only the lengths are known."""
+    text, lengths = "a row does not have the lengths of its kind", (key_bytes, value_bytes)
+    return lambda key, record, *_: require((len(key), len(record.value or b"")) == lengths, text)
+
+
+def _decoded(decode: Callable[[Record], object]) -> _Kind:
+    """Make a kind of rows that only have to decode."""
+
+    def kind(key: bytes, record: Record, get: Get) -> None:
+        decode(record)
+
+    return kind
+
+
+# By the first byte of the key, as `keyspace` has them.
+_KINDS: Final[Mapping[bytes, _Kind]] = {
+    b"K": _value,
+    b"k": _value,
+    b"B": _object,
+    b"Q": _due_work,
+    b"G": delegation_bookings,
+    b"S": _space,
+    b"s": _space,
+    b"c": _counter,
+    b"D": _document,
+    b"j": check_entry,
+    b"y": check_head,
+    **dict.fromkeys((b"I", b"P", b"M", b"X", b"E", b"t"), index_bookings),
+    b"L": check_mark,
+    b"m": check_named,
+    b"N": _network,
+    b"o": _admission,
+    b"C": _of_lengths(21, 0),
+    b"d": _of_lengths(37, 0),
+    b"J": _audit_record,
+    b"a": _decoded(lambda record: decode_basis(record.value or b"")),
+    b"v": _decoded(state_of),
+    b"T": _decoded(ticket_of),
+    b"O": _decoded(override_of),
+    **dict.fromkeys((b"A", b"R", b"V"), lambda *_: None),
+}
+
 
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
 NO_READERS: Final[Readers] = MappingProxyType({})

@@ -101,20 +101,17 @@ class ReplayRecords:
         A minute is closed when its first row is removed, so that a claim under a swept minute is refused and not taken
         for a first use.
         """
-        removed = 0
+        removed, rows = 0, _SWEEP_ROWS
         try:
-            while rows := self._sweep_some(before_minute):
+            while rows:
+                with self._env.begin(write=True) as txn:
+                    rows, minutes = remove_claims(txn, _USED, before_minute, _SWEEP_ROWS)
+                    if minutes:
+                        txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
                 removed += rows
         except lmdb.Error as exc:  # removing needs free space too; the next sweep continues
             _LOG.warning("replay records that have expired stay for now: %s", type(exc).__name__)
         return removed
-
-    def _sweep_some(self, before_minute: int) -> int:
-        with self._env.begin(write=True) as txn:
-            rows, minutes = remove_claims(txn, _USED, before_minute, _SWEEP_ROWS)
-            if minutes:
-                txn.put(_CLOSED, with_closed(txn.get(_CLOSED, b""), minutes))
-            return rows
 
     def check_readers(self) -> None:
         """Free the reader slots of processes that died."""

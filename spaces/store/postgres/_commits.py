@@ -13,7 +13,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from capabilities.ambient import Clock
 
@@ -35,10 +35,9 @@ class Turn:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(slots=True)
-class _Lane:
-    writer: Turn | None = None
-    readers: set[Turn] = field(default_factory=set)
+class _Lane(NamedTuple):
+    writers: set[Turn]  # at most one
+    readers: set[Turn]
 
 
 # Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes and
@@ -53,17 +52,16 @@ class Lanes:
     def enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
         """Take a place behind every commit that writes what is touched here, or touches what is written here."""
         turn = Turn(frozenset(written), frozenset(relied))
-        for key in turn.written:
-            lane = self._lanes.setdefault(key, _Lane())
-            turn.before |= lane.readers
-            if lane.writer is not None:
-                turn.before.add(lane.writer)
-            lane.writer, lane.readers = turn, set()
-        for key in turn.relied - turn.written:
-            lane = self._lanes.setdefault(key, _Lane())
-            if lane.writer is not None:
-                turn.before.add(lane.writer)
-            lane.readers.add(turn)
+        for key in turn.written | turn.relied:
+            writers, readers = self._lanes.setdefault(key, _Lane(set(), set()))
+            turn.before |= writers
+            if key not in turn.written:
+                readers.add(turn)
+                continue
+            turn.before |= readers
+            readers.clear()
+            writers.clear()
+            writers.add(turn)
         return turn
 
     def leave(self, turn: Turn) -> None:
@@ -74,10 +72,9 @@ class Lanes:
             lane = self._lanes.get(key)
             if lane is None:
                 continue
-            if lane.writer is turn:
-                lane.writer = None
+            lane.writers.discard(turn)
             lane.readers.discard(turn)
-            if lane.writer is None and not lane.readers:
+            if not lane.writers and not lane.readers:
                 del self._lanes[key]
 
 

@@ -152,22 +152,25 @@ def _fail(wanted: _Wanted, error: Exception) -> None:
 def _question(batch: Sequence[_Wanted]) -> tuple[str, list[Argument]]:
     keys = {key for wanted in batch for key in wanted.keys}
     claims: dict[bytes, bytes] = {}
+    links: set[bytes] = set()
+    prefix = b""
+    ranges: list[Range] = []
     for wanted in batch:
+        ranges += wanted.ranges
         if wanted.claim is not None:
             claims.setdefault(wanted.claim.row, wanted.settle)  # of two in one statement the earlier counts as first
             keys |= {CLAIM_FLOOR_KEY, CLAIMS_PREFIX + wanted.claim.row}
-    ranges = [wanted for one in batch for wanted in one.ranges]
-    follows = [wanted.follow for wanted in batch if wanted.follow is not None]
-    links = {key for follow in follows for key in follow.keys}
-    keys |= links
-    arguments: list[Argument] = [list(keys)]
+        if wanted.follow is not None:
+            links.update(wanted.follow.keys)
+            prefix = wanted.follow.prefix
+    arguments: list[Argument] = [list(keys | links)]
     if claims:
         arguments += [list(claims.keys()), list(claims.values())]
     if links:
-        arguments += [list(links), follows[0].prefix]
-    for wanted_range in ranges:
-        arguments += [*wanted_range.bounds, wanted_range.limit + 1]
-    shape = tuple((wanted_range.reverse, wanted_range.keys_only) for wanted_range in ranges)
+        arguments += [list(links), prefix]
+    for one in ranges:
+        arguments += [*one.bounds, one.limit + 1]
+    shape = tuple((one.reverse, one.keys_only) for one in ranges)
     return read_statement(with_claims=bool(claims), with_follow=bool(links), ranges=shape), arguments
 
 
@@ -229,13 +232,16 @@ def _page(wanted: Range, found: list[tuple[bytes, Record, int]]) -> Page:
     rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None
     size_bytes = 0
+    more = False
     for key, record, place in found:
-        if len(rows) == wanted.limit:
-            return Page(rows=tuple(rows), more=True, last_key=last_key)
+        more = len(rows) == wanted.limit
+        if more:
+            break
         last_key = key
         if record.value is not None:  # ST5
             size_bytes += len(key) + len(record.value)
             rows.append((key, record))
-        if place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES:
-            return Page(rows=tuple(rows), more=True, last_key=last_key)
-    return Page(rows=tuple(rows), more=False, last_key=last_key)
+        more = place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES
+        if more:
+            break
+    return Page(rows=tuple(rows), more=more, last_key=last_key)
