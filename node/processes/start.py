@@ -21,7 +21,7 @@ from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisus
 from spaces.documents.evidence import release_record_put
 from spaces.documents.withdrawals import ensure_withdrawals
 from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
-from spaces.grants.delegations import DelegationCache, Delegations
+from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
 from spaces.keyspace import CLAIM_FLOOR_KEY, floor_ahead_s
@@ -89,7 +89,7 @@ async def claim_store(
         store=store,
         keyring=keyring,
         store_id=identity.store_id,
-        delegations=Delegations(store, DelegationCache(max_bytes=config.store.delegation_cache_bytes)),
+        delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
         values=Values(store, objects, entropy),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),

@@ -73,8 +73,8 @@ class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     not_before: float | None
     expires_at: float | None
     registered_at: float
-    accounts: list[str]
-    parents: list[bytes]
+    accounts: tuple[Principal, ...]
+    parents: tuple[ContentKey, ...]
 
 
 _CODEC: Final = Codec(_Row)
@@ -109,7 +109,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
     puts += session_puts(delegation, now=registered.registered_at)
     size_bytes = row_bytes(puts)
-    puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_key(delegation.delegator))
+    puts[0] = replace(puts[0], weight_bytes=size_bytes, account=kept_bytes_counter(x16(delegation.delegator)))
     if client_account is not None:
         puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
     return puts
@@ -125,11 +125,6 @@ def charged_bytes(puts: Sequence[Put]) -> int:
     return puts[0].weight_bytes
 
 
-def kept_bytes_key(signer: Principal) -> bytes:
-    """Key of the counter of the bytes of a signer's delegations."""
-    return kept_bytes_counter(x16(signer))
-
-
 def place_of(delegation: Delegation) -> bytes:
     """Return a delegation's place in every list of a principal: latest issued first, then by the text of its cid.
 
@@ -143,17 +138,9 @@ def _opened_accounts(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    owners: dict[Principal, None] = {}
-    for row in delegation.capabilities:
-        resource = row.resource
-        if (
-            isinstance(resource, SpaceResource)
-            and resource.service == "delegation"
-            and is_account(resource)
-            and satisfies(row.ability, DELEGATION_LIST)
-        ):
-            owners[resource.space.owner] = None
-    return tuple(owners)
+    opened = [row.resource for row in delegation.capabilities if satisfies(row.ability, DELEGATION_LIST)]
+    owners = [one.space.owner for one in opened if isinstance(one, SpaceResource) and is_account(one)]
+    return tuple(dict.fromkeys(owners))
 
 
 def is_account(resource: SpaceResource) -> bool:
@@ -174,8 +161,8 @@ def _encode(registered: Registered) -> bytes:
         not_before=registered.not_before,
         expires_at=registered.expires_at,
         registered_at=registered.registered_at,
-        accounts=list(registered.accounts),
-        parents=list(registered.parents),
+        accounts=registered.accounts,
+        parents=registered.parents,
     )
     return _CODEC.encode(row)
 
@@ -196,96 +183,30 @@ def decode_delegation(record: Record | None) -> Registered | None:
         tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure]),
         row.not_before,
         row.expires_at,
-        tuple([ContentKey(parent) for parent in row.parents]),
+        row.parents,
         registered_at=row.registered_at,
-        accounts=tuple([Principal(account) for account in row.accounts]),
+        accounts=row.accounts,
     )
 
 
-class DelegationCache:
-    """Decoded delegations by content key, and content keys by cid; the least recently used are dropped first.
+class Delegations:
+    """Finds registered delegations: in memory, else in the store.
 
-    Contains nothing that can change, so no entry ever has to be invalidated.
+    Decoded delegations are remembered by content key, and content keys by cid; the least recently used are dropped
+    first. None of them can change, so no entry ever has to be invalidated.
+
+    Attributes:
+        misses: how many lookups did not find their delegation in memory, since the beginning.
+        memory_bytes: estimated memory of what is remembered; at most `max_bytes`.
     """
 
-    def __init__(self, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(self, store: Store, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self.misses = 0
+        self.memory_bytes = 0
+        self._store = store
         self._max_bytes = max_bytes
-        self._size_bytes = 0
         self._by_content: OrderedDict[ContentKey, tuple[Registered, int]] = OrderedDict()
         self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
-
-    @property
-    def size_bytes(self) -> int:
-        """Estimated memory of the contents; at most the bound."""
-        return self._size_bytes
-
-    def get(self, content: ContentKey) -> Registered | None:
-        """Return a decoded delegation."""
-        entry = self._by_content.get(content)
-        if entry is None:
-            return None
-        self._by_content.move_to_end(content)
-        return entry[0]
-
-    def cited(self, cid: Digest) -> Registered | None:
-        """Return the decoded delegation that a cid leads to, where both are in memory."""
-        content = self._aliases.get(cid)
-        return None if content is None else self.get(content)
-
-    def add(self, found: Registered) -> None:
-        """Keep a decoded delegation."""
-        content = found.delegation.content_key
-        if content in self._by_content:
-            return
-        cost = (
-            _COST_FIXED
-            + _COST_PER_HEADER_BYTE * len(found.delegation.header)
-            + _COST_PER_ANCESTOR * (len(found.closure) + len(found.accounts))
-        )
-        self._by_content[content] = (found, cost)
-        self._size_bytes += cost
-        if self._size_bytes > self._max_bytes:
-            self._shrink()
-
-    def add_alias(self, cid: Digest, content: ContentKey) -> None:
-        """Remember where a cid leads."""
-        if cid not in self._aliases:
-            self._aliases[cid] = content
-            self._size_bytes += _COST_OF_ALIAS
-            if self._size_bytes > self._max_bytes:
-                self._shrink()
-
-    def _shrink(self) -> None:
-        """Shrink to the bound, and the aliases, which cost little to find again, to a share of it."""
-        while self._size_bytes > self._max_bytes and self._aliases_bytes > self._max_bytes // _SHARE_OF_ALIASES:
-            self._aliases.popitem(last=False)
-            self._size_bytes -= _COST_OF_ALIAS
-        while self._size_bytes > self._max_bytes and self._by_content:
-            _, (_, cost) = self._by_content.popitem(last=False)
-            self._size_bytes -= cost
-
-    @property
-    def _aliases_bytes(self) -> int:
-        return _COST_OF_ALIAS * len(self._aliases)
-
-
-class Delegations:
-    """Finds registered delegations: in memory, else in the store."""
-
-    def __init__(self, store: Store, cache: DelegationCache) -> None:
-        self._store = store
-        self._cache = cache
-        self._misses = 0
-
-    @property
-    def misses(self) -> int:
-        """How many lookups did not find their delegation in memory, since the beginning."""
-        return self._misses
-
-    @property
-    def cache_bytes(self) -> int:
-        """Estimated memory of the cached delegations."""
-        return self._cache.size_bytes
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
         """Find delegations by any of their spellings, in order; None for what is not registered (or None).
@@ -293,44 +214,67 @@ class Delegations:
         No read when all of them are in memory, else one for all that are not. Says nothing about marks: read them with
         `mark_keys` afterwards, in the read that the answer is based on.
         """
-        found = {cid: self._cache.cited(cid) for cid in cids if cid is not None}
-        if None in found.values():
-            await self._find(found)
-        return tuple([None if cid is None else found[cid] for cid in cids])
-
-    async def _find(self, found: dict[Digest, Registered | None]) -> None:
-        """Read what is not in memory, in one read, and remember it."""
+        found = {cid: self._cited(cid) for cid in cids if cid is not None}
         missing = [cid for cid, stored in found.items() if stored is None]
-        self._misses += len(missing)
-        aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
-        records = (await self._store.read(follow=aliases)).followed
-        for cid, record in zip(missing, records, strict=True):
-            found[cid] = stored = decode_delegation(record)
-            if stored is not None:
-                self._cache.add(stored)
-                self._cache.add_alias(cid, stored.delegation.content_key)
-
-    def remembered(self, content: ContentKey) -> Registered | None:
-        """Return a delegation that is in memory; None says nothing about the store."""
-        return self._cache.get(content)
-
-    def remember(self, stored: Registered) -> None:
-        """Keep a delegation that was just made durable: the next request probably cites or revokes it."""
-        delegation = stored.delegation
-        self._cache.add(stored)
-        self._cache.add_alias(delegation.cid, delegation.content_key)
+        if missing:
+            self.misses += len(missing)
+            aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
+            for cid, record in zip(missing, (await self._store.read(follow=aliases)).followed, strict=True):
+                found[cid] = stored = decode_delegation(record)
+                if stored is not None:
+                    self.remember(stored, cid)
+        return tuple([None if cid is None else found[cid] for cid in cids])
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
         """Find delegations by content key, in order; None for what is not registered."""
-        found = {content: self._cache.get(content) for content in contents}
+        found = {content: self.remembered(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
             records = (await self._store.read([delegation_key(content) for content in missing])).records
             for content, record in zip(missing, records, strict=True):
                 found[content] = stored = decode_delegation(record)
                 if stored is not None:
-                    self._cache.add(stored)
+                    self.remember(stored)
         return tuple([found[content] for content in contents])
+
+    def remembered(self, content: ContentKey) -> Registered | None:
+        """Return a delegation that is in memory; None says nothing about the store."""
+        entry = self._by_content.get(content)
+        if entry is None:
+            return None
+        self._by_content.move_to_end(content)
+        return entry[0]
+
+    def _cited(self, cid: Digest) -> Registered | None:
+        content = self._aliases.get(cid)
+        return None if content is None else self.remembered(content)
+
+    def remember(self, stored: Registered, cid: Digest | None = None) -> None:
+        """Keep a delegation that was decoded or made durable, and that a cid leads to it."""
+        content = stored.delegation.content_key
+        if content not in self._by_content:
+            cost = (
+                _COST_FIXED
+                + _COST_PER_HEADER_BYTE * len(stored.delegation.header)
+                + _COST_PER_ANCESTOR * (len(stored.closure) + len(stored.accounts))
+            )
+            self._by_content[content] = (stored, cost)
+            self.memory_bytes += cost
+        if cid is not None and cid not in self._aliases:
+            self._aliases[cid] = content
+            self.memory_bytes += _COST_OF_ALIAS
+        if self.memory_bytes > self._max_bytes:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Shrink to the bound, and the aliases, which cost little to find again, to a share of it."""
+        most_aliases = self._max_bytes // _SHARE_OF_ALIASES // _COST_OF_ALIAS
+        while self.memory_bytes > self._max_bytes and len(self._aliases) > most_aliases:
+            self._aliases.popitem(last=False)
+            self.memory_bytes -= _COST_OF_ALIAS
+        while self.memory_bytes > self._max_bytes and self._by_content:
+            _, (_, cost) = self._by_content.popitem(last=False)
+            self.memory_bytes -= cost
 
 
 def space_grants_range(space: SpaceId, *, after: bytes | None = None, limit: int = 1000) -> Range:

@@ -45,7 +45,7 @@ async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entr
     for key, record in due:
         work = parse_object_work(record.value or b"")
         if work.unlink:
-            await files.remove(work.name)
+            await files.remove(work)
             # Over the exact row that was read: the file is subtracted once, even if another process does the same.
             await store.commit(
                 Commit(puts=(Put(key, None, expect=record.stamp),), adds=(Add(BODIES_COUNTER, -work.size_bytes),))
@@ -62,7 +62,7 @@ async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: flo
     found = object_record_of(record)
     if record is not None and found is not None and found == ObjectRecord(work.generation, 0):
         due_at = now + UNLINK_AFTER_S
-        unlink = due_put(work.name, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
+        unlink = due_put(work, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
         outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
         if not isinstance(outcome, Refused):
             return

@@ -12,7 +12,6 @@ zero is about to be deleted and is never revived: the next put writes a new gene
 What is removed, and when: see `collector`. The files themselves: see `object_folder`.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -28,8 +27,7 @@ GENERATION_BYTES: Final = 16
 UNLINK_AFTER_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectName:
+class ObjectName(msgspec.Struct, frozen=True, array_like=True):
     """The identity of a body's file."""
 
     space16: bytes
@@ -62,22 +60,14 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
     references: int
 
 
-class ObjectWork(msgspec.Struct, frozen=True, array_like=True):
+class ObjectWork(ObjectName, frozen=True, array_like=True):
     """Work on one object that is due: delete its record (`unlink` False), or unlink its file.
 
     `size_bytes` is the file's share of the size of all bodies; 0 when it was never counted.
     """
 
-    space16: bytes
-    digest: bytes
-    generation: bytes
     unlink: bool
     size_bytes: int = 0
-
-    @property
-    def name(self) -> ObjectName:
-        """Which file this is about."""
-        return ObjectName(self.space16, self.digest, self.generation)
 
 
 _RECORD_CODEC: Final = Codec(ObjectRecord)
@@ -101,7 +91,5 @@ def parse_object_work(value: bytes) -> ObjectWork:
 
 def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:
     """Schedule work on an object for the collector; see `ObjectWork`."""
-    work = ObjectWork(
-        space16=name.space16, digest=name.digest, generation=name.generation, unlink=unlink, size_bytes=size_bytes
-    )
+    work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

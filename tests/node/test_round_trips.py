@@ -13,13 +13,13 @@ from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from engines import no_housekeeping
+from forgetful import forget_delegations
 from postgres_relay import Relay, relayed
 from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, exchange, key_token, new_key, wallet_token
 from wire_replay import token_id
 
 from node.config.tree import Limits, Store
-from spaces.grants.delegations import DelegationCache
 
 pytestmark = needs_postgres()
 
@@ -60,7 +60,7 @@ class Place:
 
     def forget(self) -> None:
         """Let the process know no delegation any more, as one that was just started."""
-        self.node.services.delegations._cache = DelegationCache(max_bytes=1 << 20)
+        forget_delegations(self.node.services)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from node.operations.delegations.delegation_status import delegation_status
 from node.operations.delegations.read_capabilities import read_capabilities
 from node.processes.start import claim_store
 from node.services import Services
-from spaces.grants.delegations import DelegationCache, Delegations, registration_puts
+from spaces.grants.delegations import Delegations, registration_puts
 from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
@@ -135,7 +135,7 @@ class Account:
 
     def without_memory(self) -> "Account":
         """The same, with nothing decoded yet."""
-        delegations = Delegations(self.services.store, DelegationCache())
+        delegations = Delegations(self.services.store)
         return replace(self, services=replace(self.services, delegations=delegations))
 
 

@@ -106,7 +106,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
 
     done = await until_committed(services, lambda _: _attempt(services, delegation, client))
     if done.stored is not None:
-        services.delegations.remember(done.stored)
+        services.delegations.remember(done.stored, done.stored.delegation.cid)
     if done.is_counted:  # wire 5.13
         services.unauthenticated_rates.charge(client, now=services.clock.now())
     return done.answer

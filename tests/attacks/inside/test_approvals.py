@@ -8,6 +8,7 @@ import libipld
 from attacks.inside_stage import inside
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for, refused
 from deviating_platform import CollateralOptions
+from forgetful import forget_delegations
 from running_node import fresh_nonce, key_token, send, time_text
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
@@ -19,7 +20,6 @@ from encryption_network.evidence_record import decode_evidence
 from encryption_network.policy import Policy, policy_json
 from node.collateral.intake import import_collateral
 from spaces.documents.evidence import evidence_row_key
-from spaces.grants.delegations import DelegationCache
 
 
 async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[str, str]:
@@ -80,7 +80,7 @@ async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage)
     for who, proofs, expected in cases:
         for forgets in (False, True):
             if forgets:
-                services.delegations._cache = DelegationCache(max_bytes=1 << 20)
+                forget_delegations(services)
             assert await said(who, proofs) == expected
 
 

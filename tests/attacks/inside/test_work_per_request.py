@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from attacks.inside_stage import inside
@@ -10,7 +11,7 @@ from running_node import Grants, key_token, network_path, new_key, send
 
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.chain import Mark, Registered, judge_registration
-from capabilities.cids import ContentKey, Digest
+from capabilities.cids import Digest
 from capabilities.facts import ATTESTATION_FACT
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
@@ -18,7 +19,7 @@ from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy, policy_json
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
-from spaces.grants.delegations import DelegationCache
+from spaces.grants.delegations import Delegations
 
 DECRYPT = "tinycloud.encryption/decrypt"
 
@@ -109,11 +110,11 @@ async def test_more_proofs_than_a_chain_may_have_are_refused_before_they_are_rea
     key = new_key()
     resource = f"tinycloud:{key.did[4:]}:default/kv/a"
     grants = [await stage.register(key_token(key, key.did, {resource: [GET]}, ttl_s=600)) for _ in range(65)]
-    cache = inside(stage).services.delegations._cache
-    before = cache.size_bytes
+    delegations = inside(stage).services.delegations
+    before = delegations.memory_bytes
     reply = await stage.invoke(new_key(), {resource: [GET]}, proofs=grants)
     assert reply.status == 401
-    assert cache.size_bytes == before
+    assert delegations.memory_bytes == before
 
 
 def seconds_to_judge(resources: list[str], ability: str) -> float:
@@ -144,11 +145,12 @@ def test_aliases_do_not_drive_delegations_out_of_memory() -> None:
     """However many cids were looked up, a delegation that is used now stays in memory."""
     key = new_key()
     token = verify_delegation(parse_delegation(key_token(key, key.did, {f"tinycloud:{key.did[4:]}:a/kv": [GET]})))
-    cache = DelegationCache(max_bytes=100_000)
+    store: Any = None  # nothing is read
+    delegations = Delegations(store, max_bytes=100_000)
+    stored = Registered(token, (), None, None, ())
     for number in range(1000):
-        cache.add_alias(Digest(number.to_bytes(32, "big")), ContentKey(bytes(32)))
-    cache.add(Registered(token, (), None, None, ()))
-    assert cache.get(token.content_key) is not None
+        delegations.remember(stored, Digest(number.to_bytes(32, "big")))
+    assert delegations.remembered(token.content_key) is not None
 
 
 async def test_outsiders_cannot_make_the_node_sync_its_disk(stage: Stage) -> None:

@@ -29,7 +29,6 @@ from capabilities.tokens import Delegation
 from spaces.errors import RecordDamaged, TooManySpaces
 from spaces.grants.delegations import (
     MAX_SPACES,
-    DelegationCache,
     Delegations,
     alias_put,
     cid_at,
@@ -70,7 +69,7 @@ async def indexed(store: Store, wanted: Range) -> tuple[bytes, ...]:
 
 
 def fresh(store: Store) -> Delegations:
-    return Delegations(store, DelegationCache())
+    return Delegations(store)
 
 
 async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
@@ -102,14 +101,14 @@ async def test_misses_are_reported(one_store: Store) -> None:
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)
-    assert (delegations.misses, delegations.cache_bytes) == (0, 0)
+    assert (delegations.misses, delegations.memory_bytes) == (0, 0)
     cids = [known.delegation.cid, Digest(b"\x07" * 32), None]
     for misses in (2, 3):
         await delegations.by_cid(cids)
         assert delegations.misses == misses
     await delegations.by_cid(cids[:1])
     assert delegations.misses == 3
-    assert delegations.cache_bytes > len(known.delegation.header)
+    assert delegations.memory_bytes > len(known.delegation.header)
 
 
 async def test_unknown_delegation_is_asked_again(one_store: Store) -> None:
@@ -300,30 +299,29 @@ async def test_sessions_granted_in_person(one_store: Store, delegation: Delegati
     assert ((delegation.content_key,) if expected else ()) == found
 
 
-def test_cache_is_bounded_in_bytes() -> None:
+async def test_cache_is_bounded_in_bytes(one_store: Store) -> None:
     """The least recently used delegations go first, and the estimate never exceeds the bound."""
     found = [registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)) for at in range(30)]
-    cache = DelegationCache(max_bytes=100_000)
+    cache = Delegations(one_store, max_bytes=100_000)
     for known in found:
-        cache.add(known)
-        assert found[0] == cache.get(found[0].delegation.content_key)
-        assert cache.size_bytes <= 100_000
-    held = [known for known in found if cache.get(known.delegation.content_key)]
+        cache.remember(known)
+        assert found[0] == cache.remembered(found[0].delegation.content_key)
+        assert cache.memory_bytes <= 100_000
+    held = [known for known in found if cache.remembered(known.delegation.content_key)]
     assert found[0] in held
     assert found[-1] in held
     assert 2 < len(held) < 30
 
 
-def test_aliases_in_the_cache_are_bounded_too() -> None:
+async def test_aliases_in_the_cache_are_bounded_too(one_store: Store) -> None:
     """Strangers cannot fill the memory with spellings."""
-    cache = DelegationCache(max_bytes=10_000)
+    cache = Delegations(one_store, max_bytes=10_000)
     known = registered(ucan(FILES))
-    cache.add(known)
     for at in range(200):
-        cache.add_alias(Digest(at.to_bytes(32, "big")), known.delegation.content_key)
-        assert cache.size_bytes <= 10_000
-    assert known == cache.cited(Digest((199).to_bytes(32, "big")))
-    assert cache.cited(Digest(bytes(32))) is None
+        cache.remember(known, Digest(at.to_bytes(32, "big")))
+        assert cache.memory_bytes <= 10_000
+    assert (known,) == await cache.by_cid([Digest((199).to_bytes(32, "big"))])
+    assert await cache.by_cid([Digest(bytes(32))]) == (None,)
 
 
 def row_of(header: str, closure: list[bytes]) -> bytes:
