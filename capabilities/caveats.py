@@ -9,8 +9,9 @@ A selector names a resource: its `value` is a whole one, or a path in the servic
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from .errors import CaveatRefused, InvalidIdentifier
@@ -22,7 +23,12 @@ Caveats: TypeAlias = Mapping[str, Json]
 
 _SELECTOR: Final = "xyz.tinycloud.resource/selector"
 _WHOLE: Final = ("tinycloud:", "urn:")
-_SELECTOR_MEMBERS: Final = frozenset({"type", "kind", "value"})
+
+
+class _Selector(Struct, frozen=True, forbid_unknown_fields=True):
+    type: Literal["xyz.tinycloud.resource/selector"]
+    kind: Literal["exact", "prefix"]
+    value: str
 
 
 def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
@@ -85,9 +91,8 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
     selector = _sole_selector(caveats)
     if selector is None:
         raise CaveatRefused("caveat-not-understood")
-    kind, value = selector
-    outer = _named(value, beside=resource)
-    is_exact = kind == "exact"
+    outer = _named(selector.value, beside=resource)
+    is_exact = selector.kind == "exact"
     if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
         raise CaveatRefused("selector-caveat-not-met")
     return Selection(outer, is_exact)
@@ -110,26 +115,19 @@ def _mentions_selector(caveats: Caveats) -> bool:
 
 def _selector_within(parent: Caveats, child: Caveats) -> bool:
     outer, inner = _sole_selector(parent), _sole_selector(child)
-    if outer is None or inner is None:
+    if outer is None or inner is None or (outer.kind == "exact" and inner.kind == "prefix"):
         return False
-    outer_kind, outer_value = outer
-    inner_kind, inner_value = inner
-    if outer_kind == "exact" and inner_kind == "prefix":
-        return False
-    return inner_value == outer_value or (outer_kind == "prefix" and inner_value.startswith(outer_value + "/"))
+    return inner.value == outer.value or (outer.kind == "prefix" and inner.value.startswith(outer.value + "/"))
 
 
-def _sole_selector(caveats: Caveats) -> tuple[str, str] | None:
-    """Return kind and value of a map that is exactly one well-formed selector."""
+def _sole_selector(caveats: Caveats) -> _Selector | None:
+    """Return the selector of a map that is exactly one well-formed selector."""
     if len(caveats) != 1:
         return None
-    (selector,) = caveats.values()
-    if not isinstance(selector, dict) or selector.keys() != _SELECTOR_MEMBERS or selector["type"] != _SELECTOR:
+    try:
+        return msgspec.convert(next(iter(caveats.values())), _Selector)
+    except msgspec.ValidationError:
         return None
-    kind, value = selector["kind"], selector["value"]
-    if not isinstance(kind, str) or not isinstance(value, str) or kind not in ("exact", "prefix"):
-        return None
-    return kind, value
 
 
 def _named(value: str, *, beside: Resource) -> Resource | None:

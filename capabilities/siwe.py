@@ -99,36 +99,29 @@ def parse_rfc3339(text: str) -> float:
         InvalidIdentifier: No zone, no seconds, an impossible date or time, or a moment outside the years 0 to 9999.
     """
     match = _RFC3339.fullmatch(text)
-    if match is None:
+    moment = None if match is None else _moment_of(match)
+    if moment is None:
         raise InvalidIdentifier("invalid time")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    offset_s = _offset_s(match[8], match[9], match[10])
-    if hour > 23 or minute > 59 or second > 60:
-        raise InvalidIdentifier("invalid time")
-    whole_s = _days_from_epoch(year, month, day) * _DAY_S + hour * 3600 + minute * 60 + second - offset_s
-    if second == 60 and not _ends_month(whole_s):
-        raise InvalidIdentifier("invalid time")
-    if not _YEAR_0_S <= whole_s < YEAR_10000_S:
-        raise InvalidIdentifier("invalid time")
-    return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9
+    return moment
 
 
-def _offset_s(sign: str | None, hours: str | None, minutes: str | None) -> int:
-    if sign is None or hours is None or minutes is None:
-        return 0
-    if int(hours) > 23 or int(minutes) > 59:
-        raise InvalidIdentifier("invalid time")
-    seconds = int(hours) * 3600 + int(minutes) * 60
-    return -seconds if sign == "-" else seconds
-
-
-def _days_from_epoch(year: int, month: int, day: int) -> int:
-    """Count days from 1970-01-01, counted in the cycle from 2000: the standard library has no year 0."""
+def _moment_of(match: re.Match[str]) -> float | None:
+    year, month, day, hour, minute, second, offset_hours, offset_minutes = (
+        int(match[place] or 0) for place in (1, 2, 3, 4, 5, 6, 9, 10)
+    )
+    if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
+        return None
+    # The standard library has no year 0: days are counted in the cycle from 2000.
     cycle, place = divmod(year - 2000, _CYCLE_YEARS)
     try:
-        return date(2000 + place, month, day).toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
+        days = date(2000 + place, month, day).toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
     except ValueError:
-        raise InvalidIdentifier("invalid time") from None
+        return None
+    offset_s = offset_hours * 3600 + offset_minutes * 60
+    whole_s = days * _DAY_S + hour * 3600 + minute * 60 + second - (-offset_s if match[8] == "-" else offset_s)
+    if (second == 60 and not _ends_month(whole_s)) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
+        return None
+    return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9
 
 
 def _ends_month(moment_s: int) -> bool:
