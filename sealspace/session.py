@@ -413,7 +413,7 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    others = sorted({root for one in missing if not same_principal(root := root_of(one.resource) or "", owner)})
+    others = sorted({root for one in missing if (root := root_of(one.resource) or "") != owner})
     hint, step = "sign in again for it: `client.sign_in(wallet, sign_in_for(client.session, error.missing))`", None
     if others:
         whom = ", ".join(others)

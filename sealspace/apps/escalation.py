@@ -10,7 +10,6 @@ Example:
 from collections.abc import Sequence
 from itertools import filterfalse
 
-from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
 
@@ -38,7 +37,7 @@ def sign_in_for(session: Session, missing: Sequence[Capability], *, ttl_s: float
         raise InvalidInput("nothing is missing", hint="name what the session shall hold in addition")
 
     def is_own(one: Capability) -> bool:
-        return same_principal(root_of(one.resource) or "", session.owner)
+        return root_of(one.resource) == session.owner
 
     foreign = tuple(filterfalse(is_own, missing))
     if foreign:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from capabilities.errors import CapabilityError
-from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
@@ -147,9 +147,9 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
         case AllowAll():
             return True
         case Owner():
-            return same_principal(call.caller, call.owner)
+            return call.caller == call.owner
         case Whitelist(accounts):
-            return any(same_principal(call.caller, one) for one in accounts)
+            return call.caller in accounts
         case ValidUntil(until):
             return call.now < until
         case WasmHash(sha256):

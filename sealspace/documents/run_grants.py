@@ -29,7 +29,7 @@ from typing import Final, TypeAlias
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
 from capabilities.cacao import Cacao
 from capabilities.errors import CapabilityError, InvalidJson
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.strict_json import Json, parse_json, shaped
@@ -304,7 +304,7 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("a run grant has an end")
-    own = (same_principal(root_of(one.resource) or "", delegation.delegator) for one in delegation.capabilities)
+    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
         raise InvalidPortableDelegation("a run grant is about what its signer owns, without conditions of paths")
     return unverified, delegation, delegation.expires_at

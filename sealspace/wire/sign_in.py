@@ -23,7 +23,7 @@ from capabilities.abilities import (
     SPACE_LIST,
 )
 from capabilities.errors import CapabilityError
-from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.principals import Principal, parse_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
@@ -198,7 +198,7 @@ def _own_part(owner: Principal, wanted: Sequence[Capability], received: Sequence
     own = []
     for one in wanted:
         root = root_of(one.resource)
-        if root is None or same_principal(root, owner):
+        if root in (None, owner):
             own.append(one)
         elif _place(one) not in named:
             raise NotGranted(

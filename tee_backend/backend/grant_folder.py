@@ -33,7 +33,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from capabilities.errors import InvalidJson
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal
 from capabilities.strict_json import Json, Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
@@ -183,7 +183,7 @@ class GrantFolder:
         pins = parse_pins(state.networks)
         if pins is None:
             raise self._damaged(path, "the keys of networks in it cannot be read")
-        if not same_principal(state.did, self._did):
+        if state.did != self._did:
             raise FolderOfAnother(
                 f"{self._path} was made by {state.did}, and this backend is {self._did}",
                 hint="start with the key that the folder was made with (the same application and key provider, or the "
@@ -200,7 +200,7 @@ class GrantFolder:
             try:
                 row = _read(path, _Row, most_bytes=_MAX_RECORD_BYTES)
                 grant = read_grant(row.grant)
-                if grant.cid != path.stem or not same_principal(grant.delegate, self._did):
+                if grant.cid != path.stem or grant.delegate != self._did:
                     raise ValueError("the token in it is another one than the name says, or for another DID")
             except (OSError, InvalidJson, InvalidPortableDelegation, ValueError) as error:
                 reason = _reason(error)

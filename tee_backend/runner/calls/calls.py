@@ -21,7 +21,7 @@ from typing import Final, Self
 
 from capabilities.ambient import SystemClock
 from capabilities.limits import Rates
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import Principal
 from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
@@ -164,7 +164,7 @@ class Calls:
             if await self.ledger.account(owner) is None:
                 if not self.price.is_free:
                     raise RunRefused("balance-too-low")
-                if not any(same_principal(one, owner) for one in self.runner.backend.owners):
+                if owner not in self.runner.backend.owners:
                     raise RunRefused("owner-unknown")
             return await self.keys.add(statement, owner)
         except StatementInvalid as invalid:

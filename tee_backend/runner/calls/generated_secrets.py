@@ -21,7 +21,7 @@ import libipld
 import msgspec
 
 from capabilities.ambient import Entropy, SystemClock
-from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.documents.run_grants import (
@@ -127,7 +127,7 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
     """
     owner, scope, wanted = parse_generation(body)
     caller = await runner.use_up(await runner.called(authorization, sign_in), GENERATE, body)
-    if not same_principal(caller, owner):  # RN142
+    if caller != owner:  # RN142
         raise RunRefused("access-denied")
     grant = _grant_for(runner, owner, wanted)
     new, existing, failed = list[dict[str, Json]](), list[str](), None
@@ -175,7 +175,7 @@ def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str
     """Return the newest grant for exactly these paths (RN143)."""
     for grant, read in live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))():
         is_whole = read.secrets == wanted.keys() and SystemClock.now() < read.expires_at
-        if is_whole and same_principal(read.owner, owner):
+        if is_whole and read.owner == owner:
             return grant
     raise RunRefused("generation-not-granted")
 

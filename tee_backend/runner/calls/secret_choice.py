@@ -9,7 +9,6 @@ Example:
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from capabilities.principals import same_principal
 from sealspace.documents.call_conditions import Call, Verdict, judge_call
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunGrant
@@ -48,7 +47,7 @@ def choose(
         rules = grant.statement.rules_for(call.wasm_sha256, project, active_of)
         # RN80: of this owner and profile, for this program, and not ended
         if (
-            same_principal(grant.owner, call.owner)
+            grant.owner == call.owner
             and call.now < grant.expires_at
             and any(secret.scope == scope for secret in grant.secrets)
             and rules
@@ -57,7 +56,7 @@ def choose(
             names_project = any(rule.project for rule in rules)
             verdicts[judge_call(grant.statement.callers, call)].append((grant, names_project))
     if not any(verdicts.values()):  # others than the owner do not learn what was granted
-        raise RunRefused("secrets-not-granted" if same_principal(call.caller, call.owner) else "access-denied")
+        raise RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
     if not verdicts[True]:  # RN81: only True lets a call pass
         raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
     # RN176: any client may publish the same bytes under a project of its own, with other hosts. Hosts that were granted
