@@ -317,9 +317,11 @@ def restore_delegation(header: str) -> Delegation:
     """
     _check_header(header)
     if "." in header:  # E2
-        return Delegation(*astuple(_ucan_delegation(header, parse_ucan(header)))[:-1])
-    data = restore_header_bytes(header)
-    return Delegation(*astuple(_cacao_delegation(header_text(data), data, restore_cacao(data)))[:-1])
+        unverified = _ucan_delegation(header, parse_ucan(header))
+    else:
+        data = restore_header_bytes(header)
+        unverified = _cacao_delegation(header_text(data), data, restore_cacao(data))
+    return Delegation(*astuple(unverified)[:-1])
 
 
 def check_window(token: Token, now: float) -> None:

@@ -131,9 +131,7 @@ def parse_ucan(token: str) -> UcanToken:
     except ValueError as exc:
         raise MalformedToken(_NO_BASE64URL) from exc
     claims = _read_payload(data)
-    iss, aud = claims.iss, claims.aud
-    issuer = _read_issuer(iss)
-    audience = _read_audience(aud)
+    issuer, audience = _read_issuer(claims.iss), _read_audience(claims.aud)
     return UcanToken(head, claims, issuer, audience, signed.encode(), signature_bytes)
 
 

@@ -5,22 +5,13 @@ concurrent walks look at some rows twice.
 
 Example:
     place = await walk_place(store, "aliases")
-    page = await walk_page(store, ALIASES_PREFIX, place, limit=100)
+    page = await read_page(store, Range(ALIASES_PREFIX, after=place, limit=100))
     puts = [Put(key, None, expect=record.stamp) for key, record in page.rows if is_over(record)]
     await store.commit(Commit(puts=(*puts, walk_put("aliases", page.place))))
 """
 
-from typing import NamedTuple
-
 from .keyspace import walk_key
-from .store.contract import Put, Range, Record, Store, read_page, read_row
-
-
-class WalkPage(NamedTuple):
-    """Some rows of a walk."""
-
-    rows: tuple[tuple[bytes, Record], ...]
-    place: bytes | None
+from .store.contract import Put, Store, read_row
 
 
 async def walk_place(store: Store, name: str) -> bytes | None:
@@ -32,11 +23,3 @@ async def walk_place(store: Store, name: str) -> bytes | None:
 def walk_put(name: str, place: bytes | None) -> Put:
     """Return the put after which a walk continues behind a place; None: from the beginning."""
     return Put(walk_key(name), place)
-
-
-async def walk_page(
-    store: Store, prefix: bytes, place: bytes | None, *, limit: int, keys_only: bool = False
-) -> WalkPage:
-    """Read the next rows of a walk."""
-    page = await read_page(store, Range(prefix, after=place, limit=limit, keys_only=keys_only))
-    return WalkPage(page.rows, page.last_key if page.more else None)

@@ -30,12 +30,12 @@ from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
 from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mark_key
 from spaces.lease import Lease
-from spaces.store.contract import Commit, Put, Record, read_row
+from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
 from spaces.store.lmdb.snapshots import has_held_bodies
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished
 from spaces.values.tickets import sweep_tickets
-from spaces.walks import walk_page, walk_place, walk_put
+from spaces.walks import walk_place, walk_put
 
 from ..logs import describe, log_event, log_warning
 from ..operations.attestation import refresh_collateral
@@ -96,7 +96,7 @@ async def sweep_evidence(services: Services) -> bool:
     """
     now = services.clock.now()
     place = await walk_place(services.store, "evidence")
-    page = await walk_page(services.store, EVIDENCE_PREFIX, place, limit=_EVIDENCE)
+    page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
     ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
     puts = [put for key, record in ended for put in (Put(key, None, expect=record.stamp), Put(basis_beside(key), None))]
     if puts or page.place != place:
@@ -124,7 +124,7 @@ async def sweep_aliases(services: Services) -> bool:
         SpaceError: the store does not answer.
     """
     place = await walk_place(services.store, "aliases")
-    page = await walk_page(services.store, ALIASES_PREFIX, place, limit=_ALIASES)
+    page = await read_page(services.store, Range(ALIASES_PREFIX, after=place, limit=_ALIASES))
     marks = (await services.store.read([mark_key(record.value or b"") for _, record in page.rows])).records
     stray = [
         Put(key, None, expect=record.stamp)

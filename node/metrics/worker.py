@@ -67,7 +67,7 @@ class WorkerMetrics(ProcessMetrics):
         delegations, store, misses_sampled = services.delegations, services.store, 0
         while True:
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
-            self.cells["sealspace_intake_bytes",].set(services.values.intake_bytes)
+            self.cells["sealspace_intake_bytes",].set(services.values.intake.held_bytes)
             self.cells["sealspace_delegation_cache_bytes",].set(delegations.memory_bytes)
             self.cells["sealspace_delegation_cache_misses_total",].inc(delegations.misses - misses_sampled)
             misses_sampled = delegations.misses

@@ -7,7 +7,6 @@ referred to, so that it can be removed when the receipts of the last span have b
 
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -28,8 +27,8 @@ from ..keyspace import (
     receipt_key,
     x16,
 )
-from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of
-from ..walks import walk_page, walk_place, walk_put
+from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
+from ..walks import walk_place, walk_put
 
 PLACE_BYTES: Final = 24
 _PAGE: Final = 200
@@ -47,18 +46,10 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
     return Range(receipt_key(network16), after=start, limit=limit)
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptPage:
-    """Some receipts of a network."""
-
-    receipts: tuple[bytes, ...]
-    next_place: bytes | None
-
-
-def receipt_page(page: Page) -> ReceiptPage:
-    """Read a page of `receipts_range`."""
-    receipts = tuple(record.value or b"" for _, record in page.rows)
-    return ReceiptPage(receipts, page.last_key[-PLACE_BYTES:] if page.more and page.last_key is not None else None)
+def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
+    """Read a page of `receipts_range`: its receipts, and the place of the last one where more follow."""
+    place = None if page.place is None else page.place[-PLACE_BYTES:]
+    return [record.value or b"" for _, record in page.rows], place
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
@@ -139,7 +130,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     until8 = micros8(until)
     place = begun = await walk_place(store, _WALK)
     for _ in range(pages):
-        page = await walk_page(store, RECEIPTS_PREFIX, place, limit=_MOST_RECEIPTS, keys_only=True)
+        page = await read_page(store, Range(RECEIPTS_PREFIX, after=place, limit=_MOST_RECEIPTS, keys_only=True))
         old = [key for key, _ in page.rows if key[_PLACE_AT : _PLACE_AT + 8] < until8]
         place = page.place
         last = page.rows[-1][0] if page.rows else None

@@ -107,6 +107,11 @@ class Page(Struct, frozen=True, array_like=True, gc=False):
     more: bool
     last_key: bytes | None = None
 
+    @property
+    def place(self) -> bytes | None:
+        """The key that the next page comes after; None at the end of the range."""
+        return self.last_key if self.more else None
+
 
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     """The result of one read, all of it at one moment.

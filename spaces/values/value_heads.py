@@ -168,17 +168,12 @@ class Values:
     def __init__(self, store: Store, files: ObjectStore, entropy: Entropy) -> None:
         self._store = store
         self._entropy = entropy
-        self._intake = Intake()
+        self.intake = Intake()
         self.files = files
-
-    @property
-    def intake_bytes(self) -> int:
-        """How much memory bodies in transit use."""
-        return self._intake.held_bytes
 
     def staging(self) -> Staging:
         """Return an object that receives the bodies of one operation; see `value_bodies`."""
-        return Staging(self.files, self._intake)
+        return Staging(self.files, self.intake)
 
     async def open_body(self, head: Head) -> bytes | OpenedBody:
         """Return the body of a head: the bytes when they are in the row, else the open file."""

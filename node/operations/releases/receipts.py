@@ -24,8 +24,8 @@ from spaces.documents.receipts import (
     document_span,
     document_use_puts,
     document_use_row_key,
-    receipt_page,
     receipt_put,
+    receipts_of,
     receipts_range,
 )
 from spaces.keyspace import document_key
@@ -179,9 +179,8 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
     ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
     call = await read_call(services, invocation, (network_row_key(network),), ranges)
     known_network(call.records[0])
-    page = receipt_page(call.pages[0])
-    following = None if page.next_place is None else page.next_place.hex()
-    return ReceiptPage(tuple([Raw(receipt) for receipt in page.receipts]), following)
+    receipts, place = receipts_of(call.pages[0])
+    return ReceiptPage(tuple([Raw(receipt) for receipt in receipts]), None if place is None else place.hex())
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:

@@ -17,8 +17,8 @@ from spaces.documents.receipts import (
     sweep_receipts,
 )
 from spaces.keyspace import document_key, document_use_key
-from spaces.store.contract import Commit, Committed, Put, Refused, Store
-from spaces.walks import walk_page, walk_place, walk_put
+from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, read_page
+from spaces.walks import walk_place, walk_put
 
 SPAN = 700
 NOW = SPAN * PERIOD_S + 1000.0
@@ -147,7 +147,7 @@ async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
     await one_store.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
     seen = []
     for _ in range(6):
-        page = await walk_page(one_store, b"zz", await walk_place(one_store, "test"), limit=2)
+        page = await read_page(one_store, Range(b"zz", after=await walk_place(one_store, "test"), limit=2))
         seen.append([key for key, _ in page.rows])
         await one_store.commit(Commit(puts=(walk_put("test", page.place),)))
     assert [len(one) for one in seen] == [2, 2, 1, 2, 2, 1]

@@ -99,7 +99,7 @@ async def test_full_disk_is_507(owner: Owner) -> None:
 async def test_values_on_their_way_hold_a_bounded_memory(owner: Owner) -> None:
     """Beyond the bound a put is 503 and says when to come back; what ended no longer counts."""
     await owner.put("a", b"before")
-    owner.node.services.values._intake = Intake(200_000)
+    owner.node.services.values.intake = Intake(200_000)
     reply = await owner.put("a", LARGE)
     assert (reply.said, reply.headers["retry-after"]) == ((503, "Too many values are on their way"), "1")
     for body in (LARGE[:150_000], b"after"):
