@@ -27,7 +27,7 @@ from .messages.answers import (
 )
 from .messages.problems import status_answer
 from .messages.request_log import REQUEST_LOG, request_log
-from .messages.route import UnauthenticatedGuard, bind
+from .messages.route import bind
 from .routes.console import CONSOLE, load_console
 from .routes.table import SERVED
 
@@ -64,12 +64,11 @@ def build_app(services: Services) -> web.Application:
     app[PROBE] = ReadinessProbe()
     if serves_console(services.config.http):
         app[CONSOLE] = load_console(services.config.http.console_runner)
-    guard = UnauthenticatedGuard(services.unauthenticated_rates, services.config.http, services.clock)
     log = request_log(services.config, services.keyring)
     if log is not None:
         app[REQUEST_LOG] = log
     for route in SERVED:
-        handler = bind(route, services.cohort, guard, services.counter, log)
+        handler = bind(route, services.cohort, services, log)
         # A line feed in what `.*` stands for is a character like any other: without a route the framework would answer.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path] if path != route.path else [path, f"{path}/"]  # H4

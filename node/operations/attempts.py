@@ -6,9 +6,7 @@ commit lost because a delegation was revoked gets the refusal from the judgement
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
-
-from msgspec import Struct
+from typing import TypeVar
 
 from spaces.errors import StoreBusy
 from spaces.store.contract import Commit, Refused
@@ -18,23 +16,14 @@ from ..services import Services
 Result = TypeVar("Result")
 
 
-class CommitPlan(Struct, Generic[Result], frozen=True):
-    """A commit, and what the operation answers once it is durable.
-
-    There is always one: a row that was only read may be lost in a failover, so an answer that rests on it has a commit
-    on condition of that row (ST16).
-    """
-
-    commit: Commit
-    result: Result
-
-
-async def until_committed(services: Services, attempt: Callable[[bool], Awaitable[CommitPlan[Result]]]) -> Result:
+async def until_committed(services: Services, attempt: Callable[[bool], Awaitable[tuple[Commit, Result]]]) -> Result:
     """Plan and commit until a commit is durable.
 
     Args:
-        attempt: reads, judges and builds the commit; its argument says whether it is the first one, the only one whose
-            read claims the replay record of a token (ST4).
+        attempt: reads, judges and returns the commit, with what the operation answers once it is durable. There is
+            always a commit: a row that was only read may be lost in a failover, so an answer that rests on it has a
+            commit on condition of that row (ST16). Its argument says whether it is the first attempt, the only one
+            whose read claims the replay record of a token (ST4).
 
     Raises:
         StoreBusy: other writers were faster for as long as `store.retry_s` says.
@@ -44,9 +33,9 @@ async def until_committed(services: Services, attempt: Callable[[bool], Awaitabl
     deadline = loop.time() + services.config.store.retry_s
     is_first = True
     while True:
-        planned = await attempt(is_first)
-        if not isinstance(await services.store.commit(planned.commit), Refused):  # ST16
-            return planned.result
+        commit, result = await attempt(is_first)
+        if not isinstance(await services.store.commit(commit), Refused):  # ST16
+            return result
         if loop.time() > deadline:
             raise StoreBusy("the rows kept changing while this was being written")
         is_first = False

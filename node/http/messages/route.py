@@ -15,13 +15,10 @@ from typing import Final, Literal
 
 from aiohttp import web
 
-from capabilities.ambient import Clock
-
 from ...cohort import Cohort
-from ...config.tree import Http
-from ...counts import Operation, RequestCounter
-from ...rates import Rates
+from ...counts import Operation
 from ...refusal import Refusal
+from ...services import Services
 from .answers import CLOSED_TO_PAGES
 from .problems import error_answer
 from .refusals import Place, code_of
@@ -29,34 +26,6 @@ from .request_log import RequestLog
 from .requests import client_address, require_json_type
 
 _REFUSED = frozenset((401, 403))
-
-
-@dataclass(frozen=True, slots=True)
-class UnauthenticatedGuard:
-    """Counts what unauthenticated clients cost.
-
-    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so
-    does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
-    a token is read. Granted requests take nothing, so a busy client with authority is not limited, nor are others
-    behind its address. Requests without a token cost no signature and are not counted.
-    """
-
-    rates: Rates
-    http: Http
-    clock: Clock
-
-    def admit(self, request: web.Request) -> None:
-        """Check whether the client may still cost something."""
-        if "Authorization" not in request.headers:
-            return
-        client = client_address(request, self.http)
-        if not self.rates.is_new(client):  # nearly every client has cost nothing so far
-            self.rates.require(client, now=self.clock.now())
-
-    def note(self, request: web.Request, code: str, status: int) -> None:
-        """Take one for a token that was refused, or that was good for a space that does not exist."""
-        if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
-            self.rates.charge(client_address(request, self.http), now=self.clock.now())
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -143,11 +112,17 @@ class Route:
 def bind(
     route: Route,
     cohort: Cohort,
-    guard: UnauthenticatedGuard | None = None,
-    counter: RequestCounter | None = None,
+    services: Services | None = None,
     log: RequestLog | None = None,
 ) -> Handler:
-    """Return the handler of a route with its errors turned into answers."""
+    """Return the handler of a route with its errors turned into answers.
+
+    Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so
+    does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
+    a token is read. Granted requests take nothing, so a busy client with authority is not limited, nor are others
+    behind its address. Requests without a token cost no signature and are not counted.
+    """
+    counter = None if services is None else services.counter
     handler, own, json, operation = route.handler, route.surface == "own", route.json, route.operation
     is_closed, place, is_measured = not route.cors, route.place, counter is not None or log is not None
     # It opens nothing, and a row says what is in it.
@@ -161,8 +136,8 @@ def bind(
             request[CLOSED_TO_PAGES] = True
         await cohort.yield_to_cohort()
         try:
-            if guard is not None:
-                guard.admit(request)
+            if services is not None and "Authorization" in request.headers:
+                _require_rate(request, services)
             if json:
                 require_json_type(request)
             if "%" in request.rel_url.raw_path:
@@ -175,7 +150,7 @@ def bind(
         except Exception as error:  # the one place where an error becomes an answer
             code = code_of(error)
             response = error_answer(request, error, own=own, place=place)
-            _count_refusal(request, error, code, response.status, guard, counter)
+            _count_refusal(request, services, error, code, response.status)
         if is_measured:
             asked = operation or request.pop(OPERATION, "other")
             if counter is not None:
@@ -187,23 +162,26 @@ def bind(
     return answer
 
 
+def _require_rate(request: web.Request, services: Services) -> None:
+    client, rates = client_address(request, services.config.http), services.unauthenticated_rates
+    if not rates.is_new(client):  # nearly every client has cost nothing so far
+        rates.require(client, now=services.clock.now())
+
+
+def _count_refusal(request: web.Request, services: Services | None, error: Exception, code: str, status: int) -> None:
+    if services is None:
+        return
+    # A token that was refused, or that was good for a space that does not exist.
+    if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
+        client = client_address(request, services.config.http)
+        services.unauthenticated_rates.charge(client, now=services.clock.now())
+    if services.counter is not None:
+        services.counter.refused(error, code)
+
+
 def _require_as_written(path: str, sent: str) -> None:
     """Refuse an escaped spelling of a fixed part of a path, in which the framework finds the route too."""
     # The framework decodes no `%2F`, so both have the same segments. A pattern with `.*` is the last one.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
         if expected != segment and "{" not in expected:  # H10: a proxy that guards `/admin` may read it otherwise
             raise Refusal("not-found")
-
-
-def _count_refusal(
-    request: web.Request,
-    error: Exception,
-    code: str,
-    status: int,
-    guard: UnauthenticatedGuard | None,
-    counter: RequestCounter | None,
-) -> None:
-    if guard is not None:
-        guard.note(request, code, status)
-    if counter is not None:
-        counter.refused(error, code)

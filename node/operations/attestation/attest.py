@@ -46,7 +46,7 @@ from ...logs import log_warning
 from ...refusal import Refusal
 from ...release_terms import in_force
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, admit_token, read_call
 from ..releases.receipts import missing_documents
 from .refresh_collateral import wish_for
@@ -134,7 +134,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     )
     claim = claim_of(blake3(_NONCE_LABEL + nonce).digest(), expires_at=nonce_ends_at)
 
-    async def attempt(is_first: bool) -> CommitPlan[SessionOpened]:
+    async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
         call = await read_call(services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False)
         of_network, terms = call.records  # chain
         if of_network is None:
@@ -162,7 +162,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
         commit = Commit(puts=puts, live=call.live, checks=(relied,), claim=claim)
-        return CommitPlan(commit, SessionOpened(evidence.expires_at, digest.hexdigest()))
+        return commit, SessionOpened(evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)
 

@@ -29,7 +29,7 @@ from spaces.grants.revocations import mark_keys, marks_of
 from spaces.store.contract import Commit, Record
 
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import check_proof_count, closure_contents
 
 DEFAULT_NAME: Final = "default"
@@ -120,7 +120,7 @@ class _Outcome(Struct, frozen=True, gc=False):
     is_counted: bool = False
 
 
-async def _attempt(services: Services, delegation: Delegation, client: str | None) -> CommitPlan[_Outcome]:
+async def _attempt(services: Services, delegation: Delegation, client: str | None) -> tuple[Commit, _Outcome]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most are new: the mark, read in the only read, says whether one is registered.
@@ -190,7 +190,7 @@ async def _read(
 
 async def _repeat(
     services: Services, delegation: Delegation, posted: _Posted, known: Registered
-) -> CommitPlan[_Outcome]:
+) -> tuple[Commit, _Outcome]:
     """Answer for a delegation that is registered, in this spelling or another (D4, Q6, Q25)."""
     is_new_spelling = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
@@ -207,7 +207,7 @@ async def _repeat(
     # Even with nothing to write, this waits until what was read, the spaces among it, outlives a failover (ST16).
     live = mark_keys((delegation.content_key,))
     commit = Commit(puts=(*added.puts, *network.puts), live=live, checks=network.checks, adds=added.adds)
-    return CommitPlan(commit, _Outcome(posted.answer, is_counted=is_new_spelling))
+    return commit, _Outcome(posted.answer, is_counted=is_new_spelling)
 
 
 def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
@@ -222,7 +222,7 @@ def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
 
 def _first(
     services: Services, delegation: Delegation, posted: _Posted, found: Sequence[Registered | None]
-) -> CommitPlan[_Outcome]:
+) -> tuple[Commit, _Outcome]:
     """Judge a delegation that is not registered, and plan its rows (D6 to D8)."""
     now, hosting, kept, network = posted.now, posted.hosting, posted.kept, posted.network
     policies_of(delegation.facts)  # an attestation policy that is not understood refuses the delegation
@@ -243,4 +243,4 @@ def _first(
         checks=(*hosting.checks, *network.checks),  # D23 has to hold when the rows are written, not only when read
         adds=(*hosting.adds, *kept.adds(posted.bounds, size_bytes=charged_bytes(rows))),  # D12
     )
-    return CommitPlan(commit, _Outcome(posted.answer, registered, is_counted=kept.is_first))
+    return commit, _Outcome(posted.answer, registered, is_counted=kept.is_first)

@@ -9,7 +9,7 @@ from spaces.grants.revocations import Revoked, mark_keys, mark_of, marks_of, rev
 from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import closure_contents
 
 
@@ -34,7 +34,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
     return await until_committed(services, lambda _: _attempt(services, revocation))
 
 
-async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[tuple[str, ...]]:
+async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
     now, named = services.clock.now(), revocation.targets
     # W21 takes exactly one proof; a second one is enough to see that there are more.
     cids = [*(target.digest for target in named), *(parent.digest for parent in revocation.parents[:2])]
@@ -74,4 +74,4 @@ async def _attempt(services: Services, revocation: Revocation) -> CommitPlan[tup
         )
     # The proof has to be in force when the marks are replaced: else a revoked session could still revoke.
     commit = Commit(puts=tuple(puts), live=mark_keys(contents), checks=tuple(checks))
-    return CommitPlan(commit, tuple([target.echo for target in named]))
+    return commit, tuple([target.echo for target in named])

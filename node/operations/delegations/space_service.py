@@ -30,7 +30,7 @@ from spaces.values.quota import effective_limit, override_row_key, usage_key
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import read_call
 from .delegation_listing import Entries, time_text
 from .root_identity import root_identity
@@ -125,7 +125,7 @@ async def make_space(
     if parsed != space:  # a path with a colon would name another owner's
         raise Refusal("bad-space-name")
 
-    async def attempt(is_first: bool) -> CommitPlan[SpaceEntry]:
+    async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:
         now = services.clock.now()
         wanted = hosting_by_put(space, owner, services.hosting, client=client, now=now)
         call = await read_call(services, invocation, wanted.keys(), claiming=is_first)
@@ -140,7 +140,7 @@ async def make_space(
             adds=plan.adds,
             claim=call.claim,
         )
-        return CommitPlan(commit, _entry(HostedSpace(space.owner, space.name, now)))
+        return commit, _entry(HostedSpace(space.owner, space.name, now))
 
     return await until_committed(services, attempt)
 

@@ -28,7 +28,7 @@ from spaces.grants.revocations import mark_keys
 from spaces.store.contract import Check, Commit, Put
 
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call
 from ..values.plan import Message
 from .receipts import NewReceipt, new_receipt, note_durable
@@ -73,7 +73,7 @@ async def _decrypt(
         stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
-    async def attempt(is_first: bool) -> CommitPlan[tuple[Admission, NewReceipt]]:
+    async def attempt(is_first: bool) -> tuple[Commit, tuple[Admission, NewReceipt]]:
         # A token that lives too long is refused further down; claiming it would keep the claim for as long.
         is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
         # The audience of the token is checked in rows 2 and 8, with their errors.
@@ -93,7 +93,7 @@ async def _decrypt(
             checks=tuple([Check(row.key, row.stamp) for row in admission.checks]),
             claim=call.claim,
         )
-        return CommitPlan(commit, (admission, receipt))
+        return commit, (admission, receipt)
 
     admission, receipt = await until_committed(services, attempt)
     note_durable(services, receipt)

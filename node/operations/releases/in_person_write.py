@@ -22,7 +22,7 @@ from spaces.store.contract import Check, Commit
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import read_call
 from .network_reading import admitted_for_network, known_network
 from .owner_authority import read_owner_authority
@@ -51,7 +51,7 @@ async def change_in_person(
     if facts != [expected]:
         raise Refusal("session-not-bound", hint="sign one fact with type, targetNode, networkId and this body's hash")
 
-    async def attempt(is_first: bool) -> CommitPlan[None]:
+    async def attempt(is_first: bool) -> tuple[Commit, None]:
         keys = (network_row_key(network), _WITHDRAWALS_KEY)
         call = await read_call(services, invocation, keys, claiming=is_first)
         row, listed = call.records
@@ -69,6 +69,6 @@ async def change_in_person(
         )
         live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
         unchanged = (Check(_WITHDRAWALS_KEY, listed.stamp),)
-        return CommitPlan(Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None)
+        return Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None
 
     await until_committed(services, attempt)

@@ -43,7 +43,7 @@ from spaces.store.contract import Check, Claim, Commit, Record, read_row, stamp_
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call
 
 
@@ -93,7 +93,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 2
     invocation = _admitted(services, unverified)  # rows 3, 4, with the chain below
 
-    async def attempt(is_first: bool) -> CommitPlan[dict[str, Json]]:
+    async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, claiming=False)
         asked = parse_create(value)  # rows 5, 6
         write = await _claimed(
@@ -132,7 +132,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     """Revoke a network for good; repeating it is allowed (enc 2.8)."""
     invocation = _admitted(services, parse_invocation(header))
 
-    async def attempt(is_first: bool) -> CommitPlan[dict[str, Json]]:
+    async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
         call = await read_call(services, invocation, claiming=False)
         network = parse_path_id(path_id)
         write = await _claimed(services, call, network, NETWORK_REVOKE, REVOKE_BODY_HASH, claiming=is_first)
@@ -174,7 +174,7 @@ async def _claimed(
 
 def _plan(
     services: Services, write: _Write, record: NetworkRecord, action: str, checks: tuple[Check, ...] = ()
-) -> CommitPlan[dict[str, Json]]:
+) -> tuple[Commit, dict[str, Json]]:
     """Plan to write a network; the result is its descriptor."""
     expect = stamp_of(write.row)
     puts = (
@@ -182,4 +182,4 @@ def _plan(
         write.call.audit(services, action, record.network_id.text),
     )
     commit = Commit(puts=puts, live=write.call.live, checks=checks, claim=write.claim)
-    return CommitPlan(commit, descriptor_json(record, services.keyring.node_did))
+    return commit, descriptor_json(record, services.keyring.node_did)

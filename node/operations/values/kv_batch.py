@@ -16,7 +16,7 @@ from spaces.values.value_heads import Head, Write, check_metadata, head_key, hea
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, read_call
 from .kv_commit import PutReading, durable_claim, paths_detail, put_values
 from .plan import Request
@@ -80,13 +80,13 @@ async def delete_all(request: Request) -> None:
     wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
     services, keys = request.services, [head_key(space, path) for space, path in wanted]
 
-    async def attempt(is_first: bool) -> CommitPlan[None]:
+    async def attempt(is_first: bool) -> tuple[Commit, None]:
         call = await read_call(services, request.invocation, keys, claiming=is_first)
         call.require_hosted()
         for (_, path), record in zip(wanted, call.records, strict=True):
             if record is None:
                 raise Refusal("no-such-key", path)
-        return CommitPlan(await _delete_commit(services, call, wanted), None)
+        return await _delete_commit(services, call, wanted), None
 
     await until_committed(services, attempt)
 

@@ -21,7 +21,7 @@ from spaces.values.value_heads import Draft, Head, Write, head_of
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, read_call
 from .conditions import Options
 from .plan import Request
@@ -182,7 +182,7 @@ async def put_values(
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
-        async def attempt(is_first: bool) -> "CommitPlan[None]":  # quoted: else each put works the type out anew
+        async def attempt(is_first: bool) -> "tuple[Commit, None]":  # quoted: else each put works the type out anew
             staging.recall()
             # The commit judges marks, but only a read judges windows (I33), and a small body can arrive slowly.
             is_good = is_first and is_small and services.clock.now() - began <= _FRESH_S
@@ -198,7 +198,7 @@ async def put_values(
                 adds=(*plan.adds, *quota, *hosting.adds),
                 claim=durable_claim(services, call),
             )
-            return CommitPlan(commit, None)
+            return commit, None
 
         await until_committed(services, attempt)
     return writes

@@ -7,7 +7,7 @@ from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Write, head_key, head_of
 
 from ...refusal import Refusal
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import read_call
 from .kv_commit import PutReading, check_conditions, durable_claim, put_values
 from .plan import Request
@@ -51,7 +51,7 @@ async def delete(request: Request) -> Written:
     services, step = request.services, request.step
     key = head_key(step.space, step.path)
 
-    async def attempt(is_first: bool) -> CommitPlan[Written]:
+    async def attempt(is_first: bool) -> tuple[Commit, Written]:
         call = await read_call(services, request.invocation, (key,), claiming=is_first)
         call.require_hosted()
         (record,) = call.records
@@ -68,6 +68,6 @@ async def delete(request: Request) -> Written:
             adds=plan.adds,
             claim=durable_claim(services, call),
         )
-        return CommitPlan(commit, Written(None if head is None else head.etag_header))
+        return commit, Written(None if head is None else head.etag_header)
 
     return await until_committed(services, attempt)

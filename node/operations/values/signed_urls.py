@@ -25,7 +25,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 
 from ...refusal import Refusal
 from ...services import Services
-from ..attempts import CommitPlan, until_committed
+from ..attempts import until_committed
 from ..authorise import Call, read_call
 
 MAX_TTL_S: Final = 300
@@ -73,7 +73,7 @@ async def mint(services: Services, invocation: Invocation, asked: SignedUrlReque
     keys: tuple[bytes, ...] = () if space is None else (head_key(space, asked.path),)
     covers = value is not None and _covers(invocation, value)
 
-    async def attempt(is_first: bool) -> CommitPlan[tuple[str, float]]:
+    async def attempt(is_first: bool) -> tuple[Commit, tuple[str, float]]:
         call = await read_call(services, invocation, keys, claiming=is_first and covers)
         call.require_hosted()
         if asked.max_uses is not None or asked.snake_uses is not None:
@@ -89,7 +89,7 @@ async def mint(services: Services, invocation: Invocation, asked: SignedUrlReque
         said = Ticket(key, digest, expires_at, call.authority.live)
         puts = (ticket_put(ticket, said), call.audit(services, "signed-url.made", value.text))
         commit = Commit(puts=puts, live=call.live, claim=call.claim)
-        return CommitPlan(commit, (encode_url(ticket), expires_at))
+        return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)
 
