@@ -20,18 +20,20 @@ from typing import Final, TextIO
 Field = str | int | float | bool | list[str] | None
 
 _FRAMES: Final = 12
-_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS: Final = logging.getLevelNamesMapping()
 _FIELDS: Final = "sealspace_fields"  # attribute of our log records that contains the named fields
 
 
 def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
     """From now on, write lines of this level and above, library messages included."""
     _lines.stream = stream
-    _events.setLevel(_LEVELS[level])
+    _events.setLevel(_LEVELS[level.upper()])
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
-    root.setLevel(max(_LEVELS[level], logging.WARNING))  # messages of libraries are written from level warning on
+    root.setLevel(
+        max(_LEVELS[level.upper()], logging.WARNING)
+    )  # messages of libraries are written from level warning on
 
 
 def log_event(event: str, **fields: Field) -> None:

@@ -28,7 +28,7 @@ from capabilities.abilities import (
 )
 from capabilities.errors import WrongKind
 from capabilities.resources import OpaqueResource, Resource, SpaceResource
-from capabilities.tokens import Capability, Invocation
+from capabilities.tokens import Invocation
 
 from ..counts import Operation
 from ..refusal import Refusal
@@ -63,7 +63,7 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 class Batch(Struct, frozen=True, eq=False):
     """How several capabilities of one row share an answer."""
 
-    check: Callable[[Sequence[Capability], Sequence[Step]], None]
+    check: Callable[[Request], None]
     run: Run
 
 
@@ -261,7 +261,7 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
     row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses what is no put beside a form
     if row.batch is None or not (is_form or rows.count(row) == len(rows)):
         raise no_common_answer(len(rows))  # Q3
-    row.batch.check(request.invocation.capabilities, request.steps)
+    row.batch.check(request)
     return Plan(row, "kv_batch", row.batch.run, request)
 
 

@@ -12,7 +12,7 @@ from sealspace import __version__
 
 from ...operations.readiness import PROBE
 from ...release_terms import current_release, in_force
-from ...services import SERVICES, Services
+from ...services import SERVICES
 from ..messages.answers import WholeAnswer, empty_answer, json_answer, matches_weakly, text_answer
 from ..messages.requests import take_rate
 
@@ -60,14 +60,20 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
     trust_roots: tuple[str, ...] = ()
 
 
-async def service_information(services: Services) -> ServiceInformation:
-    """Return the contents of /info.
+async def get_front(_request: web.Request) -> web.Response:
+    """GET /: where to go on, for a person who opened the address."""
+    return text_answer(FRONT)
+
+
+async def get_information(request: web.Request) -> web.Response:
+    """GET /info and /version: protocol, version, features, the node's DID and its release terms.
 
     The attestation mode in force is stated openly, and so is a trust root that is not Intel's: evidence under it proves
     whatever its owner wants (AT26).
     """
+    services = request.app[SERVICES]
     record = await current_release(services.store)
-    return ServiceInformation(
+    information = ServiceInformation(
         protocol=PROTOCOL,
         version=__version__,
         features=FEATURES,
@@ -76,16 +82,7 @@ async def service_information(services: Services) -> ServiceInformation:
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
     )
-
-
-async def get_front(_request: web.Request) -> web.Response:
-    """GET /: where to go on, for a person who opened the address."""
-    return text_answer(FRONT)
-
-
-async def get_information(request: web.Request) -> web.Response:
-    """GET /info and /version: protocol, version, features, the node's DID and its release terms."""
-    return json_answer(await service_information(request.app[SERVICES]))
+    return json_answer(information)
 
 
 async def get_health(request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from tee_backend.attestation.errors import AttestationError
 from ...refusal import Refusal
 from ...release_terms import current_release, in_force
 from ...services import Services
+from ..releases.receipts import lower_hex
 
 _FMSPC_BYTES: Final = 6
 
@@ -40,10 +41,10 @@ def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
         raise Refusal("request-malformed", hint="name one platform family: fmspc and ca, `platform` or `processor`")
-    text = fmspc[0]
-    if len(text) != 2 * _FMSPC_BYTES or set(text) - set("0123456789abcdef"):
+    family = lower_hex(fmspc[0], _FMSPC_BYTES)
+    if family is None:
         raise Refusal("request-malformed", hint=f"fmspc has {2 * _FMSPC_BYTES} lower-case hex digits")
-    return bytes.fromhex(text), ca[0]
+    return family, ca[0]
 
 
 async def terms_of(services: Services, family: Family | None) -> Terms:

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
-from capabilities.caveats import Caveats
 from capabilities.chain import MAX_CHAIN_NODES, Mark, Marks, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, cid_text, parse_cid
 from capabilities.errors import InvalidIdentifier
@@ -94,22 +93,6 @@ class ListBounds:
 
 
 DEFAULT_BOUNDS: Final = ListBounds()
-
-
-class _Held(msgspec.Struct, frozen=True):
-    resource: str
-    ability: str
-    caveats: Caveats
-
-
-class _ReportedGrant(msgspec.Struct, frozen=True):
-    """A delegation as it is returned; parents as the bytes of their cids, one number each (Q23)."""
-
-    capabilities: tuple[_Held, ...]
-    delegator: str
-    delegate: str
-    parents: tuple[tuple[int, ...], ...]
-    raw: str
 
 
 def is_about_grants(resource: Resource) -> bool:
@@ -198,11 +181,16 @@ def _reported(delegation: Delegation) -> bytes:
     raw = delegation.header
     if delegation.form != "ucan":  # as it could be posted: a CACAO in its canonical spelling, a JWT as received
         raw = header_text(encode_cacao(restore_cacao(header_bytes(delegation.header))))
-    reported = _ReportedGrant(
-        capabilities=tuple([_Held(row.resource.text, row.ability, row.caveats) for row in delegation.capabilities]),
-        delegator=delegation.delegator,
-        delegate=delegation.delegate,
-        parents=tuple([((*_CID_PREFIX, *parent.digest)) for parent in delegation.parents if parent.digest is not None]),
-        raw=raw,
-    )
+    capabilities = [
+        {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}
+        for row in delegation.capabilities
+    ]
+    reported = {
+        "capabilities": capabilities,
+        "delegator": delegation.delegator,
+        "delegate": delegation.delegate,
+        # The bytes of the cids, one number each (Q23).
+        "parents": [(*_CID_PREFIX, *parent.digest) for parent in delegation.parents if parent.digest is not None],
+        "raw": raw,
+    }
     return msgspec.json.encode(reported)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from capabilities.chain import MAX_CHAIN_NODES, Registered
+from capabilities.chain import Registered
 from capabilities.cids import ContentKey
 from capabilities.principals import Principal
 from capabilities.sign_ins import AuthorityFacts, OwnerAuthority, owner_authority, session_holders
@@ -34,7 +34,7 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
         owner=owner,
         invoker=call.invocation.invoker,
         cited=tuple([stored.delegation.content_key for stored in call.cited]),
-        links=_remembered_links(services, call.cited) or await _links(services, closure_contents(call.cited)),
+        links=await _links(services, closure_contents(call.cited)),
         sessions=(),
         marks=call.marks,
         now=services.clock.now(),
@@ -45,23 +45,6 @@ async def read_owner_authority(services: Services, call: Call, owner: Principal)
         marks = marks_of(contents, (await services.store.read(mark_keys(contents))).records)
         facts = msgspec.structs.replace(facts, sessions=tuple(sessions.values()), marks={**call.marks, **marks})
     return owner_authority(facts)
-
-
-def _remembered_links(services: Services, cited: Sequence[Registered]) -> dict[ContentKey, Registered] | None:
-    """Return the result of `_links` if all of it is in memory; None if not, or for more than a chain may have."""
-    links: dict[ContentKey, Registered] = {}
-    for stored in cited:
-        own = stored.delegation.content_key
-        for member in stored.closure:
-            content = member.content_key
-            if content not in links:
-                found = stored if content == own else services.delegations.remembered(content)
-                if found is None:
-                    return None
-                links[content] = found
-        if len(links) > MAX_CHAIN_NODES:
-            return None  # the chain rules refuse it
-    return links
 
 
 async def _links(services: Services, contents: Sequence[ContentKey]) -> dict[ContentKey, Registered]:

@@ -173,7 +173,7 @@ async def read_receipts(services: Services, header: str, *, path_id: str, after:
         As `admitted_reader` and `read_call`; Refusal: no such network, or an `after` that is none.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-    place = _hex(after, PLACE_BYTES) if after else None
+    place = lower_hex(after, PLACE_BYTES) if after else None
     if after and place is None:
         raise Refusal("request-malformed", hint="after is what the page before said")
     ranges = (receipts_range(network, after=place, limit=PAGE_RECEIPTS),)
@@ -197,7 +197,7 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
         As `read_receipts`; Refusal: `document-unknown`, there is no such document.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-    sha256 = _hex(digest, _SHA256_BYTES)
+    sha256 = lower_hex(digest, _SHA256_BYTES)
     if sha256 is None:
         raise Refusal("request-malformed", hint="name a document by 64 lower-case hex digits")
     call = await read_call(services, invocation, (network_row_key(network), document_key(sha256)))
@@ -208,7 +208,8 @@ async def read_document(services: Services, header: str, *, path_id: str, digest
     return row.value
 
 
-def _hex(text: str, size_bytes: int) -> bytes | None:
+def lower_hex(text: str, size_bytes: int) -> bytes | None:
+    """Read bytes in lower-case hex digits; None for any other text."""
     if len(text) != 2 * size_bytes or set(text) - set("0123456789abcdef"):
         return None
     return bytes.fromhex(text)

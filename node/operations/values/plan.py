@@ -3,14 +3,14 @@
 Every batch is checked before anything runs.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from capabilities.abilities import KV_PUT
 from capabilities.resources import Resource, SpaceId, SpaceResource
-from capabilities.tokens import Capability, Invocation
+from capabilities.tokens import Invocation
 
 from ...refusal import Refusal
 from ...services import Services
@@ -89,8 +89,9 @@ def is_value(resource: Resource) -> bool:
     return isinstance(resource, SpaceResource) and resource.service == "kv" and resource.path is not None
 
 
-def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -> None:
+def check_batch_put(request: Request) -> None:
     """Check that a token makes a batch of puts: puts and nothing else, to one space, each path once (4.4.6, I10)."""
+    capabilities, steps = request.invocation.capabilities, request.steps
     if len(steps) != len(capabilities) or any(capability.ability != KV_PUT for capability in capabilities):
         raise Refusal("bad-option", "KV batch put only accepts tinycloud.kv/put capabilities with paths")
     if len({step.space for step in steps}) > 1:
@@ -104,16 +105,16 @@ def check_batch_put(capabilities: Sequence[Capability], steps: Sequence[Step]) -
         raise Refusal("bad-option", f"KV batch put accepts at most {MAX_BATCH_WRITES} keys")
 
 
-def check_batch_delete(_: Sequence[Capability], steps: Sequence[Step]) -> None:
+def check_batch_delete(request: Request) -> None:
     """Check that a token does not delete too many values for one commit (Q4)."""
-    if len(steps) > MAX_BATCH_WRITES:
+    if len(request.steps) > MAX_BATCH_WRITES:
         raise Refusal("bad-option", f"KV batch delete accepts at most {MAX_BATCH_WRITES} keys")
 
 
-def check_batch_read(_: Sequence[Capability], steps: Sequence[Step]) -> None:
+def check_batch_read(request: Request) -> None:
     """Check that a token does not read too many values for one answer (4.4.7)."""
-    if len(steps) > MAX_BATCH_READS:
-        raise no_common_answer(len(steps))
+    if len(request.steps) > MAX_BATCH_READS:
+        raise no_common_answer(len(request.steps))
 
 
 def no_common_answer(operations: int) -> Refusal:
