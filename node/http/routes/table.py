@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from capabilities.resources import parse_space_id
+from capabilities.tokens import parse_invocation
 from encryption_network.policy import MAX_POLICY_BYTES
 from encryption_network.requests import MAX_BODY_BYTES as MAX_NETWORK_BODY_BYTES
 from encryption_network.requests import DecryptRequest
@@ -23,8 +24,8 @@ from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, ChallengeMa
 from ...operations.attestation.own_evidence import OwnEvidence
 from ...operations.attestation.terms import Terms
 from ...operations.delegations.delegate import Registration, register
-from ...operations.delegations.delegation_query import DelegationPage
-from ...operations.delegations.delegation_status import StatusReport
+from ...operations.delegations.delegation_query import DelegationPage, query_delegations
+from ...operations.delegations.delegation_status import StatusReport, delegation_status
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
@@ -36,10 +37,9 @@ from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer, text_answer
 from ..messages.refusals import DESCRIPTION, GROUPS
-from ..messages.requests import client_address, token_of
+from ..messages.requests import client_address, json_body, limited_body, token_of
 from ..messages.route import Given, Handler, Route, Taken
-from . import admin, attestation, console, delegations, encryption, info, invoke, shapes, values
-from . import delegations as delegation_status
+from . import admin, attestation, console, encryption, info, invoke, shapes, values
 
 
 async def get_host_did(request: web.Request) -> web.Response:
@@ -68,6 +68,30 @@ async def post_delegation(request: web.Request) -> web.Response:
     return json_answer(
         await register(services, token_of(request), client=client_address(request, services.config.http))
     )
+
+
+MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
+
+
+class StatusRequest(msgspec.Struct, frozen=True):
+    """The delegation that is asked about, as the token names it."""
+
+    cid: str
+
+
+async def post_status(request: web.Request) -> web.Response:
+    """POST /delegation/status: report the state of one delegation, with 404 when nothing may be reported."""
+    token = parse_invocation(token_of(request))
+    question = await json_body(request, StatusRequest, max_bytes=MAX_STATUS_BODY_BYTES)
+    report = await delegation_status(request.app[SERVICES], token, question.cid)
+    return json_answer(report, status=200 if report.exists else 404)
+
+
+async def post_query(request: web.Request) -> web.Response:
+    """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items", "nextCursor"?}`."""
+    token = parse_invocation(token_of(request))
+    body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
+    return json_answer(await query_delegations(request.app[SERVICES], token, body))
 
 
 class NodeKeys(msgspec.Struct, rename="camel"):
@@ -183,10 +207,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/delegation/status",
-        delegations.post_status,
+        post_status,
         place="delegation-status",
         authority="invocation",
-        takes=Taken(delegations.MAX_STATUS_BODY_BYTES, delegation_status.StatusRequest),
+        takes=Taken(MAX_STATUS_BODY_BYTES, StatusRequest),
         answer=StatusReport,
         gives=(Given(StatusReport, status=404),),
         refuses=_READS | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
@@ -194,7 +218,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST",
         "/delegation/query",
-        delegations.post_query,
+        post_query,
         place="delegation-query",
         authority="invocation",
         takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),

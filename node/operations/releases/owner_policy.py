@@ -1,17 +1,77 @@
-"""The policy that an owner states for a network: written in person (RL17), read by whoever may (RL20)."""
+"""The policy of a network, and what its owner changes in person: policy and withdrawals (RL17, RL20, RC22).
+
+Both are one write: a token for exactly this change, the owner in person, the network's record over the one that was
+read, and an audit record with it. "In person" is the gate's own term: the owner's own key, or a session that the
+owner's wallet signed and that is in force. A delegate may never write so, whatever it was granted: it would approve
+itself. A DID that the owner or the operator withdrew may not write either (RC31).
+"""
+
+from collections.abc import Callable
 
 from capabilities.abilities import SET_POLICY
 from capabilities.facts import POLICY_FACT
+from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.networks import with_policy
+from encryption_network.networks import NetworkRecord, encode_network, with_policy
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
-from encryption_network.requests import read_body
-from spaces.documents.networks import network_row_key
+from encryption_network.requests import change_fact, read_body
+from encryption_network.withdrawals import decode_withdrawals
+from spaces.documents.networks import network_put, network_row_key
+from spaces.errors import RecordDamaged
+from spaces.grants.revocations import mark_keys
+from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.store.contract import Check, Commit
 
+from ...refusal import Refusal
 from ...services import Services
+from ..attempts import until_committed
 from ..authorise import read_call
-from .in_person_write import change_in_person
-from .network_reading import admitted_reader, known_network
+from .network_reading import admitted_for_network, admitted_reader, known_network
+from .owner_authority import read_owner_authority
+
+
+async def change_in_person(
+    services: Services,
+    header: str,
+    *,
+    path_id: str,
+    fact_type: str,
+    value: Json,
+    make: Callable[[NetworkRecord], NetworkRecord],
+    action: str,
+    detail: bytes,
+    in_person: str,
+) -> None:
+    """Change a network's record for its owner in person; in force for the next release."""
+    invocation, network = admitted_for_network(services, header, path_id, SET_POLICY)
+    # The token is for this network, this body and this kind of change, and for nothing else.
+    node_did = services.keyring.node_did
+    expected = change_fact(fact_type, network.text, target_node=node_did, body=value)
+    facts = [fact for fact in invocation.facts if isinstance(fact, dict) and fact.get("type") == fact_type]
+    if facts != [expected]:
+        raise Refusal("session-not-bound", hint="sign one fact with type, targetNode, networkId and this body's hash")
+
+    async def attempt(is_first: bool) -> tuple[Commit, None]:
+        keys = (network_row_key(network), WITHDRAWALS_KEY)
+        call = await read_call(services, invocation, keys, claiming=is_first)
+        row, listed = call.records
+        record = known_network(row)
+        if listed is None or listed.value is None:
+            raise RecordDamaged("the store has no list of withdrawals")
+        marks = (await read_owner_authority(services, call, record.owner)).in_person
+        withdrawn = (record.withdrawals, decode_withdrawals(listed.value))  # RC31: by the owner, by the operator
+        if marks is None or any(one.names_any((invocation.invoker,)) for one in withdrawn):
+            raise Refusal("policy-not-in-person", hint=in_person)
+        assert row is not None  # known_network has refused it
+        puts = (
+            network_put(network, encode_network(make(record)), expect=row.stamp),
+            call.audit(services, action, network.text, detail),
+        )
+        live = tuple(dict.fromkeys((*call.live, *mark_keys(marks))))
+        unchanged = (Check(WITHDRAWALS_KEY, listed.stamp),)
+        return Commit(puts=puts, live=live, checks=unchanged, claim=call.claim), None
+
+    await until_committed(services, attempt)
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:

@@ -38,8 +38,6 @@ from ..values.sealed_values import key_digest, stands_at
 from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
-_RECORD_KEY: Final = RELEASE_RECORD_KEY
-_WITHDRAWALS_KEY: Final = WITHDRAWALS_KEY
 _NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
 """Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has ended."""
@@ -52,7 +50,7 @@ _PATHS_AT_ONCE: Final = 16
 
 def release_keys(network: NetworkId, invoker: Principal, receiver_public_key: bytes | None) -> tuple[bytes, ...]:
     """Return the rows that a release rests on and that its request names, whatever else is right or wrong with it."""
-    keys = (network_row_key(network), _RECORD_KEY, _WITHDRAWALS_KEY)
+    keys = (network_row_key(network), RELEASE_RECORD_KEY, WITHDRAWALS_KEY)
     if receiver_public_key is None or len(receiver_public_key) != _RECEIVER_KEY_BYTES:
         return keys
     return (*keys, evidence_row_key(invoker, receiver_public_key))
@@ -99,9 +97,9 @@ async def read_release(services: Services, call: Call, keys: Sequence[bytes], bo
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
         network_row=RowStamp(keys[0], network_row.stamp),
-        record_row=RowStamp(_RECORD_KEY, record_row.stamp),
+        record_row=RowStamp(RELEASE_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
-        withdrawals_row=RowStamp(_WITHDRAWALS_KEY, withdrawn_row.stamp),
+        withdrawals_row=RowStamp(WITHDRAWALS_KEY, withdrawn_row.stamp),
     )
 
 

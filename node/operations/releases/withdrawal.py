@@ -29,7 +29,7 @@ from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.store.contract import Commit, Refused, Store, read_row
 
 from ...services import Services
-from .in_person_write import change_in_person
+from .owner_policy import change_in_person
 
 WITHDRAWN: Final = "release.withdrawn"
 _TRIES: Final = 8
