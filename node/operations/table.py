@@ -38,7 +38,7 @@ from .delegations.read_capabilities import is_about_grants, read_capabilities
 from .delegations.space_service import is_about_one, is_about_spaces, list_spaces, make_space, read_space
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .values.conditions import NO_OPTIONS, Options, asks, parse_options
-from .values.kv_batch import delete_all, put_all, read_all
+from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
 from .values.kv_write import delete, put
@@ -124,7 +124,7 @@ DELETE_VALUE: Final = Row(
     is_value,
     delete,
     "kv_delete",
-    Batch(check_batch_delete, delete_all),
+    Batch(check_batch_delete, delete),
 )
 OPEN_KEY: Final = Row(
     DECRYPT,

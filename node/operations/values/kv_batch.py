@@ -1,24 +1,20 @@
-"""Several values in one token: puts by multipart, reads, deletes (wire §4.4.6, §4.4.7, Q3, Q4, Q22).
+"""Several values in one token: puts by multipart, and reads (wire §4.4.6, §4.4.7, Q3, Q22).
 
-Puts and deletes of a token are one commit: all of them happen or none (M5). Reads are of one moment.
+Puts of a token are one commit: all of them happen or none (M5). Reads are of one moment.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from capabilities.resources import SpaceId
 from spaces.errors import CommitTooLarge
-from spaces.store.contract import MAX_COMMIT_BYTES, Add, Check, Commit, Put, Record
+from spaces.store.contract import MAX_COMMIT_BYTES
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
 
 from ...refusal import Refusal
-from ...services import Services
-from ..attempts import until_committed
-from ..authorise import Call, read_call
-from .kv_commit import PutReading, durable_claim, paths_detail, put_values
+from ..authorise import read_call
+from .kv_commit import PutReading, paths_detail, put_values
 from .plan import Request
 from .sealed_values import sealed_key_of
 
@@ -67,43 +63,6 @@ async def put_all(request: Request) -> BatchWritten:
 
     await put_values(request, paths, receive, subject=f"{space.text}/kv", detail=paths_detail(paths))
     return BatchWritten(paths, len(paths))
-
-
-async def delete_all(request: Request) -> None:
-    """Delete several values in one commit; what was deleted before remains deleted (Q4, M31).
-
-    Raises:
-        Refusal: `no-such-key`, under one of the paths nothing was ever written; then none is deleted.
-        Whatever `read_call` raises.
-    """
-    # `kv/del` and its other name on one path are one delete.
-    wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
-    services, keys = request.services, [head_key(space, path) for space, path in wanted]
-
-    async def attempt(is_first: bool) -> tuple[Commit, None]:
-        call = await read_call(services, request.invocation, keys, claiming=is_first)
-        call.require_hosted()
-        for (_, path), record in zip(wanted, call.records, strict=True):
-            if record is None:
-                raise Refusal("no-such-key", path)
-        return await _delete_commit(services, call, wanted), None
-
-    await until_committed(services, attempt)
-
-
-async def _delete_commit(services: Services, call: Call, wanted: Sequence[tuple[SpaceId, str]]) -> Commit:
-    by_space: dict[SpaceId, dict[str, Record | None]] = {}
-    for (space, path), record in zip(wanted, call.records, strict=True):
-        by_space.setdefault(space, {})[path] = record
-    puts, checks, adds = list[Put](), list[Check](), list[Add]()
-    for space, rows in by_space.items():
-        draft = await services.values.draft(space, [Write(path, None) for path in rows], [*rows.values()])
-        plan = await draft.plan(now=services.clock.now())
-        puts += (*plan.puts, call.audit(services, "kv.del", f"{space.text}/kv", paths_detail([*rows])))
-        checks += plan.checks
-        adds += plan.adds
-    claim = durable_claim(services, call)
-    return Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim)
 
 
 class BatchFound(Struct, frozen=True, gc=False):

@@ -1,15 +1,16 @@
-"""Put or delete one value (wire §4.4.3, §4.4.8), in one commit with its authority, its claim and its audit record."""
+"""Put one value, or delete some (wire §4.4.3, §4.4.8), in one commit with authority, claim and audit record."""
 
 from msgspec import Struct
 
-from spaces.store.contract import Commit
+from capabilities.resources import SpaceId
+from spaces.store.contract import Add, Check, Commit, Put, Record
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Write, head_key, head_of
 
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
-from .kv_commit import PutReading, check_conditions, durable_claim, put_values
+from .kv_commit import PutReading, check_conditions, durable_claim, paths_detail, put_values
 from .plan import Request
 from .sealed_values import sealed_key_of
 
@@ -42,32 +43,39 @@ async def put(request: Request) -> Written:
 
 
 async def delete(request: Request) -> Written:
-    """Delete the value under the step's path; what was deleted before remains deleted (M31).
+    """Delete values in one commit (M5); what was deleted before remains deleted (Q4, M31). One value has an etag.
 
     Raises:
-        Refusal: `no-such-key`, nothing was ever written there; `precondition-failed`.
+        Refusal: `no-such-key`, under one of the paths nothing was ever written; then none is deleted;
+            `precondition-failed`.
         Whatever `read_call` raises.
     """
-    services, step = request.services, request.step
-    key = head_key(step.space, step.path)
+    services, is_one = request.services, len(request.steps) == 1
+    # `kv/del` and its other name on one path are one delete.
+    wanted = tuple(dict.fromkeys((step.space, step.path) for step in request.steps))
+    keys = [head_key(space, path) for space, path in wanted]
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
-        call = await read_call(services, request.invocation, (key,), claiming=is_first)
+        call = await read_call(services, request.invocation, keys, claiming=is_first)
         call.require_hosted()
-        (record,) = call.records
-        head = head_of(record, key=key)
-        check_conditions(head, request.options)
-        if record is None:
-            raise Refusal("no-such-key", step.path)
-        draft = await services.values.draft(step.space, (Write(step.path, None),), (record,))
-        plan = await draft.plan(now=services.clock.now())
-        commit = Commit(
-            puts=(*plan.puts, call.audit(services, "kv.del", f"{step.space.text}/kv/{step.path}")),
-            live=call.live,
-            checks=plan.checks,
-            adds=plan.adds,
-            claim=durable_claim(services, call),
-        )
-        return commit, Written(None if head is None else head.etag_header)
+        head = head_of(call.records[0], key=keys[0])
+        check_conditions(head, request.options)  # of a single one
+        by_space: dict[SpaceId, dict[str, Record | None]] = {}
+        for (space, path), record in zip(wanted, call.records, strict=True):
+            if record is None:
+                raise Refusal("no-such-key", path)
+            by_space.setdefault(space, {})[path] = record
+        puts, checks, adds = list[Put](), list[Check](), list[Add]()
+        for space, rows in by_space.items():
+            draft = await services.values.draft(space, [Write(path, None) for path in rows], [*rows.values()])
+            plan = await draft.plan(now=services.clock.now())
+            subject = f"{space.text}/kv/{request.step.path}" if is_one else f"{space.text}/kv"
+            detail = b"" if is_one else paths_detail([*rows])
+            puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))
+            checks += plan.checks
+            adds += plan.adds
+        claim = durable_claim(services, call)
+        commit = Commit(puts=tuple(puts), live=call.live, checks=tuple(checks), adds=tuple(adds), claim=claim)
+        return commit, Written(head.etag_header if is_one and head is not None else None)
 
     return await until_committed(services, attempt)
