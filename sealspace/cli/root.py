@@ -13,6 +13,7 @@ import click
 from .. import __version__
 from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
+from .errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
@@ -43,8 +44,12 @@ class _Root(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:  # Any: as in click
         try:
             return super().invoke(ctx)
+        except NodeError as error:  # nothing of the owner's home is asked for: a node may run without one
+            return fail(error.code, error.message, error.step)
         except SealspaceError as error:  # here, where the shared options are known
-            text = what_happened(error)
+            from .owner_profile import own_did  # needed for errors alone
+
+            text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:
                 print_lines(f"detail: {error.message}", err=True)
             return fail(error.code, text, error.step, otherwise=_status_of(error))

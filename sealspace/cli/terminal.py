@@ -164,22 +164,26 @@ _RELEASE: Final = {
 """Reason of the release gate -> what it means; every other is about the code that was proved."""
 
 
-def what_happened(error: SealspaceError) -> str:
-    """Return one line without the full stop: what was to be done, and why it was not, without routes or abilities."""
-    return " ".join(_what_happened(error).split()).rstrip(".")
+def what_happened(error: SealspaceError, *, own: str = "") -> str:
+    """Return one line without the full stop: what was to be done, and why it was not, without routes or abilities.
+
+    Args:
+        own: DID of the owner whose resources need no owner's name.
+    """
+    return " ".join(_what_happened(error, own).split()).rstrip(".")
 
 
-def _what_happened(error: SealspaceError) -> str:
+def _what_happened(error: SealspaceError, own: str) -> str:
     match error:
         case DecryptDenied():
-            return _what_happened(error.refusal)
+            return _what_happened(error.refusal, own)
         case ReleaseRefused():
             meaning = _RELEASE.get(error.reason, "what the caller proved of its code is not what is demanded")
             return f"the node does not open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
-            return f"this session may not {'; '.join(_right(one.ability, one.resource.text) for one in missing)}"
+            return f"this session may not {'; '.join(_right(one.ability, one.resource.text, own) for one in missing)}"
         case ActionNotAuthorized():
-            return f"the node does not allow this session to {_right(error.action, error.resource)}"
+            return f"the node does not allow this session to {_right(error.action, error.resource, own)}"
         case DelegationRevoked():
             return f"the grant or session that this rests on was revoked: {error.cid}"
         case TokenOutsideWindow():
@@ -188,22 +192,21 @@ def _what_happened(error: SealspaceError) -> str:
             reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
             asked = _REQUEST.match(error.asked)
             if asked and asked["ability"]:
-                return f"cannot {_right(asked['ability'], asked['resource'])}{asked['more'] or ''}: {reason}"
+                return f"cannot {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}: {reason}"
             return f"{_REQUEST.sub('', error.asked) or 'the node refuses it'}: {reason}"
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
-            return f"of {count + len(error.left)} values {count} are written: {_what_happened(cause)}"
+            return f"of {count + len(error.left)} values {count} are written: {_what_happened(cause, own)}"
         case TransportError():  # the request, which no person wrote, reached nobody
             return _REQUEST.sub("", error.message, count=1)
     return error.message
 
 
-def _right(ability: str, resource: str) -> str:
-    """Say what one ability on one resource allows; what is the owner's own is called so."""
+def _right(ability: str, resource: str, own: str) -> str:
+    """Say what one ability on one resource allows."""
     from ..apps.descriptions import granted_resource, rights_words  # needed for errors alone
-    from .owner_profile import own_did
 
-    (words,) = rights_words([granted_resource(resource, (ability,))], by=own_did(), with_below=False)
+    (words,) = rights_words([granted_resource(resource, (ability,))], by=own, with_below=False)
     return words
 
 
