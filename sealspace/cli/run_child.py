@@ -79,8 +79,8 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             _Output(stack.enter_context(FileIO(source)), target, patterns)
             for source, target in ((our_out, 1), (our_err, 2))
         ]
-        passing = _Passing(is_apart=is_apart)
-        stack.enter_context(passing.handling())  # before the child starts: an early signal must meet its handler
+        # Before the child starts: an early signal must meet its handler.
+        begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
                 list(command),
@@ -96,8 +96,8 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
         finally:
             os.close(its_out)  # the child has its own: each stream ends with the child
             os.close(its_err)
-        passing.begin(child)
-        _forward_until_end(child, outputs, woken=passing.woken)
+        begin(child)
+        _forward_until_end(child, outputs, woken=woken)
         number = child.wait()
     return number if number >= 0 else 128 - number
 
@@ -194,55 +194,48 @@ def _forward_until_end(child: "subprocess.Popen[bytes]", outputs: Iterable[_Outp
         output.rest()
 
 
-class _Passing:
-    """Passes signals on to the child; those that come before there is one, when it is there."""
+@contextmanager
+def _passing_on(*, is_apart: bool) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
+    """Pass signals on to the child while the block runs, with all its process group where that is its own.
 
-    def __init__(self, *, is_apart: bool) -> None:
-        self.woken = -1
-        self._is_apart = is_apart
-        self._child: subprocess.Popen[bytes] | None = None
-        self._early: list[int] = []
+    Yields what to call with the child: signals that come before it are passed on then; and a descriptor that can be
+    read after each signal. A signal that was ignored before stays so, for the child too.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
-    def begin(self, child: "subprocess.Popen[bytes]") -> None:
-        """Name the child."""
-        self._child = child
-        while self._early:
-            self.send(self._early.pop(0))
-
-    def send(self, number: int) -> None:
-        """Send a signal to the child, with all its process group where that is its own."""
-        if self._child is None:
-            self._early.append(number)
+    def send(number: int, _frame: FrameType | None = None) -> None:
+        if child is None:
+            early.append(number)
             return
         with suppress(ProcessLookupError):
-            if self._is_apart:
-                os.killpg(self._child.pid, number)
+            if is_apart:
+                os.killpg(child.pid, number)
             else:
-                self._child.send_signal(number)
+                child.send_signal(number)
 
-    @contextmanager
-    def handling(self) -> Iterator[None]:
-        """Handle signals while the block runs; one that was ignored before stays so, for the child too."""
+    def begin(started: "subprocess.Popen[bytes]") -> None:
+        nonlocal child
+        child = started
+        while early:
+            send(early.pop(0))
 
-        def pass_on(number: int, _frame: FrameType | None) -> None:
-            self.send(number)
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        """The terminal has sent it to the child as well, which decides what follows."""
 
-        def leave(_number: int, _frame: FrameType | None) -> None:
-            """The terminal has sent it to the child as well, which decides what follows."""
-
-        handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, pass_on)
-        handlers |= dict.fromkeys(_FROM_TERMINALS, pass_on if self._is_apart else leave)
-        former = {number: signal.getsignal(number) for number in handlers}
-        self.woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        for number, handler in handlers.items():
-            if former[number] is not signal.SIG_IGN:
-                signal.signal(number, handler)
-        try:
-            yield
-        finally:
-            for number, handler_before in former.items():
-                signal.signal(number, handler_before)
-            signal.set_wakeup_fd(former_wakeup)
-            os.close(wakeup)
-            os.close(self.woken)
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
+    handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
+    former = {number: signal.getsignal(number) for number in handlers}
+    woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    for number, handler in handlers.items():
+        if former[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield begin, woken
+    finally:
+        for number, handler_before in former.items():
+            signal.signal(number, handler_before)
+        signal.set_wakeup_fd(former_wakeup)
+        os.close(wakeup)
+        os.close(woken)
