@@ -96,9 +96,9 @@ SECTIONS: Final[Sections] = {
     },
     "Who": {
         "login": Row("sealspace.cli.login", "Sign in to a node as an owner, with a wallet."),
-        "logout": Row("sealspace.cli.who", "End the session, and remove it from this machine."),
-        "whoami": Row("sealspace.cli.who", "Print the owner, the session's key and the node."),
-        "status": Row("sealspace.cli.who", "Say whether the node answers and the session holds."),
+        "logout": Row("sealspace.cli.login", "End the session, and remove it from this machine."),
+        "whoami": Row("sealspace.cli.login", "Print the owner, the session's key and the node."),
+        "status": Row("sealspace.cli.login", "Say whether the node answers and the session holds."),
     },
     "Keep": {
         "secret": Row("sealspace.cli.groups", "Keep secrets, sealed before they leave this machine."),

@@ -1,4 +1,4 @@
-"""`sealspace login`: sign in to a node as the owner of spaces and secrets, with a wallet."""
+"""`sealspace login`, `logout`, `whoami` and `status`: a session at a node, signed in to with a wallet, and ended."""
 
 import asyncio
 import dataclasses
@@ -18,7 +18,7 @@ from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
 from ..documents.node_evidence import NodePolicy
-from ..errors import InvalidInput, NotSignedIn, SpacesNotHosted
+from ..errors import InvalidInput, NotSignedIn, SealspaceError, SpacesNotHosted
 from ..printable import printable
 from ..session import Session
 from ..wallets import Wallet
@@ -27,11 +27,11 @@ from .errors import KeyFileUnusable
 from .grant_list import take_up_received
 from .lazy import provided
 from .node_terms import Demand, demand_options, gathering
-from .owner_profile import PASSWORD_VARIABLE, OwnerHome, Profile, opened, owner_home, write_wallet
+from .owner_profile import PASSWORD_VARIABLE, OwnerHome, Profile, at_node, has_ended, opened, owner_home, write_wallet
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
-from .terminal import optional_time, print_found, print_lines, watched, words
+from .terminal import facts, optional_time, print_found, print_lines, time_text, watched, what_happened, words
 
 _NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 
@@ -257,3 +257,93 @@ async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[S
         if policy is not None:
             policy = dataclasses.replace(policy, store_id=(await client.node_evidence()).statement.store_id)
         return client.session, policy
+
+
+# --- the session of the last login -----------------------------------------------------------------------------------
+
+_WORDS: Final = {"expiresAt": "until", "nodeDid": "node DID", "keyFile": "key file"}
+"""Member as JSON -> what a person reads."""
+
+
+@click.command()
+def logout() -> None:
+    """End the session at the node, and remove it from this machine.
+
+    The wallet's key and the files of grants stay, and so does what the login remembered: `sealspace login` signs in
+    again.
+    """
+    home = owner_home()
+    if not (home.folder / "session.json").exists():
+        words("nobody is logged in on this machine: there is nothing to end")
+        return
+    session = home.session()
+    ends = "" if session.expires_at is None else f", it ends at {time_text(session.expires_at)}"
+    try:
+        if not has_ended(session):
+            _revoke()
+    except SealspaceError as error:
+        words(f"the node could not be told{ends}: {what_happened(error)}")
+    home.forget_session()
+    words(f"logged out {session.owner}")
+
+
+@click.command()
+def whoami() -> None:
+    """Print the owner, the session's key and the node; no node is asked."""
+    home = owner_home()
+    profile, session = home.profile(), home.session()
+    _print(_who(home, profile, session))
+    if has_ended(session):
+        raise NotSignedIn("the session of the last login has ended", hint=f"sealspace login {profile.node}")
+
+
+@click.command()
+def status() -> None:
+    """Say whether the node answers, until when the session lasts, and what the login demands of the node.
+
+    The exit status says whether commands would work: 0, or why they would not.
+    """
+    home = owner_home()
+    profile, session = home.profile(), home.session()
+    said = _who(home, profile, session)
+    try:
+        _ask()
+        said["standing"] = "ready"
+    except SealspaceError as error:
+        said["standing"] = error.code
+        raise
+    finally:
+        _print(said)
+
+
+def _who(home: OwnerHome, profile: Profile, session: Session) -> dict[str, Json]:
+    return {
+        "owner": str(session.owner),
+        "session": str(session.did),
+        "expiresAt": optional_time(session.expires_at),
+        "node": home.node or profile.node,
+        "nodeDid": session.node_id,
+        "demands": "nothing" if profile.node_policy is None else "proof of approved code",
+        "keyFile": None if profile.key_file is None else str(profile.key_file),
+    }
+
+
+def _print(said: dict[str, Json]) -> None:
+    print_found(said, facts({_WORDS.get(name, name): value for name, value in said.items()}))
+
+
+@at_node
+async def _ask(client: Client) -> None:
+    """Ask a node as every command does: it answers, is the same one, and proves what is demanded."""
+    await client.info()
+    for grant in client.session.grants[:1]:  # the sign-in
+        word = (await client.delegations.status(grant.cid)).word
+        if word != "active":
+            hint = f"sealspace login {client.url}"
+            raise NotSignedIn(f"the session of the last login is {word} at the node", hint=hint)
+
+
+@at_node
+async def _revoke(client: Client) -> None:
+    for grant in reversed(client.session.grants):  # the sign-in last: it carries the right to revoke the others
+        await client.delegations.revoke(grant.cid)

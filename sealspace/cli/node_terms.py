@@ -28,7 +28,6 @@ from .paths import FILE, NamedFile
 from .term_files import key_providers_named
 
 _ROOT_BYTES: Final = 32
-_STRICT_ORIGINS: Final[tuple[SecretOrigin, ...]] = ("platform",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Accepted:
         """Return the policy about a node that runs this code."""
         return NodePolicy(
             code=code,
-            secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else _STRICT_ORIGINS),
+            secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else ("platform",)),
             release_roots=self.release_roots,
             accepts_node_policy=self.node_policy,
             release_key_providers=self.key_providers,

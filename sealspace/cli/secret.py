@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import click
 
@@ -269,9 +269,7 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 Written = Literal["env", "json"]
-WRITTEN: Final[tuple[Written, ...]] = ("env", "json")
 Format = Literal["env", "json", "yaml"]
-FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 
 
 @click.command(
@@ -281,7 +279,9 @@ FORMATS: Final[tuple[Format, ...]] = (*WRITTEN, "yaml")
 )
 @click.argument("file", type=FILE_OR_DASH)
 @scope_option
-@click.option("--format", "form", type=click.Choice(FORMATS), help="What FILE is; by default what its name says.")
+@click.option(
+    "--format", "form", type=click.Choice(get_args(Format)), help="What FILE is; by default what its name says."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be stored, names only, and store nothing.")
 @yes_option
 def import_(file: Path, scope: str | None, form: Format | None, dry_run: bool, yes: bool) -> None:
@@ -335,7 +335,9 @@ async def _store_all(
 
 @click.command("export", epilog="Example: `sealspace secret export --format json --out secrets.json`.")
 @scope_option
-@click.option("--format", "form", type=click.Choice(WRITTEN), default="env", show_default=True, help="What to write.")
+@click.option(
+    "--format", "form", type=click.Choice(get_args(Written)), default="env", show_default=True, help="What to write."
+)
 @click.option("--out", type=NEW_FILE, help="Into a file that only you can read, instead of standard output.")
 @yes_option
 @at_node

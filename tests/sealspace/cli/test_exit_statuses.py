@@ -217,7 +217,7 @@ def _interrupted(machine: Machine) -> int:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    machine.monkeypatch.setattr("sealspace.cli.who.owner_home", interrupted)
+    machine.monkeypatch.setattr("sealspace.cli.login.owner_home", interrupted)
     return machine.run("whoami")
 
 
