@@ -45,7 +45,6 @@ from .wire.transfers import (
     MOST_READS,
     MOST_WRITES,
     Part,
-    Progress,
     Source,
     checked,
     found_in,
@@ -58,7 +57,7 @@ from .wire.transfers import (
     save,
     upload_of,
 )
-from .wire.transport import Answer, Request, Stream, json_request
+from .wire.transport import Answer, Progress, Request, Stream, json_request
 from .wire.values import Value, bytes_of, condition, etag_of, header_value, stored_headers, value_of, whole_value_of
 
 __all__ = ["MAX_PAGE_KEYS", "MAX_STREAM_BYTES", "MAX_URL_TTL_S", "MAX_VALUE_BYTES", "Kv", "Page", "SignedUrl", "Value"]
@@ -311,7 +310,7 @@ class Kv:
             SealspaceError: as `get`.
         """
         with closing(await self._opened(key, max_bytes)) as stream:
-            head = value_of(Answer(stream.status, stream.headers, b"", stream.asked))
+            head = value_of(stream)
             await save(stream, to, progress)
         return head
 

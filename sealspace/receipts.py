@@ -75,7 +75,7 @@ class Receipts:
         query = "" if after is None else f"?after={path_segment(after)}"
         value = json_object(await self._get(wanted, f"receipts{query}"))
         listed, following = value.get("receipts"), value.get("after")
-        if not isinstance(listed, list) or not (following is None or isinstance(following, str)):
+        if not isinstance(listed, list) or not isinstance(following, str | None):
             raise MalformedAnswer("the node's answer is no page of receipts")
         if len(listed) > MAX_PAGE_RECEIPTS:
             raise MalformedAnswer("a page of the node's receipts is too long")

@@ -30,8 +30,8 @@ from sealspace.spaces import SpaceEntry
 from sealspace.wallets import AnyWallet
 from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Standing
 from sealspace.wire.portable import PortableDelegation
-from sealspace.wire.transfers import Progress, Source
-from sealspace.wire.transport import TransportSettings
+from sealspace.wire.transfers import Source
+from sealspace.wire.transport import Progress, TransportSettings
 from sealspace.wire.values import Value
 
 def look_at(

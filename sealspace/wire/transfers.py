@@ -7,15 +7,16 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 
+import aiohttp
 import msgspec
 from blake3 import blake3
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from capabilities.ambient import Entropy
 
-from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError
+from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError, TransferBroken
 from .answers import decoded
-from .transport import Answer, Stream, Upload, path_segment
+from .transport import Answer, Progress, Stream, Upload, path_segment
 from .values import Value, require_version_of, whole_value_of
 
 MOST_READS: Final = 100
@@ -130,20 +131,19 @@ def found_in(answer: Answer, keys: Sequence[str]) -> dict[str, Value]:
     results = decoded(_RESULTS, answer, "that to a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(f"{answer.asked}: the node read other keys than were asked for")
+    by_key = {one.key: one for one in results}
     found: dict[str, Value] = {}
-    for one in sorted(results, key=lambda one: keys.index(one.key)):
+    for key in keys:
+        one = by_key[key]
         if one.ok:
             headers = CIMultiDictProxy(CIMultiDict(one.headers))
-            found[one.key] = whole_value_of(Answer(200, headers, one.data_base64, one.key))
+            found[key] = whole_value_of(Answer(200, headers, one.data_base64, key))
         elif one.error is None or one.error.code != _ABSENT:
-            raise MalformedAnswer(f"{answer.asked}: the node says nothing usable about {one.key}")
+            raise MalformedAnswer(f"{answer.asked}: the node says nothing usable about {key}")
     return found
 
 
 PIECE_BYTES: Final = 256 * 1024
-
-Progress: TypeAlias = Callable[[int, int | None], object]
-"""Called with the bytes that moved so far, and with all there are, or None where that is not known."""
 
 
 class Readable(Protocol):
@@ -161,9 +161,16 @@ Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[byte
 async def checked(stream: Stream) -> AsyncIterator[bytes]:
     """Yield the body of a value, and compare it with its version at the end (M1); raises TransferBroken."""
     digest = blake3()
-    async for piece in stream.chunks():
-        digest.update(piece)
-        yield piece
+    try:
+        async for piece in stream.pieces():
+            digest.update(piece)
+            yield piece
+    except (TimeoutError, aiohttp.ClientError) as exc:
+        of = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
+        moved_bytes = stream.moved_bytes
+        raise TransferBroken(
+            f"{stream.asked}: broke off after {moved_bytes}{of} bytes", moved_bytes=moved_bytes
+        ) from exc
     require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
 
 
@@ -210,15 +217,15 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
         found = await asyncio.to_thread(path.stat)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(f"{path} is no regular file", hint="open it yourself, and pass the open file")
-        return _upload(lambda: _of_path(path), found.st_size, progress)
+        return Upload(lambda: _of_path(path), found.st_size, progress)
     if isinstance(source, bytes | bytearray | memoryview):
         raise InvalidInput("an upload reads a file or pieces", hint="bytes and texts are written by `put`")
     if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
     if isinstance(source, AsyncIterable):
-        return _upload(source.__aiter__, None, progress)
+        return Upload(source.__aiter__, None, progress)
     if isinstance(source, Iterable):
-        return _upload(lambda: _of_iterable(source), None, progress)
+        return Upload(lambda: _of_iterable(source), None, progress)
     raise InvalidInput(
         f"{type(source).__name__} is no source of bytes", hint="pass a path, an open binary file or pieces"
     )
@@ -240,7 +247,7 @@ def of_bytes(body: bytes) -> bytes | Upload:
 # Any: an open file of whatever class; what it gives is checked piece by piece.
 def _of_open_file(file: Any, progress: Progress | None) -> Upload:
     if not (hasattr(file, "seekable") and file.seekable()):
-        return _upload(lambda: _of_file(file), None, progress)
+        return Upload(lambda: _of_file(file), None, progress)
     began = file.seek(0, os.SEEK_CUR)
     size_bytes = file.seek(0, os.SEEK_END) - began
     file.seek(began)
@@ -250,29 +257,7 @@ def _of_open_file(file: Any, progress: Progress | None) -> Upload:
         async for piece in _of_file(file):
             yield piece
 
-    return _upload(pieces, size_bytes, progress)
-
-
-def _upload(pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None, progress: Progress | None) -> Upload:
-    """Return an upload that checks each piece and the announced size, and reports progress."""
-
-    async def measured() -> AsyncIterator[bytes]:
-        moved_bytes = 0
-        async for piece in pieces():
-            if not isinstance(piece, bytes | bytearray | memoryview):
-                raise InvalidInput(f"the source gives {type(piece).__name__}, not bytes", hint="open files with `rb`")
-            moved_bytes += len(piece)
-            if size_bytes is not None and moved_bytes > size_bytes:
-                break
-            if not piece:
-                continue  # an empty chunk would end the body
-            yield bytes(piece)
-            if progress is not None:
-                progress(moved_bytes, size_bytes)
-        if size_bytes is not None and moved_bytes != size_bytes:
-            raise InvalidInput("the file changed its size while it was read", hint="upload it when nobody writes to it")
-
-    return Upload(measured, size_bytes)
+    return Upload(pieces, size_bytes, progress)
 
 
 async def _of_path(path: Path) -> AsyncIterator[bytes]:

@@ -17,7 +17,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -31,7 +31,6 @@ from ..errors import (
     NodeTimeout,
     NodeUnreachable,
     ResponseTooLarge,
-    TransferBroken,
 )
 from .refusals import refusal_of
 
@@ -39,19 +38,42 @@ BYTES_PER_S: Final = 16 * 1024
 """The slowest transfer that goes on for ever: a node that trickles below it is given up."""
 
 
-class Upload:
-    """A body that is read while it is sent; `pieces` gives it from its beginning for each try."""
+Progress: TypeAlias = Callable[[int, int | None], object]
+"""Called with the bytes moved so far, and with all there are; None where that is not known."""
 
-    def __init__(self, pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None) -> None:
+
+class Upload:
+    """A body that is read while it is sent, from its beginning for each try; one of known size has to keep it."""
+
+    def __init__(
+        self, pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None, progress: Progress | None = None
+    ) -> None:
         self._pieces = pieces
         self.size_bytes = size_bytes
+        self._progress = progress
         self.failure: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.failure = None
+        moved_bytes = 0
         try:
             async for piece in self._pieces():
-                yield piece
+                if not isinstance(piece, bytes | bytearray | memoryview):
+                    raise InvalidInput(
+                        f"the source gives {type(piece).__name__}, not bytes", hint="open files with `rb`"
+                    )
+                moved_bytes += len(piece)
+                if self.size_bytes is not None and moved_bytes > self.size_bytes:
+                    break
+                if not piece:
+                    continue  # an empty chunk would end the body
+                yield bytes(piece)
+                if self._progress is not None:
+                    self._progress(moved_bytes, self.size_bytes)
+            if self.size_bytes not in (None, moved_bytes):
+                raise InvalidInput(
+                    "the file changed its size while it was read", hint="upload it when nobody writes to it"
+                )
         except Exception as exc:
             self.failure = exc  # the HTTP library puts an error of its own in its place
             raise
@@ -370,7 +392,7 @@ class Stream:
         """Read the body into an answer, and close this."""
         with closing(self):
             body = bytearray()
-            async for chunk in self._read():
+            async for chunk in self.pieces():
                 body += chunk
         return Answer(self.status, self.headers, bytes(body), self.asked)
 
@@ -378,18 +400,8 @@ class Stream:
         """Return this, or a refusal as a whole."""
         return self if 200 <= self.status < 300 else await self.whole()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body piece by piece."""
-        try:
-            async for chunk in self._read():
-                yield chunk
-        except (TimeoutError, aiohttp.ClientError) as exc:
-            of = "" if self.size_bytes is None else f" of {self.size_bytes}"
-            raise TransferBroken(
-                f"{self.asked}: broke off after {self.moved_bytes}{of} bytes", moved_bytes=self.moved_bytes
-            ) from exc
-
-    async def _read(self) -> AsyncIterator[bytes]:
         while True:
             async with self._pace.waiting():
                 chunk = await self._response.content.readany()

@@ -28,7 +28,7 @@ class Value:
 def whole_value_of(answer: Answer) -> Value:
     """Read a value from an answer that holds its body, compared with its version; raises TransferBroken."""
     require_version_of(blake3(answer.body).hexdigest(), answer, moved_bytes=len(answer.body))
-    return value_of(answer)
+    return value_of(answer, answer.body)
 
 
 def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int) -> None:
@@ -42,17 +42,17 @@ def require_version_of(digest: str, answer: Answer | Stream, *, moved_bytes: int
         raise TransferBroken(f"{answer.asked}: the bytes are not those of the ETag", moved_bytes=moved_bytes)
 
 
-def value_of(answer: Answer) -> Value:
-    """Read a value from an answer that holds one, or only its version and metadata."""
+def value_of(answer: Answer | Stream, body: bytes = b"") -> Value:
+    """Read a value's version and metadata from an answer."""
     own = {
         name.lower().removeprefix(_METADATA_PREFIX): text
         for name, text in answer.headers.items()
         if name.lower().startswith(_METADATA_PREFIX)
     }
-    return Value(body=answer.body, etag=etag_of(answer), content_type=answer.headers.get("Content-Type"), metadata=own)
+    return Value(body=body, etag=etag_of(answer), content_type=answer.headers.get("Content-Type"), metadata=own)
 
 
-def etag_of(answer: Answer) -> str:
+def etag_of(answer: Answer | Stream) -> str:
     """Return the version that an answer names."""
     etag = answer.headers.get("ETag")
     if not etag:
