@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -75,11 +75,17 @@ class Series(NamedTuple):
     """One series."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Mapping[str, Sequence[str]] = {}
     buckets: tuple[float, ...] = ()
     writers: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Its type in Prometheus: by convention, names of counters alone end in `_total`."""
+        if self.name.endswith("_total"):
+            return "counter"
+        return "histogram" if self.buckets else "gauge"
 
     def cells(self, processes: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
         """Yield what counts each number that these processes have, with the values of its labels."""
@@ -100,116 +106,94 @@ class Series(NamedTuple):
 SERIES: Final = (
     Series(
         "sealspace_requests_total",
-        "counter",
         "Requests that were answered.",
         {"operation": get_args(Operation), "status": ("2xx", "3xx", "4xx", "5xx")},
     ),
     Series(
         "sealspace_request_seconds",
-        "histogram",
         "Time from a request's head to its answer, the wait for a body included.",
         {"operation": get_args(Operation)},
         buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5),
     ),
     Series(
         "sealspace_refusals_total",
-        "counter",
         "Requests that were refused, by the code of the refusal.",
         {"code": CODES},
     ),
     Series(
         "sealspace_releases_total",
-        "counter",
         "Keys that were released, by the ground of the admission.",
         {"ground": get_args(Ground)},
     ),
     Series(
         "sealspace_release_refusals_total",
-        "counter",
         "Releases that the gate refused, by its reason.",
         {"reason": sorted(REASONS)},
     ),
-    Series("sealspace_open_connections", "gauge", "Connections of clients that are open.", writers=(WORKER,)),
+    Series("sealspace_open_connections", "Connections of clients that are open.", writers=(WORKER,)),
     Series(
         "sealspace_connections_given_up_total",
-        "counter",
         "Connections that were not taken, or were ended, by the setting whose bound they met.",
         {"bound": BOUNDS},
     ),
     Series(
         "sealspace_commits_total",
-        "counter",
         "Commits that the storekeeper judged, by what became of them.",
         {"outcome": ("committed", "refused", "failed")},
     ),
     Series(
         "sealspace_batch_commits",
-        "histogram",
         "Commits that share one transaction and its sync.",
         buckets=(1, 2, 4, 8, 16, 32, 64, 128),
     ),
     Series(
         "sealspace_sync_seconds",
-        "histogram",
         "Time that writing and syncing a transaction took.",
         buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1),
     ),
-    Series("sealspace_store_used_bytes", "gauge", "Bytes of rows, in pages that are in use."),
-    Series("sealspace_store_files_bytes", "gauge", "Bytes of values that lie in files."),
-    Series(
-        "sealspace_store_limit_bytes", "gauge", "Bound of rows, and of values in files: the setting store.max_bytes."
-    ),
-    Series("sealspace_disk_free_bytes", "gauge", "Bytes that are free on the disk of the data folder."),
-    Series("sealspace_intake_bytes", "gauge", "Memory that bodies on their way into the store hold, in all workers."),
-    Series("sealspace_delegation_cache_bytes", "gauge", "Memory that decoded delegations hold, in all workers."),
-    Series(
-        "sealspace_delegation_cache_misses_total", "counter", "Delegations that were looked for and were not in memory."
-    ),
+    Series("sealspace_store_used_bytes", "Bytes of rows, in pages that are in use."),
+    Series("sealspace_store_files_bytes", "Bytes of values that lie in files."),
+    Series("sealspace_store_limit_bytes", "Bound of rows, and of values in files: the setting store.max_bytes."),
+    Series("sealspace_disk_free_bytes", "Bytes that are free on the disk of the data folder."),
+    Series("sealspace_intake_bytes", "Memory that bodies on their way into the store hold, in all workers."),
+    Series("sealspace_delegation_cache_bytes", "Memory that decoded delegations hold, in all workers."),
+    Series("sealspace_delegation_cache_misses_total", "Delegations that were looked for and were not in memory."),
     Series(
         "sealspace_database_connections",
-        "gauge",
         "Connections to the database that are at work or idle, and statements that wait for one.",
         {"pool": ("read", "commit"), "state": ("busy", "idle", "waiting")},
     ),
     Series(
         "sealspace_clock_skew_seconds",
-        "gauge",
         "How far the node's clock is ahead of the database's, or behind.",
         {"side": ("ahead", "behind")},
     ),
     Series(
         "sealspace_claim_floor_ahead_seconds",
-        "gauge",
         "How far the minute up to which replay records are removed is ahead of the database's clock.",
     ),
-    Series("sealspace_collateral_documents", "gauge", "Platform families whose collateral is held."),
+    Series("sealspace_collateral_documents", "Platform families whose collateral is held."),
     Series(
         "sealspace_collateral_age_seconds",
-        "gauge",
         "Time since the collateral that was not renewed for longest came, or was found to be the newest.",
     ),
-    Series("sealspace_collateral_failing", "gauge", "Platform families whose last fetch of collateral failed."),
-    Series("sealspace_audit_lag_seconds", "gauge", "Age of the oldest audit record that is not in the chain yet."),
+    Series("sealspace_collateral_failing", "Platform families whose last fetch of collateral failed."),
+    Series("sealspace_audit_lag_seconds", "Age of the oldest audit record that is not in the chain yet."),
     Series(
         "sealspace_loop_lag_seconds",
-        "histogram",
         "How late a timer came that is due every second.",
         buckets=(0.001, 0.005, 0.025, 0.1, 1),
         writers=(STOREKEEPER, WORKER),
     ),
-    Series("sealspace_process_cpu_seconds_total", "counter", "CPU time, user and system.", writers=_ANY),
+    Series("sealspace_process_cpu_seconds_total", "CPU time, user and system.", writers=_ANY),
     Series(
         "sealspace_process_resident_bytes",
-        "gauge",
         "Resident memory, the pages of the store that were touched included.",
         writers=_ANY,
     ),
-    Series(
-        "sealspace_process_start_time_seconds", "gauge", "When the process was started, in epoch seconds.", writers=_ANY
-    ),
+    Series("sealspace_process_start_time_seconds", "When the process was started, in epoch seconds.", writers=_ANY),
     Series(
         "sealspace_process_restarts_total",
-        "counter",
         "How often the process ended and was started again.",
         writers=(STOREKEEPER, WORKER),
     ),
