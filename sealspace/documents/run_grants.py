@@ -21,10 +21,11 @@ Example:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT
 from capabilities.cacao import Cacao
@@ -32,7 +33,7 @@ from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, Sha256Hex, parse_json
 from capabilities.tokens import Delegation, UnverifiedDelegation, parse_delegation, verify_delegation
 from capabilities.ucan import UcanToken
 from encryption_network.canonical_json import canonical_bytes
@@ -42,7 +43,7 @@ from encryption_network.policy import Policy, policies_of
 from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName
 from ..session import space_of
 from .call_conditions import Condition, Owner, condition_json, parse_condition
-from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, checked_sha256, parse_project
+from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
@@ -52,6 +53,7 @@ from .secret_names import (
     is_secret_name,
     secret_at,
 )
+from .shapes import shaped_at
 
 RUN_FACT: Final = "sealspace.run/v1"
 RUN_URN: Final = "urn:sealspace:run:v1:"
@@ -68,7 +70,6 @@ MOST: Final[Mapping[str, int]] = {
 
 _FACT_FAMILY: Final = "sealspace.run/"
 _URN_FAMILY: Final = "urn:sealspace:run:"
-_MEMBERS: Final = frozenset({"programs", "callers", "hosts", "limits"})
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
@@ -177,25 +178,30 @@ class RunGrant:
 # --- the statement -------------------------------------------------------------------------------------------------
 
 
+class _StatedProgram(Struct, forbid_unknown_fields=True):
+    wasmSha256: Sha256Hex | UnsetType = UNSET
+    project: str | UnsetType = UNSET
+
+
+class _Stated(Struct, forbid_unknown_fields=True):
+    programs: Annotated[list[_StatedProgram], Meta(min_length=1, max_length=MAX_PROGRAMS)]
+    callers: Any = UNSET
+    hosts: Annotated[list[str], Meta(max_length=MAX_HOSTS)] = []
+    limits: dict[str, int] = {}
+
+
 def parse_run_statement(value: Json) -> RunStatement:
     """Read a run statement, untrusted (RN44).
 
     Raises:
         InvalidInput: a member is unknown, missing, of another type, or over its bound.
     """
-    if not isinstance(value, dict) or not value.keys() <= _MEMBERS:
-        raise InvalidInput(f"a run statement has no members but {', '.join(sorted(_MEMBERS))}")
-    programs = value.get("programs")
-    if not isinstance(programs, list) or not 1 <= len(programs) <= MAX_PROGRAMS:
-        raise InvalidInput(f'"programs" of a run statement lists 1 to {MAX_PROGRAMS} programs')
-    hosts = value.get("hosts", [])
-    if not isinstance(hosts, list) or len(hosts) > MAX_HOSTS:
-        raise InvalidInput(f'"hosts" of a run statement lists at most {MAX_HOSTS} names')
+    stated = shaped_at("", value, _Stated, _refuse)
     return RunStatement(
-        programs=tuple(_program(one) for one in programs),
-        callers=parse_condition(value["callers"]) if "callers" in value else Owner(),
-        hosts=tuple(checked_host(one) for one in hosts),
-        limits=_limits(value.get("limits", {})),
+        programs=tuple(map(_program, stated.programs)),
+        callers=Owner() if stated.callers is UNSET else parse_condition(stated.callers),
+        hosts=tuple(map(checked_host, stated.hosts)),
+        limits=_limits(stated.limits),
     )
 
 
@@ -229,25 +235,24 @@ def checked_host(value: Json) -> str:
     return value
 
 
-def _program(value: Json) -> ProgramRule:
-    if isinstance(value, dict) and value and value.keys() <= {"wasmSha256", "project"}:
-        named = value.get("project")
-        project = parse_project(named) if isinstance(named, str) else None
-        if "wasmSha256" in value and (project or "project" not in value):
-            return ByHash(checked_sha256(value["wasmSha256"], what='"wasmSha256" of a run statement'), project)
-        if project and "wasmSha256" not in value:
-            return ByProject(project)
-    raise InvalidInput('a program is named by "wasmSha256", by "project" or by both, and by nothing beside')
+def _refuse(member: str, what: str) -> NoReturn:
+    raise InvalidInput(f"the run statement's {member} {what}" if member else f"the run statement {what}")
 
 
-def _limits(value: Json) -> GrantLimits:
-    if isinstance(value, dict) and value.keys() <= MOST.keys():
-        with suppress(InvalidJson):
-            limits = shaped(value, dict[str, int])
-            if all(1 <= limit <= MOST[name] for name, limit in limits.items()):
-                return GrantLimits(*map(limits.get, MOST))
-    most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
-    raise InvalidInput(f'"limits" of a run statement are numbers from 1 on, and at most {most}')
+def _program(stated: _StatedProgram) -> ProgramRule:
+    project = None if stated.project is UNSET else parse_project(stated.project)
+    if stated.wasmSha256 is not UNSET:
+        return ByHash(stated.wasmSha256, project)
+    if project is None:
+        raise InvalidInput('a program is named by "wasmSha256", by "project" or by both')
+    return ByProject(project)
+
+
+def _limits(stated: Mapping[str, int]) -> GrantLimits:
+    if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in stated.items()):
+        most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
+        raise InvalidInput(f'"limits" of a run statement are numbers from 1 on, and at most {most}')
+    return GrantLimits(*map(stated.get, MOST))
 
 
 # --- the grant -----------------------------------------------------------------------------------------------------

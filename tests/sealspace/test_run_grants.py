@@ -165,7 +165,7 @@ def test_parents_and_others_runners() -> None:
         ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED, "SEALSPACE.RUN/v1": STATED}], "unknown version"),
         ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: STATED}, [{"a": {RUN_FACT: STATED}}]], "unknown place"),
         ([{ATTESTATION_FACT: policy_for(KEY)}, {"x": {RUN_FACT: STATED}}], "unknown place"),
-        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}], "no members but"),
+        ([{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: {**STATED, "more": 1}}], "more is no known member"),
         ([{RUN_FACT: STATED}], "has a policy"),  # RN46
         ([{ATTESTATION_FACT: policy_for(KEY, measurements=())}, {RUN_FACT: STATED}], "has a policy"),
         ([{ATTESTATION_FACT: policy_for(KEY, receiver="signed")}, {RUN_FACT: STATED}], "has a policy"),
@@ -186,7 +186,7 @@ def test_statements_in_a_sign_in_text() -> None:
     for odd in ("urn:sealspace:run:v2:e30", RUN_URN.upper() + "e30", RUN_URN + "e30=", RUN_URN + "!", spaced):
         assert "unknown version" in refused(by_wallet(policy, odd)), odd
         assert "unknown version" in refused(by_wallet(policy, run, odd)), odd
-    assert "no members but" in refused(by_wallet(policy, RUN_URN + encode_url(b'{"more":1}')))
+    assert "more is no known member" in refused(by_wallet(policy, RUN_URN + encode_url(b'{"more":1}')))
 
 
 DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
