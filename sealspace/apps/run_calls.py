@@ -120,6 +120,8 @@ def call_headers(
     wanted = capability(f"{space.text}/run/{program}", CALL)
     cited = session.proofs_for([wanted], now=now)
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
+    if len(sign_ins) > 1:
+        raise NotGranted("a call cites one sign-in, and this session would need several", missing=(wanted,))
     claims = Claims(
         audience=runner.did,
         capabilities=[wanted],
@@ -128,9 +130,9 @@ def call_headers(
         facts=[_fact(program, body, runner)],
     )
     headers = {"Authorization": mint(session.signer, claims, entropy)}
-    if len(sign_ins) > 1:
-        raise NotGranted("a call cites one sign-in, and this session would need several", missing=(wanted,))
-    return headers | ({SIGN_IN_HEADER: sign_ins[0]} if sign_ins else {})
+    if sign_ins:
+        headers[SIGN_IN_HEADER] = sign_ins[0]
+    return headers
 
 
 def read_call(authorization: str, sign_in: str | None, *, runner: str, now: float) -> Call:

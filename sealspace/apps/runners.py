@@ -386,10 +386,11 @@ async def call_runner(url: str, session: Session, body: Mapping[str, Json]) -> d
     Does not check:
         What runs there, and the receipt: see `backends.look_at` and `tee_backend.runner.calls.run_receipts`.
     """
-    source = body.get("source")
-    program = (source.get("project") or source.get("wasmSha256")) if isinstance(source, dict) else None
-    if not isinstance(program, str):
-        raise InvalidInput("a call names a program", hint='{"source": {"project": "<did>/<name>"}}')
+    match body.get("source"):
+        case {"project": str(program)} | {"wasmSha256": str(program)} if program:
+            pass
+        case _:
+            raise InvalidInput("a call names a program", hint='{"source": {"project": "<did>/<name>"}}')
     data = json.dumps(dict(body)).encode()
     clock, entropy = SystemClock(), SystemEntropy()
     answer, _ = await _ask_signed(url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy)
@@ -437,11 +438,11 @@ async def _ask_signed(
 
     found = await runner_at(url)
     answer, token = await asked(found)
-    error = _object(answer.body).get("error") if answer.status == 409 else None
-    if isinstance(error, dict) and error.get("code") == "call-start":
-        again = await runner_at(url)
-        if again.start != found.start:  # else the refusal is a lie, and a second token could be a second run
-            return await asked(again)
+    match _object(answer.body) if answer.status == 409 else {}:
+        case {"error": {"code": "call-start"}}:
+            again = await runner_at(url)
+            if again.start != found.start:  # else the refusal is a lie, and a second token could be a second run
+                return await asked(again)
     return answer, token
 
 
@@ -487,10 +488,10 @@ async def runner_at(url: str) -> RunnerAt:
         InvalidInput, BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
     """
     stated = _object((await ask_backend(url, Request("GET", "/info", repeatable=True))).body)
-    did, start = stated.get("runner"), stated.get("start")
-    if not isinstance(did, str) or not isinstance(start, str):
-        raise BackendAnswerInvalid(f"there is no runner at {url}, or one of an older version")
-    return RunnerAt(did, start)
+    match stated:
+        case {"runner": str(did), "start": str(start)}:
+            return RunnerAt(did, start)
+    raise BackendAnswerInvalid(f"there is no runner at {url}, or one of an older version")
 
 
 def _accepted(answer: Answer) -> dict[str, Json]:

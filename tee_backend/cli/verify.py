@@ -1,13 +1,11 @@
 """`sealspace verify`: receipts, receipts of runs, audit exports and evidence of nodes, judged on this machine."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -113,13 +111,11 @@ def verify(source: str, **options: Any) -> int:
         client = Client(source, settings=TransportSettings(allow_plain_http=given.plain_http))
         return asyncio.run(_node(client, given))
     path = FILE_OR_DASH.convert(source, None, None)
-    with nullcontext(sys.stdin.buffer) if source == "-" else path.open("rb") as stream:
+    with click.open_file(source, "rb") as stream:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            return _audit(
-                chain([first], iter(lambda: cast(BinaryIO, stream).readline(MAX_ENTRY_BYTES + 2), b"")), given
-            )
+            return _audit(chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")), given)
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
