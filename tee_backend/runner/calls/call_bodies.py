@@ -29,7 +29,7 @@ import msgspec
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
-from capabilities.strict_json import Json, check_text, parse_json, repeats_member, shaped
+from capabilities.strict_json import Json, check_text, parse_json, shaped
 from sealspace.apps.api_keys import DEFAULT_PROFILE, parse_owner
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
 from sealspace.documents.secret_names import is_scope
@@ -117,9 +117,11 @@ def refusing_invalid() -> Iterator[None]:
 @refusing_invalid()
 def parse_body(data: bytes) -> CallBody:
     """Read a body, untrusted."""
-    (text, encoded), members = _split_body(data, _TEXTS, *_INPUTS)
-    if repeats_member(data, frozenset(_TEXTS.__struct_fields__)):
-        raise RunRefused("request-invalid", "a member twice")
+    texts = _bounded(data, _TEXTS, *_INPUTS)
+    if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):  # a string, or null
+        raise RunRefused("request-invalid", "input")
+    members = parse_json(data, max_bytes=MAX_BODY_BYTES)
+    text, encoded = (members.pop(name, None) for name in _INPUTS)
     asked = shaped(members, _Body)
     project, sha256 = _source(asked.source)
     if asked.nonce is not None and not asked.nonce.isprintable():
@@ -128,7 +130,7 @@ def parse_body(data: bytes) -> CallBody:
     return CallBody(
         project=project,
         sha256=sha256,
-        input=_input(*(msgspec.json.decode(one or b"null", type=str | None) for one in (text, encoded))),
+        input=_input(text, encoded),
         response_format=asked.response_format,
         limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
         secrets=None if ref is None else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
@@ -146,8 +148,8 @@ def _source(value: Mapping[str, str | None]) -> tuple[ProjectId | None, str | No
     return parse_project(project), None if version is None else checked_sha256(version, what="version")
 
 
-def _input(text: str | None, encoded: str | None) -> bytes:
-    data = (text or "").encode() if encoded is None else decode_standard(encoded)
+def _input(text: Json, encoded: Json) -> bytes:
+    data = text.encode() if isinstance(text, str) else b"" if encoded is None else decode_standard(encoded)
     if data is None or None not in (text, encoded):
         raise RunRefused("request-invalid", "input")
     if len(data) > MAX_INPUT_BYTES:
@@ -184,9 +186,12 @@ _API_TEXTS: Final = _texts_of(_ApiBody, "input")
 @refusing_invalid()
 def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
     """Read a body, untrusted."""
-    (text,), members = _split_body(data, _API_TEXTS, "input")
+    texts = _bounded(data, _API_TEXTS, "input")
+    text = bytes(texts.pop("input"))
     check_text(text, max_bytes=MAX_BODY_BYTES)
-    given, asked = msgspec.json.format(text, indent=-1), shaped(members, _ApiBody)
+    members = b",".join(b'"%s":%s' % (name.encode(), bytes(one)) for name, one in texts.items() if one)
+    asked = shaped(parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
+    given = msgspec.json.format(text, indent=-1)
     if len(given) > MAX_INPUT_BYTES:
         raise RunRefused("input-too-large")
     if asked.use_bound_identity:
@@ -207,17 +212,14 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
 # --- what both kinds of body have -------------------------------------------------------------------------------------
 
 
-def _split_body(data: bytes, texts: type[msgspec.Struct], *inputs: str) -> tuple[list[bytes], dict[str, Json]]:
-    """Return the texts of the inputs of a body, untrusted, and its other members, which are short (RN66)."""
+def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
+    """Return the members of a body, untrusted, as texts: what is beside the inputs is short (RN66)."""
     if len(data) > MAX_BODY_BYTES:
         raise RunRefused("input-too-large")
-    found = msgspec.json.decode(data, type=texts)
-    beside = {name: bytes(getattr(found, name)) for name in texts.__struct_fields__}
-    given = [beside.pop(name) for name in inputs]
-    if len(data) - sum(map(len, given)) > MAX_BESIDE_INPUT_BYTES:
+    texts = msgspec.structs.asdict(msgspec.json.decode(data, type=shape))
+    if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
         raise RunRefused("request-invalid", f"more than {MAX_BESIDE_INPUT_BYTES} bytes beside the input")
-    members = b",".join(b'"%s":%s' % (name.encode(), text) for name, text in beside.items() if text)
-    return given, parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES)
+    return texts
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
