@@ -86,7 +86,7 @@ def manifest_of(did: str, name: str) -> dict[str, Json]:
 async def begin(
     source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
 ) -> Identity:
-    """Make a receipt key, and have one quote name it."""
+    """Make a receipt key, and have one quote name it (RN71)."""
     key = Ed25519Signer(SystemEntropy().token(32))
     stated = statement_json(did, dict(manifest), compose)
     binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
