@@ -23,10 +23,6 @@ class RootSecretTooShort(EncryptionError):
 
     code = "root-secret-too-short"
 
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        super().__init__(f"root secret has {size_bytes} bytes, at least 32 are needed")
-
 
 class InvalidCanonicalJson(EncryptionError):
     """A value cannot be written as canonical JSON (not finite, or text that is not Unicode)."""
@@ -58,7 +54,6 @@ class PolicyError(EncryptionError):
     code = "invalid-policy"
 
     def __init__(self, member: str, reason: str) -> None:
-        self.member = member
         self.reason = reason
         super().__init__(
             f"invalid attestation policy: {member}: {reason}" if member else f"invalid attestation policy: {reason}"
@@ -71,7 +66,6 @@ class WithdrawalError(EncryptionError):
     code = "invalid-withdrawal"
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(f"invalid withdrawal: {reason}")
 
 
@@ -81,7 +75,6 @@ class ReceiptError(EncryptionError):
     code = "invalid-receipt"
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(f"invalid receipt: {reason}")
 
 

@@ -40,7 +40,7 @@ class Keyring:
     def __init__(self, secret: bytes) -> None:
         """Take the root secret."""
         if len(secret) < MIN_SECRET_BYTES:
-            raise RootSecretTooShort(len(secret))
+            raise RootSecretTooShort(f"root secret has {len(secret)} bytes, at least 32 are needed")
         self._secret = bytes(secret)
         self._network_seal = self.derive(NETWORK_SEAL)  # used at each release
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))

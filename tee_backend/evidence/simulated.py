@@ -23,7 +23,6 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,11 +55,6 @@ class MintedLog:
     log: EventLog
     rtmr3: bytes
 
-    @property
-    def text(self) -> str:
-        """The log as JSON text, as guest agents return it."""
-        return json.dumps(self.log.to_json(), separators=(",", ":"))
-
     def run_on(self, image: Measurements) -> Measurements:
         """Return the measurements of an image on which this log was written."""
         return replace(image, rtmr3=self.rtmr3)
@@ -69,25 +63,19 @@ class MintedLog:
 def mint_event_log(compose_hash: bytes) -> MintedLog:
     """Write the log of an application that started in order, on a platform without a configured id."""
     provider = {"name": SIMULATED_KEY_PROVIDER.name, "id": SIMULATED_KEY_PROVIDER.id.hex()}
-    return mint_log_of(
-        [
-            ("system-preparing", b""),
-            ("app-id", compose_hash[:APP_ID_BYTES]),
-            ("compose-hash", compose_hash),
-            ("instance-id", bytes(range(20))),
-            ("boot-mr-done", b""),
-            ("key-provider", json.dumps(provider, separators=(",", ":")).encode()),
-            ("storage-fs", b"zfs"),
-            ("system-ready", b""),
-        ]
-    )
-
-
-def mint_log_of(entries: Sequence[tuple[str, bytes]]) -> MintedLog:
-    """Write a log of these names and payloads, whatever their contents."""
+    entries = {
+        "system-preparing": b"",
+        "app-id": compose_hash[:APP_ID_BYTES],
+        "compose-hash": compose_hash,
+        "instance-id": bytes(range(20)),
+        "boot-mr-done": b"",
+        "key-provider": json.dumps(provider, separators=(",", ":")).encode(),
+        "storage-fs": b"zfs",
+        "system-ready": b"",
+    }
     events = tuple(
         Event(RUNTIME_REGISTER, RUNTIME_EVENT_TYPE, event_digest(name, payload).hex(), name, payload.hex())
-        for name, payload in entries
+        for name, payload in entries.items()
     )
     return MintedLog(EventLog(events), replay(events))
 

@@ -11,7 +11,7 @@ from attacks.held_store import HeldStage
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for
 from attacks.test_races import is_release, meanwhile, ready
 from audit_records import audit_records
-from deviating_log import LogOptions, mint_event_log
+from deviating_log import LogOptions, mint_event_log, text_of
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from running_node import Reply, network_path, send
 from tests_support import altered
@@ -349,7 +349,7 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
     for name in names:
         log = mint_event_log(b"\xc0" * 32, options=LogOptions(key_provider=KeyProvider(name, b"")))
         quote = held.platform.mint_quote(log.run_on(image), bound)
-        lying = whole.with_log(quote, log.text.encode(), key_provider=name)
+        lying = whole.with_log(quote, text_of(log).encode(), key_provider=name)
         if name == "kms":
             assert lying.verify().evidence is not None
             continue

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from deviating_log import text_of
 from deviating_platform import DomainOptions, SimulatedPlatform
 
 from encryption_network.policy import Measurements
@@ -72,7 +73,7 @@ class AgentSimulator:
         if self.fault == "other-report-data":
             report_data = bytes(64)
         quote = self.platform.mint_quote(self.minted.run_on(self.image), report_data, options=self.options)
-        log = {"log-no-json": "[", "without-log": ""}.get(str(self.fault), self.minted.text)
+        log = {"log-no-json": "[", "without-log": ""}.get(str(self.fault), text_of(self.minted))
         texts = {"no-quote": "00" * 48, "no-hex": "quote"}
         return {"quote": texts.get(str(self.fault), quote.hex()), "event_log": log, "vm_config": '{"cpu_count":2}'}
 

@@ -47,6 +47,11 @@ class LogOptions:
     by_application: Sequence[tuple[str, bytes]] = ()
 
 
+def text_of(minted: MintedLog) -> str:
+    """Return a log as JSON text, as guest agents return it."""
+    return json.dumps(minted.log.to_json(), separators=(",", ":"))
+
+
 def mint_event_log(compose_hash: bytes, app_id: bytes | None = None, *, options: LogOptions | None = None) -> MintedLog:
     """Write the log of an application that started in order.
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from deviating_log import LogOptions, mint_event_log
+from deviating_log import LogOptions, mint_event_log, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +81,7 @@ def test_replay() -> None:
 def test_minted_logs_are_read_back(version: EventVersion, gives_digests: bool) -> None:
     """A log of either version, with digests or without, is read to itself and replays to its register."""
     minted = mint_event_log(COMPOSE, options=LogOptions(version=version, gives_digests=gives_digests))
-    log = parse_event_log(minted.text.encode())
+    log = parse_event_log(text_of(minted).encode())
     assert minted.log == log
     assert minted.rtmr3 == replay(runtime_entries(log))
     assert read_event_log(log.to_json()) == log

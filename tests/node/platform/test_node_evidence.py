@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from deviating_log import text_of
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from hypothesis import given
@@ -334,7 +335,7 @@ async def test_a_log_that_does_not_fit(stage: Stage, agent: AgentSimulator) -> N
     image = measurements_of("another")
     agent.quote_answer = lambda report_data: {  # type: ignore[method-assign]  # an agent whose log is another application's
         "quote": agent.platform.mint_quote(image, report_data).hex(),
-        "event_log": agent.minted.text,
+        "event_log": text_of(agent.minted),
     }
     said = (await stage.ask("/attestation?nonce=a")).value
     assert (None, None) == (said["compose_hash"], said["app_id"]) and said["event_log"]
