@@ -16,9 +16,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from ._members import MAX_DOCUMENT_BYTES, SignedDocument
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
-from .collateral import Collateral, RevocationList, check_not_older, parse_collateral
+from .collateral import (
+    MAX_DOCUMENT_BYTES,
+    Collateral,
+    RevocationList,
+    SignedDocument,
+    check_not_older,
+    parse_collateral,
+)
 from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .quote import Quote
 from .trust_root import TrustRoot

@@ -18,9 +18,11 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from ._members import (
+from .collateral import (
     MAX_DOCUMENT_BYTES,
+    Collateral,
     EvaluationNumber,
+    RevocationList,
     SignedDocument,
     Stated,
     TimeText,
@@ -29,7 +31,6 @@ from ._members import (
     read_stated,
     time_of,
 )
-from .collateral import Collateral, RevocationList
 from .collateral_trust import verify_signed_text
 from .errors import CollateralUnusable
 from .trust_root import TrustRoot

@@ -38,9 +38,8 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ._members import cut_signed_body
 from .certificates import MAX_CHAIN_BYTES, READER_ERRORS, PlatformCa
-from .collateral import Collateral, parse_collateral
+from .collateral import Collateral, cut_signed_body, parse_collateral
 from .errors import CollateralUnusable
 from .evaluation_numbers import EvaluationNumbers, parse_evaluation_numbers
 

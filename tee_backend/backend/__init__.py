@@ -451,8 +451,15 @@ class Backend:
             try:
                 if standing is None:
                     return None if self._folder is None else await self._attest_by_any(network)
-                is_ending = standing.expires_at - self._clock.now() < RENEWAL_MARGIN_S
-                return await self._renew(standing, network) if is_ending or standing is refused else standing
+                if standing.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and standing is not refused:
+                    return standing
+                try:
+                    # Under a grant of the secret's owner: the last grant taken up may have been revoked (AT54).
+                    return await self._attest_by_any(network)
+                except NotGranted:
+                    if same_principal(standing.network.owner, network.owner):
+                        raise
+                    return await self.attest(standing.network)
             except Unauthorized:
                 return standing  # no grant lets it attest any more: the answer to the read says why
 
@@ -509,15 +516,6 @@ class Backend:
             self._held.was_revoked(cited)
             await self._store_marks()
         return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
-
-    async def _renew(self, standing: Attestation, network: NetworkId) -> Attestation:
-        """Attest anew under a grant of the secret's owner: the last grant taken up may have been revoked (AT54)."""
-        try:
-            return await self._attest_by_any(network)
-        except NotGranted:
-            if same_principal(standing.network.owner, network.owner):
-                raise
-            return await self.attest(standing.network)
 
     async def _attest_by_any(self, network: NetworkId) -> Attestation:
         """Attest under the first grant on a network that the node accepts."""

@@ -7,8 +7,7 @@ import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from tests_support import shared_vectors
 
-from tee_backend.attestation._members import cut_signed_body
-from tee_backend.attestation.collateral import Collateral, parse_collateral
+from tee_backend.attestation.collateral import Collateral, cut_signed_body, parse_collateral
 from tee_backend.attestation.errors import CollateralUnusable, QuoteRefused
 from tee_backend.attestation.evaluation_numbers import (
     EDITION_GRACE_S,
