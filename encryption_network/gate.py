@@ -28,14 +28,14 @@ Example:
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Final, Literal, get_args
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from capabilities.abilities import DECRYPT, satisfies
-from capabilities.chain import Registered, is_in_force
+from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, network_of
@@ -47,10 +47,9 @@ from .errors import PolicyError, ReleaseRefused
 from .judgement import Refusal, judge
 from .key_providers import is_within_terms
 from .policy import Evidence, Policy, policies_of, policy_digest
-from .release_facts import Ground, ReleaseRequest, RowStamp
-from .release_record import Mode, ReleaseRecord
+from .release_record import Ground, Mode, ReleaseRecord
 from .requests import CheckedDecrypt
-from .withdrawals import NOTHING_WITHDRAWN, evidence_digest
+from .withdrawals import NOTHING_WITHDRAWN, Withdrawals, evidence_digest
 
 # --- policies that delegations state ---------------------------------------------------------------------------------
 # A decoded delegation never changes and is handed from release to release, so its facts are known by their identity;
@@ -96,6 +95,39 @@ class StatedPolicies:
 
     def __len__(self) -> int:
         return len(self._read)
+
+
+# --- what the gate decides on ----------------------------------------------------------------------------------------
+# The caller reads everything at one moment. Rows come with their stamps: the commit of the release requires them
+# unchanged.
+
+
+class RowStamp(Struct, frozen=True, gc=False):
+    """A row of the store that a decision rests on; opaque here, the commit checks that it is unchanged."""
+
+    key: bytes
+    stamp: bytes
+
+
+class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
+    """Everything a release is decided on."""
+
+    decrypt: CheckedDecrypt
+    authority: Authority
+    owner: OwnerAuthority
+    release_record: ReleaseRecord
+    network_row: RowStamp
+    record_row: RowStamp
+    withdrawals: Withdrawals
+    withdrawals_row: RowStamp
+    evidence: Evidence | None = None
+    evidence_row: RowStamp | None = None
+    key_paths: Mapping[str, RowStamp] = field(default_factory=dict)
+
+    @property
+    def invoker(self) -> Principal:
+        """I."""
+        return self.decrypt.bound.invocation.invoker
 
 
 MAX_PATHS: Final = 256

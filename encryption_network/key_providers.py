@@ -43,11 +43,6 @@ def parse_key_provider(text: str) -> str:
     return text
 
 
-def key_provider_text(name: str, provider_id: bytes) -> str:
-    """Write a provider as evidence states it: its kind, and its id where it has one."""
-    return f"{name}:{provider_id.hex()}" if provider_id else name
-
-
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
     """Return whether a list accepts a provider, by its id or by its kind alone."""
     return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)

@@ -37,8 +37,7 @@ from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_bytes, canonical_members
 from .errors import InvalidCanonicalJson, ReceiptError
-from .release_facts import Ground
-from .release_record import Mode
+from .release_record import Ground, Mode
 
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"
 VERDICT: Final = "authorised"

@@ -25,6 +25,9 @@ from .policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
 Mode = Literal["delegates", "everyone", "off"]
 """delegates: every caller but the owner in person proves its code. everyone: the owner too. off: development."""
 
+Ground = Literal["owner", "owner_session", "attested", "off"]
+"""Why a release was admitted: IP1, IP2, evidence, or a node that requires nothing."""
+
 MAX_TRUST_ROOTS: Final = 16
 INTEL_ROOT_SHA256: Final = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
 """Of the certificate (DER) at which quotes of genuine platforms end."""

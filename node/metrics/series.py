@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, get_args
 from prometheus_client import Counter, Gauge, Histogram, values
 
 from encryption_network.gate import REASONS
-from encryption_network.release_facts import Ground
+from encryption_network.release_record import Ground
 
 from ..counts import Operation
 

@@ -28,9 +28,10 @@ Source: spec/attestation.md AT20 to AT22, AT28.
 import hashlib
 import hmac
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import sha3
 from msgspec import Meta, Struct
@@ -38,18 +39,68 @@ from msgspec import Meta, Struct
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
+from encryption_network.key_providers import is_within_terms
 
-from .application import (
-    APP_ID_BYTES,
-    COMPOSE_HASH_BYTES,
-    INSTANCE_ID_BYTES,
-    EventLogClaims,
-    KeyProvider,
-    KeyProviderName,
-)
 from .errors import QuoteRefused
 from .event_log import Event, EventLog, replay, runtime_entries
 from .quote import TdReport
+
+KeyProviderName = Literal["none", "local-sgx", "kms", "tpm"]
+
+COMPOSE_HASH_BYTES: Final = 32
+APP_ID_BYTES: Final = 20
+INSTANCE_ID_BYTES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KeyProvider:
+    """Who gave the application its disk and application keys."""
+
+    name: KeyProviderName
+    id: bytes
+
+    @property
+    def text(self) -> str:
+        """The provider as evidence and policies write it."""
+        return f"{self.name}:{self.id.hex()}" if self.id else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLogClaims:
+    """What the system wrote about the application before it started the application.
+
+    It is true of the trust domain whose quote the log was compared with. It means nothing unless MRTD and RTMR0 to
+    RTMR2 are those of an image that is known to write the truth (AT22).
+    """
+
+    compose_hash: bytes
+    app_id: bytes
+    instance_id: bytes
+    key_provider: KeyProvider
+    os_image_hash: bytes | None
+    gpu_policy_hash: bytes | None
+    init_script_hashes: tuple[bytes, ...]
+
+
+def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) -> None:
+    """Refuse an application whose keys another party may have.
+
+    Args:
+        provider: of a verified log; None: no log names one.
+        accepted: what the operator or owner accepts: entries of `encryption_network.key_providers`.
+    Raises:
+        QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no log under terms that
+            exclude a provider of the default (AT29).
+    """
+    # AT29
+    if provider is not None and provider.name == "none":  # no list can accept it
+        raise QuoteRefused("key-provider", "the application has no key provider")
+    if is_within_terms(None if provider is None else provider.text, accepted):
+        return
+    if provider is None:
+        raise QuoteRefused("key-provider", "no event log tells who gave the application its keys")
+    raise QuoteRefused("key-provider", f"key provider {provider.name!r} with id {provider.id[:16].hex()}")
+
 
 # --- MRCONFIGID ------------------------------------------------------------------------------------------------------
 # What the host stated about the application when it created the trust domain.

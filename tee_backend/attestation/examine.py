@@ -27,14 +27,13 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Evidence
 
 from ._library import claims_json
-from .application import EventLogClaims, check_key_provider
 from .certificates import READER_ERRORS, PlatformCa, load_certificate
 from .claims import check_same_reading, parse_claims
 from .collateral import Collateral, CollateralProvider
 from .collateral_trust import check_roles, check_windows, with_newest_lists
 from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
 from .event_log import parse_event_log, read_event_log
-from .event_log_claims import verify_event_log
+from .event_log_claims import EventLogClaims, check_key_provider, verify_event_log
 from .quote import Quote, TdReport, parse_quote
 from .report_data import Binding, check_report_data
 from .trust_root import TrustRoot

@@ -23,10 +23,10 @@ from sealspace.apps.backends import ValidWindow, Verified
 from sealspace.documents.published import Published
 from sealspace.errors import BackendNotProven, CollateralNeeded
 
-from .application import EventLogClaims
 from .certificates import PlatformCa
 from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider, HeldCollateral
 from .errors import AttestationError, CollateralUnusable, MalformedCertificate
+from .event_log_claims import EventLogClaims
 from .examine import bind_quote, examine_with
 from .pcs import CollateralService, ServiceSettings
 from .report_data import Binding, published_binding

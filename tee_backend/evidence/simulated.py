@@ -33,10 +33,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from encryption_network.policy import Measurements
 
-from ..attestation.application import APP_ID_BYTES, KeyProvider
 from ..attestation.certificates import parse_pem_chain, parse_platform
 from ..attestation.errors import MalformedCertificate
 from ..attestation.event_log import RUNTIME_EVENT_TYPE, RUNTIME_REGISTER, Event, EventLog, event_digest, replay
+from ..attestation.event_log_claims import APP_ID_BYTES, KeyProvider
 from ..attestation.quote import INTEL_QE_VENDOR, BodyKind
 from ._pki import KEYS, PCE_ID, PCE_SVN, SGX_COMPONENTS, Pki, derive_key, pem_of, raw_point, sign_raw
 from .errors import EvidenceSourceError

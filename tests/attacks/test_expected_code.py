@@ -13,7 +13,7 @@ from deviating_platform import SimulatedPlatform
 
 from capabilities.strict_json import Json
 from sealspace.apps.backends import is_whole_code, is_whole_policy, look_at, policy_for, require_expected, require_like
-from tee_backend.attestation.application import KeyProvider, KeyProviderName
+from tee_backend.attestation.event_log_claims import KeyProvider, KeyProviderName
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend.publishing import BackendSurface

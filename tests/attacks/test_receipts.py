@@ -28,7 +28,7 @@ from spaces.documents.evidence import evidence_row_key
 from spaces.documents.receipts import basis_beside
 from spaces.keyspace import document_key
 from spaces.store.contract import Commit, Put
-from tee_backend.attestation.application import KeyProvider, KeyProviderName
+from tee_backend.attestation.event_log_claims import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.receipt_check import VerifiedRelease, judge_with, verify_release
 from tee_backend.attestation.trust_root import parse_trust_root

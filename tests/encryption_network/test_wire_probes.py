@@ -29,11 +29,10 @@ from capabilities.tokens import (
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import EncryptionError, RequestError
-from encryption_network.gate import admit
+from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped
 from encryption_network.release import open_key
-from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.withdrawals import NOTHING_WITHDRAWN
 from node.refusal import Refusal

@@ -40,7 +40,7 @@ from sealspace.errors import (
 )
 from sealspace.session import key_session
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend

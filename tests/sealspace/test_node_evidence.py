@@ -37,9 +37,9 @@ from sealspace.errors import (
     ResponseSignatureInvalid,
     SealspaceError,
 )
-from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.collateral import HeldCollateral
 from tee_backend.attestation.errors import CollateralUnusable
+from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.attestation.node_verifier import TdxNodeVerifier
 from tee_backend.attestation.trust_root import intel_root, parse_trust_root
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_of

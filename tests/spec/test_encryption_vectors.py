@@ -26,7 +26,7 @@ from encryption_network.errors import (
     RequestError,
     RootSecretTooShort,
 )
-from encryption_network.gate import admit
+from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.judgement import judge
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
@@ -43,7 +43,6 @@ from encryption_network.networks import (
 )
 from encryption_network.policy import Evidence, encode_policy, parse_policy, policy_json
 from encryption_network.release import open_key
-from encryption_network.release_facts import ReleaseRequest, RowStamp
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
     MAX_BODY_BYTES,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from msgspec import UNSET
 
-from tee_backend.attestation.application import APP_ID_BYTES, KeyProvider
 from tee_backend.attestation.event_log import (
     RUNTIME_EVENT_TYPE,
     RUNTIME_REGISTER,
@@ -17,6 +16,7 @@ from tee_backend.attestation.event_log import (
     event_preimage,
     replay,
 )
+from tee_backend.attestation.event_log_claims import APP_ID_BYTES, KeyProvider
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, MintedLog
 
 

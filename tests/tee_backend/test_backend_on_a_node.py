@@ -22,8 +22,8 @@ from sealspace.errors import AttestationRefused, DecryptDenied, ReleaseRefused
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.application import KeyProvider
 from tee_backend.attestation.event_log import EventLog
+from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.backend import Backend
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.simulated import measurements_of

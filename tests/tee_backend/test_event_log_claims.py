@@ -11,14 +11,15 @@ from tests_support import altered
 
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS, NAMES
 from encryption_network.policy import Measurements
-from tee_backend.attestation.application import (
+from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.event_log import EventLog
+from tee_backend.attestation.event_log_claims import (
+    SEQUENCE,
     EventLogClaims,
     KeyProvider,
     check_key_provider,
+    verify_event_log,
 )
-from tee_backend.attestation.errors import QuoteRefused
-from tee_backend.attestation.event_log import EventLog
-from tee_backend.attestation.event_log_claims import SEQUENCE, verify_event_log
 from tee_backend.attestation.quote import TdReport, parse_quote
 from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, MintedLog
 

@@ -6,9 +6,8 @@ import json
 import pytest
 import sha3
 
-from tee_backend.attestation.application import EventLogClaims, KeyProvider
 from tee_backend.attestation.errors import QuoteRefused
-from tee_backend.attestation.event_log_claims import check_mr_config_id
+from tee_backend.attestation.event_log_claims import EventLogClaims, KeyProvider, check_mr_config_id
 
 CLAIMS = EventLogClaims(
     compose_hash=b"\x22" * 32,

@@ -10,9 +10,8 @@ from typing import Final
 import msgspec
 
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
-from tee_backend.attestation.application import EventLogClaims
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.event_log_claims import verify_event_log
+from tee_backend.attestation.event_log_claims import EventLogClaims, verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 from tee_backend.evidence.source import Quoted

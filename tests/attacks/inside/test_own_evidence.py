@@ -28,7 +28,7 @@ from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeRequirement
 from sealspace.errors import NodeEvidenceRefused, NodeFailure, NodeRefused, SealspaceError
 from sealspace.wire.transport import TransportSettings
-from tee_backend.attestation.application import KeyProvider
+from tee_backend.attestation.event_log_claims import KeyProvider
 from tee_backend.evidence.dstack import MAX_ANSWER_BYTES, DstackSource
 from tee_backend.evidence.errors import EvidenceSourceError
 

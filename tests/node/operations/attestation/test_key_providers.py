@@ -17,12 +17,12 @@ from sealspace.cli.term_files import key_providers_named
 from sealspace.delegations import allow
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Put, Refused
-from tee_backend.attestation.application import (
+from tee_backend.attestation.errors import QuoteRefused
+from tee_backend.attestation.event_log_claims import (
     KeyProvider,
     KeyProviderName,
     check_key_provider,
 )
-from tee_backend.attestation.errors import QuoteRefused
 from tee_backend.evidence.simulated import MintedLog, measurements_of
 
 COMPOSE = b"\xc0" * 32
