@@ -51,16 +51,11 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
     identity = await recorded_identity(store)
     if identity is None:
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
-        outcome = await store.commit(
-            Commit(
-                puts=(
-                    (
-                        Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
-                        Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
-                    )
-                )
-            )
+        puts = (
+            Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
+            Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
+        outcome = await store.commit(Commit(puts=puts))
         # Refused: another worker was faster, and its record is judged like any other.
         identity = await recorded_identity(store) if isinstance(outcome, Refused) else fresh
     if identity is None:

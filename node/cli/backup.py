@@ -19,7 +19,7 @@ from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, watched, words
 from sealspace.private_files import make_file
-from spaces.archive.file import Header
+from spaces.archive.backup import Header, Taken, backup_file, take_backup
 from spaces.archive.restoring import (
     OpenedBackup,
     Restored,
@@ -29,10 +29,8 @@ from spaces.archive.restoring import (
     restore_backup,
     restoring_into,
 )
-from spaces.archive.taking import Taken, backup_file, take_backup
 from spaces.errors import BackupDamaged, SpaceError, StoreFull
 from spaces.identity import recorded_identity
-from spaces.store.contract import Store
 
 from ..config.tree import Config
 from ..platform.root_secret import (
@@ -95,7 +93,20 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
 
 async def _back_up(config: Config, file: Path, passphrase: str | None, settings: bytes) -> Taken:
     async with opened_store(config, is_for_reading=True) as store:
-        sealed = None if passphrase is None else await _sealed_secret(config, store, passphrase)
+        sealed = None
+        if passphrase is not None:
+            if secret_origin(config) == "platform":  # BK8
+                raise SecretUnusable(
+                    "the root secret is the platform's and does not leave it",
+                    hint="make the backup without --with-secret",
+                )
+            secret, identity = load_root_secret(config, SystemEntropy()), await recorded_identity(store)
+            if identity is not None and Keyring(secret).node_did != identity.node_did:
+                raise SecretUnusable(
+                    f"the store belongs to {identity.node_did}, and the secret at hand does not",
+                    hint=where_the_secret_is(config, identity.node_did),
+                )
+            sealed = seal_secret(secret, passphrase, SystemEntropy())
         try:
             objects = await stored_objects(config, store)
             with backup_file(file) as stream, progress(None, "backup") as show:
@@ -116,20 +127,6 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
             is_full = isinstance(error, StoreFull)
             hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
             raise store_misused(f"there is no backup: {error}", hint=hint, code=error.code) from error
-
-
-async def _sealed_secret(config: Config, store: Store, passphrase: str) -> bytes:
-    if secret_origin(config) == "platform":  # BK8
-        raise SecretUnusable(
-            "the root secret is the platform's and does not leave it", hint="make the backup without --with-secret"
-        )
-    secret, identity = load_root_secret(config, SystemEntropy()), await recorded_identity(store)
-    if identity is not None and Keyring(secret).node_did != identity.node_did:
-        raise SecretUnusable(
-            f"the store belongs to {identity.node_did}, and the secret at hand does not",
-            hint=where_the_secret_is(config, identity.node_did),
-        )
-    return seal_secret(secret, passphrase, SystemEntropy())
 
 
 def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
@@ -240,7 +237,14 @@ async def _restore(
         with restoring_into(config.data) as staging, progress(total_bytes, "restore") as show:
             if secret is not None:
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
-            new_node_did = _new_node_did(config, backup.header, staging) if as_new else None
+            new_node_did = None
+            if as_new:  # whose secret is made in the folder unless the settings name one (BK7)
+                own = replace(config, store=replace(config.store, data=str(staging)))
+                new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
+                if new_node_did == backup.header.node_did:
+                    raise SecretUnusable(
+                        "the settings name the root secret of the original", hint="give the copy a secret of its own"
+                    )
             restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
             task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
             try:
@@ -282,17 +286,6 @@ def _made_servable(task: _Task) -> Servable:
             entropy=SystemEntropy(),
         )
         return asyncio.run(made)
-
-
-def _new_node_did(config: Config, header: Header, staging: Path) -> str:
-    """Return the DID of the copy, whose secret is made in the folder unless the settings name one (BK7)."""
-    own = replace(config, store=replace(config.store, data=str(staging)))
-    node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
-    if node_did == header.node_did:
-        raise SecretUnusable(
-            "the settings name the root secret of the original", hint="give the copy a secret of its own"
-        )
-    return node_did
 
 
 def _print_restored(config: Config, header: Header, restored: Restored, shown: dict[str, str | bool]) -> None:

@@ -59,7 +59,16 @@ async def _opened(config: Config) -> str:
         raise
     if identity is None or record is None:
         return "new"
-    keyring = _keyring(config)
+    secret, place = config.secret, config.data / SECRET_FILE_NAME
+    if secret.value is None and secret.file is None and not secret.platform and not place.exists():
+        raise SecretUnusable(
+            f"the store's root secret is missing: there is no {place.absolute()}",
+            hint="put the store's secret back there with mode 0600, or name it: secret.file",
+        )
+    try:
+        keyring = Keyring(load_root_secret(config, SystemEntropy()))
+    except EncryptionError as error:
+        raise StoreMisused(str(error), hint="give the store's own secret") from None
     if keyring.node_did != identity.node_did:
         raise StoreMisused(
             f"the store belongs to {identity.node_did}, the secret at hand is that of {keyring.node_did}",
@@ -89,17 +98,3 @@ async def _check_large_values(config: Config, store: Store, identity: Identity |
         raise StoreMisused(
             str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"
         ) from None
-
-
-def _keyring(config: Config) -> Keyring:
-    secret = config.secret
-    is_made_here = secret.value is None and secret.file is None and not secret.platform
-    if is_made_here and not (config.data / SECRET_FILE_NAME).exists():
-        raise SecretUnusable(
-            f"the store's root secret is missing: there is no {(config.data / SECRET_FILE_NAME).absolute()}",
-            hint="put the store's secret back there with mode 0600, or name it: secret.file",
-        )
-    try:
-        return Keyring(load_root_secret(config, SystemEntropy()))
-    except EncryptionError as error:
-        raise StoreMisused(str(error), hint="give the store's own secret") from None

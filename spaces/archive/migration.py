@@ -40,7 +40,7 @@ from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
 from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION
 from ..store.postgres.copying import Session, copy_in, one_moment, parts_in, session
-from .file import encode_part
+from .backup import encode_part
 
 Progress = Callable[[int], None]
 
@@ -150,7 +150,12 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
                         write(part)
                         moved.add(part)
                         progress(moved.rows)
-            await _close_for(database, place)  # nothing is written or claimed in it from here on (ST12)
+            await database.execute(sql.CREATE_PLACE)
+            await database.execute(sql.FORGET_PLACE)
+            await database.execute(sql.RECORD_PLACE, place)
+            await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
+            for statement in (*sql.THAW, *sql.FREEZE):  # nothing is written or claimed in it from here on (ST12)
+                await database.execute(statement)
             claims = await database.fetch(sql.COPY_CLAIMS_OUT)
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
@@ -216,16 +221,6 @@ async def _schema(database: Session) -> dict[str, int]:
 
 async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:
     return str(await database.fetchval(sql.PLACE_OF_MOVE)) if schema.get("version") == MOVED_VERSION else None
-
-
-async def _close_for(database: Session, place: str) -> None:
-    """Record where the store is moved to, and refuse further rows from every process; may be repeated."""
-    await database.execute(sql.CREATE_PLACE)
-    await database.execute(sql.FORGET_PLACE)
-    await database.execute(sql.RECORD_PLACE, place)
-    await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
-    for statement in (*sql.THAW, *sql.FREEZE):
-        await database.execute(statement)
 
 
 async def _digest_of(parts: AsyncIterator[Part]) -> str:

@@ -32,8 +32,7 @@ from ..store.lmdb.engine import open_lmdb
 from ..store.lmdb.snapshots import new_environment, snapshot_in
 from ..values.object_folder import ObjectFolder
 from ..values.object_records import ObjectName, parse_file_name
-from .bodies import keep_body, note_bodies, noted_bodies
-from .file import (
+from .backup import (
     BODIES_FOLDER,
     HEADER_NAME,
     MAX_HEADER_BYTES,
@@ -47,6 +46,7 @@ from .file import (
     parse_header,
     parse_part,
 )
+from .bodies import keep_body, note_bodies, noted_bodies
 
 MAX_SEALED_SECRET_BYTES: Final = 16 * 1024
 _MOST_SHOWN: Final = 1000  # large values that are kept with their names
@@ -98,8 +98,12 @@ def restoring_into(folder: Path) -> Iterator[Path]:
                 if os.path.lexists(folder / name):  # before anything is moved: a process that looked before us made it
                     raise FileExistsError(17, "was made while the backup was restored", str(folder / name))
             for name in _MOVED:
-                if (staging / name).exists():
-                    places.append(_moved(staging / name, folder / name))
+                place, target = staging / name, folder / name
+                if place.is_dir():  # the kernel refuses where there is a file, or a folder with something in it
+                    places.append(place.rename(target))
+                elif place.exists():
+                    target.hardlink_to(place)  # replaces nothing
+                    places.append(target)
             sync_folder(folder)
             shutil.rmtree(staging)  # files of a store that was opened alone, and of this boot
             sync_folder(folder)
@@ -112,15 +116,6 @@ def restoring_into(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
-
-
-def _moved(place: Path, target: Path) -> Path:
-    """Move a file or folder, and replace nothing but an empty folder."""
-    if place.is_dir():
-        return place.rename(target)  # the kernel refuses where there is a file, or a folder with something in it
-    target.hardlink_to(place)
-    place.unlink()
-    return target
 
 
 class OpenedBackup:

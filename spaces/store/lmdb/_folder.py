@@ -21,8 +21,7 @@ from blake3 import blake3
 
 from ...errors import StoreLocked, StoreUnavailable
 from ..durable import sync_folder
-from ._format import check_format_version, give_format, write_moved_mark
-from ._tombstones import MAX_TABLES
+from ._format import MAX_TABLES, check_format_version, give_format, write_moved_mark
 
 # Address space, not disk: the actual bounds are store.max_bytes and the free disk space. The same in every process, so
 # that no process ever meets a map that another one enlarged.

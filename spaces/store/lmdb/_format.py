@@ -1,26 +1,64 @@
-"""The format version of an LMDB environment, so that a version which does not know it leaves it alone.
+"""What an LMDB environment has beside the rows: the table of tombstones, and the version of its format.
+
+Tombstones are stored in a table of their own, so that a walk through the rows meets none of them.
+
+    rows     key            stamp, value
+             TABLE          the table itself, as LMDB keeps it
+             TABLE ‖ 0xFE   the format version of the environment
+    table    key            tombstone
+
+A row hides the tombstone of its key: a lookup searches the rows first, and the tombstone need not be removed when the
+row is written again. The sweep reads only the table. TABLE is longer than a store's keys may be and sorts after all of
+them, so no key collides with it, and every range ends before it.
+
+The format version is there so that a version of sealspace which does not know it leaves the environment alone.
 
     key             value
     TABLE ‖ 0xFD    where the store was moved to, in UTF-8; missing where it was not
     TABLE ‖ 0xFE    the format version: four bytes, big-endian; its first bit set once the store was moved
 
-The version is 2. An environment with rows and without a version is of version 1, which no version reads that writes 2.
+It is 2. An environment with rows and without a version is of version 1, which no version reads that writes 2.
 A store that was moved has a format version that no version of sealspace knows, so that none serves it; it may still be
 read (ST12). The meaning of the rows of a store has a version of its own, the schema (`identity`).
 """
 
+from contextlib import closing
+from itertools import islice
 from typing import Final
 
 import lmdb
 
-from ...errors import SchemaMismatch, StoreMoved
-from ._tombstones import TABLE
+from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
+from ..contract import KEYS_END
+from ._rows import keys_of_old
 
+TABLE: Final = KEYS_END
+MAX_TABLES: Final = 1  # what every process that opens the environment has to allow
 FORMAT_VERSION: Final = 2
 
 _FORMAT_VERSION_KEY: Final = TABLE + b"\xfe"
 _PLACE_KEY: Final = TABLE + b"\xfd"
 _MOVED: Final = 1 << 31
+
+
+def open_table(env: lmdb.Environment) -> "lmdb._Database":
+    """Open the table."""
+    try:
+        return env.open_db(TABLE, create=False)
+    except lmdb.Error as exc:
+        raise StoreUnavailable("the table of tombstones does not open") from exc
+
+
+def old_tombstones(
+    env: lmdb.Environment, table: "lmdb._Database", start: bytes, *, before_minute: int, looks: int
+) -> tuple[list[bytes], bytes]:
+    """Return which of the next tombstones are old, and where to continue: at the beginning after the last one."""
+    with env.begin() as txn, closing(txn.cursor(table)) as cursor:
+        if not cursor.set_range(start or b"\0"):
+            return [], b""
+        walk = cursor.iternext()
+        found = keys_of_old(islice(walk, looks), before_minute=before_minute)
+        return found, next(walk, (b"",))[0]
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Final, cast
 
 import msgspec
 
-from ...errors import CommitInvalid, StoreError, StoreFull, StoreUnavailable
+from ...errors import CommitInvalid, StoreFull, StoreUnavailable
 from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
 from ._writer import BATCH_COMMITS, Ask, Outcome
 
@@ -80,15 +80,11 @@ _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
 def answer_of(number: int, outcome: Outcome) -> Answer:
     """Return the answer that states an outcome."""
-    match outcome:
-        case Committed(settled=settled):
-            return Answer(number, Kind.COMMITTED, settled)
-        case Refused():
-            return Answer(number, Kind.REFUSED)
-        case StoreFull():
-            return Answer(number, Kind.FULL)
-        case StoreError():
-            return Answer(number, Kind.INVALID)
+    if isinstance(outcome, Committed):
+        return Answer(number, Kind.COMMITTED, outcome.settled)
+    if isinstance(outcome, Refused):
+        return Answer(number, Kind.REFUSED)
+    return Answer(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)
 
 
 def ask_frames(asks: Sequence[bytes]) -> list[bytes]:

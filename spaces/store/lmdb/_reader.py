@@ -21,9 +21,9 @@ from ..contract import (
     check_read,
 )
 from ._closed_minutes import is_closed
+from ._format import open_table
 from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
-from ._tombstones import open_table
 
 
 class Reader:

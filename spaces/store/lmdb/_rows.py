@@ -13,7 +13,7 @@
 
 The weight is stored with the row, so that replacing a row gives back exactly what it was charged (ST7). Rows are read
 as bytes, not as views of the map: copying a kilobyte costs less than a view, and a large value is copied once more than
-necessary. Tombstones are in a table of their own (`_tombstones`).
+necessary. Tombstones are in a table of their own (`_format`).
 """
 
 from collections.abc import Iterable

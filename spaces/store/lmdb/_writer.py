@@ -22,8 +22,8 @@ from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
 from ..observing import Observer
 from ._closed_minutes import is_closed, remove_claims, with_closed
+from ._format import old_tombstones, open_table
 from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
-from ._tombstones import old_tombstones, open_table
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024

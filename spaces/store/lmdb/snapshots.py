@@ -20,9 +20,8 @@ from ...errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
 from ..durable import sync_folder
 from ._folder import environment_folder, open_environment
-from ._format import give_format
+from ._format import TABLE, give_format, open_table
 from ._rows import Row, charge_of, is_tombstone, record_of
-from ._tombstones import TABLE, open_table
 from .engine import environment_of
 
 PART_ROWS: Final = 128  # at most 64 MiB

@@ -51,21 +51,16 @@ def run_storekeeper(
     with ExitStack() as opened:
         folder = opened.enter_context(owned_folder(path, free_space, clock or SystemClock(), observer))
         opened.callback(place.unlink, missing_ok=True)
+        # This process has the lock on the folder, so a socket found there belongs to a process that ended.
+        place.unlink(missing_ok=True)
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            listener.bind(str(place))
+            place.chmod(0o600)
+        except OSError as exc:
+            raise StoreUnavailable("the storekeeper's socket cannot be made") from exc
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(_serve(folder, _listen(place), ready))
-
-
-def _listen(place: Path) -> socket.socket:
-    # This process has the lock on the folder, so a socket found there belongs to a process that ended.
-    place.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(place))
-        place.chmod(0o600)
-    except OSError as exc:
-        listener.close()
-        raise StoreUnavailable("the storekeeper's socket cannot be made") from exc
-    return listener
+            return runner.run(_serve(folder, listener, ready))
 
 
 async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None] | None) -> int:

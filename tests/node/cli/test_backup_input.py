@@ -25,7 +25,7 @@ from node.storage.stores import refuse_beside_original, shared_store
 from sealspace.cli.errors import BesideOriginal
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
-from spaces.archive.file import ArchiveReader, ArchiveWriter
+from spaces.archive.backup import ArchiveReader, ArchiveWriter
 from spaces.identity import open_identity
 from spaces.store.lmdb.engine import open_lmdb
 
@@ -303,7 +303,7 @@ def test_a_signal_leaves_nothing(
         os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr("spaces.archive.file.ArchiveWriter.close", interrupt)
+        patch.setattr("spaces.archive.backup.ArchiveWriter.close", interrupt)
         assert run("backup", tmp_path / "backup", "--data", used)[0] == INTERRUPTED
     with monkeypatch.context() as patch:
         patch.setattr(backup_commands, "done_apart", interrupt)

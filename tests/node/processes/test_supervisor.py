@@ -15,7 +15,7 @@ from tests_support import REPOSITORY
 
 from sealspace.cli.root import EXIT_STATUS
 from spaces.store.lmdb._folder import open_for_writing
-from spaces.store.lmdb._tombstones import TABLE
+from spaces.store.lmdb._format import TABLE
 
 pytestmark = pytest.mark.slow
 

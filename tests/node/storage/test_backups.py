@@ -22,9 +22,9 @@ from node.storage.stores import longest_life_s, refuse_beside_original, rows_of
 from sealspace.cli.errors import StoreMisused
 from sealspace.client import Client
 from sealspace.wallets import Wallet, new_wallet
+from spaces.archive.backup import backup_file, take_backup
 from spaces.archive.checking import check_store
 from spaces.archive.restoring import OpenedBackup, make_servable, restore_backup, restoring_into
-from spaces.archive.taking import backup_file, take_backup
 from spaces.identity import open_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Commit, Put

@@ -19,10 +19,9 @@ from space_grants import NOW
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
+from spaces.archive.backup import Taken, backup_file, encode_part, parse_header, parse_part, take_backup
 from spaces.archive.checking import check_store
-from spaces.archive.file import encode_part, parse_header, parse_part
 from spaces.archive.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
-from spaces.archive.taking import Taken, backup_file, take_backup
 from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.identity import open_identity, recorded_identity
 from spaces.keyspace import RESTORED_KEY
@@ -300,7 +299,7 @@ async def test_the_reserve_of_the_disk_stays_free(bench: Bench, tmp_path: Path) 
     await fill(bench)
     disk = os.statvfs(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spaces.archive.taking.RESERVE_BYTES", disk.f_blocks * disk.f_frsize + 1)
+        patch.setattr("spaces.archive.backup.RESERVE_BYTES", disk.f_blocks * disk.f_frsize + 1)
         with pytest.raises(StoreFull):
             await take(bench, tmp_path / "backup")
     assert files_of(tmp_path) == []

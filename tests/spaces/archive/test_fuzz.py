@@ -7,7 +7,7 @@ from io import BytesIO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.archive.file import ArchiveReader, Header, encode_part, parse_header, parse_part
+from spaces.archive.backup import ArchiveReader, Header, encode_part, parse_header, parse_part
 from spaces.errors import BackupDamaged, RecordDamaged
 from spaces.store.lmdb.snapshots import parse_row
 

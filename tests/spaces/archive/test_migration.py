@@ -10,8 +10,7 @@ from spaces.archive.migration import MigrationRefused, move_from_postgres, move_
 from spaces.errors import StoreLocked, StoreMoved, StoreUnavailable
 from spaces.store.contract import Add, Claim, Commit, Committed, Put, Range, Snapshot, Store, counter_of
 from spaces.store.lmdb._folder import environment_folder, open_for_reading
-from spaces.store.lmdb._format import FORMAT_VERSION
-from spaces.store.lmdb._tombstones import TABLE
+from spaces.store.lmdb._format import FORMAT_VERSION, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
 from spaces.store.postgres._schema import TABLES_VERSION
 from spaces.store.postgres.engine import open_postgres

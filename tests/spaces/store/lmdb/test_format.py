@@ -7,8 +7,7 @@ import pytest
 
 from spaces.errors import SchemaMismatch
 from spaces.store.lmdb._folder import MAP_BYTES, environment_folder, open_for_reading, open_for_writing
-from spaces.store.lmdb._format import FORMAT_VERSION
-from spaces.store.lmdb._tombstones import MAX_TABLES, TABLE
+from spaces.store.lmdb._format import FORMAT_VERSION, MAX_TABLES, TABLE
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 
 FORM_KEY = TABLE + b"\xfe"

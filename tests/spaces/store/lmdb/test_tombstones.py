@@ -12,10 +12,10 @@ from tests_support import FixedClock
 
 from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
 from spaces.store.lmdb._folder import environment_folder, open_for_reading, open_for_writing
+from spaces.store.lmdb._format import TABLE, open_table
 from spaces.store.lmdb._reader import Reader
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store.lmdb._tombstones import TABLE, open_table
 from spaces.store.lmdb._writer import Ask, FreeSpace, Writer
 from spaces.store.lmdb.snapshots import snapshot_in
 

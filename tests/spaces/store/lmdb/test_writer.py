@@ -12,8 +12,7 @@ from tests_support import FixedClock
 from spaces.errors import StoreFull
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
-from spaces.store.lmdb._format import give_format
-from spaces.store.lmdb._tombstones import TABLE
+from spaces.store.lmdb._format import TABLE, give_format
 from spaces.store.lmdb._writer import Ask, FreeSpace, Writer, WriterBroken
 
 LARGE = b"v" * 100_000
