@@ -377,7 +377,7 @@ def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
         expires_at=payload.exp,
         not_before=payload.nbf,
         issued_at=None,
-        terminal=is_terminal(facts),
+        terminal=bool(facts) and is_terminal(facts),
         facts=facts,
         envelope=token,
     )

@@ -138,8 +138,8 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     )
 
 
-def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse metadata beyond its bound (ST6).
+def check_metadata(metadata: Mapping[str, str]) -> int:
+    """Refuse metadata beyond its bound (ST6); return how many bytes names and values have together.
 
     Raises:
         MetadataTooLarge: more than 16 KiB.
@@ -147,19 +147,23 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     size_bytes = _metadata_bytes(metadata)
     if size_bytes > MAX_METADATA_BYTES:
         raise MetadataTooLarge(f"stored metadata may have {MAX_METADATA_BYTES} bytes, this has {size_bytes}")
+    return size_bytes
 
 
 def _metadata_bytes(metadata: Mapping[str, str]) -> int:
-    return sum([len(name) + _text_bytes(value) for name, value in metadata.items()])
-
-
-def _text_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(*_HEADER_TEXT))
+    size_bytes = 0
+    for name, value in metadata.items():
+        size_bytes += len(name) + (len(value) if value.isascii() else len(value.encode(*_HEADER_TEXT)))
+    return size_bytes
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:
     """Return what the row of a value is charged with besides the body (M54)."""
-    return ROW_BYTES + _text_bytes(path) + _metadata_bytes(metadata)
+    return _path_bytes(path) + _metadata_bytes(metadata)
+
+
+def _path_bytes(path: str) -> int:
+    return ROW_BYTES + (len(path) if path.isascii() else len(path.encode(*_HEADER_TEXT)))
 
 
 class Values:
@@ -257,16 +261,17 @@ class Draft:
         self.growth_bytes = self.row_growth_bytes = 0
         self._writes = list(zip(writes, keys, current, strict=True))
         self._bodies: dict[bytes, _FileBody] = {}
+        self._ways: dict[bytes, Put] = {}
         self._coming: list[bytes] = []
         self._leaving: list[bytes] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
             if write.body is None and record is None:
                 raise CommitInvalid("a path that was never written cannot be deleted")
-            check_metadata(write.metadata)
+            metadata_bytes = check_metadata(write.metadata)
             if old is not None:
                 self._take(old)
             if write.body is not None:
-                self._give(write, write.body)
+                self._give(write.body, _path_bytes(write.path) + metadata_bytes)
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
                 raw = write.path.encode(*_HEADER_TEXT)
                 if len(raw) > MAX_PLAIN_PATH_BYTES:
@@ -278,9 +283,9 @@ class Draft:
         if old.object_name is not None:
             self._bodies.setdefault(old.object_name.digest, _FileBody(old.size_bytes)).delta -= 1
 
-    def _give(self, write: Write, body: Body) -> None:
+    def _give(self, body: Body, size_bytes: int) -> None:
         self.growth_bytes += len(body.inline or b"")
-        self.row_growth_bytes += row_bytes(write.path, write.metadata)
+        self.row_growth_bytes += size_bytes
         if body.file is not None:
             kept = self._bodies.setdefault(body.digest, _FileBody(body.size_bytes))
             kept.delta += 1
@@ -291,9 +296,11 @@ class Draft:
         """Read what the plan depends on beside the heads: the rows on the way to long paths, and those of bodies."""
         self._entropy = entropy
         self._max_bytes = max_bytes
-        # A row that is removed for one path and put for another is put.
-        ways = (*await leave_puts(store, self._own.space16, self._leaving), *come_puts(self._own.space16, self._coming))
-        self._ways = {put.key: put for put in ways}
+        if self._leaving or self._coming:
+            space16 = self._own.space16
+            # A row that is removed for one path and put for another is put.
+            ways = (*await leave_puts(store, space16, self._leaving), *come_puts(space16, self._coming))
+            self._ways = {put.key: put for put in ways}
         if not self._bodies:
             return
         keys = [object_key(self._own.space16, digest) for digest in self._bodies]
