@@ -92,8 +92,10 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
         for route in app.router.routes()
         if isinstance(route.resource, web.PlainResource)
     }
-    last = [one for one in app.router.routes() if one.resource is not None and one.resource.canonical == "/{path}"]
-    fallback = next(((_match_of(app, one), one.handler) for one in last if one.method == "*"), None)
+    fallback = None
+    for route in app.router.routes():
+        if route.resource is not None and (route.method, route.resource.canonical) == ("*", "/{path}"):
+            fallback = (_match_of(app, route), route.handler)
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         found = fixed.get((request.method, request.raw_path))

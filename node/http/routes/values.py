@@ -9,7 +9,6 @@ from aiohttp import web
 from capabilities.chain import check_lifetime
 from capabilities.tokens import parse_invocation
 from encryption_network.networks import timestamp
-from spaces.values.value_heads import Head
 
 from ...operations.authorise import admit_signed
 from ...operations.table import check_call
@@ -61,7 +60,9 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
         return WholeAnswer(b"", fixed, 304)
     try:
-        wanted = _range(request, head)
+        # Of a GET, and under `If-Range` only for this very version.
+        is_ranged = request.method == "GET" and request.headers.get("If-Range", head.etag_header) == head.etag_header
+        wanted = parse_range(request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes)
     except Unsatisfiable:
         return WholeAnswer(b"", {**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, 416)
     headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
@@ -70,14 +71,6 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
         return await value_answer(request, body, headers)
     headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{head.size_bytes}"
     return await value_answer(request, body, headers, status=206, part=wanted)
-
-
-def _range(request: web.Request, head: Head) -> range | None:
-    """Return the range that counts: of a GET, and under `If-Range` only for this very version."""
-    condition = request.headers.get("If-Range")
-    if request.method != "GET" or (condition is not None and condition != head.etag_header):
-        return None
-    return parse_range(request.headers.get("Range"), size_bytes=head.size_bytes)
 
 
 _SHOWN: Final = frozenset({"content-encoding", "content-language"})

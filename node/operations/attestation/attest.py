@@ -175,7 +175,8 @@ def _read(body: bytes) -> _Handed:
     log = value.get("eventLog")
     if log is not None and not isinstance(log, list):
         raise Refusal("request-malformed", hint="eventLog is the array of the log's entries, or null")
-    quote, key = _bytes(value, "quote"), _bytes(value, "receiverPublicKey")
+    quote = decode_standard(value.get("quote")) or b""
+    key = decode_standard(value.get("receiverPublicKey")) or b""
     mode = value.get("receiverMode")
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
         raise Refusal("request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
@@ -184,13 +185,6 @@ def _read(body: bytes) -> _Handed:
     if mode not in ("attested", "signed"):
         raise Refusal("request-malformed", hint="receiverMode is attested or signed")
     return _Handed(quote, log, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
-
-
-def _bytes(value: dict[str, Json], name: str) -> bytes:
-    data = decode_standard(value.get(name))
-    if data is None:
-        raise Refusal("request-malformed", hint=f"{name} is canonical standard base64 with padding")
-    return data
 
 
 def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
