@@ -8,6 +8,7 @@ the receipts of the last span in which it was referred to, so the cache is clear
 from collections.abc import Iterable
 from typing import Final
 
+from capabilities.cache import Recent
 from encryption_network.receipt import QuoteVerdict
 
 MAX_POLICIES: Final = 4096
@@ -19,8 +20,8 @@ class DocumentCache:
 
     def __init__(self) -> None:
         self._span = 0
-        self._policies: set[str] = set()
-        self._judged: dict[bytes, QuoteVerdict] = {}
+        self._policies = Recent[str, None](MAX_POLICIES)
+        self._judged = Recent[bytes, QuoteVerdict](MAX_EVIDENCE)
 
     def enter(self, span: int) -> None:
         """Clear the cache unless it is of this span."""
@@ -39,12 +40,8 @@ class DocumentCache:
 
     def note(self, span: int, *, policies: Iterable[str], judged: QuoteVerdict | None) -> None:
         """Remember what is durable now."""
-        if span != self._span:
-            return
-        if len(self._policies) >= MAX_POLICIES:
-            self._policies.clear()
-        self._policies.update(policies)
-        if judged is not None:
-            if len(self._judged) >= MAX_EVIDENCE:
-                self._judged.clear()
-            self._judged[judged.record] = judged
+        if span == self._span:
+            for sha256 in policies:
+                self._policies.put(sha256, None)
+            if judged is not None:
+                self._judged.put(judged.record, judged)

@@ -33,7 +33,7 @@ def test_another_span_knows_nothing() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound all is forgotten, and found out again."""
+    """Beyond the bound the oldest is forgotten, and found out again."""
     monkeypatch.setattr(document_cache, "MAX_POLICIES", 2)
     monkeypatch.setattr(document_cache, "MAX_EVIDENCE", 2)
     kept = DocumentCache()

@@ -31,7 +31,7 @@ from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call
 from ..values.plan import Message
-from .receipts import NewReceipt, new_receipt, note_durable
+from .receipts import NewReceipt, new_receipt
 from .release_reading import read_release, release_keys
 
 
@@ -96,7 +96,7 @@ async def _decrypt(
         return commit, (admission, receipt)
 
     admission, receipt = await until_committed(services, attempt)
-    note_durable(services, receipt)
+    services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)  # durable now
     if services.counter is not None:
         services.counter.released(admission.ground)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)

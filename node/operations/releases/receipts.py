@@ -106,12 +106,6 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
     )
 
 
-def note_durable(services: Services, receipt: NewReceipt) -> None:
-    """Remember that a receipt's documents are kept, once its commit is durable."""
-    if receipt.policies or receipt.judged is not None:
-        services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)
-
-
 def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | None) -> Receipt:
     decrypt = admission.decrypt
     return Receipt(
