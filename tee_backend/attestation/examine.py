@@ -28,7 +28,7 @@ from encryption_network.policy import Evidence
 
 from ._library import claims_json
 from .certificates import READER_ERRORS, PlatformCa, load_certificate
-from .claims import check_same_reading, parse_claims
+from .claims import Claims, check_same_reading, parse_claims
 from .collateral import Collateral, CollateralProvider
 from .collateral_trust import check_roles, check_windows, with_newest_lists
 from .errors import CollateralUnusable, MalformedCertificate, QuoteRefused
@@ -234,26 +234,9 @@ def examine(
     Does not check:
         Statuses, advisories, measurements, and attributes that a policy may allow.
     """
-    quote = bound.quote
-    # 1. States that no policy may accept.
-    check_trust_domain(quote.report)
-    # 2. It belongs to our root; a quote under another root says nothing about the documents here.
-    check_quote_root(quote, root=root)
-    # 3. Every part of the collateral is valid now, and none comes from the future.
-    check_windows(collateral, now=now)
-    # 4. Every part of the collateral names the signer whose role it is, under our root.
-    check_roles(collateral, root=root)
-    # 5. The quote's certificates have their roles too, under our root.
-    check_pck_roles(quote, root=root, now=now)
-    # 6. The collateral is of this platform family and authority, and carries no other machine's certificates.
-    _check_same_platform(quote, collateral)
-    # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
-    verified = parse_claims(claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
-    # 8. Both readings agree.
-    check_same_reading(quote, verified)
-    # 9. The facts.
-    report, platform = quote.report, quote.platform
-    binding, claims = bound.binding, bound.claims
+    quote, binding, claims = bound.quote, bound.binding, bound.claims
+    verified = _verify(quote, collateral, root=root, now=now)
+    report = quote.report
     return Evidence(
         invoker=binding.holder,
         receiver_public_key=binding.receiver_public_key,
@@ -275,8 +258,8 @@ def examine(
         advisories=tuple(sorted(set(verified.tcb.advisory_ids))),
         evaluation_number=collateral.tcb_info.evaluation_number,
         tcb_date=float(verified.platform.tcb_date_tag),
-        fmspc=platform.fmspc,
-        platform_id_hash=hashlib.sha256(platform.ppid).digest(),
+        fmspc=quote.platform.fmspc,
+        platform_id_hash=hashlib.sha256(quote.platform.ppid).digest(),
         root_ca_sha256=root.sha256,
         quote_sha256=quote.statement_sha256,
         collateral_sha256=collateral.sha256,
@@ -286,6 +269,27 @@ def examine(
         app_id=None if claims is None else claims.app_id,
         key_provider=None if claims is None else claims.key_provider.text,
     )
+
+
+def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
+    """Check a quote against collateral, and return what the library claims of it."""
+    # 1. States that no policy may accept.
+    check_trust_domain(quote.report)
+    # 2. It belongs to our root; a quote under another root says nothing about the documents here.
+    check_quote_root(quote, root=root)
+    # 3. Every part of the collateral is valid now, and none comes from the future.
+    check_windows(collateral, now=now)
+    # 4. Every part of the collateral names the signer whose role it is, under our root.
+    check_roles(collateral, root=root)
+    # 5. The quote's certificates have their roles too, under our root.
+    check_pck_roles(quote, root=root, now=now)
+    # 6. The collateral is of this platform family and authority, and carries no other machine's certificates.
+    _check_same_platform(quote, collateral)
+    # 7. Signatures, revocation, quoting enclave, TCB levels: the library.
+    verified = parse_claims(claims_json(quote.raw, collateral, root_der=root.certificate.der, now_s=int(now)))
+    # 8. Both readings agree.
+    check_same_reading(quote, verified)
+    return verified
 
 
 async def examine_with(
