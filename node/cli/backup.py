@@ -19,7 +19,7 @@ from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, watched, words
 from sealspace.private_files import make_file
-from spaces.archive.backup import Header, Taken, backup_file, take_backup
+from spaces.archive.backup import Header, TakenBackup, backup_file, take_backup
 from spaces.archive.restoring import (
     OpenedBackup,
     Restored,
@@ -91,7 +91,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: TextI
     return FAILED if taken.left_out else 0
 
 
-async def _back_up(config: Config, file: Path, passphrase: str | None, settings: bytes) -> Taken:
+async def _back_up(config: Config, file: Path, passphrase: str | None, settings: bytes) -> TakenBackup:
     async with opened_store(config, is_for_reading=True) as store:
         sealed = None
         if passphrase is not None:

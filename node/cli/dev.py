@@ -64,10 +64,13 @@ def dev(port: int, name: str, data: Path | None) -> None:
     Prints the three commands that come next, for another terminal. Ctrl-C ends everything.
     """
     bind_socket(_HOST, port, command="sealspace dev").close()  # before anything is made; says so if the port is taken
+    called = Path(sys.argv[0])
+    is_found = called.name != "sealspace" or shutil.which("sealspace") is not None
+    program = "sealspace" if is_found else shlex.quote(str(called.absolute()))  # as a shell calls this program
     folder = Path(tempfile.mkdtemp(prefix="sealspace-dev-")) if data is None else data.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        asyncio.run(_run(folder, port=port, name=name, is_kept=data is not None))
+        asyncio.run(_run(folder, program, port=port, name=name, is_kept=data is not None))
     except (KeyboardInterrupt, asyncio.CancelledError):
         words("ended")
     finally:
@@ -75,7 +78,7 @@ def dev(port: int, name: str, data: Path | None) -> None:
             shutil.rmtree(folder)
 
 
-async def _run(folder: Path, *, port: int, name: str, is_kept: bool) -> None:
+async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: bool) -> None:
     task = asyncio.current_task()
     assert task is not None  # a coroutine of asyncio.run is one
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -91,7 +94,20 @@ async def _run(folder: Path, *, port: int, name: str, is_kept: bool) -> None:
         backend = await _start_backend(stack, node.url, platform, name)
         new = () if (home / "wallet.key").exists() else ("--new",)
         await stack.enter_async_context(_running(folder, "login", node.url, "--home", str(home), *new, *trust))
-        _announce(node.url, backend, home, name, is_kept=is_kept)
+        commands = [
+            f"export {HOME_VARIABLE}={shlex.quote(str(home))}",
+            f"{program} secret put {name}",
+            f"{program} backend grant {backend}",
+        ]
+        if shared().as_json:
+            print_json({"node": node.url, "backend": backend, "home": str(home), "commands": commands})
+        else:
+            words(f"node     {node.url}", f"backend  {backend}, in a simulated trust domain; asks for {name}")
+            words(f"owner    {home}", "", "next, in another terminal:")
+            print_lines(*commands)
+            sys.stdout.flush()
+            words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
+            words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
         raise node.failure()
 
@@ -224,23 +240,3 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
     bound = bind_socket(_HOST, 0, command="sealspace dev")
     await stack.enter_async_context(listening(app, bound, ConnectionLimits()))
     return url_of(bound)
-
-
-def _announce(node: str, backend: str, home: Path, name: str, *, is_kept: bool) -> None:
-    called = Path(sys.argv[0])
-    is_found = called.name != "sealspace" or shutil.which("sealspace") is not None
-    program = "sealspace" if is_found else shlex.quote(str(called.absolute()))
-    commands = [
-        f"export {HOME_VARIABLE}={shlex.quote(str(home))}",
-        f"{program} secret put {name}",
-        f"{program} backend grant {backend}",
-    ]
-    if shared().as_json:
-        print_json({"node": node, "backend": backend, "home": str(home), "commands": commands})
-        return
-    words(f"node     {node}", f"backend  {backend}, in a simulated trust domain; asks for {name}", f"owner    {home}")
-    words("", "next, in another terminal:")
-    print_lines(*commands)
-    sys.stdout.flush()
-    words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
-    words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {home.parent}"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 
 from capabilities.ambient import Clock
-from sealspace.cli.errors import BesideOriginal, ConfigurationError, StoreMisused
+from sealspace.cli.errors import BesideOriginal, StoreMisused
 from spaces.errors import SpaceError, StoreMoved
 from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
@@ -73,8 +73,7 @@ def store_misused(text: str, *, hint: str, code: str) -> StoreMisused:
 
 def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:
     """Open the database that `store.url` names."""
-    if config.store.url is None:
-        raise ConfigurationError("store.url names no database", hint="set store.url to postgresql://…")
+    assert config.store.url is not None  # called only where one is named
     from spaces.store.postgres.engine import open_postgres
 
     life_s = longest_life_s(config)

@@ -265,7 +265,7 @@ RESERVE_BYTES: Final = 256 * 1024 * 1024
 """Free space left on the disk of the store: as much as bodies leave, so that the node goes on writing."""
 
 
-class Taken(msgspec.Struct, rename="camel"):
+class TakenBackup(msgspec.Struct, rename="camel"):
     """What is in a backup."""
 
     marked_at: float
@@ -315,7 +315,7 @@ async def take_backup(
     sealed_secret: bytes | None,
     clock: Clock,
     done: Callable[[int], None],
-) -> Taken:
+) -> TakenBackup:
     """Write everything into the file of a backup (BK1 to BK3).
 
     Args:
@@ -329,7 +329,7 @@ async def take_backup(
         raise RecordDamaged("no node was started on this store yet")
     with tempfile.TemporaryFile() as names:
         async with rows.bodies_stay():  # BK2: before the mark
-            taken = Taken(marked_at=clock.now())  # what was acknowledged until now is in the snapshot (BK1)
+            taken = TakenBackup(marked_at=clock.now())  # what was acknowledged until now is in the snapshot (BK1)
             archive = ArchiveWriter(stream, _space_guard(stream, folder), made_at=taken.marked_at)
             header = Header(
                 format=2,
@@ -374,7 +374,7 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
 
 
 async def _add_body(
-    objects: ObjectStore, archive: ArchiveWriter, name: ObjectName, size_bytes: int, taken: Taken
+    objects: ObjectStore, archive: ArchiveWriter, name: ObjectName, size_bytes: int, taken: TakenBackup
 ) -> None:
     """Copy a body; of one that is missing or damaged the archive has a member that does not have its digest (BK3)."""
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"

@@ -401,7 +401,7 @@ MOST_SHOWN: Final = 1000
 _ADD: Final = "insert into sums values (?, ?) on conflict (account) do update set amount = amount + excluded.amount"
 
 
-class Finding(Struct, frozen=True):
+class Damage(Struct, frozen=True):
     """Something that is damaged."""
 
     what: str
@@ -416,13 +416,13 @@ class Checked(Struct, rename="camel"):
     bodies: int = 0
     body_bytes: int = 0
     damages: int = 0
-    findings: list[Finding] = []  # a copy of it for each
+    findings: list[Damage] = []  # a copy of it for each
 
     def add(self, what: str, name: str, text: str) -> None:
         """Add a finding."""
         self.damages += 1
         if len(self.findings) < MOST_SHOWN:
-            self.findings.append(Finding(what, name, text))
+            self.findings.append(Damage(what, name, text))
 
 
 async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers = NO_READERS) -> Checked:

@@ -39,7 +39,7 @@ from spaces.store.contract import (
 from spaces.store.lmdb._folder import socket_path_for
 from spaces.store.lmdb._frames import (
     MAX_ASK_BYTES,
-    Answer,
+    CommitReply,
     FrameReader,
     Kind,
     answer_frame,
@@ -48,7 +48,7 @@ from spaces.store.lmdb._frames import (
     parse_answers,
     parse_asks,
 )
-from spaces.store.lmdb._writer import Ask
+from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb
 from spaces.values.object_records import parse_object_work
 
@@ -63,10 +63,11 @@ COMMIT = Commit(
 # Passes on an empty store, so that what is damaged in it reaches the tables.
 PASSING = Commit(puts=COMMIT.puts, adds=COMMIT.adds)
 BOTH = [
-    encode_ask(Ask(number, bytes([number]) * 16, 29_000_000, commit)) for number, commit in enumerate((COMMIT, PASSING))
+    encode_ask(CommitRequest(number, bytes([number]) * 16, 29_000_000, commit))
+    for number, commit in enumerate((COMMIT, PASSING))
 ]
 ASKS = tuple(frame for asks in (BOTH[:1], BOTH[1:], BOTH) for frame in ask_frames(asks))
-ANSWERS = tuple(answer_frame([Answer(1, kind, settled=True), Answer(2, kind)]) for kind in Kind)
+ANSWERS = tuple(answer_frame([CommitReply(1, kind, settled=True), CommitReply(2, kind)]) for kind in Kind)
 packed = packed_values.map(msgspec.msgpack.encode)
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from ...errors import CommitInvalid, StoreFull, StoreUnavailable
 from ..contract import MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_LIVE, Committed, Refused
-from ._writer import BATCH_COMMITS, Ask, Outcome
+from ._writer import BATCH_COMMITS, CommitRequest, Outcome
 
 _LENGTH_BYTES: Final = 4
 _COUNT_BYTES: Final = 4
@@ -40,7 +40,7 @@ class Kind(IntEnum):
     INVALID = 3
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class CommitReply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An outcome in transit back to the worker."""
 
     number: int
@@ -61,11 +61,11 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Asks(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="commits/1"):
-    asks: Annotated[tuple[Ask, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+    asks: Annotated[tuple[CommitRequest, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
 
 
 class _Answers(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="outcomes/1"):
-    answers: Annotated[tuple[Answer, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
+    answers: Annotated[tuple[CommitReply, ...], msgspec.Meta(min_length=1, max_length=BATCH_COMMITS)]
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -78,13 +78,13 @@ _ASKS_HEAD: Final = _ENCODER.encode(_Asks(()))[:-1] + b"\xdd"
 _MAX_ASKS_BYTES: Final = MAX_ASK_BYTES - len(_ASKS_HEAD) - _COUNT_BYTES
 
 
-def answer_of(number: int, outcome: Outcome) -> Answer:
+def answer_of(number: int, outcome: Outcome) -> CommitReply:
     """Return the answer that states an outcome."""
     if isinstance(outcome, Committed):
-        return Answer(number, Kind.COMMITTED, outcome.settled)
+        return CommitReply(number, Kind.COMMITTED, outcome.settled)
     if isinstance(outcome, Refused):
-        return Answer(number, Kind.REFUSED)
-    return Answer(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)
+        return CommitReply(number, Kind.REFUSED)
+    return CommitReply(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)
 
 
 def ask_frames(asks: Sequence[bytes]) -> list[bytes]:
@@ -106,13 +106,13 @@ def _ask_frame(asks: Sequence[bytes]) -> bytes:
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def answer_frame(answers: Sequence[Answer]) -> bytes:
+def answer_frame(answers: Sequence[CommitReply]) -> bytes:
     """Encode a frame of at most BATCH_COMMITS answers."""
     payload = _ENCODER.encode(_Answers(tuple(answers)))
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
+def parse_asks(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
     """Read questions."""
     try:
         return _ASKS.decode(payload).asks
@@ -120,7 +120,7 @@ def parse_asks(payload: bytes | memoryview) -> tuple[Ask, ...]:
         raise FrameInvalid("a frame is not of commits") from exc
 
 
-def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
+def parse_answers(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
     """Read answers."""
     try:
         return _ANSWERS.decode(payload).answers
@@ -128,7 +128,7 @@ def parse_answers(payload: bytes | memoryview) -> tuple[Answer, ...]:
         raise FrameInvalid("a frame is not of outcomes") from exc
 
 
-class Connection(asyncio.Protocol):
+class FrameConnection(asyncio.Protocol):
     """One end of a connection that carries frames."""
 
     transport: asyncio.Transport
@@ -137,9 +137,9 @@ class Connection(asyncio.Protocol):
         self,
         max_bytes: int,
         *,
-        made: "Callable[[Connection], None]",
-        received: "Callable[[Connection, memoryview], None]",
-        lost: "Callable[[Connection], None]",
+        made: "Callable[[FrameConnection], None]",
+        received: "Callable[[FrameConnection, memoryview], None]",
+        lost: "Callable[[FrameConnection], None]",
     ) -> None:
         self._reader = FrameReader(max_bytes)
         self._made, self._received, self._lost = made, received, lost

@@ -17,8 +17,8 @@ from capabilities.ambient import Clock
 
 from ...errors import StoreBusy, StoreError, StoreUnavailable
 from ..contract import Commit, Committed, Refused
-from ._frames import MAX_ANSWER_BYTES, Connection, ask_frames, encode_ask, parse_answers
-from ._writer import Ask
+from ._frames import MAX_ANSWER_BYTES, FrameConnection, ask_frames, encode_ask, parse_answers
+from ._writer import CommitRequest
 
 RECONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0
@@ -48,7 +48,7 @@ class Link:
         self._outbox: list[bytes] = []
         self._number = 0
         self._first_name = int.from_bytes(os.urandom(16), "big")
-        self._line: Connection | None = None
+        self._line: FrameConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
@@ -63,7 +63,7 @@ class Link:
         self._number = number = self._number + 1
         # The permanent names of commits count up from a random start: no other link has the same.
         settle = ((self._first_name + number) % _NAMES).to_bytes(16, "big")
-        ask = encode_ask(Ask(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
+        ask = encode_ask(CommitRequest(number, settle, int(self._clock.now()) + _OUTCOME_KEPT_S, commit))
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[number] = _Waiting(ask, future, loop.time())
         self._waiting_bytes += len(ask)
@@ -107,7 +107,9 @@ class Link:
             while True:
                 with suppress(OSError):
                     await loop.create_unix_connection(
-                        lambda: Connection(MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost),
+                        lambda: FrameConnection(
+                            MAX_ANSWER_BYTES, made=self._made, received=self._answered, lost=self._lost
+                        ),
                         str(self._socket_path),
                     )
                 if self._line is not None:  # a line may be lost as soon as something is written to it
@@ -121,21 +123,21 @@ class Link:
         finally:
             self._connecting = None
 
-    def _made(self, line: Connection) -> None:
+    def _made(self, line: FrameConnection) -> None:
         """Send every unanswered commit, in the original order."""
         self._line = line
         self._outbox.clear()
         if self._waiting:
             line.transport.writelines(ask_frames([waiting.ask for waiting in self._waiting.values()]))
 
-    def _lost(self, _: Connection) -> None:
+    def _lost(self, _: FrameConnection) -> None:
         """Reconnect to the storekeeper while a caller waits."""
         self._line = None
         self._outbox.clear()
         if self._waiting and not self._closed:
             self._connect()
 
-    def _answered(self, _: Connection, payload: memoryview) -> None:
+    def _answered(self, _: FrameConnection, payload: memoryview) -> None:
         """Pass outcomes to the callers that wait for them."""
         for answer in parse_answers(payload):
             waiting = self._waiting.pop(answer.number, None)

@@ -52,7 +52,7 @@ class FreeSpace(NamedTuple):
     reserve_bytes: int = 64 * 1024 * 1024
 
 
-class Ask(Struct, frozen=True, array_like=True, gc=False):
+class CommitRequest(Struct, frozen=True, array_like=True, gc=False):
     """A commit for the writer, as it is sent to the storekeeper, and how its outcome is found again.
 
     Attributes:
@@ -108,7 +108,7 @@ class Writer:
             with env.begin() as txn:
                 self._most_bytes(txn)
 
-    def apply(self, batch: Sequence[Ask]) -> list[Outcome]:
+    def apply(self, batch: Sequence[CommitRequest]) -> list[Outcome]:
         """Judge and write a batch; the returned outcomes are durable."""
         if self._broken:
             raise WriterBroken("the writer stopped after a failed sync")
@@ -150,7 +150,7 @@ class Writer:
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(
-        self, txn: "lmdb.Transaction[bytes]", ask: Ask, most_bytes: int | None, minute: int, closed: bytes
+        self, txn: "lmdb.Transaction[bytes]", ask: CommitRequest, most_bytes: int | None, minute: int, closed: bytes
     ) -> Outcome:
         outcome_key, commit = ask.outcome_key, ask.commit
         if outcome_key is not None:

@@ -31,9 +31,9 @@ from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._link import Link
 from ._reader import Reader
 from ._replay_records import ReplayRecords, boot_id
-from ._writer import BATCH_COMMITS, Ask, FreeSpace, Outcome
+from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 
-_PendingCommit = tuple[Ask, "Future[Committed | Refused]"]
+_PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 
 
 # For tests and for programs that embed a node. Beside a busy event loop the thread starves because of the interpreter
@@ -54,7 +54,7 @@ class WriterThread:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
         future.set_running_or_notify_cancel()  # it is written even if its caller is cancelled meanwhile
-        self._queue.put((Ask(0, os.urandom(16), 0, commit), future))
+        self._queue.put((CommitRequest(0, os.urandom(16), 0, commit), future))
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:

@@ -24,9 +24,9 @@ from ...errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
 from ..observing import Observer
 from ._folder import socket_path_for
-from ._frames import MAX_ASK_BYTES, Answer, Connection, answer_frame, answer_of, parse_asks
+from ._frames import MAX_ASK_BYTES, CommitReply, FrameConnection, answer_frame, answer_of, parse_asks
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
-from ._writer import BATCH_BYTES, BATCH_COMMITS, Ask, FreeSpace, Outcome, WriterBroken
+from ._writer import BATCH_BYTES, BATCH_COMMITS, CommitRequest, FreeSpace, Outcome, WriterBroken
 
 EXIT_STOPPED: Final = 0
 EXIT_BROKEN: Final = 74  # an input or output error, as numbered by sysexits
@@ -68,7 +68,7 @@ async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
     server = await loop.create_unix_server(
-        lambda: Connection(
+        lambda: FrameConnection(
             MAX_ASK_BYTES, made=keeper.connections.add, received=keeper.take, lost=keeper.connections.discard
         ),
         sock=listener,
@@ -88,9 +88,9 @@ class _Keeper:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue: deque[tuple[Connection, Sequence[Ask], int]] = deque()
+        self._queue: deque[tuple[FrameConnection, Sequence[CommitRequest], int]] = deque()
         self._is_due = False
-        self.connections: set[Connection] = set()
+        self.connections: set[FrameConnection] = set()
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
@@ -98,7 +98,7 @@ class _Keeper:
         if not self.stopped.done():
             self.stopped.set_result(status)
 
-    def take(self, connection: Connection, payload: memoryview) -> None:
+    def take(self, connection: FrameConnection, payload: memoryview) -> None:
         """Queue the commits of a frame. They are written once every socket that is readable now was read."""
         self._queue.append((connection, parse_asks(payload), len(payload)))
         self._schedule()
@@ -122,7 +122,7 @@ class _Keeper:
             # Nothing was written. Ending here would meet the same commit again from every worker that repeats it.
             _LOG.exception("a batch of commits failed")
             outcomes = [CommitInvalid("the writer failed") for _ in asked]
-        answers: dict[Connection, list[Answer]] = {}
+        answers: dict[FrameConnection, list[CommitReply]] = {}
         found = iter(outcomes)
         for connection, asks in batch:
             answers.setdefault(connection, []).extend([answer_of(ask.number, next(found)) for ask in asks])
@@ -131,9 +131,9 @@ class _Keeper:
                 connection.transport.write(answer_frame(answered))
         self._schedule()
 
-    def _next_batch(self) -> list[tuple[Connection, Sequence[Ask]]]:
+    def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
         """Take the oldest frame, and the following ones that fit into a batch with it."""
-        batch: list[tuple[Connection, Sequence[Ask]]] = []
+        batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
         commits = size_bytes = 0
         while self._queue:
             connection, asks, asks_bytes = self._queue[0]
@@ -144,7 +144,7 @@ class _Keeper:
             batch.append((connection, asks))
         return batch
 
-    def _outcomes(self, asked: Sequence[Ask]) -> list[Outcome]:
+    def _outcomes(self, asked: Sequence[CommitRequest]) -> list[Outcome]:
         """Write the commits that are within the contract's bounds; the workers checked them before."""
         refusals = [_refusal(ask.commit) for ask in asked]
         good = [ask for ask, refusal in zip(asked, refusals, strict=True) if refusal is None]

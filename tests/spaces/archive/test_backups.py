@@ -19,7 +19,7 @@ from space_grants import NOW
 from tests_support import CountingEntropy, FixedClock
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
-from spaces.archive.backup import Taken, backup_file, encode_part, parse_header, parse_part, take_backup
+from spaces.archive.backup import TakenBackup, backup_file, encode_part, parse_header, parse_part, take_backup
 from spaces.archive.checking import check_store
 from spaces.archive.restoring import OpenedBackup, Restored, make_servable, restore_backup, restoring_into
 from spaces.errors import BackupDamaged, StoreFull, StoreUnavailable
@@ -64,12 +64,12 @@ class Meanwhile(ObjectFolder):
         return await super().open(name, size_bytes=size_bytes)
 
 
-async def take(bench: Bench, path: Path, *, files: ObjectFolder | None = None) -> Taken:
+async def take(bench: Bench, path: Path, *, files: ObjectFolder | None = None) -> TakenBackup:
     with backup_file(path) as stream:
         return await take_into(stream, bench, files or bench.files)
 
 
-async def take_into(stream: BinaryIO, bench: Bench, files: ObjectFolder) -> Taken:
+async def take_into(stream: BinaryIO, bench: Bench, files: ObjectFolder) -> TakenBackup:
     return await take_backup(
         bench.store,
         LmdbRows(bench.store, bench.folder.parent),

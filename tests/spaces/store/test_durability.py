@@ -17,7 +17,7 @@ from storekeeper_process import StorekeeperProcess
 from spaces.errors import StoreFull, StoreLocked, StoreUnavailable
 from spaces.store.contract import ABSENT, Add, Claim, Commit, Committed, Put, Range, Refused, Store, counter_of
 from spaces.store.lmdb._frames import Kind, ask_frames, encode_ask, parse_answers
-from spaces.store.lmdb._writer import Ask
+from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb, open_lmdb
 from spaces.store.lmdb.storekeeper import EXIT_BROKEN, EXIT_STOPPED
 
@@ -173,7 +173,7 @@ async def test_outsider_on_the_socket(tmp_path: Path) -> None:
 async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> None:
     """Of commits that are sent unchecked, those beyond the contract's bounds are not taken; the others are written."""
     commits = [Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))]
-    asks = [encode_ask(Ask(at, bytes([at]) * 16, 4_000_000_000, commit)) for at, commit in enumerate(commits)]
+    asks = [encode_ask(CommitRequest(at, bytes([at]) * 16, 4_000_000_000, commit)) for at, commit in enumerate(commits)]
     with StorekeeperProcess(tmp_path / "d") as keeper:
         reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
         writer.writelines(ask_frames(asks))

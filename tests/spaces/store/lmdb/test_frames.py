@@ -9,7 +9,7 @@ from storekeeper_process import StorekeeperProcess
 from spaces.store.contract import MAX_VALUE_BYTES, Commit, Committed, Put, Range
 from spaces.store.lmdb._frames import (
     MAX_ASK_BYTES,
-    Answer,
+    CommitReply,
     FrameInvalid,
     FrameReader,
     Kind,
@@ -19,15 +19,17 @@ from spaces.store.lmdb._frames import (
     parse_answers,
     parse_asks,
 )
-from spaces.store.lmdb._writer import BATCH_COMMITS, Ask
+from spaces.store.lmdb._writer import BATCH_COMMITS, CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb
 
 
-def _ask(number: int, size_bytes: int = 1) -> Ask:
-    return Ask(number, number.to_bytes(16, "big"), 1_795_000_000, Commit(puts=(Put(b"Ka", bytes(size_bytes)),)))
+def _ask(number: int, size_bytes: int = 1) -> CommitRequest:
+    return CommitRequest(
+        number, number.to_bytes(16, "big"), 1_795_000_000, Commit(puts=(Put(b"Ka", bytes(size_bytes)),))
+    )
 
 
-def _read(frames: list[bytes]) -> list[tuple[Ask, ...]]:
+def _read(frames: list[bytes]) -> list[tuple[CommitRequest, ...]]:
     return [parse_asks(payload) for payload in FrameReader(MAX_ASK_BYTES).feed(b"".join(frames))]
 
 
@@ -61,7 +63,7 @@ def test_a_frame_of_too_many_is_refused() -> None:
             parse_asks(payload)
     for count in (0, BATCH_COMMITS + 1):
         with pytest.raises(FrameInvalid):
-            parse_answers(answer_frame([Answer(1, Kind.COMMITTED)] * count)[4:])
+            parse_answers(answer_frame([CommitReply(1, Kind.COMMITTED)] * count)[4:])
 
 
 async def test_many_commits_of_one_turn_are_all_answered(tmp_path: Path) -> None:

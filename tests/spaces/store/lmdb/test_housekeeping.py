@@ -14,7 +14,7 @@ from spaces.store.lmdb._folder import open_for_writing
 from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, Housekeeping
 from spaces.store.lmdb._reader import Reader
 from spaces.store.lmdb._replay_records import ReplayRecords
-from spaces.store.lmdb._writer import Ask, FreeSpace, Outcome, Writer
+from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
 
 MINUTE_S, HOUR_S, DAY_S, YEAR_S = 60, 3600, 86_400, 365 * 86_400
 GRACE_S = 60 * CLAIM_GRACE_MINUTES
@@ -36,7 +36,7 @@ class Folder:
         return self._reader.read(keys, claim, ranges, None)
 
     def commit(self, commit: Commit) -> Outcome:
-        return self._writer.apply([Ask(0, os.urandom(16), 0, commit)])[0]
+        return self._writer.apply([CommitRequest(0, os.urandom(16), 0, commit)])[0]
 
     def live(self, seconds: float, *, step_s: float = MINUTE_S) -> None:
         """Let time go by evenly, keeping house at each step."""

@@ -11,9 +11,9 @@ from capabilities.ambient import SystemClock
 from spaces.errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb import _link
-from spaces.store.lmdb._frames import MAX_ASK_BYTES, Answer, FrameReader, Kind, answer_frame, parse_asks
+from spaces.store.lmdb._frames import MAX_ASK_BYTES, CommitReply, FrameReader, Kind, answer_frame, parse_asks
 from spaces.store.lmdb._link import Link
-from spaces.store.lmdb._writer import Ask
+from spaces.store.lmdb._writer import CommitRequest
 
 COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
 
@@ -22,7 +22,7 @@ class Listener:
     """Stands where the storekeeper does: hears what is asked, and answers what a test says."""
 
     def __init__(self) -> None:
-        self.asked: asyncio.Queue[Ask] = asyncio.Queue()
+        self.asked: asyncio.Queue[CommitRequest] = asyncio.Queue()
         self.connections = 0
         self._writer: asyncio.StreamWriter | None = None
 
@@ -37,7 +37,7 @@ class Listener:
                     self.asked.put_nowait(ask)
         writer.close()
 
-    async def next(self) -> Ask:
+    async def next(self) -> CommitRequest:
         """Return what is asked next."""
         return await asyncio.wait_for(self.asked.get(), PATIENCE_S)
 
@@ -46,9 +46,9 @@ class Listener:
         assert self._writer is not None
         self._writer.write(data)
 
-    def answer(self, ask: Ask, kind: Kind = Kind.COMMITTED) -> None:
+    def answer(self, ask: CommitRequest, kind: Kind = Kind.COMMITTED) -> None:
         """Answer a question."""
-        self.say(answer_frame([Answer(ask.number, kind)]))
+        self.say(answer_frame([CommitReply(ask.number, kind)]))
 
 
 @pytest.fixture

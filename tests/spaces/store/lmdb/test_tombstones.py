@@ -16,7 +16,7 @@ from spaces.store.lmdb._format import TABLE, open_table
 from spaces.store.lmdb._reader import Reader
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
-from spaces.store.lmdb._writer import Ask, FreeSpace, Writer
+from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Writer
 from spaces.store.lmdb.snapshots import snapshot_in
 
 KEYS = [b"K", b"Ka", b"Ka\xff", b"Kb", b"L", b"\xff", b"\xff\xff", b"\xff" * MAX_KEY_BYTES]
@@ -92,7 +92,7 @@ class Folder:
             assert key in self.rows
 
     def _apply(self, put: Put) -> object:
-        (outcome,) = self._writer.apply([Ask(0, b"s" * 16, 0, Commit(puts=(put,)))])
+        (outcome,) = self._writer.apply([CommitRequest(0, b"s" * 16, 0, Commit(puts=(put,)))])
         return outcome
 
     def page(self, wanted: Range) -> Page:

@@ -13,13 +13,13 @@ from spaces.errors import StoreFull
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
 from spaces.store.lmdb._format import TABLE, give_format
-from spaces.store.lmdb._writer import Ask, FreeSpace, Writer, WriterBroken
+from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Writer, WriterBroken
 
 LARGE = b"v" * 100_000
 
 
-def asked(key: bytes, value: bytes | None) -> Ask:
-    return Ask(0, key.ljust(16, b"."), 0, Commit(puts=(Put(key, value),)))
+def asked(key: bytes, value: bytes | None) -> CommitRequest:
+    return CommitRequest(0, key.ljust(16, b"."), 0, Commit(puts=(Put(key, value),)))
 
 
 @contextmanager
