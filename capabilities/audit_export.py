@@ -13,8 +13,7 @@ Every line is canonical JSON, and the last one is a head: no signature vouches f
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -32,8 +31,7 @@ _ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
 _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedExport:
+class VerifiedExport(NamedTuple):
     """The extent of an export; every line of it is covered by a head that the node signed."""
 
     store_id: bytes

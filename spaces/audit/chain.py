@@ -13,7 +13,7 @@ import hashlib
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -69,8 +69,7 @@ _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 _PAGE: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """The owner of a chain, and the signer of its heads."""
 
     node_did: str

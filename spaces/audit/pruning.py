@@ -5,8 +5,7 @@ exported before, and the export was verified and compared with the chain, unless
 have progressed is stored in one row, written before the first entry is removed.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -41,8 +40,7 @@ class _Head(msgspec.Struct, frozen=True, rename="camel"):
     at_micros: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(NamedTuple):
     """What one batch did."""
 
     through: int

@@ -59,16 +59,6 @@ class KeptBounds:
     client_bytes: int | None = None
 
 
-def kept_key(signer: Principal) -> bytes:
-    """Key of the counter of a signer's delegations."""
-    return kept_counter(x16(signer))
-
-
-def kept_add(key: bytes, *, limit: int | None) -> Add:
-    """Count one more delegation; the commit is refused where the signer has `limit` of them already."""
-    return Add(key, 1, at_most=limit)
-
-
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
     """Return the rows to read for `kept_of`."""
     signer16 = x16(signer)
@@ -100,7 +90,7 @@ class Kept(Struct, frozen=True, gc=False):
     def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
         """Count one more delegation, within the bounds; its bytes are charged with its rows."""
         _require_room(self.count, 1, bounds.count, "delegations of this signer")
-        adds = [kept_add(self.count[0], limit=bounds.count)]
+        adds = [Add(self.count[0], 1, at_most=bounds.count)]
         adds += _bound_bytes(self.signer_bytes, size_bytes, bounds.signer_bytes, _OF_SIGNER)
         if self.client_bytes is not None:
             adds += _bound_bytes(self.client_bytes, size_bytes, bounds.client_bytes, _OF_ADDRESS)
@@ -150,7 +140,7 @@ def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *
     if delegation.form == "cacao":
         keys.add(session_row_key(delegation))  # an earlier version wrote the row; by today's rules it may be no session
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
-    return Commit(puts=puts, adds=(Add(kept_key(delegation.delegator), -1),))
+    return Commit(puts=puts, adds=(Add(kept_counter(x16(delegation.delegator)), -1),))
 
 
 def swept_until(now: float) -> bytes:

@@ -8,8 +8,7 @@ mark under `live` is refused after every revocation that was acknowledged before
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,8 +28,7 @@ _DETAILS_AT: Final = 1 + 32
 _LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(NamedTuple):
     """Who revoked a delegation, and when."""
 
     cid: Digest

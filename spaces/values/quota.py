@@ -20,7 +20,7 @@ Example:
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -127,8 +127,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
     return policy.default_bytes if own is None else own
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """Limits that spaces have of their own."""
 
     limits: Mapping[str, int]
@@ -147,8 +146,7 @@ async def read_overrides(store: Store, *, limit: int) -> Overrides:
     return Overrides(limits, more=False)
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceUsage:
+class SpaceUsage(NamedTuple):
     """A hosted space and the size of its contents.
 
     Attributes:

@@ -38,12 +38,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     value_key: bytes
     digest: bytes
     expires_at: float
-    authority: tuple[bytes, ...]
-
-    @property
-    def contents(self) -> tuple[ContentKey, ...]:
-        """The delegations whose marks decide."""
-        return tuple([ContentKey(content) for content in self.authority])
+    authority: tuple[ContentKey, ...]  # the delegations whose marks decide
 
 
 _CODEC: Final = Codec(Ticket)

@@ -162,9 +162,9 @@ async def redeem(services: Services, text: str) -> Head:
     if not 0 < said.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
     # Marks and value are read at one moment: the value existed while its authority was in force (Q24).
-    *records, value = (await services.store.read((*mark_keys(said.contents), said.value_key))).records
-    marks = marks_of(said.contents, records)
-    if any(marks.get(content) is not Mark.LIVE for content in said.contents):
+    *records, value = (await services.store.read((*mark_keys(said.authority), said.value_key))).records
+    marks = marks_of(said.authority, records)
+    if any(marks.get(content) is not Mark.LIVE for content in said.authority):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = _current(value, said.value_key)
     if bytes.fromhex(head.etag) != said.digest:

@@ -14,11 +14,19 @@ from spaces.audit.chain import Chain, seal_batch
 from spaces.audit.pruning import prune_batch
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
-from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal
+from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal
 from spaces.grants.revocations import Revoked, revocation_put
 from spaces.identity import open_identity
-from spaces.keyspace import CLAIM_FLOOR_KEY, IDENTITY_KEY, SCHEMA_KEY, WITHDRAWALS_KEY, delegation_key
-from spaces.store.contract import Commit, Committed, Put, Range, Record, Store
+from spaces.keyspace import (
+    CLAIM_FLOOR_KEY,
+    IDENTITY_KEY,
+    SCHEMA_KEY,
+    WITHDRAWALS_KEY,
+    delegation_key,
+    kept_counter,
+    x16,
+)
+from spaces.store.contract import Add, Commit, Committed, Put, Range, Record, Store
 from spaces.store.lmdb.snapshots import LmdbRows
 
 pytestmark = needs_folder()
@@ -30,7 +38,7 @@ GET, LIST = "tinycloud.kv/get", "tinycloud.delegation/list"
 
 async def register(store: Store, granted: Registered) -> None:
     puts = registration_puts(granted)
-    add = kept_add(kept_key(granted.delegation.delegator), limit=None)
+    add = Add(kept_counter(x16(granted.delegation.delegator)), 1, at_most=None)
     assert isinstance(await store.commit(Commit(puts=tuple(puts), adds=(add,))), Committed)
 
 

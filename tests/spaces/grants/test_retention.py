@@ -8,11 +8,11 @@ from capabilities.chain import Registered
 from capabilities.principals import Principal
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation, registration_puts
-from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, kept_add, kept_key, plan_removal, swept_until
+from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, swept_until
 from spaces.grants.revocations import Revoked, mark_keys, revocation_put
 from spaces.grants.sessions import session_row_key
-from spaces.keyspace import delegation_key
-from spaces.store.contract import Commit, Committed, Put, Range, Refused, Store, counter_of
+from spaces.keyspace import delegation_key, kept_counter, x16
+from spaces.store.contract import Add, Commit, Committed, Put, Range, Refused, Store, counter_of
 
 KV = {f"{space_text(OWNER.did)}/kv": ["tinycloud.kv/get"]}
 WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
@@ -21,12 +21,12 @@ WALLETS = {f"{space_text(WALLET.did)}/kv": ["tinycloud.kv/get"]}
 async def _register(store: Store, granted: Registered) -> None:
     delegation = granted.delegation
     puts = registration_puts(granted)
-    commit = Commit(puts=tuple(puts), adds=(kept_add(kept_key(delegation.delegator), limit=None),))
+    commit = Commit(puts=tuple(puts), adds=(Add(kept_counter(x16(delegation.delegator)), 1, at_most=None),))
     assert isinstance(await store.commit(commit), Committed)
 
 
 async def _kept(store: Store, signer: str) -> int:
-    return counter_of((await store.read((kept_key(Principal(signer)),))).records[0])
+    return counter_of((await store.read((kept_counter(x16(Principal(signer))),))).records[0])
 
 
 async def _sweep(store: Store, now: float) -> int:
@@ -136,6 +136,6 @@ async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
         granted = registered(ucan(KV, nonce=nonce))
         puts = registration_puts(granted)
         outcome = await one_store.commit(
-            Commit(puts=tuple(puts), adds=(kept_add(kept_key(Principal(OWNER.did)), limit=2),))
+            Commit(puts=tuple(puts), adds=(Add(kept_counter(x16(Principal(OWNER.did))), 1, at_most=2),))
         )
         assert isinstance(outcome, expected)
