@@ -18,9 +18,10 @@ Example:
 """
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, Final, NoReturn
+
+from msgspec import Meta, Struct
 
 from capabilities.errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
@@ -32,6 +33,7 @@ from encryption_network.errors import InvalidCanonicalJson
 from ..errors import BackendAnswerInvalid, BackendNotProven, ManifestInvalid
 from ..printable import printable
 from .manifests import Manifest, parse_manifest, resolve_manifest
+from .shapes import shaped_at
 
 DOCUMENT_TYPE: Final = "sealspace.backend/v1"
 EVIDENCE_PATH: Final = "/.well-known/sealspace/backend"
@@ -47,7 +49,6 @@ MAX_GRANT_BYTES: Final = 256 * 1024
 _MAX_QUOTE_BYTES: Final = 16 * 1024
 _MAX_DID_CHARS: Final = 512
 _MEMBERS: Final = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
-_STATED: Final = frozenset({"did", "manifest", "compose"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +76,35 @@ def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> 
     return {"did": did, "manifest": manifest, "compose": compose}
 
 
+class _Stated(Struct, forbid_unknown_fields=True):
+    did: Annotated[str, Meta(max_length=_MAX_DID_CHARS)]
+    manifest: dict[str, Any]
+    compose: Annotated[str, Meta(max_length=MAX_COMPOSE_CHARS)] | None
+
+
 def parse_statement(value: Json) -> Statement:
     """Read a statement, untrusted."""
-    if not isinstance(value, dict) or value.keys() != _STATED:
-        raise BackendAnswerInvalid("the backend's statement has not its members")
+    stated = shaped_at("statement", value, _Stated, _refuse)
     try:
         text = canonical_bytes(value)
+        did = parse_principal(stated.did)
+        manifest = parse_manifest(stated.manifest)
+        resolve_manifest(manifest)  # what it asks for can be resolved
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid("the backend's statement has no canonical form") from exc
+    except CapabilityError as exc:
+        raise BackendAnswerInvalid("the backend names itself by something that is no DID") from exc
+    except ManifestInvalid as exc:
+        raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc
     if len(text) > MAX_STATEMENT_BYTES:
         raise BackendAnswerInvalid(f"the backend's statement is longer than {MAX_STATEMENT_BYTES} bytes")
-    compose = value["compose"]
-    if compose is not None and not (isinstance(compose, str) and len(compose) <= MAX_COMPOSE_CHARS):
-        raise BackendAnswerInvalid(f"the backend's compose file is no text of {MAX_COMPOSE_CHARS} characters")
-    did, manifest = _did(value["did"]), _manifest(value["manifest"])
     if manifest.did is not None and not same_principal(manifest.did, did):
         raise BackendAnswerInvalid("the backend's manifest names another DID than its own")
-    return Statement(did=did, manifest=manifest, compose=compose, sha256=hashlib.sha256(text).digest())
+    return Statement(did=did, manifest=manifest, compose=stated.compose, sha256=hashlib.sha256(text).digest())
+
+
+def _refuse(member: str, what: str) -> NoReturn:
+    raise BackendAnswerInvalid(f"the backend's {member} {what}")
 
 
 def encode_published(nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None) -> bytes:
@@ -140,21 +153,3 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
     if log is not None and not isinstance(log, list):
         raise BackendAnswerInvalid("the backend's event log is no array")
     return Published(nonce=answered, statement=parse_statement(value["statement"]), quote=quote, event_log=log)
-
-
-def _did(value: Json) -> Principal:
-    with suppress(CapabilityError):
-        if isinstance(value, str) and len(value) <= _MAX_DID_CHARS:
-            return parse_principal(value)
-    raise BackendAnswerInvalid("the backend names itself by something that is no DID")
-
-
-def _manifest(value: Json) -> Manifest:
-    if not isinstance(value, dict):
-        raise BackendAnswerInvalid("the backend's manifest is no object")
-    try:
-        manifest = parse_manifest(value)
-        resolve_manifest(manifest)  # what it asks for can be resolved
-        return manifest
-    except ManifestInvalid as exc:
-        raise BackendAnswerInvalid(f"the backend's manifest: {printable(exc.message)}") from exc
