@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 from blake3 import blake3
+from space_grants import NOW
 from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 
 from spaces.errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused
 from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.quota import quota_add
-from spaces.values.value_bodies import INLINE_BYTES
+from spaces.values.value_bodies import INLINE_BYTES, inline_body
 from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
+from spaces.values.value_heads import Write as ValueWrite
 
 BODIES = {"empty": b"", "small": SMALL, "inline": b"i" * INLINE_BYTES, "file": b"f" * (INLINE_BYTES + 1)}
 BODIES["large file"] = LARGE
@@ -169,3 +171,15 @@ def test_names_of_files() -> None:
     assert name == parse_file_name(name.file_name)
     for text in ("", "a-b-c", name.file_name[:-1], name.file_name[:-1] + "z", name.file_name + "-00"):
         assert parse_file_name(text) is None
+
+
+async def test_a_body_in_a_row_is_no_reference_to_an_equal_one_in_a_file(bench: Bench) -> None:
+    """Of equal bodies in one commit only those in files count as references to the file, so that it can be removed."""
+    async with bench.values.staging() as staging:
+        staging._inline_free_bytes = 0  # as after many small bodies in one batch
+        in_file = await staging.keep(SMALL)
+        writes = (ValueWrite("a", in_file), ValueWrite("b", inline_body(SMALL)))
+        plan = await (await bench.values.draft(SPACE, writes, (None, None))).plan(now=NOW)
+        await bench.store.commit(Commit(puts=plan.puts, checks=plan.checks, adds=plan.adds))
+    assert await bench.references(SMALL) == 1
+    assert (await bench.body("a"), await bench.body("b")) == (SMALL, SMALL)
