@@ -11,7 +11,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ..logs import describe, log_warning
@@ -23,25 +22,6 @@ _REST_S: Final = 1.0
 _MOST_AT_ONCE: Final = 64  # in one iteration of the loop, so that requests are answered between them
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Which worker accepts next."""
-
-    counts: ConnectionCounts
-    worker: int
-
-    def is_ours(self, own: int) -> bool:
-        """Publish this worker's count, and return whether the next connection is for it to take."""
-        self.counts.sample(self.worker, own)
-        least = self.counts.least_beside(self.worker)
-        # Among many connections a small difference is even enough, and waiting costs time.
-        return least is None or own <= least + 1 + least // 8
-
-    def withdraw(self) -> None:
-        """Let no other worker wait for this one."""
-        self.counts.withdraw(self.worker)
-
-
 class Acceptor:
     """Takes connections from a shared socket while it is started; used in place of an `asyncio.Server`."""
 
@@ -51,14 +31,16 @@ class Acceptor:
         make: Callable[[], asyncio.Protocol],
         open_now: Callable[[], int],
         *,
-        shares: Shares,
+        counts: ConnectionCounts,
+        worker: int,
         backlog: int,
     ) -> None:
         """Prepare."""
         self._bound = bound
         self._make = make
         self._open_now = open_now
-        self._shares = shares
+        self._counts = counts
+        self._worker = worker
         self._backlog = backlog
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
@@ -83,7 +65,7 @@ class Acceptor:
         if self._pause is not None:
             self._pause.cancel()
         self._is_closed = True
-        self._shares.withdraw()
+        self._counts.withdraw(self._worker)  # no other worker waits for this one
 
     def lost(self) -> None:
         """Note that a connection has ended, and publish the new count."""
@@ -114,7 +96,7 @@ class Acceptor:
             opening.add_done_callback(self._opening.discard)
 
     def _may_accept(self) -> bool:
-        return self._shares.is_ours(self._open_now() + len(self._opening))
+        return self._counts.is_ours(self._worker, self._open_now() + len(self._opening))
 
     def _stand_back(self, pause_s: float) -> None:
         self._loop.remove_reader(self._bound)

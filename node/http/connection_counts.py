@@ -31,9 +31,12 @@ class ConnectionCounts:
         """Return the descriptor, for a process that inherits it."""
         return self._descriptor
 
-    def sample(self, worker: int, count: int) -> None:
-        """Set how many connections a worker has."""
+    def is_ours(self, worker: int, count: int) -> bool:
+        """Set how many connections a worker has, and return whether the next one is for it to take."""
         self._rows[worker] = min(count, _ABSENT - 1)
+        least = self.least_beside(worker)
+        # Among many connections a small difference is even enough, and waiting costs time.
+        return least is None or count <= least + 1 + least // 8
 
     def withdraw(self, worker: int) -> None:
         """Mark a worker as taking no connections."""

@@ -26,8 +26,9 @@ from ..config.tree import Http
 from ..counts import RequestCounter
 from ..logs import log_failure, log_warning
 from ..services import SERVICES
-from .acceptor import Acceptor, Shares
+from .acceptor import Acceptor
 from .app import FIXED_HEADERS, fixed_paths
+from .connection_counts import ConnectionCounts
 from .messages.answers import COMMON_HEAD, CommonHead, WholeAnswer, request_id
 from .messages.problems import status_answer
 from .messages.request_log import REQUEST_LOG, RequestLog
@@ -149,7 +150,7 @@ class Listener:
 
 
 async def start_listener(
-    app: web.Application, bound: socket.socket, http: Http, *, shares: Shares | None = None
+    app: web.Application, bound: socket.socket, http: Http, *, counts: ConnectionCounts | None = None, worker: int = 0
 ) -> Listener:
     """Serve an application on a bound socket."""
     runner = web.AppRunner(app, shutdown_timeout=http.drain_s)
@@ -168,7 +169,7 @@ async def start_listener(
     def make() -> Connection:
         return Connection(manager, loop=loop, common=common, cohort=cohort, bounds=bounds, log=log)
 
-    if shares is None:
+    if counts is None:
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=BACKLOG))
 
     def make_shared() -> Connection:
@@ -176,6 +177,8 @@ async def start_listener(
         connection.ended = lambda _: acceptor.lost()
         return connection
 
-    acceptor = Acceptor(bound, make_shared, lambda: len(manager.connections), shares=shares, backlog=BACKLOG)
+    acceptor = Acceptor(
+        bound, make_shared, lambda: len(manager.connections), counts=counts, worker=worker, backlog=BACKLOG
+    )
     acceptor.start()
     return Listener(runner, acceptor)

@@ -13,7 +13,6 @@ from encryption_network.keyring import Keyring
 from sealspace.cli.errors import NodeError
 
 from ..housekeeping.rounds import housekeeping
-from ..http.acceptor import Shares
 from ..http.app import build_app
 from ..http.connection_counts import ConnectionCounts
 from ..http.listener import start_listener
@@ -59,9 +58,11 @@ async def _work(launch: Launch) -> None:
             await load_collateral(services)
         if launch.first and not launch.again:
             await report_closed_minutes(services)
-        shares = None if launch.counts_fd < 0 else Shares(ConnectionCounts(launch.counts_fd), launch.worker)
+        counts = None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd)
         with socket.socket(fileno=launch.listen_fd) as bound:
-            listener = await start_listener(build_app(services), bound, config.http, shares=shares)
+            listener = await start_listener(
+                build_app(services), bound, config.http, counts=counts, worker=launch.worker
+            )
             async with (
                 housekeeping(services),
                 nullcontext() if metrics is None else metrics.of(services, listener, reads_store=launch.first),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running_node import running_node, until
 
-from node.http.acceptor import Acceptor, Shares
+from node.http.acceptor import Acceptor
 from node.http.connection_counts import ConnectionCounts
 
 
@@ -24,7 +24,7 @@ class Worker:
         self.bound = bound.dup()
         self.bound.setblocking(False)
         self.acceptor = Acceptor(
-            self.bound, lambda: _Named(self), lambda: len(self.open), shares=Shares(counts, at), backlog=256
+            self.bound, lambda: _Named(self), lambda: len(self.open), counts=counts, worker=at, backlog=256
         )
         self.acceptor.start()
 
@@ -127,7 +127,7 @@ async def test_connections_that_ended_do_not_count() -> None:
 async def test_nobody_waits_for_a_worker_that_stands_still() -> None:
     """A worker that has few connections and takes none delays others by milliseconds; all are served."""
     async with site(2) as here:
-        here.counts.sample(1, 0)
+        assert here.counts.is_ours(1, 0)
         worker = Worker(here.bound, here.counts, 0)
         assert await here.connect(200) == [b"0"] * 200
         worker.close()
@@ -174,14 +174,14 @@ async def test_a_failed_accept_is_reported_and_does_not_spin(capsys: pytest.Capt
 def test_shares_follow_the_least_laden() -> None:
     """The next connection is for whoever has hardly more than the least of the others; alone, it is for the one."""
     counts = ConnectionCounts.of(3)
-    assert Shares(counts, 0).is_ours(1000)
-    assert Shares(counts, 1).is_ours(999)
-    assert not Shares(counts, 2).is_ours(1126)
-    assert Shares(counts, 2).is_ours(1124)
-    assert not Shares(counts, 0).is_ours(1200)
+    assert counts.is_ours(0, 1000)
+    assert counts.is_ours(1, 999)
+    assert not counts.is_ours(2, 1126)
+    assert counts.is_ours(2, 1124)
+    assert not counts.is_ours(0, 1200)
     counts.withdraw(1)
     counts.withdraw(2)
-    assert Shares(counts, 0).is_ours(1 << 40)
+    assert counts.is_ours(0, 1 << 40)
 
 
 def test_counts_are_seen_through_the_descriptor() -> None:
@@ -189,7 +189,7 @@ def test_counts_are_seen_through_the_descriptor() -> None:
     counts = ConnectionCounts.of(2)
     seen = ConnectionCounts(counts.fileno())
     assert seen.least_beside(1) is None
-    counts.sample(0, 17)
+    assert counts.is_ours(0, 17)
     assert seen.least_beside(1) == 17
     seen.withdraw(0)
     assert counts.least_beside(1) is None
