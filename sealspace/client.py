@@ -71,8 +71,8 @@ class NodeGuard:
 
         Raises:
             NodeEvidenceRefused: it is not good. It is asked for again the next time; callers that waited for an answer
-            that was not good get the same answer, or the last of many would wait for all requests before.
-            NodeMismatch, NodeRefused, TransportError.
+                that was not good get the same answer, or the last of many would wait for all requests before.
+            NodeMismatch, NodeRefused, TransportError: from the node.
         """
         failed = self._failed
         async with self._turn:  # another task may have asked meanwhile
