@@ -27,7 +27,7 @@ PORT = int(os.environ.get("PORT", "8080"))
 async def main() -> web.Application:
     """Return the application: what it publishes, what it takes up, and one page that works with the secret."""
     agent = SimulatedSource.load(Path("tee"), compose="services: {}")
-    backend = Backend.open(NODE, agent, folder=Path("kept"), keys=agent)
+    backend = Backend.open(NODE, agent, folder=Path("example"), keys=agent)
     manifest = {"app_id": "com.example.notes", "name": "Notes", "defaults": False, "secrets": {"API_KEY": True}}
 
     async def work(request: web.Request) -> web.Response:

@@ -1,6 +1,6 @@
-"""Where `sealspace` and `python -m node` begin: here a package of ours that is hidden by another can be named.
+"""Where `sealspace`, and `python -m` with `sealspace` or `node`, begin.
 
-Only then are the packages of the command line imported.
+Here a package of ours that is hidden by another can be named. Only then are the packages of the command line imported.
 """
 
 import sys
@@ -32,3 +32,7 @@ def main() -> int:
 def _report(clash: Clash) -> int:
     print(f"sealspace: {printable(clash.text)}", f"next: {printable(clash.hint)}", sep="\n", file=sys.stderr)
     return _FOREIGN_PACKAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

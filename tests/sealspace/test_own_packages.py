@@ -162,3 +162,10 @@ def test_processes_say_so(tmp_path: Path) -> None:
         assert _run(sys.executable, str(script), *serve, folder=tmp_path, path=shadowed) == (FOREIGN, said)
         assert _run(sys.executable, "-m", "node", *serve, folder=folder, path=str(REPOSITORY)) == (FOREIGN, said)
     assert not (tmp_path / "data").exists()
+
+
+def test_the_package_runs_as_the_program(tmp_path: Path) -> None:
+    """`python -m sealspace` runs the command line: an unknown command is refused, and not passed over in silence."""
+    status, said = _run(sys.executable, "-m", "sealspace", "nonsense", folder=tmp_path, path=str(REPOSITORY))
+    assert status == 2
+    assert "nonsense" in " ".join(said)

@@ -48,7 +48,7 @@ function termsOf(node, said) {
 /** @param {any} said @param {string} nonce */
 function evidenceOf(said, nonce) {
   const head = h("h2", {}, words.evidence);
-  const command = `sealspace attest node ${location.origin}`;
+  const command = `sealspace verify ${location.origin}`;
   if (said.mode === "classic") return [head, h("p", { class: "dim" }, words.noTee)];
   return [head, h("p", { class: "dim" }, words.tee), facts([
     [words.mode, h("span", { class: "chip" }, said.mode)],

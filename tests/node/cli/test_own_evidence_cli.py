@@ -1,4 +1,4 @@
-"""What operators and outsiders see of a node in a trust domain: `attest node`, a node of processes."""
+"""What operators and outsiders see of a node in a trust domain: `verify URL`, a node of processes."""
 
 import asyncio
 import json
