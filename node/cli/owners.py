@@ -49,7 +49,7 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
 @owners.command("remove")
 @on_store
 @_DIDS
-async def remove(_: Config, store: Store, dids: Sequence[Principal]) -> None:
+async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Remove owners: nothing new of theirs is hosted from now on; audited.
 
     Spaces that are hosted stay: who was granted something there reads and writes on, and so does the owner. To end
@@ -58,12 +58,14 @@ async def remove(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     for owner in dids:
         was_there = await remove_owner(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
         words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
+        if owner in map(_owner, config.hosting.listed):
+            words(f"{owner}: hosting.listed still admits it; take it out of the settings, and start the node again")
 
 
 @owners.command("list")
 @on_store
-async def list_owners(_: Config, store: Store) -> None:
-    """Print the owners whom `add` admitted, and since when each is; hosting.listed is not repeated."""
+async def list_owners(config: Config, store: Store) -> None:
+    """Print the owners whom `add` admitted, since when each is, and below them those whom hosting.listed admits."""
     found = [{"did": one.owner, "admittedAt": time_text(one.admitted_at)} async for one in read_admissions(store)]
     print_rows(
         found,
@@ -71,3 +73,4 @@ async def list_owners(_: Config, store: Store) -> None:
         [(one["did"], one["admittedAt"]) for one in found],
         nothing="no owners are admitted; next: sealspace admin owners add DID",
     )
+    words(*[f"admitted by hosting.listed: {did}" for did in config.hosting.listed])

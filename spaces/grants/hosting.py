@@ -231,8 +231,9 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     reached a bound first is planned again from a new read, and then skips.
     """
     found = dict(zip(request.keys(), records, strict=True))
-    hosted = [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
-    new: list[SpaceId] = []
+    # Dicts, since a token names up to 1,024 spaces, and each is looked up.
+    hosted = dict.fromkeys([space for space in request.mentioned if is_hosted(found[space_row_key(space)])])
+    new: dict[SpaceId, None] = {}
     growth: dict[bytes, int] = {}
     limits: dict[bytes, int] = {}
     for space in request.mentioned:
@@ -241,7 +242,7 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         counted = _counted(request, space.owner, found, growth)
         fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
         if fits and len(new) < request.bounds.per_grant:  # ST15
-            new.append(space)
+            new[space] = None
             limits |= counted
             growth |= {key: growth.get(key, 0) + 1 for key in counted}
     admitted = [owner for owner in dict.fromkeys([space.owner for space in new]) if owner in request.admitted]

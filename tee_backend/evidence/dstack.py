@@ -104,8 +104,8 @@ class DstackSource:
     def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
         """Send one request on a connection of its own and return the object that it is answered with."""
         connection = http.client.HTTPConnection("localhost")
-        connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
         try:
+            connection.sock = _DeadlineSocket(deadline=time.monotonic() + self.timeout_s)
             connection.sock.connect(str(self.socket_path))
             connection.request("POST", target, json.dumps(members), {"Content-Type": "application/json"})
             with connection.getresponse() as response:

@@ -41,6 +41,7 @@ from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_put, read_admissions
 from spaces.keyspace import NETWORKS_PREFIX, SPACES_PREFIX
 from spaces.store.contract import Commit, Refused
+from spaces.store.lmdb.engine import open_lmdb
 
 PERMIT = Hosting(mode="permit")
 ENTROPY = CountingEntropy()
@@ -166,6 +167,21 @@ def closed_node(folder: Path, platform: SimulatedPlatform, monkeypatch: pytest.M
         monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(folder))
     with running_node(folder, "--hosting", "permit", platform=platform) as node:
         yield node
+
+
+def test_who_is_removed_and_still_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An owner whom the settings list stays admitted, and the commands say so (ST13)."""
+    data, listed = str(tmp_path / "data"), Delegate().did
+    if is_on_postgresql():
+        monkeypatch.setenv("SEALSPACE_STORE__URL", database_of(data))
+    else:
+        asyncio.run(open_lmdb(tmp_path / "data").close())
+    monkeypatch.setenv("SEALSPACE_HOSTING__LISTED", listed)
+    for command, said in (("remove", f"{listed}: hosting.listed still admits it"), ("list", f"listed: {listed}")):
+        assert main(["admin", "owners", command, "--data", data, *([listed] if command == "remove" else [])]) == 0
+        assert said in capsys.readouterr().err
 
 
 async def owners(node: RunningNode, *arguments: str) -> int:

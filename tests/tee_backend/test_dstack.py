@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 from pathlib import Path
 from typing import get_args
@@ -145,6 +146,19 @@ async def test_nobody_there(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.sock", deaf, tmp_path / ("x" * 200)):
         with pytest.raises(SourceUnavailable):
             await ask(path)
+
+
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    """A process that may open nothing more hears that the agent does not answer."""
+    source = DstackSource(tmp_path / "agent.sock", "dstack")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as least:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least.fileno(), hard))
+        try:
+            with pytest.raises(SourceUnavailable):
+                source.quote(DATA)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_find(tmp_path: Path) -> None:
