@@ -47,6 +47,8 @@ class Pool:
     async def fill(self) -> None:
         """Start children one after the other until enough are spare; as `start`."""
         async with self._filling:
+            if self._template is not None and self._template.forks >= _MOST_FORKS:  # RN135; no call waits for it here
+                await self._exchange(self._template)
             while len(self._fresh) < self._spare and not self._closed:
                 self._fresh.append(await self.start("_run_child"))
 
@@ -56,12 +58,11 @@ class Pool:
         Raises:
             RunRefused: `runner-failed`: it does not start.
         """
-        template = self._template
+        if (template := self._template) is None or not template.is_alive():  # RN134
+            template = await self._exchange(template)
         try:
             if self._closed:
                 raise EOFError
-            if template is None or template.forks >= _MOST_FORKS or not template.is_alive():  # RN134, RN135
-                template = await self._exchange(template)
             if self._separate and not self._uids:
                 self._reserve_uids()
             uid = self._uids[0] if self._separate else None
@@ -131,14 +132,17 @@ class Pool:
             block.close()
 
     async def _exchange(self, former: Template | None) -> Template:
-        """Return a template in the place of one, unless another did so meanwhile; EOFError, OSError: none starts."""
+        """Return a template in the place of one, unless another did so meanwhile; RunRefused where none starts."""
         async with self._exchanging:
             if self._template is not None and self._template is not former:
                 return self._template
-            if self._closed:
-                raise EOFError
-            template = Template.start()
-            await template.ready()
+            try:
+                if self._closed:
+                    raise EOFError
+                template = Template.start()
+                await template.ready()
+            except (EOFError, OSError) as exc:
+                raise RunRefused("runner-failed") from exc
             self._template = template
         if former is not None:
             self._begin(former.end())
