@@ -208,13 +208,12 @@ def admit(request: ReleaseRequest) -> Admission:
     else:
         ground = "attested"
         relied = _owner_list(request, facts)  # 5
-        evidence = _evidence_for(request)  # 6
+        evidence, evidence_row = _evidence_for(request)  # 6
         for policy in in_force:  # 7
             refusal = judge(evidence, policy, facts.now)
             if refusal is not None:
                 raise _refused(refusal, f"policy {policy_digest(policy)}")
-        if request.evidence_row is not None:
-            rows = (request.evidence_row, *rows)
+        rows = (evidence_row, *rows)
     _check_withdrawn(request, links, evidence)  # 8
     return Admission(
         decrypt=request.decrypt,
@@ -378,9 +377,10 @@ def _holds_decrypt(delegation: Delegation, network: NetworkId) -> bool:
 # --- step 6 --------------------------------------------------------------------------------------------------------
 
 
-def _evidence_for(request: ReleaseRequest) -> Evidence:
-    evidence = request.evidence
-    if evidence is None:
+def _evidence_for(request: ReleaseRequest) -> tuple[Evidence, RowStamp]:
+    """Return the evidence and its row: without the row the commit could not require it unchanged."""
+    evidence, row = request.evidence, request.evidence_row
+    if evidence is None or row is None:
         raise _refused("not_attested", "no evidence")
     if evidence.invoker != request.invoker:
         raise _refused("not_attested", "evidence of another holder")
@@ -390,7 +390,7 @@ def _evidence_for(request: ReleaseRequest) -> Evidence:
         raise _refused("key_provider", "keys from a provider of whose applications the node takes no evidence")
     if evidence.receiver_mode == "attested" and evidence.receiver_public_key != request.decrypt.receiver_public_key:
         raise _refused("receiver", "the evidence names another receiver key")
-    return evidence
+    return evidence, row
 
 
 # --- step 8: withdrawals -------------------------------------------------------------------------------------------

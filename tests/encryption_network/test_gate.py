@@ -265,6 +265,14 @@ def test_no_evidence(world: Any) -> None:
     assert world.reason_of(world.request(world.backend, [grant])) == "not_attested"
 
 
+def test_evidence_whose_row_is_not_given(world: Any) -> None:
+    """Evidence that the commit could not require unchanged counts as none."""
+    grant = world.sign_in(world.backend, read=False, policies=[world.LIST])
+    request = world.request(world.backend, [grant], evidence=world.evidence(world.backend))
+    assert world.reason_of(request) == ""
+    assert world.reason_of(altered(request, evidence_row=None)) == "not_attested"
+
+
 def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
     """Any receiver key passes only where each policy on the way says so."""
     signed = altered(world.LIST, receiver="signed")

@@ -84,6 +84,14 @@ def test_what_is_withdrawn_touches_nothing_else(scene: Any) -> None:
     assert decide(world, grant).ground == "attested"
 
 
+def test_evidence_that_may_conceal_its_application(world: Any) -> None:
+    """Something wrote into RTMR3, and no log says what: it may be the application that was withdrawn (RC30)."""
+    listed = Withdrawals(measurements=frozenset({b"\x78" * 32}))
+    assert listed.withdraw(world.evidence(world.backend, compose_hash=None, rtmr3=b"\3" * 48))
+    assert not listed.withdraw(world.evidence(world.backend, compose_hash=None, rtmr3=bytes(48)))
+    assert not listed.withdraw(world.evidence(world.backend, compose_hash=b"\x79" * 32, rtmr3=b"\3" * 48))
+
+
 def test_a_withdrawn_session_is_nobody_in_person(world: Any) -> None:
     """A withdrawn DID gets nothing in person either, and the row is among the checks (RC20, RC21)."""
     sign_in = world.sign_in(world.session)
