@@ -62,19 +62,6 @@ async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None
     assert "completed" == code(await ran(executor, guest("count")))
 
 
-async def test_leaving_ends_everything() -> None:
-    """Leaving the executor ends runs and children, and says so to whoever waits; afterwards nothing runs."""
-    before = set(children())
-    program = guest("probe-wasip1")
-    async with Executor(children=1, spare=1) as executor:
-        task, process = await running(executor, _ENDLESS[0], fresh=False)
-        behind = asyncio.create_task(ran(executor, program, b"calls"))
-        await asyncio.sleep(0)
-    assert "runner-closed" == await task == code(await behind)
-    assert "runner-closed" == code(await ran(executor, program, b"calls"))
-    assert process not in children() and set(children()) <= before
-
-
 _PARENT = """
 import asyncio, sys
 from guest_programs import asked, guest, children
