@@ -27,6 +27,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _BACKSLASH = b"\\"
 _PLACE = re.compile(r" - at `(.{1,200})`\Z")
 _MISSING = re.compile(r"missing required field `(\w+)`")
+_EXPECTED = re.compile(r"Expected (.+?)(?:, got| - at|\Z)")
 
 # Numbers become floats or integers as written; NaN, 1e400, lone surrogates and trailing text are refused.
 _DECODER = msgspec.json.Decoder(dict[str, Any])
@@ -60,10 +61,15 @@ def shaped(value: Json, shape: type[Shape]) -> Shape:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as exc:
-        text = str(exc)  # it may quote the value, whatever its length
-        place, missing = _PLACE.search(text), _MISSING.search(text)
-        where = f"{place[1] if place else '$'}{f'.{missing[1]}' if missing else ''}"
-        raise InvalidJson(f"{where} is {'missing' if missing else 'not what it has to be'}") from None
+        text = str(exc)  # it may quote the value or the name of a member, whatever their length
+        place, missing, expected = _PLACE.search(text), _MISSING.search(text), _EXPECTED.match(text)
+        where = place[1] if place else "$"
+        if missing:
+            raise InvalidJson(f"{where}.{missing[1]} is missing") from None
+        if expected:
+            raise InvalidJson(f"{where} has to be {expected[1].replace('`', '')}") from None
+        wrong = "a member" if "unknown field" in text else "a value"
+        raise InvalidJson(f"{where} has {wrong} that is not known here") from None
 
 
 def check_text(data: bytes, *, max_bytes: int) -> None:

@@ -80,13 +80,19 @@ class Outer(msgspec.Struct):
     ("value", "text"),
     [
         ({}, "$.inner is missing"),
-        ({"inner": 1}, "$.inner is not what it has to be"),
+        ({"inner": 1}, "$.inner has to be array"),
         ({"inner": [{}]}, "$.inner[0].digest is missing"),
-        ({"inner": [{"digest": "ab" * 32, "hidden value": 1}]}, "$.inner[0] is not what it has to be"),
-        ({"inner": [{"digest": "ab" * 32, "kind": "hidden value"}]}, "$.inner[0].kind is not what it has to be"),
-        ({"inner": [{"digest": "AB" * 32}]}, "$.inner[0].digest is not what it has to be"),
-        ({"inner": [{"digest": "ab" * 32 + "\n"}]}, "$.inner[0].digest is not what it has to be"),
-        (["hidden value"], "$ is not what it has to be"),
+        ({"inner": [{"digest": "ab" * 32, "hidden value": 1}]}, "$.inner[0] has a member that is not known here"),
+        (
+            {"inner": [{"digest": "ab" * 32, "kind": "hidden value"}]},
+            "$.inner[0].kind has a value that is not known here",
+        ),
+        ({"inner": [{"digest": "AB" * 32}]}, "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'"),
+        (
+            {"inner": [{"digest": "ab" * 32 + "\n"}]},
+            "$.inner[0].digest has to be str matching regex '^[0-9a-f]{64}\\\\Z'",
+        ),
+        (["hidden value"], "$ has to be object"),
     ],
 )
 def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
