@@ -146,7 +146,7 @@ class Commits:
             StoreUnavailable: no outcome, or one that cannot be trusted after a lost connection.
         """
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        give_up_at = loop.time() + _RETRY_WITHIN_S
         was_lost = False
         while True:
             try:
@@ -157,11 +157,13 @@ class Commits:
                     return Refused()  # a counter that would not fit its row
                 if meaning in (Meaning.OUT_OF_RANGE, Meaning.FAILED):
                     raise (_unknown() if was_lost else store_error_of(exc)) from None
-                was_lost = was_lost or meaning is Meaning.LOST
-                waited_s = loop.time() - started
-                if isinstance(exc, TimeoutError) or (was_lost and waited_s >= RECONNECT_WITHIN_S):
+                if meaning is Meaning.LOST and not was_lost:
+                    # From the loss on: before it, the statement may have waited for a lock as long as that.
+                    was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
+                is_late = loop.time() >= give_up_at
+                if isinstance(exc, TimeoutError) or (was_lost and is_late):
                     raise _unknown() from None
-                if waited_s >= _RETRY_WITHIN_S:
+                if is_late:
                     raise StoreBusy("other commits overtook this one for too long") from None
                 if meaning is Meaning.REPEAT:
                     await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311  # parts two that collided

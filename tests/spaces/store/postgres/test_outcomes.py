@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
+from patience import PATIENCE_S
 from tests_support import FixedClock
 
 from spaces.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
@@ -110,6 +111,13 @@ async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]
     with pytest.raises(StoreError) as reported:
         await commits(Database(state(passing))).commit(COMMIT)
     assert type(reported.value) is kind
+
+
+async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to reconnect begins with the loss, however long the statement had waited for a lock before it."""
+    monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
+    monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", PATIENCE_S)
+    assert await commits(Database(LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
 
 
 async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
