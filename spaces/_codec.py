@@ -26,6 +26,10 @@ class Codec(Generic[T]):
         except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise RecordDamaged(f"a stored {self._name} does not decode") from exc
 
+    def of(self, record: Record) -> T:
+        """Read the value of a row that is there; a tombstone does not decode."""
+        return self.decode(record.value or b"")
+
     def read(self, record: Record | None) -> T | None:
         """Read a row's value; None where there is no row, or a tombstone."""
         return None if record is None or record.value is None else self.decode(record.value)

@@ -13,7 +13,7 @@ from capabilities.ambient import Entropy
 from ._codec import Codec
 from .errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
-from .store.contract import ABSENT, Commit, Put, Record, Refused, Store
+from .store.contract import ABSENT, Commit, Put, Refused, Store
 
 STORE_ID_BYTES: Final = 16
 
@@ -26,6 +26,8 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
 
 _CODEC: Final = Codec(Identity)
+identity_of: Final = _CODEC.of
+identity_row: Final = _CODEC.encode
 
 
 async def recorded_identity(store: Store) -> Identity | None:
@@ -39,11 +41,6 @@ async def recorded_identity(store: Store) -> Identity | None:
     if identity is None or identity.value is None:
         raise RecordDamaged("the store has a schema but no identity")
     return identity_of(identity)
-
-
-def identity_of(record: Record) -> Identity:
-    """Decode the row of an identity."""
-    return _CODEC.decode(record.value or b"")
 
 
 async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:
@@ -63,8 +60,3 @@ async def open_identity(store: Store, *, node_did: str, entropy: Entropy) -> Ide
     if identity.node_did != node_did:
         raise WrongSecret(recorded=identity.node_did, offered=node_did)
     return identity
-
-
-def identity_row(identity: Identity) -> bytes:
-    """Encode the row of an identity."""
-    return _CODEC.encode(identity)

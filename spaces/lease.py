@@ -25,12 +25,8 @@ class _LeaseRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 _CODEC = Codec(_LeaseRow)
+check_lease = _CODEC.of
 _NOBODY = _LeaseRow(owner=b"", expires_at=0.0, begun={})
-
-
-def check_lease(record: Record) -> None:
-    """Decode the row of the lease."""
-    _CODEC.decode(record.value or b"")
 
 
 class Lease:
@@ -81,6 +77,5 @@ class Lease:
         return record, _CODEC.read(record) or _NOBODY
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
-        expect = stamp_of(record)
-        outcome = await self._store.commit(Commit(puts=(Put(LEASE_KEY, _CODEC.encode(row), expect=expect),)))
-        return isinstance(outcome, Committed)
+        put = Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))
+        return isinstance(await self._store.commit(Commit(puts=(put,))), Committed)

@@ -27,7 +27,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 
 from blake3 import blake3
@@ -38,9 +37,9 @@ from capabilities.chain import Registered
 
 from ..audit.chain import chain_end
 from ..audit.pruning import pruning_of
-from ..audit.records import parse_audit_row
+from ..audit.records import audit_record_of
 from ..documents.collateral import state_of
-from ..documents.receipts import decode_basis
+from ..documents.receipts import basis_of
 from ..errors import RecordDamaged, TooManySpaces
 from ..grants.admissions import admission_key, admission_of
 from ..grants.delegations import decode_delegation, registration_puts
@@ -92,7 +91,7 @@ from ..keyspace import (
 from ..lease import check_lease
 from ..store.contract import Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
-from ..values.object_records import ObjectRecord, object_record_of, parse_object_work
+from ..values.object_records import ObjectRecord, object_record_of, object_work_of
 from ..values.object_store import ObjectStore
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
@@ -217,59 +216,29 @@ def check_head(key: bytes, record: Record, get: Get) -> None:
         require(members.get("hash") == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
 
 
-def _chain(record: Record, get: Get) -> None:
+def _chain(key: bytes, record: Record, get: Get) -> None:
     number, hash_, signed_number = chain_end(record)
     require(hash_.hex() == _hash_of_entry(number, get), "the audit chain ends with another entry")
     if signed_number:
         _members(get(audit_head_key(signed_number)), "the last head")
 
 
-def _floor(record: Record, get: Get) -> None:
+def _floor(key: bytes, record: Record, get: Get) -> None:
     value = record.value or b""
     edges = [value[at : at + 4] for at in range(0, len(value), 4)]
     is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
     require(is_sorted, "the minutes whose claims were swept are not in order")
 
 
-def _text(record: Record, get: Get) -> None:
+def _text(key: bytes, record: Record, get: Get) -> None:
     try:
         require(bool((record.value or b"").decode()), "a row is empty")
     except UnicodeDecodeError as exc:
         raise RecordDamaged("a row is no text") from exc
 
 
-def _schema(record: Record, get: Get) -> None:
+def _schema(key: bytes, record: Record, get: Get) -> None:
     require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "there is no such schema")
-
-
-def _has_length(length: int) -> Callable[[Record, Get], None]:
-    text = "a row does not have the length of its kind"
-    return lambda record, _: require(len(record.value or b"") == length, text)
-
-
-_NAMED: Final[Mapping[bytes, Callable[[Record, Get], object]]] = {
-    SCHEMA_KEY: _schema,
-    IDENTITY_KEY: lambda record, _: identity_of(record),
-    CANARY_KEY: _has_length(8),
-    CLAIM_FLOOR_KEY: _floor,
-    LEASE_KEY: lambda record, _: check_lease(record),
-    RESTORED_KEY: _text,
-    ORPHAN_SWEEP_KEY: _has_length(0),
-    BODIES_PLACE_KEY: _text,
-    AUDIT_CHAIN_KEY: _chain,
-    AUDIT_PRUNING_KEY: lambda record, _: pruning_of(record).pruned,
-    # Opaque here, as networks are.
-    RELEASE_RECORD_KEY: lambda record, _: None,
-    WITHDRAWALS_KEY: lambda record, _: None,
-}
-
-
-def check_named(key: bytes, record: Record, get: Get) -> None:
-    """Check a row under a name."""
-    check = _NAMED.get(key)
-    require(check is not None or key.startswith(walk_key("")), "there is no row of this name")
-    if check is not None:
-        check(record, get)
 
 
 def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
@@ -279,7 +248,7 @@ def bookings(key: bytes, row: ParsedRow, get: Get) -> Iterator[Booking]:
         return
     if account:
         yield account, weight_bytes
-    kind = _KINDS.get(key[:1])
+    kind = _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
     if kind is None:
         raise RecordDamaged("there is no such kind of row")
     yield from kind(key, record, get) or ()
@@ -309,7 +278,7 @@ def _object(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 
 def _due_work(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
     """Book a file that no head refers to until it is unlinked; one whose record is to be deleted only once."""
-    work = parse_object_work(record.value or b"")
+    work = object_work_of(record)
     if work.unlink or object_record_of(get(object_key(work.space16, work.digest))) == ObjectRecord(work.generation, 0):
         yield BODIES_COUNTER, work.size_bytes
 
@@ -344,7 +313,7 @@ def _admission(key: bytes, record: Record, get: Get) -> None:
 
 
 def _audit_record(key: bytes, record: Record, get: Get) -> None:
-    is_own = key[1:9] == micros8(parse_audit_row(record.value or b"").at) and len(key) == 25
+    is_own = key[1:9] == micros8(audit_record_of(record).at) and len(key) == 25
     require(is_own, "an audit record lies under another time than its own")
 
 
@@ -363,7 +332,11 @@ def _decoded(decode: Callable[[Record], object]) -> _Kind:
     return kind
 
 
-# By the first byte of the key, as `keyspace` has them.
+def _opaque(key: bytes, record: Record, get: Get) -> None:
+    """Accept rows that belong to a layer above."""
+
+
+# By the first byte of the key, as `keyspace` has them; by the whole key where that is a name.
 _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"K": _value,
     b"k": _value,
@@ -378,22 +351,30 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"y": check_head,
     **dict.fromkeys((b"I", b"P", b"M", b"X", b"E", b"t"), index_bookings),
     b"L": check_mark,
-    b"m": check_named,
     b"N": _network,
     b"o": _admission,
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),
     b"J": _audit_record,
-    b"a": _decoded(lambda record: decode_basis(record.value or b"")),
+    b"a": _decoded(basis_of),
     b"v": _decoded(state_of),
     b"T": _decoded(ticket_of),
     b"O": _decoded(override_of),
-    **dict.fromkeys((b"A", b"R", b"V"), lambda *_: None),
+    SCHEMA_KEY: _schema,
+    IDENTITY_KEY: _decoded(identity_of),
+    CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
+    CLAIM_FLOOR_KEY: _floor,
+    LEASE_KEY: _decoded(check_lease),
+    RESTORED_KEY: _text,
+    ORPHAN_SWEEP_KEY: _of_lengths(len(ORPHAN_SWEEP_KEY), 0),
+    BODIES_PLACE_KEY: _text,
+    AUDIT_CHAIN_KEY: _chain,
+    AUDIT_PRUNING_KEY: _decoded(pruning_of),
+    **dict.fromkeys((b"A", b"R", b"V", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _opaque),
 }
 
 
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
-NO_READERS: Final[Readers] = MappingProxyType({})
 
 _MOST: Final = (1 << 63) - 1
 MOST_SHOWN: Final = 1000
@@ -425,14 +406,14 @@ class Checked(Struct, rename="camel"):
             self.findings.append(Damage(what, name, text))
 
 
-async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers = NO_READERS) -> Checked:
+async def check_store(rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None) -> Checked:
     """Check every row, counter and body."""
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:
             async with rows.bodies_stay():
                 async with rows.snapshot() as snapshot:
-                    _check_rows(snapshot, checked, readers, notes)
+                    _check_rows(snapshot, checked, readers or {}, notes)
                 for name, size_bytes in noted_bodies(notes):
                     checked.bodies += 1
                     checked.body_bytes += size_bytes

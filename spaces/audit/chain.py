@@ -54,7 +54,7 @@ from ..store.contract import (
     stamp_of,
 )
 from .pruning import read_pruning
-from .records import AuditRecord, parse_audit_row
+from .records import AuditRecord, audit_record_of
 
 Sign: TypeAlias = Callable[[bytes], bytes]
 """Signs bytes with the node's identity key; 64 bytes."""
@@ -215,7 +215,7 @@ async def _commit(
         if size_bytes > _MAX_BATCH_BYTES:
             break
         number += 1
-        entry = encode_entry(parse_audit_row(record.value or b""), number=number, previous=hash_)
+        entry = encode_entry(audit_record_of(record), number=number, previous=hash_)
         hash_ = entry_hash(entry)
         size_bytes += len(entry)
         puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
@@ -248,7 +248,7 @@ def _head_of(record: Record | None, chain: Chain) -> _Head:
 def chain_end(record: Record) -> tuple[int, bytes, int]:
     """Return what the row of the chain's head says: number and hash of the last entry, number of the last signed
     head."""
-    head = _HEAD_CODEC.decode(record.value or b"")
+    head = _HEAD_CODEC.of(record)
     return head.number, head.hash, head.signed_number
 
 

@@ -32,6 +32,8 @@ class AuditRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 _CODEC: Final = Codec(AuditRecord)
+audit_record_of: Final = _CODEC.of
+"""Reads the row of a record that is not sealed yet."""
 
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
@@ -39,8 +41,3 @@ def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
     if len(record.detail) > MAX_DETAIL_BYTES:
         raise CommitTooLarge(bound="audit detail bytes", limit=MAX_DETAIL_BYTES, got=len(record.detail))
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)
-
-
-def parse_audit_row(value: bytes) -> AuditRecord:
-    """Read the row of a record that is not sealed yet."""
-    return _CODEC.decode(value)

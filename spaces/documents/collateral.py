@@ -12,7 +12,7 @@ import msgspec
 
 from .._codec import Codec
 from ..keyspace import COLLATERAL_PREFIX, COLLATERAL_STATE_PREFIX, collateral_state_key
-from ..store.contract import ANY, Expect, Put, Range, Record, Store, pages_of, read_page
+from ..store.contract import ANY, Expect, Put, Range, Store, pages_of, read_page
 
 MAX_FAMILIES: Final = 256
 """Most platform families, stored and wished for, that are recorded; there are a few dozen in the world."""
@@ -42,11 +42,8 @@ class CollateralState(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 
 
 _CODEC: Final = Codec(CollateralState)
-
-
-def state_of(record: Record | None) -> CollateralState | None:
-    """Read the state of a document; None where none was ever recorded."""
-    return _CODEC.read(record)
+state_of: Final = _CODEC.read
+"""Reads the state of a document; None where none was ever recorded."""
 
 
 def state_put(family: Family, state: CollateralState | None, *, expect: Expect = ANY) -> Put:
@@ -57,7 +54,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:
     """Return the states of all families, with the stamp of each row; at most twice MAX_FAMILIES."""
     page = await read_page(store, Range(COLLATERAL_STATE_PREFIX, limit=2 * MAX_FAMILIES))
-    return [(_family(key), _CODEC.decode(record.value or b""), record.stamp) for key, record in page.rows]
+    return [(_family(key), _CODEC.of(record), record.stamp) for key, record in page.rows]
 
 
 async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:

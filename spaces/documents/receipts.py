@@ -75,6 +75,8 @@ class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 _BASIS_CODEC: Final = Codec(Basis)
+basis_of: Final = _BASIS_CODEC.read
+"""Reads a row that `basis_put` wrote."""
 
 
 def basis_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
@@ -90,11 +92,6 @@ def basis_beside(evidence_row_key: bytes) -> bytes:
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
     """Write what evidence was judged from, in the commit that writes the evidence."""
     return Put(basis_row_key(holder, receiver_public_key), _BASIS_CODEC.encode(basis))
-
-
-def decode_basis(value: bytes) -> Basis:
-    """Read a row that `basis_put` wrote."""
-    return _BASIS_CODEC.decode(value)
 
 
 # --- how long they are kept ----------------------------------------------------------------------------------------

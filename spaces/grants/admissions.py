@@ -27,6 +27,7 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
 
 
 _CODEC: Final = Codec(Admission)
+admission_of: Final = _CODEC.of
 
 
 def admission_key(owner: Principal) -> bytes:
@@ -54,11 +55,6 @@ def admission_put(owner: Principal, *, now: float) -> Put:
 def removal_put(owner: Principal, record: Record) -> Put:
     """Remove an admitted owner; `record` is the row as it was read."""
     return Put(admission_key(owner), None, expect=record.stamp)
-
-
-def admission_of(record: Record) -> Admission:
-    """Decode the row of an admitted owner."""
-    return _CODEC.decode(record.value or b"")
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:

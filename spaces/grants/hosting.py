@@ -145,6 +145,8 @@ class HostedSpace(msgspec.Struct, frozen=True, array_like=True):
 
 
 _CODEC: Final = Codec(HostedSpace)
+space_of: Final = _CODEC.read
+"""Reads the row of a space."""
 
 
 def space_row_key(space: SpaceId) -> bytes:
@@ -155,11 +157,6 @@ def space_row_key(space: SpaceId) -> bytes:
 def is_hosted(record: Record | None) -> bool:
     """Whether the record under `space_row_key` says that the space exists."""
     return record is not None and record.value is not None
-
-
-def space_of(record: Record | None) -> HostedSpace | None:
-    """Read the row of a space."""
-    return _CODEC.read(record)
 
 
 def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: int = 1000) -> Range:

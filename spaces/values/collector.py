@@ -26,7 +26,7 @@ from .object_records import (
     ObjectWork,
     due_put,
     object_record_of,
-    parse_object_work,
+    object_work_of,
 )
 from .object_store import ObjectStore
 
@@ -43,7 +43,7 @@ async def collect(store: Store, files: ObjectStore, *, now: float, entropy: Entr
     """
     due = await rows_until(store, DUE_PREFIX, micros8(now), limit=limit)
     for key, record in due:
-        work = parse_object_work(record.value or b"")
+        work = object_work_of(record)
         if work.unlink:
             await files.remove(work)
             # Over the exact row that was read: the file is subtracted once, even if another process does the same.

@@ -20,7 +20,7 @@ from capabilities.ambient import Entropy
 
 from .._codec import Codec
 from ..keyspace import due_key
-from ..store.contract import Put, Record
+from ..store.contract import Put
 
 GENERATION_BYTES: Final = 16
 # For this long after its record is deleted, a file stays for clients that read the head before.
@@ -71,22 +71,12 @@ class ObjectWork(ObjectName, frozen=True, array_like=True):
 
 
 _RECORD_CODEC: Final = Codec(ObjectRecord)
+object_record_of: Final = _RECORD_CODEC.read
+"""Reads an object's row; None when there is none or it was collected."""
+encode_object_record: Final = _RECORD_CODEC.encode
 _WORK_CODEC: Final = Codec(ObjectWork)
-
-
-def object_record_of(record: Record | None) -> ObjectRecord | None:
-    """Read an object's row; None when there is none or it was collected."""
-    return _RECORD_CODEC.read(record)
-
-
-def encode_object_record(record: ObjectRecord) -> bytes:
-    """Encode an object's row."""
-    return _RECORD_CODEC.encode(record)
-
-
-def parse_object_work(value: bytes) -> ObjectWork:
-    """Read a row of due work."""
-    return _WORK_CODEC.decode(value)
+object_work_of: Final = _WORK_CODEC.of
+"""Reads a row of due work."""
 
 
 def due_put(name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0) -> Put:

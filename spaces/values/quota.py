@@ -141,7 +141,7 @@ async def read_overrides(store: Store, *, limit: int) -> Overrides:
         for _, record in page.rows:
             if len(limits) == limit:
                 return Overrides(limits, more=True)
-            row = _CODEC.decode(record.value or b"")
+            row = _CODEC.of(record)
             limits[SpaceId(Principal(row.owner), row.name).text] = row.limit_bytes
     return Overrides(limits, more=False)
 

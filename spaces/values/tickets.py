@@ -23,7 +23,7 @@ from capabilities.cids import ContentKey
 from .._codec import Codec
 from ..expiry import rows_until
 from ..keyspace import TICKETS_PREFIX, claim_minute4, ticket_key
-from ..store.contract import ABSENT, Commit, Put, Record, Store
+from ..store.contract import ABSENT, Commit, Put, Store
 
 TICKET_BYTES: Final = 32
 _MINUTE_BYTES: Final = 4
@@ -42,6 +42,8 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
 
 
 _CODEC: Final = Codec(Ticket)
+ticket_of: Final = _CODEC.read
+"""Reads the row of a ticket; None when there is none."""
 
 
 def new_ticket(expires_at: float, entropy: Entropy) -> bytes:
@@ -57,11 +59,6 @@ def ticket_row_key(ticket: bytes) -> bytes:
 def ticket_put(ticket: bytes, said: Ticket) -> Put:
     """Keep a new ticket."""
     return Put(ticket_row_key(ticket), _CODEC.encode(said), expect=ABSENT)
-
-
-def ticket_of(record: Record | None) -> Ticket | None:
-    """Read the row of a ticket; None when there is none."""
-    return _CODEC.read(record)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from storekeeper_process import StorekeeperProcess
 from tests_support import fuzzed
 
-from spaces.audit.records import AuditRecord, parse_audit_row
+from spaces.audit.records import AuditRecord, audit_record_of
 from spaces.errors import SpaceError
 from spaces.identity import recorded_identity
 from spaces.keyspace import AUDIT_PREFIX
@@ -50,7 +50,7 @@ from spaces.store.lmdb._frames import (
 )
 from spaces.store.lmdb._writer import CommitRequest
 from spaces.store.lmdb.engine import connect_lmdb
-from spaces.values.object_records import parse_object_work
+from spaces.values.object_records import object_work_of
 
 STAMP = b"." * 16
 COMMIT = Commit(
@@ -226,7 +226,7 @@ AUDIT_ROW = msgspec.msgpack.encode(AuditRecord(at=1.0, action="kv.put", actor="d
 def test_fuzz_due_work(value: bytes) -> None:
     """A row of due work of any bytes is read, or is damaged."""
     with suppress(SpaceError):
-        parse_object_work(value)
+        object_work_of(Record(value, b""))
 
 
 @fuzzed()
@@ -234,6 +234,6 @@ def test_fuzz_due_work(value: bytes) -> None:
 def test_fuzz_rows_of_the_store_itself(value: bytes) -> None:
     """Audit and identity rows of any bytes are read, or are damaged."""
     with suppress(SpaceError):
-        parse_audit_row(value)
+        audit_record_of(Record(value, b""))
     with suppress(SpaceError):
         asyncio.run(recorded_identity(OneRow(value)))

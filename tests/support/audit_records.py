@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from spaces.audit.records import AuditRecord, parse_audit_row
+from spaces.audit.records import AuditRecord, audit_record_of
 from spaces.keyspace import AUDIT_PREFIX, SEALED_PREFIX
 from spaces.store.contract import Range, Store, pages_of
 
@@ -18,7 +18,7 @@ async def audit_records(store: Store) -> tuple[AuditRecord, ...]:
     chain = [page async for page in pages_of(store, Range(SEALED_PREFIX))]
     queue = [page async for page in pages_of(store, Range(AUDIT_PREFIX))]
     sealed = [_sealed(msgspec.json.decode(record.value or b"")) for page in chain for _, record in page.rows]
-    waiting = [parse_audit_row(record.value or b"") for page in queue for _, record in page.rows]
+    waiting = [audit_record_of(record) for page in queue for _, record in page.rows]
     return (*sealed, *waiting)
 
 

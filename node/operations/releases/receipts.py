@@ -19,8 +19,8 @@ from encryption_network.withdrawals import evidence_digest
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import (
     PLACE_BYTES,
+    basis_of,
     basis_row_key,
-    decode_basis,
     document_span,
     document_use_puts,
     document_use_row_key,
@@ -129,7 +129,7 @@ async def _judged(services: Services, evidence: Evidence, record: bytes) -> tupl
     """Return what the code was judged by, and its documents, which may not be kept yet."""
     key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
     row = await read_row(services.store, key)
-    basis = None if row is None or row.value is None else decode_basis(row.value)
+    basis = basis_of(row)
     documents = [encode_evidence(evidence)]
     quote = event_log = nonce = None
     # A basis of newer evidence means another stamp of the evidence's row, which the release's commit checks.

@@ -26,11 +26,11 @@ from capabilities.audit_export import (
 from capabilities.errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
 from spaces.audit.chain import HEAD_EVERY_S, MAX_TEXT_BYTES, Chain, exported_lines, oldest_unsealed_at, seal_batch
-from spaces.audit.records import AuditRecord, audit_put, parse_audit_row
-from spaces.documents.receipts import decode_basis
+from spaces.audit.records import AuditRecord, audit_put, audit_record_of
+from spaces.documents.receipts import basis_of
 from spaces.errors import RecordDamaged, SpaceError
 from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX
-from spaces.store.contract import ANY, Commit, Committed, Put, Range, Refused, Store
+from spaces.store.contract import ANY, Commit, Committed, Put, Range, Record, Refused, Store
 
 NOW = 1_795_000_000.0
 NODE = Ed25519Signer(b"\x71" * 32)
@@ -353,8 +353,8 @@ def test_fuzz_exports(lines: list[bytes]) -> None:
 @given(st.binary(max_size=80))
 def test_fuzz_rows(value: bytes) -> None:
     """Any bytes are a row, or damaged."""
-    for parse in (parse_audit_row, decode_basis):
+    for parse in (audit_record_of, basis_of):
         try:
-            parse(value)
+            parse(Record(value, b""))
         except RecordDamaged:
             continue
