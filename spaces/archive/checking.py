@@ -44,7 +44,7 @@ from ..errors import RecordDamaged, TooManySpaces
 from ..grants.admissions import admission_key, admission_of
 from ..grants.delegations import decode_delegation, registration_puts
 from ..grants.hosting import space_of
-from ..grants.revocations import LIVE, revocation_of
+from ..grants.revocations import revocation_of
 from ..grants.sessions import session_row_key
 from ..identity import identity_of
 from ..keyspace import (
@@ -89,7 +89,7 @@ from ..keyspace import (
     x16,
 )
 from ..lease import check_lease
-from ..store.contract import Record, counter_of
+from ..store.contract import LIVE_MARK, Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
 from ..values.object_records import ObjectRecord, object_record_of, object_work_of
 from ..values.object_store import ObjectStore
@@ -165,7 +165,7 @@ def index_bookings(key: bytes, record: Record, get: Get) -> Iterator[Booking]:
 def check_mark(key: bytes, record: Record, get: Get) -> None:
     """Check a mark; one that says `live` has its delegation."""
     revocation_of(record)
-    is_stray = record.value == LIVE and get(delegation_key(key[1:])) is None
+    is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
     require(not is_stray, "a mark says that a delegation is live which is not there")
 
 

@@ -12,9 +12,8 @@ import msgspec
 from capabilities.principals import Principal
 
 from .._codec import Codec
-from ..errors import RecordDamaged
 from ..keyspace import ADMISSIONS_PREFIX, owner_admission_key, x16
-from ..store.contract import ABSENT, Check, Put, Range, Record, Store, pages_of
+from ..store.contract import ABSENT, Put, Range, Record, Store, pages_of
 
 _PAGE_ROWS: Final = 1000
 
@@ -38,13 +37,6 @@ def admission_key(owner: Principal) -> bytes:
 def is_admitted(record: Record | None) -> bool:
     """Whether the record under `admission_key` says that the owner is admitted."""
     return record is not None and record.value is not None
-
-
-def admission_check(owner: Principal, record: Record | None) -> Check:
-    """The condition that an owner is still admitted, for the commit that hosts a space."""
-    if record is None or record.value is None:
-        raise RecordDamaged("the owner is not admitted")
-    return Check(admission_key(owner), record.stamp)
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:

@@ -22,7 +22,7 @@ Example:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -36,7 +36,6 @@ from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
 
 from .._codec import Codec
-from ..errors import RecordDamaged
 from ..keyspace import (
     TOTAL_SPACES_COUNTER,
     newcomers_counter,
@@ -47,8 +46,8 @@ from ..keyspace import (
     space_keys,
     x16,
 )
-from ..store.contract import ABSENT, Add, Check, Put, Range, Record, counter_of
-from .admissions import admission_check, admission_key, is_admitted
+from ..store.contract import ABSENT, Add, Check, Put, Range, Record, check_of, counter_of
+from .admissions import admission_key, is_admitted
 
 MAX_NAME_BYTES: Final = 255  # Q30
 _AUTOMATIC_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -93,27 +92,20 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
     """Spaces that a request names, and which of them it would host."""
 
     mentioned: tuple[SpaceId, ...]
-    explicit: frozenset[SpaceId] = frozenset()
-    automatic: frozenset[SpaceId] = frozenset()
+    wanted: tuple[SpaceId, ...] = ()
     bounds: Bounds = Bounds()
     newcomers: bytes | None = None
     admitted: tuple[Principal, ...] = ()
 
     @property
-    def hosts_nothing(self) -> bool:
-        """Whether the request hosts no space, whatever is stored: then no counter is read."""
-        return not self.explicit and not self.automatic
-
-    @property
     def owners(self) -> tuple[Principal, ...]:
         """Owners of the spaces that would be hosted, each once."""
-        wanted = [space.owner for space in self.mentioned if space in self.explicit or space in self.automatic]
-        return tuple(dict.fromkeys(wanted))
+        return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     def keys(self) -> tuple[bytes, ...]:
         """The rows to read for `plan_hosting`, in its order."""
         spaces = tuple([space_keys(space).row for space in self.mentioned])
-        if self.hosts_nothing:
+        if not self.wanted:  # nothing is hosted, whatever is stored: no counter is read
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
         tail = [TOTAL_SPACES_COUNTER] if self.newcomers is None else [TOTAL_SPACES_COUNTER, self.newcomers]
@@ -164,13 +156,6 @@ def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: i
     return Range(owned_space_key(x16(owner)), after=after, limit=limit)
 
 
-def hosting_check(space: SpaceId, record: Record | None) -> Check:
-    """The condition that a space is still hosted, for a commit that writes into it."""
-    if record is None or record.value is None:
-        raise RecordDamaged("the space is not hosted")
-    return Check(space_row_key(space), record.stamp)
-
-
 def hosting_by_grant(
     delegation: Delegation, policy: HostingPolicy, *, client: str | None, now: float, is_new: bool = True
 ) -> HostingRequest:
@@ -186,39 +171,41 @@ def hosting_by_grant(
     mentioned = mentioned_spaces(delegation.capabilities)
     if not is_new:
         return HostingRequest(mentioned)
-    explicit = hosted_spaces(delegation)  # D40, D44
-    automatic = (
-        []
-        if delegation.parents or not policy.is_automatic
-        else [space for space in mentioned if space.owner == delegation.delegator]
-    )
-    return _request(mentioned, frozenset(explicit), frozenset(automatic), policy, client=client, now=now)
+    explicit, signer = hosted_spaces(delegation), None if delegation.parents else delegation.delegator  # D40, D44
+    return _request(mentioned, frozenset(explicit), signer, policy, client=client, now=now)
 
 
 def hosting_by_put(
     space: SpaceId, invoker: Principal, policy: HostingPolicy, *, client: str | None, now: float
 ) -> HostingRequest:
     """Work out whether a put would host the space it writes to: only its own DID's, and only where the mode allows."""
-    is_own = space.owner == invoker and policy.is_automatic
-    automatic = frozenset((space,)) if is_own else frozenset[SpaceId]()
-    return _request((space,), frozenset(), automatic, policy, client=client, now=now)
+    return _request((space,), (), invoker, policy, client=client, now=now)
 
 
 def _request(
     mentioned: tuple[SpaceId, ...],
-    explicit: frozenset[SpaceId],
-    automatic: frozenset[SpaceId],
+    explicit: Collection[SpaceId],
+    signer: Principal | None,
     policy: HostingPolicy,
     *,
     client: str | None,
     now: float,
 ) -> HostingRequest:
-    if not explicit and not automatic:
+    """Request spaces that are granted explicitly, and the signer's own where the mode allows it."""
+    owner = signer if policy.is_automatic else None
+    wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
+    if not wanted:
         return HostingRequest(mentioned)  # as for nearly every grant
     counted = counted_client(client)
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
-    request = HostingRequest(mentioned, explicit, automatic, policy.bounds, newcomers)
+    request = HostingRequest(mentioned, wanted, policy.bounds, newcomers)
     return msgspec.structs.replace(request, admitted=tuple(filter(policy.needs_row, request.owners)))
+
+
+def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principal | None) -> bool:
+    if space in explicit:
+        return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES  # Q30
+    return space.owner == owner and _AUTOMATIC_NAME.fullmatch(space.name) is not None
 
 
 def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, now: float) -> HostingPlan:
@@ -233,8 +220,8 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     new: dict[SpaceId, None] = {}
     growth: dict[bytes, int] = {}
     limits: dict[bytes, int] = {}
-    for space in request.mentioned:
-        if space in hosted or not _may_be_named(request, space) or not _may_own(request, space.owner, found):
+    for space in request.wanted:
+        if space in hosted or not _may_own(request, space.owner, found):
             continue
         counted = _counted(request, space.owner, found, growth)
         fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
@@ -251,8 +238,8 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
         # Each counter refuses the commit beyond its bound.
         adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
         checks=(
-            *[hosting_check(space, found[space_row_key(space)]) for space in hosted],
-            *[admission_check(owner, found[admission_key(owner)]) for owner in admitted],
+            *[check_of(key, found[key]) for key in map(space_row_key, hosted)],
+            *[check_of(key, found[key]) for key in map(admission_key, admitted)],
         ),
     )
 
@@ -276,12 +263,6 @@ def _counted(
     if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
         counted[request.newcomers] = bounds.new_owners_per_hour
     return counted
-
-
-def _may_be_named(request: HostingRequest, space: SpaceId) -> bool:
-    if space in request.explicit:
-        return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES  # Q30
-    return space in request.automatic and _AUTOMATIC_NAME.fullmatch(space.name) is not None
 
 
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:

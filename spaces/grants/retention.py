@@ -12,17 +12,15 @@ is indexed again under its own expiry: until then it could be posted again, and 
 
 Example:
     keys = kept_keys(signer, client)
-    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False)
+    kept = kept_of(keys, (await store.read(keys)).records, hosts_now=False, hosting=bounds, others=bounds)
     puts = registration_puts(..., client_account=kept.client_account)
-    commit = Commit(puts=tuple(puts), adds=kept.adds(bounds, size_bytes=charged_bytes(puts)))
+    commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
     removal = plan_removal(key, stored, record, now=now)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from capabilities.chain import Registered
@@ -46,17 +44,14 @@ from .delegations import registration_puts, row_bytes
 from .sessions import session_row_key
 
 KEPT_AFTER_EXPIRY_S: Final = 30 * 86_400
-_OF_SIGNER: Final = "bytes of delegations of this signer"
-_OF_ADDRESS: Final = "bytes of delegations from this address"
 
 
-@dataclass(frozen=True, slots=True)
-class KeptBounds:
-    """How much may be kept; None: no bound."""
+class KeptBounds(NamedTuple):
+    """How much may be kept; 0: no bound."""
 
-    count: int | None = None
-    signer_bytes: int | None = None
-    client_bytes: int | None = None
+    delegations: int
+    signer_bytes: int
+    client_bytes: int
 
 
 def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
@@ -69,61 +64,66 @@ def kept_keys(signer: Principal, client: str | None) -> tuple[bytes, ...]:
     return (*keys, *[client_bytes_counter(client16, hosts=hosts) for hosts in (False, True)])
 
 
-class Kept(Struct, frozen=True, gc=False):
-    """What is kept of a signer and from a client address, as it was read: keys of counters, and their values."""
+class _Counter(NamedTuple):
+    """A counter as it was read, its limit, and what it counts."""
 
-    count: tuple[bytes, int]
-    signer_bytes: tuple[bytes, int]
-    client_bytes: tuple[bytes, int] | None
-    hosts: bool
+    key: bytes
+    value: int
+    limit: int
+    what: str
 
-    @property
-    def is_first(self) -> bool:
-        """Nothing is kept of the signer yet."""
-        return self.count[1] == 0
+    def bound(self, more: int) -> tuple[Add, ...]:
+        """Return the condition under which a commit that counts so much more stays within the limit."""
+        if not self.limit:
+            return ()
+        if self.value + more > self.limit:
+            raise TooManyDelegations(limit=self.limit, what=self.what)
+        return (Add(self.key, 0, at_most=self.limit),)
+
+
+class Kept(NamedTuple):
+    """What is kept of a signer and from a client address; without an address, nothing is counted for it."""
+
+    delegations: _Counter
+    signer_bytes: _Counter
+    client_bytes: _Counter | None
 
     @property
     def client_account(self) -> bytes | None:
         """The counter that is charged for the address."""
-        return None if self.client_bytes is None else self.client_bytes[0]
+        return None if self.client_bytes is None else self.client_bytes.key
 
-    def adds(self, bounds: KeptBounds, *, size_bytes: int) -> tuple[Add, ...]:
+    def adds(self, size_bytes: int) -> tuple[Add, ...]:
         """Count one more delegation, within the bounds; its bytes are charged with its rows."""
-        _require_room(self.count, 1, bounds.count, "delegations of this signer")
-        adds = [Add(self.count[0], 1, at_most=bounds.count)]
-        adds += _bound_bytes(self.signer_bytes, size_bytes, bounds.signer_bytes, _OF_SIGNER)
-        if self.client_bytes is not None:
-            adds += _bound_bytes(self.client_bytes, size_bytes, bounds.client_bytes, _OF_ADDRESS)
-        return tuple(adds)
+        from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
+        counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
+        return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
 
-    def charge(self, alias: Put, bounds: KeptBounds) -> tuple[Put, tuple[Add, ...]]:
+    def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
         """Charge the row of one more cid to the address it came from, or to the signer where that is not counted."""
-        counter, limit, what = self.signer_bytes, bounds.signer_bytes, _OF_SIGNER
-        if self.client_bytes is not None:
-            counter, limit, what = self.client_bytes, bounds.client_bytes, _OF_ADDRESS
-        size_bytes = row_bytes((alias,))
-        adds = _bound_bytes(counter, size_bytes, limit, what)
-        return replace(alias, weight_bytes=size_bytes, account=counter[0]), tuple(adds)
+        counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
+        return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(size_bytes)
 
 
-def _bound_bytes(counter: tuple[bytes, int], size_bytes: int, limit: int | None, what: str) -> list[Add]:
-    """Return the condition under which rows that charge a counter stay within its limit."""
-    _require_room(counter, size_bytes, limit, what)
-    return [] if limit is None else [Add(counter[0], 0, at_most=limit)]
-
-
-def _require_room(counter: tuple[bytes, int], more: int, limit: int | None, what: str) -> None:
-    if limit is not None and counter[1] + more > limit:
-        raise TooManyDelegations(limit=limit, what=what)
-
-
-def kept_of(keys: Sequence[bytes], records: Sequence[Record | None], *, hosts_now: bool) -> Kept:
-    """Decode the records under `kept_keys`."""
-    said = [counter_of(record) for record in records]
-    hosts = hosts_now or said[2] > 0
-    client = None if len(keys) == 3 else 3 + hosts
-    client_bytes = None if client is None else (keys[client], said[client])
-    return Kept((keys[0], said[0]), (keys[1], said[1]), client_bytes, hosts)
+def kept_of(
+    keys: Sequence[bytes],
+    records: Sequence[Record | None],
+    *,
+    hosts_now: bool,
+    hosting: KeptBounds,
+    others: KeptBounds,
+) -> Kept:
+    """Decode the records under `kept_keys`; `others` are the bounds of signers who host no space here."""
+    count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
+    hosts = hosts_now or spaces[1] > 0
+    bounds = hosting if hosts else others
+    return Kept(
+        _Counter(*count, bounds.delegations, "delegations of this signer"),
+        _Counter(*signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"),
+        _Counter(*addresses[hosts], bounds.client_bytes, "bytes of delegations from this address")
+        if addresses
+        else None,
+    )
 
 
 def plan_removal(due: bytes, stored: Registered | None, record: Record | None, *, now: float) -> Commit:

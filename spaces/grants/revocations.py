@@ -21,11 +21,10 @@ from ..errors import RecordDamaged
 from ..keyspace import mark_key
 from ..store.contract import ABSENT, LIVE_MARK, Put, Record
 
-LIVE: Final = LIVE_MARK
 _PREFIX: Final = mark_key(b"")
-_REVOKED: Final = b"R"
+_REVOKED_PREFIX: Final = b"R"
 _DETAILS_AT: Final = 1 + 32
-_LIVE_MARK, _REVOKED_MARK = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
+_LIVE, _REVOKED = Mark.LIVE, Mark.REVOKED  # an enum's member is slow to look up
 
 
 class Revoked(NamedTuple):
@@ -51,36 +50,33 @@ def mark_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
 
 def live_put(content: ContentKey) -> Put:
     """Mark a delegation live at its registration; refused where any mark exists."""
-    return Put(mark_key(content), LIVE, expect=ABSENT)
+    return Put(mark_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
     """Replace a mark. Idempotent in effect: a revoked delegation stays so; of two that race the later is recorded."""
     details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
-    return Put(mark_key(content), _REVOKED + revoked.cid + details)
+    return Put(mark_key(content), _REVOKED_PREFIX + revoked.cid + details)
 
 
 def mark_of(record: Record | None) -> Mark | None:
     """Read one mark; None when the delegation is not registered. Whatever is not `live` counts as revoked."""
     if record is None or record.value is None:
         return None
-    return Mark.LIVE if record.value == LIVE else Mark.REVOKED
+    return _LIVE if record.value == LIVE_MARK else _REVOKED
 
 
 def marks_of(contents: Sequence[ContentKey], records: Sequence[Record | None]) -> dict[ContentKey, Mark]:
     """Map content keys to the marks in the records read under `mark_keys` of them; unknown ones are left out."""
-    marks: dict[ContentKey, Mark] = {}
-    for content, record in zip(contents, records, strict=True):
-        if record is not None and record.value is not None:
-            marks[content] = _LIVE_MARK if record.value == LIVE else _REVOKED_MARK
-    return marks
+    marks = zip(contents, map(mark_of, records), strict=True)
+    return {content: mark for content, mark in marks if mark is not None}
 
 
 def revocation_of(record: Record | None) -> Revoked | None:
     """Return who revoked, when the mark says so."""
-    if record is None or record.value is None or record.value == LIVE:
+    if record is None or record.value is None or record.value == LIVE_MARK:
         return None
-    if record.value[:1] != _REVOKED or len(record.value) < _DETAILS_AT:
+    if record.value[:1] != _REVOKED_PREFIX or len(record.value) < _DETAILS_AT:
         raise RecordDamaged("a mark does not decode")
     details = _CODEC.decode(record.value[_DETAILS_AT:])
     return Revoked(cid=Digest(record.value[1:_DETAILS_AT]), at=details.at, by=Principal(details.by))

@@ -257,6 +257,13 @@ def stamp_of(record: Record | None) -> Expect:
     return ABSENT if record is None else record.stamp
 
 
+def check_of(key: bytes, record: Record | None) -> Check:
+    """Return the condition that a row with a value is still as it was read."""
+    if record is None or record.value is None:
+        raise RecordDamaged("a row that a commit relies on is missing")
+    return Check(key, record.stamp)
+
+
 async def pages_of(store: Store, wanted: Range) -> AsyncIterator[Page]:
     """Yield a whole range page by page, each read at a moment of its own; between them other tasks run."""
     more = True

@@ -21,12 +21,12 @@ from encryption_network.policy import policies_of
 from spaces.audit.records import AuditRecord, audit_put
 from spaces.documents.networks import network_put, network_row_key
 from spaces.errors import TooManyDelegations
-from spaces.grants.admissions import admission_check, admission_key, is_admitted
+from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.delegations import alias_put, charged_bytes, registration_puts
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import Kept, KeptBounds, kept_keys, kept_of
 from spaces.grants.revocations import mark_keys, marks_of
-from spaces.store.contract import Commit, Record
+from spaces.store.contract import Commit, Record, check_of
 
 from ...services import Services
 from ..attempts import until_committed
@@ -72,7 +72,7 @@ def _network_commit(
     record = create_network(network, now=now, keyring=keyring, entropy=entropy, claimed=False)
     audit = AuditRecord(at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid)
     puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
-    return Commit(puts=puts, checks=tuple([admission_check(owner, record) for record in records[1:]]))
+    return Commit(puts=puts, checks=tuple([check_of(admission_key(owner), record) for record in records[1:]]))
 
 
 class Registration(Struct, frozen=True, gc=False):
@@ -143,7 +143,6 @@ class _Posted(Struct, frozen=True):
     hosting: HostingPlan
     network: Commit
     kept: Kept
-    bounds: KeptBounds
     answer: Registration
 
 
@@ -165,20 +164,18 @@ async def _read(
     mark_rows, counter_rows, hosting_rows, network_rows = [tuple(islice(records, len(keys))) for keys in asked]
     hosting = plan_hosting(wanted, hosting_rows, now=now)
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
-    kept = kept_of(counters, counter_rows, hosts_now=hosts_now)
+    count = limits.delegations_per_signer
     return _Posted(
         now=now,
         marks=marks_of(contents, mark_rows),
         hosting=hosting,
         network=_network_commit(services, delegation, network, network_rows, now),
-        kept=kept,
-        # What may be kept of a signer who hosts a space here, or of another; a setting of 0 is no bound.
-        bounds=KeptBounds(
-            count=limits.delegations_per_signer or None,
-            signer_bytes=(limits.delegation_bytes_per_signer if kept.hosts else limits.unhosted_bytes_per_signer)
-            or None,
-            client_bytes=(limits.delegation_bytes_per_address if kept.hosts else limits.unhosted_bytes_per_address)
-            or None,
+        kept=kept_of(
+            counters,
+            counter_rows,
+            hosts_now=hosts_now,
+            hosting=KeptBounds(count, limits.delegation_bytes_per_signer, limits.delegation_bytes_per_address),
+            others=KeptBounds(count, limits.unhosted_bytes_per_signer, limits.unhosted_bytes_per_address),
         ),
         answer=Registration(
             cid=cid_text(delegation.cid),
@@ -216,7 +213,7 @@ def _spelling(delegation: Delegation, posted: _Posted) -> Commit:
     Raises:
         TooManyDelegations: there is no free space.
     """
-    alias, adds = posted.kept.charge(alias_put(delegation.cid, delegation.content_key), posted.bounds)
+    alias, adds = posted.kept.charge(alias_put(delegation.cid, delegation.content_key))
     return Commit(puts=(alias,), adds=adds)
 
 
@@ -241,6 +238,6 @@ def _first(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
         live=mark_keys(ancestors),
         checks=(*hosting.checks, *network.checks),  # D23 has to hold when the rows are written, not only when read
-        adds=(*hosting.adds, *kept.adds(posted.bounds, size_bytes=charged_bytes(rows))),  # D12
+        adds=(*hosting.adds, *kept.adds(charged_bytes(rows))),  # D12
     )
-    return commit, _Outcome(posted.answer, registered, is_counted=kept.is_first)
+    return commit, _Outcome(posted.answer, registered, is_counted=not kept.delegations.value)

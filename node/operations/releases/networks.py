@@ -37,9 +37,9 @@ from encryption_network.requests import (
 )
 from encryption_network.signed_descriptor import SIGNATURE_MEMBER, is_nonce, sign_descriptor
 from spaces.documents.networks import network_put, network_row_key
-from spaces.grants.admissions import admission_check, admission_key, is_admitted
+from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.replay_records import claims_whenever
-from spaces.store.contract import Check, Claim, Commit, Record, read_row, stamp_of
+from spaces.store.contract import Check, Claim, Commit, Record, check_of, read_row, stamp_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -125,7 +125,7 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
     admission = await read_row(services.store, admission_key(owner))
     if not is_admitted(admission):  # ST14
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
-    return (admission_check(owner, admission),)
+    return (check_of(admission_key(owner), admission),)
 
 
 async def revoke(services: Services, header: str, path_id: str) -> None:
