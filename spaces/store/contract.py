@@ -11,7 +11,7 @@ Example:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -36,7 +36,7 @@ MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_SCAN: Final = 16_384  # rows looked at, tombstones included: bounds the time one page takes
 
 STAMP_BYTES: Final = 16
-_FEW: Final = min(MAX_LIVE, MAX_CHECKS, MAX_ADDS)  # this many conditions are within every bound
+
 _MAX_ACCOUNT_BYTES: Final = 255
 _WEIGHT_END: Final = 1 << 63
 CLAIM_KEY_BYTES: Final = 32
@@ -290,18 +290,13 @@ def counter_of(record: Record | None) -> int:
 
 def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
-    rows = len(keys) if follow is None else len(keys) + 2 * len(follow.keys)
-    if rows > MAX_READ_KEYS or len(ranges) > MAX_RANGES:
-        _bound("keys of a read", rows, MAX_READ_KEYS)
-        _bound("ranges of a read", len(ranges), MAX_RANGES)
-    for key in keys:
-        if not 0 < len(key) <= MAX_KEY_BYTES:
-            _check_key(key)
+    _bound("keys of a read", len(keys) if follow is None else len(keys) + 2 * len(follow.keys), MAX_READ_KEYS)
+    _bound("ranges of a read", len(ranges), MAX_RANGES)
+    _check_keys(keys)
     if follow is not None:
-        for key in (follow.prefix, *follow.keys):
-            _check_key(key)
+        _check_keys((follow.prefix, *follow.keys))
     for wanted in ranges:
-        _check_key(wanted.prefix)
+        _check_keys((wanted.prefix,))
         if wanted.after is not None:
             _bound("key bytes", len(wanted.after), MAX_KEY_BYTES)
         _bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
@@ -321,24 +316,17 @@ def check_claim(claim: Claim) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Refuse a commit that is beyond the bounds or contradicts itself; see `Store.commit`."""
-    if len(commit.puts) > MAX_PUTS:  # ST6
-        _bound("puts", len(commit.puts), MAX_PUTS)
-    if len(commit.live) + len(commit.checks) + len(commit.adds) > _FEW:
-        _bound("live marks", len(commit.live), MAX_LIVE)
-        _bound("checks", len(commit.checks), MAX_CHECKS)
-        _bound("adds", len(commit.adds), MAX_ADDS)
+    _bound("puts", len(commit.puts), MAX_PUTS)  # ST6
+    _bound("live marks", len(commit.live), MAX_LIVE)
+    _bound("checks", len(commit.checks), MAX_CHECKS)
+    _bound("adds", len(commit.adds), MAX_ADDS)
     _check_puts(commit.puts)
-    for key in commit.live:
-        if not 0 < len(key) <= MAX_KEY_BYTES:
-            _check_key(key)
+    _check_keys(commit.live)
+    _check_keys([check.key for check in commit.checks])
+    _check_keys([add.counter for add in commit.adds])
     for check in commit.checks:
-        if not 0 < len(check.key) <= MAX_KEY_BYTES:
-            _check_key(check.key)
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid("a check names a stamp of 16 bytes")
-    for add in commit.adds:
-        if not 0 < len(add.counter) <= MAX_KEY_BYTES:
-            _check_key(add.counter)
     if commit.claim is not None:
         check_claim(commit.claim)
     _check_disjoint(commit)
@@ -349,11 +337,11 @@ def _check_puts(puts: Sequence[Put]) -> None:
     for put in puts:
         key, value, expect, account = put.key, put.value, put.expect, put.account
         if not 0 < len(key) <= MAX_KEY_BYTES:
-            _check_key(key)
+            _check_keys((key,))
         if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
             raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
-            _check_key(account)
+            _check_keys((account,))
             _bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
         if not 0 <= put.weight_bytes < _WEIGHT_END:
             raise CommitInvalid("a weight is not negative and fits 63 bits")
@@ -362,8 +350,7 @@ def _check_puts(puts: Sequence[Put]) -> None:
             if len(value) > MAX_VALUE_BYTES:
                 _bound("value bytes", len(value), MAX_VALUE_BYTES)
             size_bytes += len(value)
-    if size_bytes > MAX_COMMIT_BYTES:
-        _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
 
 
 def _check_disjoint(commit: Commit) -> None:
@@ -375,14 +362,15 @@ def _check_disjoint(commit: Commit) -> None:
         if add.counter in written:
             raise CommitInvalid("a commit puts a row that it also counts in")
     for put in commit.puts:
-        if put.account is not None and put.account in written:
+        if put.account in written:
             raise CommitInvalid("a commit puts a row that it also counts in")
 
 
-def _check_key(key: bytes) -> None:
-    if not key:
-        raise CommitInvalid("a key is not empty")
-    _bound("key bytes", len(key), MAX_KEY_BYTES)
+def _check_keys(keys: Iterable[bytes]) -> None:
+    for key in keys:
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            _bound("key bytes", len(key), MAX_KEY_BYTES)
+            raise CommitInvalid("a key is not empty")
 
 
 def _bound(bound: str, got: int, limit: int) -> None:

@@ -22,15 +22,12 @@ A store that was moved has a format version that no version of sealspace knows, 
 read (ST12). The meaning of the rows of a store has a version of its own, the schema (`identity`).
 """
 
-from contextlib import closing
-from itertools import islice
 from typing import Final
 
 import lmdb
 
 from ...errors import SchemaMismatch, StoreMoved, StoreUnavailable
 from ..contract import KEYS_END
-from ._rows import keys_of_old
 
 TABLE: Final = KEYS_END
 MAX_TABLES: Final = 1  # what every process that opens the environment has to allow
@@ -47,18 +44,6 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
         return env.open_db(TABLE, create=False)
     except lmdb.Error as exc:
         raise StoreUnavailable("the table of tombstones does not open") from exc
-
-
-def old_tombstones(
-    env: lmdb.Environment, table: "lmdb._Database", start: bytes, *, before_minute: int, looks: int
-) -> tuple[list[bytes], bytes]:
-    """Return which of the next tombstones are old, and where to continue: at the beginning after the last one."""
-    with env.begin() as txn, closing(txn.cursor(table)) as cursor:
-        if not cursor.set_range(start or b"\0"):
-            return [], b""
-        walk = cursor.iternext()
-        found = keys_of_old(islice(walk, looks), before_minute=before_minute)
-        return found, next(walk, (b"",))[0]
 
 
 def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:

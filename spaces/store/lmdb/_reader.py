@@ -21,51 +21,46 @@ from ..contract import (
     check_read,
 )
 from ._closed_minutes import is_closed
-from ._format import open_table
 from ._replay_records import ReplayRecords
 from ._rows import Row, record_of, records_of
 
 
-class Reader:
-    """Reads of one opened environment."""
+def read(
+    env: lmdb.Environment,
+    tombstones: "lmdb._Database",
+    replay_records: ReplayRecords | None,
+    keys: Sequence[bytes],
+    claim: Claim | None,
+    ranges: Sequence[Range],
+    follow: Follow | None,
+) -> Snapshot:
+    """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
+    check_read(keys, claim, ranges, follow)
+    claimed, is_forgotten = None, False
+    if claim is not None:
+        if replay_records is None:
+            raise StoreUnavailable("the store is open for reading alone")
+        claimed = replay_records.claim(claim)
+        is_forgotten = not claimed and replay_records.is_closed(claim)
+    try:
+        # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
+        with env.begin() as txn:
+            if claimed and claim is not None:
+                claimed, is_forgotten = _judged_durably(txn, claim)
+            get = txn.get
+            records = records_of([get(key) or get(key, None, tombstones) for key in keys])
+            pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
+            ends = [] if follow is None else [_end_of(get(key), follow) for key in follow.keys]
+            followed = records_of([end and (get(end) or get(end, None, tombstones)) for end in ends])
+    except lmdb.Error as exc:
+        raise StoreUnavailable("the store cannot be read") from exc
+    return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
 
-    def __init__(self, env: lmdb.Environment, replay_records: ReplayRecords | None) -> None:
-        """Read from an environment; without `replay_records` no read may make a claim."""
-        self._env = env
-        self._tombstones = open_table(env)
-        self._replay_records = replay_records
 
-    def read(
-        self, keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None
-    ) -> Snapshot:
-        """See `Store.read`. The claim is made before the moment of the read, so that the read sees what it allows."""
-        check_read(keys, claim, ranges, follow)
-        claimed, is_forgotten = None, False
-        if claim is not None:
-            if self._replay_records is None:
-                raise StoreUnavailable("the store is open for reading alone")
-            claimed = self._replay_records.claim(claim)
-            is_forgotten = not claimed and self._replay_records.is_closed(claim)
-        try:
-            # A transaction of its own for each read: it sees every commit acknowledged before now (ST1).
-            with self._env.begin() as txn:
-                if claimed and claim is not None:
-                    claimed, is_forgotten = _judged_durably(txn, claim)
-                get, tombstones = txn.get, self._tombstones
-                records = records_of([get(key) or get(key, None, tombstones) for key in keys])
-                pages = tuple([_page(txn, wanted) for wanted in ranges]) if ranges else ()
-                followed = () if follow is None else records_of([self._led_to(txn, key, follow) for key in follow.keys])
-        except lmdb.Error as exc:
-            raise StoreUnavailable("the store cannot be read") from exc
-        return Snapshot(claimed=claimed, records=records, pages=pages, followed=followed, is_forgotten=is_forgotten)
-
-    def _led_to(self, txn: "lmdb.Transaction[bytes]", key: bytes, follow: Follow) -> Row | None:
-        row = txn.get(key)
-        value = None if row is None else record_of(row).value
-        if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES:
-            return None
-        end = follow.prefix + value
-        return txn.get(end) or txn.get(end, None, self._tombstones)
+def _end_of(row: Row | None, follow: Follow) -> bytes | None:
+    """Return the key that a row leads to; None where there is no row, or its value is too long for a key."""
+    value = None if row is None else record_of(row).value
+    return None if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES else follow.prefix + value
 
 
 def _judged_durably(txn: "lmdb.Transaction[bytes]", claim: Claim) -> tuple[bool, bool]:

@@ -8,7 +8,8 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
@@ -22,8 +23,8 @@ from ...keyspace import CLAIM_FLOOR_KEY, CLAIMS_PREFIX, claim_key, claim_minute4
 from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Refused
 from ..observing import Observer
 from ._closed_minutes import is_closed, remove_claims, with_closed
-from ._format import old_tombstones, open_table
-from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, record_of
+from ._format import open_table
+from ._rows import Row, charge_of, encode_row, encode_tombstone, has_stamp, is_live_mark, keys_of_old, record_of
 
 BATCH_COMMITS: Final = 512
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -220,8 +221,8 @@ class Writer:
 
     def sweep_claims(self, before_minute: int) -> None:
         """Remove durable claims of minutes before `before_minute`, and refuse new ones there."""
+        rows = _SWEEP_ROWS
         with self._sweeping():
-            rows = _SWEEP_ROWS
             while rows:
                 with self.env.begin(write=True) as txn:
                     rows, minutes = remove_claims(txn, CLAIMS_PREFIX, before_minute, _SWEEP_ROWS)
@@ -241,9 +242,10 @@ class Writer:
     def sweep_tombstones(self, before_minute: int) -> int:
         """Remove tombstones from before a minute, examining the next ones on each call; return how many were
         removed."""
-        found, self._swept_up_to = old_tombstones(
-            self.env, self._tombstones, self._swept_up_to, before_minute=before_minute, looks=_SWEEP_LOOKS
-        )
+        with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
+            walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
+            found = keys_of_old(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
+            self._swept_up_to = next(walk, (b"",))[0]  # at the beginning after the last one
         removed = 0
         with self._sweeping():
             # The only writer is this thread, so nothing changed since these were read.

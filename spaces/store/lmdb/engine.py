@@ -27,9 +27,10 @@ from ...errors import StoreError, StoreUnavailable
 from ..contract import Claim, Commit, Committed, Follow, Range, Refused, Snapshot, Store, check_commit
 from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
+from ._format import open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._link import Link
-from ._reader import Reader
+from ._reader import read
 from ._replay_records import ReplayRecords, boot_id
 from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 
@@ -154,7 +155,8 @@ class _LmdbStore:
         opened: ExitStack,
     ) -> None:
         self.env = env
-        self._reader = Reader(env, replay_records)
+        self._tombstones = open_table(env)
+        self._replay_records = replay_records
         self._writer = writer
         self._opened = opened
         self._closed = False
@@ -169,7 +171,7 @@ class _LmdbStore:
     ) -> Snapshot:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return self._reader.read(keys, claim, ranges, follow)
+        return read(self.env, self._tombstones, self._replay_records, keys, claim, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)

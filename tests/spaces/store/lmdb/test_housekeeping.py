@@ -11,8 +11,9 @@ from spaces.keyspace import claim_key, claim_minute4
 from spaces.store.contract import Claim, Commit, Committed, Put, Range, Refused, Snapshot
 from spaces.store.lmdb._closed_minutes import MAX_SPANS, is_closed, with_closed
 from spaces.store.lmdb._folder import open_for_writing
+from spaces.store.lmdb._format import open_table
 from spaces.store.lmdb._housekeeping import CLAIM_GRACE_MINUTES, STEADY_S, Housekeeping
-from spaces.store.lmdb._reader import Reader
+from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
 
@@ -27,13 +28,13 @@ class Folder:
         self.clock, self._elapsed = clock, FixedClock(0.0)
         self._env = open_for_writing(folder)
         self.replay_records = ReplayRecords(folder, "boot")
-        self._reader = Reader(self._env, self.replay_records)
+        self._tombstones = open_table(self._env)
         self._writer = Writer(self._env, FreeSpace(), clock)
         self._house = Housekeeping(self._writer, self.replay_records, clock, elapsed=self._elapsed.now)
         self.live(lived_s)
 
     def read(self, keys: Sequence[bytes] = (), *, claim: Claim | None = None, ranges: Sequence[Range] = ()) -> Snapshot:
-        return self._reader.read(keys, claim, ranges, None)
+        return read(self._env, self._tombstones, self.replay_records, keys, claim, ranges, None)
 
     def commit(self, commit: Commit) -> Outcome:
         return self._writer.apply([CommitRequest(0, os.urandom(16), 0, commit)])[0]

@@ -13,7 +13,7 @@ from tests_support import FixedClock
 from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
 from spaces.store.lmdb._folder import environment_folder, open_for_reading, open_for_writing
 from spaces.store.lmdb._format import TABLE, open_table
-from spaces.store.lmdb._reader import Reader
+from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Writer
@@ -44,7 +44,6 @@ class Folder:
         self.env = open_for_writing(self._data)
         self._replay_records = ReplayRecords(self._data, "boot")
         self._writer = Writer(self.env, FreeSpace(max_bytes=1 << 30), self._clock)
-        self._reader = Reader(self.env, self._replay_records)
 
     @property
     def _data(self) -> Path:
@@ -97,11 +96,11 @@ class Folder:
 
     def page(self, wanted: Range) -> Page:
         """Read one page."""
-        return self._reader.read((), None, (wanted,), None).pages[0]
+        return read(self.env, open_table(self.env), self._replay_records, (), None, (wanted,), None).pages[0]
 
     def check(self) -> None:
         """Compare everything that can be read with the model."""
-        records = self._reader.read(KEYS, None, (), None).records
+        records = read(self.env, open_table(self.env), self._replay_records, KEYS, None, (), None).records
         for key, record in zip(KEYS, records, strict=True):
             assert (record is None) == (key not in self.rows and key not in self.deleted)
             assert record is None or record.value == self.rows.get(key)
