@@ -23,7 +23,7 @@ class Codec(Generic[T]):
         """Read a row's value."""
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        except (ValueError, RecursionError) as exc:
             raise RecordDamaged(f"a stored {self._name} does not decode") from exc
 
     def of(self, record: Record) -> T:

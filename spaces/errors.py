@@ -78,13 +78,7 @@ class BackupDamaged(StoreError):
     code = "backup-damaged"
 
 
-class StartRefused(SpaceError):
-    """The node must not start on this store."""
-
-    code = "start-refused"
-
-
-class SchemaMismatch(StartRefused):
+class SchemaMismatch(SpaceError):
     """The store was written under another schema version."""
 
     code = "schema-mismatch"
@@ -94,7 +88,7 @@ class SchemaMismatch(StartRefused):
         super().__init__(f"the store has schema {found}, this version needs {expected}")
 
 
-class StoreMoved(StartRefused):
+class StoreMoved(SpaceError):
     """The store was moved elsewhere; what remains here may be read but not served (ST12)."""
 
     code = "store-moved"
@@ -103,7 +97,7 @@ class StoreMoved(StartRefused):
         super().__init__(f"the store was moved to {place}, and what is here is as it was then")
 
 
-class WrongSecret(StartRefused):
+class WrongSecret(SpaceError):
     """The root secret gives another node DID than the one the store was made with."""
 
     code = "wrong-secret"
@@ -113,7 +107,7 @@ class WrongSecret(StartRefused):
         self.recorded = recorded
 
 
-class BodiesElsewhere(StartRefused):
+class BodiesElsewhere(SpaceError):
     """The place that the settings name for bodies is not where this store keeps them, or belongs to another store."""
 
     code = "bodies-elsewhere"

@@ -4,7 +4,7 @@ A swept row leaves a tombstone for a day, so the beginning of such a range is mo
 them.
 """
 
-from .store.contract import Range, Record, Store, read_page
+from .store.contract import Commit, Put, Range, Record, Store, pages_of
 
 
 async def rows_until(
@@ -12,10 +12,15 @@ async def rows_until(
 ) -> tuple[tuple[bytes, Record], ...]:
     """Return the first live rows whose key is at most `prefix ‖ end`, whatever follows it."""
     last = prefix + end
-    after: bytes | None = None
-    while True:
-        page = await read_page(store, Range(prefix, after=after, limit=limit, keys_only=keys_only))
-        found = tuple([row for row in page.rows if row[0][: len(last)] <= last])
-        if found or not page.more or page.rows or page.last_key is None or page.last_key[: len(last)] > last:
-            return found
-        after = page.last_key
+    async for page in pages_of(store, Range(prefix, limit=limit, keys_only=keys_only)):
+        if page.rows or (page.last_key or b"")[: len(last)] > last:
+            return tuple([row for row in page.rows if row[0][: len(last)] <= last])
+    return ()
+
+
+async def remove_until(store: Store, prefix: bytes, end: bytes, *, limit: int) -> int:
+    """Remove the rows that `rows_until` returns; return how many."""
+    rows = await rows_until(store, prefix, end, limit=limit, keys_only=True)
+    if rows:
+        await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))
+    return len(rows)

@@ -338,9 +338,9 @@ def walk_key(name: str) -> bytes:
     return b"mwalk-" + name.encode("ascii")
 
 
-def basis_key(did16: bytes, receiver32: bytes) -> bytes:
-    """Key of what evidence was judged from: whose, and for which receiver key."""
-    return b"a" + did16 + receiver32
+def basis_beside(evidence_row_key: bytes) -> bytes:
+    """Key of what the evidence under a key was judged from."""
+    return b"a" + evidence_row_key[1:]
 
 
 def session_key(owner16: bytes, did16: bytes, content: bytes = b"") -> bytes:
@@ -366,11 +366,6 @@ def ticket_key(minute4: bytes, id16: bytes) -> bytes:
 def override_key(space16: bytes) -> bytes:
     """Key of a space's own limit."""
     return OVERRIDES_PREFIX + space16
-
-
-def owner_admission_key(owner16: bytes) -> bytes:
-    """Key of the row that says that the operator admitted an owner."""
-    return ADMISSIONS_PREFIX + owner16
 
 
 def usage_counter(space16: bytes) -> bytes:

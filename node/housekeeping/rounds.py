@@ -23,12 +23,11 @@ from encryption_network.evidence_record import decode_evidence
 from encryption_network.judgement import CLOCK_SKEW_S
 from spaces.audit.pruning import prune_batch
 from spaces.documents import receipts
-from spaces.documents.receipts import basis_beside
 from spaces.errors import RecordDamaged, SpaceError
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import INDEX, plan_removal, swept_until
-from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, delegation_key, mark_key
+from spaces.keyspace import ALIASES_PREFIX, EVIDENCE_PREFIX, basis_beside, delegation_key, mark_key
 from spaces.lease import Lease
 from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
 from spaces.store.lmdb.snapshots import has_held_bodies

@@ -44,7 +44,7 @@ from capabilities.ambient import Clock
 from ..errors import BackupDamaged, RecordDamaged, StoreFull
 from ..identity import recorded_identity
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
-from ..store.durable import sync_folder
+from ..store.durable import NO_SPACE, sync_folder
 from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
@@ -62,7 +62,7 @@ _DIGEST_BYTES: Final = 65
 _PIECE_BYTES: Final = 256 * 1024
 _MAX_NAME_BYTES: Final = BLOCKSIZE
 _ZEROS: Final = bytes(BLOCKSIZE)
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 _MAX_PATH_BYTES: Final = 4095  # PATH_MAX less its final zero byte
 _MAX_FILE_NAME_BYTES: Final = 255
@@ -92,7 +92,7 @@ def parse_part(contents: bytes) -> Part:
     """Read the rows of a part."""
     try:
         rows: Part = _PARTS.decode(contents)
-    except (msgspec.DecodeError, ValueError) as exc:
+    except ValueError as exc:
         raise BackupDamaged("the backup was altered: its rows do not decode") from exc
     return rows
 
@@ -106,7 +106,7 @@ def parse_header(contents: bytes) -> Header:
     try:
         header = msgspec.json.decode(contents, type=Header)
         folder = header.folder.encode()
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise BackupDamaged("the file is no backup of this version, or was altered") from exc
     names = folder.split(b"/")
     is_path = folder[:1] == b"/" and b"\0" not in folder and len(folder) <= _MAX_PATH_BYTES
@@ -256,7 +256,7 @@ def full_disk(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in _NO_SPACE:
+        if exc.errno in NO_SPACE:
             raise StoreFull(f"no free space for {what}") from exc
         raise
 

@@ -21,21 +21,21 @@ row in `E` was swept.
 """
 
 import hashlib
-import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import pairwise
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
+import msgspec
 from blake3 import blake3
 from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
 
-from ..audit.chain import chain_end
+from ..audit.chain import chain_head
 from ..audit.pruning import pruning_of
 from ..audit.records import audit_record_of
 from ..documents.collateral import state_of
@@ -169,14 +169,19 @@ def check_mark(key: bytes, record: Record, get: Get) -> None:
     require(not is_stray, "a mark says that a delegation is live which is not there")
 
 
-def _members(record: Record | None, what: str) -> dict[str, Any]:  # whatever JSON has
+class _Numbered(Struct):
+    """The fields needed of an entry or a head of the audit chain."""
+
+    number: int
+    previous: str = ""
+    hash: str = ""
+
+
+def _numbered(record: Record | None, what: str) -> _Numbered:
     try:
-        found = json.loads((record and record.value) or b"")
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise RecordDamaged(f"{what} of the audit chain does not decode, or is missing")
-    return found
+        return msgspec.json.decode((record and record.value) or b"", type=_Numbered)
+    except (ValueError, RecursionError) as exc:
+        raise RecordDamaged(f"{what} of the audit chain does not decode, or is missing") from exc
 
 
 def _cut(get: Get) -> int:
@@ -190,7 +195,7 @@ def _hash_of_entry(number: int, get: Get) -> str:
         require(identity is not None, "the store has no identity")
         return genesis_hash(identity_of(identity).store_id).hex() if identity else ""
     if number == _cut(get):
-        return str(_members(get(audit_head_key(number)), "the head that it was cut at").get("hash"))
+        return _numbered(get(audit_head_key(number)), "the head that it was cut at").hash
     row = get(sealed_key(number))
     if row is None or row.value is None:
         raise RecordDamaged(f"entry {number} of the audit chain is missing")
@@ -199,28 +204,28 @@ def _hash_of_entry(number: int, get: Get) -> str:
 
 def check_entry(key: bytes, record: Record, get: Get) -> None:
     """Check that an entry of the audit chain follows from the one before; those cut off are about to be removed."""
-    members, number = _members(record, "an entry"), int.from_bytes(key[1:], "big")
-    require(key == sealed_key(number) and members.get("number") == number, "an entry lies under another number")
+    entry, number = _numbered(record, "an entry"), int.from_bytes(key[1:], "big")
+    require(key == sealed_key(number) and entry.number == number, "an entry lies under another number")
     head = get(AUDIT_CHAIN_KEY)
-    require(head is not None and number <= chain_end(head)[0], "an entry is beyond the end of the audit chain")
+    require(head is not None and number <= chain_head(head).number, "an entry is beyond the end of the audit chain")
     if number > _cut(get):
-        follows = members.get("previous") == _hash_of_entry(number - 1, get)
+        follows = entry.previous == _hash_of_entry(number - 1, get)
         require(follows, f"entry {number} of the audit chain does not follow from the one before")
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
     """Check that a signed head is over the entry with its number."""
-    members, number = _members(record, "a head"), int.from_bytes(key[1:], "big")
-    require(key == audit_head_key(number) and members.get("number") == number, "a head lies under another number")
+    head, number = _numbered(record, "a head"), int.from_bytes(key[1:], "big")
+    require(key == audit_head_key(number) and head.number == number, "a head lies under another number")
     if number > _cut(get):
-        require(members.get("hash") == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
+        require(head.hash == _hash_of_entry(number, get), "a head of the audit chain is over another entry")
 
 
 def _chain(key: bytes, record: Record, get: Get) -> None:
-    number, hash_, signed_number = chain_end(record)
-    require(hash_.hex() == _hash_of_entry(number, get), "the audit chain ends with another entry")
-    if signed_number:
-        _members(get(audit_head_key(signed_number)), "the last head")
+    head = chain_head(record)
+    require(head.hash.hex() == _hash_of_entry(head.number, get), "the audit chain ends with another entry")
+    if head.signed_number:
+        _numbered(get(audit_head_key(head.signed_number)), "the last head")
 
 
 def _floor(key: bytes, record: Record, get: Get) -> None:

@@ -38,7 +38,7 @@ from ..store.lmdb._format import moved_to
 from ..store.lmdb._replay_records import ReplayRecords, boot_id
 from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..store.postgres import _statements as sql
-from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION
+from ..store.postgres._schema import MIGRATING, MOVED_VERSION, TABLES_VERSION, schema_of
 from ..store.postgres.copying import Session, copy_in, one_moment, parts_in, session
 from .backup import encode_part
 
@@ -136,7 +136,7 @@ async def move_from_postgres(url: str, folder: Path, *, progress: Progress, agai
     staging, moved, place = folder / _STAGING, Moved(), place_of_folder(folder)
     with folder_lock(folder):
         async with session(url, may_migrate=True, may_be_moved=True) as database:
-            schema = await _schema(database)
+            schema = await schema_of(database)
             if MIGRATING in schema:
                 raise MigrationRefused(
                     "the database holds a part of a migration only",
@@ -198,7 +198,7 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
 
 async def _begin(database: Session) -> None:
     """Keep the database from opening as a store, durably, unless it contains one."""
-    schema = await _schema(database)
+    schema = await schema_of(database)
     if MIGRATING in schema:
         return
     if (former := await _moved_to(database, schema)) is not None:
@@ -213,10 +213,6 @@ async def _begin(database: Session) -> None:
             "--store URL",
         )
     await database.execute(sql.BEGIN_MIGRATION)
-
-
-async def _schema(database: Session) -> dict[str, int]:
-    return dict(await database.fetch(sql.READ_SCHEMA))
 
 
 async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:

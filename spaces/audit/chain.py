@@ -86,7 +86,7 @@ class Sealed:
     last_key: bytes | None = None
 
 
-class _Head(msgspec.Struct, frozen=True, array_like=True):
+class ChainHead(msgspec.Struct, frozen=True, array_like=True):
     """Where the chain ends, up to where a signed head covers it, and when the queue was last found empty."""
 
     number: int
@@ -96,7 +96,8 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     emptied_at: float
 
 
-_HEAD_CODEC: Final = Codec(_Head)
+_HEAD_CODEC: Final = Codec(ChainHead)
+chain_head: Final = _HEAD_CODEC.of
 
 
 class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
@@ -229,27 +230,19 @@ async def _commit(
     count = number - head.number
     more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
-    moved = _Head(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
-    expect = stamp_of(head_row)
-    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=expect))
+    moved = ChainHead(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
+    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
     if not isinstance(await store.commit(Commit(puts=tuple(puts))), Committed):
         return Sealed(0, more=True)
     return Sealed(count, more=more, last_key=page.rows[count - 1][0] if count else None)
 
 
-def _head_of(record: Record | None, chain: Chain) -> _Head:
+def _head_of(record: Record | None, chain: Chain) -> ChainHead:
     if record is None:
-        return _Head(0, genesis_hash(chain.store_id), 0, 0.0, 0.0)
+        return ChainHead(0, genesis_hash(chain.store_id), 0, 0.0, 0.0)
     if record.value is None:
         raise RecordDamaged("the head of the audit chain was deleted")
     return _HEAD_CODEC.decode(record.value)
-
-
-def chain_end(record: Record) -> tuple[int, bytes, int]:
-    """Return what the row of the chain's head says: number and hash of the last entry, number of the last signed
-    head."""
-    head = _HEAD_CODEC.of(record)
-    return head.number, head.hash, head.signed_number
 
 
 def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
@@ -289,7 +282,10 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     }
     yield canonical(opening) + b"\n"
     if after == cut > 0:
-        yield await _checkpoint(store, cut) + b"\n"
+        head = await read_row(store, audit_head_key(cut))
+        if head is None or head.value is None:
+            raise RecordDamaged("the head that the audit chain was cut at is missing")
+        yield head.value + b"\n"
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
         heads = await _heads(store, after=key[1:], until=page.rows[-1][0][1:]) if page.rows else {}
@@ -300,15 +296,7 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         key = page.last_key or key
 
 
-async def _checkpoint(store: Store, number: int) -> bytes:
-    head = await read_row(store, audit_head_key(number))
-    if head is None or head.value is None:
-        raise RecordDamaged("the head that the audit chain was cut at is missing")
-    return head.value
-
-
 async def _heads(store: Store, *, after: bytes, until: bytes) -> dict[bytes, bytes]:
     """Return the heads over entries of a page; there are at most as many as entries."""
-    wanted = Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + after, limit=_PAGE)
-    page = await read_page(store, wanted)
+    page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + after, limit=_PAGE))
     return {key[1:]: record.value or b"" for key, record in page.rows if key[1:] <= until}

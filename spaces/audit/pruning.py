@@ -13,7 +13,7 @@ from capabilities.ambient import Entropy
 
 from .._codec import Codec
 from ..errors import RecordDamaged, StoreBusy
-from ..expiry import rows_until
+from ..expiry import remove_until
 from ..keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key, sealed_key
 from ..store.contract import Commit, Committed, Put, Range, Record, Store, read_page, read_row, stamp_of
 from .records import AuditRecord, audit_put
@@ -49,7 +49,7 @@ class Pruned(NamedTuple):
 
 async def read_pruning(store: Store) -> Pruning:
     """Return how far the export and the pruning of the chain have progressed."""
-    return (await _read(store))[1]
+    return pruning_of(await read_row(store, AUDIT_PRUNING_KEY))
 
 
 async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
@@ -68,7 +68,8 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
         held = await read_row(store, sealed_key(number))
         if held is None or held.value != entry:
             return False
-        row, state = await _read(store)
+        row = await read_row(store, AUDIT_PRUNING_KEY)
+        state = pruning_of(row)
         if await _write(store, row, Pruning(max(number, state.exported), state.pruned)):  # ST16: also a repeat
             return True
     raise StoreBusy("others prune the audit chain at the same time")
@@ -76,22 +77,26 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 
 async def prune_batch(store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy) -> Pruned:
     """Cut the chain at the last signed head from before a time, and remove some of the entries that were cut off."""
-    row, state = await _read(store)
+    row = await read_row(store, AUDIT_PRUNING_KEY)
+    state = pruning_of(row)
     cut, more_heads = await _last_head(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
-        record_put = audit_put(record, entropy=entropy)
         # The cut is durable before the first entry is removed: readers begin after it from then on.
-        moved = await _write(store, row, Pruning(state.exported, cut), record_put)
+        moved = await _write(store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy))
         return Pruned(cut if moved else state.pruned, more=True)
-    removed = await _remove(store, state.pruned)
-    return Pruned(state.pruned, more=more_heads or removed)
+    if not cut:
+        return Pruned(0, more_heads)
+    # Entries up to the cut, then heads below it.
+    removed = await remove_until(store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH) or await remove_until(
+        store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH
+    )
+    return Pruned(cut, more=more_heads or removed > 0)
 
 
 async def _last_head(store: Store, state: Pruning, *, until: float, needs_export: bool) -> tuple[int, bool]:
     """Return the number of the head to cut at, and whether there are more heads to look at beyond it."""
-    wanted = Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
-    page = await read_page(store, wanted)
+    page = await read_page(store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH))
     cut = state.pruned
     for _, record in page.rows:
         head = _head(record)
@@ -101,29 +106,11 @@ async def _last_head(store: Store, state: Pruning, *, until: float, needs_export
     return cut, page.more and cut > state.pruned
 
 
-async def _remove(store: Store, pruned: int) -> bool:
-    """Remove entries up to the cut, then heads below it; return whether there were any."""
-    if not pruned:
-        return False
-    entries = await rows_until(store, SEALED_PREFIX, sealed_key(pruned)[1:], limit=_BATCH, keys_only=True)
-    rows = entries or await rows_until(
-        store, AUDIT_HEADS_PREFIX, audit_head_key(pruned - 1)[1:], limit=_BATCH, keys_only=True
-    )
-    if rows:
-        await store.commit(Commit(puts=tuple(Put(key, None) for key, _ in rows)))
-    return bool(rows)
-
-
 def _head(record: Record) -> _Head:
     try:
         return msgspec.json.decode(record.value or b"", type=_Head)
     except (ValueError, RecursionError) as exc:
         raise RecordDamaged("a head of the audit chain does not decode") from exc
-
-
-async def _read(store: Store) -> tuple[Record | None, Pruning]:
-    row = await read_row(store, AUDIT_PRUNING_KEY)
-    return row, pruning_of(row)
 
 
 def pruning_of(row: Record | None) -> Pruning:
@@ -132,6 +119,5 @@ def pruning_of(row: Record | None) -> Pruning:
 
 
 async def _write(store: Store, row: Record | None, state: Pruning, *more: Put) -> bool:
-    expect = stamp_of(row)
-    put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=expect)
+    put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=stamp_of(row))
     return isinstance(await store.commit(Commit(puts=(put, *more))), Committed)

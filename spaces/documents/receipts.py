@@ -20,7 +20,7 @@ from ..expiry import rows_until
 from ..keyspace import (
     DOCUMENT_USES_PREFIX,
     RECEIPTS_PREFIX,
-    basis_key,
+    basis_beside,
     document_key,
     document_use_key,
     micros8,
@@ -29,6 +29,7 @@ from ..keyspace import (
 )
 from ..store.contract import ABSENT, Commit, Page, Put, Range, Record, Store, pages_of, read_page
 from ..walks import walk_place, walk_put
+from .evidence import evidence_row_key
 
 PLACE_BYTES: Final = 24
 _PAGE: Final = 200
@@ -60,11 +61,6 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
             yield record.value or b""
 
 
-def document_put(document: bytes) -> Put:
-    """Write a document under its SHA-256; writing it again changes nothing but the stamp."""
-    return Put(document_key(hashlib.sha256(document).digest()), document)
-
-
 class Basis(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What evidence was judged from."""
 
@@ -79,19 +75,9 @@ basis_of: Final = _BASIS_CODEC.read
 """Reads a row that `basis_put` wrote."""
 
 
-def basis_row_key(holder: Principal, receiver_public_key: bytes) -> bytes:
-    """Key of what the evidence of one DID for one receiver key of 32 bytes was judged from."""
-    return basis_key(x16(holder), receiver_public_key)
-
-
-def basis_beside(evidence_row_key: bytes) -> bytes:
-    """Key of what the evidence under a key was judged from."""
-    return basis_key(evidence_row_key[1:17], evidence_row_key[17:])
-
-
 def basis_put(holder: Principal, receiver_public_key: bytes, basis: Basis) -> Put:
     """Write what evidence was judged from, in the commit that writes the evidence."""
-    return Put(basis_row_key(holder, receiver_public_key), _BASIS_CODEC.encode(basis))
+    return Put(basis_beside(evidence_row_key(holder, receiver_public_key)), _BASIS_CODEC.encode(basis))
 
 
 # --- how long they are kept ----------------------------------------------------------------------------------------
@@ -116,7 +102,7 @@ def document_use_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
     Needed once in a span of PERIOD_S: while the row of `document_use_row_key` exists, the document exists too (RC26).
     """
     sha256 = hashlib.sha256(document).digest()
-    return document_put(document), Put(document_use_row_key(sha256, now=now), b"")
+    return Put(document_key(sha256), document), Put(document_use_row_key(sha256, now=now), b"")
 
 
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from capabilities.principals import Principal
 
 from .._codec import Codec
-from ..keyspace import ADMISSIONS_PREFIX, owner_admission_key, x16
+from ..keyspace import ADMISSIONS_PREFIX, x16
 from ..store.contract import ABSENT, Put, Range, Record, Store, pages_of
 
 _PAGE_ROWS: Final = 1000
@@ -31,7 +31,7 @@ admission_of: Final = _CODEC.of
 
 def admission_key(owner: Principal) -> bytes:
     """Key of the row of an admitted owner."""
-    return owner_admission_key(x16(owner))
+    return ADMISSIONS_PREFIX + x16(owner)
 
 
 def is_admitted(record: Record | None) -> bool:

@@ -91,10 +91,19 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     spaces = mentioned_spaces(delegation.capabilities)
     if len(spaces) > MAX_SPACES:
         raise TooManySpaces(f"a delegation may name at most {MAX_SPACES} spaces, this one names {len(spaces)}")
+    row = _Row(
+        header=delegation.header,
+        closure=[member.content_key + member.cid for member in registered.closure],
+        not_before=registered.not_before,
+        expires_at=registered.expires_at,
+        registered_at=registered.registered_at,
+        accounts=registered.accounts,
+        parents=registered.parents,
+    )
     expiry8, newest_now8 = micros8(registered.expires_at, absent=NEVER8), newest8(registered.registered_at)
     place, member16 = place_of(delegation), x16(delegation.delegate)
     puts = [
-        Put(delegation_key(content), _encode(registered), ABSENT),
+        Put(delegation_key(content), _CODEC.encode(row), ABSENT),
         alias_put(delegation.cid, content),
         live_put(content),
         Put(party_key(member16, ROLE_TO, place), content),
@@ -152,19 +161,6 @@ def is_account(resource: SpaceResource) -> bool:
 def alias_put(cid: Digest, content: ContentKey) -> Put:
     """Make a cid lead to a delegation; harmless to repeat."""
     return Put(alias_key(cid), content)
-
-
-def _encode(registered: Registered) -> bytes:
-    row = _Row(
-        header=registered.delegation.header,
-        closure=[member.content_key + member.cid for member in registered.closure],
-        not_before=registered.not_before,
-        expires_at=registered.expires_at,
-        registered_at=registered.registered_at,
-        accounts=registered.accounts,
-        parents=registered.parents,
-    )
-    return _CODEC.encode(row)
 
 
 def decode_delegation(record: Record | None) -> Registered | None:

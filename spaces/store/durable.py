@@ -1,7 +1,12 @@
-"""Names in folders that survive a power cut."""
+"""Names in folders that survive a power cut, and how a full disk is told."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a write for which there is no free space."""
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from capabilities.ambient import Entropy
 
 from ..expiry import rows_until
 from ..keyspace import BODIES_COUNTER, DUE_PREFIX, ORPHAN_SWEEP_KEY, micros8, object_key
-from ..store.contract import Add, Commit, Put, Record, Refused, Store, read_row
+from ..store.contract import Add, Commit, Put, Refused, Store, read_row
 from .object_records import (
     UNLINK_AFTER_S,
     ObjectName,
@@ -60,7 +60,7 @@ async def _delete_record(store: Store, work: ObjectWork, due: bytes, *, now: flo
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
     found = object_record_of(record)
-    if record is not None and found is not None and found == ObjectRecord(work.generation, 0):
+    if record is not None and found == ObjectRecord(work.generation, 0):
         due_at = now + UNLINK_AFTER_S
         unlink = due_put(work, due_at=due_at, unlink=True, entropy=entropy, size_bytes=work.size_bytes)
         outcome = await store.commit(Commit(puts=(Put(key, None, expect=record.stamp), Put(due, None), unlink)))
@@ -82,17 +82,15 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
 
 async def _note_orphans(store: Store, names: Sequence[ObjectName], *, now: float, entropy: Entropy) -> int:
     records = (await store.read([object_key(name.space16, name.digest) for name in names])).records
-    orphans = [name for name, record in zip(names, records, strict=True) if not _names(record, name)]
+    orphans = []
+    for name, found in zip(names, map(object_record_of, records), strict=True):
+        if found is None or found.generation != name.generation:
+            orphans.append(name)
     if orphans:
         due_at = now + UNLINK_AFTER_S
         puts = tuple(due_put(name, due_at=due_at, unlink=True, entropy=entropy) for name in orphans)
         await store.commit(Commit(puts=puts))
     return len(orphans)
-
-
-def _names(record: Record | None, name: ObjectName) -> bool:
-    found = object_record_of(record)
-    return found is not None and found.generation == name.generation
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:

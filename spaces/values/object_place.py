@@ -22,10 +22,11 @@ async def claim_place(store: Store, place: str) -> None:
     """Compare a place with the one recorded, or record it while there is no body in files."""
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
-        if _place_of(row) == place:
+        if (recorded := _place_of(row)) == place:
             return
         if counter_of(counter):
-            raise BodiesElsewhere(f"large values of this store lie in {_words(_place_of(row))}")
+            words = "the folder blobs of its data" if recorded == FOLDER else recorded
+            raise BodiesElsewhere(f"large values of this store lie in {words}")
         put = Put(BODIES_PLACE_KEY, place.encode(), expect=stamp_of(row))
         # The bound is judged in the commit: a body that is named meanwhile refuses it.
         if not isinstance(await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))), Refused):
@@ -43,7 +44,3 @@ async def record_move(store: Store, place: str) -> None:
 
 def _place_of(row: Record | None) -> str:
     return FOLDER if row is None or row.value is None else row.value.decode("utf-8", "replace")
-
-
-def _words(place: str) -> str:
-    return "the folder blobs of its data" if place == FOLDER else place

@@ -19,7 +19,6 @@ Example:
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
@@ -127,23 +126,16 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
     return policy.default_bytes if own is None else own
 
 
-class Overrides(NamedTuple):
-    """Limits that spaces have of their own."""
-
-    limits: Mapping[str, int]
-    more: bool
-
-
-async def read_overrides(store: Store, *, limit: int) -> Overrides:
-    """Return the limits that the operator has set, at most `limit` of them."""
+async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int], bool]:
+    """Return the limits that the operator has set, at most `limit` of them, and whether there are more."""
     limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
             if len(limits) == limit:
-                return Overrides(limits, more=True)
+                return limits, True
             row = _CODEC.of(record)
             limits[SpaceId(Principal(row.owner), row.name).text] = row.limit_bytes
-    return Overrides(limits, more=False)
+    return limits, False
 
 
 class SpaceUsage(NamedTuple):
@@ -160,8 +152,7 @@ class SpaceUsage(NamedTuple):
     row_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """The largest spaces."""
 
     spaces: tuple[SpaceUsage, ...]

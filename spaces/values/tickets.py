@@ -21,9 +21,9 @@ from capabilities.ambient import Entropy
 from capabilities.cids import ContentKey
 
 from .._codec import Codec
-from ..expiry import rows_until
+from ..expiry import remove_until
 from ..keyspace import TICKETS_PREFIX, claim_minute4, ticket_key
-from ..store.contract import ABSENT, Commit, Put, Store
+from ..store.contract import ABSENT, Put, Store
 
 TICKET_BYTES: Final = 32
 _MINUTE_BYTES: Final = 4
@@ -64,7 +64,4 @@ def ticket_put(ticket: bytes, said: Ticket) -> Put:
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
     """Remove tickets an hour after they expired; return how many. Run again while it returns `limit`."""
     end = claim_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
-    rows = await rows_until(store, TICKETS_PREFIX, end, limit=limit, keys_only=True)
-    if rows:
-        await store.commit(Commit(puts=tuple([Put(key, None) for key, _ in rows])))
-    return len(rows)
+    return await remove_until(store, TICKETS_PREFIX, end, limit=limit)

@@ -55,14 +55,10 @@ class Intake:
         self.max_bytes = max_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Count bytes that have arrived."""
+        """Count bytes that have arrived; negative: that are no longer in memory."""
         if self.held_bytes + size_bytes > self.max_bytes:
             raise IntakeFull("too many bodies are on their way")
         self.held_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        """Count bytes that are no longer in memory."""
-        self.held_bytes -= size_bytes
 
 
 class Staging:
@@ -82,7 +78,7 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove what was not finished, and what no commit can have named."""
-        self._give_back(self._taken_bytes)
+        self._take(-self._taken_bytes)
         if isinstance(error, _NOTHING_WRITTEN):
             self.recall()
         for incoming in self._incoming:
@@ -110,7 +106,7 @@ class Staging:
                 held = [b"".join(held)]
             if incoming is not None and held_bytes >= self._step_bytes(is_long):
                 await incoming.append(*held)
-                self._give_back(held_bytes)
+                self._take(-held_bytes)
                 held, held_bytes, is_long = [], 0, True
         if incoming is None:
             self._inline_free_bytes -= held_bytes
@@ -136,10 +132,6 @@ class Staging:
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)
         self._taken_bytes += size_bytes
-
-    def _give_back(self, size_bytes: int) -> None:
-        self._intake.give_back(size_bytes)
-        self._taken_bytes -= size_bytes
 
     async def _begin(self) -> IncomingBody:
         incoming = await self._files.begin()

@@ -261,7 +261,6 @@ class Draft:
         self.growth_bytes = self.row_growth_bytes = 0
         self._writes = list(zip(writes, keys, current, strict=True))
         self._bodies: dict[bytes, _FileBody] = {}
-        self._ways: dict[bytes, Put] = {}
         self._coming: list[bytes] = []
         self._leaving: list[bytes] = []
         for write, record, old in zip(writes, current, replaced, strict=True):
@@ -273,9 +272,7 @@ class Draft:
             if write.body is not None:
                 self._give(write.body, _path_bytes(write.path) + metadata_bytes)
             if len(write.path) * 4 > MAX_PLAIN_PATH_BYTES and (old is None) is not (write.body is None):
-                raw = write.path.encode(*_HEADER_TEXT)
-                if len(raw) > MAX_PLAIN_PATH_BYTES:
-                    (self._leaving if write.body is None else self._coming).append(raw)
+                (self._leaving if write.body is None else self._coming).append(write.path.encode(*_HEADER_TEXT))
 
     def _take(self, old: Head) -> None:
         self.growth_bytes -= len(old.body or b"")
@@ -296,14 +293,13 @@ class Draft:
         """Read what the plan depends on beside the heads: the rows on the way to long paths, and those of bodies."""
         self._entropy = entropy
         self._max_bytes = max_bytes
-        if self._leaving or self._coming:
-            space16 = self._own.space16
-            # A row that is removed for one path and put for another is put.
-            ways = (*await leave_puts(store, space16, self._leaving), *come_puts(space16, self._coming))
-            self._ways = {put.key: put for put in ways}
+        space16 = self._own.space16
+        # A row that is removed for one path and put for another is put.
+        ways = (*await leave_puts(store, space16, self._leaving), *come_puts(space16, self._coming))
+        self._ways = {put.key: put for put in ways}
         if not self._bodies:
             return
-        keys = [object_key(self._own.space16, digest) for digest in self._bodies]
+        keys = [object_key(space16, digest) for digest in self._bodies]
         *records, self._sweep, counter = (await store.read((*keys, ORPHAN_SWEEP_KEY, BODIES_COUNTER))).records
         self._used_bytes = counter_of(counter)
         for body, record in zip(self._bodies.values(), records, strict=True):

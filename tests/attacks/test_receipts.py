@@ -25,8 +25,7 @@ from node.operations.releases import receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
 from spaces.documents.evidence import evidence_row_key
-from spaces.documents.receipts import basis_beside
-from spaces.keyspace import document_key
+from spaces.keyspace import basis_beside, document_key
 from spaces.store.contract import Commit, Put
 from tee_backend.attestation.event_log_claims import KeyProvider, KeyProviderName
 from tee_backend.attestation.quote import parse_quote

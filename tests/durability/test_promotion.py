@@ -23,7 +23,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Config, Http, Limits, Store
 from node.operations.values.admission import admit_owner, remove_owner
-from spaces.audit.chain import Chain, chain_end, seal_batch
+from spaces.audit.chain import Chain, chain_head, seal_batch
 from spaces.errors import SpaceError, StoreUnavailable
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.keyspace import AUDIT_CHAIN_KEY
@@ -184,7 +184,7 @@ async def survived(people: People, url: str, store: AnyStore, signed: int) -> se
         *(["register"] if await people.read(url, 1) == 200 else []),
         *(["admit"] if is_admitted(admitted) else []),
         *([] if is_admitted(removed) else ["remove"]),
-        *(["seal"] if head is not None and chain_end(head)[2] == signed else []),
+        *(["seal"] if head is not None and chain_head(head).signed_number == signed else []),
     }
 
 
@@ -211,7 +211,7 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
             assert isinstance(outcome, SpaceError), outcome  # 503
         await asyncio.to_thread(pair.primary.start)
         (head,) = (await beside.read((AUDIT_CHAIN_KEY,))).records
-        signed = 0 if head is None else chain_end(head)[2]
+        signed = 0 if head is None else chain_head(head).signed_number
         assert set(acts) <= await survived(people, node.url, beside, signed)  # visible at the primary
 
         tasks, acknowledged = await started(pair, acts)

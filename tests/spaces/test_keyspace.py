@@ -35,7 +35,7 @@ ONE_OF_EACH = {
     "receipt": keyspace.receipt_key(H16, b"\0" * 24),
     "document": keyspace.document_key(H32),
     "use of a document": keyspace.document_use_key(1, H32),
-    "basis": keyspace.basis_key(H16, H32),
+    "basis": keyspace.basis_beside(keyspace.evidence_key(H16, H32)),
     "session": keyspace.session_key(H16, H16, H32),
     "collateral": keyspace.collateral_key(b"\0" * 6, "tcb"),
     "state of collateral": keyspace.collateral_state_key(b"\0" * 6, "tcb"),

@@ -29,10 +29,10 @@ from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.documents.collateral import collateral_documents, state_of
 from spaces.documents.evidence import evidence_put, evidence_range, evidence_row_key
 from spaces.documents.networks import network_row_key
-from spaces.documents.receipts import Basis, basis_beside, basis_put
+from spaces.documents.receipts import Basis, basis_put
 from spaces.errors import RecordDamaged
 from spaces.grants.replay_records import claim_of
-from spaces.keyspace import RELEASE_RECORD_KEY, collateral_key, collateral_state_key
+from spaces.keyspace import RELEASE_RECORD_KEY, basis_beside, collateral_key, collateral_state_key
 from spaces.store.contract import Check, Claim, Commit, Put, Record, read_page
 from tee_backend.attestation.challenge import RANDOM_BYTES, ChallengeScope, check_challenge, issue_challenge
 from tee_backend.attestation.collateral import Collateral, parse_collateral

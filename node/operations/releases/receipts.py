@@ -16,11 +16,11 @@ from encryption_network.gate import Admission
 from encryption_network.policy import Evidence, encode_policy
 from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
 from encryption_network.withdrawals import evidence_digest
+from spaces.documents.evidence import evidence_row_key
 from spaces.documents.networks import network_row_key
 from spaces.documents.receipts import (
     PLACE_BYTES,
     basis_of,
-    basis_row_key,
     document_span,
     document_use_puts,
     document_use_row_key,
@@ -28,7 +28,7 @@ from spaces.documents.receipts import (
     receipts_of,
     receipts_range,
 )
-from spaces.keyspace import document_key
+from spaces.keyspace import basis_beside, document_key
 from spaces.store.contract import Put, read_row
 
 from ...refusal import Refusal
@@ -127,7 +127,7 @@ def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | No
 
 async def _judged(services: Services, evidence: Evidence, record: bytes) -> tuple[QuoteVerdict, list[bytes]]:
     """Return what the code was judged by, and its documents, which may not be kept yet."""
-    key = basis_row_key(evidence.invoker, evidence.receiver_public_key)
+    key = basis_beside(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     row = await read_row(services.store, key)
     basis = basis_of(row)
     documents = [encode_evidence(evidence)]

@@ -51,8 +51,8 @@ class AllOverrides(msgspec.Struct, omit_defaults=True):
 
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
     """Return the limits that the operator has set, and the default."""
-    found = await read_overrides(store, limit=MAX_OVERRIDES)
-    return AllOverrides(found.limits, quota_policy(config).default_bytes, found.more)
+    limits, more = await read_overrides(store, limit=MAX_OVERRIDES)
+    return AllOverrides(limits, quota_policy(config).default_bytes, more)
 
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:

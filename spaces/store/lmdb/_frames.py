@@ -116,7 +116,7 @@ def parse_asks(payload: bytes | memoryview) -> tuple[CommitRequest, ...]:
     """Read questions."""
     try:
         return _ASKS.decode(payload).asks
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise FrameInvalid("a frame is not of commits") from exc
 
 
@@ -124,7 +124,7 @@ def parse_answers(payload: bytes | memoryview) -> tuple[CommitReply, ...]:
     """Read answers."""
     try:
         return _ANSWERS.decode(payload).answers
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise FrameInvalid("a frame is not of outcomes") from exc
 
 

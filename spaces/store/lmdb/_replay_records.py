@@ -22,6 +22,7 @@ import lmdb
 
 from ...errors import StoreFull, StoreUnavailable
 from ..contract import Claim
+from ..durable import NO_SPACE
 from ._closed_minutes import is_closed, remove_claims, with_closed
 from ._folder import MAX_READERS
 
@@ -33,7 +34,7 @@ _SWEEP_ROWS: Final = 500
 # Address space, not disk, and the same in every process: no process meets a map that another one enlarged.
 _MAP_BYTES: Final = 64 << 30
 # A write that was cut short for lack of space is reported as EIO.
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_NO_SPACE: Final = NO_SPACE | {errno.EIO}
 _LOG: Final = logging.getLogger(__name__)
 
 

@@ -5,7 +5,6 @@ parts, on either engine. A read transaction holds the moment: meanwhile the stor
 because no page of the moment is used again.
 """
 
-import errno
 import fcntl
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ import lmdb
 
 from ...errors import RecordDamaged, StoreFull, StoreUnavailable
 from ..contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Record, Store
-from ..durable import sync_folder
+from ..durable import NO_SPACE, sync_folder
 from ._folder import environment_folder, open_environment
 from ._format import TABLE, give_format, open_table
 from ._rows import Row, charge_of, is_tombstone, record_of
@@ -27,7 +26,7 @@ from .engine import environment_of
 PART_ROWS: Final = 128  # at most 64 MiB
 _LEAST_ROW_BYTES: Final = 17
 _TOMBSTONE_BYTES: Final = 21
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
@@ -164,7 +163,7 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             give_format(env)
             env.sync(True)
         except lmdb.Error as exc:
-            if isinstance(exc, lmdb.MapFullError) or exc.code in _NO_SPACE:
+            if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:
                 raise StoreFull("no free space for the rows") from exc
             raise StoreUnavailable("the rows cannot be written") from exc
     for made_in in (place, folder):

@@ -13,7 +13,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from capabilities.ambient import Clock
 
@@ -35,11 +35,6 @@ class Turn:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class _Lane(NamedTuple):
-    writers: set[Turn]  # at most one
-    readers: set[Turn]
-
-
 # Two commits on two connections run in the order of the database's locks, which is arbitrary. A caller that revokes and
 # then writes, without waiting in between, expects them in its order; and commits that would wait for each other in the
 # database wait here instead, where they occupy no connection.
@@ -47,21 +42,20 @@ class Lanes:
     """The order of the commits of one process: those that touch the same rows run one after the other, as requested."""
 
     def __init__(self) -> None:
-        self._lanes: dict[bytes, _Lane] = {}
+        self._writers: dict[bytes, Turn] = {}
+        self._readers: dict[bytes, set[Turn]] = {}  # that came after the writer
 
     def enter(self, *, written: Iterable[bytes], relied: Iterable[bytes]) -> Turn:
         """Take a place behind every commit that writes what is touched here, or touches what is written here."""
         turn = Turn(frozenset(written), frozenset(relied))
         for key in turn.written | turn.relied:
-            writers, readers = self._lanes.setdefault(key, _Lane(set(), set()))
-            turn.before |= writers
-            if key not in turn.written:
-                readers.add(turn)
-                continue
-            turn.before |= readers
-            readers.clear()
-            writers.clear()
-            writers.add(turn)
+            if key in self._writers:
+                turn.before.add(self._writers[key])
+            if key in turn.written:
+                turn.before |= self._readers.pop(key, set())
+                self._writers[key] = turn
+            else:
+                self._readers.setdefault(key, set()).add(turn)
         return turn
 
     def leave(self, turn: Turn) -> None:
@@ -69,13 +63,12 @@ class Lanes:
         turn.done.set()
         turn.before.clear()  # else each turn would keep all the former ones
         for key in turn.written | turn.relied:
-            lane = self._lanes.get(key)
-            if lane is None:
-                continue
-            lane.writers.discard(turn)
-            lane.readers.discard(turn)
-            if not lane.writers and not lane.readers:
-                del self._lanes[key]
+            if self._writers.get(key) is turn:
+                del self._writers[key]
+            readers = self._readers.get(key, set())
+            readers.discard(turn)
+            if not readers:
+                self._readers.pop(key, None)
 
 
 COMMIT_CONNECTIONS: Final = 4

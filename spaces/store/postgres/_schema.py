@@ -23,10 +23,10 @@ async def prepare_tables(
     connection: "asyncpg.Connection[asyncpg.Record]", *, may_migrate: bool = False, may_be_moved: bool = False
 ) -> None:
     """Make the tables where they are missing, and compare their version."""
-    schema = await _schema(connection)
+    schema = await schema_of(connection)
     if "version" not in schema:
         await _create(connection)
-        schema = await _schema(connection)
+        schema = await schema_of(connection)
     if schema.get("version") == MOVED_VERSION:
         if not may_be_moved:
             raise StoreMoved(await connection.fetchval(PLACE_OF_MOVE) or "another place")
@@ -36,9 +36,10 @@ async def prepare_tables(
         raise StoreUnavailable("a migration into this database was not finished")
 
 
-async def _schema(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """Return the numbers that the database has of itself, by name; none where there are no tables."""
     try:
-        return {row["name"]: row["value"] for row in await connection.fetch(READ_SCHEMA)}
+        return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:
         return {}
 
