@@ -1,6 +1,6 @@
 """POST /invoke: everything that a token's capabilities ask for (wire §4)."""
 
-from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -15,79 +15,33 @@ from ...operations.values.kv_batch import BatchFound
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
 from ...operations.values.kv_write import Written
-from ...operations.values.plan import Part
+from ...operations.values.plan import Message
 from ...refusal import Refusal
 from ...services import SERVICES, Services
 from ..messages.answers import WholeAnswer, batch_read_answer, empty_answer, json_answer, value_answer
-from ..messages.multipart import boundary_of, multipart_parts, part_path
 from ..messages.problems import PLACE
 from ..messages.requests import body_at_hand, body_pieces, client_address, limited_body, token_of
 from ..messages.route import OPERATION
 
-_STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
-_STORED_PREFIX: Final = "x-tinycloud-meta-"
 
+def message_of(request: web.Request, http: Http) -> Message:
+    """Return a request of /invoke without its token."""
+    most_bytes, too_large = http.max_body_bytes, "body-too-large"  # Q2
 
-class InvocationMessage:
-    """A request of /invoke without its token: the `Message` of the operations."""
-
-    __slots__ = ("_http", "_request", "headers")
-
-    def __init__(self, request: web.Request, http: Http) -> None:
-        self._request = request
-        self._http = http
-        self.headers: Mapping[str, str] = request.headers
-
-    @property
-    def is_form(self) -> bool:
-        """See `Message`."""
-        return self.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
-
-    @property
-    def client(self) -> str | None:
-        """See `Message`."""
-        return client_address(self._request, self._http)
-
-    @property
-    def declared_bytes(self) -> int | None:
-        """See `Message`."""
-        return self._request.content_length
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """See `Message`."""
-        return _stored(self.headers)
-
-    def at_hand(self) -> bytes | None:
-        """See `Message`."""
-        return body_at_hand(self._request, max_bytes=self._http.max_body_bytes, too_large="body-too-large")  # Q2
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """See `Message`."""
-        http, too_large = self._http, "body-too-large"  # Q2
-        return body_pieces(self._request, max_bytes=http.max_body_bytes, idle_s=http.idle_body_s, too_large=too_large)
-
-    def parts(self) -> AsyncIterator[Part]:
-        """See `Message`."""
-        boundary = boundary_of(self.headers["Content-Type"])
-        parts = multipart_parts(self.pieces(), boundary)
-        return (Part(part_path(part.name), _stored(part.headers), part.pieces) async for part in parts)
-
-    async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """See `Message`."""
+    async def whole_body(max_bytes: int) -> bytes | None:
         try:
-            return await limited_body(self._request, max_bytes=max_bytes)
+            return await limited_body(request, max_bytes=max_bytes)
         except Refusal:
             return None
 
-
-def _stored(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what is kept of some headers, by lower-case name; of a repeated one the last value (4.4.3)."""
-    return {
-        name: value
-        for key, value in headers.items()
-        if (name := key.lower()) in _STORED or name.startswith(_STORED_PREFIX)
-    }
+    return Message(
+        headers=request.headers,
+        client=client_address(request, http),
+        declared_bytes=request.content_length,
+        at_hand=partial(body_at_hand, request, max_bytes=most_bytes, too_large=too_large),
+        pieces=partial(body_pieces, request, max_bytes=most_bytes, idle_s=http.idle_body_s, too_large=too_large),
+        whole_body=whole_body,
+    )
 
 
 _CACHE: Final = {"Cache-Control": "private, no-cache"}
@@ -128,7 +82,7 @@ async def post_invocation(request: web.Request) -> web.StreamResponse:
     invocation = admit_token(
         token_of(request), now=services.clock.now(), max_lifetime_s=config.invocation.max_lifetime_s
     )
-    plan = plan_call(services, invocation, InvocationMessage(request, config.http))
+    plan = plan_call(services, invocation, message_of(request, config.http))
     if (
         services.counter is not None or config.log.requests != "off"
     ):  # one without notes is answered faster, see `last_id`

@@ -55,7 +55,7 @@ def is_about_network(resource: Resource) -> bool:
 
 async def decrypt_invoked(services: Services, invocation: Invocation, message: Message) -> dict[str, Json]:
     """Answer a decrypt request on `/invoke`; the token is admitted already (rows 1 and 3)."""
-    body = await message.whole_body(max_bytes=MAX_BODY_BYTES)
+    body = await message.whole_body(MAX_BODY_BYTES)
     if body is None:
         raise RequestError("request-too-large", str(MAX_BODY_BYTES))
     network = invoked_network(invocation.capabilities)  # row 4

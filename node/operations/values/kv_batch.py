@@ -15,7 +15,8 @@ from spaces.values.value_heads import Head, Write, check_metadata, head_key, hea
 from ...refusal import Refusal
 from ..authorise import read_call
 from .kv_commit import PutReading, paths_detail, put_values
-from .plan import Request
+from .multipart import boundary_of, multipart_parts, part_path
+from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
 # All values of one batch read together; every reader has to keep them in one JSON text.
@@ -37,31 +38,32 @@ async def put_all(request: Request) -> BatchWritten:
         CommitTooLarge: the small values together are larger than a commit, or the values change too many rows (ST6).
         Whatever `put_values` and the message raise.
     """
-    space, paths = request.step.space, tuple(step.path for step in request.steps)
-    signed, parts = frozenset(paths), request.message.parts()
+    message, paths = request.message, tuple(step.path for step in request.steps)
+    signed, parts = frozenset(paths), multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Read one part for each signed path."""
         found: dict[str, Write] = {}
         held_bytes = taken_bytes = 0
         async for part in parts:
-            if part.path not in signed:
-                raise Refusal("bad-option", f"Multipart KV part {part.path} is not authorized by the invocation")
-            if part.path in found:
-                raise Refusal("bad-option", f"Duplicate multipart KV part for path {part.path}")
-            check_metadata(part.metadata)
+            path, metadata = part_path(part.name), stored_headers(part.headers)
+            if path not in signed:
+                raise Refusal("bad-option", f"Multipart KV part {path} is not authorized by the invocation")
+            if path in found:
+                raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
+            check_metadata(metadata)
             body = await staging.receive(admitted.within_free_space(part.pieces, taken_bytes))
             taken_bytes += body.size_bytes
-            held_bytes += len(body.inline or b"") + sum(len(name) + len(value) for name, value in part.metadata.items())
+            held_bytes += len(body.inline or b"") + sum(len(name) + len(value) for name, value in metadata.items())
             if held_bytes > MAX_COMMIT_BYTES:  # ST6, and what one request may hold in memory
                 raise CommitTooLarge(bound="bytes of small values in a batch", limit=MAX_COMMIT_BYTES, got=held_bytes)
-            found[part.path] = Write(part.path, body, part.metadata, sealed_key_of(body))
+            found[path] = Write(path, body, metadata, sealed_key_of(body))
         missing = [path for path in paths if path not in found]
         if missing:
             raise Refusal("bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}")
         return [found[path] for path in paths]
 
-    await put_values(request, paths, receive, subject=f"{space.text}/kv", detail=paths_detail(paths))
+    await put_values(request, paths, receive, subject=f"{request.step.space.text}/kv", detail=paths_detail(paths))
     return BatchWritten(paths, len(paths))
 
 

@@ -11,7 +11,7 @@ from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import read_call
 from .kv_commit import PutReading, check_conditions, durable_claim, paths_detail, put_values
-from .plan import Request
+from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
 
@@ -34,7 +34,7 @@ async def put(request: Request) -> Written:
             if len(whole) != declared_bytes:  # else it fits, for the bound was checked already
                 admitted.require_taken(len(whole))
             body = await staging.keep(whole)
-        return (Write(step.path, body, message.metadata, sealed_key=sealed_key_of(body)),)
+        return (Write(step.path, body, stored_headers(message.headers), sealed_key_of(body)),)
 
     subject = f"{step.space.text}/kv/{step.path}"
     (write,) = await put_values(request, (step.path,), receive, subject=subject, declared_bytes=declared_bytes or 0)

@@ -3,8 +3,8 @@
 Every batch is checked before anything runs.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,6 +18,8 @@ from .conditions import Options
 
 MAX_BATCH_READS: Final = 100
 MAX_BATCH_WRITES: Final = 250  # ST6
+_STORED: Final = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
+_STORED_PREFIX: Final = "x-tinycloud-meta-"
 
 
 class Step(Struct, frozen=True, gc=False):
@@ -27,46 +29,38 @@ class Step(Struct, frozen=True, gc=False):
     path: str
 
 
-class Part(Struct, frozen=True):
-    """One value of a batch put, as it arrives."""
+class Message(Struct, frozen=True):
+    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11).
 
-    path: str
-    metadata: Mapping[str, str]
-    pieces: AsyncIterator[bytes]
-
-
-class Message(Protocol):
-    """A request without its token, untrusted. Nothing of its body is read before a run asks for it (I11)."""
+    Attributes:
+        headers: whose names are found in any case.
+        client: network address of the caller, counted against the bound on new owners; None: not counted.
+        declared_bytes: the stated length of the body.
+        at_hand: returns the body if it has arrived whole.
+        pieces: returns the body as it arrives.
+        whole_body: reads a body of at most so many bytes; None: it is longer, or does not arrive.
+    """
 
     headers: Mapping[str, str]
+    client: str | None
+    declared_bytes: int | None
+    at_hand: Callable[[], bytes | None]
+    pieces: Callable[[], AsyncIterator[bytes]]
+    whole_body: Callable[[int], Awaitable[bytes | None]]
 
     @property
     def is_form(self) -> bool:
         """Whether the body is `multipart/form-data`."""
+        return self.headers.get("Content-Type", "").lower().startswith("multipart/form-data")
 
-    @property
-    def client(self) -> str | None:
-        """Network address of the caller, counted against the bound on new owners; None: not counted."""
 
-    @property
-    def declared_bytes(self) -> int | None:
-        """How long the body is said to be."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The headers that are stored with a value."""
-
-    def at_hand(self) -> bytes | None:
-        """Return the body if it has arrived whole."""
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """Return the body as one value."""
-
-    def parts(self) -> AsyncIterator[Part]:
-        """Return the body as a form of several values; `bad-option` where it has no boundary."""
-
-    async def whole_body(self, *, max_bytes: int) -> bytes | None:
-        """Read the whole body; None: it is longer, or does not arrive."""
+def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that are stored with a value, by lower-case name; of a repeated one the last value (4.4.3)."""
+    return {
+        name: value
+        for key, value in headers.items()
+        if (name := key.lower()) in _STORED or name.startswith(_STORED_PREFIX)
+    }
 
 
 class Request(Struct, frozen=True):

@@ -10,7 +10,7 @@ from capabilities.errors import WrongKind
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Invocation
 from node.config.tree import Http
-from node.http.routes.invoke import InvocationMessage
+from node.http.routes.invoke import message_of
 from node.operations.authorise import admit_token
 from node.operations.table import TABLE, Plan, plan_call, row_of
 from node.operations.values.conditions import NO_OPTIONS
@@ -44,7 +44,7 @@ class Asking:
             name = f"{self.space}{resource}" if resource.startswith("/") else resource
             wanted.setdefault(name, []).append(ability)
         request: web.Request = make_mocked_request("POST", "/invoke", headers=headers)
-        message = InvocationMessage(request, Http())
+        message = message_of(request, Http())
         return plan_call(self.there.node.services, self.invocation(wanted), message)
 
 

@@ -8,7 +8,7 @@ folded or malformed header, bounds on everything that is held in memory. A part 
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -58,8 +58,9 @@ def part_path(name: str) -> str:
 async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[MultipartPart]:
     """Yield the parts of a body in the order they arrive."""
     source = _Source(pieces, b"--" + boundary)
-    await source.skip_first_delimiter()
-    while not await source.is_at_end():
+    if await source.take(len(source.delimiter)) != source.delimiter:
+        raise _incomplete()
+    while (follows := await source.take(2)) == _CRLF:
         headers = _headers(await source.head())
         disposition = headers.pop("content-disposition", "")
         name = _parameters(disposition).get("name")
@@ -69,67 +70,57 @@ async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> Asyn
         yield part
         async for _ in part.pieces:  # skips what was not read
             pass
+    if follows != b"--":  # what follows the last delimiter
+        raise _incomplete()
 
 
+@dataclass(slots=True)
 class _Source:
-    """The bytes of a body, and how far they have been read."""
+    """The bytes of a body, and those of them that were received and not read yet."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], delimiter: bytes) -> None:
-        self._pieces = pieces
-        self._delimiter = delimiter
-        self._held = bytearray()
+    pieces: AsyncIterator[bytes]
+    delimiter: bytes
+    held: bytearray = field(default_factory=bytearray)
 
-    async def _more(self) -> bool:
+    async def more(self) -> bool:
         """Buffer one piece more; False at the end."""
-        async for piece in self._pieces:
+        async for piece in self.pieces:
             if piece:
-                self._held += piece
+                self.held += piece
                 return True
         return False
 
-    async def _take(self, size_bytes: int) -> bytes:
+    async def take(self, size_bytes: int) -> bytes:
         """Return the next bytes; fewer at the end."""
-        while len(self._held) < size_bytes and await self._more():
+        while len(self.held) < size_bytes and await self.more():
             pass
-        taken = bytes(self._held[:size_bytes])
-        del self._held[:size_bytes]
+        taken = bytes(self.held[:size_bytes])
+        del self.held[:size_bytes]
         return taken
-
-    async def skip_first_delimiter(self) -> None:
-        """Read the delimiter that a body begins with."""
-        if await self._take(len(self._delimiter)) != self._delimiter:
-            raise _incomplete()
-
-    async def is_at_end(self) -> bool:
-        """Read what follows a delimiter: whether it was the last one."""
-        follows = await self._take(2)
-        if follows not in (_CRLF, b"--"):
-            raise _incomplete()
-        return follows == b"--"
 
     async def head(self) -> bytes:
         """Read the header lines of a part."""
-        self._held[:0] = _CRLF  # so that no header at all ends like some
+        self.held[:0] = _CRLF  # so that no header at all ends like some
         looked = 0
-        while (end := self._held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
-            looked = len(self._held)
+        while (end := self.held.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
+            looked = len(self.held)
             if looked > MAX_PART_HEADER_BYTES:
                 raise Refusal("bad-option", f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes")
-            if not await self._more():
+            if not await self.more():
                 raise _incomplete()
-        return (await self._take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
+        return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
 
     async def part(self, name: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a part, up to the delimiter after it."""
-        end = _CRLF + self._delimiter
-        while (found := self._held.find(end)) < 0:
+        end = _CRLF + self.delimiter
+        while (found := self.held.find(end)) < 0:
             # The end may have begun in the buffer.
-            if piece := await self._take(max(len(self._held) - len(end) + 1, 0)):
+            if piece := await self.take(max(len(self.held) - len(end) + 1, 0)):
                 yield piece
-            if not await self._more():
+            if not await self.more():
                 raise Refusal("bad-option", f'field "{name}" received with incomplete data')
-        piece = await self._take(found)
-        await self._take(len(end))
+        piece = await self.take(found)
+        await self.take(len(end))
         if piece:
             yield piece
 

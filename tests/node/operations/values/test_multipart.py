@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.http.messages.multipart import (
+from node.operations.values.multipart import (
     MAX_PART_HEADER_BYTES,
     MAX_PART_HEADER_LINES,
     boundary_of,
