@@ -14,7 +14,7 @@ from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
 
 from ..config.tree import Config
-from ..operations.values.admission import admit_owner, remove_owner
+from ..operations.values.admission import change_admission
 from .opened_store import on_store
 
 
@@ -42,7 +42,7 @@ def owners() -> None:
 async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     """Admit owners: their spaces are hosted from now on, within the bounds of hosting; audited."""
     for owner in dids:
-        is_new = await admit_owner(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
+        is_new = await change_admission(store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy())
         words(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
 
 
@@ -56,7 +56,7 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
     writing, give a space a quota of 0 (`sealspace admin quota`).
     """
     for owner in dids:
-        was_there = await remove_owner(store, owner, now=SystemClock().now(), entropy=SystemEntropy())
+        was_there = await change_admission(store, owner, admits=False, now=SystemClock().now(), entropy=SystemEntropy())
         words(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
             words(f"{owner}: hosting.listed still admits it; take it out of the settings, and start the node again")

@@ -1,7 +1,7 @@
 """A node in mode `permit`: the operator admits owners and removes them, under way and on every worker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ from tests_support import CountingEntropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.signatures import WalletSigner
 from node.config.tree import Hosting
-from node.operations.values.admission import admit_owner, remove_owner
+from node.operations.values.admission import change_admission
 from sealspace.cli.root import main
 from sealspace.wallets import new_wallet
 from spaces.grants.admissions import admission_put, read_admissions
@@ -47,16 +47,17 @@ PERMIT = Hosting(mode="permit")
 ENTROPY = CountingEntropy()
 
 
-async def change(stage: HeldStage, did: str, operation: Callable[..., Awaitable[bool]]) -> bool:
+async def change(stage: HeldStage, did: str, *, admits: bool) -> bool:
     """Admit or remove an owner."""
-    return await operation(stage.services.store, parse_principal(did), now=stage.clock.now(), entropy=ENTROPY)
+    store, owner = stage.services.store, parse_principal(did)
+    return await change_admission(store, owner, admits=admits, now=stage.clock.now(), entropy=ENTROPY)
 
 
 async def admitted_pair(stage: HeldStage) -> tuple[Delegate, WalletSigner]:
     """A key and a wallet whom the operator admitted."""
     who, wallet = Delegate(), new_wallet()
     for did in (who.did, wallet.did):
-        assert await change(stage, did, admit_owner)
+        assert await change(stage, did, admits=True)
     return who, wallet
 
 
@@ -77,7 +78,7 @@ async def test_an_admitted_owner_makes_spaces(tmp_path: Path, platform: Simulate
         who, wallet = await admitted_pair(stage)
         await put_of_a_key(stage, who, wallet)
         assert (await creation_by_a_key(stage, who, wallet)).status == 200
-        assert await change(stage, who.did, remove_owner)
+        assert await change(stage, who.did, admits=False)
         make = {f"{own_space(who.did)}/space/more": [CREATE]}
         assert (await stage.invoke(who.signer, make)).status == 403
 
@@ -101,7 +102,7 @@ async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform
         friend = Delegate()
         await put_of_a_key(stage, who, wallet)
         friend.proofs = [await stage.register(who.grant(friend.did, {f"{own_space(who.did)}/kv": [GET, PUT]}))]
-        assert await change(stage, who.did, remove_owner)
+        assert await change(stage, who.did, admits=False)
         for one in (who, friend):
             value = {f"{own_space(who.did)}/kv/x": [PUT]}
             assert (await stage.invoke(one.signer, value, proofs=one.proofs, body=b"more")).status == 200
@@ -113,8 +114,8 @@ async def test_what_a_removal_leaves(tmp_path: Path, platform: SimulatedPlatform
         reply = await stage.post("/delegate", again)
         assert (reply.status, reply.value["activated"]) == (200, [])
         assert await hosted_in_all(stage) == 1
-        assert not await change(stage, who.did, remove_owner)
-        assert await change(stage, who.did, admit_owner)
+        assert not await change(stage, who.did, admits=False)
+        assert await change(stage, who.did, admits=True)
         assert (await stage.invoke(who.signer, new, body=b"x")).status == 200
 
 
@@ -131,7 +132,7 @@ async def test_removed_between_read_and_commit(tmp_path: Path, platform: Simulat
 
         async def remove() -> None:
             for did in (who.did, wallet.did):
-                assert await change(stage, did, remove_owner)
+                assert await change(stage, did, admits=False)
 
         await meanwhile(way(stage, who, wallet), waiting, remove)
         assert [type(outcome) for outcome in waiting.outcomes] == [Refused]
@@ -148,10 +149,10 @@ async def test_network_of_an_owner_removed_under_way(
         sign_in = wallet_token(wallet, session.did, {default_network(wallet): [CREATE_NETWORK]})
         if is_repeat:
             assert (await stage.post("/delegate", sign_in)).status == 200
-        await change(stage, wallet.did, admit_owner)
+        await change(stage, wallet.did, admits=True)
         waiting = stage.store.hold(puts_row(NETWORKS_PREFIX))
         reply = await meanwhile(
-            stage.post("/delegate", sign_in), waiting, lambda: change(stage, wallet.did, remove_owner)
+            stage.post("/delegate", sign_in), waiting, lambda: change(stage, wallet.did, admits=False)
         )
         assert (reply.status, [type(outcome) for outcome in waiting.outcomes]) == (200, [Refused])
         assert not await has_network(stage, wallet)
@@ -228,9 +229,9 @@ async def test_admissions_are_audited(tmp_path: Path, platform: SimulatedPlatfor
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         did = new_key().did
         changes = []
-        for step in (admit_owner, admit_owner, remove_owner, remove_owner):
+        for admits in (True, True, False, False):
             stage.clock.advance(1)  # records are in the order of time
-            changes.append(await change(stage, did, step))
+            changes.append(await change(stage, did, admits=admits))
         assert changes == [True, False, True, False]
         records = await audit_records(stage.services.store)
         reported = [

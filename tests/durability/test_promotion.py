@@ -22,7 +22,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Config, Http, Limits, Store
-from node.operations.values.admission import admit_owner, remove_owner
+from node.operations.values.admission import change_admission
 from spaces.audit.chain import Chain, chain_head, seal_batch
 from spaces.errors import SpaceError, StoreUnavailable
 from spaces.grants.admissions import admission_key, is_admitted
@@ -156,8 +156,8 @@ def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, A
     return {
         "revoke": lambda: post("/revoke", revocation),
         "register": lambda: post("/delegate", people.grants[1]),
-        "admit": lambda: admit_owner(beside, ADMITTED, now=clock.now(), entropy=entropy),
-        "remove": lambda: remove_owner(beside, REMOVED, now=clock.now(), entropy=entropy),
+        "admit": lambda: change_admission(beside, ADMITTED, admits=True, now=clock.now(), entropy=entropy),
+        "remove": lambda: change_admission(beside, REMOVED, admits=False, now=clock.now(), entropy=entropy),
         "seal": seal,
     }
 
@@ -200,7 +200,7 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
         opened.push_async_callback(beside.close)
         assert (await send(node.url, "POST", "/invoke", token=people.put, body=b"a")).status == 200
         assert (await send(node.url, "POST", "/delegate", token=people.grants[0])).status == 200
-        assert await admit_owner(beside, REMOVED, now=time.time(), entropy=SystemEntropy())
+        assert await change_admission(beside, REMOVED, admits=True, now=time.time(), entropy=SystemEntropy())
         acts = {name: act for name, act in acts_on(node, people, beside).items() if name in names}
 
         await asyncio.to_thread(pair.hold_back)

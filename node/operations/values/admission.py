@@ -15,21 +15,12 @@ from spaces.store.contract import Check, Commit, Refused, Store, read_row
 _TRIES: Final = 8
 
 
-async def admit_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
-    """Let an owner have spaces here; durable, with its audit record, when this returns."""
-    return await _change(store, owner, admits=True, now=now, entropy=entropy)
+async def change_admission(store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy) -> bool:
+    """Let an owner have spaces here, or no new ones; durable, with its audit record, when this returns.
 
-
-async def remove_owner(store: Store, owner: Principal, *, now: float, entropy: Entropy) -> bool:
-    """Prevent an owner from having new spaces here; durable, with its audit record, when this returns.
-
-    What is hosted remains hosted, and still serves those to whom its owner granted access.
+    What is hosted remains hosted, and still serves those to whom its owner granted access. Returns whether anything
+    changed; a row that is as wanted is confirmed.
     """
-    return await _change(store, owner, admits=False, now=now, entropy=entropy)
-
-
-async def _change(store: Store, owner: Principal, *, admits: bool, now: float, entropy: Entropy) -> bool:
-    """Write a row and its audit record, or confirm a row that is as wanted; return whether it was written."""
     action = "owner.admitted" if admits else "owner.removed"
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
     for _ in range(_TRIES):

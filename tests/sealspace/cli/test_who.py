@@ -18,7 +18,7 @@ from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.config.tree import Hosting
-from node.operations.values.admission import admit_owner
+from node.operations.values.admission import change_admission
 from sealspace.cli.owner_profile import OwnerHome
 from sealspace.delegations import allow
 from sealspace.errors import NotSignedIn, Unauthorized
@@ -154,7 +154,8 @@ async def test_an_owner_who_is_not_admitted_keeps_the_key(
         again = await desk.run("login", desk.node, "--new")
         assert owner in again.next and "it is used" in again.err
         now, entropy = SystemClock().now(), SystemEntropy()
-        await admit_owner(desk.served.services.store, parse_principal(owner), now=now, entropy=entropy)
+        store = desk.served.services.store
+        await change_admission(store, parse_principal(owner), admits=True, now=now, entropy=entropy)
         assert (await desk.run("login", desk.node)).status == 0
         assert _owner(desk) == owner
 
