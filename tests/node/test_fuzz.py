@@ -39,11 +39,11 @@ from encryption_network.keyring import Keyring
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
-from node.http.messages.answers import Unsatisfiable, matches_weakly, parse_range
+from node.http.messages.answers import Unsatisfiable, parse_range
 from node.http.routes.table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters
-from node.operations.values.conditions import parse_options
+from node.operations.values.conditions import matches_weakly, parse_options
 from node.operations.values.kv_list import encode_cursor, parse_cursor
 from node.operations.values.multipart import boundary_of, multipart_parts, part_path
 from node.platform.root_secret import load_root_secret

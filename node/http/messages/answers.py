@@ -72,7 +72,7 @@ def shown_type(stored: str | None) -> str:
     return OPAQUE
 
 
-_RANGE: Final = re.compile(r"bytes=(?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})?|-(?P<suffix>[0-9]{1,18}))")
+_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class Unsatisfiable(Exception):
@@ -87,27 +87,20 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None:
         return None
-    if match["suffix"] is not None:
-        length = int(match["suffix"])
-        if length == 0:
+    first, last = [int(digits) if digits else None for digits in match.groups()]
+    if first is None:
+        if not last:  # no number at all, or the last 0 bytes
             return None
-        first, last = max(size_bytes - length, 0), size_bytes - 1
+        wanted = range(size_bytes)[-last:]
+    elif last is None:
+        wanted = range(size_bytes)[first:]
+    elif last < first:
+        return None
     else:
-        first = int(match["first"])
-        last = size_bytes - 1 if match["last"] is None else int(match["last"])
-        if match["last"] is not None and last < first:
-            return None
-    if first >= size_bytes:
+        wanted = range(size_bytes)[first : last + 1]
+    if not wanted:
         raise Unsatisfiable
-    return range(first, min(last, size_bytes - 1) + 1)
-
-
-def matches_weakly(header: str | None, etag: str) -> bool:
-    """Whether an `If-None-Match` header names this entity tag, weak or not, in a list or by `*`."""
-    if header is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
-    return "*" in tags or etag in tags
+    return wanted
 
 
 TRACE_HEADER = "TinyCloud-Trace-Id"

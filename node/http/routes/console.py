@@ -17,8 +17,9 @@ from aiohttp import web
 from blake3 import blake3
 
 from ...console_files import TYPES, headers_with, read_files, suffix
+from ...operations.values.conditions import matches_weakly
 from ...refusal import Refusal
-from ..messages.answers import PageAnswer, matches_weakly
+from ..messages.answers import PageAnswer
 
 _DIGEST_PLACE: Final = b"DIGEST"  # in the addresses of the two HTML files
 _RUNNER_PLACE: Final = b'<html lang="en"'  # of `index.html`, where scripts read it

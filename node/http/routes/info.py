@@ -11,9 +11,10 @@ from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
 
 from ...operations.readiness import PROBE
+from ...operations.values.conditions import matches_weakly
 from ...release_terms import current_release, in_force
 from ...services import SERVICES
-from ..messages.answers import WholeAnswer, empty_answer, json_answer, matches_weakly, text_answer
+from ..messages.answers import WholeAnswer, empty_answer, json_answer, text_answer
 from ..messages.requests import take_rate
 
 _DOCUMENT: Final = files(__package__).joinpath("openapi.json").read_bytes()

@@ -12,6 +12,7 @@ from encryption_network.networks import timestamp
 
 from ...operations.authorise import admit_signed
 from ...operations.table import check_call
+from ...operations.values.conditions import matches_weakly
 from ...operations.values.public_values import MAX_PAGE_PATHS, find_public, list_public, public_space
 from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES
@@ -21,7 +22,6 @@ from ..messages.answers import (
     Unsatisfiable,
     WholeAnswer,
     json_answer,
-    matches_weakly,
     parse_range,
     shown_type,
     value_answer,

@@ -23,7 +23,7 @@ class Options(Struct, frozen=True, gc=False):
 
     create_only: bool = False
     replace_etag: str | None = None
-    unless_etags: tuple[str, ...] | None = None
+    if_none_match: str | None = None
     max_response_bytes: int | None = None
     list_limit: int | None = None
     list_cursor: str | None = None
@@ -60,10 +60,10 @@ def parse_options(headers: Mapping[str, str], *, reads: int, puts: int, deletes:
     if unless is not None and only_if is not None:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
     writes_one = puts + deletes == 1 and not is_form  # of several it would be unclear which value is meant
-    create_only, replace_etag, unless_etags = False, None, None
+    create_only, replace_etag, if_none_match = False, None, None
     if unless is not None:
         if puts + deletes == 0 and reads == 1:  # these are the versions that the caller has (4.4.1)
-            unless_etags = tuple(tag.strip().removeprefix("W/") for tag in unless.split(","))
+            if_none_match = unless
         elif unless.strip() != "*":
             raise Refusal("bad-option", "If-None-Match only supports * for KV create")
         elif not writes_one or not puts:
@@ -80,8 +80,16 @@ def parse_options(headers: Mapping[str, str], *, reads: int, puts: int, deletes:
     if list_limit is not None and list_limit > MAX_LIST_LIMIT:
         raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
     return Options(
-        create_only, replace_etag, unless_etags, max_response_bytes, list_limit, headers.get("x-tinycloud-cursor")
+        create_only, replace_etag, if_none_match, max_response_bytes, list_limit, headers.get("x-tinycloud-cursor")
     )
+
+
+def matches_weakly(header: str | None, etag: str) -> bool:
+    """Whether an `If-None-Match` header names this entity tag, weak or not, in a list or by `*`."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in tags or etag in tags
 
 
 def _strong_tag(value: str) -> str:

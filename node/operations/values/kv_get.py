@@ -7,6 +7,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 
 from ...refusal import Refusal
 from ..authorise import read_call
+from .conditions import matches_weakly
 from .plan import Request
 
 
@@ -20,8 +21,8 @@ class Value(Struct, frozen=True, gc=False):
 async def get(request: Request) -> Value:
     """Return the value under the step's path."""
     head, options = await metadata(request), request.options
-    tags, limit_bytes = options.unless_etags, options.max_response_bytes
-    if tags is not None and ("*" in tags or head.etag_header in tags):  # a weak comparison
+    limit_bytes = options.max_response_bytes
+    if matches_weakly(options.if_none_match, head.etag_header):
         return Value(head, None)
     if limit_bytes is not None and head.size_bytes > limit_bytes:
         raise Refusal("response-too-large", head.size_bytes, limit_bytes)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.http.messages.answers import Unsatisfiable, matches_weakly, parse_range
+from node.http.messages.answers import Unsatisfiable, parse_range
+from node.operations.values.conditions import matches_weakly
 
 
 @pytest.mark.parametrize(
