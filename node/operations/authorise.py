@@ -80,7 +80,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 
 
 # Facts that bind a token to the one route that it was signed for (T12).
-_BINDING_FACTS: Final = frozenset({ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT})
+_BINDING_FACTS: Final = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -183,8 +183,7 @@ async def read_call(
 def check_unbound(invocation: Invocation) -> None:
     """Check that no fact of a token binds it to a route; the routes that require such a fact check it themselves."""
     for fact in invocation.facts:
-        stated = fact.get("type") if isinstance(fact, dict) else None
-        if isinstance(stated, str) and stated in _BINDING_FACTS:
+        if isinstance(fact, dict) and fact.get("type") in _BINDING_FACTS:
             raise WrongKind
 
 
@@ -198,19 +197,10 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
         raise ChainError("chain-too-large")
 
 
-def registered_of(found: Sequence[Registered | None]) -> tuple[Registered | None, ...]:
-    """Return what the chain rules judge of stored delegations, in their order."""
-    return tuple([None if stored is None else stored for stored in found])
-
-
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
     """Return the members of the closures of some delegations, each once, up to one more than a chain may have.
 
     One more than the limit is enough: the chain rules refuse such a chain before they look at a mark (D30, I13).
     """
-    contents: dict[ContentKey, None] = {}
-    for stored in found:
-        if stored is not None:
-            for member in stored.closure:
-                contents[member.content_key] = None
-    return tuple(contents)[: MAX_CHAIN_NODES + 1]
+    members = [member.content_key for stored in found if stored is not None for member in stored.closure]
+    return tuple(dict.fromkeys(members))[: MAX_CHAIN_NODES + 1]

@@ -8,15 +8,13 @@ from aiohttp import web
 
 from encryption_network.policy import MAX_POLICY_BYTES, policy_json
 
-from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, challenge, open_session
+from ...operations.attestation.attest import MAX_CHALLENGE_BODY_BYTES, MAX_SESSION_BODY_BYTES, challenge, open_session
 from ...operations.attestation.own_evidence import checked_nonce, own_evidence
 from ...operations.attestation.terms import asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES
 from ..messages.answers import empty_answer, json_answer
 from ..messages.requests import limited_body, take_rate, token_of
-
-MAX_CHALLENGE_BODY_BYTES = 4096
 
 
 class StatedPolicy(msgspec.Struct):

@@ -4,16 +4,12 @@ Nothing is parsed or written by these types: what a body must be is decided wher
 the description, and send what fits it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from encryption_network.networks import NetworkState
-from encryption_network.policy import ReceiverMode
-
-from ...operations.delegations.query_filters import MAX_ITEMS
-from ...operations.delegations.standing import Standing
 
 _Hex = Annotated[str, Meta(pattern="^([0-9a-f][0-9a-f])*$")]
 _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
@@ -90,31 +86,6 @@ class Released(msgspec.Struct, rename="camel", kw_only=True):
     request_hash: _Hex
     node_id: str
     node_signature: _Base64
-
-
-class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which delegations of an account are listed; null is absent."""
-
-    direction: Literal["granted", "received", "all"] | None = None
-    status: Standing | None = None
-    space: Annotated[str, Meta(min_length=1)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
-    cursor: str | None = None
-
-
-class ChallengeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """For whom a challenge is made."""
-
-    did: str
-
-
-class SessionRequest(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    """Evidence of the code that the caller runs."""
-
-    quote: _Base64
-    receiver_public_key: _Base64
-    receiver_mode: ReceiverMode
-    event_log: list[object] | None = None
 
 
 class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):

@@ -20,13 +20,20 @@ from encryption_network.requests import MAX_BODY_BYTES as MAX_NETWORK_BODY_BYTES
 from encryption_network.requests import DecryptRequest
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
-from ...operations.attestation.attest import MAX_SESSION_BODY_BYTES, ChallengeMade, SessionOpened
+from ...operations.attestation.attest import (
+    MAX_CHALLENGE_BODY_BYTES,
+    MAX_SESSION_BODY_BYTES,
+    ChallengeMade,
+    ChallengeRequest,
+    SessionOpened,
+    SessionRequest,
+)
 from ...operations.attestation.own_evidence import OwnEvidence
 from ...operations.attestation.terms import Terms
 from ...operations.delegations.delegate import Registration, register
 from ...operations.delegations.delegation_query import DelegationPage, query_delegations
 from ...operations.delegations.delegation_status import StatusReport, delegation_status
-from ...operations.delegations.query_filters import MAX_QUERY_BYTES
+from ...operations.delegations.query_filters import MAX_QUERY_BYTES, QueryRequest
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
 from ...operations.releases.receipts import ReceiptPage
@@ -221,7 +228,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         post_query,
         place="delegation-query",
         authority="invocation",
-        takes=Taken(MAX_QUERY_BYTES, shapes.QueryRequest),
+        takes=Taken(MAX_QUERY_BYTES, QueryRequest),
         answer=DelegationPage,
         refuses=_READS | {"query-refused", "bad-query"},
     ),
@@ -319,7 +326,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/attestation/challenge",
         attestation.post_challenge,
         operation="challenge",
-        takes=Taken(attestation.MAX_CHALLENGE_BODY_BYTES, shapes.ChallengeRequest),
+        takes=Taken(MAX_CHALLENGE_BODY_BYTES, ChallengeRequest),
         answer=ChallengeMade,
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
@@ -328,7 +335,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/attestation/sessions",
         attestation.post_session,
         operation="session",
-        takes=Taken(MAX_SESSION_BODY_BYTES, shapes.SessionRequest),
+        takes=Taken(MAX_SESSION_BODY_BYTES, SessionRequest),
         answer=SessionOpened,
         refuses=_WRITES
         | _TAKEN_NETWORK

@@ -7,19 +7,18 @@ What is kept is evidence without a verdict, under the DID and the receiver key; 
 """
 
 import hashlib
-from contextlib import suppress
-from typing import Final
+from typing import Annotated, Any, Final
 
 from blake3 import blake3
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from capabilities.abilities import DECRYPT
-from capabilities.errors import InvalidIdentifier
+from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import SESSION_FACT
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import shaped
 from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
@@ -48,14 +47,21 @@ from ...release_terms import in_force
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, admit_token, read_call
+from ..releases.network_reading import known_network
 from ..releases.receipts import missing_documents
 from .refresh_collateral import wish_for
 
 MAX_SESSION_BODY_BYTES: Final = 256 * 1024
-_MAX_DID_CHARS: Final = 512
+MAX_CHALLENGE_BODY_BYTES: Final = 4096
 _NONCE_LABEL: Final = b"sealspace/first-use/challenge/v1\0"
 _RECEIVER_KEY_BYTES: Final = 32
 _MOST_ENDED: Final = 64
+
+
+class ChallengeRequest(Struct):
+    """For whom a challenge is made."""
+
+    did: Annotated[str, Meta(max_length=512)]
 
 
 class ChallengeMade(Struct, rename="camel"):
@@ -67,14 +73,10 @@ class ChallengeMade(Struct, rename="camel"):
 
 def challenge(services: Services, body: bytes) -> ChallengeMade:
     """Make a challenge for the DID that the body names."""
-    value = read_body(body, max_bytes=4096)
-    did = value.get("did") if isinstance(value, dict) else None
-    holder = None
-    with suppress(InvalidIdentifier):
-        if isinstance(did, str) and len(did) <= _MAX_DID_CHARS:
-            holder = parse_principal(did)
-    if holder is None:
-        raise Refusal("request-malformed", hint='send {"did": "<your DID>"}')
+    try:
+        holder = parse_principal(shaped(read_body(body, max_bytes=MAX_CHALLENGE_BODY_BYTES), ChallengeRequest).did)
+    except (InvalidIdentifier, InvalidJson):
+        raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
     now, ttl_s = services.clock.now(), services.config.release.challenge_s
     nonce = issue_challenge(
         services.keyring.challenge_mac_key(),
@@ -97,13 +99,24 @@ class SessionOpened(Struct, rename="camel"):
     evidence: str
 
 
-class _Handed(Struct, frozen=True):
-    """The body of a session request; shapes checked, nothing verified."""
+_Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
-    quote: bytes
-    event_log: list[Json] | None
-    receiver_public_key: bytes
+
+class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
+    """Evidence of the code that the caller runs."""
+
+    quote: _Base64
+    receiver_public_key: _Base64
     receiver_mode: ReceiverMode
+    event_log: list[Any] | None = None
+
+
+class _Handed(Struct, frozen=True):
+    """A session request and what its texts decode to; sizes checked, nothing verified."""
+
+    stated: SessionRequest
+    quote: bytes
+    receiver_public_key: bytes
     body_hash: str
 
 
@@ -137,8 +150,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
         call = await read_call(services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), claiming=False)
         of_network, terms = call.records  # chain
-        if of_network is None:
-            raise Refusal("network-unknown", hint="create the network first: it appears with its owner's sign-in")
+        known_network(of_network)
         if is_first:  # replay record
             await _claim_challenge(services, claim)
         try:
@@ -152,7 +164,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             raise
         value = encode_evidence(evidence)
         digest = hashlib.sha256(value)
-        log = None if handed.event_log is None else canonical_bytes(handed.event_log)
+        log = None if handed.stated.event_log is None else canonical_bytes(handed.stated.event_log)
         basis = Basis(evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log)
         puts = (
             evidence_put(invocation.invoker, handed.receiver_public_key, value),
@@ -169,22 +181,17 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
 
 def _read(body: bytes) -> _Handed:
     value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
-    if not isinstance(value, dict) or not value.keys() <= {"quote", "eventLog", "receiverPublicKey", "receiverMode"}:
-        hint = "send quote, eventLog, receiverPublicKey and receiverMode, and nothing else"
-        raise Refusal("request-malformed", hint=hint)
-    log = value.get("eventLog")
-    if log is not None and not isinstance(log, list):
-        raise Refusal("request-malformed", hint="eventLog is the array of the log's entries, or null")
-    quote = decode_standard(value.get("quote")) or b""
-    key = decode_standard(value.get("receiverPublicKey")) or b""
-    mode = value.get("receiverMode")
+    try:
+        stated = shaped(value, SessionRequest)
+    except InvalidJson:
+        members = "quote, eventLog (an array or null), receiverPublicKey and receiverMode (attested or signed)"
+        raise Refusal("request-malformed", hint=f"send {members}, and nothing else") from None
+    quote, key = decode_standard(stated.quote) or b"", decode_standard(stated.receiver_public_key) or b""
     if not 0 < len(quote) <= MAX_QUOTE_BYTES:
         raise Refusal("request-malformed", hint=f"quote has 1 to {MAX_QUOTE_BYTES} bytes in standard base64")
     if len(key) != _RECEIVER_KEY_BYTES:
         raise Refusal("request-malformed", hint="receiverPublicKey has 32 bytes in standard base64")
-    if mode not in ("attested", "signed"):
-        raise Refusal("request-malformed", hint="receiverMode is attested or signed")
-    return _Handed(quote, log, key, "attested" if mode == "attested" else "signed", canonical_hash(value))
+    return _Handed(stated, quote, key, canonical_hash(value))
 
 
 def _bound(invocation: Invocation, handed: _Handed) -> tuple[NetworkId, bytes]:
@@ -217,13 +224,13 @@ async def _verified(
         nonce,
         services.keyring.node_did,
         call.invocation.invoker,
-        handed.receiver_mode,
+        handed.stated.receiver_mode,
         handed.receiver_public_key,
     )
     if terms is None or terms.value is None:
         raise RecordDamaged("the release record was deleted")
     accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers  # AT29
-    bound = bind_quote(handed.quote, binding, event_log=handed.event_log, accepted=accepted)
+    bound = bind_quote(handed.quote, binding, event_log=handed.stated.event_log, accepted=accepted)
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
     now = services.clock.now()
     ttl_s = min(services.config.release.evidence_s, stale_at - now)

@@ -4,19 +4,18 @@ A caller that may revoke may ask (W21, W22), with another ability. Any other cal
 not exist.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from capabilities.abilities import DELEGATION_STATUS
-from capabilities.chain import ControlQuestion, Marks, Registered, acting_principal, has_say
-from capabilities.cids import Digest, parse_cid
+from capabilities.chain import ControlQuestion, acting_principal, has_say
+from capabilities.cids import parse_cid
 from capabilities.errors import CapabilityError, InvalidIdentifier
 from capabilities.kinds import check_addressed
 from capabilities.principals import Principal
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
-from capabilities.tokens import Delegation, Invocation, UnverifiedInvocation
+from capabilities.tokens import UnverifiedInvocation
 from spaces.grants.revocations import mark_keys, mark_of, marks_of
 
 from ...refusal import Refusal
@@ -39,10 +38,10 @@ class StatusReport:
 
     cid: str
     status: str
-    exists: bool
-    active: bool
-    revoked: bool
-    expired: bool
+    exists: bool = False
+    active: bool = False
+    revoked: bool = False
+    expired: bool = False
 
 
 async def delegation_status(services: Services, unverified: UnverifiedInvocation, cid: str) -> StatusReport:
@@ -81,39 +80,22 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
     contents = tuple(dict.fromkeys((*closure_contents([target]), *closure_contents(proofs))))
     records = (await services.store.read(mark_keys(contents))).records
     marks = dict(zip(contents, records, strict=True))
-    may_ask = False
-    if target is not None:
-        delegation = target.delegation
-        acting = _acting(invocation, digest, delegation, proofs, marks_of(contents, records), now)
-        # Without a mark it was removed long after its end, and only this process remembers it.
-        is_marked = mark_of(marks[delegation.content_key]) is not None
-        may_ask = is_marked and acting is not None and has_say(acting, delegation)
-    if target is None or not may_ask:
-        return StatusReport(cid, "not_found", exists=False, active=False, revoked=False, expired=False)
-    standing = standing_of(target, marks, target.delegation, now=now).standing
-    return StatusReport(
-        cid=cid,
-        status=_WORDS[standing],
-        exists=True,
-        active=standing is Standing.ACTIVE,
-        revoked=standing.is_revoked,
-        expired=standing is Standing.EXPIRED,
-    )
-
-
-def _acting(
-    invocation: Invocation,
-    named: Digest | None,
-    delegation: Delegation,
-    proofs: Sequence[Registered | None],
-    marks: Marks,
-    now: float,
-) -> Principal | None:
-    """Return for whom the caller asks; None: its proof proves nothing."""
-    if not invocation.parents:
-        return invocation.invoker
-    proof = proofs[0]
-    if proof is None or len(invocation.parents) != 1:
-        return None
-    question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, named or delegation.cid, now)
-    return acting_principal(question, delegation, proof, marks)
+    # Without a mark it was removed long after its end, and only this process remembers it.
+    if target is not None and mark_of(marks[target.delegation.content_key]) is not None:
+        acting: Principal | None = invocation.invoker
+        if invocation.parents:
+            acting = None
+            if proofs[0] is not None and len(invocation.parents) == 1:
+                question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, digest, now)
+                acting = acting_principal(question, target.delegation, proofs[0], marks_of(contents, records))
+        if acting is not None and has_say(acting, target.delegation):
+            standing = standing_of(target, marks, target.delegation, now=now).standing
+            return StatusReport(
+                cid=cid,
+                status=_WORDS[standing],
+                exists=True,
+                active=standing is Standing.ACTIVE,
+                revoked=standing.is_revoked,
+                expired=standing is Standing.EXPIRED,
+            )
+    return StatusReport(cid, "not_found")

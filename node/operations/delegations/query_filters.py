@@ -1,14 +1,17 @@
 """The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4)."""
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
 
 from capabilities.cids import Digest, parse_cid
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import parse_json, shaped
 
 from ...refusal import Refusal
 from .standing import Standing
@@ -16,23 +19,40 @@ from .standing import Standing
 MAX_QUERY_BYTES: Final = 65_536
 MAX_ITEMS: Final = 100
 DEFAULT_ITEMS: Final = 50
-_MEMBERS: Final = ("direction", "status", "space", "limit", "cursor")
 
 Direction = Literal["granted", "received"]
-Choice = TypeVar("Choice")
-_DIRECTIONS: Final[dict[str, Direction | None]] = {"granted": "granted", "received": "received", "all": None}
-_STANDINGS: Final = {standing.value: standing for standing in Standing}
+
+
+class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which delegations of an account are listed; null is absent."""
+
+    direction: Literal["granted", "received", "all"] | None = None
+    status: Standing | None = None
+    space: Annotated[str, Meta(min_length=1)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
+    cursor: str | None = None
+
+
+_BAD_CURSOR: Final = "invalid delegation query cursor"
+# What a member has to be, in the order in which members are read.
+_REASONS: Final = {
+    "direction": "direction must be one of granted, received, all",
+    "status": f"status must be one of {', '.join(standing.value for standing in Standing)}",
+    "space": "space must be a text",
+    "limit": f"limit must be between 1 and {MAX_ITEMS}",
+    "cursor": _BAD_CURSOR,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """The filters of a listing."""
 
-    direction: Direction | None = None
-    standing: Standing | None = None
-    space: str | None = None
-    limit: int = DEFAULT_ITEMS
-    after: Digest | None = None
+    direction: Direction | None
+    standing: Standing | None
+    space: str | None
+    limit: int
+    after: Digest | None
 
 
 def parse_filters(body: bytes) -> Filters:
@@ -46,56 +66,35 @@ def parse_filters(body: bytes) -> Filters:
             another type or out of bounds.
     """
     try:
-        asked = parse_json(body, max_bytes=MAX_QUERY_BYTES)
+        stated = parse_json(body, max_bytes=MAX_QUERY_BYTES)
     except InvalidJson:
         raise _bad("expected a JSON object") from None
-    for name in asked:
-        if name not in _MEMBERS:
-            known = ", ".join(f"`{member}`" for member in _MEMBERS)
+    for name in stated:
+        if name not in _REASONS:
+            known = ", ".join(f"`{member}`" for member in _REASONS)
             raise _bad(f"unknown field `{name}`, expected one of {known}")
-    direction, standing = _choice(asked, "direction", _DIRECTIONS), _choice(asked, "status", _STANDINGS)
-    space = _space(asked.get("space"))
-    limit = DEFAULT_ITEMS if asked.get("limit") is None else asked["limit"]
-    if type(limit) is not int or not 1 <= limit <= MAX_ITEMS:
-        raise _bad(f"limit must be between 1 and {MAX_ITEMS}")
-    return Filters(direction, standing, space, limit, _cursor(asked.get("cursor")))
+    for name, reason in _REASONS.items():
+        try:
+            shaped({name: stated.get(name)}, QueryRequest)
+        except InvalidJson:
+            raise _bad("space must not be empty" if stated[name] == "" and name == "space" else reason) from None
+    asked = shaped(stated, QueryRequest)
+    direction, space = asked.direction, asked.space
+    if space is not None:
+        with suppress(InvalidIdentifier):  # a bare name stays as it is; any other text finds nothing
+            space = parse_space_id(space).text
+    after = None if asked.cursor is None else _after(asked.cursor)
+    return Filters(None if direction == "all" else direction, asked.status, space, asked.limit or DEFAULT_ITEMS, after)
 
 
 def _bad(reason: str) -> Refusal:
     return Refusal("bad-query", reason)
 
 
-def _choice(asked: Mapping[str, Json], member: str, words: Mapping[str, Choice]) -> Choice | None:
-    value = asked.get(member)
-    if value is None:
-        return None
-    if not isinstance(value, str) or value not in words:
-        raise _bad(f"{member} must be one of {', '.join(words)}")
-    return words[value]
-
-
-def _space(value: Json) -> str | None:
-    """Return a bare name as it is and an id in its canonical form; any other text finds nothing."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _bad("space must be a text")
-    if not value:
-        raise _bad("space must not be empty")
-    try:
-        return parse_space_id(value).text
-    except InvalidIdentifier:
-        return value
-
-
-def _cursor(value: Json) -> Digest | None:
+def _after(cursor: str) -> Digest:
     """Read where an earlier page ended: base64url of the text of a cid."""
-    if value is None:
-        return None
-    try:
-        digest = parse_cid((decode_url(value) or b"").decode("ascii")).digest32
-    except (UnicodeDecodeError, InvalidIdentifier):
-        digest = None
-    if digest is None:
-        raise _bad("invalid delegation query cursor")
-    return digest
+    with suppress(UnicodeDecodeError, InvalidIdentifier):
+        digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
+        if digest is not None:
+            return digest
+    raise _bad(_BAD_CURSOR)
