@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..logs import describe, log_warning
@@ -22,50 +23,40 @@ _REST_S: Final = 1.0
 _MOST_AT_ONCE: Final = 64  # in one iteration of the loop, so that requests are answered between them
 
 
+@dataclass(slots=True, eq=False)
 class Acceptor:
     """Takes connections from a shared socket while it is started; used in place of an `asyncio.Server`."""
 
-    def __init__(
-        self,
-        bound: socket.socket,
-        make: Callable[[], asyncio.Protocol],
-        open_now: Callable[[], int],
-        *,
-        counts: ConnectionCounts,
-        worker: int,
-        backlog: int,
-    ) -> None:
-        """Prepare."""
-        self._bound = bound
-        self._make = make
-        self._open_now = open_now
-        self._counts = counts
-        self._worker = worker
-        self._backlog = backlog
-        self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._pause: asyncio.TimerHandle | None = None
-        self._is_closed = False
-        self._vain_waits = 0
-        self._extra_accepts = 0  # connections that may be taken although other workers have fewer
+    bound: socket.socket
+    make: Callable[[], asyncio.Protocol]
+    open_now: Callable[[], int]
+    counts: ConnectionCounts
+    worker: int
+    backlog: int
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _opening: set[asyncio.Task[None]] = field(default_factory=set)
+    _pause: asyncio.TimerHandle | None = None
+    _is_closed: bool = False
+    _vain_waits: int = 0
+    _extra_accepts: int = 0  # connections that may be taken although other workers have fewer
 
     def start(self) -> None:
         """Listen."""
-        self._bound.listen(self._backlog)
+        self.bound.listen(self.backlog)
         self._may_accept()
-        self._loop.add_reader(self._bound, self._take_some)
+        self._loop.add_reader(self.bound, self._take_some)
 
     def close(self) -> None:
         """Close the socket and take no more connections; those that are open remain.
 
         Once every process has closed it, the kernel refuses new connections: no client waits for the end of a drain.
         """
-        self._loop.remove_reader(self._bound)
-        self._bound.close()
+        self._loop.remove_reader(self.bound)
+        self.bound.close()
         if self._pause is not None:
             self._pause.cancel()
         self._is_closed = True
-        self._counts.withdraw(self._worker)  # no other worker waits for this one
+        self.counts.withdraw(self.worker)  # no other worker waits for this one
 
     def lost(self) -> None:
         """Note that a connection has ended, and publish the new count."""
@@ -82,7 +73,7 @@ class Acceptor:
                 self._stand_back(_LET_OTHERS_S)
                 return
             try:
-                taken, _ = self._bound.accept()
+                taken, _ = self.bound.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another worker was faster
                 self._vain_waits = self._extra_accepts = 0
                 return
@@ -96,20 +87,20 @@ class Acceptor:
             opening.add_done_callback(self._opening.discard)
 
     def _may_accept(self) -> bool:
-        return self._counts.is_ours(self._worker, self._open_now() + len(self._opening))
+        return self.counts.is_ours(self.worker, self.open_now() + len(self._opening))
 
     def _stand_back(self, pause_s: float) -> None:
-        self._loop.remove_reader(self._bound)
+        self._loop.remove_reader(self.bound)
         self._pause = self._loop.call_later(pause_s, self._come_back)
 
     def _come_back(self) -> None:
         self._vain_waits += 1
         self._extra_accepts = 1 << min(max(self._vain_waits - _PATIENT_WAITS, 0), 6)
-        self._loop.add_reader(self._bound, self._take_some)
+        self._loop.add_reader(self.bound, self._take_some)
         self._take_some()
 
     async def _open(self, taken: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, taken)
+            await self._loop.connect_accepted_socket(self.make, taken)
         except OSError:  # the client has disconnected
             taken.close()

@@ -11,6 +11,7 @@ start, and a reader of the log without that secret cannot try out guesses.
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -33,14 +34,19 @@ _MOST_PATH_CHARS: Final = 1024  # a target has up to 65,534 bytes, and any clien
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"})
 
 
+@dataclass(frozen=True, slots=True)
 class RequestLog:
-    """Writes the lines of one worker; a line that cannot be written costs no request its answer."""
+    """Writes the lines of one worker; a line that cannot be written costs no request its answer.
 
-    def __init__(self, key: bytes, http: Http, *, is_plain: bool) -> None:
-        """Take the key of the hashes, 32 bytes; `is_plain`: paths and addresses stand as they are."""
-        self._key = key
-        self._http = http
-        self._is_plain = is_plain
+    Attributes:
+        key: of the hashes, 32 bytes.
+        http: says which proxies are trusted.
+        is_plain: paths and addresses are shown as they are.
+    """
+
+    key: bytes = field(repr=False)
+    http: Http
+    is_plain: bool
 
     def answered(
         self,
@@ -61,14 +67,14 @@ class RequestLog:
                 request_id=request_id(request),
                 method=request.method if request.method in _METHODS else "other",
                 route=template,
-                path=path[:_MOST_PATH_CHARS] if self._is_plain and is_path_shown else self._hashed(path),
+                path=path[:_MOST_PATH_CHARS] if self.is_plain and is_path_shown else self._hashed(path),
                 operation=operation,
                 status=None if response is None else response.status,
                 code=code,
                 duration_ms=round(took_ns / 1e6, 3),
                 request_bytes=request.content.total_bytes,
                 response_bytes=None if response is None else _body_bytes(request, response),
-                client=self._client(client_address(request, self._http)),
+                client=self._client(client_address(request, self.http)),
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
@@ -80,10 +86,10 @@ class RequestLog:
         """Return an address as rates count it, by its /64 if it is IPv6; what is none, as a proxy may state, hashed."""
         if client is None:
             return None
-        return counted_as(client) if self._is_plain and parsed_address(client) else self._hashed(counted_as(client))
+        return counted_as(client) if self.is_plain and parsed_address(client) else self._hashed(counted_as(client))
 
     def _hashed(self, text: str) -> str:
-        return blake3(text.encode("utf-8", "surrogatepass"), key=self._key).hexdigest(_HASH_BYTES)
+        return blake3(text.encode("utf-8", "surrogatepass"), key=self.key).hexdigest(_HASH_BYTES)
 
 
 REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
