@@ -73,7 +73,7 @@ def described() -> tuple[Route, ...]:
 
 def codes_of(route: Route) -> frozenset[str]:
     """Return the codes of every refusal that a route can answer."""
-    codes = route.refuses | {"internal", "too-many-requests"}
+    codes = frozenset(route.refuses) | {"internal", "too-many-requests"}
     if route.authority == "operator":
         codes |= _OPERATOR_CODES
     elif route.authority != "none":

@@ -8,8 +8,8 @@ tokens, bodies, answers and refusals is what `/openapi.json` says of the route.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
@@ -90,7 +90,7 @@ class Route:
     takes: Taken | None = None
     answer: object = None
     gives: tuple[Given, ...] = ()
-    refuses: frozenset[str] = field(default_factory=frozenset)
+    refuses: Set[str] = frozenset()
     is_credential: bool = False
 
     @property

@@ -5,13 +5,13 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
+from spaces.values.quota import largest_spaces
+
 from ...operations.values.admin_quota import (
-    DEFAULT_USAGE_SPACES,
     QuotaView,
     all_overrides,
     set_quota,
     show_quota,
-    usage,
 )
 from ...refusal import Refusal
 from ...services import SERVICES, Services
@@ -19,6 +19,8 @@ from ..messages.answers import json_answer
 from ..messages.requests import json_body, whole_number
 
 MAX_BODY_BYTES: Final = 4096
+DEFAULT_USAGE_SPACES: Final = 1000
+MAX_USAGE_SPACES: Final = 10_000
 
 
 class QuotaRequest(msgspec.Struct):
@@ -69,7 +71,8 @@ async def delete_quota(request: web.Request) -> web.Response:
 async def get_usage(request: web.Request) -> web.Response:
     """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
     services = _opened(request)
-    found = await usage(services, limit=whole_number(request, "limit", default=DEFAULT_USAGE_SPACES))
+    limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
+    found = await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
     spaces = [SpaceUse(entry.space.text, entry.used_bytes, entry.row_bytes) for entry in found.spaces]
     return json_answer(UsePage(tuple(spaces), found.count))
 

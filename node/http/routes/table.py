@@ -144,31 +144,44 @@ _EMPTY: Final = Given(None)
 _NO_CONTENT: Final = Given(None, status=204)
 _UNCHANGED: Final = Given(None, status=304, headers=("ETag",))
 _VALUE: Final = Given(bytes, headers=("ETag",))
-_TAKEN_NETWORK: Final = frozenset({"body-not-json", "request-too-large", "invalid-canonical-json"})
-_READS: Final = frozenset({"store-unavailable", "record-damaged"})
+_TAKEN_NETWORK: Final = {"body-not-json", "request-too-large", "invalid-canonical-json"}
+_READS: Final = {"store-unavailable", "record-damaged"}
 _RECORDS: Final = _READS | {"invalid-record"}
 _WRITES: Final = _READS | {"store-busy", "store-full", "commit-too-large"}
 _BODIES: Final = _READS | {"intake-full"}
-_SPACES: Final = frozenset({"bad-space-name", "space-exists", "space-not-made", "space-not-found"})
-_OF_NETWORK: Final = frozenset({"invalid-network-id", "invalid-record", "network-not-found"})
-_ADMIN_OF_NETWORK: Final = _OF_NETWORK | {
-    *("audience-mismatch", "body-malformed", "type-mismatch", "target-node-mismatch", "network-mismatch"),
-    *("action-not-permitted", "hash-mismatch", "not-yet-valid", "expired", "nonce-used"),
-}
-_READ_OF_NETWORK: Final = frozenset({"audience-mismatch", "invalid-network-id", "invalid-record"}) | {
-    *("session-not-bound", "network-unknown", "request-malformed", "duplicate-invocation", "replay-unknown"),
-}
-_DECRYPTS: Final = GROUPS["networks"] - {
-    *(
-        "create-body-malformed",
-        "network-exists",
+_USED_TOKEN: Final = {"duplicate-invocation", "replay-unknown"}
+_SPACES: Final = {"bad-space-name", "space-exists", "space-not-made", "space-not-found"}
+_OF_NETWORK: Final = _RECORDS | {"invalid-network-id", "network-not-found"}
+_ADMIN_OF_NETWORK: Final = (
+    _WRITES
+    | _OF_NETWORK
+    | {
+        "audience-mismatch",
+        "body-malformed",
+        "type-mismatch",
+        "target-node-mismatch",
+        "network-mismatch",
+        "action-not-permitted",
+        "hash-mismatch",
+        "not-yet-valid",
+        "expired",
         "nonce-used",
-        "invalid-policy",
-        "invalid-receipt",
-        "invalid-withdrawal",
-    ),
+    }
+)
+_READ_OF_NETWORK: Final = (
+    _RECORDS
+    | _USED_TOKEN
+    | {"audience-mismatch", "invalid-network-id", "session-not-bound", "network-unknown", "request-malformed"}
+)
+_DECRYPTS: Final = GROUPS["networks"] - {
+    "create-body-malformed",
+    "network-exists",
+    "nonce-used",
+    "invalid-policy",
+    "invalid-receipt",
+    "invalid-withdrawal",
 }
-_WRITE_OF_NETWORK: Final = _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
+_WRITE_OF_NETWORK: Final = _WRITES | _READ_OF_NETWORK | _TAKEN_NETWORK | {"policy-not-in-person"}
 
 _own: Final = partial(Route, surface="own")
 _for_node: Final = partial(Route, surface="own", authority="node invocation")
@@ -239,7 +252,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         authority="node invocation",
         takes=Taken(MAX_NETWORK_BODY_BYTES, shapes.NetworkRequest),
         answer=shapes.Described,
-        refuses=_WRITES | _ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
+        refuses=_ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
     ),
     Route(
         "GET",
@@ -247,7 +260,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         encryption.get_network,
         query=("nonce",),
         answer=shapes.DescribedOnRequest,
-        refuses=_READS | _OF_NETWORK | {"bad-nonce"},
+        refuses=_OF_NETWORK | {"bad-nonce"},
     ),
     Route(
         "POST",
@@ -257,7 +270,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         authority="node invocation",
         takes=Taken(MAX_NETWORK_BODY_BYTES, DecryptRequest),
         answer=shapes.Released,
-        refuses=_WRITES | _DECRYPTS | {"duplicate-invocation", "replay-unknown"},
+        refuses=_WRITES | _DECRYPTS | _USED_TOKEN,
     ),
     Route(
         "POST",
@@ -265,7 +278,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         encryption.post_revocation,
         authority="node invocation",
         gives=(_NO_CONTENT,),
-        refuses=_WRITES | _ADMIN_OF_NETWORK,
+        refuses=_ADMIN_OF_NETWORK,
     ),
     Route(
         "GET",
@@ -273,14 +286,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         encryption.get_well_known_network,
         query=("ownerDid",),
         answer=shapes.FlatNetwork,
-        refuses=_READS | _OF_NETWORK | {"body-malformed"},
+        refuses=_OF_NETWORK | {"body-malformed"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/policy",
         attestation.get_policy,
         answer=attestation.StatedPolicy,
-        refuses=_READS | _READ_OF_NETWORK,
+        refuses=_READ_OF_NETWORK,
     ),
     _for_node(
         "PUT",
@@ -288,7 +301,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         attestation.put_policy,
         takes=Taken(MAX_POLICY_BYTES, dict[str, object] | None),
         gives=(_NO_CONTENT,),
-        refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-policy"},
+        refuses=_WRITE_OF_NETWORK | {"invalid-policy"},
     ),
     _for_node(
         "POST",
@@ -296,7 +309,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         encryption.post_withdrawal,
         takes=Taken(MAX_REQUEST_BYTES, shapes.Withdrawal),
         gives=(_NO_CONTENT,),
-        refuses=_WRITES | _WRITE_OF_NETWORK | {"invalid-withdrawal"},
+        refuses=_WRITE_OF_NETWORK | {"invalid-withdrawal"},
     ),
     _for_node(
         "GET",
@@ -304,14 +317,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         encryption.get_receipts,
         query=("after",),
         answer=ReceiptPage,
-        refuses=_READS | _READ_OF_NETWORK | {"invalid-receipt"},
+        refuses=_READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
         "GET",
         "/encryption/networks/{network}/receipts/{digest}",
         encryption.get_document,
         answer=bytes,
-        refuses=_READS | _READ_OF_NETWORK | {"document-unknown"},
+        refuses=_READ_OF_NETWORK | {"document-unknown"},
     ),
     _own(
         "GET",
@@ -351,7 +364,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=values.SignedUrl,
         refuses=_WRITES
         | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
-        | {"duplicate-invocation", "replay-unknown"},
+        | _USED_TOKEN,
     ),
     Route(
         "GET",
@@ -408,7 +421,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             cors=False,
             headers=("If-None-Match",),
             gives=(Given(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
-            refuses=frozenset({"not-found"}),
+            refuses={"not-found"},
         )
         for path in ("/console", "/console/grant")
     ],
@@ -418,7 +431,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         console.get_console_file,
         cors=False,
         gives=(Given(bytes, media="*/*"), Given(bytes, status=404, media="text/html")),
-        refuses=frozenset({"not-found"}),
+        refuses={"not-found"},
     ),
     Route(
         "GET",
@@ -426,7 +439,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         get_host_did,
         place="peer",
         answer=str,
-        refuses=frozenset({"identifier-invalid"}),
+        refuses={"identifier-invalid"},
     ),
     Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys, answer=NodeKeys),
     Route(

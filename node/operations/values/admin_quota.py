@@ -13,9 +13,7 @@ from spaces.audit.records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted, space_row_key
 from spaces.store.contract import Commit, Store, counter_of
 from spaces.values.quota import (
-    Usage,
     effective_limit,
-    largest_spaces,
     override_of,
     override_put,
     override_row_key,
@@ -24,12 +22,10 @@ from spaces.values.quota import (
 )
 
 from ...config.tree import Config
-from ...services import Services, quota_policy
+from ...services import quota_policy
 from .public_values import valid_space
 
 MAX_OVERRIDES: Final = 10_000
-DEFAULT_USAGE_SPACES: Final = 1000
-MAX_USAGE_SPACES: Final = 10_000
 
 
 class QuotaView(msgspec.Struct, frozen=True):
@@ -78,8 +74,3 @@ async def set_quota(
     )
     await store.commit(Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy))))
     return msgspec.structs.replace(await show_quota(store, config, space_text), current_usage_bytes=None)
-
-
-async def usage(services: Services, *, limit: int = DEFAULT_USAGE_SPACES) -> Usage:
-    """Return the spaces with the highest usage, largest first, and how many there are; see `largest_spaces`."""
-    return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
