@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, get_type_hints
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ from ...cohort import Cohort
 from ...counts import Operation
 from ...refusal import Refusal
 from ...services import Services
-from .answers import CLOSED_TO_PAGES
+from .answers import CLOSED_TO_PAGES, json_answer
 from .problems import error_answer
 from .refusals import Place, code_of
 from .request_log import RequestLog
@@ -28,7 +28,8 @@ from .requests import client_address, require_json_type
 _REFUSED = frozenset((401, 403))
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[object]]
+"""Answers a request; what is no response already is sent as JSON."""
 Surface = Literal["wire", "own"]
 Authority = Literal["none", "delegation", "revocation", "invocation", "node invocation", "operator"]
 """What a request bears: `node invocation` is one whose audience is this node's DID (wire 7.1)."""
@@ -71,7 +72,7 @@ class Route:
         query: members of the query that are read.
         headers: header fields that are read, beside those of the token and the body.
         takes: the body; None: none is read. One with a shape has to be declared as JSON; else no route is found (H4).
-        answer: the shape of the body of an answer with status 200; None: see `gives`.
+        answer: the shape of the body of an answer with status 200; None: what the handler returns, see `answers`.
         gives: other answers that are no refusals.
         refuses: codes of refusals, beside those that follow from surface, authority and body.
         is_credential: the path itself opens something, so a log has no more than its hash.
@@ -100,8 +101,10 @@ class Route:
 
     @property
     def answers(self) -> tuple[Given, ...]:
-        """Every answer that is no refusal."""
-        return self.gives if self.answer is None else (Given(self.answer), *self.gives)
+        """Every answer that is no refusal; a handler that makes its response itself states them in `gives`."""
+        shape = self.answer or get_type_hints(self.handler)["return"]
+        is_made = shape is object or (isinstance(shape, type) and issubclass(shape, web.StreamResponse))
+        return self.gives if is_made else (Given(shape), *self.gives)
 
     @property
     def template(self) -> str:
@@ -114,8 +117,8 @@ def bind(
     cohort: Cohort,
     services: Services | None = None,
     log: RequestLog | None = None,
-) -> Handler:
-    """Return the handler of a route with its errors turned into answers.
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of a route with its results and its errors turned into answers.
 
     Each client address has a token bucket (`limits.unauthenticated_per_minute`): each refused token takes one, and so
     does the first row that is stored for a signer who has none here yet. With an empty bucket the answer is 429 before
@@ -142,7 +145,8 @@ def bind(
                 require_json_type(request)
             if "%" in request.rel_url.raw_path:
                 _require_as_written(route.path, request.rel_url.raw_path)
-            response = await handler(request)
+            result = await handler(request)
+            response = result if isinstance(result, web.StreamResponse) else json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
             if note is not None:
                 note(request, response=None, began_ns=began_ns)

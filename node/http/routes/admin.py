@@ -8,6 +8,7 @@ from aiohttp import web
 from spaces.values.quota import largest_spaces
 
 from ...operations.values.admin_quota import (
+    AllOverrides,
     QuotaView,
     all_overrides,
     set_quota,
@@ -15,7 +16,6 @@ from ...operations.values.admin_quota import (
 )
 from ...refusal import Refusal
 from ...services import SERVICES, Services
-from ..messages.answers import json_answer
 from ..messages.requests import json_body, whole_number
 
 MAX_BODY_BYTES: Final = 4096
@@ -44,37 +44,37 @@ class UsePage(msgspec.Struct):
     count: int
 
 
-async def get_quotas(request: web.Request) -> web.Response:
+async def get_quotas(request: web.Request) -> AllOverrides:
     """GET /admin/quota -> `{"overrides", "default_limit_bytes"}`, and `"more"` when there are too many to list."""
     services = _opened(request)
-    return json_answer(await all_overrides(services.store, services.config))
+    return await all_overrides(services.store, services.config)
 
 
-async def get_quota(request: web.Request) -> web.Response:
+async def get_quota(request: web.Request) -> QuotaView:
     """GET /admin/quota/<space> -> its limits and its usage."""
     services = _opened(request)
-    return json_answer(await show_quota(services.store, services.config, request.match_info["space"]))
+    return await show_quota(services.store, services.config, request.match_info["space"])
 
 
-async def put_quota(request: web.Request) -> web.Response:
+async def put_quota(request: web.Request) -> QuotaView:
     """PUT /admin/quota/<space> `{"limit_bytes"}`: a limit of its own."""
     services = _opened(request)
     body = await json_body(request, QuotaRequest, max_bytes=MAX_BODY_BYTES)
-    return json_answer(await _set(services, request, body.limit_bytes))
+    return await _set(services, request, body.limit_bytes)
 
 
-async def delete_quota(request: web.Request) -> web.Response:
+async def delete_quota(request: web.Request) -> QuotaView:
     """DELETE /admin/quota/<space>: from now on the default."""
-    return json_answer(await _set(_opened(request), request, None))
+    return await _set(_opened(request), request, None)
 
 
-async def get_usage(request: web.Request) -> web.Response:
+async def get_usage(request: web.Request) -> UsePage:
     """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
     services = _opened(request)
     limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
     found = await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
     spaces = [SpaceUse(entry.space.text, entry.used_bytes, entry.row_bytes) for entry in found.spaces]
-    return json_answer(UsePage(tuple(spaces), found.count))
+    return UsePage(tuple(spaces), found.count)
 
 
 async def no_route(request: web.Request) -> web.Response:

@@ -8,12 +8,19 @@ from aiohttp import web
 
 from encryption_network.policy import MAX_POLICY_BYTES, policy_json
 
-from ...operations.attestation.attest import MAX_CHALLENGE_BODY_BYTES, MAX_SESSION_BODY_BYTES, challenge, open_session
-from ...operations.attestation.own_evidence import checked_nonce, own_evidence
-from ...operations.attestation.terms import asked_family, terms_of
+from ...operations.attestation.attest import (
+    MAX_CHALLENGE_BODY_BYTES,
+    MAX_SESSION_BODY_BYTES,
+    ChallengeMade,
+    SessionOpened,
+    challenge,
+    open_session,
+)
+from ...operations.attestation.own_evidence import OwnEvidence, checked_nonce, own_evidence
+from ...operations.attestation.terms import Terms, asked_family, terms_of
 from ...operations.releases.owner_policy import read_policy, set_policy
 from ...services import SERVICES
-from ..messages.answers import empty_answer, json_answer
+from ..messages.answers import empty_answer
 from ..messages.requests import limited_body, take_rate, token_of
 
 
@@ -23,35 +30,35 @@ class StatedPolicy(msgspec.Struct):
     policy: Mapping[str, object] | None
 
 
-async def get_terms(request: web.Request) -> web.Response:
+async def get_terms(request: web.Request) -> Terms:
     """GET /attestation/terms?fmspc=&ca= -> what quotes are judged by here, and whether collateral is there."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
     family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
-    return json_answer(await terms_of(services, family))
+    return await terms_of(services, family)
 
 
-async def post_challenge(request: web.Request) -> web.Response:
+async def post_challenge(request: web.Request) -> ChallengeMade:
     """POST /attestation/challenge `{"did"}` -> a nonce to make a quote over, `{"nonce", "expiresAt"}`."""
     services = request.app[SERVICES]
     take_rate(request, services, services.challenge_rates)
-    return json_answer(challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES)))
+    return challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
 
 
-async def post_session(request: web.Request) -> web.Response:
+async def post_session(request: web.Request) -> SessionOpened:
     """POST /attestation/sessions: store the evidence of a quote -> `{"expiresAt", "evidence"}`."""
     services = request.app[SERVICES]
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)  # sizes, then the client's rate
     take_rate(request, services, services.challenge_rates)
-    return json_answer(await open_session(services, header, body))
+    return await open_session(services, header, body)
 
 
-async def get_policy(request: web.Request) -> web.Response:
+async def get_policy(request: web.Request) -> StatedPolicy:
     """GET /encryption/networks/<id>/policy -> `{"policy"}`, `null` where the owner stated none."""
     services = request.app[SERVICES]
     policy = await read_policy(services, token_of(request), path_id=request.match_info["network"])
-    return json_answer(StatedPolicy(None if policy is None else policy_json(policy)))
+    return StatedPolicy(None if policy is None else policy_json(policy))
 
 
 async def put_policy(request: web.Request) -> web.Response:
@@ -69,11 +76,11 @@ class NoEvidence(msgspec.Struct):
     message: str = "This instance is not running in a TEE"
 
 
-async def get_attestation(request: web.Request) -> web.Response:
+async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
     """GET /attestation?nonce=: a fresh quote over the nonce; `classic` where the node runs inside no trust domain."""
     services = request.app[SERVICES]
     if services.own_quotes is None:
-        return json_answer(NoEvidence())
+        return NoEvidence()
     take_rate(request, services, services.own_quote_rates)
     nonce = checked_nonce(request.query.getall("nonce", []))
-    return json_answer(await own_evidence(services, services.own_quotes, nonce))
+    return await own_evidence(services, services.own_quotes, nonce)

@@ -2,27 +2,27 @@
 
 from aiohttp import web
 
+from capabilities.strict_json import Json
 from encryption_network.requests import MAX_BODY_BYTES
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
 from ...operations.releases.networks import create, read_descriptor, read_well_known, revoke
-from ...operations.releases.receipts import read_document, read_receipts
+from ...operations.releases.receipts import ReceiptPage, read_document, read_receipts
 from ...operations.releases.withdrawal import withdraw_for_network
 from ...services import SERVICES
-from ..messages.answers import empty_answer, json_answer
+from ..messages.answers import empty_answer
 from ..messages.requests import client_address, limited_body, token_of
 
 
-async def get_receipts(request: web.Request) -> web.Response:
+async def get_receipts(request: web.Request) -> ReceiptPage:
     """GET /encryption/networks/<id>/receipts?after= -> `{"receipts", "after"}`, oldest first."""
-    found = await read_receipts(
+    return await read_receipts(
         request.app[SERVICES],
         token_of(request),
         path_id=request.match_info["network"],
         after=request.query.get("after", ""),
     )
-    return json_answer(found)
 
 
 async def get_document(request: web.Request) -> web.Response:
@@ -44,25 +44,24 @@ async def post_withdrawal(request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-async def post_network(request: web.Request) -> web.Response:
+async def post_network(request: web.Request) -> dict[str, Json]:
     """POST /encryption/networks: make a network -> `{"descriptor"}`."""
     services, header = request.app[SERVICES], token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     client = client_address(request, services.config.http)
-    descriptor = await create(services, header, body, client=client)
-    return json_answer({"descriptor": descriptor})
+    return {"descriptor": await create(services, header, body, client=client)}
 
 
-async def get_network(request: web.Request) -> web.Response:
+async def get_network(request: web.Request) -> dict[str, Json]:
     """GET /encryption/networks/<id>: a network's descriptor, signed with `?nonce=` (EN28)."""
     nonces = request.query.getall("nonce", [])
-    return json_answer(await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces))
+    return await read_descriptor(request.app[SERVICES], request.match_info["network"], nonces)
 
 
-async def get_well_known_network(request: web.Request) -> web.Response:
+async def get_well_known_network(request: web.Request) -> dict[str, Json]:
     """GET /.well-known/encryption/network/<name>?ownerDid=: the flat record of an owner's network."""
     owner_did = request.query.get("ownerDid")
-    return json_answer(await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did))
+    return await read_well_known(request.app[SERVICES], request.match_info["name"], owner_did)
 
 
 async def post_revocation(request: web.Request) -> web.Response:
@@ -71,9 +70,9 @@ async def post_revocation(request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-async def post_decrypt(request: web.Request) -> web.Response:
+async def post_decrypt(request: web.Request) -> dict[str, Json]:
     """POST /encryption/networks/<id>/decrypt: the key of a value, wrapped for the receiver."""
     header = token_of(request)
     body = await limited_body(request, max_bytes=MAX_BODY_BYTES)
     path_id = request.match_info["network"]
-    return json_answer(await decrypt_on_route(request.app[SERVICES], header, path_id=path_id, body=body))
+    return await decrypt_on_route(request.app[SERVICES], header, path_id=path_id, body=body)

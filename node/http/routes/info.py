@@ -66,7 +66,7 @@ async def get_front(_request: web.Request) -> web.Response:
     return text_answer(FRONT)
 
 
-async def get_information(request: web.Request) -> web.Response:
+async def get_information(request: web.Request) -> ServiceInformation:
     """GET /info and /version: protocol, version, features, the node's DID and its release terms.
 
     The attestation mode in force is stated openly, and so is a trust root that is not Intel's: evidence under it proves
@@ -74,7 +74,7 @@ async def get_information(request: web.Request) -> web.Response:
     """
     services = request.app[SERVICES]
     record = await current_release(services.store)
-    information = ServiceInformation(
+    return ServiceInformation(
         protocol=PROTOCOL,
         version=__version__,
         features=FEATURES,
@@ -83,7 +83,6 @@ async def get_information(request: web.Request) -> web.Response:
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
     )
-    return json_answer(information)
 
 
 async def get_health(request: web.Request) -> web.Response:

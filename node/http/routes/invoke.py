@@ -47,8 +47,8 @@ def message_of(request: web.Request, http: Http) -> Message:
 _CACHE: Final = {"Cache-Control": "private, no-cache"}
 
 
-async def invocation_answer(request: web.Request, services: Services, result: object) -> web.StreamResponse:
-    """Return the answer that holds a result."""
+async def invocation_answer(request: web.Request, services: Services, result: object) -> object:
+    """Return the answer that holds a result; most results are their own answer."""
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
@@ -72,10 +72,10 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case None:
             return empty_answer()
         case _:
-            return json_answer(result)
+            return result
 
 
-async def post_invocation(request: web.Request) -> web.StreamResponse:
+async def post_invocation(request: web.Request) -> object:
     """Answer what the token's capabilities ask for; they alone choose the operation."""
     services = request.app[SERVICES]
     config = services.config

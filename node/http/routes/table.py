@@ -23,21 +23,16 @@ from encryption_network.withdrawals import MAX_REQUEST_BYTES
 from ...operations.attestation.attest import (
     MAX_CHALLENGE_BODY_BYTES,
     MAX_SESSION_BODY_BYTES,
-    ChallengeMade,
     ChallengeRequest,
-    SessionOpened,
     SessionRequest,
 )
 from ...operations.attestation.own_evidence import OwnEvidence
-from ...operations.attestation.terms import Terms
 from ...operations.delegations.delegate import Registration, register
 from ...operations.delegations.delegation_query import DelegationPage, query_delegations
 from ...operations.delegations.delegation_status import StatusReport, delegation_status
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES, QueryRequest
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
-from ...operations.releases.receipts import ReceiptPage
-from ...operations.values.admin_quota import AllOverrides, QuotaView
 from ...operations.values.conditions import OPTION_HEADERS
 from ...operations.values.signed_urls import SignedUrlRequest
 from ...refusal import Refusal
@@ -63,18 +58,16 @@ class Revoked(msgspec.Struct, omit_defaults=True):
     cids: tuple[str, ...] = ()
 
 
-async def post_revocation(request: web.Request) -> web.Response:
+async def post_revocation(request: web.Request) -> Revoked:
     """Revoke delegations; answer `{"revoked", "cid"}`, and `cids` for several, in the request's codec (E8, V5, W27)."""
     echoes = await revoke(request.app[SERVICES], token_of(request))
-    return json_answer(Revoked(True, echoes[0], echoes if len(echoes) > 1 else ()))  # V5
+    return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
 
 
-async def post_delegation(request: web.Request) -> web.Response:
+async def post_delegation(request: web.Request) -> Registration:
     """Register a delegation and answer `{"cid", "activated", "skipped"}`; the body of the request is ignored."""
     services = request.app[SERVICES]
-    return json_answer(
-        await register(services, token_of(request), client=client_address(request, services.config.http))
-    )
+    return await register(services, token_of(request), client=client_address(request, services.config.http))
 
 
 MAX_STATUS_BODY_BYTES: Final = 1024 * 1024
@@ -94,11 +87,11 @@ async def post_status(request: web.Request) -> web.Response:
     return json_answer(report, status=200 if report.exists else 404)
 
 
-async def post_query(request: web.Request) -> web.Response:
+async def post_query(request: web.Request) -> DelegationPage:
     """POST /delegation/query: list the delegations of an account: `{"schemaVersion", "items", "nextCursor"?}`."""
     token = parse_invocation(token_of(request))
     body = await limited_body(request, max_bytes=MAX_QUERY_BYTES)
-    return json_answer(await query_delegations(request.app[SERVICES], token, body))
+    return await query_delegations(request.app[SERVICES], token, body)
 
 
 class NodeKeys(msgspec.Struct, rename="camel"):
@@ -108,10 +101,10 @@ class NodeKeys(msgspec.Struct, rename="camel"):
     share_invitation_public_key: str
 
 
-async def get_node_keys(request: web.Request) -> web.Response:
+async def get_node_keys(request: web.Request) -> NodeKeys:
     """Answer the node's DID and the public key of its invitations."""
     keyring = request.app[SERVICES].keyring
-    return json_answer(NodeKeys(keyring.node_did, keyring.invitation_public_key))
+    return NodeKeys(keyring.node_did, keyring.invitation_public_key)
 
 
 async def options_any(_request: web.Request) -> web.Response:
@@ -211,7 +204,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="delegate",
         place="delegate",
         authority="delegation",
-        answer=Registration,
         refuses=_WRITES | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"},
     ),
     Route(
@@ -221,7 +213,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation="revoke",
         place="revoke",
         authority="revocation",
-        answer=Revoked,
         refuses=_WRITES,
     ),
     Route(
@@ -242,7 +233,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         place="delegation-query",
         authority="invocation",
         takes=Taken(MAX_QUERY_BYTES, QueryRequest),
-        answer=DelegationPage,
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
@@ -292,7 +282,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         "/encryption/networks/{network}/policy",
         attestation.get_policy,
-        answer=attestation.StatedPolicy,
         refuses=_READ_OF_NETWORK,
     ),
     _for_node(
@@ -316,7 +305,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/encryption/networks/{network}/receipts",
         encryption.get_receipts,
         query=("after",),
-        answer=ReceiptPage,
         refuses=_READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
@@ -331,7 +319,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "/attestation/terms",
         attestation.get_terms,
         query=("fmspc", "ca"),
-        answer=Terms,
         refuses=_RECORDS | {"request-malformed"},
     ),
     _own(
@@ -340,7 +327,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         attestation.post_challenge,
         operation="challenge",
         takes=Taken(MAX_CHALLENGE_BODY_BYTES, ChallengeRequest),
-        answer=ChallengeMade,
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
@@ -349,7 +335,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         attestation.post_session,
         operation="session",
         takes=Taken(MAX_SESSION_BODY_BYTES, SessionRequest),
-        answer=SessionOpened,
         refuses=_WRITES
         | _TAKEN_NETWORK
         | GROUPS["attestation"] - {"document-unknown", "policy-not-in-person", "own-quotes-busy", "own-quote-failed"}
@@ -361,7 +346,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         values.post_signed_url,
         authority="invocation",
         takes=Taken(values.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
-        answer=values.SignedUrl,
         refuses=_WRITES
         | {"wrong-shape", "space-not-found", "bad-option", "scope-refused", "no-value", "ticket-refused"}
         | _USED_TOKEN,
@@ -400,10 +384,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         refuses=_READS | {"bad-option", "not-public", "no-value"},
     ),
     Route("GET", "/", info.get_front, answer=str),
-    *[
-        Route("GET", path, info.get_information, answer=info.ServiceInformation, refuses=_RECORDS)
-        for path in ("/info", "/version")
-    ],
+    *[Route("GET", path, info.get_information, refuses=_RECORDS) for path in ("/info", "/version")],
     Route("GET", "/healthz", info.get_health, gives=(_EMPTY, Given(None, status=500))),
     Route("GET", "/readyz", info.get_readiness, surface="own", answer=Readiness, gives=(Given(Readiness, status=503),)),
     _own(
@@ -441,33 +422,32 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=str,
         refuses={"identifier-invalid"},
     ),
-    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys, answer=NodeKeys),
+    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys),
     Route(
         "GET",
         "/attestation",
         attestation.get_attestation,
         query=("nonce",),
-        gives=(Given(OwnEvidence), Given(attestation.NoEvidence)),
+        answer=OwnEvidence,
+        gives=(Given(attestation.NoEvidence),),
         refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
-    _for_operator("GET", "/admin/quota", admin.get_quotas, answer=AllOverrides, refuses=_READS),
-    _for_operator("GET", "/admin/quota/{space}", admin.get_quota, answer=QuotaView, refuses=_READS | {"bad-option"}),
+    _for_operator("GET", "/admin/quota", admin.get_quotas, refuses=_READS),
+    _for_operator("GET", "/admin/quota/{space}", admin.get_quota, refuses=_READS | {"bad-option"}),
     _for_operator(
         "PUT",
         "/admin/quota/{space}",
         admin.put_quota,
         takes=Taken(admin.MAX_BODY_BYTES, admin.QuotaRequest),
-        answer=QuotaView,
         refuses=_WRITES | {"bad-option", "wrong-shape"},
     ),
     _for_operator(
         "DELETE",
         "/admin/quota/{space}",
         admin.delete_quota,
-        answer=QuotaView,
         refuses=_WRITES | {"bad-option"},
     ),
-    _for_operator("GET", "/admin/usage", admin.get_usage, query=("limit",), answer=admin.UsePage, refuses=_READS),
+    _for_operator("GET", "/admin/usage", admin.get_usage, query=("limit",), refuses=_READS),
     Route("OPTIONS", "/admin", options_any, cors=False),
     Route("OPTIONS", "/admin/{path:.*}", options_any, cors=False),
     Route("*", "/admin", admin.no_route, cors=False),

@@ -39,7 +39,7 @@ class SignedUrl(msgspec.Struct, rename="camel"):
     expires_at: str
 
 
-async def post_signed_url(request: web.Request) -> web.Response:
+async def post_signed_url(request: web.Request) -> SignedUrl:
     """POST /signed/kv: make a signed URL, which is relative -> `{"url", "ticketId", "expiresAt"}`."""
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
@@ -49,7 +49,7 @@ async def post_signed_url(request: web.Request) -> web.Response:
     check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
     check_call(invocation)  # T12
     ticket, expires_at = await mint(services, invocation, body)
-    return json_answer(SignedUrl(f"/signed/kv/{ticket}", ticket, timestamp(expires_at)))
+    return SignedUrl(f"/signed/kv/{ticket}", ticket, timestamp(expires_at))
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:
