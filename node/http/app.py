@@ -87,15 +87,13 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
     A request that needs resolving (a query, a spelling with escapes, a placeholder, an expectation) is left to the
     framework, and so is every method that a path does not have.
     """
-    fixed = {
+    every = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
         for route in app.router.routes()
-        if isinstance(route.resource, web.PlainResource)
+        if route.resource is not None
     }
-    fallback = None
-    for route in app.router.routes():
-        if route.resource is not None and (route.method, route.resource.canonical) == ("*", "/{path}"):
-            fallback = (_match_of(app, route), route.handler)
+    fallback = every.get(("*", "/{path}"))
+    fixed = {asked: found for asked, found in every.items() if "{" not in asked[1]}
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         found = fixed.get((request.method, request.raw_path))

@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -138,7 +137,6 @@ _ids: Final = _random_ids()
 
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _MEMOISED_LINES: Final = 4096
 _MEMOISED_CHARS: Final = 256
 
@@ -271,7 +269,7 @@ def text_answer(text: str, *, status: int = 200, headers: Mapping[str, str] | No
 
 def empty_answer(status: int = 200) -> web.Response:
     """Return an answer without body or content type (H3)."""
-    return WholeAnswer(b"", _NO_HEADERS, status)
+    return WholeAnswer(b"", {}, status)
 
 
 _LEAST_WRITE_BYTES: Final = 64 * 1024
