@@ -81,16 +81,14 @@ async def _look(services: Services) -> Readiness:
         await services.values.files.check()
         return "ok"
 
-    report = Readiness(
-        ready=False,
-        write=await _state(write(), ready_s),
-        schema=await _state(schema()),
-        release=await _state(release()),
-        objects=await _state(objects(), ready_s),
-        own_quotes=None if own is None else own.state,  # AT44
-    )
-    is_ready = report.write == report.schema == report.release == report.objects == "ok"
-    return msgspec.structs.replace(report, ready=is_ready)
+    parts = {
+        "write": await _state(write(), ready_s),
+        "schema": await _state(schema()),
+        "release": await _state(release()),
+        "objects": await _state(objects(), ready_s),
+    }
+    is_ready = all(state == "ok" for state in parts.values())
+    return Readiness(is_ready, **parts, own_quotes=None if own is None else own.state)  # AT44
 
 
 async def _state(checked: Awaitable[str], limit_s: float | None = None) -> str:

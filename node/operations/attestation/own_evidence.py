@@ -4,11 +4,11 @@ A quote binds a hash of the whole statement: the text that other nodes of the pr
 than the 64 bytes available (Q10). That text remains a member of the answer, for clients that show it.
 """
 
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
+from encryption_network.networks import timestamp
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
 from tee_backend.attestation.errors import AttestationError
 from tee_backend.attestation.event_log_claims import EventLogClaims, verify_event_log
@@ -108,7 +108,7 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
         app_id=None if claims is None else claims.app_id.hex(),
         enforcer_did=statement.node_did,
         key_binding=f"{_KEY_BINDING}:{statement.node_did}:{nonce}",
-        timestamp=datetime.fromtimestamp(services.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        timestamp=timestamp(int(services.clock.now())),
         nonce=nonce,
         report_data=report_data.hex(),
         report_data_label=LABEL,

@@ -50,15 +50,6 @@ def _network_of_sign_in(services: Services, delegation: Delegation) -> NetworkId
     return None
 
 
-def _network_keys(services: Services, delegation: Delegation, network: NetworkId | None) -> tuple[bytes, ...]:
-    """Return the rows to read for `_network_commit`."""
-    if network is None:
-        return ()
-    owner = delegation.delegator
-    admission = (admission_key(owner),) if services.hosting.needs_row(owner) else ()
-    return (network_row_key(network), *admission)
-
-
 def _network_commit(
     services: Services, delegation: Delegation, network: NetworkId | None, records: Sequence[Record | None], now: float
 ) -> Commit:
@@ -66,13 +57,18 @@ def _network_commit(
 
     In mode `permit` only for an admitted owner, who still has to be admitted at the commit.
     """
-    if network is None or records[0] is not None or not all(is_admitted(record) for record in records[1:]):
+    if network is None:
         return Commit()
+    row, admission = records
     owner, keyring, entropy = delegation.delegator, services.keyring, services.entropy
+    needs_row = services.hosting.needs_row(owner)
+    if row is not None or (needs_row and not is_admitted(admission)):
+        return Commit()
     record = create_network(network, now=now, keyring=keyring, entropy=entropy, claimed=False)
     audit = AuditRecord(at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid)
     puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
-    return Commit(puts=puts, checks=tuple([check_of(admission_key(owner), record) for record in records[1:]]))
+    checks = (check_of(admission_key(owner), admission),) if needs_row else ()
+    return Commit(puts=puts, checks=checks)
 
 
 class Registration(Struct, frozen=True, gc=False):
@@ -159,7 +155,8 @@ async def _read(
     counters = kept_keys(delegation.delegator, counted_client(client))
     wanted = hosting_by_grant(delegation, services.hosting, client=client, now=now, is_new=known is None)
     network = _network_of_sign_in(services, delegation)
-    asked = (mark_keys(contents), counters, wanted.keys(), _network_keys(services, delegation, network))
+    network_keys = () if network is None else (network_row_key(network), admission_key(delegation.delegator))
+    asked = (mark_keys(contents), counters, wanted.keys(), network_keys)
     records = iter((await services.store.read([*chain(*asked)])).records)
     mark_rows, counter_rows, hosting_rows, network_rows = [tuple(islice(records, len(keys))) for keys in asked]
     hosting = plan_hosting(wanted, hosting_rows, now=now)

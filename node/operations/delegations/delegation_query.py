@@ -87,7 +87,8 @@ async def query_delegations(
         invocation = admit_signed(unverified, now=services.clock.now())
     except CapabilityError:
         raise Refusal("query-refused") from None
-    view = _View(_account(invocation), invocation.invoker, parse_filters(body))
+    account = _account(invocation)
+    view = _View(account, tuple(dict.fromkeys((account, invocation.invoker))), parse_filters(body))
     place = None
     if view.filters.after is not None:  # where the page before ended
         (last,) = await services.delegations.by_cid([view.filters.after])
@@ -102,16 +103,15 @@ async def query_delegations(
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Whose delegations are listed, for whom, and which of them."""
+    """Whose delegations are listed, and which of them.
+
+    Attributes:
+        parties: the account and the calling key, once each.
+    """
 
     account: Principal
-    asker: Principal
+    parties: tuple[Principal, ...]
     filters: Filters
-
-    @property
-    def parties(self) -> tuple[Principal, ...]:
-        """The account and the calling key, once each."""
-        return tuple(dict.fromkeys((self.account, self.asker)))
 
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
         """Return the direction of a delegation, seen from the account; None: the account may not see it."""
@@ -249,18 +249,18 @@ def _item(
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
-    registered, filters = stored, view.filters
+    filters = view.filters
     direction = view.direction(stored, members)
     # Without a mark it was removed long after its end, and only this process remembers it.
-    if direction is None or mark_of(marks[registered.delegation.content_key]) is None:
+    if direction is None or mark_of(marks[stored.delegation.content_key]) is None:
         return None
     if filters.direction not in (None, direction):
         return None
-    resources = [row.resource for row in registered.delegation.capabilities]
+    resources = [row.resource for row in stored.delegation.capabilities]
     spaces = [resource.space for resource in resources if isinstance(resource, SpaceResource)]
     if filters.space is not None and not any(filters.space in (space.text, space.name) for space in spaces):
         return None
-    verdict = standing_of(registered, marks, registered, now=now)
+    verdict = standing_of(stored, marks, stored, now=now)
     is_revoked = filters.standing is Standing.REVOKED and verdict.standing.is_revoked
     if filters.standing not in (None, verdict.standing) and not is_revoked:
         return None

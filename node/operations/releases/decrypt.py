@@ -96,7 +96,7 @@ async def _decrypt(
         return commit, (admission, receipt)
 
     admission, receipt = await until_committed(services, attempt)
-    services.kept.note(receipt.span, policies=receipt.policies, judged=receipt.judged)  # durable now
+    receipt.note()  # it is durable now
     if services.counter is not None:
         services.counter.released(admission.ground)
     return open_key(admission, keyring=services.keyring, entropy=services.entropy)

@@ -5,7 +5,8 @@ key leaves. A document that is already stored is not written again.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import Raw, Struct
@@ -68,13 +69,11 @@ async def _values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes
 
 
 class NewReceipt(Struct, frozen=True, gc=False):
-    """The receipt of a release, not durable yet."""
+    """The receipt of a release, not durable yet; `note` is called when it is."""
 
     puts: tuple[Put, ...]
     sha256: str
-    span: int
-    policies: Sequence[str]
-    judged: QuoteVerdict | None
+    note: Callable[[], None]
 
 
 async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
@@ -100,9 +99,7 @@ async def new_receipt(services: Services, admission: Admission) -> NewReceipt:
     return NewReceipt(
         puts=(put, *await missing_documents(services, documents, kept=kept)) if documents else (put,),
         sha256=hashlib.sha256(text).hexdigest(),
-        span=span,
-        policies=policies,
-        judged=newly_judged,
+        note=partial(services.kept.note, span, policies=policies, judged=newly_judged),
     )
 
 

@@ -10,7 +10,6 @@ it can matter: sessions beyond the chain, evidence for another receiver key, env
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from capabilities.principals import Principal
@@ -37,7 +36,6 @@ from ..values.sealed_values import key_digest, stands_at
 from .owner_authority import read_owner_authority
 
 _RECEIVER_KEY_BYTES: Final = 32
-_NO_PATHS: Final[Mapping[str, RowStamp]] = MappingProxyType({})
 _MOST_EVIDENCE: Final = 512
 """Rows of one holder that are examined for mode `signed`; handing in new evidence removes what has ended."""
 _MOST_ENVELOPE_BYTES: Final = 2 * 1024 * 1024
@@ -94,7 +92,7 @@ async def read_release(services: Services, call: Call, keys: Sequence[bytes], bo
         release_record=release_record,
         evidence=evidence,
         evidence_row=evidence_row,
-        key_paths=await _key_paths(services, checked, paths) if paths else _NO_PATHS,
+        key_paths=await _key_paths(services, checked, paths) if paths else {},
         network_row=RowStamp(keys[0], network_row.stamp),
         record_row=RowStamp(RELEASE_RECORD_KEY, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),

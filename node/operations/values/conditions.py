@@ -9,8 +9,11 @@ from msgspec import Struct
 from ...refusal import Refusal
 
 OPTION_HEADERS: Final = (
-    *("If-Match", "If-None-Match"),
-    *("x-tinycloud-cursor", "x-tinycloud-limit", "x-tinycloud-max-response-bytes"),
+    "If-Match",
+    "If-None-Match",
+    "x-tinycloud-cursor",
+    "x-tinycloud-limit",
+    "x-tinycloud-max-response-bytes",
 )
 """Those that ask for something."""
 MAX_LIST_LIMIT = 1000

@@ -126,10 +126,8 @@ def _granted(call: Call, step: Step) -> tuple[bool, str | None]:
 
 def _caveats(call: Call, step: Step) -> Caveats:
     """Return the call's own conditions on the path; every grant it rests on states the same or none (I35, I39)."""
-    for capability in call.invocation.capabilities:
-        if _is_of(capability.resource, step) and satisfies(capability.ability, KV_LIST):
-            return capability.caveats
-    return {}
+    own = [c for c in call.invocation.capabilities if _is_of(c.resource, step) and satisfies(c.ability, KV_LIST)]
+    return own[0].caveats if own else {}
 
 
 def _granted_resources(call: Call, step: Step, caveats: Caveats) -> list[Resource]:
