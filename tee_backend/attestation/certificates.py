@@ -19,12 +19,14 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID
 
 from .errors import MalformedCertificate
@@ -47,8 +49,6 @@ _PEM_BLOCK = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n((?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n)+)-----END CERTIFICATE-----(?:\r?\n)*"
 )
 _SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
-_SGX_OID_PREFIX = bytes.fromhex("2a864886f84d010d01")
-_SEQUENCE, _OID, _OCTET_STRING = 0x30, 0x06, 0x04
 _MAX_EXTENSION_ENTRIES = 16
 
 READER_ERRORS = (
@@ -178,10 +178,10 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
     """Read the machine's facts out of a PCK leaf."""
     entries = _sgx_entries(leaf.der)
     return Platform(
-        fmspc=_octets(entries, 4, 6),
-        pce_id=_octets(entries, 3, 2),
-        ppid=_octets(entries, 1, 16),
-        instance_id=_octets(entries, 6, 16) if 6 in entries else None,
+        fmspc=_octets(entries, "4", 6),
+        pce_id=_octets(entries, "3", 2),
+        ppid=_octets(entries, "1", 16),
+        instance_id=_octets(entries, "6", 16) if "6" in entries else None,
         ca=authority_kind(issuer.common_name),
     )
 
@@ -195,62 +195,48 @@ def authority_kind(common_name: str) -> PlatformCa:
     raise MalformedCertificate(f"no PCK authority: {common_name[:80]!r}")
 
 
-def _sgx_entries(der: bytes) -> dict[int, tuple[int, bytes]]:
-    """Map the last number of each entry's OID to its tag and value bytes."""
+@asn1.sequence
+class _Entry:
+    oid: x509.ObjectIdentifier
+    value: asn1.TLV
+
+
+@asn1.sequence
+class _Entries:
+    entries: list[_Entry]
+
+
+@asn1.sequence
+class _Wrapped:
+    whole: asn1.TLV
+
+
+def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
+    """Map the last number of each entry's OID to its value."""
     try:
         extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
+        if not isinstance(extension, x509.UnrecognizedExtension):
+            raise MalformedCertificate("platform extension of an unexpected kind")
+        # The reader takes a list only as a member of a sequence.
+        wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
+        listed = asn1.decode_der(_Entries, wrapped).entries
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
-        raise MalformedCertificate("leaf without the platform extension") from exc
-    if not isinstance(extension, x509.UnrecognizedExtension):
-        raise MalformedCertificate("platform extension of an unexpected kind")
-    whole = _elements(extension.value)
-    if len(whole) != 1 or whole[0][0] != _SEQUENCE:
-        raise MalformedCertificate("platform extension is no sequence")
-    entries: dict[int, tuple[int, bytes]] = {}
-    for tag, content in _elements(whole[0][1]):
-        if tag != _SEQUENCE or len(entries) == _MAX_EXTENSION_ENTRIES:
-            raise MalformedCertificate("platform extension is no list of entries")
-        pair = _elements(content)
-        if len(pair) != 2 or pair[0][0] != _OID:
-            raise MalformedCertificate("platform extension entry is no pair")
-        oid = pair[0][1]
-        if len(oid) != len(_SGX_OID_PREFIX) + 1 or not oid.startswith(_SGX_OID_PREFIX) or oid[-1] in entries:
+        raise MalformedCertificate("leaf without a readable platform extension") from exc
+    if len(listed) > _MAX_EXTENSION_ENTRIES:
+        raise MalformedCertificate("platform extension with too many entries")
+    entries: dict[str, asn1.TLV] = {}
+    for entry in listed:
+        prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
+        if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
             raise MalformedCertificate("platform extension entry is foreign or repeated")
-        entries[oid[-1]] = pair[1]
+        entries[suffix] = entry.value
     return entries
 
 
-def _octets(entries: dict[int, tuple[int, bytes]], suffix: int, size_bytes: int) -> bytes:
-    tag, value = entries.get(suffix, (0, b""))
-    if tag != _OCTET_STRING or len(value) != size_bytes:
+def _octets(entries: dict[str, asn1.TLV], suffix: str, size_bytes: int) -> bytes:
+    value = b""
+    with suppress(KeyError, ValueError):
+        value = entries[suffix].parse(bytes)
+    if len(value) != size_bytes:
         raise MalformedCertificate(f"platform extension entry .{suffix} is missing or not {size_bytes} bytes")
     return value
-
-
-def _elements(der: bytes) -> list[tuple[int, bytes]]:
-    """Split DER into (tag, content) pairs; definite lengths in their shortest form, at most 65535 bytes."""
-    elements: list[tuple[int, bytes]] = []
-    offset = 0
-    while offset < len(der):
-        header = der[offset : offset + 4]
-        if len(header) < 2:
-            raise MalformedCertificate("DER element is cut")
-        size, start = _der_length(header)
-        start += offset
-        if start + size > len(der):
-            raise MalformedCertificate("DER element is cut")
-        elements.append((header[0], der[start : start + size]))
-        offset = start + size
-    return elements
-
-
-def _der_length(header: bytes) -> tuple[int, int]:
-    """Return the content length and the offset of the content within an element."""
-    first = header[1]
-    if first < 0x80:
-        return first, 2
-    if first == 0x81 and len(header) >= 3 and header[2] >= 0x80:
-        return header[2], 3
-    if first == 0x82 and len(header) >= 4 and header[2] > 0:
-        return int.from_bytes(header[2:4], "big"), 4
-    raise MalformedCertificate("DER length is not in its shortest form")
