@@ -77,7 +77,7 @@ def _description(held: HeldDocument) -> dict[str, object]:
     else:
         described |= {
             "source": state.source,
-            "evaluationNumber": document.tcb_info.evaluation_number,
+            "evaluationNumber": document.tcb_info.stated.evaluation_number,
             "issued": time_text(document.tcb_info.window.starts_at),
             "ends": time_text(document.ends_at),
             "windows": {name: [time_text(w.starts_at), time_text(w.ends_at)] for name, w in document.windows},

@@ -3,8 +3,6 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral import Collateral as Document
 from tee_backend.attestation.evaluation_numbers import Evaluation, check_edition, verify_evaluation_numbers
@@ -18,13 +16,10 @@ MAX_NAME_CHARS: Final = 255
 
 
 class CollateralSource:
-    """Fetches documents; what it returns is not trusted before it is verified.
-
-    Each request has a connection of its own: a document is fetched once a day.
-    """
+    """Fetches documents; what it returns is not trusted before it is verified."""
 
     def __init__(self, settings: ServiceSettings, *, checks_numbers: bool) -> None:
-        self._settings = settings
+        self._service = CollateralService(settings)
         self._checks_numbers = checks_numbers
         self.name = (urlsplit(settings.base_url).hostname or "")[:MAX_NAME_CHARS]
 
@@ -36,8 +31,7 @@ class CollateralSource:
         Does not check:
             Signatures, windows, and whether it is newer than the stored one.
         """
-        async with aiohttp.ClientSession() as session:
-            return await CollateralService(session, self._settings).collateral(fmspc, ca)
+        return await self._service.collateral(fmspc, ca)
 
     async def check_edition(self, document: Document, *, root: TrustRoot, now: float) -> Evaluation | None:
         """Refuse a document of an edition that was replaced, where the settings require that (AT33).
@@ -54,11 +48,10 @@ class CollateralSource:
         """
         if not self._checks_numbers:
             return None
-        async with aiohttp.ClientSession() as session:
-            numbers = await CollateralService(session, self._settings).evaluation_numbers()
+        numbers = await self._service.evaluation_numbers()
         verify_evaluation_numbers(numbers, root=root, root_crl=document.root_crl, now=now)
         check_edition(document, numbers, now=now)
-        return numbers.following(document.tcb_info.evaluation_number)
+        return numbers.following(document.tcb_info.stated.evaluation_number)
 
 
 def configured_source(settings: Collateral) -> CollateralSource | None:

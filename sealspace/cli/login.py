@@ -231,10 +231,10 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
     """Show what the node runs, and return the policy for exactly that if the owner approves of it."""
     node_judging = provided("node-evidence")  # needs the extra `verify`; not needed where nothing is demanded
 
-    async with node_judging.node_verifier(trust_root=demand.trust_root, collateral=demand.collateral) as verifier:
-        async with Client(node) as client:
-            attestation = await node_judging.ask_node(client)
-        facts = await verifier.examine(attestation, now=SystemClock().now())
+    verifier = node_judging.node_verifier(trust_root=demand.trust_root, collateral=demand.collateral)
+    async with Client(node) as client:
+        attestation = await node_judging.ask_node(client)
+    facts = await verifier.examine(attestation, now=SystemClock().now())
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
     if not watched():
         raise InvalidInput(

@@ -19,7 +19,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -302,20 +302,19 @@ class OwnerHome:
 @asynccontextmanager
 async def opened(profile: Profile, node: str, session: Session | None = None) -> AsyncIterator[Client]:
     """Open a node, which has to prove what the login demands; a refusal says how to go on on the command line."""
-    async with AsyncExitStack() as stack:
-        requirement = None
-        if profile.node_policy is not None:
-            node_verifier = provided("node-evidence").node_verifier  # needs the extra `verify`
-            verifying = node_verifier(trust_root=profile.trust_root, collateral=profile.collateral)
-            requirement = NodeRequirement(await stack.enter_async_context(verifying), profile.node_policy)
-        try:
-            async with Client(node, session=session, require_node_evidence=requirement) as client:
-                yield client
-        except NodeEvidenceRefused as refused:
-            if (option := _ACCEPTING.get(refused.reason)) is not None:
-                option = f"--require-node-evidence {option}"
-                refused.step = f"ask for another node, or accept that: sealspace login {node} {option}"
-            raise
+    requirement = None
+    if profile.node_policy is not None:
+        node_verifier = provided("node-evidence").node_verifier  # needs the extra `verify`
+        verifier = node_verifier(trust_root=profile.trust_root, collateral=profile.collateral)
+        requirement = NodeRequirement(verifier, profile.node_policy)
+    try:
+        async with Client(node, session=session, require_node_evidence=requirement) as client:
+            yield client
+    except NodeEvidenceRefused as refused:
+        if (option := _ACCEPTING.get(refused.reason)) is not None:
+            option = f"--require-node-evidence {option}"
+            refused.step = f"ask for another node, or accept that: sealspace login {node} {option}"
+        raise
 
 
 def owner_home() -> OwnerHome:

@@ -24,13 +24,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import parse_json, shaped
+from capabilities.strict_json import Shape, parse_json, shaped
 
 from .certificates import (
     READER_ERRORS,
@@ -64,7 +64,7 @@ class Window:
     ends_at: float
 
 
-class Stated(Struct, rename="camel"):
+class Stated(Struct, frozen=True, rename="camel"):
     """The members that every signed document has; others are skipped."""
 
     id: str
@@ -72,13 +72,7 @@ class Stated(Struct, rename="camel"):
     issue_date: TimeText
     next_update: TimeText
 
-    @property
-    def window(self) -> Window:
-        """When the document is valid; raises CollateralUnusable."""
-        return window_of(time_of(self.issue_date), time_of(self.next_update))
 
-
-Shape = TypeVar("Shape")
 AnyStated = TypeVar("AnyStated", bound=Stated)
 
 
@@ -92,12 +86,13 @@ class IssuerChain:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedDocument:
-    """A text with the signature over it; nothing of it is verified."""
+class SignedDocument(Generic[AnyStated]):
+    """A text with the signature over it, and what the text states; nothing of it is verified."""
 
     text: str
     signature: bytes
     issuer_chain: IssuerChain
+    stated: AnyStated
     window: Window
 
 
@@ -107,14 +102,26 @@ def read_members(data: bytes, shape: type[Shape], *, max_bytes: int, what: str) 
         return shaped(parse_json(data, max_bytes=max_bytes), shape)
 
 
-def read_stated(text: str, shape: type[AnyStated], expected_id: str, versions: range) -> AnyStated:
-    """Read the members of a signed text; raises CollateralUnusable, also for a document of another technology."""
+def signed_document(
+    text: str, signature: SignatureHex, chain: tuple[str, str], shape: type[AnyStated], expected: tuple[str, range]
+) -> SignedDocument[AnyStated]:
+    """Read a signed text; raises CollateralUnusable, also for a document of another technology.
+
+    Args:
+        text: as it was signed.
+        signature: r then s.
+        chain: PEM of the issuer chain, and the name of the member that it was in.
+        shape: what the text states.
+        expected: id of the document, and its supported versions.
+    """
+    expected_id, versions = expected
     stated = read_members(text.encode(), shape, max_bytes=MAX_DOCUMENT_BYTES, what=expected_id)
     if stated.id != expected_id or stated.version not in versions:
         raise CollateralUnusable(
             "collateral-mismatch", f"document {stated.id[:16]!r} version {stated.version} where {expected_id} is due"
         )
-    return stated
+    window = window_of(time_of(stated.issue_date), time_of(stated.next_update))
+    return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), stated, window)
 
 
 @contextmanager
@@ -156,14 +163,14 @@ class _Signed(Struct):
     signature: SignatureHex
 
 
-def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, bytes]:
+def cut_signed_body(body: bytes, *, member: str, max_bytes: int) -> tuple[str, SignatureHex]:
     """Cut the text of a signed object out of an answer, and return it with the signature; both unverified."""
     signature = read_members(body, _Signed, max_bytes=max_bytes, what=member).signature
     # The body was read strictly: no member occurs twice, so both readings mean the same one.
     parts = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     if parts.keys() != {member, "signature"} or not bytes(parts[member]).startswith(b"{"):
         raise CollateralUnusable("collateral-malformed", f"no answer with {member} and signature")
-    return bytes(parts[member]).decode(), bytes.fromhex(signature)
+    return bytes(parts[member]).decode(), signature
 
 
 # --- collateral --------------------------------------------------------------------------------------------------
@@ -190,30 +197,18 @@ class _Document(Struct, forbid_unknown_fields=True):
     pck_certificate_chain: str | UnsetType = UNSET
 
 
-class _StatedIdentity(Stated, rename="camel"):
-    tcb_evaluation_data_number: EvaluationNumber
+class QeIdentity(Stated, frozen=True, rename="camel"):
+    """Identity of the quoting enclave."""
+
+    evaluation_number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
 
 
-class _StatedTcbInfo(_StatedIdentity, rename="camel"):
+class TcbInfo(QeIdentity, frozen=True, rename="camel"):
+    """TCB info of one platform family; FMSPC and PCEID in hex."""
+
     fmspc: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{12}\Z")]
     pce_id: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{4}\Z")]
     tdx_module: dict[str, Any] | UnsetType = UNSET  # collateral for SGX has none
-
-
-@dataclass(frozen=True, slots=True)
-class QeIdentity(SignedDocument):
-    """Identity of the quoting enclave; `evaluation_number` is its tcbEvaluationDataNumber."""
-
-    evaluation_number: int
-
-
-@dataclass(frozen=True, slots=True)
-class TcbInfo(SignedDocument):
-    """TCB info of one platform family: FMSPC, 6 bytes, and PCEID, 2 bytes; `evaluation_number` as in QeIdentity."""
-
-    evaluation_number: int
-    fmspc: bytes
-    pce_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +242,8 @@ class Collateral:
 
     raw: bytes
     sha256: bytes
-    tcb_info: TcbInfo
-    qe_identity: QeIdentity
+    tcb_info: SignedDocument[TcbInfo]
+    qe_identity: SignedDocument[QeIdentity]
     root_crl: RevocationList
     pck_crl: RevocationList
     pck_crl_issuer_chain: IssuerChain
@@ -259,7 +254,7 @@ class Collateral:
     @property
     def fmspc(self) -> bytes:
         """Platform family, 6 bytes."""
-        return self.tcb_info.fmspc
+        return bytes.fromhex(self.tcb_info.stated.fmspc)
 
     @property
     def carries_authority(self) -> bool:
@@ -307,13 +302,8 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     For about a month two documents with different verdicts are both validly signed; the more lenient, older
     one must not return.
     """
-    new, old = offered.tcb_info, held.tcb_info
-    numbers = (
-        (new.evaluation_number, old.evaluation_number),
-        # Older editions are issued anew for a year: the time of signing does not identify the edition.
-        (offered.qe_identity.evaluation_number, held.qe_identity.evaluation_number),
-    )
-    for number, known in numbers:
+    # Older editions are issued anew for a year: the time of signing does not identify the edition.
+    for number, known in zip(_numbers(offered), _numbers(held), strict=True):
         if number < known:
             raise CollateralUnusable("collateral-rollback", f"evaluation number {number} below {known}")
     dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
@@ -342,42 +332,32 @@ def parse_collateral(data: bytes) -> Collateral:
     pck_crl = _revocation_list(document.pck_crl, "pck_crl")
     with refusing("pck_crl", code="collateral-mismatch"):
         ca = authority_kind(pck_crl.issuer_name)
+    tcb_info = signed_document(
+        document.tcb_info,
+        document.tcb_info_signature,
+        (document.tcb_info_issuer_chain, "tcb_info_issuer_chain"),
+        TcbInfo,
+        ("TDX", range(3, 10)),
+    )
+    if tcb_info.stated.tdx_module is UNSET:
+        raise CollateralUnusable("collateral-malformed", "tcb_info without tdxModule")
+    qe_identity = signed_document(
+        document.qe_identity,
+        document.qe_identity_signature,
+        (document.qe_identity_issuer_chain, "qe_identity_issuer_chain"),
+        QeIdentity,
+        ("TD_QE", range(2, 4)),
+    )
     return Collateral(
         raw=data,
         sha256=hashlib.sha256(data).digest(),
-        tcb_info=_tcb_info(document),
-        qe_identity=_qe_identity(document),
+        tcb_info=tcb_info,
+        qe_identity=qe_identity,
         root_crl=_revocation_list(document.root_ca_crl, "root_ca_crl"),
         pck_crl=pck_crl,
         pck_crl_issuer_chain=issuer_chain(document.pck_crl_issuer_chain, "pck_crl_issuer_chain"),
         ca=ca,
         pck_chain=_pck_chain(document),
-    )
-
-
-def _tcb_info(document: _Document) -> TcbInfo:
-    stated = read_stated(document.tcb_info, _StatedTcbInfo, "TDX", range(3, 10))
-    if stated.tdx_module is UNSET:
-        raise CollateralUnusable("collateral-malformed", "tcb_info without tdxModule")
-    return TcbInfo(
-        text=document.tcb_info,
-        signature=bytes.fromhex(document.tcb_info_signature),
-        issuer_chain=issuer_chain(document.tcb_info_issuer_chain, "tcb_info_issuer_chain"),
-        window=stated.window,
-        evaluation_number=stated.tcb_evaluation_data_number,
-        fmspc=bytes.fromhex(stated.fmspc),
-        pce_id=bytes.fromhex(stated.pce_id),
-    )
-
-
-def _qe_identity(document: _Document) -> QeIdentity:
-    stated = read_stated(document.qe_identity, _StatedIdentity, "TD_QE", range(2, 4))
-    return QeIdentity(
-        text=document.qe_identity,
-        signature=bytes.fromhex(document.qe_identity_signature),
-        issuer_chain=issuer_chain(document.qe_identity_issuer_chain, "qe_identity_issuer_chain"),
-        window=stated.window,
-        evaluation_number=stated.tcb_evaluation_data_number,
     )
 
 
@@ -439,7 +419,11 @@ class HeldCollateral:
         return replace(max(of_family, key=_edition), beside=self._held)
 
 
+def _numbers(document: Collateral) -> tuple[int, int]:
+    """Return the evaluation numbers of TCB info and QE identity."""
+    return document.tcb_info.stated.evaluation_number, document.qe_identity.stated.evaluation_number
+
+
 def _edition(document: Collateral) -> tuple[float, ...]:
     """Return what orders the documents of one family: editions first, as older ones are issued anew for a year."""
-    dated = (document.tcb_info, document.qe_identity)
-    return (*[part.evaluation_number for part in dated], *[part.window.starts_at for part in dated])
+    return *_numbers(document), document.tcb_info.window.starts_at, document.qe_identity.window.starts_at

@@ -10,6 +10,7 @@ Source: Intel PCS API v4; RFC 5280.
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -168,7 +169,7 @@ def _newest(lists: Sequence[RevocationList], issuer: Certificate, own: Revocatio
     return newest
 
 
-def verify_signed_text(document: SignedDocument, *, root: TrustRoot, root_crl: RevocationList, now: float) -> None:
+def verify_signed_text(document: SignedDocument[Any], *, root: TrustRoot, root_crl: RevocationList, now: float) -> None:
     """Verify that the TCB signer under a root signed a text.
 
     Args:

@@ -14,9 +14,10 @@ Source: Intel PCS API v4, TCB evaluation data numbers.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .collateral import (
     MAX_DOCUMENT_BYTES,
@@ -27,8 +28,7 @@ from .collateral import (
     Stated,
     TimeText,
     cut_signed_body,
-    issuer_chain,
-    read_stated,
+    signed_document,
     time_of,
 )
 from .collateral_trust import verify_signed_text
@@ -43,34 +43,28 @@ EDITION_GRACE_S: Final = 3 * 86_400.0
 document that is renewed daily is renewed well within it."""
 
 
-class _StatedEvaluation(Struct, rename="camel"):
-    tcb_evaluation_data_number: EvaluationNumber
-    tcb_recovery_event_date: TimeText
-    tcb_date: TimeText
-
-
-class _StatedNumbers(Stated, rename="camel"):
-    tcb_eval_numbers: Annotated[list[_StatedEvaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True, rename="camel"):
     """One edition of the levels."""
 
-    number: int
-    recovery_event_at: float
-    tcb_date: float
+    number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
+    tcb_recovery_event_date: TimeText
+    tcb_date: TimeText
 
     @property
     def standard_from(self) -> float:
         """When this number becomes the standard one, to about a day: a year after the event, epoch seconds."""
-        return self.recovery_event_at + YEAR_S
+        return time_of(self.tcb_recovery_event_date) + YEAR_S
+
+
+class _StatedNumbers(Stated, frozen=True, rename="camel"):
+    tcb_eval_numbers: Annotated[list[Evaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationNumbers(SignedDocument):
+class EvaluationNumbers:
     """The published list; nothing of it is verified. `evaluations` are distinct, highest number first, at least one."""
 
+    document: SignedDocument[_StatedNumbers]
     evaluations: tuple[Evaluation, ...]
 
     def standard(self, *, now: float) -> Evaluation | None:
@@ -95,31 +89,24 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         Signature, window, role: see `verify_evaluation_numbers`.
     """
     text, signature = cut_signed_body(body, member="tcbEvaluationDataNumbers", max_bytes=MAX_DOCUMENT_BYTES)
-    stated = read_stated(text, _StatedNumbers, "TDX", range(1, 2))
-    evaluations = {
-        one.tcb_evaluation_data_number: Evaluation(
-            one.tcb_evaluation_data_number, time_of(one.tcb_recovery_event_date), time_of(one.tcb_date)
-        )
-        for one in stated.tcb_eval_numbers
-    }
-    if len(evaluations) != len(stated.tcb_eval_numbers):
+    document = signed_document(text, signature, (issuer_chain_pem, "chain"), _StatedNumbers, ("TDX", range(1, 2)))
+    listed = document.stated.tcb_eval_numbers
+    for one in listed:  # impossible times are refused here
+        time_of(one.tcb_recovery_event_date)
+        time_of(one.tcb_date)
+    if len({one.number for one in listed}) != len(listed):
         raise CollateralUnusable("collateral-malformed", "an evaluation number stands twice")
-    return EvaluationNumbers(
-        text=text,
-        signature=signature,
-        issuer_chain=issuer_chain(issuer_chain_pem, "chain"),
-        window=stated.window,
-        evaluations=tuple(evaluations[number] for number in sorted(evaluations, reverse=True)),
-    )
+    return EvaluationNumbers(document, tuple(sorted(listed, key=attrgetter("number"), reverse=True)))
 
 
 def verify_evaluation_numbers(
     numbers: EvaluationNumbers, *, root: TrustRoot, root_crl: RevocationList, now: float
 ) -> None:
     """Verify a list before anything rests on it."""
-    if not numbers.window.starts_at <= now < numbers.window.ends_at:
+    window = numbers.document.window
+    if not window.starts_at <= now < window.ends_at:
         raise CollateralUnusable("collateral-window", "the list of evaluation numbers does not hold now")
-    verify_signed_text(numbers, root=root, root_crl=root_crl, now=now)
+    verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
 
 def check_edition(
@@ -139,7 +126,7 @@ def check_edition(
     """
     # AT33
     standard = numbers.standard(now=now - grace_s)
-    found = collateral.tcb_info.evaluation_number
+    found = collateral.tcb_info.stated.evaluation_number
     if standard is not None and found < standard.number:
         raise CollateralUnusable(
             "collateral-rollback", f"evaluation number {found} where {standard.number} is standard"

@@ -156,12 +156,11 @@ def _check_attributes(attributes: int) -> None:
 
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
-    platform, info = quote.platform, collateral.tcb_info
-    if (platform.fmspc, platform.pce_id) != (info.fmspc, info.pce_id):
+    fmspc, pce_id = quote.platform.fmspc.hex(), quote.platform.pce_id.hex()
+    info = collateral.tcb_info.stated
+    if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
         raise CollateralUnusable(
-            "collateral-mismatch",
-            f"FMSPC {info.fmspc.hex()}, PCEID {info.pce_id.hex()} for a platform of {platform.fmspc.hex()}, "
-            f"{platform.pce_id.hex()}",
+            "collateral-mismatch", f"FMSPC {info.fmspc}, PCEID {info.pce_id} for a platform of {fmspc}, {pce_id}"
         )
     if quote.pck_chain[0].issuer != collateral.pck_crl.issuer:
         raise CollateralUnusable("collateral-mismatch", "the PCK CRL is of another authority than the leaf's")
@@ -256,7 +255,7 @@ def examine(
         tcb_status=verified.tcb.status,
         qe_status=verified.qe.tcb_level.status,
         advisories=tuple(sorted(set(verified.tcb.advisory_ids))),
-        evaluation_number=collateral.tcb_info.evaluation_number,
+        evaluation_number=collateral.tcb_info.stated.evaluation_number,
         tcb_date=float(verified.platform.tcb_date_tag),
         fmspc=quote.platform.fmspc,
         platform_id_hash=hashlib.sha256(quote.platform.ppid).digest(),

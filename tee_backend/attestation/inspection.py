@@ -15,8 +15,6 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from capabilities.strict_json import Json
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from sealspace.apps.backends import ValidWindow, Verified
@@ -28,7 +26,7 @@ from .collateral import MAX_COLLATERAL_BYTES, Collateral, CollateralProvider, He
 from .errors import AttestationError, CollateralUnusable, MalformedCertificate
 from .event_log_claims import EventLogClaims
 from .examine import bind_quote, examine_with
-from .pcs import CollateralService, ServiceSettings
+from .pcs import INTEL_SERVICE_URL, CollateralService
 from .report_data import Binding, published_binding
 from .trust_root import TrustRoot, intel_root
 
@@ -104,22 +102,18 @@ class CollateralFolder:
 
 
 class FetchedCollateral:
-    """Intel's service, or a mirror of it, queried each time."""
-
-    def __init__(self, settings: ServiceSettings | None = None) -> None:
-        self._settings = settings or ServiceSettings()
+    """Intel's service, queried each time."""
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch the document for the family."""
-        async with aiohttp.ClientSession() as session:
-            try:
-                return await CollateralService(session, self._settings).collateral(fmspc, ca)
-            except CollateralUnusable as exc:
-                raise CollateralNeeded(
-                    f"{self._settings.base_url} gives no collateral for platform family {fmspc.hex()}: {exc.code}",
-                    problem=exc.code,
-                    hint="try again later, or keep the document in a folder and name it: --collateral FOLDER",
-                ) from exc
+        try:
+            return await CollateralService().collateral(fmspc, ca)
+        except CollateralUnusable as exc:
+            raise CollateralNeeded(
+                f"{INTEL_SERVICE_URL} gives no collateral for platform family {fmspc.hex()}: {exc.code}",
+                problem=exc.code,
+                hint="try again later, or keep the document in a folder and name it: --collateral FOLDER",
+            ) from exc
 
 
 class Inspector:

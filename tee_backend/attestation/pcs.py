@@ -17,10 +17,9 @@ an operator had imported it. A service, or an impostor, can withhold documents a
 for a PCK list without its authority where none was held: no quote passes by that one (AT55).
 
 Example:
-    async with aiohttp.ClientSession() as session:
-        service = CollateralService(session, ServiceSettings())
-        fetched = await service.collateral(quote.platform.fmspc, quote.platform.ca)
-        verify_collateral(fetched, root=root, now=clock.now())
+    service = CollateralService()
+    fetched = await service.collateral(quote.platform.fmspc, quote.platform.ca)
+    verify_collateral(fetched, root=root, now=clock.now())
 
 Source: Intel PCS API v4; Intel PCCS.
 """
@@ -28,10 +27,11 @@ Source: Intel PCS API v4; Intel PCCS.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import partial
+from typing import Any, Final, Literal
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -87,11 +87,10 @@ class _Answer:
 
 
 class CollateralService:
-    """Queries one service."""
+    """Queries one service; each document has connections of its own, since one is fetched once a day."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: ServiceSettings) -> None:
-        self._session = session
-        self._settings = settings
+    def __init__(self, settings: ServiceSettings | None = None) -> None:
+        self.settings = settings or ServiceSettings()
 
     async def collateral(self, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None = None) -> Collateral:
         """Fetch the collateral of one platform family and authority.
@@ -113,24 +112,24 @@ class CollateralService:
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
         # An edition is named in one way: a service refuses both together.
-        edition: dict[str, str] = {"update": self._settings.update}
+        edition: dict[str, str] = {"update": self.settings.update}
         if evaluation_number is not None:
             edition = {"tcbEvaluationDataNumber": str(evaluation_number)}
-        base = self._settings.base_url
-        async with self._in_time():
+        base = self.settings.base_url
+        async with self._asking() as ask:
             platform = {"fmspc": fmspc.hex().upper(), **edition}
-            tcb_info = await self._ask(f"{base}/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
-            identity = await self._ask(f"{base}/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
+            tcb_info = await ask(f"{base}/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
+            identity = await ask(f"{base}/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
             crl_query = {"ca": ca, "encoding": "der"}
-            pck_crl = await self._ask(f"{base}/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
-            root_crl = await self._ask(self._settings.root_crl_url or f"{base}/sgx/certification/v4/rootcacrl")
+            pck_crl = await ask(f"{base}/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
+            root_crl = await ask(self.settings.root_crl_url or f"{base}/sgx/certification/v4/rootcacrl")
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         # AT30
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
                 "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
             )
-        if evaluation_number not in (None, fetched.tcb_info.evaluation_number):
+        if evaluation_number not in (None, fetched.tcb_info.stated.evaluation_number):
             raise CollateralUnusable("service-answer", "a document with another evaluation number than was asked for")
         return fetched
 
@@ -142,36 +141,41 @@ class CollateralService:
         Does not check:
             Signature and window: see `evaluation_numbers.verify_evaluation_numbers`.
         """
-        url = f"{self._settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
-        async with self._in_time():
-            answer = await self._ask(url, chain_headers=_NUMBERS_CHAIN)
+        url = f"{self.settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
+        async with self._asking() as ask:
+            answer = await ask(url, chain_headers=_NUMBERS_CHAIN)
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
             raise CollateralUnusable("service-answer", f"evaluation numbers: {exc.detail}") from exc
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def _asking(self) -> AsyncIterator[partial[Coroutine[Any, Any, _Answer]]]:
+        """Yield `_ask` with a session; all requests of the block together end in time."""
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                yield
+            async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
+                yield partial(_ask, session)
         except TimeoutError as exc:
             raise CollateralUnusable("service-unavailable", "no answer in time") from exc
 
-    async def _ask(
-        self, url: str, query: Mapping[str, str] | None = None, chain_headers: tuple[str, ...] = ()
-    ) -> _Answer:
-        # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
-        headers = {"Accept-Encoding": "identity"}
-        try:
-            async with self._session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
-                _check_head(answer)
-                return _Answer(await _bounded_body(answer), _chain(answer, chain_headers))
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            # The text of such an error may hold bytes of the answer; its kind is enough.
-            raise CollateralUnusable("service-unavailable", f"no answer: {type(exc).__name__}") from exc
+
+async def _ask(
+    session: aiohttp.ClientSession,
+    url: str,
+    query: Mapping[str, str] | None = None,
+    chain_headers: tuple[str, ...] = (),
+) -> _Answer:
+    # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        async with session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
+            _check_head(answer)
+            return _Answer(await _bounded_body(answer), _chain(answer, chain_headers))
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError, ValueError) as exc:
+        # The text of such an error may hold bytes of the answer; its kind is enough.
+        raise CollateralUnusable("service-unavailable", f"no answer: {type(exc).__name__}") from exc
 
 
 def _check_head(answer: aiohttp.ClientResponse) -> None:
@@ -220,10 +224,10 @@ def _stored_form(tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root
             "pck_crl": _crl_der(pck_crl.body).hex(),
             "tcb_info_issuer_chain": tcb_info.chain,
             "tcb_info": tcb_text,
-            "tcb_info_signature": tcb_signature.hex(),
+            "tcb_info_signature": tcb_signature,
             "qe_identity_issuer_chain": identity.chain,
             "qe_identity": qe_text,
-            "qe_identity_signature": qe_signature.hex(),
+            "qe_identity_signature": qe_signature,
         }
         return parse_collateral(json.dumps(document).encode())
     except CollateralUnusable as exc:

@@ -1,11 +1,8 @@
 """Judging a node's own evidence on the command line: the documents, the evidence in words, the next step."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from capabilities.strict_json import Json
@@ -20,7 +17,7 @@ from sealspace.errors import NodeEvidenceRefused
 from ..attestation.collateral import HeldCollateral
 from ..attestation.errors import CollateralUnusable
 from ..attestation.node_verifier import TdxNodeVerifier
-from ..attestation.pcs import CollateralService, ServiceSettings
+from ..attestation.pcs import CollateralService
 from .trust_files import read_collateral_file, read_trust_root
 
 _ORIGINS: Final[dict[SecretOrigin, str]] = {
@@ -33,15 +30,10 @@ _LISTS: Final = {
 }
 
 
-@asynccontextmanager
-async def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> AsyncIterator[TdxNodeVerifier]:
-    """Yield a verifier by the documents of a folder, or by Intel's service where none is named."""
-    root = read_trust_root(trust_root)
-    if collateral is not None:
-        yield TdxNodeVerifier(root, _held(collateral))
-        return
-    async with aiohttp.ClientSession() as session:
-        yield TdxNodeVerifier(root, CollateralService(session, ServiceSettings()))
+def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNodeVerifier:
+    """Return a verifier by the documents of a folder, or by Intel's service where none is named."""
+    documents = CollateralService() if collateral is None else _held(collateral)
+    return TdxNodeVerifier(read_trust_root(trust_root), documents)
 
 
 async def ask_node(client: Client) -> NodeAttestation:

@@ -283,23 +283,23 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
     lines: list[str] = []
     verdict: dict[str, Json] = {"approved": True, "refused": None}
     shown: dict[str, Json] = {}
-    async with node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral)) as verifier:
-        try:
-            attestation = await _attestation(asked, str(given.nonce))
-            now = SystemClock().now()
-            seen = await verifier.examine(attestation, now=now)
-            shown = as_json(attestation.statement, seen)
-            about = "this node and nonce" if isinstance(asked, bytes) else "this node, and fresh"
-            lines = [f"ok       the quote is genuine, about {about}"]
-            lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
-            if code is None:
-                raise NodeEvidenceRefused("measurement", "nobody said which code is approved", hint="--policy FILE")
-            await verifier.verify(attestation, given.accepted.policy(code), now=now)
-            lines.append("ok       verdict: the node runs approved code")
-        except NodeEvidenceRefused as refused:
-            verdict = {"approved": False, "refused": refused.reason}
-            lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
-            lines.append(f"         next: {refused.step}")
+    verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
+    try:
+        attestation = await _attestation(asked, str(given.nonce))
+        now = SystemClock().now()
+        seen = await verifier.examine(attestation, now=now)
+        shown = as_json(attestation.statement, seen)
+        about = "this node and nonce" if isinstance(asked, bytes) else "this node, and fresh"
+        lines = [f"ok       the quote is genuine, about {about}"]
+        lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
+        if code is None:
+            raise NodeEvidenceRefused("measurement", "nobody said which code is approved", hint="--policy FILE")
+        await verifier.verify(attestation, given.accepted.policy(code), now=now)
+        lines.append("ok       verdict: the node runs approved code")
+    except NodeEvidenceRefused as refused:
+        verdict = {"approved": False, "refused": refused.reason}
+        lines.append(f"wrong    verdict: refused ({refused.reason}): {refused.detail}")
+        lines.append(f"         next: {refused.step}")
     print_found(verdict | shown, lines)
     return 0 if verdict["approved"] else 1
 

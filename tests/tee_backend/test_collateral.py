@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ def _outcome(data: bytes) -> str | None:
 def test_facts(document: bytes, collateral: Collateral, machine: SimulatedPlatform, now: float) -> None:
     """Family, authority, numbers, window and digest are read."""
     assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
-    assert (collateral.tcb_info.evaluation_number, collateral.qe_identity.evaluation_number) == (20, 20)
+    assert (collateral.tcb_info.stated.evaluation_number, collateral.qe_identity.stated.evaluation_number) == (20, 20)
     assert (now - 3600, now - 3600 + 30 * 86_400) == (collateral.starts_at, collateral.ends_at)
     assert hashlib.sha256(document).digest() == collateral.sha256
     assert collateral.pck_chain is None
@@ -169,7 +170,10 @@ def test_an_older_edition_of_the_quoting_enclave_does_not_return(
     """Signed anew today, it is later than the one held, and kinder to old enclaves: refused all the same (AT19)."""
     today = parse_collateral(machine.collateral_json(now + 86_400.0))
     check_not_older(today, collateral)
-    older = replace(today.qe_identity, evaluation_number=collateral.qe_identity.evaluation_number - 1)
+    number = collateral.qe_identity.stated.evaluation_number - 1
+    older = replace(
+        today.qe_identity, stated=msgspec.structs.replace(today.qe_identity.stated, evaluation_number=number)
+    )
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(replace(today, qe_identity=older), collateral)
 

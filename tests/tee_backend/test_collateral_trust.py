@@ -234,7 +234,7 @@ def test_published_by_intel(entry: dict[str, Any]) -> None:
     collateral = parse_collateral(data)
     verify_collateral(collateral, root=intel_root(), now=entry["now"])
     assert entry["fmspc"] == collateral.fmspc.hex().upper()
-    numbers = [collateral.tcb_info.evaluation_number, collateral.qe_identity.evaluation_number]
+    numbers = [collateral.tcb_info.stated.evaluation_number, collateral.qe_identity.stated.evaluation_number]
     assert entry["tcb_eval"] == numbers
 
 

@@ -155,7 +155,7 @@ def test_a_signed_object_is_cut_out_byte_for_byte() -> None:
     """White space inside the object stays, outside it goes; what is not exactly these two members is refused."""
     body = b'{ "x" : {\n "a":1 ,"b" : "\\u00e9" } , "signature":"' + b"ab" * 64 + b'" }'
     cut = cut_signed_body(body, member="x", max_bytes=1000)
-    assert ('{\n "a":1 ,"b" : "\\u00e9" }', b"\xab" * 64) == cut
+    assert ('{\n "a":1 ,"b" : "\\u00e9" }', "ab" * 64) == cut
     for broken in (b"", b"[]", body[:-1], body + b"x", body.replace(b'"x"', b'"y"'), body.replace(b"{\n", b"[{\n")):
         with pytest.raises(CollateralUnusable, match=r"^collateral-malformed$"):
             cut_signed_body(broken, member="x", max_bytes=1000)

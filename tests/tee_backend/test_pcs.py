@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from deviating_platform import CollateralOptions, SimulatedPlatform
@@ -48,8 +47,7 @@ async def pcs(document: bytes) -> AsyncIterator[PcsSimulator]:
 async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralService]:
     """Ask the service as a node would."""
     settings = ServiceSettings(base_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES)
-    async with aiohttp.ClientSession() as session:
-        yield CollateralService(session, replace(settings, **changes))
+    yield CollateralService(replace(settings, **changes))
 
 
 async def test_the_stored_form(pcs: PcsSimulator, document: bytes, machine: SimulatedPlatform) -> None:
@@ -114,16 +112,16 @@ async def test_genuine_bodies() -> None:
         fetched = await service.collateral(held.fmspc, held.ca)
     for document in (fetched.tcb_info, fetched.qe_identity):
         verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=held.starts_at)
-    assert (18, 17) == (fetched.tcb_info.evaluation_number, fetched.qe_identity.evaluation_number)
+    assert (18, 17) == (fetched.tcb_info.stated.evaluation_number, fetched.qe_identity.stated.evaluation_number)
 
 
 async def test_early_and_numbered_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
     """Which edition is asked for is said in one way: by mode, or by number (AT33)."""
     pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True)
     async with asking(pcs, update="early") as service:
-        assert 21 == (await service.collateral(machine.fmspc, "platform")).tcb_info.evaluation_number
+        assert 21 == (await service.collateral(machine.fmspc, "platform")).tcb_info.stated.evaluation_number
         found = await service.collateral(machine.fmspc, "platform", evaluation_number=20)
-        assert 20 == found.tcb_info.evaluation_number
+        assert 20 == found.tcb_info.stated.evaluation_number
         assert {"tcbEvaluationDataNumber": "20"} == pcs.queries[IDENTITY]
         with pytest.raises(CollateralUnusable, match=r"^evaluation-withdrawn$"):
             await service.collateral(machine.fmspc, "platform", evaluation_number=7)
@@ -284,7 +282,7 @@ async def test_another_edition_than_was_asked_for(pcs: PcsSimulator, machine: Si
     pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=19)))
     pcs.ignores_editions = True
     async with asking(pcs) as service:
-        assert 19 == (await service.collateral(machine.fmspc, "platform")).tcb_info.evaluation_number
+        assert 19 == (await service.collateral(machine.fmspc, "platform")).tcb_info.stated.evaluation_number
         with pytest.raises(CollateralUnusable, match=r"^service-answer$") as refused:
             await service.collateral(machine.fmspc, "platform", evaluation_number=20)
         assert "another evaluation number" in refused.value.detail

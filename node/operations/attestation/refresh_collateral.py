@@ -84,7 +84,7 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
         {
             "source": source.name,
             "sha256": fetched.sha256.hex(),
-            "evaluationNumber": fetched.tcb_info.evaluation_number,
+            "evaluationNumber": fetched.tcb_info.stated.evaluation_number,
         },
     )
     rules = refresh_rules(services.config.collateral)

@@ -274,7 +274,7 @@ async def test_genuine_documents(tmp_path: Path, platform: SimulatedPlatform, pc
         await fetch_due(node.services)
         (held,) = await held_collateral(node.services.store)
         assert held.collateral is not None
-        assert held.collateral.tcb_info.evaluation_number == 20
+        assert held.collateral.tcb_info.stated.evaluation_number == 20
         pcs.publish(older)
         clock.advance(DAY_S)
         await fetch_due(node.services)
