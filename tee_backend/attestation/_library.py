@@ -4,8 +4,7 @@ The library reports every failure as a ValueError with text. A stem that is not 
 error that alarms: a text that a later version changes makes the reason coarser, never the answer weaker.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Final
 
 import dcap_qvl
@@ -14,30 +13,30 @@ from .collateral import Collateral
 from .errors import AttestationError, CollateralUnusable, QuoteRefused
 
 # The first stem that occurs in the text decides; causes are listed before the steps they occur in.
-_STEMS: Final[Mapping[Callable[[str], AttestationError], tuple[str, ...]]] = {
-    partial(QuoteRefused, "revoked"): (
+_STEMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "revoked": (
         "CertRevoked",
         "TCB status is invalid: Revoked",
     ),
-    partial(CollateralUnusable, "collateral-window"): (
+    "collateral-window": (
         "CrlExpired",
         "TCBInfo expired",
         "TCBInfo issue date is in the future",
         "QE Identity expired",
         "QE Identity issue date is in the future",
     ),
-    partial(CollateralUnusable, "collateral-mismatch"): (
+    "collateral-mismatch": (
         "UnknownRevocationStatus",
         "InvalidCrlSignatureForPublicKey",
         "Fmspc mismatch",
         "Unsupported QE Identity id",
         "TDX quote with non-TDX TCB info",
     ),
-    partial(CollateralUnusable, "collateral-signature"): (
+    "collateral-signature": (
         "Signature is invalid for tcb_info",
         "Signature is invalid for qe_identity",
     ),
-    partial(CollateralUnusable, "collateral-malformed"): (
+    "collateral-malformed": (
         "Failed to parse root CA CRL",
         "Failed to parse PCK CRL",
         "Failed to parse CRL",
@@ -47,17 +46,17 @@ _STEMS: Final[Mapping[Callable[[str], AttestationError], tuple[str, ...]]] = {
         "Failed to parse QE Identity",
         "No TCB levels found in QE Identity",
     ),
-    partial(QuoteRefused, "malformed"): (
+    "malformed": (
         "Failed to decode quote",
         "Failed to parse quote",
     ),
-    partial(QuoteRefused, "unsupported"): (
+    "unsupported": (
         "Unsupported DCAP",
         "Unsupported TEE type",
         "Unknown QE vendor ID",
     ),
-    partial(QuoteRefused, "quote-signature"): ("ISV enclave report signature is invalid",),
-    partial(QuoteRefused, "qe-binding"): (
+    "quote-signature": ("ISV enclave report signature is invalid",),
+    "qe-binding": (
         "Signature is invalid for qe_report",
         "QE report hash mismatch",
         "Invalid QE auth data length",
@@ -69,8 +68,8 @@ _STEMS: Final[Mapping[Callable[[str], AttestationError], tuple[str, ...]]] = {
         "QE ATTRIBUTES mismatch",
         "QE ISVSVN",
     ),
-    partial(QuoteRefused, "tcb-too-old"): ("No matching TCB level found",),
-    partial(QuoteRefused, "td-attributes"): (
+    "tcb-too-old": ("No matching TCB level found",),
+    "td-attributes": (
         "TDX module",
         "Debug mode is enabled",
         "TD profiling is enabled",
@@ -80,7 +79,7 @@ _STEMS: Final[Mapping[Callable[[str], AttestationError], tuple[str, ...]]] = {
         "Reserved bits in TD attributes are set",
         "Invalid MR service TD",
     ),
-    partial(QuoteRefused, "certificate-chain"): (
+    "certificate-chain": (
         "CertNotValidYet",
         "CertExpired",
         "Failed to verify certificate chain",
@@ -150,7 +149,8 @@ def _cause_of(
 def error_of_text(text: str) -> AttestationError:
     """Return our error for a failure text of the library; `verdict-unknown` for an unknown text."""
     flat = " ".join(text.split())
-    for refused, stems in _STEMS.items():
+    for code, stems in _STEMS.items():
         if any(stem in flat for stem in stems):
-            return refused(flat)
+            unusable: type[AttestationError] = CollateralUnusable if code.startswith("collateral-") else QuoteRefused
+            return unusable(code, flat)
     return QuoteRefused("verdict-unknown", flat)

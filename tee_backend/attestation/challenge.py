@@ -89,5 +89,5 @@ def check_challenge(
 def _mac(key: bytes, scope: ChallengeScope, *, random: bytes, expiry: bytes) -> bytes:
     if len(key) < MIN_KEY_BYTES:
         raise ValueError("a challenge key has at least 32 bytes")
-    text = joined(LABEL, random, expiry, scope.holder.encode(), scope.audience.encode(), scope.store_id)
+    text = joined(LABEL, random, expiry, scope.holder, scope.audience, scope.store_id)
     return hmac.digest(key, text, hashlib.sha256)[:_MAC_BYTES]

@@ -92,15 +92,14 @@ class CollateralService:
     def __init__(self, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
 
-    async def collateral(self, fmspc: bytes, ca: PlatformCa, *, evaluation_number: int | None = None) -> Collateral:
+    async def collateral(self, fmspc: bytes, ca: PlatformCa) -> Collateral:
         """Fetch the collateral of one platform family and authority.
 
         Args:
             fmspc: platform family, 6 bytes.
             ca: which PCK authority.
-            evaluation_number: an edition by its number; None: the one that `settings.update` says.
         Returns:
-            The document in its stored form, parsed; about the family, authority and number that were asked for.
+            The document in its stored form, parsed; about the family and authority that were asked for.
         Raises:
             CollateralUnusable: `platform-unknown` or `evaluation-withdrawn`, the service has no such document;
             CollateralUnusable: `service-unavailable`, no answer in time, or one that asks for a later retry.
@@ -111,10 +110,7 @@ class CollateralService:
         """
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
-        # An edition is named in one way: a service refuses both together.
-        edition: dict[str, str] = {"update": self.settings.update}
-        if evaluation_number is not None:
-            edition = {"tcbEvaluationDataNumber": str(evaluation_number)}
+        edition = {"update": self.settings.update}
         base = self.settings.base_url
         async with self._asking() as ask:
             platform = {"fmspc": fmspc.hex().upper(), **edition}
@@ -129,8 +125,6 @@ class CollateralService:
             raise CollateralUnusable(
                 "service-answer", f"a document of {fetched.fmspc.hex()} {fetched.ca}, which was not asked for"
             )
-        if evaluation_number not in (None, fetched.tcb_info.stated.evaluation_number):
-            raise CollateralUnusable("service-answer", "a document with another evaluation number than was asked for")
         return fetched
 
     async def evaluation_numbers(self) -> EvaluationNumbers:

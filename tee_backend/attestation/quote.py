@@ -57,7 +57,7 @@ class BodyKind(Enum):
     TD15_EXTENDED = 885
 
 
-_BODY_KINDS_V5 = {2: BodyKind.TD10, 3: BodyKind.TD15, 4: BodyKind.TD15_EXTENDED}
+_BODY_KINDS_V5 = dict(enumerate(BodyKind, start=2))
 
 # Fields of a body in the order of `TdReport`, as the struct module names them.
 _TD10_FIELDS = "16s48s48s8s8s8s48s48s48s48s48s48s48s48s64s"

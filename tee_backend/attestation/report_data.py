@@ -44,7 +44,7 @@ def session_binding(nonce: bytes, audience: str, holder: Principal, mode: Receiv
     """Return the binding of a quote that a backend attests with (AT9)."""
     if len(receiver_key) != RECEIVER_KEY_BYTES:
         raise ValueError("a receiver key has 32 bytes")
-    expected = _hashed(LABEL, nonce, audience.encode(), holder.encode(), mode.encode(), receiver_key)
+    expected = _hashed(LABEL, nonce, audience, holder, mode, receiver_key)
     return Binding(report_data=expected, holder=holder, receiver_public_key=receiver_key, receiver_mode=mode)
 
 
@@ -56,7 +56,7 @@ def published_binding(nonce: bytes, holder: Principal, statement_sha256: bytes) 
         holder: DID of the backend, canonical.
         statement_sha256: of the canonical JSON of all that is published beside quote and log, 32 bytes.
     """
-    return Binding(report_data=_hashed(PUBLISHED_LABEL, nonce, holder.encode(), statement_sha256), holder=holder)
+    return Binding(report_data=_hashed(PUBLISHED_LABEL, nonce, holder, statement_sha256), holder=holder)
 
 
 def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: bytes) -> Binding:
@@ -69,7 +69,7 @@ def runner_binding(holder: Principal, receipt_key: bytes, statement_sha256: byte
         receipt_key: Ed25519 public key made inside the trust domain, 32 bytes.
         statement_sha256: as of `published_binding`.
     """
-    expected = _hashed(RUNNER_LABEL, holder.encode(), receipt_key, statement_sha256)
+    expected = _hashed(RUNNER_LABEL, holder, receipt_key, statement_sha256)
     return Binding(report_data=expected, holder=holder)
 
 
@@ -97,24 +97,25 @@ def node_report_data(nonce: str, statement: NodeStatement) -> bytes:
         UnicodeEncodeError: the nonce is no text (a mistake of the calling code).
     """
     return _hashed(
-        NODE_LABEL.encode(),
-        nonce.encode(),
-        statement.node_did.encode(),
+        NODE_LABEL,
+        nonce,
+        statement.node_did,
         statement.store_id,
-        statement.secret_origin.encode(),
-        statement.attestation.encode(),
+        statement.secret_origin,
+        statement.attestation,
         b"".join(sorted(statement.trust_roots)),
-        b"true" if statement.node_policy_suffices else b"false",
-        ",".join(sorted(statement.key_providers)).encode(),
+        "true" if statement.node_policy_suffices else "false",
+        ",".join(sorted(statement.key_providers)),
     )
 
 
-def joined(*fields: bytes) -> bytes:
-    """Return fields as one text, each preceded by its length."""
-    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+def joined(*fields: bytes | str) -> bytes:
+    """Return fields as one text, each preceded by its length; texts count as UTF-8."""
+    encoded = [field.encode() if isinstance(field, str) else field for field in fields]
+    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
 
 
-def _hashed(*fields: bytes) -> bytes:
+def _hashed(*fields: bytes | str) -> bytes:
     return hashlib.sha512(joined(*fields)).digest()
 
 

@@ -38,7 +38,6 @@ class PcsSimulator:
         asked: how often each path was asked.
         queries: the last query of each path.
         as_text: the PCK CRL as PEM, as some mirrors give it.
-        ignores_editions: the standard edition is served whatever number is asked for, as a simple mirror does.
         tcb_header: name of the header with the TCB info's chain.
         url: where it listens.
     """
@@ -51,7 +50,6 @@ class PcsSimulator:
     asked: Counter[str] = field(default_factory=Counter)
     queries: dict[str, dict[str, str]] = field(default_factory=dict)
     as_text: bool = False
-    ignores_editions: bool = False
     tcb_header: str = "TCB-Info-Issuer-Chain"
     url: str = ""
 
@@ -77,7 +75,7 @@ class PcsSimulator:
         return self._shared(path, document)
 
     def _editions(self, query: Any) -> dict[str, dict[str, Any]]:
-        if "tcbEvaluationDataNumber" in query and not self.ignores_editions:
+        if "tcbEvaluationDataNumber" in query:
             number = int(query["tcbEvaluationDataNumber"])
             every = [*self.standard.items(), *self.early.items()]
             return {name: d for name, d in every if json.loads(d["tcb_info"])["tcbEvaluationDataNumber"] == number}

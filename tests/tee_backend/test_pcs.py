@@ -115,16 +115,12 @@ async def test_genuine_bodies() -> None:
     assert (18, 17) == (fetched.tcb_info.stated.evaluation_number, fetched.qe_identity.stated.evaluation_number)
 
 
-async def test_early_and_numbered_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
-    """Which edition is asked for is said in one way: by mode, or by number (AT33)."""
+async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
+    """The edition is requested by the mode of the settings (AT33)."""
     pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=21)), early=True)
     async with asking(pcs, update="early") as service:
         assert 21 == (await service.collateral(machine.fmspc, "platform")).tcb_info.stated.evaluation_number
-        found = await service.collateral(machine.fmspc, "platform", evaluation_number=20)
-        assert 20 == found.tcb_info.stated.evaluation_number
-        assert {"tcbEvaluationDataNumber": "20"} == pcs.queries[IDENTITY]
-        with pytest.raises(CollateralUnusable, match=r"^evaluation-withdrawn$"):
-            await service.collateral(machine.fmspc, "platform", evaluation_number=7)
+        assert {"update": "early"} == pcs.queries[IDENTITY]
 
 
 async def test_an_unknown_family(pcs: PcsSimulator) -> None:
@@ -272,20 +268,6 @@ async def test_something_else_than_was_asked(
         pcs.publish(document)
         with pytest.raises(CollateralUnusable, match=r"^service-answer$"):
             await service.collateral(machine.fmspc, "processor")
-        pcs.instead[TCB] = lambda request, answer: pcs.tcb_answer(json.loads(document))
-        with pytest.raises(CollateralUnusable):
-            await service.collateral(machine.fmspc, "platform", evaluation_number=21)
-
-
-async def test_another_edition_than_was_asked_for(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:
-    """A service that answers a question for one evaluation number with another one's whole document is refused."""
-    pcs.publish(machine.collateral_json(now, options=CollateralOptions(evaluation_number=19)))
-    pcs.ignores_editions = True
-    async with asking(pcs) as service:
-        assert 19 == (await service.collateral(machine.fmspc, "platform")).tcb_info.stated.evaluation_number
-        with pytest.raises(CollateralUnusable, match=r"^service-answer$") as refused:
-            await service.collateral(machine.fmspc, "platform", evaluation_number=20)
-        assert "another evaluation number" in refused.value.detail
 
 
 async def test_a_lying_service(pcs: PcsSimulator, machine: SimulatedPlatform, root: TrustRoot, now: float) -> None:
