@@ -6,7 +6,6 @@ wildcard beyond the two listed: `tinycloud.kv/*` is an ordinary ability that no 
 
 import re
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 
 from .errors import InvalidIdentifier
@@ -41,25 +40,20 @@ READ_RECEIPTS: Final = "sealspace.encryption/receipts"
 """Reads a network's receipts."""
 
 # A3
-_ALIASES: Final = MappingProxyType(
-    {
-        "tinycloud.kv/delete": KV_DELETE,
-        "tinycloud.sql/select": "tinycloud.sql/read",
-        "tinycloud.duckdb/select": "tinycloud.duckdb/read",
-    }
-)
+_ALIASES: Final = {
+    "tinycloud.kv/delete": KV_DELETE,
+    "tinycloud.sql/select": "tinycloud.sql/read",
+    "tinycloud.duckdb/select": "tinycloud.duckdb/read",
+}
 # A4, already transitive
-_IMPLIED: Final = MappingProxyType(
-    {
-        "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
-        "tinycloud.sql/*": frozenset(f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")),
-        "tinycloud.duckdb/*": frozenset(
-            f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
-        ),
-    }
-)
+_IMPLIED: Final = {
+    "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
+    "tinycloud.sql/*": frozenset(f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")),
+    "tinycloud.duckdb/*": frozenset(
+        f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
+    ),
+}
 _ASCII_ABILITY = re.compile(r"[A-Za-z0-9\-_.+*]+/[A-Za-z0-9\-_.+*]+")
-_MARKS: Final = frozenset("-_.+*")
 
 
 @lru_cache(maxsize=1024)
@@ -76,7 +70,7 @@ def parse_ability(text: str) -> str:
 
 def _is_ability(text: str) -> bool:
     namespace, _, name = text.partition("/")
-    return all(part and all(c.isalnum() or c in _MARKS for c in part) for part in (namespace, name))
+    return all(part and all(c.isalnum() or c in "-_.+*" for c in part) for part in (namespace, name))
 
 
 def resolve_alias(ability: str) -> str:

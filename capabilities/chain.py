@@ -283,16 +283,9 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
 
     Whether its signer may do so is decided by the chain rules (D41); its audience is not checked (D42).
     """
-    spaces: dict[SpaceId, None] = {}
-    for capability in delegation.capabilities:
-        resource = capability.resource
-        if (
-            capability.ability == HOST
-            and isinstance(resource, SpaceResource)
-            and resource == SpaceResource(resource.space, "space")
-        ):
-            spaces[resource.space] = None
-    return tuple(spaces)
+    hosted = {capability.resource for capability in delegation.capabilities if capability.ability == HOST}
+    spaces = mentioned_spaces(delegation.capabilities)
+    return tuple(space for space in spaces if SpaceResource(space, "space") in hosted)
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:

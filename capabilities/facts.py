@@ -13,6 +13,7 @@ import libipld
 import msgspec
 
 from .errors import InvalidJson, MalformedToken
+from .strict_base64 import encode_url
 from .strict_json import Json, parse_json
 
 ATTESTATION_FACT: Final = "sealspace.attestation/v1"
@@ -81,7 +82,7 @@ def is_policy_name(name: str) -> bool:
 def attestation_resource(statement: Mapping[str, Json]) -> str:
     """Return the resource that puts a policy statement into a sign-in text."""
     body = msgspec.json.encode(statement, order="deterministic")
-    return ATTESTATION_URN + libipld.encode_multibase("u", body)[1:]
+    return ATTESTATION_URN + encode_url(body)
 
 
 def attestation_facts(resources: Iterable[str]) -> tuple[Json, ...]:

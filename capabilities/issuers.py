@@ -15,7 +15,6 @@ Example:
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import libipld
@@ -34,12 +33,8 @@ from .verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifie
 #     EC    P-256        x, y  32 bytes each
 #     EC    secp256k1    x, y  32 bytes each
 
-_COORDINATE_CHARS: Final = 43
-"""32 bytes in base64url without padding."""
-
-_CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = MappingProxyType(
-    {"P-256": P256Verifier, "secp256k1": Secp256k1Verifier}
-)
+_COORDINATE_BYTES: Final = 32
+_CURVES: Final[Mapping[str, Callable[[bytes], Verifier]]] = {"P-256": P256Verifier, "secp256k1": Secp256k1Verifier}
 
 
 class VerificationKey(NamedTuple):
@@ -54,11 +49,6 @@ class VerificationKey(NamedTuple):
     algorithm: str | None = None
 
 
-# RFC 7517, RFC 7518 §6.2, RFC 8037 §2 (K3, K4, K8):
-#     kty   crv          members
-#     OKP   Ed25519      x     32 bytes, base64url without padding
-#     EC    P-256        x, y  32 bytes each
-#     EC    secp256k1    x, y  32 bytes each
 def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
     """Read a public key."""
     operations = jwk.get("key_ops")
@@ -75,36 +65,24 @@ def key_of_jwk(jwk: Mapping[str, Json]) -> VerificationKey:
 def _verifier(jwk: Mapping[str, Json]) -> Verifier:
     match jwk.get("kty"), jwk.get("crv"):
         case "OKP", "Ed25519":
-            return _ed25519(_coordinate(jwk, "x"))
+            return Ed25519Verifier(_coordinate(jwk, "x"))
         case "EC", "P-256" | "secp256k1" as curve:
             return _on_curve(curve, _coordinate(jwk, "x"), _coordinate(jwk, "y"))
         case _:
             raise BadSignature
 
 
-def _coordinate(jwk: Mapping[str, Json], name: str) -> str:
-    text = jwk.get(name)
-    if not isinstance(text, str) or len(text) != _COORDINATE_CHARS:
+def _coordinate(jwk: Mapping[str, Json], name: str) -> bytes:
+    data = decode_url(jwk.get(name))
+    if data is None or len(data) != _COORDINATE_BYTES:
         raise BadSignature
-    return text
+    return data
 
 
 # Many tokens of one account carry the same key: reading a point costs as much as a signature.
 @lru_cache(maxsize=4096)
-def _on_curve(curve: str, x: str, y: str) -> Verifier:
-    return _CURVES[curve](b"\x04" + _decoded(x) + _decoded(y))
-
-
-@lru_cache(maxsize=4096)
-def _ed25519(x: str) -> Verifier:
-    return Ed25519Verifier(_decoded(x))
-
-
-def _decoded(text: str) -> bytes:
-    data = decode_url(text)
-    if data is None:
-        raise BadSignature
-    return data
+def _on_curve(curve: str, x: bytes, y: bytes) -> Verifier:
+    return _CURVES[curve](b"\x04" + x + y)
 
 
 MAX_DID_JWK_CHARS: Final = 1024
@@ -116,13 +94,11 @@ _PKH: Final = "did:pkh:"
 _ACCOUNT_FRAGMENTS: Final = ("", "#blockchainAccountId")
 _SOLANA = re.compile(r"did:pkh:solana:[-_A-Za-z0-9]{1,32}:([1-9A-HJ-NP-Za-km-z]{32,44})")
 # Multicodec of the key, as a varint of two bytes -> size of the key, its type.
-_CODECS: Final[Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]]] = MappingProxyType(
-    {
-        ED25519_CODEC: (32, Ed25519Verifier),
-        b"\x80\x24": (33, P256Verifier),
-        b"\xe7\x01": (33, Secp256k1Verifier),
-    }
-)
+_CODECS: Final[Mapping[bytes, tuple[int, Callable[[bytes], Verifier]]]] = {
+    ED25519_CODEC: (32, Ed25519Verifier),
+    b"\x80\x24": (33, P256Verifier),
+    b"\xe7\x01": (33, Secp256k1Verifier),
+}
 
 
 def verify_jws(

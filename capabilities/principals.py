@@ -20,9 +20,6 @@ from .errors import InvalidIdentifier
 Principal = NewType("Principal", str)
 """A DID without fragment, in its canonical spelling where it has one (P4, P5)."""
 
-MAX_DID_CHARS: Final = 4096
-"""Longest DID that is memoised or taken apart; longer ones are left as text."""
-
 ED25519_CODEC: Final = b"\xed\x01"
 """The multicodec of an Ed25519 public key (K6)."""
 

@@ -4,11 +4,11 @@ The last resource of the text may be `urn:recap:` and base64url of `{"att": {res
 the statement then ends with a sentence that says the same to a human reader.
 
 Example:
-    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": ({},)}}))
+    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": ({},)}}, ()))
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -21,6 +21,7 @@ from .cids import parse_cid
 from .errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .resources import is_uri
 from .siwe import SiweMessage
+from .strict_base64 import encode_url
 from .strict_json import Json, check_text, repeats_member
 
 PREFIX: Final = "urn:recap:"
@@ -32,16 +33,7 @@ Attenuations = Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]
 """Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
 
 
-class _Wire(msgspec.Struct):
-    att: dict[str, dict[str, tuple[dict[str, None], ...]]]
-    prf: tuple[str, ...]
-
-
-_DECODER = msgspec.json.Decoder(_Wire)
-
-
-@dataclass(frozen=True, slots=True)
-class Recap:
+class Recap(msgspec.Struct, frozen=True):
     """What a wallet grants beside signing in.
 
     Attributes:
@@ -50,7 +42,10 @@ class Recap:
     """
 
     att: Attenuations
-    prf: tuple[str, ...] = ()
+    prf: tuple[str, ...]
+
+
+_DECODER = msgspec.json.Decoder(Recap)
 
 
 def parse_recap(uri: str) -> Recap:
@@ -66,23 +61,23 @@ def parse_recap(uri: str) -> Recap:
     try:
         data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]  # S2
         check_text(data, max_bytes=MAX_RECAP_BYTES)
-        wire = _DECODER.decode(data)
+        recap = _DECODER.decode(data)
         if repeats_member(data, _KNOWN):  # S4
             raise MalformedToken("ReCap repeats a member")
-        for resource, abilities in wire.att.items():
+        for resource, abilities in recap.att.items():
             if not is_uri(resource):
                 raise MalformedToken("ReCap resource is no URI")
             for ability, caveats in abilities.items():
                 parse_ability(ability)  # A1
                 if not caveats:  # S4
                     raise MalformedToken("ReCap caveat list is empty")
-        for proof in wire.prf:
+        for proof in recap.prf:
             if not proof.startswith("z"):  # S6
                 raise MalformedToken("ReCap proof is not in base58btc")
             parse_cid(proof)
     except (ValueError, RecursionError, InvalidIdentifier, InvalidJson) as exc:
         raise MalformedToken("invalid ReCap") from exc
-    return Recap(wire.att, wire.prf)
+    return recap
 
 
 def encode_recap(recap: Recap) -> str:
@@ -95,7 +90,7 @@ def encode_recap(recap: Recap) -> str:
         for resource, abilities in sorted(recap.att.items(), key=_utf16)
     }
     body: Mapping[str, Json | object] = {"att": att, "prf": list(recap.prf)}
-    return PREFIX + libipld.encode_multibase("u", msgspec.json.encode(body))[1:]
+    return PREFIX + encode_url(msgspec.json.encode(body))
 
 
 def _utf16(member: tuple[str, object]) -> bytes:

@@ -132,7 +132,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
     in_person: tuple[ContentKey, ...] | None = None
     if facts.invoker == facts.owner:  # IP1
         in_person = ()
-    elif _are_sign_ins(facts, _cited(facts), facts.invoker):  # IP2
+    elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):  # IP2
         in_person = _standing_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
     return OwnerAuthority(facts, in_person, _SEAL)
 
@@ -150,7 +150,7 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     for link in links:
         if _speaks_after_sign_in(facts, link):
             holders.add(link.delegation.delegator)
-    if _are_sign_ins(facts, _cited(facts), facts.invoker):
+    if _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
         holders.add(facts.invoker)
     if not holders:
         return frozenset()
@@ -184,18 +184,13 @@ def _speaks_after_sign_in(facts: AuthorityFacts, link: Registered) -> bool:
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
     """Return the delegations that a link cites, in whatever spelling; None when one of them is not given."""
-    parents = [facts.links[key] for key in link.parents if key in facts.links]
-    return parents if len(parents) == len(link.delegation.parents) else None
+    return _links(facts, link.parents, len(link.delegation.parents))
 
 
-def _cited(facts: AuthorityFacts) -> list[Registered] | None:
-    """Return what is cited; None when one of them is not given."""
-    proofs = []
-    for key in facts.cited:
-        if key not in facts.links:
-            return None
-        proofs.append(facts.links[key])
-    return proofs
+def _links(facts: AuthorityFacts, keys: tuple[ContentKey, ...], count: int) -> list[Registered] | None:
+    """Return the links with these keys; None when fewer than `count` are given."""
+    found = [facts.links[key] for key in keys if key in facts.links]
+    return found if len(found) == count else None
 
 
 def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder: Principal) -> bool:

@@ -5,7 +5,6 @@ low `s`; `v` is 0, 1, 27 or 28. The signatures of UCANs, of all key types, are c
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import sha3
@@ -19,7 +18,7 @@ from .principals import did_key, eip55
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """The number of points of secp256k1: an `s` above its half is the second spelling of one below."""
 
-_RECOVERY: Final[Mapping[int, int]] = MappingProxyType({0: 0, 1: 1, 27: 0, 28: 1})
+_RECOVERY: Final[Mapping[int, int]] = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:

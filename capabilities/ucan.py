@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from libipld import decode_multibase, encode_multibase
+from libipld import decode_multibase
 
 from .abilities import parse_ability
 from .cache import remembered
@@ -23,6 +23,7 @@ from .principals import Principal, principal_of
 from .resources import escapes_well
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
+from .strict_base64 import decode_url, encode_url
 from .strict_json import check_text, parse_json, repeats_member
 
 if TYPE_CHECKING:
@@ -147,15 +148,11 @@ def verify_ucan(token: UcanToken) -> None:
 
 def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
     """Return the claims as a token signed by an Ed25519 key."""
-    jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": _encoded(signer.public_key)}
+    jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": encode_url(signer.public_key)}
     key = {"jwk": jwk} if include_jwk else {}
     header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})
-    signing_input = f"{_encoded(header)}.{_encoded(msgspec.json.encode(payload))}"
-    return f"{signing_input}.{_encoded(signer.sign(signing_input.encode()))}"
-
-
-def _encoded(data: bytes) -> str:
-    return encode_multibase("u", data)[1:]
+    signing_input = f"{encode_url(header)}.{encode_url(msgspec.json.encode(payload))}"
+    return f"{signing_input}.{encode_url(signer.sign(signing_input.encode()))}"
 
 
 def _read_payload(data: bytes) -> UcanPayload:
@@ -244,10 +241,9 @@ def _read_audience(aud: str) -> Principal:
 # One header for every token of a session key.
 @remembered(4096, longest=_MEMOISED_CHARS)
 def _read_header(text: str) -> UcanHeader:
-    try:
-        data = decode_multibase("u" + text)[1]
-    except ValueError as exc:
-        raise MalformedToken(_NO_BASE64URL) from exc
+    data = decode_url(text)
+    if data is None:
+        raise MalformedToken(_NO_BASE64URL)
     try:
         fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
     except InvalidJson as exc:
@@ -273,14 +269,4 @@ def _is_jwk(value: Json) -> bool:
         return False
     if kind == "OKP" and not (isinstance(value.get("crv"), str) and isinstance(value.get("x"), str)):
         return False
-    return all(_is_key_part(value[name]) for name in _KEY_PARTS if value.get(name) is not None)
-
-
-def _is_key_part(value: Json) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        decode_multibase("u" + value)
-    except ValueError:
-        return False
-    return True
+    return all(decode_url(value[name]) is not None for name in _KEY_PARTS if value.get(name) is not None)

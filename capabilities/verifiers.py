@@ -13,7 +13,7 @@ Example:
 """
 
 import hashlib
-from typing import Final, Protocol
+from typing import Final
 
 from btclib_libsecp256k1 import dsa, keys
 from cryptography.exceptions import InvalidSignature
@@ -31,18 +31,16 @@ P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC
 _ES256: Final = ec.ECDSA(SHA256())
 
 
-class Verifier(Protocol):
-    """A public key that checks the signatures it made."""
+class Verifier:
+    """A public key that checks the signatures it made.
 
-    @property
-    def algorithms(self) -> frozenset[str]:
-        """The JWS algorithm names that fit the key type."""
-        ...
+    Attributes:
+        algorithms: The JWS algorithm names that fit the key type.
+        public_key: The key in its one short form: 32 bytes, or a compressed point of 33.
+    """
 
-    @property
-    def public_key(self) -> bytes:
-        """The key in its one short form: 32 bytes, or a compressed point of 33."""
-        ...
+    algorithms: frozenset[str]
+    public_key: bytes
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         """Check a signature.
@@ -55,14 +53,18 @@ class Verifier(Protocol):
         Raises:
             BadSignature: Whatever the fault (K9), also an algorithm that does not fit the key (Q33).
         """
-        ...
+        if algorithm not in self.algorithms:  # Q33, K7
+            raise BadSignature
+        self._verify(algorithm, message, signature)
+
+    def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
+        raise NotImplementedError
 
 
-class Ed25519Verifier:
+class Ed25519Verifier(Verifier):
     """An Ed25519 key, checked as libsodium does: `s` below the order, no small-order public key or point (K7)."""
 
-    __slots__ = ("public_key",)
-    algorithms: Final = frozenset({"EdDSA"})
+    algorithms = frozenset({"EdDSA"})
 
     def __init__(self, public_key: bytes) -> None:
         """Take a key of 32 bytes, else BadSignature; whether they are a point is found when verifying."""
@@ -70,18 +72,14 @@ class Ed25519Verifier:
             raise BadSignature
         self.public_key = public_key
 
-    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Check a signature of 64 bytes; see Verifier."""
-        if algorithm not in self.algorithms:  # Q33, K7
-            raise BadSignature
+    def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         verify_ed25519(self.public_key, message, signature)
 
 
-class P256Verifier:
+class P256Verifier(Verifier):
     """A key on the curve P-256."""
 
-    __slots__ = ("_key", "public_key")
-    algorithms: Final = frozenset({"ES256"})
+    algorithms = frozenset({"ES256"})
 
     def __init__(self, point: bytes) -> None:
         """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
@@ -92,20 +90,17 @@ class P256Verifier:
             raise BadSignature from exc
         self.public_key = self._key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 
-    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Check a signature of 64 bytes with low `s`; see Verifier."""
-        _check_algorithm(algorithm, self.algorithms)
+    def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         try:
             self._key.verify(_low_der(signature, P256_ORDER), message, _ES256)
         except InvalidSignature as exc:
             raise BadSignature from exc
 
 
-class Secp256k1Verifier:
+class Secp256k1Verifier(Verifier):
     """A key on the curve secp256k1, for example a wallet's."""
 
-    __slots__ = ("_point", "address", "public_key")
-    algorithms: Final = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
+    algorithms = frozenset({"ES256K", "ES256K-R", "ESKeccakKR"})
 
     def __init__(self, point: bytes) -> None:
         """Take a point of the curve, 33 bytes compressed or 65 that begin with 4, else BadSignature (K6)."""
@@ -119,9 +114,7 @@ class Secp256k1Verifier:
         self._point = keys.serialize(key, compressed=False)
         self.address = address_of(self._point)
 
-    def verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        """Check a signature with low `s`: 64 bytes, or 65 where the algorithm recovers the key; see Verifier."""
-        _check_algorithm(algorithm, self.algorithms)
+    def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
         if algorithm == "ES256K":
             digest = hashlib.sha256(message).digest()
             if not dsa.verify(digest, self._point, _low_der(signature, SECP256K1_ORDER)):
@@ -132,11 +125,6 @@ class Secp256k1Verifier:
             raise BadSignature
         if recover_public_key(digest, signature[:64], signature[64]) != self._point:
             raise BadSignature
-
-
-def _check_algorithm(algorithm: str, fitting: frozenset[str]) -> None:
-    if algorithm not in fitting:  # Q33, K7
-        raise BadSignature
 
 
 def _check_form(point: bytes) -> None:

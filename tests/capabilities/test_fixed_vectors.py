@@ -93,7 +93,7 @@ def test_session_message_is_built_by_parts():
         expiration_time="2036-01-02T03:04:05.000Z",
     )
     kv = {f"tinycloud.kv/{name}": ({},) for name in ("put", "get", "del", "list", "metadata")}
-    recap = Recap({f"{SPACE}/kv": kv, f"{SPACE}/capabilities/all": {"tinycloud.capabilities/read": ({},)}})
+    recap = Recap({f"{SPACE}/kv": kv, f"{SPACE}/capabilities/all": {"tinycloud.capabilities/read": ({},)}}, ())
     assert siwe_text(attach(plain, recap)) == fixed.SESSION_TEXT
 
 

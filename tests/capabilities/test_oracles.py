@@ -95,7 +95,7 @@ def test_rfc8785_writes_our_recaps(drawn):
 def test_rfc8785_orders_abilities_outside_the_basic_plane():
     """Members are ordered by UTF-16, not by code point."""
     att = {"x:a": {"a/\ufb01": ({},), "a/\U00010400": ({},)}}
-    body = libipld.decode_multibase("u" + encode_recap(Recap(att)).removeprefix(PREFIX))[1]
+    body = libipld.decode_multibase("u" + encode_recap(Recap(att, ())).removeprefix(PREFIX))[1]
     assert rfc8785.dumps({"att": {"x:a": {name: [{}] for name in att["x:a"]}}, "prf": []}) == body
 
 

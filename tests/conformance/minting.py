@@ -33,7 +33,7 @@ def wallet_grant(
         issued_at=issued_at,
         expiration_time=expires_at,
     )
-    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in grants.items()})
+    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in grants.items()}, ())
     return header_text(encode_cacao(sign_cacao(attach(message, recap), wallet)))
 
 

@@ -155,10 +155,10 @@ def test_the_page_says_what_each_text_means(browser: Browser, node: EmbeddedNode
         issued_at="2026-11-22T00:00:00.000Z",
         expiration_time="2026-11-23T00:00:00.000Z",
     )
-    granting = attach(plain, Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}))
+    granting = attach(plain, Recap({f"{space}/kv/todo": {"tinycloud.kv/get": ({},)}}, ()))
     texts = {
         "Revoke a grant for good": siwe_text(replace(plain, uri="ucan:bafkrei")),
-        "Have the node host your spaces": siwe_text(attach(plain, Recap({space: {"tinycloud.space/host": ({},)}}))),
+        "Have the node host your spaces": siwe_text(attach(plain, Recap({space: {"tinycloud.space/host": ({},)}}, ()))),
         "Grant something of yours": siwe_text(granting),
         "Let this command line act as you": siwe_text(replace(granting, uri="did:key:z6MkSession#z6MkSession")),
         "Sign a statement of yours": "sealspace statement run/1\n{}",

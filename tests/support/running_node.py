@@ -341,7 +341,7 @@ def wallet_token(
         expiration_time=None if ttl_s is None else time_text(now + ttl_s),
         resources=() if policy is None else (attestation_resource(policy_json(policy)),),
     )
-    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()})
+    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in grants.items()}, ())
     signed = attach(message, replace(recap, prf=tuple(_base58_id(parent) for parent in parents)))
     return header_text(encode_cacao(sign_cacao(signed, wallet)))
 

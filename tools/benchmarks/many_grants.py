@@ -85,7 +85,7 @@ def wallet_token(to: Ed25519Signer, at: float) -> str:
         issued_at=iso(at),
         expiration_time=iso(NOW + 86_400),
     )
-    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in SIGN_IN.items()})
+    recap = Recap({resource: {ability: ({},) for ability in abilities} for resource, abilities in SIGN_IN.items()}, ())
     return header_text(encode_cacao(sign_cacao(attach(message, recap), WALLET)))
 
 

@@ -35,7 +35,7 @@ async def sign_in_twice(stage: Stage, owner: Owner, session: Delegate) -> tuple[
         expiration_time=time_text(now + 3600),
     )
     granted = {f"{owner.space()}/capabilities": ["tinycloud.capabilities/read"], owner.network: [DECRYPT]}
-    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in granted.items()})
+    recap = Recap({resource: {one: ({},) for one in abilities} for resource, abilities in granted.items()}, ())
     usual = header_text(encode_cacao(sign_cacao(attach(message, recap), owner.wallet)))
     parts = libipld.decode_dag_cbor(header_bytes(usual))
     signature = parts["s"]["s"]
