@@ -93,7 +93,7 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     else:
         hint = "sealspace doctor --data DIR checks a node's"
         yield Diagnosis("settings", "ok", "none are named, and no folder data is here", hint)
-    if (config_file is None and data is None) or shared().names_login:
+    if (config_file is None and data is None) or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
     else:  # a node may be well whatever node the person at this shell uses
         yield Diagnosis("login", "ok", "not checked: a node is named", "sealspace doctor checks it")

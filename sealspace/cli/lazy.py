@@ -65,6 +65,11 @@ Sections: TypeAlias = Mapping[str, Table]
 """Heading of the root's help -> its commands; each package has its own under the entry point `sealspace.commands`."""
 
 
+def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
+    """Return the rows of commands that one module of the base install has."""
+    return {name: Row(module, summary) for name, summary in summaries.items()}
+
+
 def provided(name: str) -> Any:
     """Import a module that a package above this one provides under the entry point `sealspace.provided`.
 

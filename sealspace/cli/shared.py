@@ -11,7 +11,8 @@ Example:
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,43 +22,44 @@ NODE_VARIABLE: Final = "SEALSPACE_NODE"
 HOME_VARIABLE: Final = "SEALSPACE_HOME"
 FOLDER_NAME: Final = ".sealspace"
 
-_META: Final = "sealspace."
-# What a kind of value is called where it is not named -> what help calls it.
+_META: Final = "sealspace.shared"
 _KINDS: Final = {
-    "DIRECTORY": "DIR",
-    "FOLDER": "DIR",
-    "FILENAME": "FILE",
-    "PATH": "FILE",
-    "FLOAT": "NUMBER",
-    "FLOAT RANGE": "NUMBER",
-    "INTEGER": "NUMBER",
-    "INTEGER RANGE": "NUMBER",
+    "directory": "DIR",
+    "filename": "FILE",
+    "path": "FILE",
+    "float range": "NUMBER",
+    "integer": "NUMBER",
+    "integer range": "NUMBER",
 }
+"""Type of a value that is not named -> its name in help."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Shared:
-    """What was given of the shared options."""
+    """The shared options, as they were given; an empty environment variable is not set."""
 
-    as_json: bool
-    home_folder: Path
-    node: str | None
-    quiet: bool
-    names_login: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    given_home: str | None = None
+    given_node: str | None = None
+
+    @property
+    def home_folder(self) -> Path:
+        """The owner's folder."""
+        named = self.given_home or os.environ.get(HOME_VARIABLE)
+        return Path(named) if named else Path.home() / FOLDER_NAME
+
+    @property
+    def node(self) -> str | None:
+        """Address of the node; None where none is named."""
+        return self.given_node or os.environ.get(NODE_VARIABLE) or None
 
 
 def shared() -> Shared:
     """Return what the running command was given; outside a command, what holds without options."""
     context = click.get_current_context(silent=True)
-    given: dict[str, Any] = {} if context is None else context.meta  # Any: click's own type of it
-    home = given.get(_META + "home") or _variable(HOME_VARIABLE)
-    return Shared(
-        as_json=bool(given.get(_META + "json")),
-        home_folder=Path.home() / FOLDER_NAME if home is None else Path(home),
-        node=given.get(_META + "node") or _variable(NODE_VARIABLE),
-        quiet=bool(given.get(_META + "quiet")),
-        names_login=any(_META + name in given for name in ("home", "node")),
-    )
+    found: Shared = Shared() if context is None else context.meta.get(_META, Shared())
+    return found
 
 
 def share_options(command: click.Command) -> click.Command:
@@ -68,9 +70,8 @@ def share_options(command: click.Command) -> click.Command:
     if _OPTIONS[0] not in command.params:
         command.params.extend(_OPTIONS)
     for parameter in command.params:
-        named = parameter.metavar or parameter.type.name.upper()
-        if named == "FOLDER" or (parameter.metavar is None and named in _KINDS):
-            parameter.metavar = _KINDS[named] + ("..." if parameter.nargs == -1 else "")
+        if parameter.metavar is None:  # an empty one hides the parameter
+            parameter.metavar = _KINDS.get(parameter.type.name)
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         share_options(below)
     return command
@@ -81,13 +82,9 @@ def is_shared(parameter: click.Parameter) -> bool:
     return parameter in _OPTIONS
 
 
-def _variable(name: str) -> str | None:
-    return os.environ.get(name) or None  # empty is not set
-
-
-def _note(context: click.Context, parameter: click.Parameter, value: object) -> None:
+def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # Any: as in click
     if value:
-        context.meta[f"{_META}{parameter.name}"] = value
+        context.meta[_META] = replace(shared(), **{str(parameter.name): value})
 
 
 class _SharedOption(click.Option):
@@ -99,29 +96,24 @@ class _SharedOption(click.Option):
             return super().get_help_record(ctx)
         return (
             ("--json, --home, --node, -q", "Work with every command: sealspace --help.")
-            if self.name == "json"
+            if self.name == "as_json"
             else None
         )
 
 
+_option = partial(_SharedOption, expose_value=False, callback=_note)
 _OPTIONS: Final = (
-    _SharedOption(["--json"], is_flag=True, expose_value=False, callback=_note, help="Print one JSON document."),
-    _SharedOption(
-        ["--home"],
+    _option(["--json", "as_json"], is_flag=True, help="Print one JSON document."),
+    _option(
+        ["--home", "given_home"],
         metavar="DIR",
         type=click.Path(file_okay=False),
-        expose_value=False,
-        callback=_note,
         help=f"Where the owner's session and grants are kept; by default {HOME_VARIABLE}, or ~/{FOLDER_NAME}.",
     ),
-    _SharedOption(
-        ["--node"],
+    _option(
+        ["--node", "given_node"],
         metavar="URL",
-        expose_value=False,
-        callback=_note,
         help=f"The node; by default {NODE_VARIABLE}, or that of the last login.",
     ),
-    _SharedOption(
-        ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note, help="Print data and errors only."
-    ),
+    _option(["-q", "--quiet"], is_flag=True, help="Print data and errors only."),
 )
