@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from msgspec import to_builtins
-
 from capabilities.abilities import (
     DECRYPT,
     DELEGATION_STATUS,
@@ -63,11 +61,6 @@ _VERBS: Final[Mapping[str, str]] = {
 _REGISTERS: Final = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 # --- rights -----------------------------------------------------------------------------------------------------------
-
-
-def rights_json(rights: Sequence[GrantedResource]) -> list[Json]:
-    """Return what is granted, as portable grants describe it."""
-    return [to_builtins(one) for one in rights]
 
 
 def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResource:

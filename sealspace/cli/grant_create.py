@@ -21,7 +21,7 @@ from ..errors import BackendError, InvalidInput, NotFound
 from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
 from .durations import ttl_s_of
-from .owner_profile import KeptGrant, at_node, owner_home
+from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, require_free, write_grants
 from .space import require_own_space
 from .term_files import read_node_policy
@@ -54,7 +54,7 @@ NOT_SHARED: Final = "people cannot read each other's secrets on this node: it op
     metavar="TIME",
     default="7d",
     show_default=True,
-    callback=lambda _context, _option, text: ttl_s_of(text),
+    type=ttl_s_of,
     help="30m, 12h, 90d: 1m to 365d.",
 )
 @click.option(
@@ -106,7 +106,7 @@ async def create(
     portable = await client.delegations.delegate(did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted))
     if space is None:
         await _warn(client, secrets, scope, is_read=KV_GET in actions, policy=policy)
-    kept = owner_home().keep_grant(KeptGrant(url=None, portable=portable))
+    kept = owner_home().keep_grant(portable)
     say_granted(portable)
     if out is not None:
         write_grants(out, [portable])

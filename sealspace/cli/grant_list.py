@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import click
 
@@ -12,7 +12,6 @@ from capabilities.ambient import SystemClock
 from capabilities.errors import CapabilityError
 from capabilities.principals import same_principal
 from capabilities.resources import parse_space_id
-from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, parse_delegation, verify_delegation
 from encryption_network.errors import PolicyError
 from encryption_network.policy import Policy, policies_of, policy_json
@@ -20,7 +19,6 @@ from encryption_network.policy import Policy, policies_of, policy_json
 from ..apps.descriptions import (
     granted_resource,
     policy_words,
-    rights_json,
     rights_words,
     run_grant_of,
     run_sentence,
@@ -52,6 +50,8 @@ from .terminal import (
 )
 
 _ANCESTOR: Final = "ancestor_revoked"
+_Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
+"""A grant as JSON, and in words what it allows."""
 
 
 @click.command("list", epilog="Example: `sealspace grant list`; with `--received`, what others granted to you.")
@@ -69,10 +69,7 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", other, "may", "grant"),
-        [
-            (str(one["state"]), str(one["expiresAt"] or "-"), str(one[other]), "; ".join(may), str(one["cid"]))
-            for one, may in listed
-        ],
+        [(one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"]) for one, may in listed],
         nothing="nothing was granted to you" if received else "no grants yet; next: sealspace grant create DID",
     )
 
@@ -91,7 +88,7 @@ def show(grant: str) -> int:
 
 
 def _show_file(path: Path) -> list[str]:
-    stated = [(one, one.state(SystemClock().now())) for one in map(judged_offline, read_grants(path))]
+    stated = [(one, one.state()) for one in map(judged_offline, read_grants(path))]
     shown = [grant_json(*one) for one in stated]
     print_found(shown[0] if len(shown) == 1 else shown, [line for one in stated for line in grant_words(*one)])
     words("the signature holds; whether it was revoked, only the node can say")
@@ -139,9 +136,7 @@ async def _record(client: Client, cid: str) -> DelegationRecord:
     raise unknown_grant(cid)
 
 
-async def _list(
-    client: Client, direction: Direction, *, with_sessions: bool
-) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
     """Return grants as JSON, and in words what each allows."""
     kept = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
@@ -165,7 +160,7 @@ async def _list(
     return listed
 
 
-async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tuple[str, ...]]]:
+async def _holders(client: Client, label: str) -> list[_Listed]:
     """Return the live grants to others that open or read a secret, or decrypt on the network that it is sealed to."""
     name, secrets = parse_secret_label(label), client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
@@ -175,15 +170,15 @@ async def _holders(client: Client, label: str) -> list[tuple[dict[str, Json], tu
     return [_of_record(one, made_here=False) for one in await client.delegations.holders(resource, network)]
 
 
-def _of_record(record: DelegationRecord, *, made_here: bool) -> tuple[dict[str, Json], tuple[str, ...]]:
+def _of_record(record: DelegationRecord, *, made_here: bool) -> _Listed:
     """Return a row of the node's list as JSON, and in words what it allows."""
     rights: list[GrantedResource] = [granted_resource(one.resource, one.abilities) for one in record.rights]
-    shown: dict[str, Json] = {
+    shown: dict[str, object] = {
         "cid": record.cid,
         "state": "revoked" if record.standing == _ANCESTOR else record.standing,
         "by": record.delegator,
         "to": record.delegate,
-        "rights": rights_json(rights),
+        "rights": rights,
         "hasConditions": any(right.is_conditioned for right in record.rights),
         "parents": list(record.parents),
         "issuedAt": time_of(record.issued_at),
@@ -212,9 +207,9 @@ class JudgedGrant(NamedTuple):
     run: RunStatement | None
     host: str
 
-    def state(self, now: float) -> str:
+    def state(self) -> str:
         """Return `active`, `expired` or `not valid yet`, by the grant's own times."""
-        token = self.token
+        token, now = self.token, SystemClock().now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
         return "not valid yet" if token.not_before is not None and now < token.not_before else "active"
@@ -267,7 +262,7 @@ def grant_words(grant: JudgedGrant, state: str) -> list[str]:
     )
 
 
-def grant_json(grant: JudgedGrant, state: str) -> dict[str, Json]:
+def grant_json(grant: JudgedGrant, state: str) -> dict[str, object]:
     """Return the same for a program; times as RFC 3339."""
     token = grant.token
     return {
@@ -275,7 +270,7 @@ def grant_json(grant: JudgedGrant, state: str) -> dict[str, Json]:
         "state": state,
         "by": token.delegator,
         "to": token.delegate,
-        "rights": rights_json(grant.rights),
+        "rights": grant.rights,
         "hasConditions": _has_conditions(token),
         "policies": [policy_json(one) for one in grant.policies],
         "run": None if grant.run is None else run_statement_json(grant.run),
@@ -356,11 +351,22 @@ async def accept(client: Client, file: Path) -> None:
     The grant has to be for the DID of your wallet or of your session; `sealspace whoami` prints both. It is checked on
     this machine, then by the node. A grant for the wallet is taken up again at each login.
     """
-    accepted = await _accept(client, read_grants(file))
+    home, portables = owner_home(), read_grants(file)
+    owner = home.profile().owner
+    accepted = [_usable(one, (owner, client.session.did)) for one in portables]  # all before the first is used
+    for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
+    for portable in portables:
+        await take_up(client, portable, home.wallet() if portable in for_wallet else None)
+    home.keep_session(client.session)
+    for portable in for_wallet:
+        home.keep_received(portable)
+    rights = [right for one in accepted for right in one.rights]
+    if any(DECRYPT in right.actions for right in rights) and await demands_code(client):
+        words(NOT_SHARED)
     for one in accepted:
         words(f"accepted: {one.cid}, from {one.token.delegator}")
         words(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
-    spaces = sorted({right.space for one in accepted for right in one.rights if right.service != "encryption"})
+    spaces = sorted({right.space for right in rights if right.service != "encryption"})
     if shared().as_json:
         print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
     else:
@@ -390,26 +396,10 @@ def _command(*words: str, named: str) -> str:
     return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
 
 
-async def _accept(client: Client, portables: Sequence[PortableDelegation]) -> list[JudgedGrant]:
-    """Use grants from now on; all are judged before the first is used."""
-    home = owner_home()
-    owner = home.profile().owner
-    judged = [judged_offline(one) for one in portables]
-    for grant in judged:
-        _require_usable(grant, (owner, client.session.did))
-    for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
-    for one in portables:
-        await take_up(client, one, home.wallet() if one in for_wallet else None)
-    home.keep_session(client.session)
-    for one in for_wallet:
-        home.keep_received(one)
-    if any(DECRYPT in right.actions for grant in judged for right in grant.rights) and await demands_code(client):
-        words(NOT_SHARED)
-    return judged
-
-
-def _require_usable(judged: JudgedGrant, ours: tuple[str, ...]) -> None:
-    state = judged.state(SystemClock().now())
+def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> JudgedGrant:
+    """Return what a grant says, if it is in force by its own times, and for one of our DIDs."""
+    judged = judged_offline(portable)
+    state = judged.state()
     if state != "active":
         raise InvalidPortableDelegation(f"the grant is {state}", hint="ask whoever gave it for a new one")
     if not any(same_principal(judged.token.delegate, one) for one in ours):
@@ -417,6 +407,7 @@ def _require_usable(judged: JudgedGrant, ours: tuple[str, ...]) -> None:
             f"the grant is for {judged.token.delegate}, you are {ours[0]}",
             hint="ask for a grant to the DID that `sealspace whoami` prints",
         )
+    return judged
 
 
 async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
@@ -426,17 +417,11 @@ async def take_up(client: Client, portable: PortableDelegation, wallet: Wallet |
     await client.delegations.take_up(portable, wallet=wallet, ttl_s=ttl_s)
 
 
-def take_up_received() -> None:
-    """Take up again, in a new session, what was accepted for the wallet; what has ended or was revoked is forgotten."""
-    received = owner_home().received()
-    if received:
-        _take_up_again(received)
-
-
 @at_node
-async def _take_up_again(client: Client, received: Sequence[PortableDelegation]) -> None:
+async def take_up_received(client: Client) -> None:
+    """Take up again, in a new session, what was accepted for the wallet; what has ended or was revoked is forgotten."""
     home = owner_home()
-    for portable in received:
+    for portable in home.received():
         try:
             await take_up(client, portable, home.wallet())
         except (InvalidPortableDelegation, Unauthorized):

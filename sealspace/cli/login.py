@@ -17,7 +17,6 @@ from capabilities.strict_json import Json
 from encryption_network.policy import Policy
 
 from ..client import Client, SignIn
-from ..documents.node_evidence import NodePolicy
 from ..errors import InvalidInput, NotSignedIn, SealspaceError, SpacesNotHosted
 from ..printable import printable
 from ..session import Session
@@ -113,17 +112,18 @@ def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOp
     URL is remembered; without it, and without --node, the node of the last login is meant. The wallet signs, and the
     owner's space for secrets and encryption network are there afterwards.
     """
-    place, before = owner_home(), None
+    place = owner_home()
+    before = Profile(node="", owner="", key_file=place.default_key_file.absolute())
     with suppress(NotSignedIn):
         before = place.profile()
-    node = url or shared().node or (None if before is None else before.node)
-    if node is None:
+    node = url or shared().node or before.node
+    if not node:
         raise click.UsageError(f"name the node: sealspace login URL, or set {NODE_VARIABLE}")
     Transport(node)  # refuses what is no address, before anything is made or asked for
     planned = Profile(node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral)
     planned = _planned(place, before, named, _demanded(before, demand, planned))
     wallet, secret = _opened(planned, before, is_new=named.is_new)
-    known = before.spaces if before is not None and before.owner == wallet.did else ()
+    known = before.spaces if before.owner == wallet.did else ()
     profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys((*known, *spaces))))
 
     def keep_key() -> None:
@@ -131,7 +131,7 @@ def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOp
             write_wallet(profile.key_file, secret)
 
     try:
-        session, policy = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
+        session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
     except SpacesNotHosted as refusal:
         # The operator may admit this owner: the key is kept, for another one would not be the owner that is admitted.
         keep_key()
@@ -139,23 +139,22 @@ def login(url: str | None, spaces: tuple[str, ...], days: float, named: WalletOp
         refusal.step = f"ask the operator to admit {wallet.did}, then: sealspace login {node}{again}"
         raise
     keep_key()  # first: what fails in between leaves the key, which the next `--new` takes
-    profile = replace(profile, node_policy=policy)
     place.keep(profile, session)
-    take_up_received()
+    if place.received():
+        take_up_received()
     _describe(profile, session, is_new=secret is not None)
 
 
-def _planned(place: OwnerHome, before: Profile | None, named: WalletOptions, profile: Profile) -> Profile:
+def _planned(place: OwnerHome, before: Profile, named: WalletOptions, profile: Profile) -> Profile:
     """Return the profile with the wallet that is named, else with that of the last login."""
-    was_in_browser = before is not None and before.key_file is None
-    if named.in_browser or (was_in_browser and not named.is_key):
-        opens = not named.no_open and (named.in_browser or before is None or before.opens_browser)
+    if named.in_browser or (before.key_file is None and not named.is_key):
+        opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, opens_browser=opens)
     if named.no_open:
         raise click.UsageError("--no-open is about the page of --browser")
     if (given := named.keystore or named.key_file) is not None:
         return replace(profile, key_file=given.absolute(), is_keystore=named.keystore is not None)
-    if named.is_new or before is None or before.key_file is None:
+    if named.is_new:
         return replace(profile, key_file=place.default_key_file.absolute())
     if place.is_of_another_home(before.key_file):
         words(
@@ -165,20 +164,19 @@ def _planned(place: OwnerHome, before: Profile | None, named: WalletOptions, pro
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
 
 
-def _opened(profile: Profile, before: Profile | None, *, is_new: bool) -> tuple[Wallet, bytes | None]:
+def _opened(profile: Profile, before: Profile, *, is_new: bool) -> tuple[Wallet, bytes | None]:
     """Open the wallet, or make one; returns with it the secret of a new one, which is not stored yet."""
     path = profile.key_file
     if path is None:
         from .wallet_page import connect_browser  # a server of pages, for owners with such a wallet
 
         asyncio.run(_reach(profile.node))  # a node that does not answer is found out before a person is asked
-        did = None if before is None else before.owner
-        return connect_browser(profile.node, opens=profile.opens_browser, before=did), None
+        return connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None), None
     if is_new and not path.exists():
         secret = SystemEntropy().token(32)
         return WalletSigner(secret), secret
     if is_new:  # what a login left that the node did not host
-        if before is not None and before.key_file == path:
+        if before.owner and before.key_file == path:
             raise KeyFileUnusable(f"{path} is there already", hint="leave --new out to use it")
         words(f"{path} is there already, and nobody has logged in with it: it is used")
     return profile.wallet(), None
@@ -208,15 +206,14 @@ def _describe(profile: Profile, session: Session, *, is_new: bool) -> None:
         words("next: sealspace secret put NAME")
 
 
-def _demanded(before: Profile | None, demand: Demand, profile: Profile) -> Profile:
+def _demanded(before: Profile, demand: Demand, profile: Profile) -> Profile:
     """Return the profile with the policy that the node has to satisfy; without options, with that of the last login."""
     if demand.insists:
         file = demand.code_file
         code = asyncio.run(_seen_code(profile.node, demand)) if file is None else read_node_policy(file)
         return replace(profile, node_policy=demand.accepted.policy(code))
-    if demand.insists is False or before is None or before.node.rstrip("/") != profile.node.rstrip("/"):
-        return profile
-    if before.node_policy is None:
+    is_other_node = before.node.rstrip("/") != profile.node.rstrip("/")
+    if demand.insists is False or is_other_node or before.node_policy is None:
         return profile
     # Signing in again, which the commands' hints suggest, must not drop what was demanded.
     return replace(
@@ -246,17 +243,17 @@ async def _seen_code(node: str, demand: Demand) -> Policy:
     return code
 
 
-async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, NodePolicy | None]:
-    """Return the session, and what is demanded from now on, bound to this store."""
-    policy = profile.node_policy
+async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[Session, Profile]:
+    """Return the session, and the profile, whose demands are bound to the node's store from now on."""
     async with opened(profile, profile.node) as client:
         # All in one message: a person is asked once.
         asked = SignIn(ttl_s=ttl_s, network_abilities=_NETWORK_ABILITIES, spaces=profile.spaces, spaces_rights=True)
         await client.sign_in(wallet, asked)
         await client.encryption.ensure_network()  # the stored session pins the network's key from now on
-        if policy is not None:
-            policy = dataclasses.replace(policy, store_id=(await client.node_evidence()).statement.store_id)
-        return client.session, policy
+        if (policy := profile.node_policy) is not None:
+            store_id = (await client.node_evidence()).statement.store_id
+            profile = replace(profile, node_policy=dataclasses.replace(policy, store_id=store_id))
+        return client.session, profile
 
 
 # --- the session of the last login -----------------------------------------------------------------------------------
@@ -304,8 +301,7 @@ def status() -> None:
     The exit status says whether commands would work: 0, or why they would not.
     """
     home = owner_home()
-    profile, session = home.profile(), home.session()
-    said = _who(home, profile, session)
+    said = _who(home, home.profile(), home.session())
     try:
         _ask()
         said["standing"] = "ready"

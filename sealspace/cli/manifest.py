@@ -26,7 +26,7 @@ from ..documents.manifests import (
 from ..errors import InvalidInput, ManifestInvalid
 from ..wire.portable import PortableDelegation, encode_bundle
 from .grant_create import hand_over_all, say_granted, wallet_for, warn_of_demands
-from .owner_profile import KeptGrant, at_node, owner_home
+from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
 from .shared import shared
 from .term_files import read_node_policy
@@ -120,7 +120,7 @@ async def _grant(
         target, policy=policy, wallet=wallet_for(asked), leave_out=leave_out
     )
     for one in made:
-        home.keep_grant(KeptGrant(url=url, portable=one))
+        home.keep_grant(one, url=url)
         say_granted(one)
     if url is not None:
         await hand_over_all(url, made, kept=f"the files in {home.folder / 'grants'}")

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -94,9 +94,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptGrant:
-    """A grant that was made from here."""
+class KeptGrant(NamedTuple):
+    """A grant that was made from here, and the address of the backend that it was made to."""
 
     url: str | None
     portable: PortableDelegation
@@ -137,13 +136,9 @@ class OwnerHome:
             found.key_file is None and not (value.get("wallet") == _IN_BROWSER and is_wallet(principal_of(found.owner)))
         ):
             raise NotSignedIn(f"{path} is not a login", hint=_HINT)
-        # A relative path is within the folder, which may be copied.
-        key_file = None if found.key_file is None else self.folder.absolute() / found.key_file
-        return replace(found, node_policy=node_policy, key_file=key_file)
-
-    def _within(self, path: Path) -> str:
-        own = self.folder.absolute()
-        return str(path.relative_to(own) if path.is_relative_to(own) else path)
+        if found.key_file is not None:  # a relative path is within the folder, which may be copied
+            found = replace(found, key_file=self.folder.absolute() / found.key_file)
+        return replace(found, node_policy=node_policy)
 
     def is_of_another_home(self, path: Path | None) -> bool:
         """Whether a file is in the folder of another login, as the key of a home that was copied by its whole path."""
@@ -168,9 +163,12 @@ class OwnerHome:
 
     def keep(self, profile: Profile, session: Session) -> None:
         """Store a login in place of the previous one."""
-        value: dict[str, Json] = msgspec.to_builtins(replace(profile, node_policy=None), enc_hook=str) | {
+        key_file, own = profile.key_file, self.folder.absolute()
+        if key_file is not None and key_file.is_relative_to(own):
+            key_file = key_file.relative_to(own)
+        plain = replace(profile, key_file=key_file, node_policy=None)
+        value: dict[str, Json] = msgspec.to_builtins(plain, enc_hook=str) | {
             "v": _VERSION,
-            "keyFile": None if profile.key_file is None else self._within(profile.key_file),
             "wallet": _IN_BROWSER if profile.key_file is None else "key",
             "nodePolicy": None if profile.node_policy is None else node_policy_json(profile.node_policy),
             "spaces": list(profile.spaces),
@@ -224,21 +222,22 @@ class OwnerHome:
 
     # --- grants ----------------------------------------------------------------------------------------------------
 
-    def keep_grant(self, grant: KeptGrant) -> Path:
+    def keep_grant(self, portable: PortableDelegation, *, url: str | None = None) -> Path:
         """Store a grant; returns its file, which may be handed to its recipient as it is."""
-        path = self._portable_file("grants", grant.portable.cid)
-        self._make_folder(path.parent)
-        if grant.url is not None:  # the address first: without it a backend's grant is one to a DID
-            replace_file(path.with_suffix(".url"), grant.url.encode())
-        replace_file(path, encode_portable(grant.portable))
-        return path
+        if url is not None:  # the address first: without it a backend's grant is one to a DID
+            self._keep("grants", f"{portable.cid}.url", url.encode())
+        return self._keep("grants", f"{portable.cid}.json", encode_portable(portable))
 
     def grants(self) -> tuple[KeptGrant, ...]:
         """Return the stored grants, in no meaningful order; what cannot be read is left out."""
         found = []
         for path, portable in self._portables("grants"):
+            address = path.with_suffix(".url")
             with suppress(OSError):
-                found.append(KeptGrant(url=_optional_text(path.with_suffix(".url")), portable=portable))
+                url = (
+                    _read_private(address, _MAX_PROFILE_BYTES).decode("utf-8", "replace") if address.exists() else None
+                )
+                found.append(KeptGrant(url, portable))
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
@@ -252,9 +251,7 @@ class OwnerHome:
 
     def keep_received(self, portable: PortableDelegation) -> None:
         """Store a grant that was given to the owner's wallet, so that later logins take it up again."""
-        path = self._portable_file("received", portable.cid)
-        self._make_folder(path.parent)
-        replace_file(path, encode_portable(portable))
+        self._keep("received", f"{portable.cid}.json", encode_portable(portable))
 
     def received(self) -> tuple[PortableDelegation, ...]:
         """Return the stored grants to the owner's wallet; what cannot be read is left out."""
@@ -267,10 +264,13 @@ class OwnerHome:
 
     def forget_received(self, cid: str) -> None:
         """Remove a stored grant to the owner's wallet."""
-        self._portable_file("received", cid).unlink(missing_ok=True)
+        (self.folder / "received" / f"{cid}.json").unlink(missing_ok=True)
 
-    def _portable_file(self, folder: str, cid: str) -> Path:
-        return self.folder / folder / f"{cid}.json"
+    def _keep(self, folder: str, name: str, data: bytes) -> Path:
+        path = self.folder / folder / name
+        self._make_folder(path.parent)
+        replace_file(path, data)
+        return path
 
     def _make_folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -350,13 +350,6 @@ def has_ended(session: Session) -> bool:
 
 def _again(profile: Profile) -> str:
     return f"sealspace login {profile.node}"
-
-
-def _optional_text(path: Path) -> str | None:
-    try:
-        return _read_private(path, _MAX_PROFILE_BYTES).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return None
 
 
 def _read_private(path: Path, max_bytes: int) -> bytes:

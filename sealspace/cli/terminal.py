@@ -85,9 +85,9 @@ def print_value(value: str | bytes, *, raw: bool) -> None:
             words("characters that a terminal would act on are not shown; --raw prints the value as it is")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a list in columns, one row a line; the headers for a person only, and nothing when there is no row."""
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:
         return
     if sys.stdout.isatty():
@@ -105,7 +105,7 @@ def print_found(found: object, lines: Iterable[str]) -> None:
         print_lines(*lines)
 
 
-def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str) -> None:
+def print_rows(found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str) -> None:
     """Print a list: as JSON where that is asked for, else as a table, and without any row a word for a person."""
     if shared().as_json:
         print_json(found)

@@ -30,7 +30,7 @@ from sealspace.apps.descriptions import as_json, in_plain_words, run_grant_of, r
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.grant_create import hand_over_all
-from sealspace.cli.owner_profile import KeptGrant, at_node, owner_home
+from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import optional_time, print_found, print_lines, time_text, watched, words
@@ -300,7 +300,7 @@ def confirm_shown(lines: Iterable[str], *, yes: bool, err: bool = False) -> None
 
 async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> dict[str, Json]:
     """Store a grant, and send it to the backend at an address; returns its id, its file and its end as JSON."""
-    path = owner_home().keep_grant(KeptGrant(url=url, portable=portable))
+    path = owner_home().keep_grant(portable, url=url)
     words(f"granted: {portable.cid}")
     if hands_over:
         await hand_over_all(url, [portable], kept=str(path))

@@ -7,7 +7,7 @@ import pytest
 from attacks.parties import ENTROPY, GET, Stage
 from running_node import new_key
 
-from sealspace.cli.owner_profile import KeptGrant, OwnerHome
+from sealspace.cli.owner_profile import OwnerHome
 from sealspace.cli.root import main
 from sealspace.client import Client
 from sealspace.delegations import allow
@@ -30,7 +30,7 @@ async def _logged_in(stage: Stage, home: OwnerHome, name: str) -> None:
 async def _kept(home: OwnerHome, client: Client) -> PortableDelegation:
     wanted = [allow(client.secrets().resource("API_KEY"), GET)]
     portable = await client.delegations.delegate(new_key().did, wanted, wallet=home.wallet())
-    home.keep_grant(KeptGrant(url=BACKEND, portable=portable))
+    home.keep_grant(portable, url=BACKEND)
     return portable
 
 
