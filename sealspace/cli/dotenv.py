@@ -12,7 +12,7 @@ Nothing is expanded: `$` is a character like any other. JSON is one object, whos
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from capabilities.errors import CapabilityError
@@ -32,8 +32,7 @@ _COMMENT = re.compile(r"[ \t]#")
 _SINGLE = re.compile(r"'(?P<value>[^']*)'")
 _DOUBLE = re.compile(r'"(?P<value>(?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
-
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`": "`"}
 
 _MOST_FAULTS: Final = 20
 
@@ -44,34 +43,44 @@ class BrokenEntry(InvalidInput):
     code = "broken-entry"
 
 
-def _require_none(faults: Sequence[BrokenEntry]) -> None:
-    """Raise one error about all that is wrong, so that a person corrects it at once."""
-    if faults:
-        more = "; what follows was not examined" if len(faults) == _MOST_FAULTS else ""
-        hints = dict.fromkeys(fault.hint for fault in faults)
-        raise BrokenEntry("; ".join(fault.message for fault in faults) + more, hint="; ".join(hints))
+class _Faults(list[BrokenEntry]):
+    """What is wrong with the entries of a file, up to a bound: a person corrects it at once."""
+
+    def note(self, fault: BrokenEntry, where: str) -> bool:
+        """Add a fault with its place; returns whether another one may be looked for."""
+        fault.message = f"{where} {fault.message}"
+        self.append(fault)
+        return len(self) < _MOST_FAULTS
+
+    def require_none(self) -> None:
+        """Raise one error about all."""
+        if self:
+            more = "; what follows was not examined" if len(self) == _MOST_FAULTS else ""
+            hints = dict.fromkeys(fault.hint for fault in self)
+            raise BrokenEntry("; ".join(fault.message for fault in self) + more, hint="; ".join(hints))
 
 
 def parse_dotenv(data: bytes) -> dict[str, str | bytes]:
     """Read the text of a `.env` file."""
     text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
-    faults: list[BrokenEntry] = []
-    at, counted, line = 0, 0, 1
+    faults, at = _Faults(), 0
     while at < len(text):
         if (nothing := _NOTHING.match(text, at)) is not None:
             at = nothing.end()
             continue
-        line += text.count("\n", counted, at)
-        counted = at
         try:
-            at = _take_line(text, at, f"line {line}", values)
+            start = _START.match(text, at)
+            if start is None:
+                raise BrokenEntry("is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
+            take_entry(values, start["name"])
+            values[start["name"]], at = _value(text, start.end())
         except BrokenEntry as fault:
-            faults.append(fault)
-            if len(faults) == _MOST_FAULTS or len(values) == MAX_ENTRIES:  # each that follows would be one too many
-                break
+            number = text.count("\n", 0, at) + 1
+            if not faults.note(fault, f"line {number}") or len(values) == MAX_ENTRIES:
+                break  # with so many values, each that follows would be one too many
             at = _next_line(text, at)
-    _require_none(faults)
+    faults.require_none()
     return values
 
 
@@ -85,16 +94,15 @@ def parse_values(data: bytes) -> dict[str, str | bytes]:
             f"the file is not one JSON object of at most {MAX_FILE_BYTES} bytes", hint='write {"NAME": "VALUE"}'
         ) from None
     values: dict[str, str | bytes] = {}
-    faults: list[BrokenEntry] = []
+    faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
         try:
-            take_entry(values, name, f"member {number}")
-            values[name] = _of_member(member, f"member {number}")
+            take_entry(values, name)
+            values[name] = _of_member(member)
         except BrokenEntry as fault:
-            faults.append(fault)
-            if len(faults) == _MOST_FAULTS or len(values) == MAX_ENTRIES:
+            if not faults.note(fault, f"member {number}") or len(values) == MAX_ENTRIES:
                 break
-    _require_none(faults)
+    faults.require_none()
     return values
 
 
@@ -130,63 +138,52 @@ def text_of(data: bytes) -> str:
         raise InvalidInput("the file is not UTF-8", hint="convert it; bytes go into JSON or YAML, in base64") from None
 
 
-def take_entry(values: Mapping[str, str | bytes], name: str, where: str) -> None:
+def take_entry(values: Mapping[str, str | bytes], name: str) -> None:
     """Refuse a name that cannot be used; it is not in the message: what was taken for a name may be a value."""
     if not is_secret_name(name):
-        raise BrokenEntry(f"{where} has no name that a secret can have", hint=_NAME_HINT)
+        raise BrokenEntry("has no name that a secret can have", hint=_NAME_HINT)
     if name in values:
-        raise BrokenEntry(f"{where} names the secret of an earlier one again", hint="leave one of them out")
+        raise BrokenEntry("names the secret of an earlier one again", hint="leave one of them out")
     if len(values) == MAX_ENTRIES:
-        raise BrokenEntry(f"{where} is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts")
-
-
-def _take_line(text: str, at: int, where: str, values: dict[str, str | bytes]) -> int:
-    """Take the entry that begins at a place; return where the next line begins."""
-    start = _START.match(text, at)
-    if start is None:
-        raise BrokenEntry(f"{where} is not NAME=VALUE", hint=f"write NAME='VALUE', or # before it; {_NAME_HINT}")
-    take_entry(values, start["name"], where)
-    values[start["name"]], at = _value(text, start.end(), where)
-    return at
+        raise BrokenEntry(f"is more than the {MAX_ENTRIES} entries of a file", hint="import it in parts")
 
 
 def _next_line(text: str, at: int) -> int:
-    end = text.find("\n", at)
-    return len(text) if end < 0 else end + 1
+    return text.find("\n", at) + 1 or len(text)
 
 
-def _value(text: str, at: int, where: str) -> tuple[str, int]:
+def _value(text: str, at: int) -> tuple[str, int]:
     """Return a value, and where the next line begins."""
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
-        return _plain(text, at, where)
+        return _plain(text, at)
     found = quoted.match(text, at)
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
-        raise BrokenEntry(f"{where} has a quote that does not end, or text behind it", hint="close the quote")
+        raise BrokenEntry("has a quote that does not end, or text behind it", hint="close the quote")
     value = found["value"]
     return (_ESCAPE.sub(_unescaped, value) if quoted is _DOUBLE else value), end.end()
 
 
-def _plain(text: str, at: int, where: str) -> tuple[str, int]:
+def _plain(text: str, at: int) -> tuple[str, int]:
     following = _next_line(text, at)
     line = text[at:following].removesuffix("\n")
     if line.startswith("#") and text[at - 1] == "=":  # a comment for some readers, a value for others
-        raise BrokenEntry(f"{where} has a value that begins with #", hint="put it into single quotes")
+        raise BrokenEntry("has a value that begins with #", hint="put it into single quotes")
     comment = _COMMENT.search(text[at - 1] + line)
     value = line if comment is None else line[: comment.start()]
     return value.strip(" \t"), following
 
 
 def _unescaped(escape: "re.Match[str]") -> str:
-    return "`" if escape[1] == "`" else _ESCAPED.get(escape[1], escape[0])
+    return _ESCAPED.get(escape[1], escape[0])
 
 
-def _of_member(member: Json, where: str) -> str | bytes:
+def _of_member(member: Json) -> str | bytes:
     if isinstance(member, str):
         return member
     if isinstance(member, dict) and member.keys() == {"value", "encoding"} and member["encoding"] == "base64":
         data = decode_standard(member["value"])
         if data is not None:
             return data
-    raise BrokenEntry(f"{where} is neither a text nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}')
+    raise BrokenEntry("is neither a text nor bytes", hint='write "…", or {"value": "…", "encoding": "base64"}')

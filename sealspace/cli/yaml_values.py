@@ -55,9 +55,12 @@ def _values(events: Iterator[yaml.Event]) -> dict[str, str | bytes]:
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
             break
-        where = f"line {name.start_mark.line + 1}"
-        take_entry(values, name.value if _is_scalar(name) and name.tag in _STR else "", where)
-        values[name.value] = _value(next(events), where)
+        try:
+            take_entry(values, name.value if _is_scalar(name) and name.tag in _STR else "")
+            values[name.value] = _value(next(events))
+        except BrokenEntry as fault:
+            fault.message = f"line {name.start_mark.line + 1} {fault.message}"
+            raise
     next(events)  # the end of the document
     if not isinstance(next(events), yaml.StreamEndEvent):
         raise InvalidInput("the file has several documents", hint="import each from a file of its own")
@@ -68,21 +71,19 @@ def _is_scalar(event: yaml.Event) -> bool:
     return isinstance(event, yaml.ScalarEvent) and event.anchor is None
 
 
-def _value(event: yaml.Event, where: str) -> str | bytes:
+def _value(event: yaml.Event) -> str | bytes:
     if not _is_scalar(event):
-        raise BrokenEntry(
-            f"{where} has a value that is not one text", hint="write the value as one text, without & and *"
-        )
+        raise BrokenEntry("has a value that is not one text", hint="write the value as one text, without & and *")
     if event.tag == _BINARY:
         data = decode_standard("".join(event.value.split()))
         if data is None:
-            raise BrokenEntry(f"{where} is tagged !!binary and is no base64", hint="write base64 with its padding")
+            raise BrokenEntry("is tagged !!binary and is no base64", hint="write base64 with its padding")
         return data
     if event.tag not in _STR:
-        raise BrokenEntry(f"{where} has a tag", hint="leave the tag out: every value is a text")
+        raise BrokenEntry("has a tag", hint="leave the tag out: every value is a text")
     if event.style is None and event.tag is None and event.value in _NULLS:
-        raise BrokenEntry(f"{where} has no value", hint='write "" around a text that is meant so')
+        raise BrokenEntry("has no value", hint='write "" around a text that is meant so')
     text: str = event.value
     if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
-        raise BrokenEntry(f"{where} has half of a character", hint="write the character itself, not its two halves")
+        raise BrokenEntry("has half of a character", hint="write the character itself, not its two halves")
     return text
