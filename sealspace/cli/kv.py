@@ -6,7 +6,6 @@ A value comes from standard input or a file, never from an argument.
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import click
@@ -73,29 +72,28 @@ async def put(
         raise click.UsageError("--if-absent and --if-match contradict each other")
     asks = source is not None and watched() and not yes and if_match is None and not if_absent
     body = sys.stdin.buffer if source is None else source
+    refused = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
     async with _values(client, space, key) as values:
-        upload = partial(values.upload, key, body, content_type=content_type)
-        try:
-            with progress(None, "sending") as report:
-                version = await upload(if_absent=if_absent or asks, if_match=if_match, progress=report)
-        except PreconditionFailed:
-            if not asks:
-                what = f"there is a value {key} already" if if_absent else f"the value {key} is not of that version"
-                raise _already_there(key, what) from None
-            found = (await values.metadata(key)).etag
-            confirm(f"there is a value {key}: replace it?", yes=False)
+        version: str | None = None
+        while version is None:
             try:
                 with progress(None, "sending") as report:
-                    version = await upload(if_match=found, progress=report)
+                    version = await values.upload(
+                        key,
+                        body,
+                        content_type=content_type,
+                        if_absent=if_absent or asks,
+                        if_match=if_match,
+                        progress=report,
+                    )
             except PreconditionFailed:
-                what = f"somebody else wrote the value {key} meanwhile; nothing was stored"
-                raise _already_there(key, what) from None
+                if not asks:
+                    raise AlreadyThere(refused, hint=f"look at it: sealspace kv head {key}") from None
+                if_match, asks = (await values.metadata(key)).etag, False
+                confirm(f"there is a value {key}: replace it?", yes=False)
+                refused = f"somebody else wrote the value {key} meanwhile; nothing was stored"
     print_found({"key": key, "etag": version}, ())
     words(f"stored {key}, version {version}")
-
-
-def _already_there(key: str, what: str) -> AlreadyThere:
-    return AlreadyThere(what, hint=f"look at it: sealspace kv head {key}")
 
 
 @click.command("get")
@@ -112,9 +110,9 @@ async def get(client: Client, key: str, space: str | None, out: Path | None, raw
         if out is None and sys.stdout.isatty() and not raw:
             body = (await values.get(key)).body
             try:
-                print_value(body.decode(), raw=False)
+                print_value(body.decode())
             except UnicodeDecodeError:
-                print_value(body, raw=False)
+                print_value(body)
             return
         with progress(None, "receiving") as report:
             await values.download(key, sys.stdout.buffer if out is None else out, progress=report)

@@ -355,7 +355,7 @@ async def export(client: Client, scope: str | None, form: Written, out: Path | N
         if as_json:
             print_json(values_json(values))
         else:
-            print_value(encode_dotenv(values), raw=False)
+            print_value(encode_dotenv(values))
         return
     text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
     confirm_replacing(out, yes=yes)

@@ -72,7 +72,7 @@ def print_exactly(line: bytes) -> None:
         click.echo(line)
 
 
-def print_value(value: str | bytes, *, raw: bool) -> None:
+def print_value(value: str | bytes, *, raw: bool = False) -> None:
     """Print a stored value exactly; on a terminal as lines that can be printed."""
     if raw or not sys.stdout.isatty():
         click.echo(value.encode() if isinstance(value, str) else value, nl=False)

@@ -101,7 +101,7 @@ def _show(answer: dict[str, Json], url: str) -> None:
         print_json(answer)
     elif error is None:
         output = answer.get("output")
-        print_value(output if isinstance(output, str) else json.dumps(output), raw=False)
+        print_value(output if isinstance(output, str) else json.dumps(output))
     if isinstance(error, dict):
         code, error = error.get("code"), error_text(error)
     if error is not None:
