@@ -30,7 +30,6 @@ from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import click
@@ -58,7 +57,6 @@ MAX_BODY_BYTES: Final = 4096
 _HOST: Final = "127.0.0.1"
 _POLL_S: Final = 20.0
 _FAREWELL_S: Final = 2.0
-_READ_S: Final = 10.0
 _META: Final = "sealspace.wallet-page"
 _TAB: Final = re.compile(r"[0-9a-f]{32}")
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
@@ -132,8 +130,8 @@ def _page(node: str, *, opens: bool) -> "WalletPage":
             raise NotSigned("this system does not say who connects to a page", hint="sealspace login --key-file FILE")
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
         # Also with --quiet: without the address the command would wait in vain.
-        print_lines(f"open this in the browser with your wallet, within {LIMIT_S / 60:g} minutes:", err=True)
-        print_lines(f"  {page.url}", err=True)
+        heading = f"open this in the browser with your wallet, within {LIMIT_S / 60:g} minutes:"
+        print_lines(heading, f"  {page.url}", err=True)
         # Without a display, `webbrowser` would start a browser in the terminal of the command.
         if opens and (sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))):
             # In a thread: the program that BROWSER names may be waited for until it ends.
@@ -156,11 +154,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
     daemon_threads = True  # a connection that is left open does not keep the command
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, command: str, node: str, *, limit_s: float = LIMIT_S, read_s: float = _READ_S) -> None:
+    def __init__(self, command: str, node: str) -> None:
         super().__init__((_HOST, 0), _Exchange)
         self._shown: View = {"command": command, "node": node}
-        self._limit_s = limit_s
-        self.read_s = read_s
         self.console = provided("console-files")
         self.files: dict[str, bytes] = self.console.read_files()
         self.token = encode_url(SystemEntropy().token(32))
@@ -180,11 +176,11 @@ class WalletPage(ThreadingMixIn, TCPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), name="wallet page", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        match error:
+    def __exit__(self, *failure: Any) -> None:  # Any: as in socketserver
+        match failure[1]:
             case None:
                 view: View = {"kind": "done"}
-            case SealspaceError():
+            case SealspaceError() as error:
                 # A node's text with a change of direction would make the page say something else than the terminal.
                 text, hint = printable_line(what_happened(error)), printable_line(error.step)
                 view = {"kind": "failed", "text": text, "hint": hint}
@@ -206,7 +202,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             self._take = lambda said: answers.append(accept(said))
             self._show({**self._shown, **view})
             try:
-                self._changed.wait_for(lambda: answers or self._is_cancelled, self._limit_s)
+                self._changed.wait_for(lambda: answers or self._is_cancelled, LIMIT_S)
             finally:
                 self._take = None
                 self._show({"kind": "working"})
@@ -216,7 +212,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
             raise NotSigned("it was cancelled in the browser, and nothing more is signed", hint=_AGAIN)
         missing = "no wallet was connected" if view["kind"] == "connect" else "the wallet did not sign"
         missing = missing if self._tab else "nobody opened the page"
-        raise NotSigned(f"{missing} within {self._limit_s / 60:g} minutes", hint=_AGAIN)
+        raise NotSigned(f"{missing} within {LIMIT_S / 60:g} minutes", hint=_AGAIN)
 
     def _show(self, view: View) -> None:
         self._view, self._version = view, self._version + 1
@@ -268,7 +264,10 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- connections ---------------------------------------------------------------------------------------------
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # Any: as in socketserver
-        """Whether a connection is of this user."""
+        """Whether a connection is of this user, and not one too many: it is answered in a thread then."""
+        return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
+
+    def _is_of_user(self, client_address: tuple[str, int]) -> bool:
         if sys.platform != "linux":  # which alone says whose a socket is; elsewhere the token has to do
             return True
         user = peer_user(client_address, (_HOST, self.server_address[1]))
@@ -282,13 +281,6 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 err=True,
             )
         return False
-
-    def process_request(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
-        """Answer a connection in a thread, or close it where there are too many."""
-        if not self._free.acquire(blocking=False):  # LP5
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # Any: as in socketserver
         """Answer a connection."""
@@ -305,10 +297,7 @@ class _Exchange(BaseHTTPRequestHandler):
     """One request and its answer; the connection is closed then."""
 
     server: WalletPage
-
-    def setup(self) -> None:
-        super().setup()
-        self.connection.settimeout(self.server.read_s)  # LP5
+    timeout = 10.0  # LP5: seconds that a read waits
 
     def do_GET(self) -> None:
         self._answer(self._file)
@@ -347,13 +336,13 @@ class _Exchange(BaseHTTPRequestHandler):
     def _said(self, place: str) -> None:
         if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:  # LP4
             raise AnswerRefused(403, "this is for its own page alone")
-        lengths = self.headers.get_all("Content-Length") or []
-        if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]) or "Transfer-Encoding" in self.headers:
+        length = ",".join(self.headers.get_all("Content-Length", ()))  # several are no number
+        if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "a body has a length")
-        if int(lengths[0]) > MAX_BODY_BYTES:  # LP5, before a byte is read
+        if int(length) > MAX_BODY_BYTES:  # LP5, before a byte is read
             raise AnswerRefused(413, f"a body has at most {MAX_BODY_BYTES} bytes")
         try:
-            said = parse_json(self.rfile.read(int(lengths[0])), max_bytes=MAX_BODY_BYTES)
+            said = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)
         except InvalidJson:
             raise AnswerRefused(400, "that is no JSON object") from None
         if place:

@@ -167,9 +167,10 @@ def test_LP5_bodies_are_bounded_and_strict(
     assert tab.ask("POST", "", body=body, headers=headers)[0] == status
 
 
-def test_LP5_connections_are_bounded() -> None:
+def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is closed at once, and a silent one after a while."""
-    with WalletPage(*OF, read_s=1.0) as server:
+    monkeypatch.setattr("sealspace.cli.wallet_page._Exchange.timeout", 1.0)
+    with WalletPage(*OF) as server:
         held = [socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)]
         with socket.create_connection(_address(server), PATIENCE_S) as more:
             assert more.recv(1) == b""
@@ -214,9 +215,10 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
         (True, "sign", "the wallet did not sign within 0.001 minutes"),
     ],
 )
-def test_nobody_answers_in_time(opened: bool, kind: str, text: str) -> None:
+def test_nobody_answers_in_time(opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how far it came, and what to do."""
-    page = WalletPage(*OF, limit_s=0.06)
+    monkeypatch.setattr("sealspace.cli.wallet_page.LIMIT_S", 0.06)
+    page = WalletPage(*OF)
     if opened:
         page.exchange({"tab": A, "version": 0})
     with pytest.raises(NotSigned) as caught:
