@@ -4,19 +4,18 @@ The process imports from where this one does, never from the current directory. 
 input and writes its answer to its standard output, both one document of JSON; when this process ends, so does it.
 
 Example:
-    def check(task: Task) -> Checked: ...
-    checked = done_apart(check, task)
+    def check(config: Config) -> Checked: ...
+    checked = done_apart(check, config)
 """
 
-import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Final, TypeVar, get_type_hints
+from types import GenericAlias
+from typing import Final, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
 
@@ -24,7 +23,7 @@ from sealspace.cli.errors import NodeError, StoreMisused
 from spaces.errors import SpaceError
 
 from ..config.loading import child_environment
-from ..processes.launch import StartRefusal
+from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.stores import store_misused
 
 _MAX_TASK_BYTES: Final = 16 << 20
@@ -32,12 +31,8 @@ _MAX_ANSWER_BYTES: Final = 32 << 20
 _REFUSED: Final = 3
 """Status of a process that answers with one of our errors."""
 _OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
-# -P, and the import path of this process: the current directory may have a `pickle.py` of somebody else's.
-_CODE: Final = (
-    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from node.cli.apart import do_task; do_task(*sys.argv[1:])"
-)
 
-Task = TypeVar("Task", bound=msgspec.Struct)
+Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
@@ -45,20 +40,21 @@ class EndedByPages(Exception):
     """Reading the file ended the process; its text is the name of the signal."""
 
 
-def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
+def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs) -> Answer:
     """Call a function in a process of its own.
 
     Args:
-        do: of a module of ours, with an argument `task`.
-        task: may contain secrets: it is neither in an argument nor in the environment.
+        do: of a module of ours.
+        task: its arguments, by position; they may contain secrets: they are neither in the process's arguments nor in
+            its environment.
 
     Raises:
         EndedByPages: the process was ended by a signal that damaged pages cause.
         StoreMisused: what the task raised, with its code; or the process was ended by something else.
     """
-    paths = "\n".join(path for path in sys.path if path)
+    code = "from node.cli.apart import do_task; do_task(*sys.argv[1:])"
     with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
-        [sys.executable, "-P", "-c", _CODE, paths, do.__module__, do.__name__],
+        own_program(code, do.__module__, do.__name__),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(),
@@ -88,11 +84,12 @@ def done_apart(do: Callable[[Task], Answer], task: Task) -> Answer:
 def do_task(module: str, name: str) -> None:
     """Do the task that `done_apart` gave to this process; our errors are answered too."""
     do = getattr(import_module(module), name)
-    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=get_type_hints(do)["task"])
-    threading.Thread(target=_end_with_command, name="lifeline", daemon=True).start()
+    *kinds, _ = get_type_hints(do).values()
+    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(kinds)))
+    end_with_parent()
     status = _REFUSED
     try:
-        reply: object = do(task)
+        reply: object = do(*task)
         status = 0
     except NodeError as error:
         reply = StartRefusal(error.code, error.text, error.hint)
@@ -101,12 +98,6 @@ def do_task(module: str, name: str) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
     sys.exit(status)
-
-
-def _end_with_command() -> None:
-    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
-        pass
-    os._exit(1)
 
 
 def end_as_by_ctrl_c() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 import click
-from msgspec import Struct, to_builtins
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock, SystemEntropy
@@ -246,9 +246,9 @@ async def _restore(
                         "the settings name the root secret of the original", hint="give the copy a secret of its own"
                     )
             restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
-            task = _Task(str(staging), backup.header, longest_life_s(config), new_node_did)
             try:
-                servable = done_apart(_made_servable, task)
+                life_s = longest_life_s(config)
+                servable = done_apart(_made_servable, str(staging), backup.header, life_s, new_node_did)
             except EndedByPages as ended:
                 text = f"reading its rows ended the process ({ended}): its pages are damaged"
                 raise BackupDamaged(text) from ended
@@ -268,20 +268,13 @@ async def _restore(
     }
 
 
-class _Task(Struct, frozen=True):
-    staging: str
-    header: Header
-    longest_life_s: int
-    new_node_did: str | None
-
-
-def _made_servable(task: _Task) -> Servable:
+def _made_servable(staging: str, header: Header, longest_life_s: int, new_node_did: str | None) -> Servable:
     with damaged_pages():
         made = make_servable(
-            Path(task.staging),
-            task.header,
-            longest_life_s=task.longest_life_s,
-            new_node_did=task.new_node_did,
+            Path(staging),
+            header,
+            longest_life_s=longest_life_s,
+            new_node_did=new_node_did,
             clock=SystemClock(),
             entropy=SystemEntropy(),
         )

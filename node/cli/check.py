@@ -66,9 +66,9 @@ def _damaged(text: str) -> Checked:
     return found
 
 
-def _checked(task: Config) -> Checked:
+def _checked(config: Config) -> Checked:
     try:
-        return asyncio.run(_check(task))
+        return asyncio.run(_check(config))
     except NodeError as error:
         reason = error.__cause__ and error.__cause__.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):

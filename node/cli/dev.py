@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -25,8 +24,8 @@ from aiohttp import web
 from capabilities.strict_json import Json
 from sealspace.cli.errors import ProcessFailed
 from sealspace.cli.listening_socket import bind_socket, url_of
-from sealspace.cli.shared import HOME_VARIABLE, shared
-from sealspace.cli.terminal import print_json, print_lines, words
+from sealspace.cli.shared import HOME_VARIABLE
+from sealspace.cli.terminal import print_found, words
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError
 from sealspace.session import key_session
@@ -36,14 +35,11 @@ from tee_backend.evidence.simulated import SimulatedSource
 from tee_backend.listener import ConnectionLimits, listening
 
 from ..config.loading import child_environment
+from ..processes.launch import COMMAND, own_program
 
 _START_LIMIT_S: Final = 60.0
 _STOP_LIMIT_S: Final = 20.0
 _LISTENING: Final = "listening on "
-_LINES_KEPT: Final = 20
-_CODE: Final = (
-    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from sealspace.cli.root import main; sys.exit(main())"
-)
 _HOST: Final = "127.0.0.1"
 _COMPOSE: Final = "services:\n  example:\n    image: sealspace-example\n"
 _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
@@ -99,15 +95,12 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
             f"{program} secret put {name}",
             f"{program} backend grant {backend}",
         ]
-        if shared().as_json:
-            print_json({"node": node.url, "backend": backend, "home": str(home), "commands": commands})
-        else:
-            words(f"node     {node.url}", f"backend  {backend}, in a simulated trust domain; asks for {name}")
-            words(f"owner    {home}", "", "next, in another terminal:")
-            print_lines(*commands)
-            sys.stdout.flush()
-            words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
-            words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
+        words(f"node     {node.url}", f"backend  {backend}, in a simulated trust domain; asks for {name}")
+        words(f"owner    {home}", "", "next, in another terminal:")
+        print_found({"node": node.url, "backend": backend, "home": str(home), "commands": commands}, commands)
+        sys.stdout.flush()
+        words(f"the backend reads it then: curl {backend}; and your own programs: {program} run -- COMMAND")
+        words("Ctrl-C ends everything" + ("" if is_kept else f" and removes {folder}"))
         await node.read()
         raise node.failure()
 
@@ -119,8 +112,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
     It has a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order.
     """
     process = await asyncio.create_subprocess_exec(
-        # The process imports from where this one does, never from the current directory.
-        *(sys.executable, "-P", "-c", _CODE, "\n".join(path for path in sys.path if path), *arguments),
+        *own_program(COMMAND, *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -146,65 +138,47 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
 
 
 async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Stop a command in order; kill every process of its session if it does not stop in time."""
+    """Stop a command in order; one that does not stop in time, at once."""
     reading = asyncio.create_task(running.read())  # a full pipe would keep it from ending
-    with suppress(TimeoutError, ProcessLookupError):
-        # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
-        os.kill(process.pid, signal.SIGTERM)
-        async with asyncio.timeout(_STOP_LIMIT_S):
-            await process.wait()
-    while members := _session_members(process.pid):
-        for pid in members:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        await asyncio.sleep(0.01)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # at a second signal a node kills its processes
+        with suppress(TimeoutError, ProcessLookupError):
+            # Not by `Process.terminate`: it would reap a process that has just ended before the event loop does.
+            os.kill(process.pid, number)
+            async with asyncio.timeout(_STOP_LIMIT_S):
+                await process.wait()
+                break
     await reading
 
 
 class _Process:
-    """What a command of ours writes on its standard error."""
+    """A command of ours, by what it writes on its standard error."""
 
     def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
         self.url = ""
         self._stderr = stderr
         self._log = log
-        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._happened = f"{name} ended"
+        self._next_step = "start it again"
 
     async def read(self, *, until: str | None = None) -> None:
-        """Keep the last lines, and all in a file, until the address where it listens follows these words, or the
-        end."""
+        """Keep all lines in a file, until the address where it listens follows these words, or the end."""
         with self._log.open("ab", buffering=0) as kept:
             async for line in self._stderr:
                 kept.write(line)
                 text = line.decode(errors="replace").strip()
-                self._lines.append(text)
                 if until is not None and text.startswith(until):
                     self.url = text.removeprefix(until)
                     return
+                kind, _, said = text.partition(": ")
+                if kind == "sealspace":
+                    self._happened = f"{self.name} ended: {said}"
+                elif kind == "next":
+                    self._next_step = said
 
     def failure(self) -> ProcessFailed:
         """Return what the process said when it ended, if it said so in our two lines."""
-        happened, next_step = f"{self.name} ended", "start it again"
-        for line in self._lines:
-            if line.startswith("sealspace: "):
-                happened = f"{self.name} ended: {line.removeprefix('sealspace: ')}"
-            elif line.startswith("next: "):
-                next_step = line.removeprefix("next: ")
-        return ProcessFailed(happened, hint=next_step)
-
-
-def _session_members(session: int) -> list[int]:
-    """Return the live processes of a session; its leader, which would restart the others, is first."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                # After the name in brackets: state, parent, group, session.
-                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if int(its_session) == session and state not in "ZX":
-                    members.append(int(entry.name))
-    return sorted(members, key=lambda pid: pid != session)
+        return ProcessFailed(self._happened, hint=self._next_step)
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:

@@ -20,6 +20,8 @@ from sealspace.cli.errors import NodeError
 from ..config.tree import Config
 from ..logs import configure_logs
 
+COMMAND = "from sealspace.cli.root import main; sys.exit(main())"
+"""Code for `own_program` that runs a command of ours."""
 READY = b"ready"
 REFUSED = b"refused "
 # The longest part is a list of hosted DIDs.
@@ -67,7 +69,7 @@ def receive_launch() -> Launch:
     line = sys.stdin.buffer.readline(_MAX_LAUNCH_BYTES)
     if not line.endswith(b"\n"):  # the supervisor is gone
         sys.exit(0)
-    threading.Thread(target=_end_with_supervisor, name="lifeline", daemon=True).start()
+    end_with_parent()
     launch = msgspec.json.decode(line, type=Launch)
     configure_logs(launch.config.log.level)
     return launch
@@ -88,7 +90,22 @@ def _report(line: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _end_with_supervisor() -> None:
-    while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+def end_with_parent() -> None:
+    """End this process by SIGTERM when its parent has ended, in whatever way."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def own_program(code: str, *arguments: str) -> list[str]:
+    """Return the command that runs code of ours in a process that imports from where this one does.
+
+    The import path is its first argument. -P keeps the current directory out: there may be a `pickle.py` of another
+    user's, or a folder named `spaces`.
+    """
+    own_path = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); "
+    return [sys.executable, "-P", "-c", own_path + code, "\n".join(path for path in sys.path if path), *arguments]
