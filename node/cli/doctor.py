@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import click
 from msgspec import Struct
 
 from capabilities.ambient import SystemClock
-from sealspace.cli.errors import ConfigurationError, KeyFileUnusable, StoreMisused
+from sealspace.cli.errors import ConfigurationError, ExtraMissing, KeyFileUnusable, NodeError, StoreMisused
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
@@ -49,17 +49,17 @@ class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next
     next_step: str = ""
 
 
-Found: TypeAlias = str | list[Diagnosis]
-"""What a check returns: a text if all is well, or what it found."""
+class Doubtful(NodeError):
+    """What may be meant so; a warning."""
 
 
-def diagnosed(name: str, check: Callable[[], Found]) -> list[Diagnosis]:
-    """Run a check; an error of ours is what it found."""
+def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
+    """Run a check, which returns a text if all is well; an error of ours is what it found."""
     try:
-        found = check()
+        return Diagnosis(name, "ok", check())
     except SealspaceError as error:
-        return [Diagnosis(name, "wrong", what_happened(error), error.step)]
-    return [Diagnosis(name, "ok", found)] if isinstance(found, str) else found
+        severity = "warn" if isinstance(error, Doubtful) else "wrong"
+        return Diagnosis(name, severity, what_happened(error), error.step)
 
 
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
@@ -84,8 +84,8 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
 
 
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
-    yield from diagnosed("python", python)
-    yield from diagnosed("clock", _clock)
+    yield diagnosed("python", python)
+    yield diagnosed("clock", _clock)
     of_a_node = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
     is_set = not {NODE_VARIABLE, HOME_VARIABLE}.issuperset(of_a_node)
     if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
@@ -118,24 +118,23 @@ def _clock() -> str:
 
 
 def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
-    missing = [module for module in EXTRAS["node"] if find_spec(module) is None]
-    if missing:
-        text = f"the extra node is not installed: there is no module {missing[0]}"
-        yield Diagnosis("settings", "wrong", text, "pip install 'sealspace[node]'")
-        return
     try:
+        for module in EXTRAS["node"]:
+            if find_spec(module) is None:
+                text = f"the extra node is not installed: there is no module {module}"
+                raise ExtraMissing(text, hint="pip install 'sealspace[node]'")
         config = config_from(config_file, {"store__data": data})
-    except ConfigurationError as error:
+    except NodeError as error:
         yield Diagnosis("settings", "wrong", error.text, error.hint)
         return
     from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis("settings", "ok", "well typed and known; sealspace config show prints them")
-    yield from diagnosed("disk", lambda: _disk(config))
-    promises = diagnosed("store", lambda: [Diagnosis("store", *one) for one in database_findings(config)])
-    yield from promises
-    if all(one.severity != "wrong" for one in promises):  # through a pooling proxy a store must not be opened
-        yield from diagnosed("store", lambda: check_store(config))
+    yield diagnosed("disk", lambda: _disk(config))
+    of_database = [Diagnosis("store", *one) for one in database_findings(config)]
+    yield from of_database
+    if all(one.severity != "wrong" for one in of_database):  # through a pooling proxy a store must not be opened
+        yield diagnosed("store", lambda: check_store(config))
 
 
 def _disk(config: Config) -> str:
@@ -173,33 +172,31 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
         is_new = not (home.folder / "profile.json").exists()
-        login = [Diagnosis("login", "ok" if is_new else "wrong", error.message, error.step)]
+        login = Diagnosis("login", "ok" if is_new else "wrong", error.message, error.step)
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))
         node = node or profile.node
     if (url := node) is not None:
-        yield from diagnosed("node", lambda: asyncio.run(_node(url, home)))
-    yield from login
+        yield diagnosed("node", lambda: asyncio.run(_node(url, home)))
+    yield login
 
 
-def _key_and_session(home: OwnerHome, profile: Profile) -> Found:
+def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
         hint = f"{again} --key-file FILE names the one that is meant"
-        return [Diagnosis("login", "warn", f"the key is in another home: {profile.key_file}", hint)]
+        raise Doubtful(f"the key is in another home: {profile.key_file}", hint=hint)
     if profile.key_file is not None and not profile.is_keystore:  # a keystore takes its password
         home.wallet()
     end, now = home.session().expires_at, SystemClock().now()
-    text = f"{profile.owner} at {profile.node}"
-    if end is None:
-        return text
-    if end > now + _SOON_S:
-        return f"{text}, until {time_text(end)}"
-    severity, ends = ("warn", "ends") if end > now else ("wrong", "ended")
-    return [Diagnosis("login", severity, f"the session {ends} at {time_text(end)}", again)]
+    if end is not None and end <= now:
+        raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
+    if end is not None and end <= now + _SOON_S:
+        raise Doubtful(f"the session ends at {time_text(end)}", hint=again)
+    return f"{profile.owner} at {profile.node}" + ("" if end is None else f", until {time_text(end)}")
 
 
-async def _node(url: str, home: OwnerHome) -> Found:
+async def _node(url: str, home: OwnerHome) -> str:
     """Ask a node who it is, without a token; compare it with the login, and its clock with this one."""
     async with Transport(url, settings=_ONE_TRY) as transport:
         answer = await transport.exchange(Request("GET", "/info", repeatable=True))
@@ -215,7 +212,7 @@ async def _node(url: str, home: OwnerHome) -> Found:
     if expected not in (None, node_id):
         text = f"another node answers at {url} than at the login: {printable(node_id)}, not {expected}"
         hint = f"if it was replaced: sealspace login {url}; else ask who has that address"
-        return [Diagnosis("node", "wrong", text, hint)]
+        raise NodeMismatch(text, hint=hint)
     try:
         apart_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError):  # no date: nothing is known
@@ -223,5 +220,5 @@ async def _node(url: str, home: OwnerHome) -> Found:
     if abs(apart_s) > _APART_S:
         text = f"this clock is {abs(apart_s):.0f} s {'ahead of' if apart_s > 0 else 'behind'} that of the node"
         hint = "timedatectl set-ntp true, on the machine whose clock is wrong"
-        return [Diagnosis("node", "wrong", text, hint)]
+        raise NodeMismatch(text, hint=hint)
     return f"{printable(node_id)} answers at {url}"

@@ -16,7 +16,7 @@ from ..config.tree import Config
 from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import claim_bucket, open_bucket, place_text
-from ..storage.stores import is_shared, store_misused
+from ..storage.stores import is_shared
 from .opened_store import opened_store
 
 
@@ -30,7 +30,7 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     try:
         return asyncio.run(examine(config.store.url))
     except SpaceError as error:
-        raise StoreMisused(str(error), hint="look at the server's log, and at the address in store.url") from None
+        return [("wrong", str(error), "look at the server's log, and at the address in store.url")]
 
 
 def check_store(config: Config) -> str:
@@ -54,8 +54,7 @@ async def _opened(config: Config) -> str:
         if error.code == StoreMoved.code:
             async with opened_store(config, is_left=True) as store:
                 if (identity := await recorded_identity(store)) is not None:
-                    text = f"{error.text}; it belongs to {identity.node_did}"
-                    raise store_misused(text, hint=error.hint, code=error.code) from error
+                    error.message += f"; it belongs to {identity.node_did}"
         raise
     if identity is None or record is None:
         return "new"
