@@ -20,7 +20,7 @@ from typing import Final, ParamSpec, TypeVar, get_type_hints
 import msgspec
 
 from sealspace.cli.errors import NodeError, StoreMisused
-from spaces.errors import SpaceError
+from spaces.errors import RecordDamaged, SpaceError
 
 from ..config.loading import child_environment
 from ..processes.launch import StartRefusal, end_with_parent, own_program
@@ -36,10 +36,6 @@ Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
-class EndedByPages(Exception):
-    """Reading the file ended the process; its text is the name of the signal."""
-
-
 def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs) -> Answer:
     """Call a function in a process of its own.
 
@@ -49,7 +45,7 @@ def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Argu
             its environment.
 
     Raises:
-        EndedByPages: the process was ended by a signal that damaged pages cause.
+        RecordDamaged: the process was ended by a signal that damaged pages cause.
         StoreMisused: what the task raised, with its code; or the process was ended by something else.
     """
     code = "from node.cli.apart import do_task; do_task(*sys.argv[1:])"
@@ -70,7 +66,8 @@ def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Argu
         finally:
             process.kill()
     if -status in _OF_DAMAGED_PAGES:
-        raise EndedByPages(signal.Signals(-status).name)
+        name = signal.Signals(-status).name
+        raise RecordDamaged(f"reading it ended the process ({name}): it was cut short or overwritten")
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
         raise store_misused(refusal.text, hint=refusal.hint, code=refusal.code)

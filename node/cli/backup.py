@@ -43,7 +43,7 @@ from ..platform.root_secret import (
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
 from ..storage.stores import is_shared, longest_life_s, rows_of, store_misused
-from .apart import EndedByPages, done_apart, end_as_by_ctrl_c
+from .apart import done_apart, end_as_by_ctrl_c
 from .config import settings_without_secrets
 from .opened_store import opened_store
 from .settings import configured, where_options
@@ -203,9 +203,8 @@ def restore(
                 BackupDamaged.code: f"take another copy of the backup; ls -l {file}",
                 StoreFull.code: "free the disk, or restore into a folder on another one",
             }
-            text = error.text if isinstance(error, StoreMisused) else str(error)
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
-            raise store_misused(f"nothing was restored: {text}", hint=hint, code=error.code) from error
+            raise store_misused(f"nothing was restored: {error.args[0]}", hint=hint, code=error.code) from error
     _print_restored(config, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 
@@ -246,12 +245,9 @@ async def _restore(
                         "the settings name the root secret of the original", hint="give the copy a secret of its own"
                     )
             restored = await restore_backup(backup, staging, done=lambda done: show(done, total_bytes))
-            try:
+            with damaged_pages():
                 life_s = longest_life_s(config)
                 servable = done_apart(_made_servable, str(staging), backup.header, life_s, new_node_did)
-            except EndedByPages as ended:
-                text = f"reading its rows ended the process ({ended}): its pages are damaged"
-                raise BackupDamaged(text) from ended
             known = set(restored.left_out)
             restored.left_out += [name for name in servable.missing if name not in known]
             if config.store.url is not None:

@@ -27,7 +27,7 @@ from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY
 from ..config.tree import Config
 from ..storage.objects import stored_objects
 from ..storage.stores import rows_of
-from .apart import EndedByPages, done_apart, end_as_by_ctrl_c
+from .apart import done_apart, end_as_by_ctrl_c
 from .opened_store import opened_store
 from .settings import configured, where_options
 
@@ -46,8 +46,8 @@ def check(config: Config) -> int:
     end_as_by_ctrl_c()  # so that the process that reads ends too
     try:
         checked = done_apart(_checked, config)
-    except EndedByPages as ended:  # such a signal is what is found (BK9)
-        checked = _damaged(f"reading it ended the process ({ended}): it was cut short or overwritten")
+    except RecordDamaged as error:  # a signal that ended the process is what is found (BK9)
+        checked = _damaged(str(error))
     if shared().as_json:
         print_json(checked)
     else:

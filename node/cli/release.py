@@ -28,7 +28,6 @@ from spaces.documents.evidence import release_record_put
 from spaces.errors import StoreBusy
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Refused, Store, read_row
-from tee_backend.attestation.trust_root import intel_root as intels_root
 from tee_backend.cli.trust_files import read_trust_root
 
 from ..config.tree import AttestationMode, Config
@@ -103,10 +102,9 @@ def set_terms(
     if attestation is not None:
         changes["mode"] = attestation
     if trust_root or intel_root:
-        root = read_trust_root(trust_root) if trust_root else intels_root()
-        changes["trust_roots"] = (root.sha256,)
+        changes["trust_roots"] = (read_trust_root(trust_root).sha256,)
     if node_policy or no_node_policy:
-        changes["node_policy"] = read_node_policy(node_policy) if node_policy else None
+        changes["node_policy"] = node_policy and read_node_policy(node_policy)
     if node_policy_suffices is not None:
         changes["node_policy_suffices"] = node_policy_suffices
     if key_providers or no_key_provider:

@@ -1,11 +1,10 @@
 """`sealspace backend show` and `grant`: what a backend runs, verified on this machine; secrets to exactly that."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import click
 
@@ -30,6 +29,7 @@ from sealspace.apps.descriptions import as_json, in_plain_words, run_grant_of, r
 from sealspace.cli.durations import ttl_s_of
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.grant_create import hand_over_all
+from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, FOLDER, read_named
 from sealspace.cli.shared import shared
@@ -96,7 +96,15 @@ class Looking:
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
 
 
-_OPTIONS: Final = (
+def _address(url: str) -> str:
+    require_address(url)
+    return url
+
+
+looking_options: Final = gathering(
+    "looking",
+    Looking,
+    click.argument("url", type=_address),
     click.option(
         "--expect",
         metavar="TEXT",
@@ -131,21 +139,7 @@ _OPTIONS: Final = (
         help="Folder of collateral, instead of asking Intel or of the one that the login remembered.",
     ),
 )
-
-
-def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument URL and the options for what a backend is judged by, which the command receives as `looking`."""
-
-    @wraps(command)
-    def with_looking(url: str, **options: Any) -> object:
-        require_address(url)
-        named = ("expect", "like", "trust_root", "collateral", "accept", "pin")
-        return command(url=url, looking=Looking(**{name: options.pop(name) for name in named}), **options)
-
-    with_options: Callable[..., Any] = with_looking
-    for option in reversed((click.argument("url"), *_OPTIONS)):
-        with_options = option(with_options)
-    return with_options
+"""Adds the argument URL, and the options for what a backend is judged by; the command receives them as `looking`."""
 
 
 def seen_at_start(run: VerifiedRun) -> Seen:
@@ -169,10 +163,10 @@ def show(url: str, looking: Looking) -> None:
     seen = asyncio.run(looking.look(url))
     try:
         policy = looking.policy(seen, ttl_s=_SHOWN_TTL_S)
-    except BackendNotAcceptable as refusal:
+    except BackendNotAcceptable:
         # It is shown all the same, so that a person can read what is wrong.
         print_found(as_json(seen), in_plain_words(seen))
-        raise refusal from None
+        raise
     shown: list[Json] = []
     lines = []
     for one in owner_home().grants_to(seen.did):
@@ -274,14 +268,12 @@ async def grant(
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
     """Report before granting that a secret does not exist: the backend would only find out later."""
-    stored: dict[str | None, set[str]] = {}
-    for secret in map(parse_secret_label, labels):
-        scope, name = secret.scope, secret.name
-        if scope not in stored:
-            stored[scope] = set(await client.secrets().list(scope=scope))
-        if name not in stored[scope]:
-            option = "" if scope is None else f" --scope {scope}"
-            raise InvalidInput(f"there is no secret {name}{option}", hint=f"sealspace secret put {name}{option} < FILE")
+    secrets = [parse_secret_label(label) for label in labels]
+    stored = {scope: await client.secrets().list(scope=scope) for scope in {secret.scope for secret in secrets}}
+    for secret in secrets:
+        if secret.name not in stored[secret.scope]:
+            named = secret.name if secret.scope is None else f"{secret.name} --scope {secret.scope}"
+            raise InvalidInput(f"there is no secret {named}", hint=f"sealspace secret put {named} < FILE")
 
 
 def confirm_shown(lines: Iterable[str], *, yes: bool, err: bool = False) -> None:

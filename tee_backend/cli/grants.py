@@ -8,8 +8,8 @@ from capabilities.principals import same_principal
 from capabilities.strict_json import Json
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
-from sealspace.cli.owner_profile import at_node, dids_of, known_grants, owner_home
-from sealspace.cli.terminal import confirm, optional_time, print_found, print_rows, time_text, watched, words
+from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
+from sealspace.cli.terminal import confirm, optional_time, print_found, print_rows, watched, words, yes_option
 from sealspace.client import Client
 from sealspace.documents.run_grants import run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
@@ -21,34 +21,33 @@ from sealspace.wire.portable import PortableDelegation
 @at_node
 async def list_(client: Client) -> None:
     """Show the grants to backends that were made from here, and how each stands at the node."""
-    found, rows = [], []
-    for one in owner_home().grants():
-        if one.url is not None:
-            portable, secrets = one.portable, granted_labels(one.portable)
-            state = await state_at_node(client, portable.cid)
-            until = optional_time(portable.expires_at)
-            found.append(
-                {
-                    "state": state,
-                    "url": one.url,
-                    "did": portable.delegate_did,
-                    "secrets": secrets,
-                    "cid": portable.cid,
-                    "expiresAt": until,
-                }
-            )
-            rows.append((state, until or "-", one.url, ", ".join(secrets), portable.delegate_did))
+    listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
-        found,
+        [shown for shown, _ in listed],
         ("state", "until", "backend", "secrets", "DID"),
-        rows,
+        [(*cells, str(shown["did"])) for shown, cells in listed],
         nothing="nothing was granted to a backend from here; next: sealspace backend show URL",
     )
 
 
+async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """Return a grant as JSON, and the first cells of its row."""
+    portable, secrets = one.portable, granted_labels(one.portable)
+    state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
+    shown: dict[str, Json] = {
+        "state": state,
+        "url": one.url,
+        "did": portable.delegate_did,
+        "secrets": [*secrets],
+        "cid": portable.cid,
+        "expiresAt": until,
+    }
+    return shown, (state, until or "-", one.url or "-", ", ".join(secrets))
+
+
 @click.command("revoke", epilog="Example: `sealspace backend revoke https://backend.example`.")
 @click.argument("target", metavar="URL|DID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
     """End every grant that was made from here to the backend with this address or DID, at once and for good.
@@ -95,7 +94,7 @@ async def _revoke_each(client: Client, grants: Sequence[PortableDelegation], wal
 @click.argument("target", metavar="[URL|DID]", required=False)
 @click.option("--measurement", metavar="HEX", help="A register (96 hex digits) or a compose hash (64) instead.")
 @click.option("--evidence", metavar="DIGEST", help="Evidence by its SHA-256, as receipts name it, instead.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @at_node
 async def withdraw(
     client: Client, target: str | None, measurement: str | None, evidence: str | None, yes: bool
@@ -136,22 +135,10 @@ async def list_runs(client: Client) -> None:
         read = run_grant_of(one.portable)
         if read is None:  # a grant to a backend that is no runner
             continue
-        run, secrets = read.statement, [secret.label for secret in read.secrets]
-        state, until = await state_at_node(client, one.portable.cid), time_text(read.expires_at)
-        found.append(
-            {
-                "state": state,
-                "expiresAt": until,
-                "url": one.url,
-                "did": one.portable.delegate_did,
-                "secrets": secrets,
-                "run": run_statement_json(run),
-                "cid": one.portable.cid,
-            }
-        )
-        programs = ", ".join(map(program_words, run.programs))
-        hosts = ", ".join(run.hosts) or "none"
-        rows.append((state, until, one.url or "-", ", ".join(secrets), programs, caller_words(run.callers), hosts))
+        run, (shown, cells) = read.statement, await _listed(client, one)
+        found.append(shown | {"run": run_statement_json(run)})
+        programs, hosts = ", ".join(map(program_words, run.programs)), ", ".join(run.hosts) or "none"
+        rows.append((*cells, programs, caller_words(run.callers), hosts))
     print_rows(
         found,
         ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),

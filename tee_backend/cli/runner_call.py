@@ -19,7 +19,7 @@ from sealspace.cli.errors import RunFailed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE_OR_DASH, NEW_FILE, read_named
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import confirm, print_json, print_lines, print_rows, print_value, words
+from sealspace.cli.terminal import confirm, print_json, print_lines, print_rows, print_value, words, yes_option
 from sealspace.client import Client
 from sealspace.documents.project_names import checked_sha256
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
@@ -268,7 +268,7 @@ def list_keys(url: str) -> None:
 @click.command("revoke")
 @click.argument("url")
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def revoke_key(url: str, nonce: int, yes: bool) -> None:
     """Revoke the API key NONCE at the runner at URL; it serves no call from now on."""
     confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
