@@ -18,6 +18,7 @@ from ..collateral.source import refresh_rules
 from ..config.tree import Config
 from ..release_terms import configured_trust_root, recorded_release
 from .opened_store import on_store
+from .settings import trust_root_option
 
 
 @click.group(cls=Verbs)
@@ -27,7 +28,7 @@ def collateral() -> None:
 
 @collateral.command("import")
 @on_store
-@click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
+@trust_root_option
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 async def import_files(config: Config, store: Store, files: tuple[Path, ...]) -> None:
     """Verify each FILE and keep it; prints the platform family of each, and until when it holds."""

@@ -1,7 +1,6 @@
 """`sealspace config`: the settings in force, and a settings file to begin with; both as TOML."""
 
 import json
-import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ def show(config: Config) -> None:
     Of a secret only whether it is set.
     """
     shown = _shown(config)
-    print_found(shown, tuple(_shown_lines(shown)))
+    print_found(shown, _shown_lines(shown))
 
 
 def settings_without_secrets(config: Config) -> str:
@@ -78,24 +77,18 @@ def init(file: Path) -> None:
         print_lines(*settings_file().splitlines())
         return
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(settings_file())
     except FileExistsError:
         raise InvalidInput(
             f"{file} is there already", hint="sealspace config init ANOTHER-FILE, or - to see it"
         ) from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(settings_file())
-    folder = file.parent
-    is_here = folder.resolve() == Path.cwd()
-    if file.name != CONFIG_FILE_NAME or is_here:
-        words(f"wrote {file}; a node reads it where it is named", f"next: sealspace serve --config {file}")
-    elif (folder / _STORE).is_dir() or folder.resolve() == Path(Config().store.data).resolve():
-        words(f"wrote {file}; a node reads it where its data folder is named", f"next: sealspace serve --data {folder}")
-    else:
-        words(
-            f"wrote {file}; a node reads it where it is named, or where {folder} is named as the data folder",
-            f"next: sealspace serve --config {file}",
-        )
+    folder = file.parent.resolve()
+    is_found = file.name == CONFIG_FILE_NAME and folder != Path.cwd()
+    is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
+    where = f"it is named, or {file.parent} as the data folder" if is_found else "it is named"
+    option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
+    words(f"wrote {file}; a node reads it where {where}", f"next: sealspace serve {option}")
 
 
 def settings_file() -> str:

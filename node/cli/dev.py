@@ -24,6 +24,7 @@ from aiohttp import web
 from capabilities.strict_json import Json
 from sealspace.cli.errors import ProcessFailed
 from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.cli.paths import NEW_FOLDER
 from sealspace.cli.shared import HOME_VARIABLE
 from sealspace.cli.terminal import print_found, words
 from sealspace.client import Client
@@ -51,7 +52,7 @@ _SECRET: Final = "API_KEY"  # noqa: S105  # the name of a secret
 @click.option(
     "--data",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NEW_FOLDER,
     help="Folder to keep everything in, and to start from again; a temporary one, removed at the end, by default.",
 )
 def dev(port: int, name: str, data: Path | None) -> None:

@@ -10,8 +10,7 @@ from capabilities.errors import InvalidIdentifier
 from capabilities.resources import parse_space_id
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_found, print_json, table, words
+from sealspace.cli.terminal import print_found, print_rows, words
 from spaces.store.contract import Store
 
 from ..config.tree import Config
@@ -56,10 +55,12 @@ def quota() -> None:
 async def list_(config: Config, store: Store) -> None:
     """Print the spaces with a limit of their own, and their limits in bytes."""
     found = await all_overrides(store, config)
-    if shared().as_json:
-        print_json([{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()])
-        return
-    table(("space", "limit"), [(space, str(limit)) for space, limit in found.overrides.items()])
+    print_rows(
+        [{"space": space, "limitBytes": limit} for space, limit in found.overrides.items()],
+        ("space", "limit"),
+        [(space, str(limit)) for space, limit in found.overrides.items()],
+        nothing="no space has a limit of its own",
+    )
     if found.more:
         words("there are more than these")
     default = "none" if found.default_limit_bytes is None else f"{found.default_limit_bytes} bytes"

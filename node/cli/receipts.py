@@ -1,6 +1,5 @@
 """`sealspace admin receipts`: the receipts of releases in the store."""
 
-import hashlib
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from encryption_network.errors import ReceiptError
 from encryption_network.receipt import parse_receipt
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
+from sealspace.cli.paths import NEW_FOLDER, keep_receipt
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json
 from sealspace.errors import ReceiptInvalid
@@ -55,23 +55,17 @@ async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
 @receipts.command("export")
 @on_store
 @_NETWORK
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NEW_FOLDER)
 async def export(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
     """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
-    # receipts/<SHA-256>.json and documents/<SHA-256>
-    kept, documents = folder / "receipts", folder / "documents"
-    for made in (kept, documents):
-        made.mkdir(parents=True, exist_ok=True)
     count = 0
     async for text in stored_receipts(store, network):
-        (kept / f"{hashlib.sha256(text).hexdigest()}.json").write_bytes(text)
         try:
             digests = documents_of(parse_receipt(text))
         except ReceiptError as error:
             raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
         found = (await store.read([document_key(digest) for digest in digests])).records
-        for digest, record in zip(digests, found, strict=True):
-            if record is not None and record.value is not None:
-                (documents / digest.hex()).write_bytes(record.value)
+        documents = {digest: one.value for digest, one in zip(digests, found, strict=True) if one and one.value}
+        keep_receipt(folder, text, documents)
         count += 1
     print_json({"receipts": count})

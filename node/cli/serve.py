@@ -6,7 +6,7 @@ import click
 
 from ..config.tree import AttestationMode, Config, HostingMode, LogLevel, RequestLines
 from ..processes.supervisor import serve as run
-from .settings import configured
+from .settings import configured, trust_root_option, where_options
 
 _HOSTING = (
     "Whose spaces are hosted. auto, explicit: anybody's, at a sign-in or by a host grant. permit: of the "
@@ -42,9 +42,8 @@ _HOSTING = (
     type=click.Choice(get_args(AttestationMode)),
     help="Who has to prove what code they run.",
 )
-@click.option("--store", "store__url", metavar="URL", help="Another store than LMDB in the data folder.")
-@click.option("--objects", "objects__url", metavar="URL", help="A bucket for large values: s3://bucket/prefix.")
-@click.option("--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's.")
+@where_options
+@trust_root_option
 @click.option("--collateral", "release__collateral", metavar="DIR", help="Folder of collateral to load at start.")
 @click.option("--secret-file", "secret__file", metavar="FILE", help="File with the root secret as raw bytes.")
 @click.option("--log-level", "log__level", type=click.Choice(get_args(LogLevel)), help="Least severe level written.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -23,8 +23,15 @@ def data_options(command: Command) -> Command:
 
 def where_options(command: Command) -> Command:
     """Add the options that name a database and a bucket."""
-    command = click.option("--objects", "objects__url", metavar="URL", help="The bucket of large values.")(command)
-    return click.option("--store", "store__url", metavar="URL", help="The database of the store.")(command)
+    command = click.option(
+        "--objects", "objects__url", metavar="URL", help="Bucket of large values: s3://bucket/prefix."
+    )(command)
+    return click.option("--store", "store__url", metavar="URL", help="Database of the rows, instead of LMDB.")(command)
+
+
+trust_root_option: Final = click.option(
+    "--trust-root", "release__trust_root", metavar="FILE", help="Root certificate instead of Intel's."
+)
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,9 @@
-"""Kinds of paths among options and arguments, and files with grants. Unreadable files end every command alike."""
+"""Kinds of paths of options and arguments; files with grants and receipts. Unreadable files end each command alike."""
 
+import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,6 +79,15 @@ def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
     """Write grants for their recipient, a new file, mode 0600, and say how they are used."""
     make_file(path, encode_bundle(portables) + b"\n")
     words(f"written to {path}, for the recipient: sealspace grant accept {path.name}")
+
+
+def keep_receipt(folder: Path, receipt: bytes, documents: Mapping[bytes, bytes]) -> None:
+    """Write a receipt and its documents into a folder, by digest: receipts/<SHA-256>.json and documents/<SHA-256>."""
+    for made in ("receipts", "documents"):
+        (folder / made).mkdir(parents=True, exist_ok=True)
+    (folder / "receipts" / f"{hashlib.sha256(receipt).hexdigest()}.json").write_bytes(receipt)
+    for digest, document in documents.items():
+        (folder / "documents" / digest.hex()).write_bytes(document)
 
 
 def read_grants(path: Path) -> tuple[PortableDelegation, ...]:

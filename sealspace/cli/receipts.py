@@ -27,7 +27,7 @@ from .durations import ttl_s_of
 from .errors import AuditRefuted
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
-from .paths import NEW_FOLDER
+from .paths import NEW_FOLDER, keep_receipt
 from .terminal import print_rows, time_text, words
 
 _HEADERS: Final = ("time", "why", "secret", "network", "to")
@@ -158,12 +158,7 @@ async def _policy(client: Client, digest: bytes, network: NetworkId) -> Policy |
 async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
     """Write receipts and their documents as `sealspace admin receipts export` does."""
     for receipt in receipts:
-        documents = await client.receipts.documents(receipt, network)
-        for made in ("receipts", "documents"):
-            (out / made).mkdir(parents=True, exist_ok=True)
-        (out / "receipts" / f"{digest_of(receipt).hex()}.json").write_bytes(encode_receipt(receipt))
-        for digest, document in documents.items():
-            (out / "documents" / digest.hex()).write_bytes(document)
+        keep_receipt(out, encode_receipt(receipt), await client.receipts.documents(receipt, network))
 
 
 def _label(resource: str) -> str | None:
