@@ -7,7 +7,7 @@ Example:
     signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": ({},)}}, ()))
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -29,7 +29,7 @@ MAX_RECAP_BYTES: Final = 393_216
 _KNOWN: Final = frozenset({"att", "prf"})
 _INTRODUCTION: Final = "I further authorize the stated URI to perform the following actions on my behalf:"
 
-Attenuations = Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]
+Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]
 """Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
 
 

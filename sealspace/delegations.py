@@ -49,9 +49,7 @@ from .errors import (
 )
 from .session import (
     REVOCATION_TTL_S,
-    Claims,
     Grant,
-    Message,
     capability,
     mint,
     read_grant,
@@ -356,8 +354,14 @@ class Delegations:
         """
         cid = delegation if isinstance(delegation, str) else delegation.cid
         now = self._caller.clock.now()
-        message = Message(domain=domain, uri=f"ucan:{cid}", issued_at=now, expires_at=now + REVOCATION_TTL_S)
-        header = sign_message(wallet_of(wallet), message, self._caller.entropy)
+        header = sign_message(
+            wallet_of(wallet),
+            self._caller.entropy,
+            domain=domain,
+            uri=f"ucan:{cid}",
+            issued_at=now,
+            expires_at=now + REVOCATION_TTL_S,
+        )
         await self._post_revocation(replace(_REVOCATION, mint=lambda: header), cid)
 
     async def status(self, delegation: PortableDelegation | str) -> DelegationStatus:
@@ -455,15 +459,19 @@ class Delegations:
             raise SessionExpired("granting: the session, or the grant that this rests on, ends within a minute")
         if ttl_s > left_s and not at_most:
             raise LifetimeTooLong(f"a grant to {recipient}", asked_s=ttl_s, possible_s=left_s)
-        claims = Claims(
-            audience=recipient,
-            capabilities=capabilities,
-            proofs=proofs,
-            # Whole seconds: a child must not outlive its parent by a rounding.
-            expires_at=int(now + min(ttl_s, left_s)),
-            facts=facts,
+        return read_grant(
+            mint(
+                session.signer,
+                self._caller.entropy,
+                audience=recipient,
+                capabilities=capabilities,
+                proofs=proofs,
+                # Whole seconds: a child must not outlive its parent by a rounding.
+                expires_at=int(now + min(ttl_s, left_s)),
+                facts=facts,
+                issuer=session.did,
+            )
         )
-        return read_grant(mint(session.signer, claims, self._caller.entropy, issuer=session.did))
 
 
 def _recipient(did: str) -> Principal:

@@ -11,14 +11,15 @@ Example:
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import libipld
+import msgspec
 
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.ambient import Entropy
@@ -42,7 +43,7 @@ from capabilities.resources import (
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import SiweMessage, siwe_text
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from capabilities.tokens import Capability, parse_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.canonical_json import canonical_bytes
@@ -85,7 +86,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
     resource = SpaceResource(space, service, path)
     with suppress(InvalidIdentifier):
         if parse_resource(resource.text) == resource:
-            return capability(resource.text, ability)
+            return Capability(resource, ability, {})
     raise InvalidInput(
         "a key is the raw path of a URI",
         hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; no `.` or `..` segments",
@@ -97,20 +98,17 @@ def covers(held: Capability, wanted: Capability) -> bool:
     return not held.caveats and satisfies(held.ability, wanted.ability) and extends(wanted.resource, held.resource)
 
 
-def attenuations(capabilities: Iterable[Capability]) -> Mapping[str, Mapping[str, tuple[Mapping[str, None], ...]]]:
+def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Json]]]]:
     """Return resource to ability to the empty caveat, as ReCaps and tokens state it."""
-    stated: dict[str, dict[str, tuple[Mapping[str, None], ...]]] = {}
+    stated: dict[str, dict[str, list[dict[str, Json]]]] = {}
     for one in capabilities:
-        stated.setdefault(one.resource.text, {})[one.ability] = ({},)
+        stated.setdefault(one.resource.text, {})[one.ability] = [{}]
     return stated
 
 
 def distinct_capabilities(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
     """Return capabilities without repeats, in order of appearance."""
-    found: dict[tuple[str, str], Capability] = {}
-    for one in capabilities:
-        found.setdefault((one.resource.text, one.ability), one)
-    return tuple(found.values())
+    return tuple({(one.resource.text, one.ability): one for one in capabilities}.values())
 
 
 INVOCATION_TTL_S: Final = 60.0
@@ -123,73 +121,85 @@ _NONCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 _NONCE_CHARS = 17
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """The statements of a token that a key signs: to whom, what, the cids it cites, its end in epoch seconds, facts."""
+def mint(
+    signer: Ed25519Signer,
+    entropy: Entropy,
+    *,
+    audience: str,
+    capabilities: Sequence[Capability],
+    proofs: Sequence[str],
+    expires_at: float,
+    facts: Sequence[Json] = (),
+    issuer: str | None = None,
+) -> str:
+    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is wanted (J5, J6).
 
-    audience: str
-    capabilities: Sequence[Capability]
-    proofs: Sequence[str]
-    expires_at: float
-    facts: Sequence[Json] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What a wallet is asked to sign; times are epoch seconds, None: without an end.
-
-    Attributes:
-        domain: authority that asks, shown to the person.
-        uri: DID or DID URL of the delegate.
-        capabilities: what is granted; none: the message is no grant.
-        parents: cids of delegations it rests on.
-        resources: further resources, before the ReCap.
-        statement: the caller's own text, before the sentence about the capabilities.
+    Args:
+        signer: The session's key.
+        entropy: Makes the nonce.
+        audience: The DID that the token is addressed to.
+        capabilities: The requested or granted capabilities.
+        proofs: The cids of the delegations that it cites.
+        expires_at: Its end, epoch seconds.
+        facts: Further statements, such as what binds the token to a body.
+        issuer: The DID that signs, if it is not the key's DID URL.
     """
-
-    domain: str
-    uri: str
-    issued_at: float
-    expires_at: float | None
-    capabilities: Sequence[Capability] = ()
-    parents: Sequence[str] = ()
-    resources: tuple[str, ...] = field(default=())
-    statement: str | None = None
-
-
-def mint(signer: Ed25519Signer, claims: Claims, entropy: Entropy, *, issuer: str | None = None) -> str:
-    """Return a token signed by a session key; `issuer` is the key's DID URL unless a bare DID is wanted (J5, J6)."""
     payload = UcanPayload(
         iss=issuer or signer.did_url,
-        aud=claims.audience,
-        exp=round(claims.expires_at, 3),
+        aud=audience,
+        exp=round(expires_at, 3),
         nnc=f"urn:uuid:{uuid.UUID(bytes=entropy.token(16), version=4)}",
-        fct=list(claims.facts) or None,
-        prf=list(claims.proofs),
-        att={
-            resource: {ability: [{}] for ability in abilities}
-            for resource, abilities in attenuations(claims.capabilities).items()
-        },
+        fct=list(facts) or None,
+        prf=list(proofs),
+        att=attenuations(capabilities),
     )
     return encode_ucan(payload, signer)
 
 
-def sign_message(wallet: Wallet, message: Message, entropy: Entropy) -> str:
-    """Ask a wallet to sign, and return the CACAO as a header (J4); raises InvalidInput where no text can say it."""
+def sign_message(
+    wallet: Wallet,
+    entropy: Entropy,
+    *,
+    domain: str,
+    uri: str,
+    issued_at: float,
+    expires_at: float | None,
+    capabilities: Sequence[Capability] = (),
+    parents: Sequence[str] = (),
+    resources: Sequence[str] = (),
+    statement: str | None = None,
+) -> str:
+    """Ask a wallet to sign a message, and return the CACAO as a header (J4).
+
+    Args:
+        wallet: The owner's wallet.
+        entropy: Makes the nonce.
+        domain: Authority that the text names, unless the wallet has one of its own.
+        uri: The DID that the grant is for, or the cid that is revoked.
+        issued_at: Epoch seconds.
+        expires_at: Epoch seconds; None: without an end.
+        capabilities: The granted capabilities; none for a revocation.
+        parents: The cids of the delegations that it rests on.
+        resources: Further resources of the text.
+        statement: A sentence for the person who signs.
+
+    Raises:
+        InvalidInput: The text would contain characters that are not printable, or a parent is not a cid.
+    """
     siwe = SiweMessage(
-        domain=wallet.domain if isinstance(wallet, SiteWallet) else message.domain,
+        domain=wallet.domain if isinstance(wallet, SiteWallet) else domain,
         address=wallet.address,
         chain_id=wallet.chain_id,
-        uri=message.uri,
+        uri=uri,
         nonce=_nonce(entropy),
-        issued_at=iso_time(message.issued_at),
-        expiration_time=None if message.expires_at is None else iso_time(message.expires_at),
-        statement=message.statement,
-        resources=message.resources,
+        issued_at=iso_time(issued_at),
+        expiration_time=None if expires_at is None else iso_time(expires_at),
+        statement=statement,
+        resources=tuple(resources),
     )
-    if message.capabilities:
-        parents = tuple(_base58_cid(cid) for cid in message.parents)
-        siwe = attach(siwe, Recap(attenuations(message.capabilities), parents))
+    if capabilities:
+        parents = tuple(_base58_cid(cid) for cid in parents)
+        siwe = attach(siwe, Recap(attenuations(capabilities), parents))
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
         raise InvalidInput("a sign-in text holds printable characters only")
@@ -234,7 +244,6 @@ def _base58_cid(cid: str) -> str:
 DEFAULT_NETWORK: Final = "default"
 SECRETS_SPACE: Final = "secrets"
 
-_VERSION = 2
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 _MOST_NAMED, _MOST_NOTED = 4, 20
 """Missing permissions that one message names, and that notes do; the error has all."""
@@ -507,7 +516,7 @@ def encode_session(session: Session) -> bytes:
     if session.seed is None:
         raise InvalidSession("this session's key cannot be stored", hint="make the session of a seed")
     value: dict[str, Json] = {
-        "v": _VERSION,
+        "v": 2,
         "seed": encode_standard(session.seed),
         "owner": session.owner,
         "space": None if session.space is None else session.space.text,
@@ -518,6 +527,17 @@ def encode_session(session: Session) -> bytes:
     return canonical_bytes(value)
 
 
+class _Stored(msgspec.Struct, rename="camel", kw_only=True):
+    v: Literal[2]
+    seed: str
+    owner: str
+    # A value that is not a text is not the same as none: a session without a node acts at any.
+    space: str | None = None
+    node_id: str | None = None
+    networks: Any
+    grants: list[str]
+
+
 def decode_session(data: bytes) -> Session:
     """Read what `encode_session` wrote.
 
@@ -525,32 +545,25 @@ def decode_session(data: bytes) -> Session:
         InvalidSession: it is something else. The message contains no byte of it.
     """
     try:
-        return _session_of(parse_json(data, max_bytes=_MAX_SESSION_BYTES))
+        return _session_of(shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored))
     except (CapabilityError, InvalidPortableDelegation) as exc:
         raise InvalidSession("the stored session cannot be read") from exc
 
 
-def _session_of(value: dict[str, Json]) -> Session:
-    seed = decode_standard(value.get("seed"))
-    owner, space, node_id, headers = (value.get(name) for name in ("owner", "space", "nodeId", "grants"))
-    if value.get("v") != _VERSION or seed is None or len(seed) != 32:
-        raise InvalidSession("the stored session has another version or no key")
-    pins = parse_pins(value.get("networks"))
-    if not isinstance(owner, str) or not isinstance(headers, list) or pins is None:
-        raise InvalidSession("the stored session lacks a member")
-    # A value that is not a text is not the same as none: a session without a node acts at any.
-    if not isinstance(space, str | None) or not isinstance(node_id, str | None):
-        raise InvalidSession("a member of the stored session is of another type")
+def _session_of(stored: _Stored) -> Session:
+    seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
+    if seed is None or len(seed) != 32 or pins is None:
+        raise InvalidSession("the stored session has no key, or a network's key in it cannot be read")
     session = Session(
         signer=Ed25519Signer(seed),
-        owner=principal_of(owner),
-        space=None if space is None else parse_space_id(space),
-        node_id=node_id,
+        owner=principal_of(stored.owner),
+        space=None if stored.space is None else parse_space_id(stored.space),
+        node_id=stored.node_id,
         pins=pins,
         seed=seed,
     )
-    for header in headers:
-        session = session.with_grant(read_grant(header if isinstance(header, str) else ""))
+    for header in stored.grants:
+        session = session.with_grant(read_grant(header))
     return session
 
 

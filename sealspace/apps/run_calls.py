@@ -41,7 +41,7 @@ from capabilities.tokens import (
 )
 
 from ..errors import CallRefused, NotGranted
-from ..session import INVOCATION_TTL_S, Claims, Session, capability, mint, space_of
+from ..session import INVOCATION_TTL_S, Session, capability, mint, space_of
 
 CALL: Final = "sealspace.run/call"
 CALL_FACT: Final = "sealspace.run.call/v1"
@@ -122,14 +122,17 @@ def call_headers(
     sign_ins = [grant.header for grant in session.grants if grant.cid in cited]
     if len(sign_ins) > 1:
         raise NotGranted("a call cites one sign-in, and this session would need several", missing=(wanted,))
-    claims = Claims(
-        audience=runner.did,
-        capabilities=[wanted],
-        proofs=cited,
-        expires_at=now + INVOCATION_TTL_S,
-        facts=[_fact(program, body, runner)],
-    )
-    headers = {"Authorization": mint(session.signer, claims, entropy)}
+    headers = {
+        "Authorization": mint(
+            session.signer,
+            entropy,
+            audience=runner.did,
+            capabilities=[wanted],
+            proofs=cited,
+            expires_at=now + INVOCATION_TTL_S,
+            facts=[_fact(program, body, runner)],
+        )
+    }
     if sign_ins:
         headers[SIGN_IN_HEADER] = sign_ins[0]
     return headers

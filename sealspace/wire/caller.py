@@ -12,7 +12,7 @@ from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 
 from ..errors import NodeMismatch, NotSignedIn
-from ..session import INVOCATION_TTL_S, Claims, Session, mint
+from ..session import INVOCATION_TTL_S, Session, mint
 from .answers import json_object, required_text, texts_of
 from .transport import Answer, Request, Transport
 
@@ -143,9 +143,15 @@ class Caller:
         audience = await self.node_id()
 
         def mint_one() -> str:
-            expires_at = self.clock.now() + ttl_s
-            claims = Claims(audience=audience, capabilities=wanted, proofs=cited, expires_at=expires_at, facts=facts)
-            token = mint(session.signer, claims, self.entropy)
+            token = mint(
+                session.signer,
+                self.entropy,
+                audience=audience,
+                capabilities=wanted,
+                proofs=cited,
+                expires_at=self.clock.now() + ttl_s,
+                facts=facts,
+            )
             if minted is not None:
                 minted(token)
             return token

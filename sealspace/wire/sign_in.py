@@ -33,9 +33,7 @@ from ..documents.manifests import ACCOUNT_SPACE, DEFAULT_SPACE, ManifestRequest,
 from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
-    Claims,
     Grant,
-    Message,
     Session,
     capability,
     distinct_capabilities,
@@ -162,20 +160,23 @@ def sign_grant(
     resources: Sequence[str] = (),
     statement: str | None = None,
 ) -> Grant:
-    """Have a wallet sign a grant, which ends with the one that it rests on; `Message` describes the rest."""
+    """Have a wallet sign a grant, which ends with the one that it rests on; `sign_message` describes the rest."""
     now = caller.clock.now()
     ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
-    message = Message(
-        domain=domain,
-        uri=delegate,
-        issued_at=now,
-        expires_at=min(now + ttl_s, ends_at),
-        capabilities=capabilities,
-        parents=() if parent is None else (parent.cid,),
-        resources=tuple(resources),
-        statement=statement,
+    return read_grant(
+        sign_message(
+            wallet,
+            caller.entropy,
+            domain=domain,
+            uri=delegate,
+            issued_at=now,
+            expires_at=min(now + ttl_s, ends_at),
+            capabilities=capabilities,
+            parents=() if parent is None else (parent.cid,),
+            resources=resources,
+            statement=statement,
+        )
     )
-    return read_grant(sign_message(wallet, message, caller.entropy))
 
 
 async def key_sign_in(caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()) -> Session:
@@ -270,13 +271,16 @@ async def _hosting(caller: Caller, spaces: Sequence[SpaceId]) -> tuple[str, list
 
 def _own_grant(caller: Caller, session: Session, audience: str, wanted: Sequence[Capability]) -> Grant:
     """Return a key's delegation of its own spaces; needs no parent."""
-    claims = Claims(
-        audience=audience,
-        capabilities=wanted,
-        proofs=(),
-        expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
+    return read_grant(
+        mint(
+            session.signer,
+            caller.entropy,
+            audience=audience,
+            capabilities=wanted,
+            proofs=(),
+            expires_at=caller.clock.now() + _HOST_GRANT_TTL_S,
+        )
     )
-    return read_grant(mint(session.signer, claims, caller.entropy))
 
 
 def _primary_space(asked: SignIn) -> str:

@@ -38,7 +38,7 @@ from sealspace.errors import (
     Unauthorized,
     ValueTooLarge,
 )
-from sealspace.session import Claims, decode_session, encode_session, key_session, mint
+from sealspace.session import decode_session, encode_session, key_session, mint
 from sealspace.wire.portable import decode_portable, encode_portable
 from sealspace.wire.transport import Request, Transport
 from tee_backend.evidence.simulated import measurements_of
@@ -568,13 +568,14 @@ async def test_a_refusal_by_the_node_names_what_is_missing(bench) -> None:
     portable, agent = await granted_to_agent(bench, owner)
     await agent.delegations.take_up(portable)
     space = owner.kv().space
-    claims = Claims(
+    token = mint(
+        agent.session.signer,
+        bench.entropy,
         audience=agent.session.did,
         capabilities=[allow(f"{space.text}/kv/private", GET)],
         proofs=[portable.cid],
         expires_at=bench.clock.now() + 60,
     )
-    token = mint(agent.session.signer, claims, bench.entropy)
     async with Transport(bench.node.url) as transport:
         with pytest.raises(ActionNotAuthorized) as refusal:
             await transport.require(Request("POST", "/invoke", mint=lambda: token))

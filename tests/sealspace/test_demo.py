@@ -14,7 +14,7 @@ from patience import PATIENCE_S
 from tests_support import REPOSITORY, CountingEntropy
 
 from sealspace.delegations import allow
-from sealspace.session import Message, read_grant, sign_message
+from sealspace.session import read_grant, sign_message
 from sealspace.wallets import new_wallet
 
 STEP = re.compile(r"^ *\d+  .* ✓$", re.MULTILINE)
@@ -78,13 +78,14 @@ def test_a_delegation_in_other_bytes_has_the_same_signature_and_another_id() -> 
     respell = runpy.run_path(str(DEMO))["respell"]
     for seed in range(8):
         wallet = new_wallet(entropy=CountingEntropy(bytes([seed])))
-        message = Message(
+        header = sign_message(
+            wallet,
+            CountingEntropy(),
             domain="app.example",
             uri=agent,
             issued_at=0,
             expires_at=None,
             capabilities=[allow("tinycloud:key:z6Mk:default/kv", "tinycloud.kv/get")],
         )
-        header = sign_message(wallet, message, CountingEntropy())
         assert read_grant(header).cid != read_grant(respell(header)).cid
         assert read_grant(header).capabilities == read_grant(respell(header)).capabilities

@@ -37,7 +37,6 @@ from sealspace.documents.secret_names import is_secret_name, parse_secret_name
 from sealspace.encryption import decrypt_request, verify_answer
 from sealspace.errors import SealspaceError
 from sealspace.session import (
-    Message,
     decode_session,
     encode_session,
     key_session,
@@ -67,19 +66,17 @@ NETWORK = network_of_owner(WALLET.did)
 GRANT = read_grant(
     sign_message(
         WALLET,
-        Message(
-            domain="app.example",
-            uri=AGENT.did,
-            issued_at=NOW,
-            expires_at=NOW + 600,
-            capabilities=[
-                allow(f"{SPACE}/kv", "tinycloud.kv/get"),
-                allow(f"{SPACE}/kv", "tinycloud.kv/put"),
-                allow(f"{SPACE}/kv", "tinycloud.kv/list"),
-                allow(NETWORK.text, "tinycloud.encryption/decrypt"),
-            ],
-        ),
         CountingEntropy(),
+        domain="app.example",
+        uri=AGENT.did,
+        issued_at=NOW,
+        expires_at=NOW + 600,
+        capabilities=[
+            allow(f"{SPACE}/kv", "tinycloud.kv/get"),
+            allow(f"{SPACE}/kv", "tinycloud.kv/put"),
+            allow(f"{SPACE}/kv", "tinycloud.kv/list"),
+            allow(NETWORK.text, "tinycloud.encryption/decrypt"),
+        ],
     )
 )
 SESSION = key_session(SEED, grants=[GRANT])

@@ -12,7 +12,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import Ed25519Signer
 from sealspace.delegations import allow
 from sealspace.errors import InvalidPortableDelegation
-from sealspace.session import Grant, Message, network_of_owner, read_grant, sign_message, space_of
+from sealspace.session import Grant, network_of_owner, read_grant, sign_message, space_of
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import (
     PortableDelegation,
@@ -31,17 +31,20 @@ NETWORK = network_of_owner(WALLET.did).text
 
 
 def portable(*, owner: str = WALLET.did) -> PortableDelegation:
-    message = Message(
-        domain="app.example",
-        uri=AGENT.did,
-        issued_at=1_795_000_000,
-        expires_at=1_795_000_600,
-        capabilities=[
-            allow(f"{SECRETS}/kv/vault/secrets/API_KEY", "tinycloud.kv/get"),
-            allow(NETWORK, "tinycloud.encryption/decrypt"),
-        ],
+    grant = read_grant(
+        sign_message(
+            WALLET,
+            CountingEntropy(),
+            domain="app.example",
+            uri=AGENT.did,
+            issued_at=1_795_000_000,
+            expires_at=1_795_000_600,
+            capabilities=[
+                allow(f"{SECRETS}/kv/vault/secrets/API_KEY", "tinycloud.kv/get"),
+                allow(NETWORK, "tinycloud.encryption/decrypt"),
+            ],
+        )
     )
-    grant = read_grant(sign_message(WALLET, message, CountingEntropy()))
     return portable_of(grant, owner=Principal(owner), host="http://127.0.0.1:1")
 
 

@@ -19,7 +19,7 @@ from sealspace.delegations import allow
 from sealspace.documents.manifests import compose_manifests, parse_manifest, requested_capabilities
 from sealspace.encryption import DecryptRequest, decrypt_request, verify_answer
 from sealspace.errors import InvalidResponse, ResponseBindingMismatch, ResponseSignatureInvalid, SealspaceError
-from sealspace.session import Message, iso_time, read_grant, sign_message, space_of, token_cid
+from sealspace.session import iso_time, read_grant, sign_message, space_of, token_cid
 from sealspace.wallets import new_wallet
 from sealspace.wire.sign_in import KV_ABILITIES
 
@@ -190,15 +190,20 @@ def test_sign_in_texts_equal_the_recorded_ones() -> None:
             assert recap is not None
             delegation = parse_delegation(header)
             wallet = new_wallet()
-            message = Message(
-                domain=recorded.domain,
-                uri=recorded.uri,
-                issued_at=delegation.issued_at or 0.0,
-                expires_at=delegation.expires_at,
-                capabilities=delegation.capabilities,
-                parents=[parent.echo for parent in delegation.parents],
-            )
-            ours = parse_cacao(header_bytes(sign_message(wallet, message, CountingEntropy()))).message
+            ours = parse_cacao(
+                header_bytes(
+                    sign_message(
+                        wallet,
+                        CountingEntropy(),
+                        domain=recorded.domain,
+                        uri=recorded.uri,
+                        issued_at=delegation.issued_at or 0.0,
+                        expires_at=delegation.expires_at,
+                        capabilities=delegation.capabilities,
+                        parents=[parent.echo for parent in delegation.parents],
+                    )
+                )
+            ).message
             assert recorded.statement == ours.statement
             assert recorded.resources == ours.resources
             assert recorded.uri == ours.uri
@@ -242,15 +247,20 @@ def test_times_are_written_with_milliseconds() -> None:
 
 def test_a_recap_is_the_last_resource() -> None:
     """What grants stands last, whatever stands before it (S1)."""
-    message = Message(
-        domain="app.example",
-        uri="did:key:z6Mk",
-        issued_at=0,
-        expires_at=None,
-        capabilities=[allow("tinycloud:key:z6Mk:default/kv", "tinycloud.kv/get")],
-        resources=("urn:example:first",),
-    )
-    signed = parse_cacao(header_bytes(sign_message(new_wallet(), message, CountingEntropy()))).message
+    signed = parse_cacao(
+        header_bytes(
+            sign_message(
+                new_wallet(),
+                CountingEntropy(),
+                domain="app.example",
+                uri="did:key:z6Mk",
+                issued_at=0,
+                expires_at=None,
+                capabilities=[allow("tinycloud:key:z6Mk:default/kv", "tinycloud.kv/get")],
+                resources=("urn:example:first",),
+            )
+        )
+    ).message
     assert signed.resources[0] == "urn:example:first"
     assert signed.resources[-1].startswith(PREFIX)
 
@@ -287,14 +297,19 @@ def test_a_manifest_crosses_into_the_recorded_sign_ins_byte_for_byte() -> None:
         delegation = parse_delegation(one["authorization"])
         wanted = requested_capabilities(request.resources, space_id=partial(_space_id, delegation.delegator))
         networks = [held for held in delegation.capabilities if network_of(held.resource) is not None]
-        message = Message(
-            domain=recorded.domain,
-            uri=recorded.uri,
-            issued_at=delegation.issued_at or 0.0,
-            expires_at=delegation.expires_at,
-            capabilities=[*wanted, *networks],
-        )
-        ours = parse_cacao(header_bytes(sign_message(new_wallet(), message, CountingEntropy()))).message
+        ours = parse_cacao(
+            header_bytes(
+                sign_message(
+                    new_wallet(),
+                    CountingEntropy(),
+                    domain=recorded.domain,
+                    uri=recorded.uri,
+                    issued_at=delegation.issued_at or 0.0,
+                    expires_at=delegation.expires_at,
+                    capabilities=[*wanted, *networks],
+                )
+            )
+        ).message
         assert (recorded.statement, recorded.resources) == (ours.statement, ours.resources)
         compared += 1
     assert compared > 4

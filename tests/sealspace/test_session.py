@@ -18,9 +18,7 @@ from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, InvalidPortableDelegation, InvalidSession, NotGranted, SessionExpired
 from sealspace.session import (
-    Claims,
     Grant,
-    Message,
     Session,
     decode_session,
     encode_session,
@@ -50,10 +48,17 @@ DECRYPT = allow(NETWORK, "tinycloud.encryption/decrypt")
 
 
 def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float = 600) -> Grant:
-    message = Message(
-        domain="app.example", uri=delegate, issued_at=NOW, expires_at=NOW + ttl_s, capabilities=capabilities
+    return read_grant(
+        sign_message(
+            WALLET,
+            CountingEntropy(repr(capabilities).encode()),
+            domain="app.example",
+            uri=delegate,
+            issued_at=NOW,
+            expires_at=NOW + ttl_s,
+            capabilities=capabilities,
+        )
     )
-    return read_grant(sign_message(WALLET, message, CountingEntropy(repr(capabilities).encode())))
 
 
 def test_one_grant_that_covers_all_is_cited_alone() -> None:
@@ -106,8 +111,17 @@ def test_a_grant_is_held_once() -> None:
 
 def test_a_token_is_read_as_a_grant() -> None:
     """A key's own token is a grant like a wallet's."""
-    claims = Claims(audience=OTHER.did, capabilities=[GET_NOTES], proofs=[], expires_at=NOW + 60)
-    grant = read_grant(mint(AGENT, claims, CountingEntropy(), issuer=AGENT.did))
+    grant = read_grant(
+        mint(
+            AGENT,
+            CountingEntropy(),
+            audience=OTHER.did,
+            capabilities=[GET_NOTES],
+            proofs=[],
+            expires_at=NOW + 60,
+            issuer=AGENT.did,
+        )
+    )
     assert (AGENT.did, OTHER.did, (GET_NOTES,)) == (grant.delegator, grant.delegate, grant.capabilities)
 
 

@@ -35,7 +35,7 @@ from sealspace.documents.manifests import parse_manifest
 from sealspace.documents.node_evidence import NodePolicy
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import BackendError, DecryptDenied, EncryptionError, SealspaceError, TransportError
-from sealspace.session import Claims, Session, decode_session, key_session, mint
+from sealspace.session import Session, decode_session, key_session, mint
 from sealspace.wallets import wallet_from_keystore
 from sealspace.wire.portable import decode_portable
 from sealspace.wire.transport import Request, Transport, TransportSettings
@@ -324,13 +324,14 @@ async def _not_mine(world: World) -> None:
 @cause(errors.ActionNotAuthorized)
 async def _not_covered(world: World) -> None:
     owner, agent, portable = await granted(world)
-    claims = Claims(
+    token = mint(
+        agent.session.signer,
+        world.bench.entropy,
         audience=(await agent.info()).node_id,
         capabilities=[allow(f"{owner.kv().space.text}/kv/b", GET)],
         proofs=[portable.cid],
         expires_at=world.bench.clock.now() + 60,
     )
-    token = mint(agent.session.signer, claims, world.bench.entropy)
     async with Transport(world.bench.node.url) as transport:
         await transport.require(Request("POST", "/invoke", mint=lambda: token))
 

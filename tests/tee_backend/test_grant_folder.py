@@ -20,7 +20,7 @@ from tests_support import CountingEntropy, fuzzed
 from capabilities.principals import Principal
 from encryption_network.pins import NetworkPin
 from sealspace.delegations import allow
-from sealspace.session import Claims, Grant, key_session, mint, read_grant
+from sealspace.session import Grant, key_session, mint, read_grant
 from tee_backend.backend.grant_folder import GrantFolder, Holding
 from tee_backend.backend.held_grants import MOST
 from tee_backend.errors import FolderDamaged, FolderOfAnother, FolderUnusable, KeepingError
@@ -33,8 +33,17 @@ PIN = NetworkPin(f"urn:tinycloud:encryption:{OWNER.did}:default", bytes(32), 1)
 def grant(number: int = 0, to: Principal = SELF.did) -> Grant:
     """A grant of the owner's to a backend."""
     wanted = [allow(PIN.network, "tinycloud.encryption/decrypt")]
-    claims = Claims(audience=to, capabilities=wanted, proofs=(), expires_at=1_900_000_000 + number)
-    return read_grant(mint(OWNER.signer, claims, ENTROPY, issuer=OWNER.did))
+    return read_grant(
+        mint(
+            OWNER.signer,
+            ENTROPY,
+            audience=to,
+            capabilities=wanted,
+            proofs=(),
+            expires_at=1_900_000_000 + number,
+            issuer=OWNER.did,
+        )
+    )
 
 
 GRANTS = [grant(number) for number in range(3)]

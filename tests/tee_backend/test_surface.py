@@ -22,7 +22,7 @@ from capabilities.strict_base64 import encode_url
 from sealspace.delegations import allow
 from sealspace.documents.published import EVIDENCE_PATH, GRANTS_PATH, MAX_GRANT_BYTES, parse_published
 from sealspace.errors import GrantsFull
-from sealspace.session import Claims, key_session, mint, read_grant
+from sealspace.session import key_session, mint, read_grant
 from sealspace.wire.portable import BUNDLE_FORMAT, MAX_BUNDLED, PortableDelegation, encode_portable, portable_of
 from tee_backend.backend import publishing
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
@@ -44,8 +44,17 @@ Ask = Callable[..., Awaitable[Answer]]
 def portable(to: str = SELF.did) -> PortableDelegation:
     """A grant of the owner's, as it is handed in."""
     wanted = [allow(f"urn:tinycloud:encryption:{OWNER.did}:default", "tinycloud.encryption/decrypt")]
-    claims = Claims(audience=to, capabilities=wanted, proofs=(), expires_at=1_900_000_000)
-    grant = read_grant(mint(OWNER.signer, claims, ENTROPY, issuer=OWNER.did))
+    grant = read_grant(
+        mint(
+            OWNER.signer,
+            ENTROPY,
+            audience=to,
+            capabilities=wanted,
+            proofs=(),
+            expires_at=1_900_000_000,
+            issuer=OWNER.did,
+        )
+    )
     return portable_of(grant, owner=OWNER.did, host="http://127.0.0.1:1")
 
 

@@ -33,7 +33,7 @@ from sealspace.delegations import allow
 from sealspace.documents.published import GRANTS_PATH, parse_statement
 from sealspace.errors import BackendAnswerInvalid
 from sealspace.printable import printable
-from sealspace.session import Claims, Session, key_session, mint, read_grant
+from sealspace.session import Session, key_session, mint, read_grant
 from sealspace.wire.portable import PortableDelegation, encode_portable, portable_of
 from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.inspection import Inspector
@@ -180,8 +180,11 @@ async def test_a_flood_of_grants_does_not_stop_the_backend(yard: Yard) -> None:
     wanted = [allow(owner.secrets().resource("API_KEY"), "tinycloud.kv/get")]
     header = mint(
         outsider.session.signer,
-        Claims(audience=program.backend.did, capabilities=wanted, proofs=(), expires_at=int(yard.clock.now()) + 600),
         yard.entropy,
+        audience=program.backend.did,
+        capabilities=wanted,
+        proofs=(),
+        expires_at=int(yard.clock.now()) + 600,
         issuer=outsider.session.did,
     )
     grant = read_grant(header)
@@ -205,8 +208,11 @@ async def test_outsiders_grants_do_not_stay_for_ever(yard: Yard) -> None:
     async def junk(ends_at: int) -> None:
         header = mint(
             outsider.session.signer,
-            Claims(audience=did, capabilities=wanted, proofs=(), expires_at=ends_at),
             yard.entropy,
+            audience=did,
+            capabilities=wanted,
+            proofs=(),
+            expires_at=ends_at,
             issuer=me,
         )
         await backend.take_up(portable_of(read_grant(header), owner=me, host=yard.url))
