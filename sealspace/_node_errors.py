@@ -28,6 +28,7 @@ class SealspaceError(Exception):
     """Base of everything this package raises on purpose.
 
     Attributes:
+        code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors` sets it.
         message: what was asked for, and why it was not done.
         hint: what a program does next.
         step: what a person at a command line does next; where nothing else is stated, the hint.
@@ -52,7 +53,6 @@ class SealspaceError(Exception):
 class NodeEvidenceRefused(SealspaceError):
     """The node does not prove what this program demands of it; no token was sent to it."""
 
-    code = "node-evidence-refused"
     default_hint = "do not use this node before its operator has said why; what was found stands in the message"
 
     def __init__(self, reason: str, detail: str, *, hint: str | None = None) -> None:
@@ -64,7 +64,6 @@ class NodeEvidenceRefused(SealspaceError):
 class SpacesNotHosted(SealspaceError):
     """The node hosts a space of a sign-in neither by itself nor on the owner's word."""
 
-    code = "spaces-not-hosted"
     default_hint = "the node's operator bounds how many spaces an owner has, or lists the owners; ask for room"
 
     def __init__(self, spaces: tuple[str, ...]) -> None:
@@ -75,28 +74,24 @@ class SpacesNotHosted(SealspaceError):
 class TransportError(SealspaceError):
     """No usable answer came from the node."""
 
-    code = "transport"
     default_hint = "try again; if it stays, ask the operator of the node"
 
 
 class NodeUnreachable(TransportError):
     """The connection failed or broke off."""
 
-    code = "node-unreachable"
     default_hint = "check the address, whether it is http:// or https://, and that the node is running"
 
 
 class NodeTimeout(TransportError):
     """The node did not answer in time; whether it acted is not known."""
 
-    code = "node-timeout"
     default_hint = "read back what was written before repeating it"
 
 
 class TransferBroken(TransportError):
     """A value's bytes broke off on their way, or are not those that the node announced; none is to be used."""
 
-    code = "transfer-broken"
     default_hint = "start the transfer again; nothing was left half written"
     default_step = "start the command again; nothing was left half written"
 
@@ -108,7 +103,6 @@ class TransferBroken(TransportError):
 class ResponseTooLarge(TransportError):
     """The answer is longer than this client accepts for it."""
 
-    code = "response-too-large"
     default_hint = "allow more bytes (`max_bytes`), or read the value as a stream"
     default_step = "sealspace kv get KEY --out FILE"
 
@@ -116,14 +110,12 @@ class ResponseTooLarge(TransportError):
 class MalformedAnswer(TransportError):
     """The answer has not the shape that the protocol gives it."""
 
-    code = "malformed-answer"
     default_hint = "is this the address of a sealspace or TinyCloud node?"
 
 
 class NodeMismatch(TransportError):
     """The node's identity or protocol is not the expected one."""
 
-    code = "node-mismatch"
     default_hint = "do not go on: find out why the node's identity differs, then pin the right one"
     default_step = (
         "do not go on: find out why the node's identity differs; if it was restored as a new one, sealspace login"
@@ -133,7 +125,6 @@ class NodeMismatch(TransportError):
 class NodeRefused(SealspaceError):
     """The node answered with an error."""
 
-    code = "node-refused"
     default_hint = "the status and the text of the node say why; ask its operator if they do not help"
     reason_in_words: ClassVar[str] = ""
 
@@ -151,7 +142,6 @@ class NodeRefused(SealspaceError):
 class Unauthorized(NodeRefused):
     """The node does not accept the authority of the request."""
 
-    code = "unauthorized"
     default_hint = (
         "check for whom this session acts and what it was granted; sign in again, or ask the owner for a delegation"
     )
@@ -162,7 +152,6 @@ class Unauthorized(NodeRefused):
 class ActionNotAuthorized(Unauthorized):
     """The cited grants do not cover one capability of the request (J8)."""
 
-    code = "action-not-authorized"
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
 
@@ -175,7 +164,6 @@ class ActionNotAuthorized(Unauthorized):
 class DelegationRevoked(Unauthorized):
     """A delegation that the request rests on has been revoked."""
 
-    code = "delegation-revoked"
     default_hint = "revocation is final: ask the owner for a new delegation"
     default_step = "it was revoked for good: ask its owner for a new grant"
 
@@ -187,14 +175,12 @@ class DelegationRevoked(Unauthorized):
 class TokenOutsideWindow(Unauthorized):
     """The token or the delegation is expired, not yet valid, or lives longer than the node allows."""
 
-    code = "token-outside-window"
     default_hint = default_step = "check this machine's clock; if the delegation has ended, ask for a new one"
 
 
 class ReleaseRefused(Unauthorized):
     """The release gate withholds the key: evidence is missing, stale, or not what the owner approved."""
 
-    code = "release-refused"
     default_hint = "attest first; if the reason stays, the owner has not approved this measurement"
     default_step = (
         "grant it to a backend that proves its code: sealspace backend grant URL; people read each other's secrets "
@@ -209,14 +195,12 @@ class ReleaseRefused(Unauthorized):
 class AttestationRefused(NodeRefused):
     """The node did not accept an attestation; `problem` says why."""
 
-    code = "attestation-refused"
     default_hint = "ask for a new challenge and a new quote; a challenge serves once and for minutes"
 
 
 class NotFound(NodeRefused):
     """Nothing exists under that name."""
 
-    code = "not-found"
     default_hint = "nothing is stored under this name here; a list of the space shows what is"
     reason_in_words = "nothing is there"
 
@@ -229,7 +213,6 @@ class NotFound(NodeRefused):
 class SpaceNotFound(NotFound):
     """The space is not hosted on this node."""
 
-    code = "space-not-found"
     default_hint = "the owner hosts a space by signing in to it"
     default_step = "sealspace space list; sealspace space create NAME makes one"
 
@@ -237,7 +220,6 @@ class SpaceNotFound(NotFound):
 class DuplicateRequest(NodeRefused):
     """The token of this request was used before, or what should be created exists."""
 
-    code = "duplicate-request"
     default_hint = "make the request anew; a token serves once"
     reason_in_words = "it was done or used before"
 
@@ -245,7 +227,6 @@ class DuplicateRequest(NodeRefused):
 class PreconditionFailed(NodeRefused):
     """The stored value is not the one the condition names, or a rival write won."""
 
-    code = "precondition-failed"
     default_hint = "read the value again and decide anew"
     default_step = "somebody else wrote it meanwhile: look at it, then start the command again"
     reason_in_words = "the stored value is not the one that the condition names"
@@ -254,7 +235,6 @@ class PreconditionFailed(NodeRefused):
 class QuotaExceeded(NodeRefused):
     """The space is full."""
 
-    code = "quota-exceeded"
     default_hint = "delete values of the space, or ask the operator of the node for more room"
     reason_in_words = "the space is full"
 
@@ -262,7 +242,6 @@ class QuotaExceeded(NodeRefused):
 class ValueTooLarge(NodeRefused):
     """The value is larger than the node or the request allows."""
 
-    code = "value-too-large"
     default_hint = "allow more bytes (`max_bytes`), read the value as a stream, or write a smaller one"
     default_step = "sealspace kv get KEY --out FILE, or store less"
     reason_in_words = "the value is too large"
@@ -271,7 +250,6 @@ class ValueTooLarge(NodeRefused):
 class RateLimited(NodeRefused):
     """Too many requests from this client."""
 
-    code = "rate-limited"
     default_hint = "wait a minute"
     reason_in_words = "too many requests"
 
@@ -279,7 +257,6 @@ class RateLimited(NodeRefused):
 class NodeFailure(NodeRefused):
     """The node failed; whether it acted is not known unless the status is 503."""
 
-    code = "node-failure"
     default_hint = "try again in a minute; read back what was written before repeating it"
     reason_in_words = "the node failed"
 
@@ -287,14 +264,12 @@ class NodeFailure(NodeRefused):
 class EncryptionError(SealspaceError):
     """Base of what goes wrong between envelope, network and plaintext."""
 
-    code = "encryption"
     default_hint = "do not use what was read; ask the owner to store it again"
 
 
 class NetworkNotFound(EncryptionError):
     """The encryption network does not exist on this node."""
 
-    code = "network-not-found"
     default_hint = "the owner creates it: client.encryption.ensure_network()"
     default_step = "sealspace network create NAME"
 
@@ -311,7 +286,6 @@ def about_network(network: str) -> Iterator[None]:
 class NetworkNotActive(EncryptionError):
     """The encryption network exists, but is revoked or not usable."""
 
-    code = "network-not-active"
     default_hint = "a revoked network stays revoked: the owner makes a new one and seals the values anew"
 
     def __init__(self, state: str) -> None:
@@ -322,7 +296,6 @@ class NetworkNotActive(EncryptionError):
 class NetworkKeyChanged(EncryptionError):
     """A network has another key than the one that this session sealed to before; nothing was sealed."""
 
-    code = "network-key-changed"
     default_hint = (
         "seal nothing until the node's operator has said why the key changed; if it is right, "
         "`client.encryption.accept(error.offered)`, or sign in anew (`sealspace login`)"
@@ -343,7 +316,6 @@ class NetworkKeyChanged(EncryptionError):
 class DescriptorUnsigned(EncryptionError):
     """The node did not sign the network's key, so any party on the way could have inserted it; nothing was sealed."""
 
-    code = "descriptor-unsigned"
     default_hint = (
         "is this the node's own address, and its version current? for a node that cannot sign, on a way that you "
         "trust: Client(…, unsigned_descriptors=True)"
@@ -354,21 +326,17 @@ class DescriptorUnsigned(EncryptionError):
 class InvalidEnvelope(EncryptionError):
     """The stored value is not an inline envelope."""
 
-    code = "invalid-envelope"
     default_hint = "the value is not a secret of this convention; the owner should store the secret again"
 
 
 class LabelMismatch(EncryptionError):
     """The envelope's label names another place than the one it was read from."""
 
-    code = "label-mismatch"
     default_hint = "somebody moved the envelope; the owner should store the secret again"
 
 
 class DecryptDenied(EncryptionError):
     """The node does not release the key."""
-
-    code = "decrypt-denied"
 
     def __init__(self, refusal: Unauthorized) -> None:
         super().__init__(f"the node does not release the key: {refusal.message}", hint=refusal.hint, step=refusal.step)
@@ -378,14 +346,12 @@ class DecryptDenied(EncryptionError):
 class InvalidResponse(EncryptionError):
     """The node's answer to a decrypt request is unusable, or local decryption failed."""
 
-    code = "invalid-response"
     default_hint = "do not use the answer; if it stays, the owner should store the secret again"
 
 
 class ResponseBindingMismatch(EncryptionError):
     """The node's answer belongs to another request."""
 
-    code = "response-binding-mismatch"
     default_hint = "do not use the answer: it was made for another request or another node"
 
     def __init__(self, field: str) -> None:
@@ -396,12 +362,10 @@ class ResponseBindingMismatch(EncryptionError):
 class ResponseSignatureInvalid(EncryptionError):
     """The node's signature over its answer does not verify."""
 
-    code = "response-signature-invalid"
     default_hint = "do not use the answer: it does not come from the node it names"
 
 
 class InvalidSecretPayload(EncryptionError):
     """The opened plaintext is not the payload of a secret."""
 
-    code = "invalid-secret-payload"
     default_hint = "the owner should store the secret again, with a current client"

@@ -66,10 +66,10 @@
         ├── ResponseSignatureInvalid
         └── InvalidSecretPayload
 
-Every class has a stable `code`. The text of an error says what was asked for, why it was not done, and what to do next;
-`message` and `hint` are its two parts, and `step` is the hint for a person at a command line. Notes (`__notes__`) say
-what surrounds it: the request's id at the node, the secret that was read. No text holds a token, a key or a secret
-value.
+Every class has a stable `code`: its name in lower case, with dashes and without `Error`. The text of an error says what
+was asked for, why it was not done, and what to do next; `message` and `hint` are its two parts, and `step` is the hint
+for a person at a command line. Notes (`__notes__`) say what surrounds it: the request's id at the node, the secret that
+was read. No text holds a token, a key or a secret value.
 
 Example:
     try:
@@ -78,6 +78,7 @@ Example:
         print(error.message, error.hint, sep="\\n")
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,21 +92,18 @@ if TYPE_CHECKING:  # a program that only maps errors loads no tokens for them
 class InvalidInput(SealspaceError):
     """An argument breaks a rule; nothing was sent."""
 
-    code = "invalid-input"
     default_hint = "correct the argument that the message names; nothing was sent"
 
 
 class InvalidSecretName(InvalidInput):
     """A secret's name does not match `^[A-Z][A-Z0-9_]*$`."""
 
-    code = "invalid-secret-name"
     default_hint = "capitals, digits and underscores, a capital first: API_KEY"
 
 
 class InvalidSecretScope(InvalidInput):
     """A secret's scope is empty, reserved, or nothing is left of it."""
 
-    code = "invalid-secret-scope"
     default_hint = (
         "a scope has letters, digits or dashes, and is neither default nor global; without one a secret is global"
     )
@@ -114,7 +112,6 @@ class InvalidSecretScope(InvalidInput):
 class InvalidSecretValue(InvalidInput):
     """A secret's value is neither a text nor bytes, is too long, or cannot be written as UTF-8."""
 
-    code = "invalid-secret-value"
     default_hint = "a secret is a text or bytes; of anything else, json.dumps(value) makes a text"
     default_step = "store a text or bytes, at most 1 MiB"
 
@@ -122,35 +119,30 @@ class InvalidSecretValue(InvalidInput):
 class InvalidKeystore(InvalidInput):
     """A file is no Web3 keystore of version 3, or asks for more work than is allowed."""
 
-    code = "invalid-keystore"
     default_hint = "export the key again, as a keystore file of version 3 (scrypt or pbkdf2, aes-128-ctr)"
 
 
 class WrongPassword(InvalidInput):
     """The password does not open a keystore, or the keystore was changed."""
 
-    code = "wrong-password"
     default_hint = "type the password again; if it is right, the file is damaged: export the key again"
 
 
 class InvalidNetworkId(InvalidInput):
     """A text is not the id of an encryption network."""
 
-    code = "invalid-network-id"
     default_hint = "a DID of the owner and a name of lower-case letters, digits and dashes"
 
 
 class InvalidPolicy(InvalidInput):
     """An attestation policy says something the node could not judge by."""
 
-    code = "invalid-policy"
     default_hint = "correct the member of the policy that the message names"
 
 
 class InvalidPortableDelegation(InvalidInput):
     """A portable delegation cannot be read, is for another key, or has expired."""
 
-    code = "invalid-portable-delegation"
     default_hint = "ask the owner for the delegation again, as a whole file"
     default_step = "ask whoever gave it for the file as it was written, or for a new one"
 
@@ -158,7 +150,6 @@ class InvalidPortableDelegation(InvalidInput):
 class InvalidSession(InvalidInput):
     """A stored session cannot be read."""
 
-    code = "invalid-session"
     default_hint = "sign in again, and store the new session"
 
 
@@ -183,7 +174,6 @@ class Fault:
 class ManifestInvalid(InvalidInput):
     """An app manifest breaks a rule; the message and `faults` name the member."""
 
-    code = "manifest-invalid"
     default_hint = "correct what the message names"
     default_step = "correct it, then: sealspace manifest check FILE"
     faults: tuple[Fault, ...] = ()
@@ -192,14 +182,12 @@ class ManifestInvalid(InvalidInput):
 class ClientNotReady(SealspaceError, RuntimeError):
     """The client is not in the state that the call needs: the program calls in the wrong order."""
 
-    code = "client-not-ready"
     default_hint = "prepare the client first, as the message says"
 
 
 class NotSignedIn(ClientNotReady):
     """No session is signed in."""
 
-    code = "not-signed-in"
     default_hint = "call `client.sign_in(wallet)` first, or make the client with a session"
     default_step = "sealspace login"
 
@@ -207,14 +195,12 @@ class NotSignedIn(ClientNotReady):
 class ClientClosed(ClientNotReady):
     """The client was closed; its connections are gone."""
 
-    code = "client-closed"
     default_hint = "make a new client with the same session, or keep the work inside the `with` block"
 
 
 class NotGranted(SealspaceError):
     """No grant of the session covers what was asked for (`missing`, see `escalation`); nothing was sent."""
 
-    code = "not-granted"
     default_hint = "sign in with it (own spaces: `SignIn(spaces=…)`), or take up a delegation that holds it"
     default_step = (
         "for a space of yours: sealspace login --space NAME; for one of another owner, ask that owner for a grant, "
@@ -236,7 +222,6 @@ class NotGranted(SealspaceError):
 class SessionExpired(SealspaceError):
     """The session's own delegation has ended, or ends within the minute."""
 
-    code = "session-expired"
     default_hint = "sign in again"
     default_step = "sealspace login"
 
@@ -249,7 +234,6 @@ class LifetimeTooLong(SealspaceError):
         possible_s: seconds that are possible at most.
     """
 
-    code = "lifetime-too-long"
     default_hint = "ask for less, sign in for longer, or take what is possible with `at_most=True`"
     default_step = "ask for less, or log in for longer: sealspace login --days N"
 
@@ -267,7 +251,6 @@ class BatchIncomplete(SealspaceError):
         left: the keys of which nothing is known to have changed.
     """
 
-    code = "batch-incomplete"
     default_hint = "remove the cause, then repeat it for the keys in `left`"
     default_step = "remove the cause, then start the same command again"
 
@@ -284,7 +267,6 @@ class BackendError(SealspaceError):
         problem: stable name of what is wrong, where one is known.
     """
 
-    code = "backend"
     default_hint = "do not grant before the cause is known"
 
     def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
@@ -295,14 +277,12 @@ class BackendError(SealspaceError):
 class BackendUnreachable(BackendError):
     """The connection to a backend failed, broke off or took too long."""
 
-    code = "backend-unreachable"
     default_hint = "check the address and that the backend is running, then ask again"
 
 
 class BackendAnswerInvalid(BackendError):
     """The server is not a backend, or its answer is cut off, too long, or of another shape."""
 
-    code = "backend-answer-invalid"
     default_hint = "ask again; if it stays, ask the backend's operator whether this is its address"
 
 
@@ -313,7 +293,6 @@ class BackendNotProven(BackendError):
         problem: stable name of what does not hold, as nodes name it: `report-data`, `td-attributes`, …
     """
 
-    code = "backend-not-proven"
     default_hint = "do not grant: ask the backend's operator why its evidence does not hold"
 
 
@@ -324,14 +303,12 @@ class CollateralNeeded(BackendError):
         problem: stable name of what is wrong with it: `collateral-missing`, `collateral-window`, …
     """
 
-    code = "collateral-needed"
     default_hint = "get current collateral for the platform family, then look again"
 
 
 class BackendNotExpected(BackendError):
     """The evidence holds, and is about other code than was expected."""
 
-    code = "backend-not-expected"
     default_hint = "do not grant: this is not the code you meant; find out what changed, and expect that if it is right"
 
 
@@ -342,44 +319,39 @@ class BackendNotAcceptable(BackendError):
         problem: what the node would refuse it for: `tcb_status`, `advisory`, `attributes`, …
     """
 
-    code = "backend-not-acceptable"
-
 
 class GrantNotTaken(BackendError):
     """The backend did not take up a grant that is registered at the node."""
 
-    code = "grant-not-taken"
     default_hint = "the grant stands: hand it to the backend another way, or revoke it"
 
 
 class GrantsFull(BackendError):
     """The backend holds as many grants of this owner, or in all, as it can, and something was read from each."""
 
-    code = "grants-full"
     default_hint = "revoke grants to it that are not needed any more, and wait until they have ended"
 
 
 class ReceiptInvalid(SealspaceError):
     """A receipt or a document is not what it says: changed, of another node, or of another release."""
 
-    code = "receipt-invalid"
     default_hint = "fetch it again; if it stays, keep both copies and ask the node's operator"
 
 
 class StatementInvalid(SealspaceError):
     """A signed statement cannot be read, is of another type or signer, or its signature does not hold."""
 
-    code = "statement-invalid"
     default_hint = "ask whoever signed it to publish it again"
 
 
 class CallRefused(SealspaceError):
     """The caller did not show who it is, or not for this call; the text says why."""
 
-    code = "call-refused"
     default_hint = "sign the call anew: for this runner, this program and this body, once"
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type) and issubclass(value, SealspaceError)]
-for _name in __all__:  # a traceback names the module that programs import them from
-    globals()[_name].__module__ = __name__
+for _name in __all__:
+    _class = globals()[_name]
+    _class.__module__ = __name__  # a traceback names the module that programs import them from
+    _class.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", _name.removesuffix("Error")).lower()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 
@@ -27,20 +28,26 @@ _MAX_TEXT_CHARS = 2_000
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _REQUEST_ID = "TinyCloud-Trace-Id"
 _HEX = re.compile(r"[0-9a-f]{32}", re.ASCII)
-# I36: the resource runs to the last " / " before an ability of the tinycloud family or ours. Blanks around it are taken
-# off afterwards: an expression that looks for them takes minutes for a text of blanks.
-_UNAUTHORIZED_ACTION = re.compile(
-    r"^Unauthorized Action:(?P<resource>.*)/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$", re.MULTILINE
-)
-_REVOKED = re.compile(r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)")
-_RELEASE = re.compile(r"^release refused: (?P<reason>[\w-]+)")
 _REPLAY_UNKNOWN = "duplicate invocation cannot be ruled out"
 _AFTER_A_RESTORE = (
     "a node that was restored answers some minutes after the restore: wait and repeat; its start says from when on; "
     "else set the clocks of this machine and of the node"
 )
-_OUTSIDE_WINDOW = re.compile(
-    r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet valid|^Child delegation "
+# What the text of a 401 or 403 means; the groups are the error's own members.
+_UNAUTHORIZED: Final[tuple[tuple[type[Unauthorized], str], ...]] = (
+    # I36: the resource runs to the last " / " before an ability of the tinycloud family or ours. Blanks around it are
+    # taken off afterwards: an expression that looks for them takes minutes for a text of blanks.
+    (
+        ActionNotAuthorized,
+        r"(?m)^Unauthorized Action:(?P<resource>.*)/\s*(?P<action>(?:tinycloud|sealspace)\.\S+)\s*$",
+    ),
+    (DelegationRevoked, r"^delegation-(?:parent-|ancestor-)?revoked: (?:ancestor=)?(?P<cid>\w+)"),
+    (ReleaseRefused, r"^release refused: (?P<reason>[\w-]+)"),
+    (
+        TokenOutsideWindow,
+        r"expired or not yet valid|lifetime exceeds|^invocation expired|^invocation not yet valid|^Child delegation ",
+    ),
+    (Unauthorized, ""),
 )
 
 
@@ -76,19 +83,6 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: s
     return refusal
 
 
-def _unauthorized(status: int, text: str, asked: str) -> Unauthorized:
-    if match := _UNAUTHORIZED_ACTION.search(text):
-        resource = match["resource"].strip()
-        return ActionNotAuthorized(status, text, resource=resource, action=match["action"], asked=asked)
-    if match := _REVOKED.search(text):
-        return DelegationRevoked(status, text, cid=match["cid"], asked=asked)
-    if match := _RELEASE.search(text):
-        return ReleaseRefused(status, text, reason=match["reason"], asked=asked)
-    if _OUTSIDE_WINDOW.search(text):
-        return TokenOutsideWindow(status, text, asked=asked)
-    return Unauthorized(status, text, asked=asked)
-
-
 _BY_STATUS: Mapping[int, type[NodeRefused]] = {
     402: QuotaExceeded,
     404: NotFound,
@@ -100,8 +94,10 @@ _BY_STATUS: Mapping[int, type[NodeRefused]] = {
 
 
 def _refusal(status: int, text: str, asked: str) -> NodeRefused:
-    if status in (401, 403):
-        return _unauthorized(status, text, asked)
+    for unauthorized, pattern in _UNAUTHORIZED if status in (401, 403) else ():
+        if match := re.search(pattern, text):
+            members = {name: found.strip() for name, found in match.groupdict().items()}
+            return unauthorized(status, text, asked=asked, **members)
     refused = NodeFailure if status >= 500 else _BY_STATUS.get(status, NodeRefused)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound
