@@ -68,36 +68,9 @@ from .wire.transport import Answer, Request, json_request, path_segment
 _ECHOED = ("targetNode", "networkId", "alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
 
 
-@dataclass(frozen=True, slots=True)
-class DecryptRequest:
-    """A request to a node, with the nine members of its body: what the answer is checked against."""
-
-    target_node: str
-    network_id: str
-    body: dict[str, Json] = field(repr=False)
-
-    @property
-    def body_bytes(self) -> bytes:
-        """The body as it is sent."""
-        return canonical_bytes(self.body)
-
-    @property
-    def body_hash(self) -> str:
-        """The hash of the body."""
-        return canonical_hash(self.body)
-
-    @property
-    def fact(self) -> dict[str, Json]:
-        """The fact that binds a token to the body."""
-        return decrypt_fact(self.body)
-
-
-def decrypt_request(envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes) -> DecryptRequest:
-    """Make the request that asks a node for an envelope's content key, wrapped to this X25519 key.
-
-    The network's id is sent in its canonical spelling, which the node echoes; careful writers store that one anyway.
-    """
-    body = decrypt_body_json(
+def decrypt_body(envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes) -> dict[str, Json]:
+    """Make the body of the request for an envelope's content key, wrapped to this X25519 key; its answer echoes it."""
+    return decrypt_body_json(
         envelope.network.text,
         target_node=target_node,
         alg=envelope.alg,
@@ -105,15 +78,14 @@ def decrypt_request(envelope: InlineEnvelope, *, target_node: str, receiver_publ
         encrypted_symmetric_key=envelope.encrypted_symmetric_key,
         receiver_public_key=receiver_public_key,
     )
-    return DecryptRequest(target_node, envelope.network.text, body)
 
 
-def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invocation_cid: str) -> bytes:
+def verify_answer(answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str) -> bytes:
     """Check a node's answer to a decrypt request and return the key in it, still wrapped.
 
     Args:
         answer: the JSON object of the answer, untrusted.
-        request: the request that was sent.
+        body: the body of the request that was sent.
         invocation_cid: id of the token that was sent, computed here and not by the node.
     Returns:
         The wrapped content key; it was signed by the node the request names, for this request and no other.
@@ -128,16 +100,16 @@ def verify_answer(answer: Mapping[str, Json], request: DecryptRequest, *, invoca
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's answer is not a decrypt result")
     # String equality: a node echoes the canonical id of the network.
-    expected: dict[str, Json] = {member: request.body[member] for member in _ECHOED}
-    expected["nodeId"] = request.target_node
+    expected: dict[str, Json] = {member: body[member] for member in _ECHOED}
+    expected["nodeId"] = body["targetNode"]
     expected["invocationCid"] = invocation_cid
-    expected["requestHash"] = request_hash(invocation_cid, request.body_hash)
+    expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
     for member, value in expected.items():
         given = answer.get(member)
         # 1 == True == 1.0 in Python; the types have to agree as well.
         if type(given) is not type(value) or given != value:
             raise ResponseBindingMismatch(member)
-    _verify_signature(answer, node_did=request.target_node)
+    _verify_signature(answer, node_did=str(body["targetNode"]))
     wrapped_key = decode_standard(answer.get("wrappedKey"))
     if wrapped_key is None:
         raise InvalidResponse("the node's answer holds no wrapped key")
@@ -204,10 +176,8 @@ class Withdrawals:
             ) from exc
         if parse_principal(wanted.owner) in entry.dids:
             raise InvalidInput("an owner's own DID cannot be withdrawn", hint="revoke the network instead")
-        node_id = await self._caller.node_id()
-        fact = change_fact(WITHDRAWAL_FACT, wanted.text, target_node=node_id, body=value)
         request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
-        await _administer(self._caller, wanted, SET_POLICY, request, fact)
+        await _change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
@@ -356,11 +326,9 @@ class Encryption:
             Unauthorized: the session is not its owner in person.
             NetworkNotFound, NodeRefused, TransportError.
         """
-        node_id = await self._caller.node_id()
         value: Json = None if policy is None else policy_json(policy)
-        fact = change_fact(POLICY_FACT, network.text, target_node=node_id, body=value)
         request = json_request("PUT", f"{_network_path(network)}/policy", canonical_bytes(value))
-        await _administer(self._caller, network, SET_POLICY, request, fact)
+        await _change(self._caller, network, request, POLICY_FACT, value)
 
     async def encrypt(
         self,
@@ -422,26 +390,24 @@ class Encryption:
         descriptor = await self.descriptor(read.network)
         _require_usable(descriptor)
         receiver = receiver or new_receiver_key(self._caller.entropy)
-        request = decrypt_request(
-            read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key
-        )
-        wrapped_key = await self._ask(request, read.network)
+        body = decrypt_body(read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key)
+        wrapped_key = await self._ask(body, read.network)
         try:
             return open_envelope(read, open_wrapped(receiver.private_key, wrapped_key))
         except NetworkLibraryError as exc:
             raise InvalidResponse("local decryption failed: the key or the ciphertext does not open") from exc
 
-    async def _ask(self, request: DecryptRequest, network: NetworkId) -> bytes:
+    async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
         """Have a content key wrapped anew; return it wrapped, out of an answer that was checked."""
         sent: list[str] = []
         asked = await self._caller.authorized(
             replace(
-                json_request("POST", f"{_network_path(network)}/decrypt", request.body_bytes),
+                json_request("POST", f"{_network_path(network)}/decrypt", canonical_bytes(body)),
                 repeatable=True,
                 max_answer_bytes=_MAX_DECRYPT_ANSWER_BYTES,
             ),
             [capability(network.text, DECRYPT)],
-            facts=[request.fact],
+            facts=[decrypt_fact(body)],
             minted=sent.append,
         )
         answer = await self._caller.transport.exchange(asked)
@@ -455,7 +421,7 @@ class Encryption:
         except NotFound as exc:
             self._descriptors.pop(network.text, None)
             raise NetworkNotFound(f"no network {network.text} on this node") from exc
-        return verify_answer(value, request, invocation_cid=token_cid(sent[-1]))
+        return verify_answer(value, body, invocation_cid=token_cid(sent[-1]))
 
     async def _create(self, network: NetworkId) -> None:
         node_id = await self._caller.node_id()
@@ -522,6 +488,12 @@ async def _administer(
     asked = await caller.authorized(request, [capability(network.text, ability)], facts=facts)
     with about_network(network.text):
         return await caller.transport.require(asked)
+
+
+async def _change(caller: Caller, network: NetworkId, request: Request, fact_type: str, body: Json) -> None:
+    """Make a request that changes what the owner states about a network, bound to its body."""
+    fact = change_fact(fact_type, network.text, target_node=await caller.node_id(), body=body)
+    await _administer(caller, network, SET_POLICY, request, fact)
 
 
 def _network_path(network: NetworkId) -> str:

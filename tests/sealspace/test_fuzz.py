@@ -34,7 +34,7 @@ from sealspace.documents.manifests import (
     target_grants,
 )
 from sealspace.documents.secret_names import is_secret_name, parse_secret_name
-from sealspace.encryption import decrypt_request, verify_answer
+from sealspace.encryption import decrypt_body, verify_answer
 from sealspace.errors import SealspaceError
 from sealspace.session import (
     decode_session,
@@ -121,7 +121,7 @@ ENVELOPE = seal_envelope(
     b"secret",
     CountingEntropy(),
 )
-REQUEST = decrypt_request(ENVELOPE, target_node=AGENT.did, receiver_public_key=public_key_of(SEED))
+REQUEST = decrypt_body(ENVELOPE, target_node=AGENT.did, receiver_public_key=public_key_of(SEED))
 
 
 def _dumped(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
@@ -223,15 +223,13 @@ def test_fuzz_durations_and_names(text: str, scope: str | None) -> None:
 ANSWER = {
     "type": "tinycloud.encryption.decrypt-result/v1",
     "targetNode": AGENT.did,
-    "networkId": REQUEST.network_id,
+    "networkId": REQUEST["networkId"],
     "invocationCid": GRANT.cid,
     "requestHash": "00" * 32,
     "nodeId": AGENT.did,
     "nodeSignature": "AA==",
     "wrappedKey": "AA==",
-    **{
-        name: REQUEST.body[name] for name in ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")
-    },
+    **{name: REQUEST[name] for name in ("alg", "keyVersion", "encryptedSymmetricKeyHash", "receiverPublicKeyHash")},
 }
 
 
