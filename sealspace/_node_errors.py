@@ -128,15 +128,17 @@ class NodeRefused(SealspaceError):
     default_hint = "the status and the text of the node say why; ask its operator if they do not help"
     reason_in_words: ClassVar[str] = ""
 
-    def __init__(self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "") -> None:
-        reason = text or self.reason_in_words
-        answered = f"node answered {status}: {reason}" if reason else f"node answered {status}"
-        super().__init__(f"{asked}: {answered}" if asked else answered, hint=hint)
+    def __init__(
+        self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "", **members: str
+    ) -> None:
+        answer = (asked, f"node answered {status}", text or self.reason_in_words)
+        super().__init__(": ".join(filter(None, answer)), hint=hint)
         self.status = status
         self.text = text
         self.problem = problem
         self.asked = asked
         self.retry_after_s: float | None = None
+        vars(self).update(members)  # what the text names, as a class declares it
 
 
 class Unauthorized(NodeRefused):
@@ -154,11 +156,8 @@ class ActionNotAuthorized(Unauthorized):
 
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = "ask the owner for a grant that covers it, or log in as the owner: sealspace login"
-
-    def __init__(self, status: int, text: str, *, resource: str, action: str, asked: str = "") -> None:
-        super().__init__(status, text, asked=asked)
-        self.resource = resource
-        self.action = action
+    resource: str
+    action: str
 
 
 class DelegationRevoked(Unauthorized):
@@ -166,10 +165,7 @@ class DelegationRevoked(Unauthorized):
 
     default_hint = "revocation is final: ask the owner for a new delegation"
     default_step = "it was revoked for good: ask its owner for a new grant"
-
-    def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
-        super().__init__(status, text, asked=asked)
-        self.cid = cid
+    cid: str
 
 
 class TokenOutsideWindow(Unauthorized):
@@ -186,10 +182,7 @@ class ReleaseRefused(Unauthorized):
         "grant it to a backend that proves its code: sealspace backend grant URL; people read each other's secrets "
         "only where the node's operator allows it: sealspace admin release set --attestation off"
     )
-
-    def __init__(self, status: int, text: str, *, reason: str, asked: str = "") -> None:
-        super().__init__(status, text, asked=asked)
-        self.reason = reason
+    reason: str
 
 
 class AttestationRefused(NodeRefused):

@@ -146,11 +146,11 @@ class Client:
     ) -> None:
         self._transport = Transport(url, settings=settings)
         self._caller = Caller(
-            self._transport,
+            transport=self._transport,
             clock=clock or SystemClock(),
             entropy=entropy or SystemEntropy(),
             pinned_node=pinned_node,
-            session=session,
+            signed_in=session,
         )
         self._guard: NodeGuard | None = None
         if require_node_evidence is not None:

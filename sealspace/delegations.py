@@ -58,17 +58,17 @@ from .session import (
     space_capability,
 )
 from .wallets import AnyWallet, Wallet, wallet_of
-from .wire.answers import json_object, read_pages, required_text, texts_of
+from .wire.answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.caller import Caller
 from .wire.delegation_history import (
     LIVE,
     MAX_PAGE_ITEMS,
+    PAGE,
     DelegationRecord,
     DelegationStatus,
     Direction,
     HistoryPage,
     Standing,
-    page_of,
     sign_ins,
     status_of,
 )
@@ -419,7 +419,7 @@ class Delegations:
             stated = asked | {"cursor": cursor}
             body = canonical_bytes({name: value for name, value in stated.items() if value is not None})
             request = await self._caller.authorized(json_request("POST", "/delegation/query", body), wanted)
-            page = page_of(await self._caller.transport.require(request))
+            page = decoded(PAGE, await self._caller.transport.require(request), "a page of delegations")
             if len(page.records) > page_items:
                 raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
             return page, page.cursor

@@ -33,48 +33,35 @@ class NodeInfo:
     in_tee: bool
 
 
+@dataclass(kw_only=True)
 class Caller:
-    """Sends requests to one node for the session that is current."""
+    """Sends requests to one node for the session that is current, `signed_in`."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        clock: Clock,
-        entropy: Entropy,
-        pinned_node: str | None = None,
-        session: Session | None = None,
-    ) -> None:
-        self.transport = transport
-        self.clock = clock
-        self.entropy = entropy
-        self._pinned_node = pinned_node
-        self._session = session
-        self._info: NodeInfo | None = None
+    transport: Transport
+    clock: Clock
+    entropy: Entropy
+    pinned_node: str | None = None
+    signed_in: Session | None = None
+    _info: NodeInfo | None = None
 
     @property
     def session(self) -> Session:
         """The acting session."""
-        if self._session is None:
+        if self.signed_in is None:
             raise NotSignedIn(f"nobody is signed in to {self.transport.url}")
-        return self._session
+        return self.signed_in
 
     @session.setter
     def session(self, session: Session) -> None:
         if self._info is not None:
             _require_made_at(self._info.node_id, session)
-        self._session = session
+        self.signed_in = session
 
     def acting(self, session: Session) -> "Caller":
         """Return one for another session, over the same connections, to the same node."""
         other = copy.copy(self)
         other.session = session
         return other
-
-    @property
-    def signed_in(self) -> Session | None:
-        """The acting session; None before a sign-in."""
-        return self._session
 
     async def info(self) -> NodeInfo:
         """Return what the node says about itself; asked for once.
@@ -95,10 +82,10 @@ class Caller:
             node_id = required_text(value, "nodeId")
             if ed25519_public_key(node_id) is None:
                 raise NodeMismatch("the node names itself by something that is no key")
-            if self._pinned_node is not None and node_id != self._pinned_node:
-                raise NodeMismatch(f"the node is {node_id}, expected {self._pinned_node}")
-            if self._session is not None:
-                _require_made_at(node_id, self._session)
+            if self.pinned_node is not None and node_id != self.pinned_node:
+                raise NodeMismatch(f"the node is {node_id}, expected {self.pinned_node}")
+            if self.signed_in is not None:
+                _require_made_at(node_id, self.signed_in)
             self._info = NodeInfo(
                 node_id=node_id,
                 version=str(value.get("version", "")),

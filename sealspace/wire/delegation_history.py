@@ -146,7 +146,7 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cursor: str | None = msgspec.field(name="nextCursor", default=None)
 
 
-_PAGE: Final = msgspec.json.Decoder(HistoryPage)
+PAGE: Final = msgspec.json.Decoder(HistoryPage)
 _STATUS: Final = msgspec.json.Decoder(DelegationStatus)
 
 
@@ -162,8 +162,3 @@ def status_of(answer: Answer, cid: str) -> DelegationStatus:
     if (status.word == "not_found") is not (answer.status == 404):
         raise MalformedAnswer("the node's answer is no status of a delegation")
     return status
-
-
-def page_of(answer: Answer) -> HistoryPage:
-    """Read a page of an account's delegations."""
-    return decoded(_PAGE, answer, "a page of delegations")

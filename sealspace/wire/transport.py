@@ -42,22 +42,20 @@ Progress: TypeAlias = Callable[[int, int | None], object]
 """Called with the bytes moved so far, and with all there are; None where that is not known."""
 
 
+@dataclass
 class Upload:
     """A body that is read while it is sent, from its beginning for each try; one of known size has to keep it."""
 
-    def __init__(
-        self, pieces: Callable[[], AsyncIterator[bytes]], size_bytes: int | None, progress: Progress | None = None
-    ) -> None:
-        self._pieces = pieces
-        self.size_bytes = size_bytes
-        self._progress = progress
-        self.failure: Exception | None = None
+    pieces: Callable[[], AsyncIterator[bytes]]
+    size_bytes: int | None
+    progress: Progress | None = None
+    failure: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.failure = None
         moved_bytes = 0
         try:
-            async for piece in self._pieces():
+            async for piece in self.pieces():
                 if not isinstance(piece, bytes | bytearray | memoryview):
                     raise InvalidInput(
                         f"the source gives {type(piece).__name__}, not bytes", hint="open files with `rb`"
@@ -68,8 +66,8 @@ class Upload:
                 if not piece:
                     continue  # an empty chunk would end the body
                 yield bytes(piece)
-                if self._progress is not None:
-                    self._progress(moved_bytes, self.size_bytes)
+                if self.progress is not None:
+                    self.progress(moved_bytes, self.size_bytes)
             if self.size_bytes not in (None, moved_bytes):
                 raise InvalidInput(
                     "the file changed its size while it was read", hint="upload it when nobody writes to it"

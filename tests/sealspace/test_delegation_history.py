@@ -10,7 +10,8 @@ from sealspace.client import SignIn
 from sealspace.delegations import allow
 from sealspace.errors import InvalidInput, MalformedAnswer, NotGranted, Unauthorized
 from sealspace.session import key_session
-from sealspace.wire.delegation_history import DelegationRecord, HeldRight, ending_with, page_of, sign_ins, status_of
+from sealspace.wire.answers import decoded
+from sealspace.wire.delegation_history import PAGE, DelegationRecord, HeldRight, ending_with, sign_ins, status_of
 from sealspace.wire.transport import Answer
 
 GET = "tinycloud.kv/get"
@@ -155,7 +156,7 @@ def test_a_status_that_contradicts_itself() -> None:
 def test_no_page(body: bytes) -> None:
     """What is no page of delegations is an error of its own."""
     with pytest.raises(MalformedAnswer):
-        page_of(answer(body))
+        decoded(PAGE, answer(body), "a page")
 
 
 def opening(owner, name: str = "API_KEY", network: str = "default") -> tuple:
