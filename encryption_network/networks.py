@@ -9,14 +9,16 @@ Example:
     answer = {"descriptor": descriptor_json(record, keyring.node_did)}
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from capabilities.ambient import Entropy
-from capabilities.cache import remembered
+from capabilities.cache import Recent, remembered
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
@@ -47,12 +49,14 @@ class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     t: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkRecord:
-    """One network as the node keeps it.
+_SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
+
+
+class NetworkRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True):
+    """One network as the store keeps it: the fields are the row's layout, the first one its version.
 
     Attributes:
-        network_id: canonical id.
+        network: canonical id.
         public_key: X25519 public key, 32 bytes.
         sealed_private_key: the scalar, sealed under the keyring's network seal, 61 bytes; never printed.
         state: only "active" opens keys; "revoked" is final.
@@ -62,15 +66,15 @@ class NetworkRecord:
         threshold: as the creator stated it.
         created_at: RFC 3339 UTC text.
         updated_at: RFC 3339 UTC text.
-        policy: what the owner requires of code that is to receive keys; None: nothing stated.
-        withdrawals: what the owner withdrew for this network.
+        policy_json: canonical JSON of the policy; None: the owner stated none.
+        withdrawals_row: list of what the owner withdrew for this network; None: nothing.
         claimed: whether a create request was answered with it; a sign-in makes a network unclaimed (EN31).
-        owner: the canonical principal that owns the network; a fragment in the id's owner is not part of it.
     """
 
-    network_id: NetworkId
-    public_key: bytes
-    sealed_private_key: bytes
+    version: Literal[1]
+    network: str
+    public_key: Bytes32
+    sealed_private_key: Annotated[bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)]
     state: NetworkState
     alg: str
     key_version: int
@@ -78,17 +82,32 @@ class NetworkRecord:
     threshold: Threshold
     created_at: str
     updated_at: str
-    policy: Policy | None = None
-    withdrawals: Withdrawals = NOTHING_WITHDRAWN
-    claimed: bool = True
-    owner: Principal = field(init=False, compare=False)
+    policy_json: bytes | None
+    withdrawals_row: bytes | None = None  # absent in rows that were written before there were any
+    claimed: bool = False  # absent in older rows: it is unknown who made those networks, so they count as unclaimed
 
-    def __post_init__(self) -> None:
-        """Compute the owner once: a release needs it repeatedly."""
-        object.__setattr__(self, "owner", principal_of(self.network_id.owner))
+    @cached_property
+    def network_id(self) -> NetworkId:
+        """The parsed id."""
+        return parse_network_id(self.network)
+
+    @cached_property
+    def owner(self) -> Principal:
+        """The canonical principal that owns the network; a fragment in the id's owner is not part of it."""
+        return principal_of(self.network_id.owner)
+
+    @cached_property
+    def policy(self) -> Policy | None:
+        """What the owner requires of code that is to receive keys."""
+        return None if self.policy_json is None else parse_policy(msgspec.json.decode(self.policy_json))
+
+    @cached_property
+    def withdrawals(self) -> Withdrawals:
+        """What the owner withdrew for this network."""
+        return NOTHING_WITHDRAWN if self.withdrawals_row is None else decode_withdrawals(self.withdrawals_row)
 
     def __repr__(self) -> str:
-        return f"NetworkRecord(network_id={self.network_id.text!r}, state={self.state!r})"
+        return f"NetworkRecord(network={self.network!r}, state={self.state!r})"
 
 
 def create_network(
@@ -116,7 +135,8 @@ def create_network(
     scalar = entropy.token(KEY_BYTES)
     moment = timestamp(now)
     return NetworkRecord(
-        network_id=network,
+        version=1,
+        network=network.text,
         public_key=public_key_of(scalar),
         sealed_private_key=keyring.seal(scalar, NETWORK_SEAL, entropy),
         state="active",
@@ -126,6 +146,7 @@ def create_network(
         threshold=Threshold(1, 1),
         created_at=moment,
         updated_at=moment,
+        policy_json=None,
         claimed=claimed,
     )
 
@@ -146,7 +167,8 @@ def with_policy(record: NetworkRecord, policy: Policy | None, now: float) -> Net
     Does not check:
         That the request comes from the owner.
     """
-    return replace(record, policy=policy, updated_at=timestamp(now))
+    stated = None if policy is None else encode_policy(policy)
+    return replace(record, policy_json=stated, updated_at=timestamp(now))
 
 
 def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float) -> NetworkRecord:
@@ -160,7 +182,7 @@ def with_withdrawals(record: NetworkRecord, withdrawals: Withdrawals, now: float
     joined = record.withdrawals.joined(withdrawals)
     if len(joined) > MAX_NETWORK_ENTRIES:
         raise WithdrawalError(f"a network lists at most {MAX_NETWORK_ENTRIES} withdrawals")
-    return replace(record, withdrawals=joined, updated_at=timestamp(now))
+    return replace(record, withdrawals_row=encode_withdrawals(joined), updated_at=timestamp(now))
 
 
 def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
@@ -170,16 +192,13 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     if pair not in _fitting_pairs:
         if public_key_of(scalar) != record.public_key:
             raise RequestError("key-backend", "private key material unavailable")
-        if len(_fitting_pairs) >= _MAX_FITTING_PAIRS:
-            _fitting_pairs.clear()
-        _fitting_pairs.add(pair)
+        _fitting_pairs.put(pair, None)
     return scalar
 
 
 # Sealed private keys that were found to belong to a public key, with it: what is sealed is authenticated and cannot
 # change, so one multiplication settles it. Nothing secret is in here; the scalar itself is unsealed for each use.
-_fitting_pairs: Final[set[bytes]] = set()
-_MAX_FITTING_PAIRS: Final = 4096
+_fitting_pairs: Final = Recent[bytes, None](4096)
 
 
 def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
@@ -253,79 +272,26 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # --- the store's value ---------------------------------------------------------------------------------------------
 
-
-_SEALED_BYTES: Final = BLOB_OVERHEAD_BYTES + KEY_BYTES
-
-
-class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The record's layout; the first field is its version."""
-
-    version: Literal[1]
-    network: str
-    public_key: Bytes32
-    sealed_private_key: Annotated[bytes, msgspec.Meta(min_length=_SEALED_BYTES, max_length=_SEALED_BYTES)]
-    state: NetworkState
-    alg: str
-    key_version: int
-    key_backend: str
-    threshold: Threshold
-    created_at: str
-    updated_at: str
-    policy: bytes | None
-    withdrawals: bytes | None = None  # absent in rows that were written before there were any
-    claimed: bool = False  # absent in older rows: it is unknown who made those networks, so they count as unclaimed
-
-
-_DECODER: Final = msgspec.msgpack.Decoder(_Row)
+_DECODER: Final = msgspec.msgpack.Decoder(NetworkRecord)
 
 
 def encode_network(record: NetworkRecord) -> bytes:
     """Write a record as the store keeps it."""
-    row = _Row(
-        version=1,
-        network=record.network_id.text,
-        public_key=record.public_key,
-        sealed_private_key=record.sealed_private_key,
-        state=record.state,
-        alg=record.alg,
-        key_version=record.key_version,
-        key_backend=record.key_backend,
-        threshold=record.threshold,
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        policy=None if record.policy is None else encode_policy(record.policy),
-        withdrawals=encode_withdrawals(record.withdrawals) if record.withdrawals else None,
-        claimed=record.claimed,
-    )
-    return msgspec.msgpack.encode(row)
+    return msgspec.msgpack.encode(record)
 
 
 @remembered(1024)
 def decode_network(value: bytes) -> NetworkRecord:
-    """Read a stored record."""
+    """Read a stored record, with the policy and the withdrawals in it."""
     if len(value) > MAX_RECORD_BYTES:
         raise RecordError("network record too long")
     try:
-        row = _DECODER.decode(value)
-        network = parse_network_id(row.network)
-        policy = None if row.policy is None else parse_policy(msgspec.json.decode(row.policy))
+        record = _DECODER.decode(value)
+        # Reading these once shows that they can be read; the record keeps what was read.
+        _ = record.owner, record.policy, record.withdrawals
     except (ValueError, RecursionError, InvalidIdentifier, PolicyError) as exc:
         raise RecordError("network record unreadable") from exc
-    return NetworkRecord(
-        network_id=network,
-        public_key=row.public_key,
-        sealed_private_key=row.sealed_private_key,
-        state=row.state,
-        alg=row.alg,
-        key_version=row.key_version,
-        key_backend=row.key_backend,
-        threshold=row.threshold,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        policy=policy,
-        withdrawals=NOTHING_WITHDRAWN if row.withdrawals is None else decode_withdrawals(row.withdrawals),
-        claimed=row.claimed,
-    )
+    return record
 
 
 # --- the reader's side ---------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ Example:
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -41,10 +40,10 @@ _DIGEST_BYTES: Final = 32
 _MAX_DID_CHARS: Final = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawals:
-    """A list of code, backends and evidence that may receive no key."""
+class Withdrawals(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list of code, backends and evidence that may receive no key; the fields are the row's layout."""
 
+    version: Literal[1] = 1
     measurements: frozenset[bytes] = frozenset()
     dids: frozenset[Principal] = frozenset()
     evidence: frozenset[bytes] = frozenset()
@@ -133,22 +132,14 @@ def _did(text: Json) -> Principal:
     raise WithdrawalError("it is no DID")
 
 
-class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The list's layout, entries in order; the first field is its version."""
-
-    version: Literal[1]
-    measurements: list[bytes]
-    dids: list[str]
-    evidence: list[bytes]
-
-
-_DECODER: Final = msgspec.msgpack.Decoder(_Row)
+# Entries are written in order, so that equal lists give equal bytes.
+_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+_DECODER: Final = msgspec.msgpack.Decoder(Withdrawals)
 
 
 def encode_withdrawals(listed: Withdrawals) -> bytes:
-    """Write a list as the store keeps it: equal lists give equal bytes."""
-    row = _Row(1, sorted(listed.measurements), sorted(listed.dids), sorted(listed.evidence))
-    return msgspec.msgpack.encode(row)
+    """Write a list as the store keeps it."""
+    return _ENCODER.encode(listed)
 
 
 @remembered(64)
@@ -157,16 +148,13 @@ def decode_withdrawals(value: bytes) -> Withdrawals:
     if len(value) > _MAX_ROW_BYTES:
         raise RecordError("list of withdrawals too long")
     try:
-        row = _DECODER.decode(value)
+        listed = _DECODER.decode(value)
     except (ValueError, RecursionError) as exc:
         raise RecordError("list of withdrawals unreadable") from exc
-    if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in row.measurements):
+    if any(len(entry) not in (_REGISTER_BYTES, _DIGEST_BYTES) for entry in listed.measurements):
         raise RecordError("list of withdrawals with a measurement of the wrong length")
-    if any(len(entry) != _DIGEST_BYTES for entry in row.evidence):
+    if any(len(entry) != _DIGEST_BYTES for entry in listed.evidence):
         raise RecordError("list of withdrawals with a digest of the wrong length")
-    listed = Withdrawals(
-        measurements=frozenset(row.measurements),
-        dids=frozenset(Principal(did) for did in row.dids),
-        evidence=frozenset(row.evidence),
-    )
+    if encode_withdrawals(listed) != value:  # a row without one of its lists is damaged, and not an empty list
+        raise RecordError("list of withdrawals unreadable")
     return listed or NOTHING_WITHDRAWN

@@ -37,7 +37,7 @@ from encryption_network.gate import REASONS, ReleaseRequest, RowStamp, admit
 from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of, wrap
 from encryption_network.networks import create_network
-from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from encryption_network.policy import Evidence, Measurements, Policy, encode_policy, policy_json
 from encryption_network.release_record import ReleaseRecord
 from encryption_network.requests import (
     CheckedDecrypt,
@@ -47,7 +47,7 @@ from encryption_network.requests import (
     decrypt_fact,
     parse_decrypt_body,
 )
-from encryption_network.withdrawals import NOTHING_WITHDRAWN, Withdrawals
+from encryption_network.withdrawals import NOTHING_WITHDRAWN, Withdrawals, encode_withdrawals
 
 NOW = 1_795_000_000.0
 DAY_S = 86_400
@@ -289,7 +289,7 @@ class World:
         """Return a request of a did:key on its own network."""
         self.owner = Principal(self.backend.did)
         self.urn = f"urn:tinycloud:encryption:{self.owner}:default"
-        self.network = altered(self.network, network_id=parse_network_id(self.urn))
+        self.network = altered(self.network, network=self.urn)
         return self.request(self.backend, [])
 
     def row(self, name: str) -> RowStamp:
@@ -298,11 +298,12 @@ class World:
 
     def withdraw(self, **entries: object) -> None:
         """Withdraw for this network."""
-        self.network = replace(self.network, withdrawals=Withdrawals(**entries))  # type: ignore[arg-type]  # by name
+        listed = Withdrawals(**entries)  # type: ignore[arg-type]  # by name
+        self.network = altered(self.network, withdrawals_row=encode_withdrawals(listed))
 
     def demand(self, policy: Policy | None) -> None:
         """Set the owner's policy on the network."""
-        self.network = replace(self.network, policy=policy)
+        self.network = altered(self.network, policy_json=None if policy is None else encode_policy(policy))
 
 
 def row(name: str) -> RowStamp:

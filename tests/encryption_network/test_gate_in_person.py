@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from tests_support import altered
 
-from capabilities.resources import parse_network_id
 from capabilities.sign_ins import session_holders
 from capabilities.signatures import WalletSigner
 from encryption_network.gate import admit, policies_in_force
@@ -34,7 +33,7 @@ def test_the_owner_itself_needs_no_evidence(world: Any) -> None:
 def test_an_owner_with_a_fragment_in_the_id_is_still_the_owner(world: Any) -> None:
     """IP1: the fragment of a session-only network's owner is no part of the principal."""
     world.urn = f"urn:tinycloud:encryption:{world.backend.did_url}:default"
-    world.network = altered(world.network, network_id=parse_network_id(world.urn))
+    world.network = altered(world.network, network=world.urn)
     assert admit(world.request(world.backend, [])).ground == "owner"
 
 
@@ -169,7 +168,7 @@ def test_a_ucan_of_a_key_that_owns_the_network_is_not_in_person(world: Any) -> N
     """IP2: the owner has to be a wallet."""
     owner = world.other
     world.urn = f"urn:tinycloud:encryption:{owner.did}:default"
-    world.network = altered(world.network, network_id=parse_network_id(world.urn))
+    world.network = altered(world.network, network=world.urn)
     att = {
         world.urn: {"tinycloud.encryption/decrypt": [{}]},
         f"tinycloud:{owner.did[4:]}:default/capabilities/all": {"tinycloud.capabilities/read": [{}]},

@@ -1,16 +1,17 @@
 """Network records: their store form, what the outside sees, how ids are read."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from refusal_forms import on_route
 from tests_support import CountingEntropy, coded
 
+from capabilities.cache import Recent
 from capabilities.resources import parse_network_id
 from encryption_network import networks
 from encryption_network.errors import DescriptorError, RecordError, RequestError
@@ -33,7 +34,7 @@ from encryption_network.networks import (
     well_known_json,
     with_policy,
 )
-from encryption_network.policy import Measurements, Policy
+from encryption_network.policy import Measurements, Policy, encode_policy
 
 KEYRING = Keyring(b"\x07" * 32)
 ADDRESS = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
@@ -49,7 +50,13 @@ def record(**changes: Any) -> NetworkRecord:
     return replace(made, **changes)
 
 
-KEPT = [{}, {"policy": POLICY}, {"state": "revoked"}, {"threshold": Threshold(5, 3)}, {"claimed": False}]
+KEPT = [
+    {},
+    {"policy_json": encode_policy(POLICY)},
+    {"state": "revoked"},
+    {"threshold": Threshold(5, 3)},
+    {"claimed": False},
+]
 
 
 @pytest.mark.parametrize("changes", KEPT)
@@ -132,8 +139,7 @@ def test_the_private_key_belongs_to_the_record() -> None:
 
 def test_any_number_of_networks_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs that were found to fit are remembered up to a bound; beyond it they are found to fit again."""
-    monkeypatch.setattr(networks, "_MAX_FITTING_PAIRS", 2)
-    monkeypatch.setattr(networks, "_fitting_pairs", fitting := set[bytes]())
+    monkeypatch.setattr(networks, "_fitting_pairs", fitting := Recent[bytes, None](2))
     entropy = CountingEntropy()
     made = [create_network(parse_network_id(URN), now=1.0, keyring=KEYRING, entropy=entropy) for _ in range(5)]
     for network in (*made, *made):
@@ -236,7 +242,7 @@ def test_any_bytes_are_no_record(data: bytes) -> None:
 @given(position=st.integers(0, 2000), byte=st.integers(0, 255))
 def test_a_damaged_record_is_a_record_or_our_error(position: int, byte: int) -> None:
     """A changed byte never leaks another error."""
-    data = bytearray(encode_network(record(policy=POLICY)))
+    data = bytearray(encode_network(record(policy_json=encode_policy(POLICY))))
     data[position % len(data)] = byte
     try:
         decode_network(bytes(data))
@@ -250,7 +256,7 @@ def test_a_damaged_record_is_a_record_or_our_error(position: int, byte: int) -> 
 )
 def test_records_of_another_shape(place: int, value: Any) -> None:
     """Another version, state, key length or a policy that is not understood refuses the record."""
-    row = msgspec.msgpack.decode(encode_network(record(policy=POLICY)))
+    row = msgspec.msgpack.decode(encode_network(record(policy_json=encode_policy(POLICY))))
     row[place] = value
     with pytest.raises(RecordError):
         decode_network(msgspec.msgpack.encode(row))

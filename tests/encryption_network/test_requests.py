@@ -290,7 +290,7 @@ def test_spellings_of_the_network_are_one(world: Any) -> None:
 def test_a_record_of_another_network_is_none(world: Any) -> None:
     """The record handed in has to be the bound network's."""
     attempt = Attempt(world)
-    attempt.record = altered(world.network, network_id=parse_network_id(ANOTHER))
+    attempt.record = altered(world.network, network=ANOTHER)
     with pytest.raises(RequestError, check=coded("network-not-found")):
         attempt.run()
 

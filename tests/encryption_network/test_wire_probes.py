@@ -208,7 +208,7 @@ class MiniNode:
         return 200, {"descriptor": networks.descriptor_json(record, self.keyring.node_did)}
 
     def with_recorded_keys(self, record: networks.NetworkRecord) -> networks.NetworkRecord:
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         pair = self.key_pairs.get(record.network_id.text)
         if pair is None:

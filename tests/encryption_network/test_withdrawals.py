@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from fuzz_strategies import damaged_bytes, deep_packed, json_values, packed_values
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +44,7 @@ def decide(world: Any, grant: Any, *, evidence: Any = ...) -> Admission:
     return admit(world.request(world.backend, [grant], evidence=found))
 
 
-def entries(world: Any) -> dict[str, dict[str, frozenset[Any]]]:
+def entries(world: Any) -> dict[str, dict[str, Any]]:
     """Entries that hit the backend's release, by what they name."""
     evidence = world.evidence(world.backend)
     registers = {name: getattr(evidence, name) for name in REGISTERS}
@@ -68,7 +69,7 @@ def test_what_is_withdrawn_is_refused(scene: Any, name: str, where: str) -> None
     assert decide(world, grant).ground == "attested"
     listed = Withdrawals(**entries(world)[name])
     if where == "network":
-        world.network = replace(world.network, withdrawals=listed)
+        world.network = msgspec.structs.replace(world.network, withdrawals_row=encode_withdrawals(listed))
     else:
         world.withdrawals = listed
     with pytest.raises(ReleaseRefused) as refused:
@@ -137,7 +138,7 @@ def test_a_withdrawal_never_releases(new_world: Any, before: Any, more: Any, on_
         for name in names:
             listed = listed.joined(Withdrawals(**entries(world)[name]))
         if on_network:
-            world.network = replace(world.network, withdrawals=listed)
+            world.network = msgspec.structs.replace(world.network, withdrawals_row=encode_withdrawals(listed))
         else:
             world.withdrawals = listed
         try:

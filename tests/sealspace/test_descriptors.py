@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
@@ -71,7 +72,7 @@ class Scene:
         keyring = self.bench.node.services.keyring
         record = create_network(self.network, now=0, keyring=keyring, entropy=self.bench.entropy)
         nonce = answer.query.removeprefix("nonce=")
-        signature = sign_descriptor(replace(record, public_key=OTHER_KEY), nonce, keyring.node_signer)
+        signature = sign_descriptor(msgspec.structs.replace(record, public_key=OTHER_KEY), nonce, keyring.node_signer)
         answer.change(publicEncryptionKey=encode_standard(OTHER_KEY))
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()
 

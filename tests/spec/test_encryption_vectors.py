@@ -3,9 +3,9 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from refusal_forms import on_invoke, on_route
 from tests_support import REPOSITORY
@@ -155,7 +155,7 @@ def test_descriptor(case: Any) -> None:
     keyring, scalar = Keyring(SECRET), bytes.fromhex(case["network_key_hex"])
     entropy = _Listed([scalar, bytes(12)])
     record = create_network(parse_network_id(shared["network"]), now=0, keyring=keyring, entropy=entropy)
-    record = replace(record, state=answer["descriptor"]["state"])
+    record = msgspec.structs.replace(record, state=answer["descriptor"]["state"])
     assert expect["signature"] == sign_descriptor(record, shared["nonce"], keyring.node_signer)
     verify_ed25519(
         keyring.node_signer.public_key, expect["signed_text"].encode(), base64.b64decode(expect["signature"])
@@ -189,7 +189,8 @@ def test_envelope(case: Any) -> None:
 
 def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> NetworkRecord:
     return NetworkRecord(
-        network_id=parse_network_id(network),
+        version=1,
+        network=network,
         public_key=public_key_of(private_key),
         sealed_private_key=keyring.seal(private_key, NETWORK_SEAL, _Listed([bytes(12)])),
         state=state,
@@ -199,6 +200,8 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
         threshold=Threshold(1, 1),
         created_at=timestamp(0),
         updated_at=timestamp(0),
+        policy_json=None,
+        claimed=True,
     )
 
 
