@@ -115,6 +115,11 @@ class Evidence:
     app_id: bytes | None
     key_provider: str | None = None
 
+    @property
+    def measurements(self) -> "Measurements":
+        """The five registers, which name image and code."""
+        return Measurements(mrtd=self.mrtd, rtmr0=self.rtmr0, rtmr1=self.rtmr1, rtmr2=self.rtmr2, rtmr3=self.rtmr3)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:

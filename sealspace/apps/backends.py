@@ -16,7 +16,7 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -147,8 +147,7 @@ class Seen:
     @property
     def measurements(self) -> Measurements:
         """The five registers of the quote."""
-        seen = self.verified.evidence
-        return Measurements(mrtd=seen.mrtd, rtmr0=seen.rtmr0, rtmr1=seen.rtmr1, rtmr2=seen.rtmr2, rtmr3=seen.rtmr3)
+        return self.verified.evidence.measurements
 
     @property
     def is_runner(self) -> bool:
@@ -312,7 +311,6 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
         That they identify the code completely: see `is_whole_code`.
     """
     evidence = seen.verified.evidence
-    registers = (evidence.mrtd, evidence.rtmr0, evidence.rtmr1, evidence.rtmr2, evidence.rtmr3)
     for text in expected:
         if _is_provider(text):
             if not is_accepted(evidence.key_provider, (text,)):
@@ -324,7 +322,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
         if len(value) == 32 and value != evidence.compose_hash:
             found = "shows none" if evidence.compose_hash is None else f"runs {evidence.compose_hash.hex()}"
             raise BackendNotExpected(f"expected compose hash {text}, the backend {found}")
-        if len(value) == 48 and value not in registers:
+        if len(value) == 48 and value not in astuple(seen.measurements):
             raise BackendNotExpected(f"expected measurement {text}, the backend has MRTD {evidence.mrtd.hex()}")
 
 

@@ -152,7 +152,7 @@ _MAX_LINE_CHARS: Final = 600
 _SPANS_MS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ExplainedLine:
     """One statement about a manifest."""
 
@@ -175,13 +175,13 @@ def explain(
     """Say what a manifest, or a composed request, asks for."""
     if isinstance(asked, Manifest):
         asked = compose_manifests([asked], include_account_registry_permissions=False)
-    lines = [ExplainedLine(kind="app", text=f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests]
+    lines = [ExplainedLine("app", f"{one.name} ({one.app_id}) asks for this:") for one in asked.manifests]
     lines += _part(None, asked.resources, asked.expiry_ms, features, now)
     for target in asked.delegation_targets:
         lines += _part(target.did, target.resources, target.expiry_ms, features, now)
     for left in not_served(asked.resources, features):
         abilities = tuple(f"{left.service}/{action}" for action in left.actions)
-        lines.append(ExplainedLine(kind="not-served", text=left.text, actions=abilities))
+        lines.append(ExplainedLine("not-served", left.text, actions=abilities))
     lines += [_defaults(one) for one in asked.manifests if one.defaults != "none"]
     return tuple(lines)
 
@@ -195,19 +195,19 @@ def _part(
     lines = [_requested(one, who, subject, expiry_ms) for one in kept if one.origin not in ("account", "capabilities")]
     if any(one.origin == "account" for one in kept):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
-        lines.append(ExplainedLine(kind="account", text=text, who=who, space="account"))
+        lines.append(ExplainedLine("account", text, who, space="account"))
     read = [one.space for one in kept if one.origin == "capabilities"]
     if read and lines and who is None:  # a DID never gets it (IP2)
-        lines.append(ExplainedLine(kind="capabilities", text=f"{subject} may see what was granted in {_listed(read)}"))
+        lines.append(ExplainedLine("capabilities", f"{subject} may see what was granted in {_listed(read)}"))
     if not lines:
-        return [ExplainedLine(kind="note", text=f"{subject} gets nothing", who=who)]
+        return [ExplainedLine("note", f"{subject} gets nothing", who)]
     span = _span(expiry_ms)
     if who is None:
         text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
         until = "" if now is None else f", until {shown_time(now + expiry_ms / 1000)}"
         text = f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
-    return [*lines, ExplainedLine(kind="lifetime", text=text, who=who, lifetime_ms=expiry_ms)]
+    return [*lines, ExplainedLine("lifetime", text, who, lifetime_ms=expiry_ms)]
 
 
 def _requested(one: ResourceRequest, who: str | None, subject: str, expiry_ms: int) -> ExplainedLine:
@@ -219,9 +219,9 @@ def _requested(one: ResourceRequest, who: str | None, subject: str, expiry_ms: i
     if one.description:
         text += f": {one.description}"
     return ExplainedLine(
-        kind=kind,
-        text=text,
-        who=who,
+        kind,
+        text,
+        who,
         space=one.path if one.service == ENCRYPTION else one.space,
         path=path,
         actions=one.actions,
@@ -249,8 +249,8 @@ def _defaults(manifest: Manifest) -> ExplainedLine:
     named = isinstance(manifest.source, dict) and "defaults" in manifest.source
     why = f'of its defaults "{manifest.defaults}"' if named else "because it does not say otherwise"
     return ExplainedLine(
-        kind="note",
-        text=f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves them out',
+        "note",
+        f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves them out',
     )
 
 
@@ -418,7 +418,6 @@ SOON_S: Final = 5 * 86_400.0
 _MOST_NAME_CHARS: Final = 40
 _MOST_ENTRY_CHARS: Final = 160
 _MOST_SHOWN: Final = 32
-_SEPT_VE_DISABLE: Final = 28
 _RUNNER_LINES: Final = (
     "runner         runs programs of others; a grant says which programs, for which callers, and where they may send",
     "               the node holds it to this code; programs, callers and hosts are held by this code alone",
@@ -427,7 +426,7 @@ _ATTRIBUTE_BITS: Final = {
     0: "DEBUG",
     16: "ICSSD",
     27: "LASS",
-    _SEPT_VE_DISABLE: "SEPT_VE_DISABLE",
+    28: "SEPT_VE_DISABLE",
     30: "PKS",
     63: "PERFMON",
 }

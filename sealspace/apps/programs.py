@@ -302,21 +302,15 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 
 def version_json(version: Version) -> dict[str, Json]:
     """Write what is stated about a version."""
-    value: dict[str, Json] = {
-        "project": version.project.text,
-        "sha256": version.sha256,
-        "bytes": version.size_bytes,
-        "target": version.target,
-        "publishedAt": version.published_at,
-    }
-    if version.source is not None:
-        value["source"] = version.source
-    if wanted := manifest_json(version.manifest):
-        value["manifest"] = wanted
-    return value
+    size_bytes, source, wanted = version.size_bytes, version.source, manifest_json(version.manifest)
+    stated = _StatedVersion(
+        version.project.text, version.sha256, size_bytes, version.target, version.published_at, source
+    )
+    value: dict[str, Json] = to_builtins(stated)
+    return value | ({"manifest": wanted} if wanted else {})
 
 
-class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel"):
+class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     project: str
     sha256: str
     bytes: Annotated[int, Meta(ge=1, le=MAX_PROGRAM_BYTES)]
@@ -353,8 +347,9 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
 
 def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
     """Write what is stated about the active version."""
-    value: dict[str, Json] = {"project": project.text, "sha256": active.sha256, "sequence": active.sequence}
-    return value | ({} if active.statement_sha256 is None else {"statementSha256": active.statement_sha256})
+    stated = _StatedActive(project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET)
+    value: dict[str, Json] = to_builtins(stated)
+    return value
 
 
 class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):

@@ -334,25 +334,23 @@ def invalid(detail: str) -> NoReturn:
 
 # --- durations ---------------------------------------------------------------------------------------------------
 
-_SECOND = 1_000.0
-_MINUTE = 60 * _SECOND
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-
-_UNITS_MS: Final[Mapping[str, float]] = {
-    unit: value_ms
-    for value_ms, units in (
-        (1.0, ("", "milliseconds", "millisecond", "msecs", "msec", "ms")),
-        (_SECOND, ("seconds", "second", "secs", "sec", "s")),
-        (_MINUTE, ("minutes", "minute", "mins", "min", "m")),
-        (_HOUR, ("hours", "hour", "hrs", "hr", "h")),
-        (_DAY, ("days", "day", "d")),
-        (7 * _DAY, ("weeks", "week", "w")),
-        (365.25 * _DAY, ("years", "year", "yrs", "yr", "y")),
-    )
-    for unit in units
+_DURATION: Final = re.compile(
+    r"(?P<number>-?\d*\.?\d+) *(?:"
+    r"(?P<millisecond>milliseconds?|msecs?|ms)|(?P<second>seconds?|secs?|s)|(?P<minute>minutes?|mins?|m)"
+    r"|(?P<hour>hours?|hrs?|h)|(?P<day>days?|d)|(?P<week>weeks?|w)|(?P<year>years?|yrs?|y))?",
+    re.ASCII,
+)
+# By the last group that matched; a number alone is milliseconds.
+_UNITS_MS: Final[Mapping[str | None, float]] = {
+    "number": 1.0,
+    "millisecond": 1.0,
+    "second": 1_000.0,
+    "minute": 60_000.0,
+    "hour": 3_600_000.0,
+    "day": 86_400_000.0,
+    "week": 7 * 86_400_000.0,
+    "year": 365.25 * 86_400_000.0,
 }
-_DURATION = re.compile(r"(?P<number>-?\d*\.?\d+) *(?P<unit>[a-z]*)", re.ASCII)
 
 
 def parse_duration_ms(text: str) -> int:
@@ -360,8 +358,7 @@ def parse_duration_ms(text: str) -> int:
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
     match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None
-    unit_ms = None if match is None else _UNITS_MS.get(match["unit"])
-    value_ms = 0.0 if match is None or unit_ms is None else float(match["number"]) * unit_ms
+    value_ms = 0.0 if match is None else float(match["number"]) * _UNITS_MS[match.lastgroup]
     if not 1 <= value_ms < 2**53:
         invalid(f'{_FAILED}invalid expiry duration: "{text[:_MAX_SHOWN_CHARS]}"')
     return int(value_ms)

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from capabilities.strict_json import Json
-from encryption_network.policy import Evidence, Measurements, Policy, policy_json
+from encryption_network.policy import Evidence, Policy, policy_json
 from sealspace.apps.descriptions import MODE_WORDS, hex_of
 from sealspace.cli.errors import CollateralRefused
 from sealspace.cli.terminal import time_text
@@ -84,8 +84,7 @@ def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
 
 def exact_code(facts: Evidence) -> Policy:
     """Return the policy that approves exactly what was seen, in this one start and no other."""
-    shown = Measurements(mrtd=facts.mrtd, rtmr0=facts.rtmr0, rtmr1=facts.rtmr1, rtmr2=facts.rtmr2, rtmr3=facts.rtmr3)
-    return Policy(measurements=(shown,))
+    return Policy(measurements=(facts.measurements,))
 
 
 def _held(folder: Path) -> HeldCollateral:
