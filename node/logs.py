@@ -31,9 +31,7 @@ def configure_logs(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     if _lines not in root.handlers:
         root.addHandler(_lines)
-    root.setLevel(
-        max(_LEVELS[level.upper()], logging.WARNING)
-    )  # messages of libraries are written from level warning on
+    root.setLevel(max(_LEVELS[level.upper()], logging.WARNING))  # of libraries, warnings and above are written
 
 
 def log_event(event: str, **fields: Field) -> None:
@@ -44,6 +42,12 @@ def log_event(event: str, **fields: Field) -> None:
 def log_warning(event: str, **fields: Field) -> None:
     """Write one line at level warning."""
     _log(logging.WARNING, event, fields)
+
+
+def tell_operator(sentence: str) -> None:
+    """Print a sentence on standard error; like a line of the log it is lost if no process reads it."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:

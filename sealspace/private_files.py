@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from .errors import SealspaceError
+
 DRAFTS: Final = ".*.new"
 """Pattern of the files that are written first; a crash leaves them behind."""
 
@@ -35,6 +37,19 @@ def read_file(path: Path, *, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise OSError(0, f"longer than {most_bytes} bytes")
     return data
+
+
+def read_setting(path: Path, what: str, refused: type[SealspaceError], *, most_bytes: int) -> bytes:
+    """Return the content of a file that a person named, one byte over the bound at most.
+
+    Whoever runs the program decides about the file's mode and owner; `refused` is raised if it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(most_bytes + 1)
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None
 
 
 def replace_file(path: Path, data: bytes) -> None:

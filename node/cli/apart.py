@@ -24,7 +24,6 @@ from spaces.errors import RecordDamaged, SpaceError
 
 from ..config.loading import child_environment
 from ..processes.launch import StartRefusal, end_with_parent, own_program
-from ..storage.stores import store_misused
 
 _MAX_TASK_BYTES: Final = 16 << 20
 _MAX_ANSWER_BYTES: Final = 32 << 20
@@ -70,7 +69,7 @@ def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Argu
         raise RecordDamaged(f"reading it ended the process ({name}): it was cut short or overwritten")
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
-        raise store_misused(refusal.text, hint=refusal.hint, code=refusal.code)
+        raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
     if status:
         ending = signal.Signals(-status).name if status < 0 else "an error"
         raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
@@ -89,7 +88,7 @@ def do_task(module: str, name: str) -> None:
         reply: object = do(*task)
         status = 0
     except NodeError as error:
-        reply = StartRefusal(error.code, error.text, error.hint)
+        reply = StartRefusal(error.code, error.message, error.hint)
     except SpaceError as error:
         reply = StartRefusal(error.code, str(error), "")
     sys.stdout.buffer.write(msgspec.json.encode(reply))

@@ -42,7 +42,7 @@ from ..platform.root_secret import (
 )
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..storage.objects import stored_objects
-from ..storage.stores import is_shared, longest_life_s, rows_of, store_misused
+from ..storage.stores import is_shared, longest_life_s, rows_of
 from .apart import done_apart, end_as_by_ctrl_c
 from .config import settings_without_secrets
 from .opened_store import opened_store
@@ -126,7 +126,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
         except SpaceError as error:
             is_full = isinstance(error, StoreFull)
             hint = "free the disk, or name a file on another one" if is_full else "sealspace admin check"
-            raise store_misused(f"there is no backup: {error}", hint=hint, code=error.code) from error
+            raise StoreMisused(f"there is no backup: {error}", hint=hint, code=error.code) from error
 
 
 def _asked_passphrase(file: TextIO | None, *, twice: bool) -> str:
@@ -204,7 +204,7 @@ def restore(
                 StoreFull.code: "free the disk, or restore into a folder on another one",
             }
             hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
-            raise store_misused(f"nothing was restored: {error.args[0]}", hint=hint, code=error.code) from error
+            raise StoreMisused(f"nothing was restored: {error.args[0]}", hint=hint, code=error.code) from error
     _print_restored(config, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
 

@@ -125,7 +125,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
                 raise ExtraMissing(text, hint="pip install 'sealspace[node]'")
         config = config_from(config_file, {"store__data": data})
     except NodeError as error:
-        yield Diagnosis("settings", "wrong", error.text, error.hint)
+        yield Diagnosis("settings", "wrong", error.message, error.hint)
         return
     from .store_check import check_store, database_findings  # needs the extra
 

@@ -19,6 +19,7 @@ import msgspec
 
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.terminal import words
+from sealspace.private_files import read_setting
 
 from .checks import refuse_contradictions
 from .redaction import refuse_password, refuse_secrets
@@ -87,12 +88,7 @@ def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path |
 
 
 def _from_file(path: Path) -> _Flat:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ConfigurationError(f"cannot read the settings file {path}: {reason}", hint=f"ls -l {path}") from None
+    data = read_setting(path, "settings file", ConfigurationError, most_bytes=_MAX_FILE_BYTES)
     if len(data) > _MAX_FILE_BYTES:
         raise ConfigurationError(f"the settings file {path} is longer than {_MAX_FILE_BYTES} bytes", hint=_HINT)
     try:

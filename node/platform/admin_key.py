@@ -8,6 +8,7 @@ from typing import Final
 from blake3 import blake3
 
 from sealspace.cli.errors import ConfigurationError
+from sealspace.private_files import read_setting
 
 from ..config.tree import Admin
 
@@ -29,14 +30,11 @@ def load_admin_key(admin: Admin) -> AdminKey | None:
     """Return the key that the settings name; None where there is none, or it is empty."""
     secret = admin.secret.encode("utf-8", "surrogateescape") if admin.secret else b""
     if admin.secret_file is not None:
-        name, hint = admin.secret_file, f"ls -l {admin.secret_file}"
-        try:
-            with Path(name).open("rb") as stream:
-                secret = stream.read(_MAX_BYTES + 1)
-        except OSError as error:
-            reason = error.strerror or "unreadable"
-            raise ConfigurationError(f"admin.secret_file: cannot read {name}: {reason}", hint=hint) from None
+        path = Path(admin.secret_file)
+        secret = read_setting(path, "admin.secret_file", ConfigurationError, most_bytes=_MAX_BYTES)
         if len(secret) > _MAX_BYTES:
-            raise ConfigurationError(f"admin.secret_file: {name} is longer than {_MAX_BYTES} bytes", hint=hint)
+            raise ConfigurationError(
+                f"admin.secret_file: {path} is longer than {_MAX_BYTES} bytes", hint=f"ls -l {path}"
+            )
         secret = secret.strip()
     return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None

@@ -14,7 +14,7 @@ from libipld import decode_multibase
 from capabilities.ambient import Entropy
 from sealspace.cli.errors import SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import SecretOrigin
-from sealspace.private_files import make_file
+from sealspace.private_files import make_file, read_setting
 from spaces.errors import StoreUnavailable
 from spaces.store.lmdb.engine import refuse_restoring
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
@@ -104,12 +104,7 @@ def _from_platform(config: Config) -> bytes:
 
 
 def _from_file(path: Path, config: Config) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            secret = stream.read(MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise SecretUnusable(f"cannot read the secret file {path}: {reason}", hint=f"ls -l {path}") from None
+    secret = read_setting(path, "secret file", SecretUnusable, most_bytes=MAX_SECRET_BYTES)
     return _bounded(secret, path.absolute(), config)
 
 

@@ -82,7 +82,7 @@ def report_ready() -> None:
 
 def report_refusal(error: NodeError) -> None:
     """Report why this process will not start."""
-    _report(REFUSED + msgspec.json.encode(StartRefusal(error.code, error.text, error.hint)))
+    _report(REFUSED + msgspec.json.encode(StartRefusal(error.code, error.message, error.hint)))
 
 
 def _report(line: bytes) -> None:

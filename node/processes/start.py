@@ -4,9 +4,8 @@ Every process that opens the store does this; the very first one writes the rows
 until it is done.
 """
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from ..collateral.source import configured_source, refresh_rules
 from ..config.tree import Config, Hosting
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
+from ..logs import tell_operator
 from ..platform.admin_key import load_admin_key
 from ..platform.own_quotes import configured_own_quotes
 from ..platform.root_secret import where_the_secret_is
@@ -157,13 +157,10 @@ async def report_closed_minutes(services: Services) -> None:
     if not ahead_s:
         return
     open_from = datetime.fromtimestamp(now + ahead_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    with suppress(OSError):  # as for every log line
-        print(
-            f"the store was restored: tokens that expire before {open_from} are refused, as they may have "
-            "been used before; every client is answered from then on",
-            file=sys.stderr,
-            flush=True,
-        )
+    tell_operator(
+        f"the store was restored: tokens that expire before {open_from} are refused, as they may have "
+        "been used before; every client is answered from then on"
+    )
 
 
 async def _claim_release_record(config: Config, store: Store) -> None:

@@ -14,7 +14,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ from sealspace.cli.listening_socket import bind_socket, url_of
 from ..config.loading import child_environment
 from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
-from ..logs import configure_logs, log_event, log_warning
+from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
 from .launch import COMMAND, READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
 from .ownership import check_ownership
@@ -282,16 +281,13 @@ class Supervisor:
                 self._ready(child)
             elif line.startswith(REFUSED):
                 refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=StartRefusal)
-                error = ProcessFailed(refusal.text, hint=refusal.hint)
-                error.code = refusal.code
-                raise error
+                raise ProcessFailed(refusal.text, hint=refusal.hint, code=refusal.code)
 
     def _ready(self, child: NodeProcess) -> None:
         child.ready = True
         if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
-            with suppress(OSError):  # no process reads it any more, or there is no free space: as for every log line
-                print(f"listening on {url_of(self._bound)}", file=sys.stderr, flush=True)
+            tell_operator(f"listening on {url_of(self._bound)}")
             log_event("node-ready", workers=len(self._workers))
             report_to_manager(MANAGER_READY)
 
@@ -362,9 +358,6 @@ def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.so
 
 def _report_made(path: Path) -> None:
     """Say once, on the first start, what cannot be made again."""
-    with suppress(OSError):  # as for every log line
-        print(
-            f"made the root secret in {path}: copy it to a safe place, without it nothing in this store can be opened",
-            file=sys.stderr,
-            flush=True,
-        )
+    tell_operator(
+        f"made the root secret in {path}: copy it to a safe place, without it nothing in this store can be opened"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from sealspace.cli.errors import ConfigurationError, StoreMisused
+from sealspace.private_files import read_setting
 from spaces.errors import BodiesElsewhere
 from spaces.identity import recorded_identity
 from spaces.store.contract import Store
@@ -137,16 +138,9 @@ def _secret_key(objects: Objects) -> str:
         return objects.secret_key
     if objects.secret_key_file is None:
         raise ConfigurationError("objects.key_id has no secret part", hint="set objects.secret_key_file")
-    place, hint = Path(objects.secret_key_file), f"ls -l {objects.secret_key_file}"
-    try:
-        with place.open("rb") as stream:
-            data = stream.read(_MAX_SECRET_BYTES + 1)
-        text = data.decode("ascii").strip()
-        if not text or len(data) > _MAX_SECRET_BYTES:
-            raise ValueError
-        return text
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise ConfigurationError(f"objects.secret_key_file: cannot read {place}: {reason}", hint=hint) from None
-    except ValueError:
-        raise ConfigurationError(f"objects.secret_key_file: {place} holds no such secret", hint=hint) from None
+    path = Path(objects.secret_key_file)
+    data = read_setting(path, "objects.secret_key_file", ConfigurationError, most_bytes=_MAX_SECRET_BYTES)
+    text = data.decode("ascii", "ignore").strip()
+    if not text or not data.isascii() or len(data) > _MAX_SECRET_BYTES:
+        raise ConfigurationError(f"objects.secret_key_file: {path} holds no such secret", hint=f"ls -l {path}")
+    return text

@@ -61,14 +61,7 @@ def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
         hint = "start without store.url, on that machine: sealspace serve --data with that folder"
     else:
         hint = "sealspace serve --store postgresql://…, with the address of that database"
-    return store_misused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
-
-
-def store_misused(text: str, *, hint: str, code: str) -> StoreMisused:
-    """Return an error of a store with the code of its cause."""
-    failed = StoreMisused(text, hint=hint)
-    failed.code = code
-    return failed
+    return StoreMisused(f"{place_of(config)}: {error}", hint=hint, code=error.code)
 
 
 def shared_store(config: Config, *, clock: Clock | None = None, may_be_moved: bool = False) -> Store:

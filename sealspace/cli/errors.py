@@ -11,9 +11,9 @@ class NodeError(SealspaceError):
 
     code = "node-error"
 
-    def __init__(self, text: str, *, hint: str) -> None:
-        super().__init__(text, hint=hint)
-        self.text = text
+    def __init__(self, message: str, *, hint: str, code: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or self.code
 
 
 class ConfigurationError(NodeError):

@@ -9,7 +9,8 @@ from encryption_network.errors import PolicyError
 from encryption_network.key_providers import MAX_KEY_PROVIDERS, parse_key_provider
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
 
-from .errors import ConfigurationError, NodeError
+from ..private_files import read_setting
+from .errors import ConfigurationError
 
 
 def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...]:
@@ -35,16 +36,7 @@ def key_providers_named(texts: Collection[str], *, where: str) -> tuple[str, ...
 def read_node_policy(path: Path) -> Policy:
     """Return the policy in a JSON file."""
     try:
-        return parse_policy(parse_json(read_terms(path, "policy", MAX_POLICY_BYTES), max_bytes=MAX_POLICY_BYTES))
+        data = read_setting(path, "policy", ConfigurationError, most_bytes=MAX_POLICY_BYTES)
+        return parse_policy(parse_json(data, max_bytes=MAX_POLICY_BYTES))
     except (InvalidJson, PolicyError) as error:
         raise ConfigurationError(f"{path} is not a policy: {error}", hint=f"edit {path}") from None
-
-
-def read_terms(path: Path, what: str, max_bytes: int, refused: type[NodeError] = ConfigurationError) -> bytes:
-    """Return the content of a file, one byte over the limit at most; `refused` where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(max_bytes + 1)
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise refused(f"cannot read the {what} {path}: {reason}", hint=f"ls -l {path}") from None

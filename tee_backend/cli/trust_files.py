@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from sealspace.cli.errors import CollateralRefused, ConfigurationError
-from sealspace.cli.term_files import read_terms
+from sealspace.private_files import read_setting
 
 from ..attestation.collateral import MAX_COLLATERAL_BYTES
 from ..attestation.errors import QuoteRefused
@@ -18,7 +18,7 @@ def read_trust_root(path: Path | None) -> TrustRoot:
     if path is None:
         return intel_root()
     try:
-        return parse_trust_root(read_terms(path, "trust root", _MAX_TRUST_ROOT_BYTES))
+        return parse_trust_root(read_setting(path, "trust root", ConfigurationError, most_bytes=_MAX_TRUST_ROOT_BYTES))
     except QuoteRefused as error:
         raise ConfigurationError(
             f"{path} is not a root certificate: {error.detail}", hint="name one root certificate, PEM or DER"
@@ -27,4 +27,4 @@ def read_trust_root(path: Path | None) -> TrustRoot:
 
 def read_collateral_file(path: Path) -> bytes:
     """Read one file, up to the size limit of a document."""
-    return read_terms(path, "collateral", MAX_COLLATERAL_BYTES, CollateralRefused)
+    return read_setting(path, "collateral", CollateralRefused, most_bytes=MAX_COLLATERAL_BYTES)

@@ -273,7 +273,7 @@ def test_settings_that_do_not_fit(bad: dict[str, str | None]) -> None:
     """What does not name a bucket, a server and credentials is refused, and no credential is in the text."""
     with pytest.raises(ConfigurationError) as refused:
         open_bucket(Config(objects=Objects(**{**_GOOD, **bad})))  # type: ignore[arg-type]  # by name
-    assert "hush" not in refused.value.text + refused.value.hint
+    assert "hush" not in refused.value.message + refused.value.hint
 
 
 def test_bodies_that_a_bucket_does_not_copy() -> None:

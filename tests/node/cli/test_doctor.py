@@ -96,7 +96,7 @@ def test_another_python(version: tuple[int, int]) -> None:
     """A Python that is too old or too new is named, with how to get an environment."""
     with pytest.raises(ConfigurationError) as refused:
         python(version)
-    assert f"{version[0]}.{version[1]}" in refused.value.text and "-m venv" in refused.value.hint
+    assert f"{version[0]}.{version[1]}" in refused.value.message and "-m venv" in refused.value.hint
 
 
 # --- a node --------------------------------------------------------------------------------------------------------

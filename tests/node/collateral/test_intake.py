@@ -50,7 +50,7 @@ async def test_the_root_decides(store: Store, platform: SimulatedPlatform, clock
     """Under Intel's root a simulated document is refused and nothing is kept."""
     with pytest.raises(CollateralRefused) as refused:
         await import_collateral(store, platform.collateral_json(NOW), root=intel_root(), clock=clock, source="a.json")
-    assert "a.json" in refused.value.text
+    assert "a.json" in refused.value.message
     assert await _held(store, platform.fmspc, "platform") is None
 
 

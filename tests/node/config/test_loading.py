@@ -98,7 +98,7 @@ def test_refusals_name_the_path(
     """What is unknown or ill typed refuses to start, and the message names the path of the key."""
     with pytest.raises(ConfigurationError) as refused:
         load_config(file=_file(tmp_path, text), environment=environment, flags=flags)
-    assert reported in refused.value.text
+    assert reported in refused.value.message
 
 
 def test_missing_file_refuses(tmp_path: Path) -> None:

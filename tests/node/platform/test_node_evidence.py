@@ -421,7 +421,7 @@ async def test_keys_that_are_none(tmp_path: Path, agent: AgentSimulator, answer:
     async with agent_on(tmp_path / "agent.sock", agent):
         with pytest.raises(SecretUnusable) as refused:
             await secret_of(config_of(tmp_path, secret=Secret(platform=True)))
-    assert CANARY not in refused.value.text + refused.value.hint + repr(refused.value.__cause__)
+    assert CANARY not in refused.value.message + refused.value.hint + repr(refused.value.__cause__)
 
 
 async def test_without_an_agent_there_is_no_secret(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_bad_text_is_refused(tmp_path: Path, entropy: CountingEntropy, text: str
     """Padding, another alphabet and short secrets are refused, without quoting the text."""
     with pytest.raises(SecretUnusable) as refused:
         load_root_secret(_config(tmp_path, value=text), entropy)
-    assert "canary" not in refused.value.text
+    assert "canary" not in refused.value.message
 
 
 @pytest.mark.parametrize("size_bytes", [0, 31, 4097])

@@ -79,7 +79,7 @@ def test_a_passphrase_that_protects_nothing(passphrase: str) -> None:
     """Too short a passphrase seals nothing, and is not repeated (BK8)."""
     with pytest.raises(SecretUnusable) as raised:
         seal_secret(SECRET, passphrase, CountingEntropy())
-    assert not passphrase or passphrase not in raised.value.text + raised.value.hint
+    assert not passphrase or passphrase not in raised.value.message + raised.value.hint
 
 
 @settings(max_examples=30)

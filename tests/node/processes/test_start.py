@@ -42,7 +42,7 @@ async def test_a_store_keeps_its_secret(tmp_path: Path) -> None:
     await _start(tmp_path)
     with pytest.raises(StoreMisused) as refused:
         await _start(tmp_path, secret=bytes(31) + b"\1")
-    assert "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY" in refused.value.text
+    assert "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY" in refused.value.message
     assert "--secret-file" in refused.value.hint
     await _start(tmp_path)
 

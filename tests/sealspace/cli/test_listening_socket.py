@@ -22,7 +22,7 @@ def test_a_taken_port_is_refused() -> None:
     """Whoever binds an address at which somebody listens is told so."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as refused:
         bind_socket("127.0.0.1", port := taken.getsockname()[1])
-    assert "listens there already" in refused.value.text
+    assert "listens there already" in refused.value.message
     assert refused.value.hint == f"end that process, or sealspace serve --port {port + 1}"
     with pytest.raises(ConfigurationError) as refused:
         bind_socket("192.0.2.1", 0)

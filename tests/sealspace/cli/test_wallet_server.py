@@ -224,7 +224,7 @@ def test_nobody_answers_in_time(opened: bool, kind: str, text: str, monkeypatch:
     with pytest.raises(NotSigned) as caught:
         page.ask({"kind": kind}, dict)
     page.server_close()
-    assert (caught.value.text, "again" in caught.value.hint) == (text, True)
+    assert (caught.value.message, "again" in caught.value.hint) == (text, True)
 
 
 def _opened(page: WalletPage, tab: str, version: Json = 0) -> Json:
