@@ -27,7 +27,6 @@ async def check(wasm: bytes, target: Target) -> None:
         async with Executor(children=1, spare=1) as executor:
             await executor.compile(hashlib.sha256(wasm).hexdigest(), RunTarget(target), load)
     except RunRefused as refused:
-        named = f": {refused.detail}" if refused.detail else ""
-        raise InvalidInput(
-            f"{refused.reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(refused.reason.code, _BUILD)
-        ) from refused
+        reason = refused.reason
+        named = f": {reason.detail}" if reason.detail else ""
+        raise InvalidInput(f"{reason.sentence.rstrip('.')}{named}", hint=_HINTS.get(reason.code, _BUILD)) from refused

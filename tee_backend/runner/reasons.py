@@ -1,14 +1,14 @@
 """Every reason for which a run fails, or is refused before it begins, with its stable code.
 
 `REASONS` is the one table: `spec/runner.md` shows it, and an answer to a caller takes code and sentence from it. A
-sentence never contains anything of a request; `RunRefused.detail` may name imports and environment variables, and never
+sentence never contains anything of a request; its detail may name imports and environment variables, and never
 contains a value.
 
 Example:
     raise RunRefused("program-imports", "wasi:http/types@0.2.0")
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_DETAIL_CHARS: Final = 400
@@ -17,11 +17,12 @@ MAX_DETAIL_CHARS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a run failed, and the status of HTTP for it."""
+    """Why a run failed, the status of HTTP for it, and what it is about in this case."""
 
     code: str
     sentence: str
     status: int
+    detail: str = ""
 
     @property
     def ran(self) -> bool:
@@ -33,9 +34,8 @@ class RunRefused(Exception):
     """The run is refused before the program starts."""
 
     def __init__(self, code: str, detail: str = "") -> None:
-        self.reason = REASONS[code]
         printable = "".join(char if char.isprintable() else " " for char in detail)
-        self.detail = " ".join(printable.split())[:MAX_DETAIL_CHARS]
+        self.reason = replace(REASONS[code], detail=" ".join(printable.split())[:MAX_DETAIL_CHARS])
         super().__init__(code)
 
 

@@ -81,6 +81,11 @@ async def ran(executor: Executor, program: Guest, given: bytes = b"", **about: o
     return await executor.run(request, program.load)
 
 
+def detail_of(result: RunResult) -> str:
+    """Return what the reason of a run is about; empty where it completed."""
+    return "" if result.reason is None else result.reason.detail
+
+
 def code(result: RunResult) -> str:
     """Return the code of a result's reason, or `completed`."""
     return "completed" if result.reason is None else result.reason.code

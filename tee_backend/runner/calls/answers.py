@@ -5,14 +5,15 @@ Example:
     web.Response(status=answer.status, body=answer.body)
 """
 
-import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
 
-from ..reasons import Reason, RunRefused
+from ..reasons import Reason
 from .service import Outcome
 
 
@@ -28,32 +29,32 @@ class Answer:
 def run_answer(outcome: Outcome) -> Answer:
     """Answer `POST /run`; output is JSON text already, so it is put in as it is."""
     facts, result = outcome.facts, outcome.result
-    value: dict[str, Json] = {
+    value: dict[str, object] = {
         "job": facts.job,
         "status": "completed" if result.reason is None else "failed",
         "secrets": facts.secrets,
         "metrics": {"instructions": facts.instructions, "timeMs": facts.time_ms},
         "stderrBytes": result.stderr_bytes,
         "salt": encode_url(outcome.salt),
+        "receipt": msgspec.Raw(outcome.receipt),
     }
     if result.stderr:
         value["stderr"] = result.stderr.decode("utf-8", "replace")
-    if result.reason is not None:
-        value["error"] = error_of(result.reason, result.detail)
-    parts = [json.dumps(value).encode()[:-1], b', "receipt": ', outcome.receipt]
     if result.reason is None:
-        parts += [b', "output": ', result.answer]
-    return Answer(_status(result.reason), b"".join((*parts, b"}")))
+        value["output"] = msgspec.Raw(result.answer)
+    else:
+        value["error"] = error_of(result.reason)
+    return answer_with(value, result.reason)
 
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
     """Answer `POST /call`, in the members that OutLayer's clients read; money is decimal text."""
     facts, result = outcome.facts, outcome.result
-    value: dict[str, Json] = {
+    value = {
         "call_id": facts.job,
         "job_id": facts.job,
         "status": "completed" if result.reason is None else "failed",
-        "error": None if result.reason is None else _sentence(result.reason, result.detail),
+        "error": None if result.reason is None else _sentence(result.reason),
         "code": facts.code,
         "secrets": facts.secrets,
         "compute_cost": str(charged),
@@ -62,39 +63,37 @@ def api_answer(outcome: Outcome, *, charged: int) -> Answer:
         "poll_url": None,
         "attestation_url": f"/attestations/{facts.job}",
         "salt": encode_url(outcome.salt),
+        "output": None if result.reason is not None else msgspec.Raw(result.answer),
     }
-    output = b"null" if result.reason is not None else result.answer
-    parts = json.dumps(value).encode()[:-1], b', "output": ', output, b"}"
-    return Answer(_status(result.reason), b"".join(parts))
+    return answer_with(value, result.reason)
 
 
 def pending(job: str, *, is_api: bool) -> Answer:
     """Answer for a job that has not ended."""
     named = {"call_id": job, "poll_url": f"/calls/{job}"} if is_api else {"job": job}
-    return Answer(200, json.dumps({"status": "pending", **named}).encode())
+    return answer_with({"status": "pending", **named})
 
 
-def refused(refusal: RunRefused) -> Answer:
+def refused(reason: Reason) -> Answer:
     """Answer a caller who is not known, cannot pay, or whose body cannot be read: no job, and no receipt."""
-    said = {"status": "refused", "error": error_of(refusal.reason, refusal.detail)}
-    return Answer(refusal.reason.status, json.dumps(said).encode())
+    return answer_with({"status": "refused", "error": error_of(reason)}, reason)
 
 
-def api_refused(refusal: RunRefused) -> Answer:
+def api_refused(reason: Reason) -> Answer:
     """Answer as `refused`, in the members that OutLayer's clients read."""
-    said = {"error": _sentence(refusal.reason, refusal.detail), "code": refusal.reason.code}
-    return Answer(refusal.reason.status, json.dumps(said).encode())
+    return answer_with({"error": _sentence(reason), "code": reason.code}, reason)
 
 
-def error_of(reason: Reason, detail: str) -> dict[str, Json]:
+def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> Answer:
+    """Answer with these members, under the status of the reason for which something failed."""
+    return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
+
+
+def error_of(reason: Reason) -> dict[str, Json]:
     """Return what an answer says about a reason."""
     said: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
-    return said | ({"detail": detail} if detail else {})
+    return said | ({"detail": reason.detail} if reason.detail else {})
 
 
-def _status(reason: Reason | None) -> int:
-    return 200 if reason is None else reason.status
-
-
-def _sentence(reason: Reason, detail: str) -> str:
-    return f"{reason.sentence} ({detail})" if detail else reason.sentence
+def _sentence(reason: Reason) -> str:
+    return f"{reason.sentence} ({reason.detail})" if reason.detail else reason.sentence

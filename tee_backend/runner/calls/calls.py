@@ -84,7 +84,7 @@ class Calls:
                 self._begin(job, record.payer, counted)
             else:
                 try:
-                    await self._settle(self.runner.unrun(job, record, "interrupted"), record, 0)
+                    await self._settle(self.runner.unrun(job, record, "interrupted"), record)
                 except FolderDamaged as error:  # its account was edited: nothing is paid back by guessing
                     _log.error("a job that was interrupted is not settled: %s", error.message)
         return self
@@ -191,15 +191,15 @@ class Calls:
         """Have a job run now, or later."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as counted:
+            if key is not None and not asked.is_async:
+                counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
+            bounds = self._queued if asked.is_async else self._answered
+            counted.enter_context(bounds.held(payer, len(request)))
+            record = self._record(asked, payer, key, budget)
             if asked.is_async:
-                counted.enter_context(self._queued.held(payer, len(request)))
-                await self.ledger.accept(job, self._record(asked, payer, key, budget), request=request)
+                await self.ledger.accept(job, record, request=request)
                 self._begin(job, payer, counted.pop_all())
                 return pending(job, is_api=key is not None)
-            if key is not None:
-                counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
-            counted.enter_context(self._answered.held(payer, len(request)))
-            record = self._record(asked, payer, key, budget)
             if not budget:
                 outcome = await self._perform(job, record, asked)
                 try:
@@ -212,9 +212,9 @@ class Calls:
             try:
                 outcome = await self._perform(job, record, asked)
             except Exception:
-                await self._settle(self.runner.unrun(job, record, "runner-failed"), record, 0)
+                await self._settle(self.runner.unrun(job, record, "runner-failed"), record)
                 raise
-            return await self._settle(outcome, record, self._charge(outcome, budget))
+            return await self._settle(outcome, record)
 
     async def _perform(self, job: str, record: JobRecord, asked: CallBody) -> Outcome:
         return await self.runner.perform(job, record, asked, compile_s=self.price.compile_s(record.reserved))
@@ -251,10 +251,17 @@ class Calls:
         except Exception:
             _log.exception("an asynchronous call could not be run")
             outcome = self.runner.unrun(job, record, "runner-failed")
-        await self._settle(outcome, record, self._charge(outcome, record.reserved))
+        await self._settle(outcome, record)
 
-    async def _settle(self, outcome: Outcome, record: JobRecord, charged: int) -> Answer:
-        """End a job in the ledger, and return its answer."""
+    async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
+        """End a job in the ledger, and return its answer.
+
+        A run costs its use and its compilation, at most what was reserved (RN94, RN166).
+        """
+        facts, result = outcome.facts, outcome.result
+        is_charged = result.ran and facts.code != "interrupted"  # of which nothing is known (RN99)
+        used = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if is_charged else 0
+        charged = min(used + int(result.compile_s) * self.price.second, record.reserved)
         answer = _answer(outcome, record.key, charged)
         await self.ledger.settle(
             outcome.facts.job,
@@ -300,12 +307,6 @@ class Calls:
         if budget > key.max_per_call:
             raise RunRefused("key-per-call", f"{budget} > {key.max_per_call}")
         return budget
-
-    def _charge(self, outcome: Outcome, budget: int) -> int:
-        """Return what a run costs, with its compilation, at most what was reserved (RN94, RN166)."""
-        facts, result = outcome.facts, outcome.result
-        ran = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms) if result.ran else 0
-        return min(ran + int(result.compile_s) * self.price.second, budget)
 
     def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
         """Read the body of `POST /call`, with limits that its budget pays for.

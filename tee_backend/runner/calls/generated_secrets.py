@@ -45,8 +45,8 @@ from sealspace.errors import (
 from sealspace.secrets import Generated
 from sealspace.session import Grant, iso_time
 
-from ..reasons import RunRefused
-from .answers import Answer, error_of
+from ..reasons import Reason, RunRefused
+from .answers import Answer, answer_with, error_of
 from .call_bodies import refusing_invalid, scope_of
 from .granted import live_grants
 from .run_receipts import VerifiedRun, verify_signed
@@ -139,7 +139,7 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
             else:
                 new.append({"name": secret.name, "type": kind, "version": version})
     except RunRefused as refusal:
-        failed = refusal
+        failed = refusal.reason
     # What was made is stated for this request alone (RN149).
     stated: dict[str, Json] = {
         "token": token_digest(authorization or ""),
@@ -156,19 +156,13 @@ async def generate(runner: Runner, authorization: str | None, sign_in: str | Non
         "existing": existing,
         "statement": msgspec.Raw(sign_statement(GENERATED_TYPE, stated, runner.identity.receipt_key)),
     }
-    return _answered(answer, failed)
+    return answer_with(answer if failed is None else {**answer, "error": error_of(failed)}, failed)
 
 
-def refused(refusal: RunRefused) -> Answer:
+def refused(reason: Reason) -> Answer:
     """Return the answer to a request of which nothing was done."""
-    return _answered({"status": "refused", "generated": [], "existing": []}, refusal)
-
-
-def _answered(answer: Mapping[str, object], refusal: RunRefused | None) -> Answer:
-    if refusal is None:
-        return Answer(200, msgspec.json.encode(answer))
-    error = error_of(refusal.reason, refusal.detail)
-    return Answer(refusal.reason.status, msgspec.json.encode({**answer, "error": error}))
+    nothing: dict[str, Json] = {"status": "refused", "generated": [], "existing": []}
+    return answer_with({**nothing, "error": error_of(reason)}, reason)
 
 
 def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:

@@ -216,7 +216,7 @@ class Runner:
             result = await self.executor.run(request, partial(self.programs.load, version))
         except RunRefused as refused:
             is_shown = is_owner or not refused.reason.code.startswith(("secret", "environment"))  # RN81
-            result = RunResult(refused.reason, refused.detail if is_shown else "")
+            result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"")
         if len(result.output) <= INLINE_BYTES:

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from capabilities.cache import Recent
 from capabilities.limits import Rates
 
-from ..reasons import RunRefused
+from ..reasons import Reason, RunRefused
 from ..shares import Payer, Turns
 from .child import ChildEnded
 from .frames import COMPILED, MAX_DETAIL_BYTES
@@ -54,7 +54,7 @@ class Artefacts:
         # Descriptor, size, and the payer that it is counted to: the first that is known; None: strangers.
         self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
         # A program that was refused once is refused again without a child: a compile bomb costs its time once.
-        self._refused = Recent[str, RunRefused](_MOST_REFUSED)
+        self._refused = Recent[str, Reason](_MOST_REFUSED)
         # Apart from those above, which cost little: many of them would have the heavy ones forgotten.
         self._gave_up = Recent[tuple[str, bool], float](_MOST_GAVE_UP)
         self._spent = Rates[tuple[str, bool]]()
@@ -112,7 +112,7 @@ class Artefacts:
     def _require_promising(self, key: str, payer: Payer) -> None:
         """Refuse at once what was refused before."""
         if known := self._refused.get(key):
-            raise RunRefused(known.reason.code, known.detail)
+            raise RunRefused(known.code, known.detail)
         # Each share by itself: strangers who slow the machine down do not have a program refused to key holders.
         if self._gave_up.get((key, payer.is_known), 0.0) > time.monotonic():  # RN165
             raise RunRefused("compile-limit")
@@ -142,7 +142,7 @@ class Artefacts:
                 if refused.reason.code == "compile-limit":
                     self._gave_up.put((key, asked.payer.is_known), time.monotonic() + _GAVE_UP_S)  # RN165
                 elif refused.reason.code not in ("runner-failed", "compute-limit"):
-                    self._refused.put(key, refused)
+                    self._refused.put(key, refused.reason)
                 raise
             finally:
                 self._spent.add(developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic())

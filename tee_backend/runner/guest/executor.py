@@ -87,7 +87,7 @@ class Executor:
         try:
             result = await self._run(request, load, client, compile_s)
         except RunRefused as refused:
-            result = RunResult(refused.reason, refused.detail)
+            result = RunResult(refused.reason)
         return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))  # RN110
 
     async def _run(self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]) -> RunResult:
@@ -163,20 +163,19 @@ def _payload(request: RunRequest, program: str, forgotten: list[str]) -> bytes:
 async def _result(
     request: RunRequest, answer: _frames.Answer, output: bytes | memoryview, stderr: bytes, took_ns: int
 ) -> RunResult:
-    code, written = _code(answer), b""
-    if code is None:
-        try:
-            if len(output) <= INLINE_BYTES:
-                output = bytes(output)
-                written = answer_of(output, request.response_format)
-            else:
-                written = await asyncio.to_thread(answer_of, output, request.response_format)
-        except RunRefused as refused:
-            code = refused.reason.code
+    reason, written = None, b""
+    try:
+        _require_completed(answer)
+        if len(output) <= INLINE_BYTES:
+            output = bytes(output)
+            written = answer_of(output, request.response_format)
+        else:
+            written = await asyncio.to_thread(answer_of, output, request.response_format)
+    except RunRefused as failed:
+        reason = failed.reason
     return RunResult(
-        REASONS[code] if code else None,
-        detail=str(answer.exit_code) if answer.ended == _frames.EXITED else "",
-        output=b"" if code else output,
+        reason,
+        output=b"" if reason else output,
         answer=written,
         stderr=stderr,
         stderr_bytes=answer.stderr_bytes,
@@ -188,12 +187,14 @@ async def _result(
     )
 
 
-def _code(answer: _frames.Answer) -> str | None:
-    """Return why a run failed, from how it ended and from flags, never from a text (RN28)."""
+def _require_completed(answer: _frames.Answer) -> None:
+    """Raise why a run failed, from how it ended and from flags, never from a text (RN28)."""
+    detail = str(answer.exit_code) if answer.ended == _frames.EXITED else ""
     if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
-        return "limit-instructions"
+        raise RunRefused("limit-instructions", detail)
     if answer.ended == _frames.COMPLETED:
-        return None
+        return
     if answer.flags & _frames.MEMORY_REFUSED:
-        return "limit-memory"
-    return {_frames.EXITED: "guest-exit", _frames.REFUSED: "program-start"}.get(answer.ended, "guest-trap")
+        raise RunRefused("limit-memory", detail)
+    codes = {_frames.EXITED: "guest-exit", _frames.REFUSED: "program-start"}
+    raise RunRefused(codes.get(answer.ended, "guest-trap"), detail)

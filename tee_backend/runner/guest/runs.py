@@ -109,7 +109,6 @@ class RunResult:
     """What came of a run."""
 
     reason: Reason | None
-    detail: str = ""
     output: bytes | memoryview = field(default=b"", repr=False)
     answer: bytes = field(default=b"", repr=False)
     stderr: bytes = field(default=b"", repr=False)

@@ -52,7 +52,7 @@ from ..calls.ledger import PIECE_BYTES, Account, Ledger
 from ..calls.prices import FREE, Price
 from ..calls.sealed_rows import RowSealer
 from ..calls.service import Runner
-from ..reasons import RunRefused
+from ..reasons import REASONS, Reason, RunRefused
 from ..shares import InUse, Parts
 from .operator_routes import serving_operator
 
@@ -340,17 +340,17 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
         yield body[start : start + PIECE_BYTES]
 
 
-def _answering(handler: Handler, refuse: Callable[[RunRefused], Answer] = refused) -> Handler:
+def _answering(handler: Handler, refuse: Callable[[Reason], Answer] = refused) -> Handler:
     """Return a handler whose refusals are answers."""
 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except RunRefused as refusal:
-            return _respond(refuse(refusal))
+            return _respond(refuse(refusal.reason))
         except KeepingError as error:
             _log.error("a request is not answered: %s", error.message)
-            return _respond(refuse(RunRefused("runner-failed")))
+            return _respond(refuse(REASONS["runner-failed"]))
 
     return answered
 

@@ -46,7 +46,7 @@ def test_values_that_are_none(value: str) -> None:
     """RN5: a value with a NUL, or that is no Unicode text, refuses the run; its name is the detail."""
     with pytest.raises(RunRefused) as refused:
         environment_of({}, {"KEY": value})
-    assert ("environment-value", "KEY") == (refused.value.reason.code, refused.value.detail)
+    assert ("environment-value", "KEY") == (refused.value.reason.code, refused.value.reason.detail)
 
 
 def test_the_length() -> None:
@@ -56,7 +56,7 @@ def test_the_length() -> None:
     for secrets in ({"KEY": "x" * (room + 1)}, {"KEY": "é" * (room // 2 + 1)}, {"KEY": "x" * (room - 2), "A": ""}):
         with pytest.raises(RunRefused) as refused:
             environment_of({}, secrets)
-        assert ("environment-too-large", "") == (refused.value.reason.code, refused.value.detail)
+        assert ("environment-too-large", "") == (refused.value.reason.code, refused.value.reason.detail)
 
 
 def test_what_the_runner_says_has_reserved_names() -> None:

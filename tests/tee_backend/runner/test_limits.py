@@ -140,5 +140,5 @@ async def test_limits_have_bounds(limits: dict[str, int]) -> None:
     """RN1: no run has a limit below one or above the greatest."""
     with pytest.raises(RunRefused) as refused:
         Limits(**limits)
-    assert ("limits-invalid", next(iter(limits))) == (refused.value.reason.code, refused.value.detail)
+    assert ("limits-invalid", next(iter(limits))) == (refused.value.reason.code, refused.value.reason.detail)
     assert not refused.value.reason.ran

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import wasmtime
-from guest_programs import Guest, asked, children, code, guest, ran
+from guest_programs import Guest, asked, children, code, detail_of, guest, ran
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 
@@ -561,7 +561,7 @@ async def test_a_component_that_declares_the_interface_otherwise(runner: Executo
       (instance $cli (export "run" (func $run)))
       (export "wasi:cli/run@0.2.0" (instance $cli)))"""
     result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP2))
-    assert ("program-imports", "sealspace:http/client@0.1.0") == (code(result), result.detail)
+    assert ("program-imports", "sealspace:http/client@0.1.0") == (code(result), detail_of(result))
 
 
 async def test_errors_have_the_numbers_of_the_interface() -> None:

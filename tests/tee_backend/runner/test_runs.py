@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from guest_programs import BOTH, code, guest, ran
+from guest_programs import BOTH, code, detail_of, guest, ran
 
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import ResponseFormat
@@ -66,14 +66,14 @@ async def test_nothing_is_left_from_run_to_run(executor: Executor, name: str) ->
 async def test_how_a_guest_ends(executor: Executor, given: bytes, expected: str, detail: str) -> None:
     """RN28: exit codes and traps are told apart, and words about limits in a guest's own text mean nothing."""
     result = await ran(executor, guest("probe-wasip1"), given)
-    assert (expected, detail) == (code(result), result.detail)
+    assert (expected, detail) == (code(result), detail_of(result))
     assert (b"limit of memory" in result.stderr) == (given == b"panic")
 
 
 async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> None:
     """A component exits well or badly and no code comes with it; a module's code over 125 is a trap."""
     result = await ran(executor, guest("probe-wasip2"), b"exit 3")
-    assert ("guest-exit", "1") == (code(result), result.detail)
+    assert ("guest-exit", "1") == (code(result), detail_of(result))
     assert "guest-trap" == code(await ran(executor, guest("exit")))
 
 
