@@ -10,12 +10,11 @@ from sealspace.cli.errors import ConfigurationError, StoreMisused
 from sealspace.cli.terminal import counter, print_json
 from spaces.archive.bodies import move_bodies
 from spaces.errors import SpaceError, StoreLocked
-from spaces.identity import recorded_identity
 from spaces.values.object_place import FOLDER
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.objects import claim_bucket, open_bucket, open_folder, place_text
+from ..storage.objects import open_bucket, open_folder, place_text, started_id
 from ..storage.stores import embedded_store, is_shared, rows_of
 from .opened_store import as_node_error
 from .settings import configured, where_options
@@ -83,11 +82,9 @@ async def _moved_store(config: Config, url: str, target: Engine, *, again: bool)
 async def _moved_objects(config: Config, target: Place) -> dict[str, int | str]:
     store = embedded_store(config)
     try:
-        identity = await recorded_identity(store)
-        if identity is None:
-            raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+        store_id = await started_id(store)
         files, bucket = (open_folder(config), FOLDER), (open_bucket(config), place_text(config))
-        await claim_bucket(bucket[0], identity.store_id)
+        await bucket[0].claim(store_id)
         (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
         shown = counter("bodies in place", every=_PRINT_EVERY_BODIES, first=1)
         moved = await move_bodies(store, rows_of(config, store), source, goal, origin=origin, to=to, progress=shown)

@@ -13,7 +13,7 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.stores import embedded_store, is_shared, moved_error, place_of, read_store
+from ..storage.stores import embedded_store, is_shared, place_of, read_store, start_refused
 from .settings import configured
 
 Result = TypeVar("Result")
@@ -68,5 +68,5 @@ def _open(config: Config) -> Store:
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:
     """Return what a command reports of an error of the store."""
     if isinstance(error, StoreMoved):
-        return moved_error(config, error)
+        return start_refused(config, error)
     return StoreMisused(f"{what}: {error}", hint=hint, code=error.code)

@@ -15,7 +15,7 @@ from spaces.values.object_place import recorded_place
 from ..config.tree import Config
 from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
-from ..storage.objects import claim_bucket, open_bucket, place_text
+from ..storage.objects import open_bucket, place_text
 from ..storage.stores import is_shared
 from .opened_store import opened_store
 
@@ -92,7 +92,7 @@ async def _check_large_values(config: Config, store: Store, identity: Identity |
     try:
         await bucket.try_out()
         if identity is not None:
-            await claim_bucket(bucket, identity.store_id)
+            await bucket.claim(identity.store_id)
     except SpaceError as error:
         raise StoreMisused(
             str(error), hint="look at objects.url, objects.endpoint, objects.region and what the credentials may do"

@@ -18,11 +18,7 @@ from ..counts import Operation
 from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..http.listener import Listener
 from ..services import Services
-from .series import (
-    OTHER,
-    SAMPLING_PERIOD_S,
-    ProcessMetrics,
-)
+from .series import OTHER, SAMPLING_PERIOD_S, ProcessMetrics
 
 STORE_PERIOD_S: Final = 15.0
 
@@ -67,8 +63,8 @@ class WorkerMetrics(ProcessMetrics):
         delegations, store, misses_sampled = services.delegations, services.store, 0
         while True:
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
-            self.cells["sealspace_intake_bytes",].set(services.values.intake.held_bytes)
-            self.cells["sealspace_delegation_cache_bytes",].set(delegations.memory_bytes)
+            self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
+            self._set("sealspace_delegation_cache_bytes", delegations.memory_bytes)
             self.cells["sealspace_delegation_cache_misses_total",].inc(delegations.misses - misses_sampled)
             misses_sampled = delegations.misses
             for pool, use in store.pools().items() if isinstance(store, SharedStore) else ():

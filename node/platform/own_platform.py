@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tee_backend.evidence.dstack import DstackSource
 from tee_backend.evidence.errors import SourceUnavailable
-from tee_backend.evidence.source import EvidenceSource, KeySource
+from tee_backend.evidence.source import EvidenceSource
 from tee_backend.evidence.tsm import TsmSource
 
 from ..config.tree import Platform
@@ -15,15 +15,11 @@ from ..config.tree import Platform
 
 def quote_source(platform: Platform) -> EvidenceSource:
     """Return what makes the node's quotes."""
-    return TsmSource() if platform.source == "tsm" else _agent(platform)
+    return TsmSource() if platform.source == "tsm" else key_source(platform)
 
 
-def key_source(platform: Platform) -> KeySource:
-    """Return what gives the node keys of its own."""
-    return _agent(platform)
-
-
-def _agent(platform: Platform) -> DstackSource:
+def key_source(platform: Platform) -> DstackSource:
+    """Return the guest agent, which gives the node keys of its own, and quotes too."""
     if platform.source != "dstack" and platform.source != "tappd":
         raise SourceUnavailable(f"platform.source {platform.source} is no guest agent")
     if platform.socket is not None:

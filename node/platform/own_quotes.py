@@ -13,7 +13,7 @@ from typing import Final
 from tee_backend.evidence.errors import EvidenceSourceError, SourceUnavailable
 from tee_backend.evidence.source import Quoted
 
-from ..config.tree import Platform, PlatformSource
+from ..config.tree import Platform
 from ..logs import log_event, log_warning
 from ..refusal import Refusal
 from .own_platform import quote_source
@@ -26,13 +26,10 @@ TOO_SLOW: Final = "source_slow"  # spelled as the codes of sources, beside which
 class OwnQuotes:
     """The one place where the node's own quotes are made."""
 
-    def __init__(
-        self, take: Callable[[bytes], Quoted], *, source: PlatformSource, most_waiting: int, patience_s: float
-    ) -> None:
+    def __init__(self, take: Callable[[bytes], Quoted], platform: Platform) -> None:
         self._take = take
-        self.source = source
-        self._most_waiting = most_waiting
-        self._patience_s = patience_s
+        self._platform = platform
+        self.source = platform.source
         self._waiting = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="own-quote")
         self.state = UNTRIED
@@ -40,7 +37,7 @@ class OwnQuotes:
 
     async def quote(self, report_data: bytes) -> Quoted:
         """Return a quote over 64 bytes of report data, when its turn comes."""
-        if self._waiting >= self._most_waiting:
+        if self._waiting >= self._platform.quotes_waiting:
             raise Refusal("own-quotes-busy")
         self._waiting += 1
         loop = asyncio.get_running_loop()
@@ -53,7 +50,7 @@ class OwnQuotes:
         # A place is free when the thread is, not when somebody stops waiting for it.
         asked.add_done_callback(free)
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._platform.quote_s):
                 quoted = await asyncio.wrap_future(asked)
         except TimeoutError:
             raise self._failed(TOO_SLOW) from None
@@ -84,9 +81,4 @@ def configured_own_quotes(platform: Platform) -> OwnQuotes | None:
     """Return where the node's own quotes are made, as the settings say; None: nowhere."""
     if platform.source == "none":
         return None
-    return OwnQuotes(
-        lambda report_data: quote_source(platform).quote(report_data),
-        source=platform.source,
-        most_waiting=platform.quotes_waiting,
-        patience_s=platform.quote_s,
-    )
+    return OwnQuotes(lambda report_data: quote_source(platform).quote(report_data), platform)

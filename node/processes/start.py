@@ -4,8 +4,6 @@ Every process that opens the store does this; the very first one writes the rows
 until it is done.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.documents.evidence import release_record_put
 from spaces.documents.withdrawals import ensure_withdrawals
-from spaces.errors import RecordDamaged, SchemaMismatch, StoreBusy, StoreMoved, WrongSecret
+from spaces.errors import RecordDamaged, StartRefused, StoreBusy, WrongSecret
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
 from spaces.identity import open_identity
@@ -41,7 +39,7 @@ from ..rates import Rates
 from ..release_terms import configured_record, configured_trust_root, loosened, recorded_release
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
-from ..storage.stores import moved_error, refuse_beside_original
+from ..storage.stores import refuse_beside_original, start_refused
 
 
 async def claim_store(
@@ -72,11 +70,19 @@ async def claim_store(
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6
-    with _misuse_of(config):
+    try:
         identity = await open_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
             await _claim_release_record(config, store)  # RL16
             await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+    except WrongSecret as error:
+        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
+    except StartRefused as error:
+        raise start_refused(config, error) from error
+    except (RecordDamaged, RecordError) as error:
+        raise StoreMisused(
+            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
+        ) from error
     objects = open_objects(config)
     public = config.public_spaces  # its buckets have the tokens of one second and the burst (wire 5.11)
     per_minute = public.requests_per_minute
@@ -104,23 +110,6 @@ async def claim_store(
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
         counter=counter,
     )
-
-
-@contextmanager
-def _misuse_of(config: Config) -> Iterator[None]:
-    """Report a store of another secret, place or version, and rows that do not decode, as StoreMisused."""
-    try:
-        yield
-    except WrongSecret as error:
-        raise StoreMisused(str(error), hint=where_the_secret_is(config, error.recorded)) from error
-    except StoreMoved as error:
-        raise moved_error(config, error) from error
-    except SchemaMismatch as error:
-        raise StoreMisused(str(error), hint="start the version that wrote the store") from error
-    except (RecordDamaged, RecordError) as error:
-        raise StoreMisused(
-            f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
-        ) from error
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:

@@ -4,10 +4,10 @@ It needs no root secret: what it writes is already sealed or public when it arri
 """
 
 from sealspace.cli.errors import StoreMisused
-from spaces.errors import SchemaMismatch, SpaceError, StoreLocked, StoreMoved
+from spaces.errors import SpaceError, StartRefused, StoreLocked
 from spaces.store.lmdb.storekeeper import run_storekeeper
 
-from ..storage.stores import moved_error
+from ..storage.stores import start_refused
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 
@@ -46,8 +46,6 @@ def _refusal(error: SpaceError, launch: Launch) -> StoreMisused:
         return StoreMisused(
             f"another node is running on the data folder {data}", hint="stop it, or choose another --data"
         )
-    if isinstance(error, StoreMoved):
-        return moved_error(launch.config, error)
-    if isinstance(error, SchemaMismatch):
-        return StoreMisused(str(error), hint="start the version that wrote the store")
+    if isinstance(error, StartRefused):
+        return start_refused(launch.config, error)
     return StoreMisused(f"the store in {data} does not open: {error}", hint=f"sealspace doctor --data {data}")

@@ -103,8 +103,6 @@ class NodeProcess:
         assert self._process.stdout is not None  # stdout=PIPE
         self.status_fd = self._process.stdout.fileno()
         self._started_at = time.monotonic()
-        self.ready = self.launched = False
-        self._heard = b""
 
     def send(self, launch: Launch) -> None:
         """Send the process its settings, which also start its work."""
@@ -130,6 +128,7 @@ class NodeProcess:
         self.due_at = time.monotonic() + delay_s
         self._process = None
         self.ready = self.launched = False
+        self._heard = b""
         return status
 
     def signal(self, number: int) -> None:

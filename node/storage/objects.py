@@ -5,7 +5,7 @@ The bucket's client is imported only where one is named: a node without it start
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sealspace.cli.errors import ConfigurationError, StoreMisused
 from sealspace.private_files import read_setting
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _FOLDER_NAME: Final = "blobs"
 _MAX_SECRET_BYTES: Final = 4096
-_BUCKET_HINT: Final = "write objects.url like s3://bucket/prefix"
 
 
 def open_objects(config: Config) -> ObjectStore:
@@ -65,8 +64,11 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
     """Compare the place of the bodies with what the store says, and the bucket with the store."""
     try:
         await claim_place(store, place_text(config))
-        if not isinstance(objects, ObjectFolder):
-            await claim_bucket(objects, store_id)
+        if config.objects.url is not None:
+            from spaces.values.object_bucket import ObjectBucket
+
+            assert isinstance(objects, ObjectBucket)  # what is no folder is a bucket
+            await objects.claim(store_id)
     except BodiesElsewhere as error:
         raise StoreMisused(
             str(error), hint="name that place (objects.url), or move them: sealspace admin migrate-objects"
@@ -75,20 +77,17 @@ async def claim_objects(config: Config, store: Store, objects: ObjectStore, *, s
 
 async def stored_objects(config: Config, store: Store) -> ObjectStore:
     """Return the place of the bodies of a store, for a command that reads all of them."""
-    identity = await recorded_identity(store)
-    if identity is None:
-        raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
     objects = open_objects(config)
-    await claim_objects(config, store, objects, store_id=identity.store_id)
+    await claim_objects(config, store, objects, store_id=await started_id(store))
     return objects
 
 
-async def claim_bucket(objects: ObjectStore, store_id: bytes) -> None:
-    """Let a bucket be this store's; raises as `ObjectBucket.claim` does."""
-    from spaces.values.object_bucket import ObjectBucket
-
-    assert isinstance(objects, ObjectBucket)  # what is no folder is a bucket
-    await objects.claim(store_id)
+async def started_id(store: Store) -> bytes:
+    """Return the id of a store on which a node was started."""
+    identity = await recorded_identity(store)
+    if identity is None:
+        raise StoreMisused("no node was started on this store yet", hint="sealspace serve")
+    return identity.store_id
 
 
 def place_text(config: Config) -> str:
@@ -100,14 +99,11 @@ def place_text(config: Config) -> str:
 
 
 def _bucket_of(objects: Objects) -> tuple[str, str]:
-    if objects.url is None:
-        raise ConfigurationError("objects.url names no bucket", hint=_BUCKET_HINT)
-    try:
-        parts = urlsplit(objects.url)
-    except ValueError:
-        raise ConfigurationError("objects.url is not an address", hint=_BUCKET_HINT) from None
+    parts = _split(objects.url)
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigurationError("objects.url names no bucket that this version knows", hint=_BUCKET_HINT)
+        raise ConfigurationError(
+            "objects.url names no bucket that this version knows", hint="write objects.url like s3://bucket/prefix"
+        )
     prefix = parts.path.strip("/")
     if "incoming" in prefix.split("/"):
         raise ConfigurationError(
@@ -120,17 +116,20 @@ def _bucket_of(objects: Objects) -> tuple[str, str]:
 def _endpoint(objects: Objects) -> str | None:
     if objects.endpoint is None:
         return None
-    try:
-        parts = urlsplit(objects.endpoint)
-    except ValueError:
-        raise ConfigurationError(
-            "objects.endpoint is not an address", hint="write it like https://s3.example"
-        ) from None
+    parts = _split(objects.endpoint)
     if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
         raise ConfigurationError(
             "objects.endpoint is not the address of a server", hint="write it like https://s3.example"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(address: str | None) -> SplitResult:
+    """Return the parts of an address, all of them empty for a text that is none."""
+    try:
+        return urlsplit(address or "")
+    except ValueError:
+        return urlsplit("")
 
 
 def _secret_key(objects: Objects) -> str:

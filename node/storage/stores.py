@@ -10,11 +10,11 @@ from shlex import quote
 
 from capabilities.ambient import Clock
 from sealspace.cli.errors import BesideOriginal, StoreMisused
-from spaces.errors import SpaceError, StoreMoved
+from spaces.errors import SpaceError, StartRefused, StoreMoved
 from spaces.identity import recorded_identity
 from spaces.keyspace import RESTORED_KEY
 from spaces.store.contract import Store, read_row
-from spaces.store.lmdb.engine import connect_lmdb, open_lmdb, read_lmdb
+from spaces.store.lmdb.engine import open_lmdb, read_lmdb
 from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 from ..config.tree import Config
@@ -25,11 +25,6 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 def is_shared(config: Config) -> bool:
     """Return whether the store is a database; then no storekeeper runs, and each process writes by itself."""
     return config.store.url is not None
-
-
-def worker_store(config: Config) -> Store:
-    """Open the store for a worker: through the storekeeper, or by a connection of its own."""
-    return shared_store(config) if is_shared(config) else connect_lmdb(config.data)
 
 
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
@@ -55,8 +50,10 @@ def rows_of(config: Config, store: Store) -> RowSource:
     return PostgresRows(config.store.url)
 
 
-def moved_error(config: Config, error: StoreMoved) -> StoreMisused:
-    """Return what to say of a store that was moved away: where it went, and how to start there (ST12)."""
+def start_refused(config: Config, error: StartRefused) -> StoreMisused:
+    """Return what to say of a store of another version, or one that was moved away: how to start there (ST12)."""
+    if not isinstance(error, StoreMoved):
+        return StoreMisused(str(error), hint="start the version that wrote the store")
     if is_shared(config):
         hint = "start without store.url, on that machine: sealspace serve --data with that folder"
     else:

@@ -280,7 +280,7 @@ async def test_a_place_is_held_while_the_platform_hangs() -> None:
         release.wait()
         return Quoted(b"", None)
 
-    quotes = OwnQuotes(hang, source="tsm", most_waiting=1, patience_s=0.05)
+    quotes = OwnQuotes(hang, Platform(source="tsm", quotes_waiting=1, quote_s=0.05))
     with pytest.raises(Refusal, match="quote generation failed") as failed:
         await quotes.quote(bytes(64))
     assert (failed.value.about[0], quotes.state) == ("source_slow", "source_slow")
@@ -347,7 +347,7 @@ async def test_files_that_fail() -> None:
     def fail(_data: bytes) -> Quoted:
         raise OSError(16, "busy")
 
-    quotes = OwnQuotes(fail, source="tsm", most_waiting=1, patience_s=10.0)
+    quotes = OwnQuotes(fail, Platform(source="tsm", quotes_waiting=1))
     for _ in range(2):  # a place is given back
         with pytest.raises(Refusal, match="source_unavailable"):
             await quotes.quote(bytes(64))
@@ -357,7 +357,7 @@ async def test_quotes_of_the_kernel(tmp_path: Path, platform: SimulatedPlatform,
     """The kernel's report interface serves a node as it serves a backend: a quote, and no log."""
     kernel = TsmSimulator(lambda data: platform.mint_quote(measurements_of("node"), data))
     source = TsmSource(tmp_path, files=kernel, entropy=entropy)
-    quotes = OwnQuotes(source.quote, source="tsm", most_waiting=4, patience_s=10.0)
+    quotes = OwnQuotes(source.quote, Platform(source="tsm"))
     quoted = await quotes.quote(bytes(range(64)))
     assert (parse_quote(quoted.quote).report.report_data, quoted.event_log) == (bytes(range(64)), None)
 
