@@ -9,7 +9,7 @@ and settled, each exactly once, whatever ends in between.
 Example:
     async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
         call = await runner.called(authorization, sign_in)
-        answer = await calls.run(call, await calls.payer(call), body)
+        answer = await calls.run(call, Payer(call.caller), body)
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Final, Self
 from capabilities.ambient import SystemClock
 from capabilities.limits import Rates
 from capabilities.principals import Principal
-from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_credential, parse_owner, signer_of
+from sealspace.apps.api_keys import DEFAULT_PROFILE, ApiKey, parse_owner, signer_of
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
 from sealspace.errors import InvalidInput, StatementInvalid
@@ -97,35 +97,12 @@ class Calls:
 
     # --- the doors -----------------------------------------------------------------------------------------------
 
-    async def payer(self, call: SignedCall) -> Payer:
-        """Return who pays for a signed call; KeepingError: the journal cannot be used."""
-        return Payer(call.caller, await self.ledger.account(call.caller) is not None)
-
     async def run(self, call: SignedCall, payer: Payer, body: bytes) -> Answer:
         """Run a program for a caller who signs."""
         asked = parse_body(body)
         await self.runner.use_up(call, asked.program, body)
         budget = 0 if self.price.is_free else self.price.most(self.runner.limits(asked))
         return await self._take(asked, payer, None, budget, body)
-
-    async def key(self, shown: str | None, *, is_private: bool) -> ApiKey:
-        """Return the key that a caller shows (RN88, RN89).
-
-        Args:
-            shown: the header; None: there is none.
-            is_private: whether nobody between the caller and this runner reads it.
-        Raises:
-            RunRefused: `key-in-clear`, `key-malformed`, `key-refused`.
-        """
-        if not is_private:
-            raise RunRefused("key-in-clear")
-        if shown is None:
-            raise RunRefused("key-refused")
-        try:
-            credential = parse_credential(shown)
-        except InvalidInput as invalid:
-            raise RunRefused("key-malformed", invalid.message) from invalid
-        return await self.keys.find(credential)
 
     async def call(self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes) -> Answer:
         """Run a program for the holder of a key.

@@ -5,8 +5,8 @@ key that was revoked stays noted until it would have ended: its statement holds 
 
 Example:
     keys = KeptKeys(journal, sealer, runner=backend.did)
-    await keys.add(statement, now=now)
-    key = await keys.find(credential, now=now)
+    await keys.add(statement, owner)
+    key = await keys.held(owner, nonce)
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ import msgspec
 
 from capabilities.ambient import SystemClock
 from capabilities.principals import Principal
-from sealspace.apps.api_keys import ApiKey, Credential, read_api_key
+from sealspace.apps.api_keys import ApiKey, read_api_key
 from sealspace.errors import StatementInvalid
 
 from ..reasons import RunRefused
@@ -72,19 +72,12 @@ class KeptKeys:
         await self.journal.write(added)
         return key
 
-    async def find(self, credential: Credential) -> ApiKey:
-        """Return the key that a holder shows (RN89).
+    async def held(self, owner: Principal, nonce: int) -> ApiKey:
+        """Return a key that holds, whoever shows it (RN89).
 
         Raises:
-            RunRefused: `key-refused`: there is none, it was revoked or has ended, or its secret is another one.
+            RunRefused: `key-refused`: there is none, or it was revoked or has ended.
         """
-        key = await self.held(credential.owner, credential.nonce)
-        if not key.is_of(credential):
-            raise RunRefused("key-refused")
-        return key
-
-    async def held(self, owner: Principal, nonce: int) -> ApiKey:
-        """Return a key that holds, whoever shows it; for calls that were accepted with it before."""
         for key in await self.of(owner, nonce):
             return key
         raise RunRefused("key-refused")

@@ -14,7 +14,7 @@ Example:
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -29,7 +29,7 @@ from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.apps.programs import ProgramManifest
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
-from sealspace.documents.call_conditions import Call
+from sealspace.documents.call_conditions import Call, Verdict, judge_call
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import RunGrant, read_generation_grant, read_program_grant, read_run_grant
@@ -60,7 +60,6 @@ from .journal import Journal
 from .ledger import JobRecord
 from .published_programs import PublishedPrograms
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
-from .secret_choice import choose
 from .secret_tags import SecretTags
 
 _AT_THE_DOOR: Final = 2
@@ -237,14 +236,8 @@ class Runner:
         limits, hosts, secrets = self.limits(asked), frozenset(manifest.hosts), dict[str, str]()
         if asked.secrets is not None:
             owner, scope = asked.secrets.owner, asked.secrets.scope
-            chosen = choose(
-                [grant for _, grant in self._run_grants()],
-                Call(caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now()),
-                scope=scope,
-                project=asked.project,
-                active_of=asked.project if asked.sha256 is None else None,
-                names=manifest.secrets,
-            )
+            call = Call(caller=caller, owner=owner, wasm_sha256=request.wasm_sha256, now=SystemClock.now())
+            chosen = _choose([grant for _, grant in self._run_grants()], call, asked, scope, manifest.secrets)
             for name, (grant, value) in (await self._values(chosen, scope)).items():
                 secrets[name] = value
                 hosts &= frozenset(grant.statement.hosts)  # RN103: each owner's decision counts for what it gave
@@ -313,6 +306,65 @@ class Runner:
         reached_secrets = request.secrets_delivered or (code or "").startswith(("secret-", "environment-"))
         is_kept = result.ran or record.is_known or reached_secrets  # RN169
         return Outcome(record.salt, facts, result, receipt, is_kept)
+
+
+def _choose(
+    held: Iterable[RunGrant], call: Call, asked: CallBody, scope: str | None, names: tuple[str, ...] | None
+) -> Mapping[str, Sequence[RunGrant]]:
+    """Return for each secret the grants by which it may be read, the first one first (RN80 to RN83).
+
+    For each name one grant is chosen that names the secret, the program and the caller; it alone is cited in the
+    reads, so that its policy, and no looser one of another grant, is what the node judges by. Grants that came later
+    go first.
+
+    Args:
+        held: the newest first.
+        call: of which program, by whom, and whose secrets.
+        asked: says as a version of which project the program is called.
+        scope: of the secrets.
+        names: of the secrets that the program wants, as its manifest says; None: it does not say.
+    Returns:
+        Name to at least one grant; names in ascending order.
+    Raises:
+        RunRefused: `secrets-not-granted`: none of the profile is granted to this runner for this program, and the owner
+            calls; `access-denied`, `access-unknown`: the conditions on callers do not hold, or cannot be judged;
+            `grant-no-project`: each grant states hosts and names no project; `secret-missing`: the manifest names a
+            secret that is not granted.
+    """
+    active_of = asked.project if asked.sha256 is None else None
+    verdicts: dict[Verdict, list[tuple[RunGrant, bool]]] = {True: [], False: [], None: []}
+    for grant in held:
+        rules = grant.statement.rules_for(call.wasm_sha256, asked.project, active_of)
+        # RN80: of this owner and profile, for this program, and not ended
+        if (
+            grant.owner == call.owner
+            and call.now < grant.expires_at
+            and any(secret.scope == scope for secret in grant.secrets)
+            and rules
+        ):
+            # RN176: whether the grant says whose manifest counts for the program
+            names_project = any(rule.project for rule in rules)
+            verdicts[judge_call(grant.statement.callers, call)].append((grant, names_project))
+    if not any(verdicts.values()):  # others than the owner do not learn what was granted
+        raise RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
+    if not verdicts[True]:  # RN81: only True lets a call pass
+        raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
+    # RN176: any client may publish the same bytes under a project of its own, with other hosts. Hosts that were granted
+    # without a project would be bounded by the manifest of whichever project the caller chooses.
+    usable = [(grant, names_it) for grant, names_it in verdicts[True] if names_it or not grant.statement.hosts]
+    if not usable:
+        raise RunRefused("grant-no-project")
+    candidates: dict[str, list[RunGrant]] = {}
+    for grant, _ in usable:
+        for secret in grant.secrets:
+            if secret.scope == scope:
+                candidates.setdefault(secret.name, []).append(grant)
+    # RN82: those that the program names, and no others, where a grant says whose manifest counts (RN176)
+    if names is not None and any(names_it for _, names_it in usable):
+        if missing := [name for name in names if name not in candidates]:
+            raise RunRefused("secret-missing", missing[0])
+        candidates = {name: candidates[name] for name in names}
+    return dict(sorted(candidates.items()))
 
 
 def _smallest(limits: Limits, stated: Mapping[str, int | None]) -> Limits:

@@ -390,10 +390,8 @@ async def _message(response: aiohttp.ClientResponse) -> bytes:
         head += [name.lower(), value]
     body = bytearray()
     left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
-    async for piece in response.content.iter_any():
+    while len(body) <= left:
+        if not (piece := await response.content.readany()):
+            return pack_parts([*head, bytes(body)])
         body += piece
-        if len(body) > left:  # RN109: the rest is not read
-            raise RequestRefused("response-too-large")
-    if left < 0:
-        raise RequestRefused("response-too-large")
-    return pack_parts([*head, bytes(body)])
+    raise RequestRefused("response-too-large")  # RN109: the rest is not read

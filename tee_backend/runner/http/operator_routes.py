@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from capabilities.errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, parse_json, shaped
 from sealspace.apps.api_keys import MAX_AMOUNT, parse_owner
 from sealspace.errors import InvalidInput
 
@@ -34,29 +35,34 @@ _MAX_BYTES: Final = 16 * 1024
 _TIMEOUT_S: Final = 30.0
 
 
+class _Credit(msgspec.Struct):
+    owner: str
+    amount: int
+    reference: str
+
+
 @asynccontextmanager
 async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
     """Answer the operator on a socket in a folder until the block ends."""
 
     async def credit(request: web.Request) -> web.Response:
         try:
-            asked = parse_json(await request.read(), max_bytes=_MAX_BYTES)
-            owner, amount, reference = asked["owner"], asked["amount"], asked["reference"]
-            if not isinstance(reference, str) or not 0 < len(reference) <= MAX_REFERENCE_CHARS:
+            asked = shaped(parse_json(await request.read(), max_bytes=_MAX_BYTES), _Credit)
+            if not 0 < len(asked.reference) <= MAX_REFERENCE_CHARS:
                 raise InvalidInput(f"a reference has 1 to {MAX_REFERENCE_CHARS} characters")
-            if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount <= MAX_AMOUNT:
+            if not 0 <= asked.amount <= MAX_AMOUNT:
                 raise InvalidInput(f"an amount is 0 to {MAX_AMOUNT} micro-units")
-            principal = parse_owner(str(owner))
-            account = await ledger.credit(principal, amount, reference=reference)
+            owner = parse_owner(asked.owner)
+            account = await ledger.credit(owner, asked.amount, reference=asked.reference)
         except InvalidInput as invalid:
             return web.json_response({"error": invalid.message}, status=400)
-        except (InvalidJson, KeyError):
+        except InvalidJson:
             return web.json_response({"error": "a credit has owner, amount and reference"}, status=400)
         except ValueError as conflict:
             return web.json_response({"error": str(conflict)}, status=409)
         except KeepingError as error:
             return web.json_response({"error": error.message}, status=503)
-        return web.json_response({"owner": principal, **account.shown})
+        return web.json_response({"owner": owner, **account.shown})
 
     app = web.Application(client_max_size=_MAX_BYTES)
     app.router.add_post("/credits", credit)

@@ -35,10 +35,11 @@ from aiohttp.web import RequestPayloadError
 
 from capabilities.limits import Rates, parsed_address
 from capabilities.principals import Principal
-from sealspace.apps.api_keys import KEY_HEADER, ApiKey
+from sealspace.apps.api_keys import KEY_HEADER, ApiKey, parse_credential
 from sealspace.apps.run_calls import SIGN_IN_HEADER
 from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
 
 from ...errors import KeepingError
@@ -53,7 +54,7 @@ from ..calls.prices import FREE, Price
 from ..calls.sealed_rows import RowSealer
 from ..calls.service import Runner
 from ..reasons import REASONS, Reason, RunRefused
-from ..shares import InUse, Parts
+from ..shares import InUse, Parts, Payer
 from .operator_routes import serving_operator
 
 BODY_S: Final = 10.0
@@ -154,7 +155,7 @@ class RunnerSurface:
 
     async def _ran(self, request: web.Request) -> Answer:
         call = await self._runner.called(*_shown_by(request))
-        payer = await self._calls.payer(call)
+        payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
         async with self._body(request, owner=payer.did if payer.is_known else None) as body:
             return await self._calls.run(call, payer, body)
 
@@ -206,7 +207,25 @@ class RunnerSurface:
         return web.json_response({"revoked": nonce}) if is_there else _not_found("You have no such API key here.")
 
     async def _key(self, request: web.Request) -> ApiKey:
-        return await self._calls.key(request.headers.get(KEY_HEADER), is_private=_is_private(request))
+        """Return the key that a caller shows (RN88, RN89).
+
+        Raises:
+            RunRefused: `key-in-clear`, `key-malformed`; `key-refused`: the key does not hold, or its secret is
+                another one.
+        """
+        if not _is_private(request):
+            raise RunRefused("key-in-clear")
+        shown = request.headers.get(KEY_HEADER)
+        if shown is None:
+            raise RunRefused("key-refused")
+        try:
+            credential = parse_credential(shown)
+        except InvalidInput as invalid:
+            raise RunRefused("key-malformed", invalid.message) from invalid
+        key = await self._calls.keys.held(credential.owner, credential.nonce)
+        if not key.is_of(credential):
+            raise RunRefused("key-refused")
+        return key
 
     async def _signer(self, request: web.Request, about: str) -> Principal:
         return await self._runner.use_up(await self._runner.called(*_shown_by(request)), about, b"")
