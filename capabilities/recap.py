@@ -29,7 +29,7 @@ MAX_RECAP_BYTES: Final = 393_216
 _KNOWN: Final = frozenset({"att", "prf"})
 _INTRODUCTION: Final = "I further authorize the stated URI to perform the following actions on my behalf:"
 
-Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, Json]]]]
+Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 """Resource to ability to caveat list; a wallet's caveats contain only null (S5)."""
 
 

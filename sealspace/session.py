@@ -98,9 +98,9 @@ def covers(held: Capability, wanted: Capability) -> bool:
     return not held.caveats and satisfies(held.ability, wanted.ability) and extends(wanted.resource, held.resource)
 
 
-def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Json]]]]:
+def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Return resource to ability to the empty caveat, as ReCaps and tokens state it."""
-    stated: dict[str, dict[str, list[dict[str, Json]]]] = {}
+    stated: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
     for one in capabilities:
         stated.setdefault(one.resource.text, {})[one.ability] = [{}]
     return stated

@@ -78,7 +78,13 @@ class BackupDamaged(StoreError):
     code = "backup-damaged"
 
 
-class SchemaMismatch(SpaceError):
+class StartRefused(SpaceError):
+    """The node must not start on this store."""
+
+    code = "start-refused"
+
+
+class SchemaMismatch(StartRefused):
     """The store was written under another schema version."""
 
     code = "schema-mismatch"
@@ -88,7 +94,7 @@ class SchemaMismatch(SpaceError):
         super().__init__(f"the store has schema {found}, this version needs {expected}")
 
 
-class StoreMoved(SpaceError):
+class StoreMoved(StartRefused):
     """The store was moved elsewhere; what remains here may be read but not served (ST12)."""
 
     code = "store-moved"
@@ -97,7 +103,7 @@ class StoreMoved(SpaceError):
         super().__init__(f"the store was moved to {place}, and what is here is as it was then")
 
 
-class WrongSecret(SpaceError):
+class WrongSecret(StartRefused):
     """The root secret gives another node DID than the one the store was made with."""
 
     code = "wrong-secret"
@@ -107,7 +113,7 @@ class WrongSecret(SpaceError):
         self.recorded = recorded
 
 
-class BodiesElsewhere(SpaceError):
+class BodiesElsewhere(StartRefused):
     """The place that the settings name for bodies is not where this store keeps them, or belongs to another store."""
 
     code = "bodies-elsewhere"
