@@ -4,7 +4,7 @@ The last resource of the text may be `urn:recap:` and base64url of `{"att": {res
 the statement then ends with a sentence that says the same to a human reader.
 
 Example:
-    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": ({},)}}, ()))
+    signed = attach(message, Recap({"tinycloud:key:z6Mk...:default/kv": {"tinycloud.kv/get": [{}]}}, ()))
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ Example:
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from typing import Final
 
 from btclib_libsecp256k1 import dsa, keys
@@ -31,7 +32,7 @@ P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC
 _ES256: Final = ec.ECDSA(SHA256())
 
 
-class Verifier:
+class Verifier(ABC):
     """A public key that checks the signatures it made.
 
     Attributes:
@@ -57,8 +58,9 @@ class Verifier:
             raise BadSignature
         self._verify(algorithm, message, signature)
 
+    @abstractmethod
     def _verify(self, algorithm: str, message: bytes, signature: bytes) -> None:
-        raise NotImplementedError
+        """Check a signature by an algorithm that fits the key."""
 
 
 class Ed25519Verifier(Verifier):

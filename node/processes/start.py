@@ -55,12 +55,8 @@ async def claim_store(
     """Compare the store with the secret and the configuration, and return the services over it.
 
     Args:
-        store: opened, new or not.
-        keyring: of the configured root secret.
-        entropy: makes a new store's id.
         again: this process replaces one of a node that has started. Then a release record that has become stricter
             than the configuration meanwhile is no reason to stop: releases are decided by the record.
-        counter: passed on.
     Raises:
         StoreMisused: the store belongs to another root secret or another version, was restored and is beside its
             original, or its own rows do not decode.
@@ -84,8 +80,7 @@ async def claim_store(
             f"the store cannot be read: {error}", hint="start the version that wrote the store, or restore a backup"
         ) from error
     objects = open_objects(config)
-    public = config.public_spaces  # its buckets have the tokens of one second and the burst (wire 5.11)
-    per_minute = public.requests_per_minute
+    per_minute = config.public_spaces.requests_per_minute
     if not again:
         await claim_objects(config, store, objects, store_id=identity.store_id)
     return Services(
@@ -102,7 +97,9 @@ async def claim_store(
         kept=DocumentCache(),
         collateral_source=configured_source(config.collateral),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
-        public_rates=Rates(per_minute=per_minute, most=max(public.burst + per_minute / 60, 1.0)),
+        public_rates=Rates(
+            per_minute=per_minute, most=max(config.public_spaces.burst + per_minute / 60, 1.0)
+        ),  # wire 5.11
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),

@@ -31,7 +31,7 @@ def signed(siwe):
 
 def test_S1_only_the_last_resource_counts():
     """A ReCap anywhere else grants nothing and needs no sentence."""
-    recap = encode_recap(Recap({KV: {"tinycloud.kv/get": ({},)}}, ()))
+    recap = encode_recap(Recap({KV: {"tinycloud.kv/get": [{}]}}, ()))
     assert signed(message(resources=(recap, "x:a"))).capabilities == ()
     assert signed(message(resources=(recap.replace("urn:recap", "URN:recap"),))).capabilities == ()
     assert signed(message()).capabilities == ()
@@ -40,7 +40,7 @@ def test_S1_only_the_last_resource_counts():
 
 def test_S2_both_members_are_required():
     """`att` and `prf` must be there; further members pass."""
-    assert Recap({KV: {"tinycloud.kv/get": ({},)}}, ()) == parse_recap(of({"att": GET, "prf": [], "x": 1}))
+    assert Recap({KV: {"tinycloud.kv/get": [{}]}}, ()) == parse_recap(of({"att": GET, "prf": [], "x": 1}))
     for body in ({"att": GET}, {"prf": []}, {}):
         with pytest.raises(MalformedToken):
             parse_recap(of(body))
@@ -90,7 +90,7 @@ def test_S4_T7_repeated_members_are_refused(body):
 def test_S4_last_of_a_repeated_resource_wins():
     """Inside `att` the last of equal names counts."""
     body = b'{"att":{"x:a":{"a/b":[{}]},"x:a":{"a/c":[{}],"a/c":[{},{}]}},"prf":[]}'
-    assert Recap({"x:a": {"a/c": ({}, {})}}, ()) == parse_recap(uri(body))
+    assert Recap({"x:a": {"a/c": [{}, {}]}}, ()) == parse_recap(uri(body))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_S4_resource_without_ability_is_legal():
 
 def test_S5_null_caveats_are_dropped():
     """What a wallet writes into a caveat says nothing and is kept as none."""
-    for caveats in (({"k": None},), ({}, {}), ({},)):
+    for caveats in (({"k": None},), [{}, {}], [{}]):
         delegation = signed(attach(message(), Recap({KV: {"tinycloud.kv/get": caveats}}, ())))
         assert [c.caveats for c in delegation.capabilities] == [{}]
 
@@ -163,8 +163,8 @@ def test_S7_users_own_statement_comes_first():
 def test_S8_groups_and_order():
     """Resources in byte order, one group a namespace, names in order of the whole ability."""
     att = {
-        "x:b": {"k.v/b": ({},), "k.v/a": ({},), "a/z": ({},)},
-        "x:B": {"k/a": ({},), "k-/b": ({},)},
+        "x:b": {"k.v/b": [{}], "k.v/a": [{}], "a/z": [{}]},
+        "x:B": {"k/a": [{}], "k-/b": [{}]},
     }
     assert recap_sentence(Recap(att, ())) == (
         f"{SENTENCE} (1) 'k': 'a' for 'x:B'. (2) 'k-': 'b' for 'x:B'. (3) 'a': 'z' for 'x:b'. "

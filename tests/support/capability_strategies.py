@@ -89,7 +89,7 @@ recap = st.builds(
     Recap,
     att=st.dictionaries(
         resource.map(lambda drawn: drawn.text),
-        st.dictionaries(ability, st.lists(st.just({}), min_size=1, max_size=2).map(tuple), max_size=3),
+        st.dictionaries(ability, st.lists(st.just({}), min_size=1, max_size=2), max_size=3),
         max_size=3,
     ),
     prf=st.lists(cid, max_size=2).map(tuple),
