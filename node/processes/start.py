@@ -54,15 +54,9 @@ async def claim_store(
 ) -> Services:
     """Compare the store with the secret and the configuration, and return the services over it.
 
-    Args:
-        again: this process replaces one of a node that has started. Then a release record that has become stricter
-            than the configuration meanwhile is no reason to stop: releases are decided by the record.
-    Raises:
-        StoreMisused: the store belongs to another root secret or another version, was restored and is beside its
-            original, or its own rows do not decode.
-        ReleaseLoosened: the configuration would release more than the store's record allows.
-        ConfigurationError: a file that the configuration names cannot be used.
-        SpaceError: the store does not answer.
+    `again`: this process replaces one of a node that has started. Then a release record that has become stricter than
+    the configuration meanwhile is no reason to stop: releases are decided by the record.
+    Raises StoreMisused, ReleaseLoosened, ConfigurationError for a file that the settings name, and SpaceError.
     """
     if not again:
         await refuse_beside_original(config, store)  # BK6

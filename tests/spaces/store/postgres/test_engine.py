@@ -37,6 +37,7 @@ from spaces.store.contract import (
     counter_of,
 )
 from spaces.store.observing import Clocks, SharedStore
+from spaces.store.postgres import engine
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._pool import Connections
 from spaces.store.postgres._schema import prepare_tables
@@ -118,8 +119,9 @@ class Timed:
 
 
 @pytest.fixture
-def timed(clock: FixedClock) -> Timed:
-    """A database and a process that agree about the time."""
+def timed(clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """A database and a process that agree about the time; only the test itself keeps house."""
+    monkeypatch.setattr(engine, "HOUSEKEEPING_S", 1e9)  # a store would take a turn of its own within a minute
     url, set_database = postgres_server().clocked_database()
     set_database(clock.now())
     return Timed(url, set_database, clock)
