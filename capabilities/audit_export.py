@@ -13,7 +13,8 @@ Every line is canonical JSON, and the last one is a head: no signature vouches f
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -31,15 +32,17 @@ _ENTRY_LABEL: Final = b"sealspace/audit-entry/v1\0"
 _GENESIS_LABEL: Final = b"sealspace/audit-genesis/v1\0"
 
 
-class VerifiedExport(NamedTuple):
-    """The extent of an export; every line of it is covered by a head that the node signed."""
+@dataclass
+class VerifiedExport:
+    """The extent of an export, as far as it was read; a head that the node signed covers it if `is_covered`."""
 
-    store_id: bytes
-    after: int
-    number: int
-    hash: bytes
-    heads: int
-    last_at: float
+    store_id: bytes = b""
+    after: int = 0
+    number: int = 0
+    hash: bytes = b""
+    heads: int = 0
+    last_at: float = 0.0
+    is_covered: bool = False
 
 
 def canonical(members: Mapping[str, Json]) -> bytes:
@@ -80,16 +83,11 @@ def verify_export(
     for line_number, line in enumerate(lines, 1):  # the last number is reported below
         try:
             reader.read(line.removesuffix(b"\n"), is_first=line_number == 1)
-        except (_Wrong, InvalidJson, ValueError) as exc:
+        except (InvalidJson, ValueError) as exc:
             raise AuditChainBroken(line_number, str(exc)) from exc
-    if not reader.is_covered or reader.hash is None:
+    if not reader.export.is_covered:
         raise AuditChainBroken(line_number, "the export does not end with a head that the node signed")
-    store_id = bytes.fromhex(reader.store)
-    return VerifiedExport(store_id, reader.after, reader.number, reader.hash, reader.heads, reader.last_at)
-
-
-class _Wrong(Exception):
-    """Why a line is not what it has to be."""
+    return reader.export
 
 
 _Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -123,20 +121,16 @@ class _Reader:
         self._node_did = node_did
         self._on_entry = on_entry
         self._public_key = public_key
-        self.store = ""
-        self.after = self.number = self.heads = 0
-        self.hash: bytes | None = None
-        self.is_covered = False
-        self.last_at = 0.0
+        self.export = VerifiedExport()
 
     def read(self, line: bytes, *, is_first: bool) -> None:
         """Read the next line."""
         members = parse_json(line, max_bytes=MAX_ENTRY_BYTES)
         if canonical(members) != line:
-            raise _Wrong("it is not canonical JSON")
+            raise ValueError("it is not canonical JSON")
         kind = members.get("type")
         if (kind == EXPORT_TYPE) != is_first:
-            raise _Wrong("an export begins with one line that says what it is")
+            raise ValueError("an export begins with one line that says what it is")
         if kind == EXPORT_TYPE:
             self._open(shaped(members, _Opening))
         elif kind == ENTRY_TYPE:
@@ -144,38 +138,39 @@ class _Reader:
         elif kind == HEAD_TYPE:
             self._head(shaped(members, _Head), members)
         else:
-            raise _Wrong("it is of no known type")
+            raise ValueError("it is of no known type")
 
     def _open(self, opening: _Opening) -> None:
         if opening.node != self._node_did:
-            raise _Wrong("it is another node's")
-        self.store = opening.store
-        self.after = self.number = opening.after
-        self.hash = genesis_hash(bytes.fromhex(self.store)) if self.after == 0 else None
+            raise ValueError("it is another node's")
+        store_id, after = bytes.fromhex(opening.store), opening.after
+        # In a part, the second line states what the first entry follows from (RC28).
+        self.export = VerifiedExport(store_id, after, after, b"" if after else genesis_hash(store_id))
 
     def _entry(self, entry: _Entry, line: bytes) -> None:
-        if entry.number != self.number + 1:
-            raise _Wrong(f"entry {self.number + 1} is due")
-        if self.hash is not None and bytes.fromhex(entry.previous) != self.hash:
-            raise _Wrong("it does not follow from the entry before")
-        self.number += 1
-        self.hash = entry_hash(line)
-        self.is_covered = False
+        export = self.export
+        if entry.number != export.number + 1:
+            raise ValueError(f"entry {export.number + 1} is due")
+        if export.hash and bytes.fromhex(entry.previous) != export.hash:
+            raise ValueError("it does not follow from the entry before")
+        export.number += 1
+        export.hash = entry_hash(line)
+        export.is_covered = False
         if self._on_entry is not None:
-            self._on_entry(self.number, line)
+            self._on_entry(export.number, line)
 
     def _head(self, head: _Head, members: dict[str, Json]) -> None:
-        if (head.node, head.store) != (self._node_did, self.store):
-            raise _Wrong("the head is of another node or store")
-        head_hash = bytes.fromhex(head.hash)
-        if head.number != self.number or self.hash not in (None, head_hash):
-            raise _Wrong("the head is over another entry")
+        export, head_hash = self.export, bytes.fromhex(head.hash)
+        if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
+            raise ValueError("the head is of another node or store")
+        if head.number != export.number or export.hash not in (b"", head_hash):
+            raise ValueError("the head is over another entry")
         signed = canonical({name: value for name, value in members.items() if name != "signature"})
         try:
             verify_ed25519(self._public_key, signed, bytes.fromhex(head.signature))
         except BadSignature as exc:
-            raise _Wrong("the head's signature does not hold") from exc
-        self.hash = head_hash  # in a part: what its first entry has to follow (RC28)
-        self.heads += 1
-        self.is_covered = True
-        self.last_at = head.at_micros / 1_000_000
+            raise ValueError("the head's signature does not hold") from exc
+        export.hash = head_hash  # in a part: what its first entry has to follow (RC28)
+        export.heads += 1
+        export.is_covered = True
+        export.last_at = head.at_micros / 1_000_000

@@ -27,7 +27,7 @@ from tee_backend.attestation.collateral import (
 )
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.refresh import DEFAULT_RULES, Holding, RefreshRules, due_at
+from tee_backend.attestation.refresh import DEFAULT_RULES, RefreshRules, due_at
 from tee_backend.attestation.trust_root import TrustRoot
 from tee_backend.cli.trust_files import read_collateral_file
 
@@ -90,7 +90,7 @@ async def keep_collateral(
             source=source if is_new or known is None or known.is_wish else known.source,
             refreshed_at=now,
             tried_at=now,
-            due_at=due_at(Holding(offered, now, now), rules=rules),
+            due_at=due_at(offered, refreshed_at=now, tried_at=now, rules=rules),
         )
         if held is not None and held.value is not None and is_new:
             check_replaces(offered, parse_collateral(held.value))

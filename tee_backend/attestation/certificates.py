@@ -37,6 +37,8 @@ MAX_CHAIN_BYTES = 12 * 1024
 MAX_CERTIFICATE_BYTES = 4096
 """A genuine PCK leaf, the largest certificate here, is 1.3 KiB of DER."""
 
+MAX_CRL_BYTES: Final = 64 * 1024
+
 _REMEMBERED: Final = 64
 """Certificates whose facts are kept: root and authorities are in every quote and document, a leaf in all quotes of
 one machine. Reading is pure, so the same bytes have the same facts; what cannot be read is not kept."""
@@ -144,9 +146,9 @@ def load_certificate(der: bytes) -> x509.Certificate:
     return _loaded(der, x509.load_der_x509_certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
 
 
-def load_crl(der: bytes, *, max_bytes: int) -> x509.CertificateRevocationList:
+def load_crl(der: bytes) -> x509.CertificateRevocationList:
     """Load a revocation list with the X.509 library; raises MalformedCertificate."""
-    return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=max_bytes)
+    return _loaded(der, x509.load_der_x509_crl, "revocation list", max_bytes=MAX_CRL_BYTES)
 
 
 def _loaded(der: bytes, load: Callable[[bytes], Loaded], what: str, *, max_bytes: int) -> Loaded:

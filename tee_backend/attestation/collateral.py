@@ -46,7 +46,7 @@ from .errors import CollateralCode, CollateralUnusable, MalformedCertificate
 _SIGNER_CHAIN_CERTIFICATES = 2
 
 MAX_DOCUMENT_BYTES = 64 * 1024
-"""Bound of each signed text and of each revocation list."""
+"""Bound of each signed text."""
 
 TimeText = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
 """A UTC time in whole seconds."""
@@ -365,7 +365,7 @@ def _revocation_list(text: str, name: str) -> RevocationList:
     der = bytes.fromhex(text)
     try:
         with refusing(name):
-            loaded = load_crl(der, max_bytes=MAX_DOCUMENT_BYTES)
+            loaded = load_crl(der)
             ends_at = loaded.next_update_utc
             if ends_at is None:
                 raise CollateralUnusable("collateral-malformed", f"{name} has no nextUpdate")

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from .certificates import READER_ERRORS, Certificate, load_certificate, load_crl
 from .collateral import (
-    MAX_DOCUMENT_BYTES,
     Collateral,
     RevocationList,
     SignedDocument,
@@ -213,7 +212,7 @@ def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: Revocati
     try:
         loaded = load_certificate(signer.der)
         loaded.verify_directly_issued_by(load_certificate(root.certificate.der))
-        revocations = load_crl(root_crl.der, max_bytes=MAX_DOCUMENT_BYTES)
+        revocations = load_crl(root_crl.der)
         entry = revocations.get_revoked_certificate_by_serial_number(loaded.serial_number)
     except _CRYPTO_ERRORS as exc:
         raise CollateralUnusable("collateral-signature", f"certificate {name!r} is not signed by the root") from exc
@@ -231,7 +230,7 @@ def _check_crl_signature(crl: RevocationList, *, issuer: Certificate) -> None:
 @lru_cache(256)  # two lists for each held document are compared for each quote
 def _is_signed(crl: RevocationList, issuer: Certificate) -> bool:
     try:
-        return load_crl(crl.der, max_bytes=MAX_DOCUMENT_BYTES).is_signature_valid(_public_key(issuer))
+        return load_crl(crl.der).is_signature_valid(_public_key(issuer))
     except _CRYPTO_ERRORS:
         return False
 

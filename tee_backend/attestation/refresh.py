@@ -5,10 +5,9 @@ refused. An expired document is not used, whatever the service says; there is no
 way back to an older document (`collateral_trust.check_replaces`).
 
 Example:
-    holding = Holding(collateral, refreshed_at=t, tried_at=t)
-    if due_at(holding) <= clock.now():
-        ...  # fetch, verify, compare, keep; then a holding with new times
-    for alarm in alarms_of(holding, now=clock.now()):
+    if due_at(collateral, refreshed_at=t, tried_at=t) <= clock.now():
+        ...  # fetch, verify, compare, keep, with new times
+    for alarm in alarms_of(collateral, refreshed_at=t, tried_at=t, now=clock.now()):
         ...  # log it
 
 Source: spec/attestation.md AT30, AT31.
@@ -38,15 +37,6 @@ class RefreshRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """A document that is held."""
-
-    collateral: Collateral
-    refreshed_at: float
-    tried_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Alarm:
     """Something an operator has to be notified of."""
 
@@ -58,26 +48,29 @@ class Alarm:
 DEFAULT_RULES: Final = RefreshRules()
 
 
-def due_at(holding: Holding, *, rules: RefreshRules = DEFAULT_RULES) -> float:
+def due_at(
+    collateral: Collateral, *, refreshed_at: float, tried_at: float, rules: RefreshRules = DEFAULT_RULES
+) -> float:
     """Return when a document is to be fetched again, epoch seconds.
 
     A time in the past never means earlier than `retry_s` allows: a service that fails is not queried in a loop.
     """
     # AT31
-    wanted = min(holding.refreshed_at + rules.every_s, holding.collateral.ends_at - rules.ahead_s)
-    return max(wanted, holding.tried_at + rules.retry_s)
+    wanted = min(refreshed_at + rules.every_s, collateral.ends_at - rules.ahead_s)
+    return max(wanted, tried_at + rules.retry_s)
 
 
-def alarms_of(holding: Holding, *, now: float, rules: RefreshRules = DEFAULT_RULES) -> Iterator[Alarm]:
+def alarms_of(
+    collateral: Collateral, *, refreshed_at: float, tried_at: float, now: float, rules: RefreshRules = DEFAULT_RULES
+) -> Iterator[Alarm]:
     """Yield what an operator is to be notified of about a document at a time, epoch seconds."""
-    collateral = holding.collateral
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm("ended", part, window.ends_at)
     elif now >= window.ends_at - rules.warn_s:
         yield Alarm("ends-soon", part, window.ends_at)
-    if holding.tried_at > holding.refreshed_at and now >= holding.refreshed_at + rules.alarm_after_s:
-        yield Alarm("refresh-failing", part, holding.refreshed_at)
+    if tried_at > refreshed_at and now >= refreshed_at + rules.alarm_after_s:
+        yield Alarm("refresh-failing", part, refreshed_at)
     part, issued_at = min(
         ("TCB info", collateral.tcb_info.window.starts_at),
         ("QE identity", collateral.qe_identity.window.starts_at),

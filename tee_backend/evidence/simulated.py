@@ -273,27 +273,23 @@ class SimulatedSource:
 
     platform: SimulatedPlatform
     measurements: Measurements
-    minted: MintedLog | None = None
+    event_log: EventLog | None = None
 
     @classmethod
     def load(cls, folder: Path, *, compose: str) -> "SimulatedSource":
         """Return a simulated domain on a platform that was saved, in which a compose file was started."""
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
-        return cls(SimulatedPlatform.load(folder), measurements_of(_IMAGE), minted)
+        return cls(SimulatedPlatform.load(folder), minted.run_on(measurements_of(_IMAGE)), minted.log)
 
     def quote(self, report_data: bytes) -> Quoted:
         """Mint a quote over 64 bytes of report data, with the log."""
-        quote = self.platform.mint_quote(self._measured(), report_data)
-        return Quoted(quote, None if self.minted is None else self.minted.log)
+        return Quoted(self.platform.mint_quote(self.measurements, report_data), self.event_log)
 
     def key(self, path: str) -> bytes:
         """Return a key for a path, as a key service would: the same for one platform and code, whatever the process."""
-        measured = self._measured()
+        measured = self.measurements
         registers = (measured.mrtd, measured.rtmr0, measured.rtmr1, measured.rtmr2, measured.rtmr3 or bytes(48))
         return hmac.digest(self.platform.key_secret, b"".join(registers) + path.encode(), hashlib.sha256)
-
-    def _measured(self) -> Measurements:
-        return self.measurements if self.minted is None else self.minted.run_on(self.measurements)
 
 
 def _body(measurements: Measurements, report_data: bytes) -> bytes:

@@ -122,7 +122,7 @@ def test_the_key_of_a_simulated_domain(machine: SimulatedPlatform) -> None:
     assert backend_seed(source) == backend_seed(again)
     others = (
         SimulatedSource(machine, measurements_of("other")),
-        SimulatedSource(machine, measurements_of("notes"), mint_event_log(bytes(32))),
+        SimulatedSource(machine, mint_event_log(bytes(32)).run_on(measurements_of("notes"))),
         SimulatedSource(SimulatedPlatform.from_seed(b"another platform"), measurements_of("notes")),
     )
     assert 4 == len({backend_seed(one) for one in (source, *others)})

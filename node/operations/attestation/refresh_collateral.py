@@ -25,7 +25,7 @@ from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
-from tee_backend.attestation.refresh import Holding, alarms_of
+from tee_backend.attestation.refresh import alarms_of
 
 from ...collateral.intake import held_collateral, keep_collateral
 from ...collateral.source import CollateralSource, refresh_rules
@@ -167,12 +167,12 @@ async def report_alarms(services: Services) -> bool:
     """
     now, rules = services.clock.now(), refresh_rules(services.config.collateral)
     for entry in await held_collateral(services.store):
-        if entry.collateral is None:
+        held, state = entry.collateral, entry.state
+        if held is None:
             continue
-        holding = Holding(entry.collateral, entry.state.refreshed_at, entry.state.tried_at)
-        for alarm in alarms_of(holding, now=now, rules=rules):
+        fmspc, ca = held.fmspc, held.ca
+        for alarm in alarms_of(held, refreshed_at=state.refreshed_at, tried_at=state.tried_at, now=now, rules=rules):
             at = int(alarm.at)
-            fmspc, ca = holding.collateral.fmspc, holding.collateral.ca
             log_warning(f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at)
             detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
             put = _audit_put(services, ALARM, (fmspc, ca), detail)
