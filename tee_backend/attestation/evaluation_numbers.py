@@ -109,9 +109,7 @@ def verify_evaluation_numbers(
     verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
 
-def check_edition(
-    collateral: Collateral, numbers: EvaluationNumbers, *, now: float, grace_s: float = EDITION_GRACE_S
-) -> None:
+def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
     """Refuse collateral of an edition that the standard one has replaced: mirrors may lag by weeks.
 
     The number judged is the TCB info's; the QE identity may lag until its own end.
@@ -120,12 +118,11 @@ def check_edition(
         collateral: parsed.
         numbers: verified.
         now: epoch seconds.
-        grace_s: how long an edition passes after it was replaced.
     Raises:
-        CollateralUnusable: `collateral-rollback`, its number is below the one that was standard `grace_s` ago.
+        CollateralUnusable: `collateral-rollback`, its number is below the one that was standard EDITION_GRACE_S ago.
     """
     # AT33
-    standard = numbers.standard(now=now - grace_s)
+    standard = numbers.standard(now=now - EDITION_GRACE_S)
     found = collateral.tcb_info.stated.evaluation_number
     if standard is not None and found < standard.number:
         raise CollateralUnusable(

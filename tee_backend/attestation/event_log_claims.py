@@ -77,7 +77,6 @@ class EventLogClaims:
     app_id: bytes
     instance_id: bytes
     key_provider: KeyProvider
-    os_image_hash: bytes | None
     gpu_policy_hash: bytes | None
     init_script_hashes: tuple[bytes, ...]
 
@@ -261,7 +260,6 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
         app_id=stated["app-id"][0],
         instance_id=stated["instance-id"][0],
         key_provider=_key_provider(stated["key-provider"][0]),
-        os_image_hash=next(iter(stated["os-image-hash"]), None),
         gpu_policy_hash=next(iter(gpu_policies), None),
         init_script_hashes=tuple(scripts),
     )

@@ -62,11 +62,6 @@ _HEX_TEXT = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
-_TCB_CHAIN: Final = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-_IDENTITY_CHAIN: Final = ("SGX-Enclave-Identity-Issuer-Chain",)
-_PCK_CRL_CHAIN: Final = ("SGX-PCK-CRL-Issuer-Chain",)
-_NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
-
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
@@ -111,14 +106,14 @@ class CollateralService:
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC has 6 bytes")
         edition = {"update": self.settings.update}
-        base = self.settings.base_url
+        tdx, sgx = (f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx"))
         async with self._asking() as ask:
             platform = {"fmspc": fmspc.hex().upper(), **edition}
-            tcb_info = await ask(f"{base}/tdx/certification/v4/tcb", platform, _TCB_CHAIN)
-            identity = await ask(f"{base}/tdx/certification/v4/qe/identity", edition, _IDENTITY_CHAIN)
+            tcb_info = await ask(f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
+            identity = await ask(f"{tdx}/qe/identity", edition, "SGX-Enclave-Identity-Issuer-Chain")
             crl_query = {"ca": ca, "encoding": "der"}
-            pck_crl = await ask(f"{base}/sgx/certification/v4/pckcrl", crl_query, _PCK_CRL_CHAIN)
-            root_crl = await ask(self.settings.root_crl_url or f"{base}/sgx/certification/v4/rootcacrl")
+            pck_crl = await ask(f"{sgx}/pckcrl", crl_query, "SGX-PCK-CRL-Issuer-Chain")
+            root_crl = await ask(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         # AT30
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
@@ -137,7 +132,7 @@ class CollateralService:
         """
         url = f"{self.settings.base_url}/tdx/certification/v4/tcbevaluationdatanumbers"
         async with self._asking() as ask:
-            answer = await ask(url, chain_headers=_NUMBERS_CHAIN)
+            answer = await ask(url, {}, "TCB-Evaluation-Data-Numbers-Issuer-Chain")
         try:
             return parse_evaluation_numbers(answer.body, issuer_chain_pem=answer.chain)
         except CollateralUnusable as exc:
@@ -153,12 +148,7 @@ class CollateralService:
             raise CollateralUnusable("service-unavailable", "no answer in time") from exc
 
 
-async def _ask(
-    session: aiohttp.ClientSession,
-    url: str,
-    query: Mapping[str, str] | None = None,
-    chain_headers: tuple[str, ...] = (),
-) -> _Answer:
+async def _ask(session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str) -> _Answer:
     # AT30: packed bodies would have to be unpacked before their size is known; a redirect could lead anywhere.
     headers = {"Accept-Encoding": "identity"}
     try:

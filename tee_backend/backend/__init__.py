@@ -249,20 +249,23 @@ class Backend:
 
     def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
         """Refuse grants for another DID, above the bound, or that do not confirm the owners stated beside them."""
-        session, now = self._client.session, self._clock.now()
-        grants = session.grants
+        session = self._client.session
         for grant in new:
             session.with_grant(grant)
-            grants = self._held.with_new(grant, grants, now=now)
+        joined = replace(session, grants=self._with_new(new))
         for network in networks:
-            replace(session, grants=grants).proofs_for([allow(network.text, DECRYPT)], now=now)
+            joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
+
+    def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
+        """Return the grants to hold from now on, the new ones first."""
+        grants, now = self._client.session.grants, self._clock.now()
+        for grant in new:
+            grants = self._held.with_new(grant, grants, now=now)
+        return grants
 
     def _hold(self, new: Sequence[Grant]) -> None:
         """Hold new grants, and what they leave room for."""
-        session, now = self._client.session, self._clock.now()
-        held = session.grants
-        for grant in new:
-            held = self._held.with_new(grant, held, now=now)
+        session, held = self._client.session, self._with_new(new)
         self._held.hold(held)
         # Otherwise keys that were pinned for owners whose grants are gone would stay for ever as well.
         owners = frozenset(owner for one in held for owner in owners_of(one))

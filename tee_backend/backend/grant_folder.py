@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -136,15 +137,14 @@ class GrantFolder:
                 known = self._rows
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
+                numbers = count(number + 1)
                 for grant in reversed(holding.grants):
-                    if grant.cid in known:
-                        place = known[grant.cid].number
-                    else:
-                        place = number = number + 1
-                    self._write_row(
-                        grant.cid,
-                        _Row(_VERSION, place, grant.header, grant.cid in holding.read, grant.cid in holding.revoked),
-                    )
+                    cid = grant.cid
+                    place = known[cid].number if cid in known else next(numbers)
+                    row = _Row(_VERSION, place, grant.header, cid in holding.read, cid in holding.revoked)
+                    if self._rows.get(cid) != row:
+                        replace_file(self._file_of(cid), canonical_members(row))
+                        self._rows[cid] = row
                 cids = self._rows.keys() - {grant.cid for grant in holding.grants}
                 for cid in cids:
                     self._file_of(cid).unlink(missing_ok=True)
@@ -158,11 +158,6 @@ class GrantFolder:
         value: dict[str, Json] = {"v": _VERSION, "did": self._did, "networks": pins_json(pins)}
         replace_file(self._path / "backend.json", canonical_bytes(value))
         self.pins = pins
-
-    def _write_row(self, cid: str, row: _Row) -> None:
-        if self._rows.get(cid) != row:
-            replace_file(self._file_of(cid), canonical_members(row))
-            self._rows[cid] = row
 
     def _file_of(self, cid: str) -> Path:
         return self._grants / f"{cid}.json"

@@ -64,7 +64,6 @@ class DstackSource:
 
     socket_path: Path
     generation: Generation = "dstack"
-    with_event_log: bool = True
     timeout_s: float = DEFAULT_TIMEOUT_S
 
     @classmethod
@@ -91,7 +90,7 @@ class DstackSource:
         else:
             answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
         quote = checked_quote(_hex(answer, "quote"), report_data)
-        return Quoted(quote, _event_log(answer) if self.with_event_log else None)
+        return Quoted(quote, _event_log(answer))
 
     def key(self, path: str) -> bytes:
         """Return the key of this application for a path. Blocks up to `timeout_s`."""

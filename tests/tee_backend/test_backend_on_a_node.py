@@ -145,7 +145,8 @@ async def test_without_a_log(
     """A quote alone names no compose file, however true it is."""
     kernel = TsmSimulator(lambda data: machine.mint_quote(agent.minted.run_on(IMAGE), data))
     kernel_source = TsmSource(tmp_path, files=kernel, entropy=parties.entropy)
-    quiet: EvidenceSource = replace(source, with_event_log=False) if source_without_log == "agent" else kernel_source
+    quiet: EvidenceSource = source if source_without_log == "agent" else kernel_source
+    agent.fault = "without-log"
     backend = await parties.attest(quiet)
     with pytest.raises(DecryptDenied) as denial:
         await parties.read(backend)

@@ -51,8 +51,6 @@ def test_a_replaced_edition(machine: SimulatedPlatform, collateral: Collateral, 
     check_edition(collateral, numbers, now=now + EDITION_GRACE_S)
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_edition(old, numbers, now=now + EDITION_GRACE_S)
-    with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
-        check_edition(old, numbers, now=now, grace_s=0)
     check_edition(old, numbers, now=now - 3 * YEAR_S)
 
 

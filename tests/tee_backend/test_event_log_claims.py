@@ -65,7 +65,6 @@ def test_claims(report: TdReport) -> None:
         app_id=APP,
         instance_id=bytes(range(20)),
         key_provider=SIMULATED_KEY_PROVIDER,
-        os_image_hash=b"o" * 32,
         gpu_policy_hash=b"g" * 32,
         init_script_hashes=(b"1" * 32, b"2" * 32),
     )

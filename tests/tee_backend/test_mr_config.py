@@ -14,7 +14,6 @@ CLAIMS = EventLogClaims(
     app_id=b"\x11" * 20,
     instance_id=b"\x44" * 20,
     key_provider=KeyProvider("kms", b"\x33" * 32),
-    os_image_hash=None,
     gpu_policy_hash=b"\x55" * 32,
     init_script_hashes=(b"\xaa" * 32, b"\xbb" * 32),
 )
