@@ -93,8 +93,6 @@ def address_of(point: bytes) -> bytes:
 class Ed25519Signer:
     """An Ed25519 key pair that signs."""
 
-    __slots__ = ("_secret", "did", "did_url", "public_key")
-
     def __init__(self, seed: bytes) -> None:
         """Make the key pair of a 32-byte seed."""
         if len(seed) != 32:
@@ -113,8 +111,6 @@ class Ed25519Signer:
 
 class WalletSigner:
     """An Ethereum key with its secret, for tests, services and the command line."""
-
-    __slots__ = ("_secret", "address", "chain_id", "did")
 
     def __init__(self, secret: bytes, chain_id: int = 1) -> None:
         """Make the wallet of a 32-byte secret, a number between 1 and the curve's order."""

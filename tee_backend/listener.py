@@ -148,23 +148,6 @@ class Connection(web.RequestHandler):
     an answer that it does not take.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_body",
-        "_bounds",
-        "_due",
-        "_has_paused",
-        "_head_bytes",
-        "_heard",
-        "_is_held",
-        "_is_taken",
-        "_late_head",
-        "_left_bytes",
-        "_peer",
-        "_unread_answer",
-        "ended",
-    )
-
     def __init__(
         self,
         server: web.Server,
@@ -400,8 +383,6 @@ class _InTask:
     behind this one on the same connection, these iterations are made: other connections run in between. (From Python
     3.12 on aiohttp begins such a task at once, on the loop itself, and this class is not used.)
     """
-
-    __slots__ = ("_loop", "_waiting", "call_at", "call_later", "create_future", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Collection[object]) -> None:
         self._loop = loop

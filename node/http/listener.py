@@ -70,8 +70,6 @@ class ConnectionBounds(listener.ConnectionBounds):
 class Connection(listener.Connection):
     """One client connection of a worker: requests yield to their cohort, and most answers are one piece."""
 
-    __slots__ = ("_cohort", "_common", "_log")
-
     def __init__(
         self,
         server: web.Server,
