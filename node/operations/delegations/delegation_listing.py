@@ -70,7 +70,7 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
         issued_at=time_text(delegation.issued_at),
         not_before=time_text(delegation.not_before),
         expires_at=time_text(delegation.expires_at),
-        status=verdict.standing.value,
+        status=verdict.standing,
         revoked_at=None if revoked is None else time_text(revoked.at),
         revoked_by=None if revoked is None else revoked.by,
         revoked_ancestor_cid=None if ancestor is None else cid_text(ancestor.cid),

@@ -13,10 +13,9 @@ The owner does not see what a key signed or received otherwise: anybody may gran
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from capabilities.abilities import DELEGATION_LIST
 from capabilities.chain import Registered
@@ -45,7 +44,7 @@ from ...services import Services
 from ..authorise import admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
-from .standing import Standing, standing_of
+from .standing import standing_of
 
 MAX_EXAMINED: Final = 512
 """Most delegations that one page looks at: with a filter that fits few, a page may be short or empty and go on."""
@@ -101,8 +100,7 @@ async def query_delegations(
     return await _page(services, view, _merged(services.store, sources), most_examined)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(Struct, frozen=True):
     """Whose delegations are listed, and which of them.
 
     Attributes:
@@ -160,8 +158,7 @@ async def _authorised_read(
 # --- reading the lists -------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(Struct):
     """One list of the index, as far as it was read."""
 
     principal: Principal
@@ -213,14 +210,14 @@ async def _page(
         if not step:
             return DelegationPage(SCHEMA_VERSION, tuple(items))
         examined += len(step)
-        seen = 0
-        for item in await _listed(services, view, [content for _, content in step]):
-            seen += 1
+        listed = await _listed(services, view, [content for _, content in step])
+        for (at, _), item in zip(step, listed, strict=True):
+            place = at
             if item is not None:
                 items.append(item)
             if len(items) == limit:
                 break
-        place, is_cut = step[seen - 1][0], seen < len(step)
+        is_cut = place != step[-1][0]
         await asyncio.sleep(0)  # lets other tasks run
     # A page continues after the last delegation that was examined, whether it was listed or not.
     more = is_cut or await anext(merged, None) is not None
@@ -261,7 +258,7 @@ def _item(
     if filters.space is not None and not any(filters.space in (space.text, space.name) for space in spaces):
         return None
     verdict = standing_of(stored, marks, stored, now=now)
-    is_revoked = filters.standing is Standing.REVOKED and verdict.standing.is_revoked
+    is_revoked = filters.standing == "revoked" and verdict.revoked is not None
     if filters.standing not in (None, verdict.standing) and not is_revoked:
         return None
     return listed_of(stored, direction, verdict)

@@ -4,6 +4,7 @@ A caller that may revoke may ask (W21, W22), with another ability. Any other cal
 not exist.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,15 +22,10 @@ from spaces.grants.revocations import mark_keys, mark_of, marks_of
 from ...refusal import Refusal
 from ...services import Services
 from ..authorise import admit_signed, closure_contents
-from .standing import Standing, standing_of
+from .standing import standing_of
 
-_WORDS: Final = {
-    Standing.REVOKED: "revoked",
-    Standing.ANCESTOR_REVOKED: "revoked",
-    Standing.EXPIRED: "expired",
-    Standing.PENDING: "unavailable",
-    Standing.ACTIVE: "active",
-}
+# Where the word for a state differs from that of `/delegation/query`.
+_WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +85,14 @@ async def delegation_status(services: Services, unverified: UnverifiedInvocation
                 question = ControlQuestion(invocation.invoker, DELEGATION_STATUS, digest, now)
                 acting = acting_principal(question, target.delegation, proofs[0], marks_of(contents, records))
         if acting is not None and has_say(acting, target.delegation):
-            standing = standing_of(target, marks, target.delegation, now=now).standing
+            verdict = standing_of(target, marks, target.delegation, now=now)
+            standing = verdict.standing
             return StatusReport(
                 cid=cid,
-                status=_WORDS[standing],
+                status=_WORDS.get(standing, standing),
                 exists=True,
-                active=standing is Standing.ACTIVE,
-                revoked=standing.is_revoked,
-                expired=standing is Standing.EXPIRED,
+                active=standing == "active",
+                revoked=verdict.revoked is not None,
+                expired=standing == "expired",
             )
     return StatusReport(cid, "not_found")

@@ -1,8 +1,7 @@
 """The filters of a listing of an account's delegations: the body of `/delegation/query` (wire 5.4)."""
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -37,15 +36,14 @@ _BAD_CURSOR: Final = "invalid delegation query cursor"
 # What a member has to be, in the order in which members are read.
 _REASONS: Final = {
     "direction": "direction must be one of granted, received, all",
-    "status": f"status must be one of {', '.join(standing.value for standing in Standing)}",
+    "status": f"status must be one of {', '.join(get_args(Standing))}",
     "space": "space must be a text",
     "limit": f"limit must be between 1 and {MAX_ITEMS}",
     "cursor": _BAD_CURSOR,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(msgspec.Struct, frozen=True):
     """The filters of a listing."""
 
     direction: Direction | None

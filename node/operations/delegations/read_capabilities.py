@@ -29,7 +29,7 @@ from ...services import Services
 from ..authorise import closure_contents, read_call
 from .delegation_listing import Entries
 from .root_identity import root_identity
-from .standing import Standing, standing_in
+from .standing import standing_in
 
 FACT: Final = "capabilitiesReadParams"
 
@@ -174,7 +174,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
 def _stands(stored: Registered, marks: Marks, now: float) -> bool:
     """Whether a delegation is not revoked itself and inside its own window; its ancestors do not count."""
     delegation = stored.delegation
-    return marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) is Standing.ACTIVE
+    return marks.get(delegation.content_key) is Mark.LIVE and standing_in(delegation, now) == "active"
 
 
 def _reported(delegation: Delegation) -> bytes:

@@ -62,11 +62,7 @@ def is_about_one(resource: Resource) -> bool:
 
 
 def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
-    return isinstance(resource, SpaceResource) and (resource.service, resource.query, resource.fragment) == (
-        "space",
-        None,
-        None,
-    )
+    return isinstance(resource, SpaceResource) and resource == SpaceResource(resource.space, "space", resource.path)
 
 
 async def list_spaces(

@@ -7,7 +7,7 @@ The judgement for use is the chain rules' own (`capabilities.chain`); this one o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from typing import Literal
 
 from capabilities.chain import Ancestor, Registered
 from capabilities.cids import ContentKey
@@ -15,34 +15,22 @@ from capabilities.tokens import Delegation
 from spaces.grants.revocations import Revoked, revocation_of
 from spaces.store.contract import Record
 
-
-class Standing(Enum):
-    """The state of a delegation; the values are the words of `/delegation/query` (wire 5.4)."""
-
-    REVOKED = "revoked"
-    ANCESTOR_REVOKED = "ancestor_revoked"
-    EXPIRED = "expired"
-    PENDING = "pending"
-    ACTIVE = "active"
-
-    @property
-    def is_revoked(self) -> bool:
-        """Whether it was revoked, itself or with an ancestor."""
-        return self in (Standing.REVOKED, Standing.ANCESTOR_REVOKED)
+Standing = Literal["revoked", "ancestor_revoked", "expired", "pending", "active"]
+"""The state of a delegation, in the words of `/delegation/query` (wire 5.4)."""
 
 
 def standing_in(window: Delegation | Registered, now: float) -> Standing:
     """Return the state by a window alone: that of the delegation itself, or with it those of all its ancestors."""
     if window.expires_at is not None and now >= window.expires_at:  # the expiry itself lies outside (I33)
-        return Standing.EXPIRED
+        return "expired"
     if window.not_before is not None and now < window.not_before:
-        return Standing.PENDING
-    return Standing.ACTIVE
+        return "pending"
+    return "active"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of a delegation, and what caused it."""
+    """The state of a delegation, and the revocation that caused it, its own or that of an ancestor."""
 
     standing: Standing
     revoked: Revoked | None = None
@@ -60,9 +48,9 @@ def standing_of(
     own, *above = registered.closure
     revoked = revocation_of(marks.get(own.content_key))
     if revoked is not None:
-        return Verdict(Standing.REVOKED, revoked)
+        return Verdict("revoked", revoked)
     for ancestor in above:
         revoked = revocation_of(marks.get(ancestor.content_key))
         if revoked is not None:
-            return Verdict(Standing.ANCESTOR_REVOKED, revoked, ancestor)
+            return Verdict("ancestor_revoked", revoked, ancestor)
     return Verdict(standing_in(window, now))
