@@ -23,6 +23,7 @@ from .messages.answers import (
     PageAnswer,
     UntypedStream,
     WholeAnswer,
+    is_typed,
     request_id,
 )
 from .messages.problems import status_answer
@@ -140,8 +141,8 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
         response.headers.update(FIXED_HEADERS if CLOSED_TO_PAGES in request else headers)
         response.headers[TRACE_HEADER] = request_id(request)
         if isinstance(response, PageAnswer):
-            response.headers.update(response.own_headers)
-        if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and response.is_untyped):
+            response.headers.update(response.given)
+        if isinstance(response, UntypedStream) or (isinstance(response, WholeAnswer) and not is_typed(response.given)):
             response.headers.popall("Content-Type", None)
 
     return set_on

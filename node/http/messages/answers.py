@@ -74,12 +74,8 @@ def shown_type(stored: str | None) -> str:
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
-class Unsatisfiable(Exception):
-    """No byte of the value lies in the requested range: 416."""
-
-
 def parse_range(header: str | None, *, size_bytes: int) -> range | None:
-    """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them.
+    """Return the bytes of a value that are requested (RFC 9110 §14); None: all of them; an empty range: none is there.
 
     One range is served. A header that is malformed, or asks for several ranges, is ignored.
     """
@@ -90,16 +86,10 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
     if first is None:
         if not last:  # no number at all, or the last 0 bytes
             return None
-        wanted = range(size_bytes)[-last:]
-    elif last is None:
-        wanted = range(size_bytes)[first:]
-    elif last < first:
-        return None
-    else:
-        wanted = range(size_bytes)[first : last + 1]
-    if not wanted:
-        raise Unsatisfiable
-    return wanted
+        return range(size_bytes)[-last:]
+    if last is None:
+        return range(size_bytes)[first:]
+    return range(size_bytes)[first : last + 1] if first <= last else None
 
 
 TRACE_HEADER = "TinyCloud-Trace-Id"
@@ -186,6 +176,11 @@ class CommonHead:
         return f"{line}\r\n"
 
 
+def is_typed(headers: Mapping[str, str]) -> bool:
+    """Whether some headers name a content type."""
+    return any(name.lower() == CONTENT_TYPE for name in headers)
+
+
 COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
 
 
@@ -200,22 +195,12 @@ class WholeAnswer(web.Response):
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
         """Take what is to be sent; the framework's part is made in `prepare`, where it is needed at all."""
         self._status = status
-        self._whole = body
-        self._given = headers
-
-    @property
-    def size_bytes(self) -> int:
-        """Length of the body, before the framework's part is made too."""
-        return len(self._whole)
-
-    @property
-    def is_untyped(self) -> bool:
-        """Whether nothing names a content type."""
-        return not any(name.lower() == "content-type" for name in self._given)
+        self.whole = body
+        self.given = headers
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Hand the answer to the framework."""
-        super().__init__(status=self._status, body=self._whole, headers=self._given)
+        super().__init__(status=self._status, body=self.whole, headers=self.given)
         return await super().prepare(request)
 
     def piece(self, request: web.BaseRequest, common: CommonHead) -> bytes | None:
@@ -227,24 +212,19 @@ class WholeAnswer(web.Response):
             return None
         if len(request) and CLOSED_TO_PAGES in request:  # the common head lets pages read the answer
             return None
-        own = common.own_lines(self._given)
+        own = common.own_lines(self.given)
         if own is None or not request.keep_alive:
             return None
         self._keep_alive = True
         head = (
-            f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self._whole)}\r\n{common.lines()}"
+            f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"
             f"{TRACE_HEADER}: {last_id(request)}\r\n\r\n"
         )
-        return head.encode("ascii") + self._whole
+        return head.encode("ascii") + self.whole
 
 
 class PageAnswer(WholeAnswer):
     """A file of a page of the node's own: its headers win over those that every answer has (CN1)."""
-
-    @property
-    def own_headers(self) -> Mapping[str, str]:
-        """Headers that are set last."""
-        return self._given
 
 
 class UntypedStream(web.StreamResponse):
@@ -326,8 +306,7 @@ async def stream_answer(
     status: int = 200,
 ) -> web.StreamResponse:
     """Send an answer piece by piece, as fast as the client takes it."""
-    is_typed = any(name.lower() == "content-type" for name in headers)
-    answer = (web.StreamResponse if is_typed else UntypedStream)(status=status, headers=headers)
+    answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(status=status, headers=headers)
     answer.content_length = size_bytes
     await answer.prepare(request)
     if request.method == "HEAD":

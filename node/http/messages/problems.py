@@ -61,21 +61,21 @@ def _problem(
     # On the wire surface an error that has no text there is answered without its message (H2).
     title = row.title or (str(error) if own else reason_of(status))
     hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
-    kind, body = (
-        "application/problem+json",
-        {
+    accepted = [media.partition(";")[0].strip().lower() for media in request.headers.get("Accept", "").split(",")]
+    if not own and "application/json" in accepted:
+        kind = "application/json"
+        said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
+        body: dict[str, object] = {"error": said}
+    else:
+        kind = "application/problem+json"
+        body = {
             "type": f"urn:sealspace:problem:{code}",
             "title": title,
             "status": status,
             "code": code,
             "request_id": request_id(request),
             "hint": hint,
-        },
-    )
-    accepted = [media.partition(";")[0].strip().lower() for media in request.headers.get("Accept", "").split(",")]
-    if not own and "application/json" in accepted:
-        said = {"code": status, "reason": reason_of(status), "description": f"{title}: {hint}."}
-        kind, body = "application/json", {"error": said}
+        }
     headers = {"Content-Type": kind, **_retry(row, error)}
     if isinstance(error, Refusal) and code == "wrong-method":
         headers["Allow"] = ", ".join(map(str, error.about))

@@ -106,7 +106,7 @@ def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:
     if request.method == "HEAD":
         return 0
     if isinstance(response, WholeAnswer):
-        return response.size_bytes
+        return len(response.whole)
     if isinstance(response, web.Response):
         return len(response.body) if isinstance(response.body, bytes) else 0
     return response.body_length if response.content_length is None else response.content_length

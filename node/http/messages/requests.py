@@ -1,7 +1,7 @@
 """What routes read of a request: its token (E1), its client (Q12), its query, its body inside a bound (H4, H5)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Final, TypeVar
 
@@ -44,11 +44,11 @@ def client_address(request: web.Request, http: Http) -> str | None:
         The identity of the client: behind a trusted proxy this is the proxy's statement.
     """
     peer = request.remote
-    if peer is None or not http.trusted_proxies or not _is_within(peer, http.trusted_proxies):
+    if not is_proxy(peer, http):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
     for hop in reversed([_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]):
-        if not _is_within(hop, http.trusted_proxies):
+        if not is_proxy(hop, http):
             return hop
     if not forwarded.strip():
         return request.headers.get("X-Real-IP", "").strip() or peer
@@ -67,14 +67,12 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-def is_proxy(peer: str | None, http: Http) -> bool:
-    """Whether a connection's peer is a trusted proxy, which serves many clients."""
-    return peer is not None and _is_within(peer, http.trusted_proxies)
-
-
-def _is_within(address: str, networks: Sequence[str]) -> bool:
+def is_proxy(address: str | None, http: Http) -> bool:
+    """Whether an address is that of a trusted proxy, which serves many clients."""
+    if address is None or not http.trusted_proxies:
+        return False
     parsed = parsed_address(address)
-    return parsed is not None and any(parsed in ip_network(network, strict=False) for network in networks)
+    return parsed is not None and any(parsed in ip_network(known, strict=False) for known in http.trusted_proxies)
 
 
 IDLE_BODY_S: Final = 60.0

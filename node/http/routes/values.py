@@ -19,7 +19,6 @@ from ...services import SERVICES
 from ..messages.answers import (
     CONTENT_TYPE,
     SANDBOX,
-    Unsatisfiable,
     WholeAnswer,
     json_answer,
     parse_range,
@@ -59,11 +58,10 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     fixed = {"ETag": head.etag_header, "Accept-Ranges": "bytes", "Cache-Control": "private, no-store", **SANDBOX}
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
         return WholeAnswer(b"", fixed, 304)
-    try:
-        # Of a GET, and under `If-Range` only for this very version.
-        is_ranged = request.method == "GET" and request.headers.get("If-Range", head.etag_header) == head.etag_header
-        wanted = parse_range(request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes)
-    except Unsatisfiable:
+    # Of a GET, and under `If-Range` only for this very version.
+    is_ranged = request.method == "GET" and request.headers.get("If-Range", head.etag_header) == head.etag_header
+    wanted = parse_range(request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes)
+    if wanted is not None and not wanted:
         return WholeAnswer(b"", {**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, 416)
     headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
     body = await services.values.open_body(head)
