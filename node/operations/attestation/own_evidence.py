@@ -4,6 +4,7 @@ A quote binds a hash of the whole statement: the text that other nodes of the pr
 than the 64 bytes available (Q10). That text remains a member of the answer, for clients that show it.
 """
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -11,10 +12,9 @@ import msgspec
 from encryption_network.networks import timestamp
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
 from tee_backend.attestation.errors import AttestationError
-from tee_backend.attestation.event_log_claims import EventLogClaims, verify_event_log
+from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
-from tee_backend.evidence.source import Quoted
 
 from ...config.tree import AttestationMode, PlatformSource
 from ...platform.own_quotes import OwnQuotes
@@ -99,7 +99,10 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
     )
     report_data = node_report_data(nonce, statement)
     quoted = await quotes.quote(report_data)
-    claims = _claims(quoted)
+    claims = None
+    if quoted.event_log is not None:
+        with suppress(AttestationError):  # a log that does not fit the quote: every verifier of the quote notices
+            claims = verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
     return OwnEvidence(
         mode=_MODES[quotes.source],
         quote=quoted.quote.hex(),
@@ -119,13 +122,3 @@ async def own_evidence(services: Services, quotes: OwnQuotes, nonce: str) -> Own
         node_policy_suffices=statement.node_policy_suffices,
         key_providers=statement.key_providers,
     )
-
-
-def _claims(quoted: Quoted) -> EventLogClaims | None:
-    """Return what the log says if it fits the quote; if it does not, every verifier of the quote notices."""
-    if quoted.event_log is None:
-        return None
-    try:
-        return verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
-    except AttestationError:
-        return None

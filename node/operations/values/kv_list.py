@@ -37,9 +37,7 @@ def encode_cursor(keyring: Keyring, origin: Sequence[str], last: str) -> str:
 
 def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
     """Return the path to continue after."""
-    raw = decode_url(text) if len(text) <= MAX_CURSOR_CHARS else None
-    if raw is None:
-        raise Refusal("bad-option", "Invalid KV list cursor")
+    raw = (decode_url(text) if len(text) <= MAX_CURSOR_CHARS else None) or b""
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     if not compare_digest(mac, _mac(keyring, origin, path)):
         raise Refusal("bad-option", "Invalid KV list cursor")
@@ -70,9 +68,7 @@ async def list_granted(request: Request) -> Paths:
     services, invocation, step, options = request.services, request.invocation, request.step, request.options
     limit, after = options.list_limit, None
     origin = (invocation.invoker, step.space.text, step.path, str(limit))
-    if options.list_cursor is not None:
-        if limit is None:
-            raise Refusal("bad-option", "Invalid KV list cursor")
+    if options.list_cursor is not None:  # no cursor was made for a call without a limit
         after = parse_cursor(services.keyring, options.list_cursor, origin)
     query = ListingQuery(step.space, prefix=step.path, after=after, limit=limit or MAX_LISTING)
     call = await read_call(services, invocation, (), query.ranges())
