@@ -138,22 +138,16 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
     return limits, False
 
 
-class SpaceUsage(NamedTuple):
-    """A hosted space and the size of its contents.
+class SpaceUsage(msgspec.Struct, frozen=True):
+    """The size of a hosted space: its bodies, and the rows of its values beside them (M54)."""
 
-    Attributes:
-        space: which.
-        used_bytes: its bodies.
-        row_bytes: the rows of its values beside the bodies (M54).
-    """
-
-    space: SpaceId
-    used_bytes: int
+    space_id: str
+    usage_bytes: int
     row_bytes: int
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The largest spaces."""
+    """The largest spaces, and how many there are in all."""
 
     spaces: tuple[SpaceUsage, ...]
     count: int
@@ -177,7 +171,7 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
         largest = heapq.nlargest(limit, largest)
     total = await read_row(store, TOTAL_SPACES_COUNTER)
     spaces = [
-        SpaceUsage(hosted.space, used, size - used)
+        SpaceUsage(hosted.space.text, used, size - used)
         for size, _, used, record in largest
         if (hosted := space_of(record)) is not None
     ]

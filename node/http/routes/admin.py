@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from spaces.values.quota import largest_spaces
+from spaces.values.quota import Usage, largest_spaces
 
 from ...operations.values.admin_quota import (
     AllOverrides,
@@ -27,21 +27,6 @@ class QuotaRequest(msgspec.Struct):
     """The body of a PUT. More than 2^62 bytes no counter could reach."""
 
     limit_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
-
-
-class SpaceUse(msgspec.Struct):
-    """What a space takes: bodies, and their rows."""
-
-    space_id: str
-    usage_bytes: int
-    row_bytes: int
-
-
-class UsePage(msgspec.Struct):
-    """The largest spaces, and how many there are in all."""
-
-    spaces: tuple[SpaceUse, ...]
-    count: int
 
 
 async def get_quotas(request: web.Request) -> AllOverrides:
@@ -68,13 +53,11 @@ async def delete_quota(request: web.Request) -> QuotaView:
     return await _set(_opened(request), request, None)
 
 
-async def get_usage(request: web.Request) -> UsePage:
+async def get_usage(request: web.Request) -> Usage:
     """GET /admin/usage?limit= -> the largest spaces, largest first, and how many spaces there are."""
     services = _opened(request)
     limit = whole_number(request, "limit", default=DEFAULT_USAGE_SPACES)
-    found = await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
-    spaces = [SpaceUse(entry.space.text, entry.used_bytes, entry.row_bytes) for entry in found.spaces]
-    return UsePage(tuple(spaces), found.count)
+    return await largest_spaces(services.store, limit=min(max(limit, 1), MAX_USAGE_SPACES))
 
 
 async def no_route(request: web.Request) -> web.Response:
