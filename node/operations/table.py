@@ -43,14 +43,13 @@ from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
 from .values.kv_write import delete, put
 from .values.plan import (
+    MAX_BATCH_READS,
+    MAX_BATCH_WRITES,
     Message,
     Request,
     Step,
-    check_batch_delete,
     check_batch_put,
-    check_batch_read,
     is_value,
-    no_common_answer,
 )
 
 _OF_DELEGATIONS: Final = frozenset({REVOKE, DELEGATION_STATUS})
@@ -61,10 +60,12 @@ Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
 class Batch(Struct, frozen=True, eq=False):
-    """How several capabilities of one row share an answer."""
+    """How several capabilities of one row share an answer: at most so many, `said` is how a refusal names them."""
 
-    check: Callable[[Request], None]
+    said: str
+    most: int
     run: Run
+    check: Callable[[Request], None] | None = None
 
 
 class Row(Struct, frozen=True, eq=False):
@@ -105,26 +106,27 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
     return lambda resource: isinstance(resource, SpaceResource) and resource.service == service
 
 
+_READS: Final = "reads accept"
 GET_VALUE: Final = Row(
     KV_GET,
     is_value,
     get,
     "kv_get",
-    Batch(check_batch_read, lambda r: read_all(r, bodies=True)),
+    Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=True)),
 )
 PUT_VALUE: Final = Row(
     KV_PUT,
     is_value,
     put,
     "kv_put",
-    Batch(check_batch_put, put_all),
+    Batch("put accepts", MAX_BATCH_WRITES, put_all, check_batch_put),
 )
 DELETE_VALUE: Final = Row(
     KV_DELETE,
     is_value,
     delete,
     "kv_delete",
-    Batch(check_batch_delete, delete),
+    Batch("delete accepts", MAX_BATCH_WRITES, delete),
 )
 OPEN_KEY: Final = Row(
     DECRYPT,
@@ -140,7 +142,7 @@ TABLE: Final = (
         is_value,
         metadata,
         "kv_metadata",
-        Batch(check_batch_read, lambda r: read_all(r, bodies=False)),
+        Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
     ),
     Row(KV_LIST, is_value, list_granted, "kv_list"),
     PUT_VALUE,
@@ -260,9 +262,20 @@ def _plan_batch(rows: Sequence[Row], request: Request, *, is_form: bool) -> Plan
         raise Refusal("bad-option", "KV batch put requires multipart/form-data")
     row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses what is no put beside a form
     if row.batch is None or not (is_form or rows.count(row) == len(rows)):
-        raise no_common_answer(len(rows))  # Q3
-    row.batch.check(request)
+        if len(rows) > MAX_BATCH_READS:  # a refusal for their number comes first
+            raise _too_many(_READS, MAX_BATCH_READS)
+        raise Refusal(  # Q3
+            "bad-option", "Multiple invocation outcomes require a homogeneous KV get or metadata batch"
+        )
+    if row.batch.check is not None:
+        row.batch.check(request)
+    if len(request.steps) > row.batch.most:  # what one commit or one answer may hold (Q4, 4.4.7)
+        raise _too_many(row.batch.said, row.batch.most)
     return Plan(row, "kv_batch", row.batch.run, request)
+
+
+def _too_many(said: str, most: int) -> Refusal:
+    return Refusal("bad-option", f"KV batch {said} at most {most} keys")
 
 
 def row_of(ability: str) -> Row | None:

@@ -95,24 +95,3 @@ def check_batch_put(request: Request) -> None:
         if step.path in seen:  # nothing that was signed decides which of two bodies would be stored
             raise Refusal("bad-option", f"Duplicate KV batch put capability for path {step.path}")
         seen.add(step.path)
-    if len(steps) > MAX_BATCH_WRITES:
-        raise Refusal("bad-option", f"KV batch put accepts at most {MAX_BATCH_WRITES} keys")
-
-
-def check_batch_delete(request: Request) -> None:
-    """Check that a token does not delete too many values for one commit (Q4)."""
-    if len(request.steps) > MAX_BATCH_WRITES:
-        raise Refusal("bad-option", f"KV batch delete accepts at most {MAX_BATCH_WRITES} keys")
-
-
-def check_batch_read(request: Request) -> None:
-    """Check that a token does not read too many values for one answer (4.4.7)."""
-    if len(request.steps) > MAX_BATCH_READS:
-        raise no_common_answer(len(request.steps))
-
-
-def no_common_answer(operations: int) -> Refusal:
-    """Return the refusal of operations that do not share an answer (Q3); a refusal for their number comes first."""
-    if operations > MAX_BATCH_READS:
-        return Refusal("bad-option", f"KV batch reads accept at most {MAX_BATCH_READS} keys")
-    return Refusal("bad-option", "Multiple invocation outcomes require a homogeneous KV get or metadata batch")
