@@ -14,7 +14,7 @@ from aiohttp import web
 from encryption_network.errors import EncryptionError
 from spaces.errors import SpaceError
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
-from spaces.store.contract import Commit, Put, Refused
+from spaces.store.contract import Commit, Put, Refused, read_row
 
 from ..release_terms import recorded_release
 from ..services import Services
@@ -67,35 +67,30 @@ async def _look(services: Services) -> Readiness:
     """Write the canary and check the rows that a start has to leave in the store."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
-    async def write() -> str:
-        canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
-        return "refused" if isinstance(await services.store.commit(canary), Refused) else "ok"
+    canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
 
-    async def schema() -> str:
-        return "missing" if (await services.store.read((SCHEMA_KEY,))).records[0] is None else "ok"
-
-    async def release() -> str:
-        return "missing" if await recorded_release(services.store) is None else "ok"
-
-    async def objects() -> str:
+    async def objects() -> bool:
         await services.values.files.check()
-        return "ok"
+        return True
 
     parts = {
-        "write": await _state(write(), ready_s),
-        "schema": await _state(schema()),
-        "release": await _state(release()),
+        "write": await _state(services.store.commit(canary), ready_s),
+        "schema": await _state(read_row(services.store, SCHEMA_KEY)),
+        "release": await _state(recorded_release(services.store)),
         "objects": await _state(objects(), ready_s),
     }
     is_ready = all(state == "ok" for state in parts.values())
     return Readiness(is_ready, **parts, own_quotes=None if own is None else own.state)  # AT44
 
 
-async def _state(checked: Awaitable[str], limit_s: float | None = None) -> str:
+async def _state(checked: Awaitable[object], limit_s: float | None = None) -> str:
     try:
         async with asyncio.timeout(limit_s):
-            return await checked
+            found = await checked
     except TimeoutError:
         return "slow"
     except (SpaceError, EncryptionError) as error:
         return error.code
+    if found is None:
+        return "missing"
+    return "refused" if isinstance(found, Refused) else "ok"

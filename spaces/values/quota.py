@@ -19,7 +19,7 @@ Example:
 
 import heapq
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 

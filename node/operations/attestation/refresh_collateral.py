@@ -101,22 +101,18 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
 
 
 def _failed(services: Services, family: Family, state: CollateralState, error: AttestationError) -> CollateralState:
-    """Return the state after a try that failed."""
+    """Return the state after a try that failed; the service is not called for longer each time (AT31)."""
     now, failures = services.clock.now(), state.failures + 1
-    next_at = now + _wait_s(error, failures, is_wish=state.is_wish, retry_s=services.config.collateral.retry_s)
+    wait_s: float = services.config.collateral.retry_s
+    asked_for_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
+    if error.code == "platform-unknown":  # AT32
+        wait_s = max(wait_s, UNKNOWN_FOR_S)
+    elif state.is_wish:
+        wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
+    next_at = now + max(wait_s, asked_for_s or 0.0)  # for as long as the service asks for (AT32)
     fmspc, ca = family
     log_warning("collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures)
     return msgspec.structs.replace(state, tried_at=now, due_at=next_at, failed=error.code, failures=failures)
-
-
-def _wait_s(error: AttestationError, failures: int, *, is_wish: bool, retry_s: float) -> float:
-    """Return how long the service is not called: longer each time, and as long as it asks for (AT31, AT32)."""
-    asked_for = error.retry_after_s if isinstance(error, CollateralUnusable) else None
-    if error.code == "platform-unknown":  # AT32
-        retry_s = max(retry_s, UNKNOWN_FOR_S)
-    elif is_wish:
-        retry_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), retry_s)
-    return max(retry_s, asked_for or 0.0)
 
 
 # --- wishes --------------------------------------------------------------------------------------------------------
@@ -170,12 +166,12 @@ async def report_alarms(services: Services) -> bool:
         held, state = entry.collateral, entry.state
         if held is None:
             continue
-        fmspc, ca = held.fmspc, held.ca
+        fmspc, ca = entry.family
         for alarm in alarms_of(held, refreshed_at=state.refreshed_at, tried_at=state.tried_at, now=now, rules=rules):
             at = int(alarm.at)
             log_warning(f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at)
             detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
-            put = _audit_put(services, ALARM, (fmspc, ca), detail)
+            put = _audit_put(services, ALARM, entry.family, detail)
             await services.store.commit(Commit(puts=(put,)))
     return False
 

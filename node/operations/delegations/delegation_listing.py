@@ -57,8 +57,7 @@ def listed_of(stored: Registered, direction: Direction, verdict: Verdict) -> Lis
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
     for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):  # in this order (T7)
-        held = [*rows]
-        actions, caveats = tuple([row.ability for row in held]), tuple([row.caveats for row in held])
+        actions, caveats = zip(*[(row.ability, row.caveats) for row in rows], strict=True)
         resources.append(ListedResource(resource.text, actions, caveats))
     return Listed(
         cid=cid_text(delegation.cid),

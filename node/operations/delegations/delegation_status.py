@@ -5,8 +5,9 @@ not exist.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from capabilities.abilities import DELEGATION_STATUS
 from capabilities.chain import ControlQuestion, acting_principal, has_say
@@ -28,8 +29,7 @@ from .standing import standing_of
 _WORDS: Final[Mapping[str, str]] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
-@dataclass(frozen=True, slots=True)
-class StatusReport:
+class StatusReport(Struct, frozen=True):
     """The state of one delegation, in the order of the wire."""
 
     cid: str

@@ -7,7 +7,6 @@ other tasks run in between. It reads in steps: each delegation is returned in it
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -82,8 +81,7 @@ _STEP: Final = 16  # delegations between two iterations of the event loop: a few
 _CID_PREFIX: Final = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ListBounds:
+class ListBounds(msgspec.Struct, frozen=True):
     """How much one answer may cost; beyond, it is cut and says so."""
 
     reported: int = 1000

@@ -6,8 +6,9 @@ The judgement for use is the chain rules' own (`capabilities.chain`); this one o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from capabilities.chain import Ancestor, Registered
 from capabilities.cids import ContentKey
@@ -28,8 +29,7 @@ def standing_in(window: Delegation | Registered, now: float) -> Standing:
     return "active"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The state of a delegation, and the revocation that caused it, its own or that of an ancestor."""
 
     standing: Standing

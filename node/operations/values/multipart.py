@@ -8,9 +8,10 @@ folded or malformed header, bounds on everything that is held in memory. A part 
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from ...refusal import Refusal
 
@@ -26,8 +27,7 @@ _CRLF: Final = b"\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class MultipartPart:
+class MultipartPart(Struct, frozen=True):
     """One part."""
 
     name: str
@@ -74,13 +74,12 @@ async def multipart_parts(pieces: AsyncIterator[bytes], boundary: bytes) -> Asyn
         raise _incomplete()
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(Struct):
     """The bytes of a body, and those of them that were received and not read yet."""
 
     pieces: AsyncIterator[bytes]
     delimiter: bytes
-    held: bytearray = field(default_factory=bytearray)
+    held: bytearray = bytearray()
 
     async def more(self) -> bool:
         """Buffer one piece more; False at the end."""
