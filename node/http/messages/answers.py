@@ -253,6 +253,7 @@ def empty_answer(status: int = 200) -> web.Response:
 
 
 _LEAST_WRITE_BYTES: Final = 64 * 1024
+_WHOLE: Final = slice(None)
 
 
 async def value_answer(
@@ -261,7 +262,7 @@ async def value_answer(
     headers: Mapping[str, str],
     *,
     status: int = 200,
-    part: range | None = None,
+    part: slice = _WHOLE,
 ) -> web.StreamResponse:
     """Answer with a body, which is closed afterwards, and no content type unless the headers name one (J7).
 
@@ -270,15 +271,15 @@ async def value_answer(
         body: see `Values.open_body`.
         headers: of the answer.
         status: HTTP status.
-        part: the bytes to be sent; None: all of them.
+        part: the bytes to be sent, all by default.
     Raises:
         RecordDamaged, StoreUnavailable: before the answer has begun.
         ConnectionError: afterwards; the connection is closed.
     """
     if isinstance(body, bytes):
-        return WholeAnswer(body if part is None else body[part.start : part.stop], headers, status)
+        return WholeAnswer(body[part], headers, status)
     async with body:
-        wanted = range(body.size_bytes) if part is None else part
+        wanted = range(body.size_bytes)[part]
         pieces = body.pieces(wanted.start, wanted.stop)
         if len(wanted) <= PIECE_BYTES and request.method != "HEAD":
             return WholeAnswer(await _joined(pieces), headers, status)

@@ -8,10 +8,11 @@ with all error classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from capabilities.errors import CHAIN_TEXTS, CapabilityError
 from encryption_network.errors import EncryptionError
@@ -40,16 +41,14 @@ Body = Literal["title", "message", "problem"]
 sent, never a secret; or `application/problem+json` (H2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(Struct, frozen=True):
     """How a code is answered in one place; always as text, and without `Retry-After`."""
 
     status: int
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """What one code means to a client."""
 
     status: int
@@ -58,13 +57,15 @@ class Row:
     body: Body = "title"
     retry_after_s: int | None = None
     is_expected: bool = False
-    elsewhere: Mapping[Place, Elsewhere] = field(default_factory=dict)
+    elsewhere: Mapping[Place, Elsewhere] = {}
 
     @property
     def is_fault(self) -> bool:
         """Whether the node is at fault: the error is logged, so that its operator can find out why."""
         return self.status >= 500 and not self.is_expected
 
+
+_FORBIDDEN: Final = Elsewhere(403)
 
 DESCRIPTION: Final = "/openapi.json"
 """Where a node describes its routes."""
@@ -126,7 +127,7 @@ _STORE: Final = {
 _NOT_ALLOWED: Final = "The token does not allow this"
 _SIGN_ANEW: Final = "sign anew, or ask the owner for the authority"
 # W20 to W22 and 4.8: if a valid token is meant for this route and its authority is refused, the status is 403.
-_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": Elsewhere(403), "invoked-decrypt": Elsewhere(403)}
+_AUTHORITY_FAILS: Final[Mapping[Place, Elsewhere]] = {"revoke": _FORBIDDEN, "invoked-decrypt": _FORBIDDEN}
 # A token or chain that does not allow what was asked (wire 3.3, 4.10).
 _NO_AUTHORITY: Final = Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message", elsewhere=_AUTHORITY_FAILS)
 
@@ -136,7 +137,7 @@ _TOKENS: Final = {
         "The token cannot be decoded",
         "send the raw token, without `Bearer`",
         "problem",  # E5
-        elsewhere={"invoked-decrypt": Elsewhere(403)},
+        elsewhere={"invoked-decrypt": _FORBIDDEN},
     ),
     "json-invalid": Row(
         400,
@@ -154,7 +155,7 @@ _TOKENS: Final = {
     ),
     "token-kind": Row(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
-    "policy-profile-refused": replace(_NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": Elsewhere(403)}),  # 3.8
+    "policy-profile-refused": replace(_NO_AUTHORITY, elsewhere={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}),  # 3.8
 }
 """What reading and judging tokens raises."""
 
@@ -200,7 +201,7 @@ _DELEGATIONS: Final = {
 """What use cases of delegations and spaces raise."""
 
 
-def _network(status: int, hint: str = _COMPARE, *, invoked: Elsewhere = Elsewhere(403), body: Body = "message") -> Row:
+def _network(status: int, hint: str = _COMPARE, *, invoked: Elsewhere = _FORBIDDEN, body: Body = "message") -> Row:
     """Return the row of a refused request to an encryption network: its message, and 403 on `/invoke` (enc 2.7)."""
     return Row(status, None, hint, body, elsewhere={"invoked-decrypt": invoked})
 
@@ -248,7 +249,7 @@ _NETWORKS: Final = {
     "network-exists": _network(409, "use it, or choose another name", invoked=Elsewhere(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # A wrapped key that does not open is the caller's fault, whatever the wire's status for it is.
-    "key-backend": Row(500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": Elsewhere(403)}),
+    "key-backend": Row(500, None, _COMPARE, "message", is_expected=True, elsewhere={"invoked-decrypt": _FORBIDDEN}),
     "invalid-record": _network(500),
 }
 """What encryption networks raise."""
@@ -304,9 +305,7 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Codes that come together, for routes whose use cases raise nearly all of one kind."""
 
-TABLE: Final[Mapping[str, Row]] = MappingProxyType(
-    {code: row for rows in SECTIONS.values() for code, row in rows.items()}
-)
+TABLE: Final[Mapping[str, Row]] = {code: row for rows in SECTIONS.values() for code, row in rows.items()}
 """Every code that can reach a client."""
 
 

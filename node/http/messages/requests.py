@@ -76,6 +76,7 @@ def is_proxy(address: str | None, http: Http) -> bool:
 
 
 IDLE_BODY_S: Final = 60.0
+_NOT_READ: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Shape = TypeVar("Shape")
 
@@ -157,14 +158,10 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
     body = await limited_body(request, max_bytes=max_bytes)
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refusal("wrong-shape" if _is_json(body) else "not-readable") from None
-
-
-def _is_json(body: bytes) -> bool:
-    """Distinguish another shape from no JSON at all: the reader stops at the first wrong type, before the end."""
-    try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+    except _NOT_READ:
+        code = "wrong-shape"
+        try:
+            msgspec.json.decode(body)  # the reader stopped at the first wrong type, before the end
+        except _NOT_READ:
+            code = "not-readable"
+        raise Refusal(code) from None

@@ -9,11 +9,11 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Set
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, get_type_hints
 
 from aiohttp import web
+from msgspec import Struct
 
 from ...cohort import Cohort
 from ...counts import Operation
@@ -38,16 +38,14 @@ OPERATION: Final[web.RequestKey[Operation]] = web.RequestKey("operation", str)  
 """What a request asks for, where its token and not its route determines it; unused where nothing is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """The body of a request."""
 
     max_bytes: int | None
     shape: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """One answer that is no refusal."""
 
     shape: object
@@ -56,8 +54,7 @@ class Given:
     media: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One method on one path.
 
     Attributes:

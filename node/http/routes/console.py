@@ -9,12 +9,12 @@ revalidated (CN6).
 import gzip
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from aiohttp import web
 from blake3 import blake3
+from msgspec import Struct
 
 from ...console_files import TYPES, headers_with, read_files, suffix
 from ...operations.values.conditions import matches_weakly
@@ -28,8 +28,7 @@ _REVALIDATED: Final = {"Cache-Control": "no-cache"}
 _IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleFiles:
+class ConsoleFiles(Struct, frozen=True):
     """The files of the console, in memory."""
 
     digest: str

@@ -68,7 +68,7 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     if wanted is None:
         return await value_answer(request, body, headers)
     headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{head.size_bytes}"
-    return await value_answer(request, body, headers, status=206, part=wanted)
+    return await value_answer(request, body, headers, status=206, part=slice(wanted.start, wanted.stop))
 
 
 _SHOWN: Final = frozenset({"content-encoding", "content-language"})
