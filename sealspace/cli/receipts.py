@@ -1,6 +1,7 @@
 """`sealspace receipts list`: who got keys of the owner's network, and for which secret, checked."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -15,7 +16,7 @@ from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from capabilities.strict_json import Json, parse_json
 from encryption_network.errors import PolicyError
-from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
 
 from ..apps.descriptions import granted_labels, label_at
@@ -127,7 +128,7 @@ def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
 
 async def _fetch(client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float) -> list[_Release]:
     await right_to(client, network, READ_RECEIPTS)
-    policies: dict[bytes, Policy | None] = {}
+    paths: dict[bytes, frozenset[str]] = {}
     found = []
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
@@ -135,24 +136,23 @@ async def _fetch(client: Client, network: NetworkId, backends: Iterable[str] | N
         if receipt.at < earliest or not is_wanted:
             continue
         for digest in receipt.policies:
-            if digest not in policies:
-                policies[digest] = await _policy(client, digest, network)
+            if digest not in paths:
+                paths[digest] = await _paths(client, digest, network)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        stated = [policy.paths for one in receipt.policies if (policy := policies[one]) is not None and policy.paths]
         # The labels that all policies of a release left open; none where they confined it to none.
-        left = frozenset(stated[0]).intersection(*stated[1:]) if stated else frozenset()
-        secrets = sorted(label for label in map(_label, left) if label is not None)
-        found.append(_Release(receipt, secrets, sorted(labels)))
+        stated = [paths[one] for one in receipt.policies if paths[one]]
+        left = frozenset.intersection(*stated) if stated else ()
+        found.append(_Release(receipt, sorted(map(_label, left)), sorted(labels)))
     return found
 
 
-async def _policy(client: Client, digest: bytes, network: NetworkId) -> Policy | None:
-    """Return a policy that a receipt names; None where the node keeps it no longer."""
+async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
+    """Return the paths of a policy that a receipt names; none where the node no longer keeps it."""
     try:
         document = await client.receipts.document(digest, network)
-        return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+        return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
     except (NotFound, CapabilityError, PolicyError):
-        return None
+        return frozenset()
 
 
 async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
@@ -161,10 +161,11 @@ async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId,
         keep_receipt(out, encode_receipt(receipt), await client.receipts.documents(receipt, network))
 
 
-def _label(resource: str) -> str | None:
-    parsed = parse_resource(resource)
-    path = parsed.path if isinstance(parsed, SpaceResource) else None
-    return resource if path is None else label_at(path)
+def _label(resource: str) -> str:
+    match parse_resource(resource):
+        case SpaceResource(path=str(path)):
+            return label_at(path)
+    return resource
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -172,10 +173,8 @@ def _label(resource: str) -> str | None:
 
 def _since(text: str) -> float:
     """Read the value of `--since`; epoch seconds."""
-    try:
+    with suppress(InvalidInput):
         return SystemClock().now() - ttl_s_of(text)
-    except InvalidInput:
-        pass
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
