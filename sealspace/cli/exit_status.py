@@ -10,8 +10,6 @@ FAILED: Final = 1
 WRONG_ARGUMENT: Final = 2
 REFUSED: Final = 15
 MISSING_EXTRA: Final = 20
-NOT_FOUND: Final = 21
-DENIED: Final = 22
 INTERRUPTED: Final = 130
 
 EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
@@ -102,14 +100,14 @@ EXIT_STATUSES: Final[Mapping[int, tuple[str, ...]]] = {
         "an extra is not installed; the message says how to install it",
         "extra-missing",
     ),
-    NOT_FOUND: (
+    21: (
         "there is no such secret, value, space, network, grant or backend",
         "not-there",
         "not-found",
         "space-not-found",
         "network-not-found",
     ),
-    DENIED: (
+    22: (
         "this is not granted: the session, the delegation or the code that runs does not suffice",
         "not-granted",
         "unauthorized",

@@ -18,7 +18,7 @@ from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
-from .terminal import hold_standard_streams, print_error, print_lines, what_happened
+from .terminal import hold_standard_streams, print_lines, what_happened
 
 _HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate", "")
 
@@ -52,7 +52,10 @@ class _Root(LazyGroup):
             text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:
                 print_lines(f"detail: {error.message}", err=True)
-            return fail(error.code, text, error.step, otherwise=_status_of(error))
+            # Classes of errors, of which not every code has a status of its own.
+            refused = REFUSED if isinstance(error, NodeRefused) else FAILED
+            otherwise = WRONG_ARGUMENT if isinstance(error, InvalidInput) else refused
+            return fail(error.code, text, error.step, otherwise=otherwise)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in self.table if name not in HIDDEN]
@@ -106,8 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
     """Print two lines, what happened and what to do next; return the exit status of the code."""
-    # The text may contain what a node or a backend sent: its control characters must not reach the terminal.
-    print_error(text, hint)
+    # Also with --quiet. The text may contain what a node or a backend sent: its control characters must not reach the
+    # terminal.
+    print_lines(f"sealspace: {text}", f"next: {hint}", err=True)
     return EXIT_STATUS.get(code, otherwise)
 
 
@@ -128,10 +132,3 @@ def _usage_hint(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
         command = f"{command} {error.possibilities[0]}"
     return f"{command} --help"
-
-
-def _status_of(error: SealspaceError) -> int:
-    """Return the exit status of a class of error that has none of its own."""
-    if isinstance(error, InvalidInput):
-        return WRONG_ARGUMENT
-    return REFUSED if isinstance(error, NodeRefused) else FAILED

@@ -49,7 +49,6 @@ ALPHABETS: Final = {
 }
 _NEAR: Final = 0.8
 """How much alike two names are of which one is taken for the other mistyped, 1.0 being the same."""
-_NO_ARGUMENT: Final = "a value is never an argument: the list of processes shows it, and the shell keeps it"
 
 scope_option = click.option(
     "--scope",
@@ -90,7 +89,10 @@ async def put(
     What is UTF-8 is kept as a text, everything else as bytes. Over an older secret a person is asked.
     """
     if value or "=" in name:
-        raise InvalidInput(_NO_ARGUMENT, hint="sealspace secret put NAME, which asks for it, or add < FILE")
+        raise InvalidInput(
+            "a value is never an argument: the list of processes shows it, and the shell keeps it",
+            hint="sealspace secret put NAME, which asks for it, or add < FILE",
+        )
     data = _given(source, keep_newline=keep_newline, is_bytes=is_bytes)
     kept: str | bytes = data
     if not is_bytes:
@@ -315,10 +317,9 @@ async def _store_all(
         words("nothing is stored: this is a dry run")
         return
     words(*lines)
-    if there:
-        confirm(f"store {len(values)} secrets, {len(there)} in place of older ones?", yes=yes)
-    elif watched():
-        confirm(f"store {len(values)} secrets?", yes=yes)
+    if there or watched():
+        replacing = f", {len(there)} in place of older ones" if there else ""
+        confirm(f"store {len(values)} secrets{replacing}?", yes=yes)
     if not yes:  # a node takes no condition for several values at once, so versions are compared before the commit
         now = await _versions(client, values, scope)
         if changed := [name for name in values if now.get(name) != there.get(name)]:

@@ -146,11 +146,6 @@ def words(*lines: str) -> None:
         print_lines(*lines, err=True)
 
 
-def print_error(text: str, next_step: str) -> None:
-    """Print what happened and what to do next; being quiet does not leave that out."""
-    print_lines(f"sealspace: {text}", f"next: {next_step}", err=True)
-
-
 _REQUEST: Final = re.compile(
     r"(?:(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) \S+"
     r"|(?P<ability>(?:tinycloud|sealspace)\.\S+) on (?P<resource>\S+)(?P<more> and \d+ more)?)(?:: |$)"
