@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+import click
+
 from ..errors import InvalidInput
 
 MIN_TTL_S: Final = 60.0
@@ -20,3 +22,14 @@ def ttl_s_of(text: str) -> float:
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise InvalidInput(f"--expires {text} is not between 1m and 365d", hint="1m to 365d, like 30m, 12h or 90d")
     return ttl_s
+
+
+expires_option: Final = click.option(
+    "--expires",
+    "ttl_s",
+    metavar="TIME",
+    type=ttl_s_of,
+    default="7d",
+    show_default=True,
+    help="How long the grant lasts: 30m, 12h, 90d; 1m to 365d.",
+)

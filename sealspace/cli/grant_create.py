@@ -20,7 +20,7 @@ from ..delegations import allow
 from ..errors import BackendError, InvalidInput, NotFound
 from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
-from .durations import ttl_s_of
+from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, require_free, write_grants
 from .space import require_own_space
@@ -48,15 +48,7 @@ NOT_SHARED: Final = "people cannot read each other's secrets on this node: it op
     metavar="ACTIONS",
     help=f"Some of {','.join(ACTIONS)}; `get` for secrets and `get,list` for a space by default.",
 )
-@click.option(
-    "--expires",
-    "ttl_s",
-    metavar="TIME",
-    default="7d",
-    show_default=True,
-    type=ttl_s_of,
-    help="30m, 12h, 90d: 1m to 365d.",
-)
+@expires_option
 @click.option(
     "--policy", "policy_file", type=FILE, help="What code the recipient has to prove before a secret opens, as JSON."
 )

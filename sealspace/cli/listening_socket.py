@@ -28,7 +28,7 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
         except OSError as error:
-            raise _unusable(host, port, error, hint or _hint(error, command, port)) from None
+            raise _unusable(host, port, error, command, hint) from None
         closing.pop_all()
     return bound
 
@@ -43,7 +43,7 @@ def begin_to_listen(bound: socket.socket, backlog: int) -> None:
         bound.listen(backlog)
     except OSError as error:
         host, port = bound.getsockname()[:2]
-        raise _unusable(host, port, error, _hint(error, _SERVE, port)) from None
+        raise _unusable(host, port, error) from None
 
 
 def url_of(bound: socket.socket) -> str:
@@ -52,18 +52,14 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _unusable(host: str, port: int, error: OSError, hint: str) -> ConfigurationError:
+def _unusable(host: str, port: int, error: OSError, command: str = _SERVE, hint: str = "") -> ConfigurationError:
     reason = (error.strerror or "no such address").lower()
+    step = "name an address of this machine: --host ADDRESS --port PORT"
     if error.errno == errno.EADDRINUSE:
         reason = f"{process_at(port) or 'another process'} listens there already"
-    return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint)
-
-
-def _hint(error: OSError, command: str, port: int) -> str:
-    if error.errno != errno.EADDRINUSE:
-        return "name an address of this machine: --host ADDRESS --port PORT"
-    # The next port, not any free one: clients have to know it.
-    return f"end that process, or {command} --port {port + 1 if port < _MAX_PORT else port - 1}"
+        # The next port, not any free one: clients have to know it.
+        step = f"end that process, or {command} --port {port + 1 if port < _MAX_PORT else port - 1}"
+    return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint or step)
 
 
 def process_at(port: int) -> str:

@@ -26,7 +26,7 @@ from sealspace.apps.backends import (
     require_like,
 )
 from sealspace.apps.descriptions import as_json, in_plain_words, run_grant_of, run_sentence
-from sealspace.cli.durations import ttl_s_of
+from sealspace.cli.durations import expires_option
 from sealspace.cli.errors import ConfigurationError
 from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.node_terms import gathering
@@ -200,15 +200,6 @@ def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
         ) from None
 
 
-expires_option: Final = click.option(
-    "--expires",
-    "ttl_s",
-    metavar="TIME",
-    type=ttl_s_of,
-    default="7d",
-    show_default=True,
-    help="How long the grant lasts: 30m, 12h, 90d.",
-)
 yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
 
 

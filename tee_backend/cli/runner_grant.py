@@ -14,6 +14,7 @@ from sealspace.apps.backends import Seen, require_like
 from sealspace.apps.descriptions import as_json, in_plain_words, run_words
 from sealspace.apps.programs import read_active
 from sealspace.apps.runners import network_name, start_of
+from sealspace.cli.durations import expires_option
 from sealspace.cli.errors import AlreadyThere, NotThere, RunFailed
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, read_named
@@ -43,7 +44,6 @@ from .backend import (
     Looking,
     confirm_shown,
     deliver,
-    expires_option,
     looking_options,
     require_stored,
     seen_at_start,
