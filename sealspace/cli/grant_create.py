@@ -103,7 +103,7 @@ async def create(
     if out is not None:
         write_grants(out, [portable])
         said = {"cid": portable.cid, "file": str(out), "expiresAt": optional_time(portable.expires_at)}
-        print_found(said, ())
+        print_found(said)
     else:
         words(f"the recipient runs `sealspace grant accept FILE` with what follows; a copy is in {kept}")
         print_exactly(encode_portable(portable))

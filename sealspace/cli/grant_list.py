@@ -1,7 +1,7 @@
 """`sealspace grant list`, `show`, `revoke` and `accept`: grants in plain words, ended, or used from now on."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -34,7 +34,7 @@ from ..wire.delegation_history import DelegationRecord, Direction, ending_with, 
 from ..wire.portable import GrantedResource, PortableDelegation, described, grant_of
 from .grant_create import NOT_SHARED, demands_code
 from .owner_profile import at_node, owner_home
-from .paths import FILE, checked_cid, file_named, read_grants
+from .paths import FILE, grants_named, read_grants
 from .shared import shared
 from .space import time_of
 from .terminal import (
@@ -82,13 +82,13 @@ def show(grant: str) -> int:
     A file is judged on this machine, without asking anybody: signature, times, and whether the text beside the token
     fits it. The status is 1 when it has ended, or is not valid yet.
     """
-    file = file_named(grant)
-    states = [_show_known(checked_cid(grant))] if file is None else _show_file(file)
+    portables = grants_named(grant)
+    states = [_show_known(grant)] if portables is None else _show_offline(portables)
     return 0 if set(states) == {"active"} else 1
 
 
-def _show_file(path: Path) -> list[str]:
-    stated = [(one, one.state()) for one in map(judged_offline, read_grants(path))]
+def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
+    stated = [(one, one.state()) for one in map(judged_offline, portables)]
     shown = [grant_json(*one) for one in stated]
     print_found(shown[0] if len(shown) == 1 else shown, [line for one in stated for line in grant_words(*one)])
     words("the signature holds; whether it was revoked, only the node can say")
@@ -301,11 +301,11 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     Other grants that open the same secrets for the same recipient end with it, and are named before you are asked: with
     one of them left, the recipient could still open a copy that it kept.
     """
-    file = file_named(grant)
-    cids = [checked_cid(grant)] if file is None else [judged_offline(one).cid for one in read_grants(file)]
+    portables = grants_named(grant)
+    cids = [grant] if portables is None else [judged_offline(one).cid for one in portables]
     ended = await _revoke(client, cids, only=only, yes=yes)
     words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()], ())
+    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:

@@ -92,7 +92,7 @@ async def put(
                 if_match, asks = (await values.metadata(key)).etag, False
                 confirm(f"there is a value {key}: replace it?", yes=False)
                 refused = f"somebody else wrote the value {key} meanwhile; nothing was stored"
-    print_found({"key": key, "etag": version}, ())
+    print_found({"key": key, "etag": version})
     words(f"stored {key}, version {version}")
 
 

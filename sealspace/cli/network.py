@@ -41,7 +41,7 @@ async def show(client: Client, name: str) -> None:
     descriptor = await client.encryption.descriptor(network)
     await right_to(client, network, SET_POLICY)
     policy, terms, pin = await client.encryption.policy(network), await node_terms(client), pin_of(descriptor)
-    stated = None if terms is None else {**msgspec.to_builtins(terms)}
+    stated = None if terms is None else msgspec.to_builtins(terms)
     if stated is not None:
         del stated["collateral"]  # stated for one platform family alone
     said: dict[str, Json] = {
@@ -80,7 +80,7 @@ async def create(client: Client, name: str) -> None:
         await right_to(client, network, NETWORK_CREATE, *_RIGHTS)
     await client.encryption.ensure_network(name)  # a revoked one is refused
     words(f"{'was there already' if was_there else 'made'}: {network.text}")
-    print_found({"network": network.text, "wasThereAlready": was_there}, ())
+    print_found({"network": network.text, "wasThereAlready": was_there})
 
 
 @click.command("revoke", epilog="Example: `sealspace network revoke production`.")
@@ -99,7 +99,7 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     await right_to(client, network, NETWORK_REVOKE)
     await client.encryption.revoke_network(network)  # ST16: also where it is shown as revoked
     words(f"was revoked already: {name}" if was_revoked else f"revoked: {name}")
-    print_found({"revoked": name, "wasRevokedAlready": was_revoked}, ())
+    print_found({"revoked": name, "wasRevokedAlready": was_revoked})
 
 
 @click.command(
@@ -132,7 +132,7 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
         confirm(_QUESTIONS[only_tightens(before, wanted)], yes=yes)
         await client.encryption.set_policy(network, wanted)
     words("nothing changes" if before == wanted else f"set: {name}")
-    print_found(None if wanted is None else policy_json(wanted), ())
+    print_found(None if wanted is None else policy_json(wanted))
 
 
 _QUESTIONS: Final = {True: "set this? it only tightens", False: "set this? code that was refused may be accepted by it"}

@@ -35,7 +35,7 @@ class Accepted:
     """What the caller accepts of a node in addition to the strict terms, which are the defaults."""
 
     operator_secret: bool = False
-    release_roots: frozenset[bytes] = frozenset()
+    release_roots: tuple[bytes, ...] = ()
     node_policy: bool = False
     key_providers: tuple[str, ...] = DEFAULT_KEY_PROVIDERS
 
@@ -44,7 +44,7 @@ class Accepted:
         return NodePolicy(
             code=code,
             secret_origins=frozenset(get_args(SecretOrigin) if self.operator_secret else ("platform",)),
-            release_roots=self.release_roots,
+            release_roots=frozenset(self.release_roots),
             accepts_node_policy=self.node_policy,
             release_key_providers=self.key_providers,
         )
@@ -64,6 +64,16 @@ class Demand:
         """Refuse terms of a demand that is not made."""
         if self.insists is not True and (self.code_file is not None or self.accepted != Accepted()):
             raise click.UsageError("--node-policy and --accept-… go with --require-node-evidence")
+
+
+def _root(text: str) -> bytes:
+    try:
+        root = bytes.fromhex(text)
+    except ValueError:
+        root = b""
+    if len(root) != _ROOT_BYTES:
+        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits")
+    return root
 
 
 def gathering(name: str, kind: Callable[..., object], *options: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +107,7 @@ accepting_options: Final = gathering(
         "release_roots",
         multiple=True,
         metavar="HEX",
-        callback=lambda _context, _option, texts: frozenset(map(_root, texts)),
+        type=_root,
         help="Accept backends under this root (SHA-256).",
     ),
     click.option(
@@ -187,13 +197,3 @@ def parse_node_policy(value: Json) -> NodePolicy | None:
         )
     except (msgspec.ValidationError, PolicyError, InvalidPolicy):
         return None
-
-
-def _root(text: str) -> bytes:
-    try:
-        root = bytes.fromhex(text)
-    except ValueError:
-        root = b""
-    if len(root) != _ROOT_BYTES:
-        raise ConfigurationError("--accept-root is no SHA-256", hint="write 64 hex digits")
-    return root

@@ -100,14 +100,10 @@ def read_grants(path: Path) -> tuple[PortableDelegation, ...]:
         ) from None
 
 
-def file_named(text: str) -> Path | None:
-    """Return the file of that name, if there is one."""
-    path = Path(text)
-    return path if path.is_file() else None
-
-
-def checked_cid(text: str) -> str:
-    """Return the id of a grant as it was written."""
+def grants_named(text: str) -> tuple[PortableDelegation, ...] | None:
+    """Read the grants in the file of that name; None where there is none, and the text is the id of a grant."""
+    if (path := Path(text)).is_file():
+        return read_grants(path)
     try:
         parse_cid(text)
     except CapabilityError:
@@ -115,4 +111,4 @@ def checked_cid(text: str) -> str:
             f"{printable(text, most=100)} is neither a file nor the id of a grant",
             hint="sealspace grant list shows the ids",
         ) from None
-    return text
+    return None

@@ -97,7 +97,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         print_lines("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def print_found(found: object, lines: Iterable[str]) -> None:
+def print_found(found: object, lines: Iterable[str] = ()) -> None:
     """Print what was found: as JSON where that is asked for, else as lines."""
     if shared().as_json:
         print_json(found)

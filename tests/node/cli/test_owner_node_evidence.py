@@ -218,7 +218,7 @@ CODE = Policy(measurements=(IMAGE,))
     "policy",
     [
         Accepted().policy(CODE),
-        Accepted(operator_secret=True, release_roots=frozenset({bytes(32)}), node_policy=True).policy(CODE),
+        Accepted(operator_secret=True, release_roots=(bytes(32),), node_policy=True).policy(CODE),
         Accepted(key_providers=()).policy(CODE),
         NodePolicy(code=CODE, store_id=bytes(16)),
     ],
