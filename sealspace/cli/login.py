@@ -10,7 +10,6 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from capabilities.abilities import DECRYPT, NETWORK_CREATE, READ_RECEIPTS, SET_POLICY
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
@@ -25,14 +24,13 @@ from ..wire.transport import Transport
 from .errors import KeyFileUnusable
 from .grant_list import take_up_received
 from .lazy import provided
+from .network import OWNER_ABILITIES
 from .node_terms import Demand, demand_options, gathering
 from .owner_profile import PASSWORD_VARIABLE, OwnerHome, Profile, at_node, has_ended, opened, owner_home, write_wallet
 from .paths import FILE, NEW_FILE, require_readable
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
 from .terminal import facts, optional_time, print_found, print_lines, time_text, watched, what_happened, words
-
-_NETWORK_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +245,7 @@ async def _sign_in(profile: Profile, wallet: Wallet, *, ttl_s: float) -> tuple[S
     """Return the session, and the profile, whose demands are bound to the node's store from now on."""
     async with opened(profile, profile.node) as client:
         # All in one message: a person is asked once.
-        asked = SignIn(ttl_s=ttl_s, network_abilities=_NETWORK_ABILITIES, spaces=profile.spaces, spaces_rights=True)
+        asked = SignIn(ttl_s=ttl_s, network_abilities=OWNER_ABILITIES, spaces=profile.spaces, spaces_rights=True)
         await client.sign_in(wallet, asked)
         await client.encryption.ensure_network()  # the stored session pins the network's key from now on
         if (policy := profile.node_policy) is not None:

@@ -26,7 +26,7 @@ from .paths import FILE
 from .term_files import read_node_policy
 from .terminal import confirm, facts, print_found, words, yes_option
 
-_RIGHTS: Final = (DECRYPT, SET_POLICY, READ_RECEIPTS)
+OWNER_ABILITIES: Final = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 """What an owner's commands do with a network."""
 
 name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
@@ -77,7 +77,7 @@ async def create(client: Client, name: str) -> None:
         await client.encryption.descriptor(network)
     except NetworkNotFound:
         was_there = False
-        await right_to(client, network, NETWORK_CREATE, *_RIGHTS)
+        await right_to(client, network, *OWNER_ABILITIES)
     await client.encryption.ensure_network(name)  # a revoked one is refused
     words(f"{'was there already' if was_there else 'made'}: {network.text}")
     print_found({"network": network.text, "wasThereAlready": was_there})
@@ -153,12 +153,11 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
 
     For this command only: the session that is kept does not have it.
     """
-    held = client.session
+    wanted = [allow(network.text, one) for one in abilities]
     try:
-        for ability in abilities:
-            held.proofs_for([allow(network.text, ability)], now=SystemClock().now())
+        client.session.proofs_for(wanted, now=SystemClock().now())
     except NotGranted:
-        await client.delegations.add_right(owner_home().wallet(), [allow(network.text, one) for one in abilities])
+        await client.delegations.add_right(owner_home().wallet(), wanted)
 
 
 def terms_words(terms: ReleaseTerms | None) -> tuple[str, ...]:

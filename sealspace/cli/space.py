@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import click
 from msgspec.structs import replace
 
-from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidIdentifier
 from capabilities.siwe import parse_rfc3339
@@ -16,11 +15,11 @@ from ..client import Client
 from ..delegations import allow
 from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ..spaces import SpaceEntry
+from ..wire.sign_in import KV_ABILITIES
 from .errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
 from .terminal import facts, print_found, print_rows, time_text, words
 
-_ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 _name = click.argument("name", metavar="NAME")
 
 
@@ -54,7 +53,7 @@ async def create(client: Client, name: str) -> None:
     except DuplicateRequest:
         hint = f"to use it: sealspace login --space {name}"
         raise AlreadyThere(f"there is a space {name} already", hint=hint) from None
-    whole = [allow(f"{made.space.text}/kv", ability) for ability in _ABILITIES]
+    whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
     left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()  # what is added to a session ends with it
     await client.delegations.add_right(wallet, whole, ttl_s=left_s)
