@@ -1,7 +1,7 @@
 """`sealspace grant list`, `show`, `revoke` and `accept`: grants in plain words, ended, or used from now on."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -303,13 +303,6 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     """
     portables = grants_named(grant)
     cids = [grant] if portables is None else [judged_offline(one).cid for one in portables]
-    ended = await _revoke(client, cids, only=only, yes=yes)
-    words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
-
-
-async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool) -> dict[str, bool]:
-    """Revoke grants, and what has to end with them; returns of each whether it was revoked before."""
     left = []
     for cid in cids:
         status = await client.delegations.status(cid)
@@ -318,7 +311,7 @@ async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool)
         if status.word != "revoked":
             left.append(cid)
     records = [one async for one in client.delegations.query(direction="granted")] if left and not only else []
-    ended = {cid: cid not in left for cid in cids}
+    ended = {cid: cid not in left for cid in cids}  # of each whether it was revoked before
     for one in records:
         if one.cid in left:
             together = ending_with(records, one, client.session.owner)
@@ -334,7 +327,8 @@ async def _revoke(client: Client, cids: Sequence[str], *, only: bool, yes: bool)
         # What the wallet signed, the session may not always end; the wallet can.
         for cid in ended:
             await client.delegations.revoke_by_wallet(cid, owner_home().wallet())
-    return ended
+    words(*(f"was revoked already: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
+    print_found([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
 
 
 @click.command(

@@ -10,7 +10,6 @@ from capabilities.abilities import DECRYPT
 from capabilities.ambient import SystemClock
 from capabilities.errors import InvalidJson
 from capabilities.strict_json import Json, parse_json
-from encryption_network.policy import Policy
 
 from ..apps.backends import require_address
 from ..apps.descriptions import explain
@@ -24,7 +23,7 @@ from ..documents.manifests import (
     with_decrypt,
 )
 from ..errors import InvalidInput, ManifestInvalid
-from ..wire.portable import PortableDelegation, encode_bundle
+from ..wire.portable import encode_bundle
 from .grant_create import hand_over_all, say_granted, wallet_for, warn_of_demands
 from .owner_profile import at_node, owner_home
 from .paths import FILE, NEW_FILE, read_named, require_free, write_grants
@@ -34,11 +33,31 @@ from .terminal import confirm, print_exactly, print_found, print_json, words, ye
 
 _MAX_MANIFEST_BYTES: Final = 256 * 1024
 
-_file = click.argument("file", type=FILE)
+
+def _read(file: Path) -> Json:
+    try:
+        return parse_json(read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES)
+    except InvalidJson as error:
+        raise ManifestInvalid(
+            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes", hint=f"edit {file}"
+        ) from error
+
+
+def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> Manifest:
+    value = _read(file)
+    try:
+        return parse_manifest(value)
+    except ManifestInvalid as error:
+        raise ManifestInvalid(
+            f"{file}: {error.message}", hint=f"correct it, then: sealspace manifest check {file}"
+        ) from None
+
+
+_manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_parsed)
 
 
 @click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
-@_file
+@click.argument("file", type=FILE)
 def check(file: Path) -> int:
     """Say what is wrong with the manifest in FILE, the first fault with its path; the status is 1 then."""
     faults = check_manifest(_read(file))
@@ -49,10 +68,10 @@ def check(file: Path) -> int:
 
 
 @click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
-@_file
-def explain_(file: Path) -> None:
+@_manifest
+def explain_(manifest: Manifest) -> None:
     """Say in plain words what the application of the manifest in FILE asks for: what, where, for how long."""
-    lines = explain(_manifest(file), now=SystemClock().now())
+    lines = explain(manifest, now=SystemClock().now())
     print_found(lines, [one.text for one in lines])
 
 
@@ -61,7 +80,7 @@ def explain_(file: Path) -> None:
     epilog="Examples: `sealspace manifest grant manifest.json --out grants.json`; with `--hand-over URL` the "
     "application gets it at once. `sealspace grant list` shows the grants, `sealspace grant revoke` ends them.",
 )
-@_file
+@_manifest
 @click.option("--to", "did", metavar="DID", help="Whom to grant to, in place of the manifest's own DID.")
 @click.option("--leave-out", is_flag=True, help="Leave out what this node does not serve, instead of refusing.")
 @click.option(
@@ -70,14 +89,21 @@ def explain_(file: Path) -> None:
 @click.option("--out", type=NEW_FILE, help="A new file, mode 0600.")
 @click.option("--hand-over", "url", metavar="URL", help="Send the grants to the application's backend here.")
 @yes_option
-def grant(
-    file: Path, did: str | None, leave_out: bool, policy_file: Path | None, out: Path | None, url: str | None, yes: bool
+@at_node
+async def grant(
+    client: Client,
+    manifest: Manifest,
+    did: str | None,
+    leave_out: bool,
+    policy_file: Path | None,
+    out: Path | None,
+    url: str | None,
+    yes: bool,
 ) -> None:
     """Show what the manifest in FILE asks for, ask, and grant exactly that to its DID.
 
     What belongs to one owner is one grant, which lasts for the shortest time that the manifest asks for.
     """
-    manifest = _manifest(file)
     if (recipient := did or manifest.did) is None:
         raise InvalidInput(f"the manifest of {manifest.name} names nobody to grant to", hint="name the DID: --to DID")
     if out is not None:
@@ -85,22 +111,8 @@ def grant(
     if url is not None:
         require_address(url)
     policy = None if policy_file is None else read_node_policy(policy_file)
-    made = _grant(replace(manifest, did=recipient), policy, leave_out=leave_out, yes=yes, url=url)
-    if out is not None:
-        write_grants(out, made)
-    if shared().as_json:
-        print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
-    elif out is None and url is None:
-        print_exactly(encode_bundle(made))
-
-
-@at_node
-async def _grant(
-    client: Client, manifest: Manifest, policy: Policy | None, *, leave_out: bool, yes: bool, url: str | None
-) -> tuple[PortableDelegation, ...]:
-    home = owner_home()
     features = (await client.info()).features
-    request = compose_manifests([manifest], include_account_registry_permissions=False)
+    request = compose_manifests([replace(manifest, did=recipient)], include_account_registry_permissions=False)
     # MF8: whoever reads a secret gets to decrypt on the owner's network too.
     request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets
@@ -120,27 +132,13 @@ async def _grant(
         target, policy=policy, wallet=wallet_for(asked), leave_out=leave_out
     )
     for one in made:
-        home.keep_grant(one, url=url)
+        owner_home().keep_grant(one, url=url)
         say_granted(one)
     if url is not None:
-        await hand_over_all(url, made, kept=f"the files in {home.folder / 'grants'}")
-    return made
-
-
-def _manifest(file: Path) -> Manifest:
-    value = _read(file)
-    try:
-        return parse_manifest(value)
-    except ManifestInvalid as error:
-        raise ManifestInvalid(
-            f"{file}: {error.message}", hint=f"correct it, then: sealspace manifest check {file}"
-        ) from None
-
-
-def _read(file: Path) -> Json:
-    try:
-        return parse_json(read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES)
-    except InvalidJson as error:
-        raise ManifestInvalid(
-            f"{file} holds no JSON object of at most {_MAX_MANIFEST_BYTES} bytes", hint=f"edit {file}"
-        ) from error
+        await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
+    if out is not None:
+        write_grants(out, made)
+    if shared().as_json:
+        print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
+    elif out is None and url is None:
+        print_exactly(encode_bundle(made))
