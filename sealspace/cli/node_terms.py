@@ -81,14 +81,15 @@ def gathering(name: str, kind: Callable[..., object], *options: Callable[..., An
 
     Args:
         name: of the argument.
-        kind: a dataclass with a field for each option.
+        kind: has a parameter for each option, and may have others with a default.
         options: decorators, in the order in which help lists them.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def gathered(*arguments: Any, **given: Any) -> object:
-            given[name] = kind(**{member: given.pop(member) for member in signature(kind).parameters})
+            members = signature(kind).parameters.keys() & given.keys()
+            given[name] = kind(**{member: given.pop(member) for member in members})
             return command(*arguments, **given)
 
         return reduce(lambda made, option: option(made), reversed(options), gathered)

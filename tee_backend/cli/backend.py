@@ -64,8 +64,9 @@ class Looking:
         collateral: Path | None,
         accept: tuple[Leniency, ...] = (),
         pin: Pin = "compose",
+        yes: bool = False,
     ) -> None:
-        self.expect, self.accept, self.pin = expect, accept, pin
+        self.expect, self.accept, self.pin, self.yes = expect, accept, pin, yes
         self.approved, self.approved_secrets = _approved_in(like)
         with suppress(NotSignedIn):
             remembered = owner_home().profile()
@@ -94,6 +95,22 @@ class Looking:
     def policy(self, seen: Seen, paths: Sequence[str] = (), *, ttl_s: float) -> Policy:
         """Return the policy of a grant to what was seen."""
         return policy_for(seen, paths=paths, accept=self.accept, pin=self.pin, ttl_s=ttl_s)
+
+    def confirm(self, seen: Seen, lines: Iterable[str], *, are_named: bool = True, err: bool = False) -> None:
+        """Show what was seen, and go on only with a person's consent: nothing is confirmed that is not shown.
+
+        With --yes nobody is asked, nor where the options name all the code, and all that is granted (`are_named`).
+        """
+        print_lines(*lines, err=err or shared().as_json)
+        if self.yes or (self.knows(seen) and are_named):
+            return
+        if not watched():
+            raise InvalidInput(
+                "nobody is here to confirm what was seen",
+                hint="name approved code with --like FILE, or whole with --expect (a compose hash needs its key "
+                "provider), and its secrets with --secret; or add --yes to trust what was seen",
+            )
+        click.confirm("grant to exactly this?", abort=True, err=True)
 
 
 def _address(url: str) -> str:
@@ -228,7 +245,6 @@ async def grant(
     looking: Looking,
     secrets: tuple[str, ...],
     ttl_s: float,
-    yes: bool,
     no_hand_over: bool,
 ) -> None:
     """Look at the backend at URL, show what it runs, and grant secrets to exactly that.
@@ -244,7 +260,7 @@ async def grant(
     policy = looking.policy(seen, resources, ttl_s=ttl_s)
     # The secrets were named, now or when the code was approved: a manifest is not part of the code.
     are_named = bool(secrets) or looking.approved_secrets.issuperset(asked_for)
-    confirm_shown(in_plain_words(seen, policy), yes=yes or (looking.knows(seen) and are_named))
+    looking.confirm(seen, in_plain_words(seen, policy), are_named=are_named)
     portable = await client.backends.grant(
         seen,
         secrets or None,
@@ -265,20 +281,6 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
         if secret.name not in stored[secret.scope]:
             named = secret.name if secret.scope is None else f"{secret.name} --scope {secret.scope}"
             raise InvalidInput(f"there is no secret {named}", hint=f"sealspace secret put {named} < FILE")
-
-
-def confirm_shown(lines: Iterable[str], *, yes: bool, err: bool = False) -> None:
-    """Show what was seen, and go on only with a person's consent: nothing is confirmed that is not shown."""
-    print_lines(*lines, err=err or shared().as_json)
-    if yes:
-        return
-    if not watched():
-        raise InvalidInput(
-            "nobody is here to confirm what was seen",
-            hint="name approved code with --like FILE, or whole with --expect (a compose hash needs its key provider), "
-            "and its secrets with --secret; or add --yes to trust what was seen",
-        )
-    click.confirm("grant to exactly this?", abort=True, err=True)
 
 
 async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from sealspace.apps.programs import read_active
 from sealspace.apps.runners import network_name, start_of
 from sealspace.cli.durations import expires_option
 from sealspace.cli.errors import AlreadyThere, NotThere, RunFailed
+from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import at_node, owner_home
 from sealspace.cli.paths import FILE, read_named
 from sealspace.cli.secret import scope_option
@@ -42,7 +43,6 @@ from ..runner.calls.run_receipts import VerifiedRun
 from ..runner.guest.environment import is_reserved
 from .backend import (
     Looking,
-    confirm_shown,
     deliver,
     looking_options,
     require_stored,
@@ -52,6 +52,24 @@ from .backend import (
 from .project import project_of, reader
 
 _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
+
+
+def _condition(callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None) -> Condition:
+    """Return who may call, by options of which one may be given."""
+    if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
+        raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
+    if anybody:
+        return AllowAll()
+    if callers:
+        return parse_condition({"Whitelist": {"accounts": list(callers)}})
+    if file is None:
+        return Owner()
+    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
+    with suppress(InvalidJson):  # the reader takes objects alone, and a condition may be a text
+        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
+        if value.keys() == {"condition"}:
+            return parse_condition(value["condition"])
+    raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')
 
 
 @click.command(
@@ -75,16 +93,26 @@ _MAX_CONDITION_FILE_BYTES: Final = 64 * 1024
 @click.option(
     "--follow", "follows", is_flag=True, help="Whatever version of the project is active: its developer decides."
 )
-@click.option("--caller", "callers", metavar="DID", multiple=True, help="Who may call, and nobody else; repeatable.")
-@click.option("--anybody", is_flag=True, help="Anybody may call.")
-@click.option("--owner", "is_owner", is_flag=True, help="You alone may call; the default.")
-@click.option("--condition", "condition_file", type=FILE, help="A condition on callers, as JSON.")
+@gathering(
+    "condition",
+    _condition,
+    click.option(
+        "--caller", "callers", metavar="DID", multiple=True, help="Who may call, and nobody else; repeatable."
+    ),
+    click.option("--anybody", is_flag=True, help="Anybody may call."),
+    click.option("--owner", "is_owner", is_flag=True, help="You alone may call; the default."),
+    click.option("--condition", "file", type=FILE, help="A condition on callers, as JSON."),
+)
 @click.option(
     "--host", "hosts", metavar="HOST", multiple=True, help="Where the program may send anything; none by default."
 )
-@click.option("--max-instructions", type=click.IntRange(1, MOST["maxInstructions"]), help="Of a run.")
-@click.option("--max-memory-mb", type=click.IntRange(1, MOST["maxMemoryMb"]), help="Of a run.")
-@click.option("--max-execution-s", type=click.IntRange(1, MOST["maxExecutionSeconds"]), help="Of a run.")
+@gathering(
+    "limits",
+    GrantLimits,
+    click.option("--max-instructions", type=click.IntRange(1, MOST["maxInstructions"]), help="Of a run."),
+    click.option("--max-memory-mb", type=click.IntRange(1, MOST["maxMemoryMb"]), help="Of a run."),
+    click.option("--max-execution-s", type=click.IntRange(1, MOST["maxExecutionSeconds"]), help="Of a run."),
+)
 @expires_option
 @yes_option
 @looking_options
@@ -96,24 +124,16 @@ async def grant(
     secrets: tuple[str, ...],
     programs: tuple[str, ...],
     follows: bool,
-    callers: tuple[str, ...],
-    anybody: bool,
-    is_owner: bool,
-    condition_file: Path | None,
+    condition: Condition,
     hosts: tuple[str, ...],
-    max_instructions: int | None,
-    max_memory_mb: int | None,
-    max_execution_s: int | None,
+    limits: GrantLimits,
     ttl_s: float,
-    yes: bool,
 ) -> None:
     """Look at the runner at URL, and grant secrets to exactly that code, for named programs and callers alone.
 
     The node holds the runner to its code. That only these programs run with the secrets, and only for these callers,
     that code sees to. The wallet signs the grant, and the runner receives it.
     """
-    if sum((bool(callers), anybody, is_owner, condition_file is not None)) > 1:
-        raise click.UsageError("--caller, --anybody, --owner and --condition contradict each other")
     named = [parse_secret_label(label) for label in secrets]
     for secret in named:
         if is_reserved(secret.name):
@@ -122,9 +142,9 @@ async def grant(
             )
     network_name(named)  # those of two networks are no one grant
     run = RunStatement(
-        callers=_condition(callers, condition_file, anybody=anybody),
+        callers=condition,
         hosts=tuple(map(checked_host, hosts)),
-        limits=GrantLimits(max_instructions, max_memory_mb, max_execution_s),
+        limits=limits,
         programs=tuple([await _program(client, one, follows=follows) for one in programs]),
     )
     seen = await looking.look(url)
@@ -132,7 +152,7 @@ async def grant(
     await client.backends.require_judgeable(seen)  # nobody is asked about a grant that would open nothing
     paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
     policy = looking.policy(seen, paths, ttl_s=ttl_s)
-    confirm_shown((*in_plain_words(seen, policy), *run_words(run)), yes=yes or looking.knows(seen))
+    looking.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
     portable = await client.runners.grant(
         seen, secrets, run, ttl_s=ttl_s, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
     )
@@ -156,21 +176,6 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     return ByHash(active.sha256, project)
 
 
-def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) -> Condition:
-    if anybody:
-        return AllowAll()
-    if callers:
-        return parse_condition({"Whitelist": {"accounts": list(callers)}})
-    if file is None:
-        return Owner()
-    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
-    with suppress(InvalidJson):  # the reader takes objects alone, and a condition may be a text
-        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
-        if value.keys() == {"condition"}:
-            return parse_condition(value["condition"])
-    raise InvalidInput(f"{file} holds no condition", hint='{"Whitelist": {"accounts": ["did:key:…"]}}')
-
-
 @click.command(
     "share",
     epilog="Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project share "
@@ -181,7 +186,7 @@ def _condition(callers: tuple[str, ...], file: Path | None, *, anybody: bool) ->
 @looking_options
 @click.argument("name", metavar="NAME")
 @at_node
-async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: float, yes: bool) -> None:
+async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: float) -> None:
     """Look at the runner at URL, and let it read and run the private project NAME of yours, all of its versions.
 
     Whoever may call that runner may have it run the program; secrets it gets as their owners granted them. The node
@@ -193,7 +198,7 @@ async def share(client: Client, url: str, looking: Looking, name: str, ttl_s: fl
             f"no version of {project.text} is active", hint=f"sealspace project publish {project.name} FILE --private"
         )
     seen = await looking.look(url)
-    confirm_shown(in_plain_words(seen, looking.policy(seen, ttl_s=ttl_s)), yes=yes or looking.knows(seen))
+    looking.confirm(seen, in_plain_words(seen, looking.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(seen, name, ttl_s=ttl_s, wallet=owner_home().wallet())
     print_found(await deliver(url, portable), ())
 
@@ -213,9 +218,7 @@ _JUDGED_TTL_S = 600.0
 @looking_options
 @click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
 @at_node
-async def generate(
-    client: Client, url: str, looking: Looking, names: tuple[str, ...], scope: str | None, yes: bool
-) -> None:
+async def generate(client: Client, url: str, looking: Looking, names: tuple[str, ...], scope: str | None) -> None:
     """Have the runner at URL make secrets whose values nobody sees, and print their names.
 
     A name begins with PROTECTED_. TYPE is hex32 (the default), hex16, hex64, ed25519, ed25519_seed, password, or
@@ -226,7 +229,7 @@ async def generate(
     generation_body(client.session.owner, scope, wanted)  # a wrong name waits for no quote
     seen = await looking.look(url)
     policy = looking.policy(seen, ttl_s=_JUDGED_TTL_S)
-    confirm_shown(in_plain_words(seen, policy), yes=yes or looking.knows(seen), err=True)
+    looking.confirm(seen, in_plain_words(seen, policy), err=True)
     made = await client.runners.generate(
         seen, wanted, scope=scope, accept=looking.accept, pin=looking.pin, wallet=owner_home().wallet()
     )
