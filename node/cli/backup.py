@@ -1,25 +1,40 @@
-"""`sealspace admin backup` and `restore`: one file with the whole store while the node works, and a store from it."""
+"""`sealspace admin backup`, `restore` and `check`: a store in one file, a store from that, and all of one read."""
 
 import asyncio
 import os
 import shutil
+import signal
+import sqlite3
 import stat
-from contextlib import AsyncExitStack
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from types import GenericAlias
+from typing import BinaryIO, Final, ParamSpec, TextIO, TypeVar, get_type_hints
 
 import click
+import lmdb
+import msgspec
 from msgspec import to_builtins
 from msgspec.structs import replace
 
 from capabilities.ambient import SystemClock, SystemEntropy
+from capabilities.principals import principal_of
+from encryption_network.errors import RecordError
+from encryption_network.evidence_record import decode_evidence
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, SecretUnusable, StoreMisused
+from encryption_network.networks import decode_network
+from encryption_network.release_record import decode_release_record
+from encryption_network.withdrawals import decode_withdrawals
+from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import counter, print_json, print_lines, progress, time_text, watched, words
 from sealspace.private_files import make_file
 from spaces.archive.backup import Header, TakenBackup, backup_file, take_backup
+from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (
     OpenedBackup,
     Restored,
@@ -29,9 +44,13 @@ from spaces.archive.restoring import (
     restore_backup,
     restoring_into,
 )
-from spaces.errors import BackupDamaged, SpaceError, StoreFull
+from spaces.documents.evidence import evidence_row_key
+from spaces.documents.networks import network_row_key
+from spaces.errors import BackupDamaged, RecordDamaged, SpaceError, StoreFull
 from spaces.identity import recorded_identity
+from spaces.keyspace import EVIDENCE_PREFIX, NETWORKS_PREFIX, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 
+from ..config.loading import child_environment
 from ..config.tree import Config
 from ..platform.root_secret import (
     SECRET_FILE_NAME,
@@ -41,9 +60,9 @@ from ..platform.root_secret import (
     where_the_secret_is,
 )
 from ..platform.sealed_secret import open_secret, seal_secret
+from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
 from ..storage.stores import is_shared, longest_life_s, rows_of
-from .apart import done_apart, end_as_by_ctrl_c
 from .config import settings_without_secrets
 from .opened_store import opened_store
 from .settings import configured, where_options
@@ -297,3 +316,163 @@ def _print_restored(config: Config, header: Header, restored: Restored, shown: d
         words(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:
         words(f"next: put the root secret of {shown['nodeDid']} back as {secret_file}, mode 0600")
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+Decoded = TypeVar("Decoded")
+
+
+@click.command()
+@configured
+@where_options
+def check(config: Config) -> int:
+    """Read every row and every large value, and print what is damaged, one finding a line.
+
+    Rows must decode and belong together, counters add up, large values be there and have their digest. Nothing
+    is written, and the node may be running. Exit status 1 when something is damaged.
+    """
+    end_as_by_ctrl_c()  # so that the process that reads ends too
+    try:
+        checked = done_apart(_checked, config)
+    except RecordDamaged as error:  # a signal that ended the process is what is found (BK9)
+        checked = _damaged(str(error))
+    if shared().as_json:
+        print_json(checked)
+    else:
+        print_lines(*[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings])
+    words(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+    if not checked.damages:
+        words("nothing is damaged")
+        return 0
+    words(f"findings: {checked.damages:,}; next: sealspace admin restore FILE --data DIR")
+    return FAILED
+
+
+def _damaged(text: str) -> Checked:
+    found = Checked()
+    found.add("store", "data.mdb", text)
+    return found
+
+
+def _checked(config: Config) -> Checked:
+    try:
+        return asyncio.run(_check(config))
+    except NodeError as error:
+        reason = error.__cause__ and error.__cause__.__cause__
+        if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
+            raise
+        return _damaged(f"it does not open ({type(reason).__name__}): its pages are damaged")
+    except (OSError, sqlite3.Error) as error:
+        hint = "is the disk of temporary files full? TMPDIR names another one"
+        raise StoreMisused(f"the check cannot go on: {error}", hint=hint) from error
+
+
+async def _check(config: Config) -> Checked:
+    async with opened_store(config, is_for_reading=True) as store:
+        return await check_store(rows_of(config, store), await stored_objects(config, store), readers=_READERS)
+
+
+def _reader(decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]) -> Callable[[bytes], bytes]:
+    def read(value: bytes) -> bytes:
+        try:
+            return key_of(decode(value))
+        except RecordError as exc:
+            raise RecordDamaged(str(exc)) from exc
+
+    return read
+
+
+_READERS = {
+    NETWORKS_PREFIX: _reader(decode_network, lambda found: network_row_key(found.network_id)),
+    EVIDENCE_PREFIX: _reader(
+        decode_evidence, lambda found: evidence_row_key(principal_of(found.invoker), found.receiver_public_key)
+    ),
+    WITHDRAWALS_KEY: _reader(decode_withdrawals, lambda _: WITHDRAWALS_KEY),
+    RELEASE_RECORD_KEY: _reader(decode_release_record, lambda _: RELEASE_RECORD_KEY),
+}
+
+
+# --- in a process of its own ------------------------------------------------------------------------------------------
+
+
+_MAX_TASK_BYTES: Final = 16 << 20
+_MAX_ANSWER_BYTES: Final = 32 << 20
+_REFUSED: Final = 3
+"""Status of a process that answers with one of our errors."""
+_OF_DAMAGED_PAGES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE})
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+def done_apart(do: Callable[Arguments, Answer], *task: Arguments.args, **_: Arguments.kwargs) -> Answer:
+    """Call a function of this module in a process of its own: an LMDB file may be damaged (BK9).
+
+    Pages that are damaged can end a process by a signal. The process imports from where this one does, never from the
+    current directory. It reads its task from its standard input and writes its answer to its standard output, both one
+    document of JSON; when this process ends, so does it.
+
+    Args:
+        do: of this module.
+        task: its arguments, by position; they may contain secrets: they are neither in the process's arguments nor in
+            its environment.
+
+    Raises:
+        RecordDamaged: the process was ended by a signal that damaged pages cause.
+        StoreMisused: what the task raised, with its code; or the process was ended by something else.
+    """
+    with subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
+        own_program("from node.cli.backup import do_task; do_task(*sys.argv[1:])", do.__name__),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=child_environment(),
+        process_group=0,  # a Ctrl-C reaches the command alone, which ends this process
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None  # PIPE
+        try:
+            with suppress(BrokenPipeError):  # it ended meanwhile, as its status says
+                process.stdin.write(msgspec.json.encode(task) + b"\n")
+                process.stdin.flush()
+            data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
+            status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
+        finally:
+            process.kill()
+    if -status in _OF_DAMAGED_PAGES:
+        name = signal.Signals(-status).name
+        raise RecordDamaged(f"reading it ended the process ({name}): it was cut short or overwritten")
+    if status == _REFUSED:
+        refusal = msgspec.json.decode(data, type=StartRefusal)
+        raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
+    if status:
+        ending = signal.Signals(-status).name if status < 0 else "an error"
+        raise StoreMisused(f"the process that reads the store was ended by {ending}", hint="start the command again")
+    answer: Answer = msgspec.json.decode(data, type=get_type_hints(do)["return"])
+    return answer
+
+
+def do_task(name: str) -> None:
+    """Do the task that `done_apart` gave to this process; our errors are answered too."""
+    do = globals()[name]
+    *kinds, _ = get_type_hints(do).values()
+    task = msgspec.json.decode(sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(kinds)))
+    end_with_parent()
+    status = _REFUSED
+    try:
+        reply: object = do(*task)
+        status = 0
+    except NodeError as error:
+        reply = StartRefusal(error.code, error.message, error.hint)
+    except SpaceError as error:
+        reply = StartRefusal(error.code, str(error), "")
+    sys.stdout.buffer.write(msgspec.json.encode(reply))
+    sys.stdout.buffer.flush()
+    sys.exit(status)
+
+
+def end_as_by_ctrl_c() -> None:
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does; SIGHUP stays ignored where it was, below `nohup`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)

@@ -19,16 +19,16 @@ config = LazyGroup(
 
 admin = LazyGroup(
     {
-        "owners": Row("node.cli.owners", "Admit owners, remove them, list them.", "node"),
+        "owners": Row("node.cli.hosting", "Admit owners, remove them, list them.", "node"),
         "release": Row("node.cli.release", "Show or set the terms under which keys are released.", "node"),
-        "collateral": Row("node.cli.collateral", "Take in what Intel publishes about its platforms.", "node"),
-        "audit": Row("node.cli.audit", "Export the chain over the audit records.", "node"),
-        "receipts": Row("node.cli.receipts", "Print or export the receipts of all networks.", "node"),
+        "collateral": Row("node.cli.release", "Take in what Intel publishes about its platforms.", "node"),
+        "audit": Row("node.cli.records", "Export the chain over the audit records.", "node"),
+        "receipts": Row("node.cli.records", "Print or export the receipts of all networks.", "node"),
         "withdraw": Row("node.cli.release", "Withdraw code, a backend or evidence from every release.", "node"),
-        "quota": Row("node.cli.quota", "Show or set how much a space may hold.", "node"),
+        "quota": Row("node.cli.hosting", "Show or set how much a space may hold.", "node"),
         "backup": Row("node.cli.backup", "Write the whole store into one file.", "node"),
         "restore": Row("node.cli.backup", "Make a data folder of a backup.", "node"),
-        "check": Row("node.cli.check", "Read the whole store, and name what is damaged.", "node"),
+        "check": Row("node.cli.backup", "Read the whole store, and name what is damaged.", "node"),
         "migrate-store": Row("node.cli.migrate", "Move the store into a database, or back.", "node"),
         "migrate-objects": Row("node.cli.migrate", "Move large values into a bucket, or back.", "node"),
     },

@@ -1,6 +1,7 @@
 """One verifier per key type: K6, K7, K9, Q25, Q33."""
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from btclib_libsecp256k1 import recovery as recoverable
@@ -23,9 +24,13 @@ from key_types import (
 )
 
 from capabilities.errors import BadSignature
-from capabilities.verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier
+from capabilities.verifiers import Ed25519Verifier, P256Verifier, Secp256k1Verifier, Verifier
 
-VERIFIERS = {"Ed25519Key": Ed25519Verifier, "P256Key": P256Verifier, "Secp256k1Key": Secp256k1Verifier}
+VERIFIERS: dict[str, Callable[[bytes], Verifier]] = {
+    "Ed25519Key": Ed25519Verifier,
+    "P256Key": P256Verifier,
+    "Secp256k1Key": Secp256k1Verifier,
+}
 ALGORITHMS = [
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
     *("ES256K", "ES256K-R", "ESKeccakK", "ESKeccakKR", "ESBlake2b", "ESBlake2bK", "EdDSA", "EdBlake2b", "Ed25519"),

@@ -1,19 +1,29 @@
-"""`sealspace admin audit`: the chain over the audit records."""
+"""`sealspace admin audit` and `receipts`: the chain over the audit records, and the receipts of the store."""
 
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
-from capabilities.errors import AuditChainBroken
+from capabilities.errors import AuditChainBroken, InvalidIdentifier
+from capabilities.resources import NetworkId, parse_network_id
+from encryption_network.errors import ReceiptError
 from encryption_network.keyring import Keyring
-from sealspace.cli.errors import AuditRefuted, StoreMisused
+from encryption_network.receipt import parse_receipt
+from sealspace.cli.errors import AuditRefuted, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
+from sealspace.cli.paths import NEW_FOLDER, keep_receipt
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json, words
+from sealspace.errors import ReceiptInvalid
+from sealspace.receipts import documents_of
 from spaces.audit.chain import Chain, exported_lines, seal_batch
 from spaces.audit.pruning import note_exported, read_pruning
+from spaces.documents.receipts import stored_receipts
 from spaces.identity import recorded_identity
+from spaces.keyspace import document_key
 from spaces.store.contract import Store
 
 from ..config.tree import Config
@@ -29,7 +39,7 @@ def audit() -> None:
 @audit.command("export")
 @on_store
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Begin behind this entry.")
-async def export(config: Config, store: Store, after: int) -> None:
+async def export_audit(config: Config, store: Store, after: int) -> None:
     """Seal what is not sealed yet, sign a head over all, and print the chain as JSON lines."""
     chain = await _chain(config, store)
     cut = (await read_pruning(store)).pruned
@@ -86,3 +96,54 @@ async def _chain(config: Config, store: Store) -> Chain:
             "the root secret at hand is not the one of this store", hint="name the store's secret with --config FILE"
         )
     return Chain(node_did=keyring.node_did, store_id=identity.store_id, sign=keyring.node_signer.sign)
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+def _network(text: str) -> NetworkId:
+    try:
+        return parse_network_id(text)
+    except InvalidIdentifier as error:
+        raise ConfigurationError(
+            f"{text!r} is no network: {error.text}", hint="write urn:tinycloud:encryption:<DID>:<name>"
+        ) from None
+
+
+_NETWORK = click.option("--network", metavar="ID", type=_network, help="Only of this network.")
+
+
+@click.group(cls=Verbs)
+def receipts() -> None:
+    """Print or export the receipts of releases, of every network of the store."""
+
+
+@receipts.command("list")
+@on_store
+@_NETWORK
+async def list_(_: Config, store: Store, network: NetworkId | None) -> None:
+    """Print receipts as they were signed, one JSON object a line; with --json, one array."""
+    if shared().as_json:
+        print_exactly(b"[" + b",".join([text async for text in stored_receipts(store, network)]) + b"]")
+        return
+    async for text in stored_receipts(store, network):
+        print_exactly(text)
+
+
+@receipts.command("export")
+@on_store
+@_NETWORK
+@click.argument("folder", type=NEW_FOLDER)
+async def export_receipts(_: Config, store: Store, network: NetworkId | None, folder: Path) -> None:
+    """Write receipts and every document they refer to into DIR, and print how many receipts there are."""
+    count = 0
+    async for text in stored_receipts(store, network):
+        try:
+            digests = documents_of(parse_receipt(text))
+        except ReceiptError as error:
+            raise ReceiptInvalid(f"a stored receipt does not read: {error}", hint="restore a backup") from error
+        found = (await store.read([document_key(digest) for digest in digests])).records
+        documents = {digest: one.value for digest, one in zip(digests, found, strict=True) if one and one.value}
+        keep_receipt(folder, text, documents)
+        count += 1
+    print_json({"receipts": count})
