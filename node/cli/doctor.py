@@ -134,7 +134,7 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     of_database = [Diagnosis("store", *one) for one in database_findings(config)]
     yield from of_database
     if all(one.severity != "wrong" for one in of_database):  # through a pooling proxy a store must not be opened
-        yield diagnosed("store", lambda: check_store(config))
+        yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
 def _disk(config: Config) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Literal, get_args
+from typing import Any
 
 import click
 
@@ -13,14 +13,11 @@ from spaces.errors import SpaceError, StoreLocked
 from spaces.values.object_place import FOLDER
 
 from ..config.tree import Config
-from ..platform.root_secret import STORE_FOLDER_NAME
 from ..storage.objects import open_bucket, open_folder, place_text, started_id
-from ..storage.stores import embedded_store, is_shared, rows_of
-from .opened_store import as_node_error
+from ..storage.stores import embedded_store, rows_of
+from .opened_store import as_node_error, has_store
 from .settings import configured, where_options
 
-Engine = Literal["postgresql", "lmdb"]
-Place = Literal["bucket", "folder"]
 _PRINT_EVERY_ROWS = 10_000
 _PRINT_EVERY_BODIES = 100
 
@@ -28,9 +25,9 @@ _PRINT_EVERY_BODIES = 100
 @click.command("migrate-store")
 @configured
 @click.option("--store", "store__url", metavar="URL", help="The database, without a password.")
-@click.option("--to", "target", type=click.Choice(get_args(Engine)), required=True, help="Where the store goes.")
+@click.option("--to", "target", type=click.Choice(["postgresql", "lmdb"]), required=True, help="Where the store goes.")
 @click.option("--again", is_flag=True, help="Move it once more: what it was moved to before is lost.")
-def migrate_store(config: Config, target: Engine, again: bool) -> None:
+def migrate_store(config: Config, target: str, again: bool) -> None:
     """Copy every row of the store, compare both sides, and print one JSON object.
 
     No node may run meanwhile. What stays in the source says where the store went, and no node serves it; objects and
@@ -44,8 +41,8 @@ def migrate_store(config: Config, target: Engine, again: bool) -> None:
 @click.command("migrate-objects")
 @configured
 @where_options
-@click.option("--to", "target", type=click.Choice(get_args(Place)), required=True, help="Where the values go.")
-def migrate_objects(config: Config, target: Place) -> None:
+@click.option("--to", "target", type=click.Choice(["bucket", "folder"]), required=True, help="Where the values go.")
+def migrate_objects(config: Config, target: str) -> None:
     """Copy every large value, compare each with its digest, and print one JSON object.
 
     No node may run meanwhile. The source is left as it is. When it was interrupted, the same command goes on; the node
@@ -53,7 +50,7 @@ def migrate_objects(config: Config, target: Place) -> None:
     """
     if config.objects.url is None:
         raise ConfigurationError("objects.url names no bucket", hint="give it with --objects s3://bucket/prefix")
-    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+    if not has_store(config):
         raise StoreMisused(f"there is no store in {config.data}", hint="name the data folder with --data")
     print_json(_run(_moved_objects(config, target), config, "the large values were not moved"))
 
@@ -68,7 +65,7 @@ def _run(move: Coroutine[Any, Any, dict[str, int | str]], config: Config, failur
         raise as_node_error(error, config, what=failure, hint=hint) from error
 
 
-async def _moved_store(config: Config, url: str, target: Engine, *, again: bool) -> dict[str, int | str]:
+async def _moved_store(config: Config, url: str, target: str, *, again: bool) -> dict[str, int | str]:
     from spaces.archive.migration import move_from_postgres, move_to_postgres  # need the extra of a database
 
     shown = counter("rows copied", every=_PRINT_EVERY_ROWS)
@@ -79,7 +76,7 @@ async def _moved_store(config: Config, url: str, target: Engine, *, again: bool)
     return {"rows": moved.rows, "claims": moved.claims, "digest": moved.digest}
 
 
-async def _moved_objects(config: Config, target: Place) -> dict[str, int | str]:
+async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
     store = embedded_store(config)
     try:
         store_id = await started_id(store)

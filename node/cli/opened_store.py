@@ -19,10 +19,15 @@ from .settings import configured
 Result = TypeVar("Result")
 
 
+def has_store(config: Config) -> bool:
+    """Whether the data folder has a store; a database has one."""
+    return is_shared(config) or (config.data / STORE_FOLDER_NAME).is_dir()
+
+
 @asynccontextmanager
 async def opened_store(config: Config, *, is_left: bool = False, is_for_reading: bool = False) -> AsyncIterator[Store]:
     """Open the store of the data folder, which a command never creates, or the database of `store.url`."""
-    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+    if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}", hint=f"sealspace serve --data {config.data} makes one"
         )

@@ -13,11 +13,11 @@ from spaces.store.contract import Store
 from spaces.values.object_place import recorded_place
 
 from ..config.tree import Config
-from ..platform.root_secret import SECRET_FILE_NAME, STORE_FOLDER_NAME, load_root_secret, where_the_secret_is
+from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import open_bucket, place_text
 from ..storage.stores import is_shared
-from .opened_store import opened_store
+from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
@@ -33,14 +33,10 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
         return [("wrong", str(error), "look at the server's log, and at the address in store.url")]
 
 
-def check_store(config: Config) -> str:
+async def check_store(config: Config) -> str:
     """Open the store as a start would; nothing is changed, and no secret is made."""
-    if not is_shared(config) and not (config.data / STORE_FOLDER_NAME).is_dir():
+    if not has_store(config):
         return "made by the first start"
-    return asyncio.run(_opened(config))
-
-
-async def _opened(config: Config) -> str:
     try:
         async with opened_store(config) as store:
             try:

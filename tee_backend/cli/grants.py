@@ -1,6 +1,8 @@
 """`list`, `revoke` and `withdraw` of `sealspace backend` and `runner`: the state of grants, and ending them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from typing import Any
 
 import click
 
@@ -8,10 +10,11 @@ from capabilities.principals import same_principal
 from capabilities.strict_json import Json
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
+from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.cli.terminal import confirm, optional_time, print_found, print_rows, watched, words, yes_option
 from sealspace.client import Client
-from sealspace.documents.run_grants import run_statement_json
+from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
 from sealspace.wallets import Wallet
 from sealspace.wire.portable import PortableDelegation
@@ -145,6 +148,16 @@ async def list_runs(client: Client) -> None:
         rows,
         nothing="nothing was granted to a runner from here; next: sealspace runner grant URL",
     )
+
+
+def limit_options(kind: type[Any]) -> Callable[..., Any]:
+    """Return a decorator that adds options for the limits of a run; the command receives them as one, `limits`."""
+    names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
+    options = [
+        click.option(name, type=click.IntRange(1, most), default=default, help="Of a run.")
+        for name, most, default in zip(names, MOST.values(), astuple(kind()), strict=False)
+    ]
+    return gathering("limits", kind, *options)
 
 
 def hosts_words(stated: Json) -> str:

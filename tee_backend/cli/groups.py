@@ -7,12 +7,12 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections
 backend = LazyGroup(
     {
         "show": Row(
-            "tee_backend.cli.backend",
+            "tee_backend.cli.granting",
             "Ask a backend what it runs, verify it, and say it in plain words.",
             "verify",
         ),
         "grant": Row(
-            "tee_backend.cli.backend",
+            "tee_backend.cli.granting",
             "Grant secrets to exactly the code that a backend proves to run.",
             "verify",
         ),
@@ -31,7 +31,7 @@ project = LazyGroup(
     {
         "publish": Row("tee_backend.cli.project", "Publish a program, and have runners run it."),
         "activate": Row("tee_backend.cli.project", "Have runners run another version."),
-        "share": Row("tee_backend.cli.runner_grant", "Let a runner read a private program.", "verify"),
+        "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
         "list": Row("tee_backend.cli.project", "Print the projects of a developer."),
         "show": Row("tee_backend.cli.project", "Show the versions of a project, and what it wants."),
     },
@@ -56,11 +56,11 @@ runner = LazyGroup(
             "runner",
         ),
         "grant": Row(
-            "tee_backend.cli.runner_grant", "Grant secrets to a runner, for named programs and callers.", "verify"
+            "tee_backend.cli.granting:grant_runner",
+            "Grant secrets to a runner, for named programs and callers.",
+            "verify",
         ),
-        "generate": Row(
-            "tee_backend.cli.runner_grant", "Have a runner make secrets whose values nobody sees.", "verify"
-        ),
+        "generate": Row("tee_backend.cli.granting", "Have a runner make secrets whose values nobody sees.", "verify"),
         "list": Row("tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."),
         "revoke": Row("tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."),
         "call": Row("tee_backend.cli.runner_call", "Have a runner run a program, and print what it writes."),

@@ -20,7 +20,6 @@ from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines
 from sealspace.client import Client
-from sealspace.documents.run_grants import MOST
 from sealspace.errors import BackendAnswerInvalid
 
 from ..backend import Backend
@@ -42,6 +41,7 @@ from ..runner.guest.executor import Executor
 from ..runner.guest.outbound import Outbound
 from ..runner.guest.runs import Limits
 from ..runner.http.routes import mounted
+from .grants import limit_options
 
 _JOURNAL: Final = "journal.sqlite"
 _MOST_CHILDREN: Final = 128
@@ -61,9 +61,7 @@ class _Options:
     key_kind: Literal["platform", "file"]
     name: str
     children: int
-    max_instructions: int
-    max_memory_mb: int
-    max_execution_s: int
+    limits: Limits
     price_call: int
     price_instructions: int
     price_second: int
@@ -104,24 +102,7 @@ class _Options:
     default=2,
     help="Programs that run at one time for payers with a key or an account; strangers have half as many beside.",
 )
-@click.option(
-    "--max-instructions",
-    type=click.IntRange(1, MOST["maxInstructions"]),
-    default=Limits().max_instructions,
-    help="Of a run.",
-)
-@click.option(
-    "--max-memory-mb",
-    type=click.IntRange(1, MOST["maxMemoryMb"]),
-    default=Limits().max_memory_mb,
-    help="Of a run.",
-)
-@click.option(
-    "--max-execution-s",
-    type=click.IntRange(1, MOST["maxExecutionSeconds"]),
-    default=Limits().max_execution_s,
-    help="Of a run.",
-)
+@limit_options(Limits)
 @click.option("--price-call", type=_PRICE, default=0, help="Micro-units for each run.")
 @click.option("--price-instructions", type=_PRICE, default=0, help="Micro-units for each million instructions.")
 @click.option("--price-second", type=_PRICE, default=0, help="Micro-units for each whole second.")
@@ -225,10 +206,10 @@ def _read_compose(path: Path) -> str:
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if certificate is None and key is None:
-        return None
     if certificate is None or key is None:
-        raise click.UsageError("--tls-certificate and --tls-key go together")
+        if certificate is not key:
+            raise click.UsageError("--tls-certificate and --tls-key go together")
+        return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password="")  # empty: nobody is asked for one
@@ -260,8 +241,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
                 f"no runner to publish: {error.message}", hint="name it in a few words: --name"
             ) from None
         tags = SecretTags.of(keys)
-        limits = Limits(given.max_instructions, given.max_memory_mb, given.max_execution_s)
-        runner = Runner(backend, programs, executor, journal, identity, tags, limits)
+        runner = Runner(backend, programs, executor, journal, identity, tags, given.limits)
         app = web.Application()
         async with mounted(
             app,

@@ -35,7 +35,7 @@ from sealspace.wire.transport import TransportSettings
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
 from ..runner.calls.run_receipts import SALT_BYTES, verify_run
-from .backend import Looking, seen_at_start
+from .granting import Looking, seen_at_start
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
 from .trust_files import read_collateral_file, read_trust_root

@@ -33,7 +33,7 @@ from sealspace.errors import (
 from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret
 from sealspace.session import Session, key_session
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.cli.backend import seen_at_start
+from tee_backend.cli.granting import seen_at_start
 from tee_backend.runner.calls.generated_secrets import verify_generated
 
 ANYBODY = AllowAll()
