@@ -36,7 +36,7 @@ from tee_backend.evidence.simulated import SimulatedSource
 from tee_backend.listener import ConnectionLimits, listening
 
 from ..config.loading import child_environment
-from ..processes.launch import COMMAND, own_program
+from ..processes.launch import own_program
 
 _START_LIMIT_S: Final = 60.0
 _STOP_LIMIT_S: Final = 20.0
@@ -113,7 +113,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
     It has a session of its own, so that Ctrl-C reaches `dev` alone, which stops it in order.
     """
     process = await asyncio.create_subprocess_exec(
-        *own_program(COMMAND, *arguments),
+        *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

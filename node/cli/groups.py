@@ -46,10 +46,5 @@ SECTIONS: Final[Sections] = {
     "Operate": {
         "admin": Row("node.cli.groups", "Owners, release terms, collateral, audit, quotas and moves."),
     },
-    # Started by `serve`; help does not show them.
-    "": {
-        "storekeeper": Row("node.cli.storekeeper", "", "node"),
-        "worker": Row("node.cli.worker", "", "node"),
-    },
 }
 """Heading of the root's help -> its commands."""

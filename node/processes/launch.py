@@ -20,8 +20,6 @@ from sealspace.cli.errors import NodeError
 from ..config.tree import Config
 from ..logs import configure_logs
 
-COMMAND = "from sealspace.cli.root import main; sys.exit(main())"
-"""Code for `own_program` that runs a command of ours."""
 READY = b"ready"
 REFUSED = b"refused "
 # The longest part is a list of hosted DIDs.

@@ -7,6 +7,7 @@ from sealspace.cli.errors import StoreMisused
 from spaces.errors import SpaceError, StartRefused, StoreLocked
 from spaces.store.lmdb.storekeeper import run_storekeeper
 
+from ..logs import describe, log_warning
 from ..storage.stores import start_refused
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
@@ -37,6 +38,9 @@ def main() -> int:
         )
     except SpaceError as error:
         report_refusal(_refusal(error, launch))
+        return 1
+    except OSError as error:  # it may be temporary: the supervisor tries again; a traceback would show the message
+        log_warning("storekeeper-failed", **describe(error))
         return 1
 
 

@@ -33,7 +33,7 @@ from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
-from .launch import COMMAND, READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
+from .launch import READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
 from .ownership import check_ownership
 
 MANAGER_READY: Final = b"READY=1\nSTATUS=accepting requests"
@@ -58,7 +58,7 @@ _LONGEST_DELAY_S = 10.0
 _STEADY_S = 30.0  # a process that ran this long is restarted without delay
 
 # Imports create only permanent objects, so the collector is off until `receive_launch`: it takes a sixth of their time.
-_CODE = f"import gc; gc.disable(); {COMMAND}"
+_CODE = "import gc; gc.disable(); from node.processes.{} import main; sys.exit(main())"
 
 # glibc returns the end of its heap as soon as 128 KiB of it are free and requests it again a moment later: some 500
 # pages for an upload of 10 MiB. So blocks of up to 2 MiB are taken from the heap, which keeps 4 MiB of freed memory.
@@ -93,7 +93,7 @@ class NodeProcess:
     def spawn(self, *, pass_fds: list[int]) -> None:
         """Start the process; it waits for its settings."""
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
-            own_program(_CODE, self.command),
+            own_program(_CODE.format(self.command), self.command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,

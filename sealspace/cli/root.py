@@ -20,7 +20,7 @@ from .lazy import LazyGroup, Row, Sections, Table
 from .shared import share_options, shared
 from .terminal import hold_standard_streams, print_lines, what_happened
 
-_HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate", "")
+_HEADINGS: Final = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
 
 
 def _merged() -> dict[str, dict[str, Row]]:
@@ -35,7 +35,6 @@ def _merged() -> dict[str, dict[str, Row]]:
 
 SECTIONS: Final[Sections] = _merged()
 COMMANDS: Final[Table] = {name: row for section in SECTIONS.values() for name, row in section.items()}
-HIDDEN: Final = frozenset(SECTIONS[""])
 
 
 class _Root(LazyGroup):
@@ -57,14 +56,10 @@ class _Root(LazyGroup):
             otherwise = WRONG_ARGUMENT if isinstance(error, InvalidInput) else refused
             return fail(error.code, text, error.step, otherwise=otherwise)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in self.table if name not in HIDDEN]
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():
-            if heading:
-                with formatter.section(heading):
-                    formatter.write_dl([(name, row.summary) for name, row in rows.items()])
+            with formatter.section(heading):
+                formatter.write_dl([(name, row.summary) for name, row in rows.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)

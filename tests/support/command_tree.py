@@ -1,4 +1,4 @@
-"""The tree of commands, with what each needs: hidden commands too.
+"""The tree of commands, with what each needs.
 
 Example:
     for node in command_tree(): print(node.words, node.extra)
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 
 from sealspace.cli.lazy import LazyGroup
-from sealspace.cli.root import HIDDEN, cli
+from sealspace.cli.root import cli
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,6 @@ class Node:
     def is_group(self) -> bool:
         """Whether it only holds others."""
         return isinstance(self.command, click.Group)
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether help leaves it out."""
-        return self.words[0] in HIDDEN
 
 
 def command_tree() -> Iterator[Node]:

@@ -57,7 +57,7 @@ _AT_TIMES: Final = {
 
 def page() -> str:
     """Return the whole page."""
-    nodes = [node for node in command_tree() if not node.is_hidden]
+    nodes = list(command_tree())
     statuses = [
         f"| {number} | {meaning} | {', '.join(f'`{code}`' for code in codes)} |"
         for number, (meaning, *codes) in EXIT_STATUSES.items()

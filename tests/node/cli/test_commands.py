@@ -16,7 +16,7 @@ from node.config.tree import Config, Release, Store
 from sealspace import __version__
 from sealspace.cli.errors import NodeError
 from sealspace.cli.exit_status import EXIT_STATUSES
-from sealspace.cli.root import COMMANDS, EXIT_STATUS, HIDDEN, main
+from sealspace.cli.root import COMMANDS, EXIT_STATUS, main
 from sealspace.cli.shared import is_shared
 from sealspace.errors import SealspaceError
 from spaces.errors import SpaceError
@@ -53,10 +53,10 @@ def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help names every command that is not hidden, and imports none of them."""
+    """Help names every command, and imports none of them."""
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all((f"\n  {name} " in shown) == (name not in HIDDEN) for name in COMMANDS)
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,8 +136,6 @@ CALLS: Mapping[str, Call] = {
     "admin check": DATA,
     "admin migrate-store": Call(f"--data {{data}} --store {DATABASE} --to postgresql"),
     "admin migrate-objects": Call(f"--data {{data}} --objects {BUCKET} --to bucket"),
-    "storekeeper": Call(),
-    "worker": Call(),
 }
 NEEDS = {" ".join(leaf.words): leaf.extra for leaf in leaves()}
 
@@ -219,7 +217,7 @@ async def test_each_command_of_the_base_install(environments: dict[str, Environm
             assert _names_the_extra(one, extra), (name, one)
 
 
-@pytest.mark.parametrize("arguments", ["serve", "dev", "admin release show", "admin receipts list", "worker"])
+@pytest.mark.parametrize("arguments", ["serve", "dev", "admin release show", "admin receipts list"])
 def test_a_process_names_the_extra_that_it_needs(environments: dict[str, Environment], arguments: str) -> None:
     """What runs first in a fresh process ends the same way: two lines and status 20."""
     assert _names_the_extra(environments["base"].run(*arguments.split()), "node")
