@@ -84,8 +84,7 @@ async def list_owners(config: Config, store: Store) -> None:
 
 
 _MAX_BYTES: Final = 1 << 62
-_SIZE = re.compile(r"(?P<number>[0-9]{1,19})(?P<unit>KiB|MiB|GiB|TiB)?")
-_UNITS: Final = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_UNITS: Final = (None, "KiB", "MiB", "GiB", "TiB")
 
 
 def _id(text: str) -> str:
@@ -97,8 +96,8 @@ def _id(text: str) -> str:
 
 
 def _bytes(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    size_bytes = -1 if match is None else int(match["number"]) * _UNITS[match["unit"]]
+    match = re.fullmatch(r"([0-9]{1,19})(KiB|MiB|GiB|TiB)?", text)
+    size_bytes = -1 if match is None else int(match[1]) << 10 * _UNITS.index(match[2])
     if not 0 <= size_bytes <= _MAX_BYTES:
         raise ConfigurationError(f"{text[:24]} is no size", hint="write bytes, or a number of MiB like 500MiB")
     return size_bytes

@@ -1,7 +1,8 @@
 """How long a grant lasts, as the command line writes it: `30m`, `12h`, `90d`."""
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 
@@ -24,12 +25,8 @@ def ttl_s_of(text: str) -> float:
     return ttl_s
 
 
-expires_option: Final = click.option(
-    "--expires",
-    "ttl_s",
-    metavar="TIME",
-    type=ttl_s_of,
-    default="7d",
-    show_default=True,
-    help="How long the grant lasts: 30m, 12h, 90d; 1m to 365d.",
-)
+def expires_option(default: str, help: str) -> Callable[..., Any]:
+    """Return the option `--expires`, which a command receives as `ttl_s`."""
+    return click.option(
+        "--expires", "ttl_s", metavar="TIME", type=ttl_s_of, default=default, show_default=True, help=help
+    )

@@ -48,7 +48,7 @@ NOT_SHARED: Final = "people cannot read each other's secrets on this node: it op
     metavar="ACTIONS",
     help=f"Some of {','.join(ACTIONS)}; `get` for secrets and `get,list` for a space by default.",
 )
-@expires_option
+@expires_option("7d", "30m, 12h, 90d: 1m to 365d.")
 @click.option(
     "--policy", "policy_file", type=FILE, help="What code the recipient has to prove before a secret opens, as JSON."
 )

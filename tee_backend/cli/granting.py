@@ -60,7 +60,7 @@ from ..runner.calls.generated_secrets import verify_generated
 from ..runner.calls.run_receipts import VerifiedRun
 from ..runner.guest.environment import is_reserved
 from .grants import limit_options
-from .project import project_of, reader
+from .programs import project_of, reader
 from .trust_files import read_trust_root
 
 _SHOWN_TTL_S: Final = 86_400.0
@@ -235,6 +235,7 @@ def _approved_in(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
         ) from None
 
 
+_expires_option: Final = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
 yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask; what was seen is granted to, whatever it is.")
 
 
@@ -252,7 +253,7 @@ yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask; what w
     multiple=True,
     help="A secret to grant; repeatable. All that the backend asks for by default.",
 )
-@expires_option
+@_expires_option
 @yes_option
 @click.option("--no-hand-over", is_flag=True, help="Keep the grant's file; do not send it to the backend.")
 @looking_options
@@ -369,7 +370,7 @@ def _condition(callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Pa
     "--host", "hosts", metavar="HOST", multiple=True, help="Where the program may send anything; none by default."
 )
 @limit_options(GrantLimits)
-@expires_option
+@_expires_option
 @yes_option
 @looking_options
 @at_node
@@ -437,7 +438,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
     epilog="Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project share "
     "https://runner.example digest`. To end it: `sealspace runner revoke https://runner.example`.",
 )
-@expires_option
+@_expires_option
 @yes_option
 @looking_options
 @click.argument("name", metavar="NAME")

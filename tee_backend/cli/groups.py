@@ -29,11 +29,11 @@ backend = LazyGroup(
 
 project = LazyGroup(
     {
-        "publish": Row("tee_backend.cli.project", "Publish a program, and have runners run it."),
-        "activate": Row("tee_backend.cli.project", "Have runners run another version."),
+        "publish": Row("tee_backend.cli.programs", "Publish a program, and have runners run it."),
+        "activate": Row("tee_backend.cli.programs", "Have runners run another version."),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
-        "list": Row("tee_backend.cli.project", "Print the projects of a developer."),
-        "show": Row("tee_backend.cli.project", "Show the versions of a project, and what it wants."),
+        "list": Row("tee_backend.cli.programs", "Print the projects of a developer."),
+        "show": Row("tee_backend.cli.programs", "Show the versions of a project, and what it wants."),
     },
     name="project",
     help="Programs that runners execute: publish them, and say which version runs.",
@@ -41,9 +41,9 @@ project = LazyGroup(
 
 keys = LazyGroup(
     {
-        "create": Row("tee_backend.cli.runner_call:create_key", "Make an API key, and print it once."),
-        "list": Row("tee_backend.cli.runner_call:list_keys", "Show your API keys at a runner, and your account."),
-        "revoke": Row("tee_backend.cli.runner_call:revoke_key", "Revoke an API key, from now on."),
+        "create": Row("tee_backend.cli.programs:create_key", "Make an API key, and print it once."),
+        "list": Row("tee_backend.cli.programs:list_keys", "Show your API keys at a runner, and your account."),
+        "revoke": Row("tee_backend.cli.programs:revoke_key", "Revoke an API key, from now on."),
     },
     name="keys",
     help="API keys of a runner: whoever has one calls programs in your name, at your cost.",
@@ -63,7 +63,7 @@ runner = LazyGroup(
         "generate": Row("tee_backend.cli.granting", "Have a runner make secrets whose values nobody sees.", "verify"),
         "list": Row("tee_backend.cli.grants:list_runs", "Show the run grants that were made from here."),
         "revoke": Row("tee_backend.cli.grants", "End the grants to a runner; it may be granted to again."),
-        "call": Row("tee_backend.cli.runner_call", "Have a runner run a program, and print what it writes."),
+        "call": Row("tee_backend.cli.programs", "Have a runner run a program, and print what it writes."),
         "keys": Row("tee_backend.cli.groups", "API keys: whoever has one calls in your name, at your cost."),
         "credit": Row("tee_backend.cli.runner_credit", "Credit an owner's account; for a runner's operator."),
     },
