@@ -166,7 +166,7 @@ class Withdrawals:
         await self._withdraw({"evidence": sha256.hex()}, network)
 
     async def _withdraw(self, value: dict[str, Json], network: NetworkId | None) -> None:
-        wanted = network_of_owner(self._caller.session.owner) if network is None else network
+        wanted = network or network_of_owner(self._caller.session.owner)
         try:
             entry = parse_withdrawal(value)
         except WithdrawalError as exc:

@@ -71,7 +71,7 @@ class Receipts:
             MalformedAnswer: no page, too long a one, or receipts out of order.
             Unauthorized, NotFound, NodeRefused, TransportError.
         """
-        wanted = self._network(network)
+        wanted = network or network_of_owner(self._caller.session.owner)
         query = "" if after is None else f"?after={path_segment(after)}"
         value = json_object(await self._get(wanted, f"receipts{query}"))
         listed, following = value.get("receipts"), value.get("after")
@@ -115,7 +115,9 @@ class Receipts:
             ReceiptInvalid: what it gives has another digest.
             NotGranted, Unauthorized, NodeRefused, TransportError.
         """
-        answer = await self._get(self._network(network), f"receipts/{sha256.hex()}", most=MAX_DOCUMENT_BYTES)
+        answer = await self._get(
+            network or network_of_owner(self._caller.session.owner), f"receipts/{sha256.hex()}", most=MAX_DOCUMENT_BYTES
+        )
         if hashlib.sha256(answer.body).digest() != sha256:
             raise ReceiptInvalid(f"the document that the node gives as {sha256.hex()} is another one")
         return answer.body
@@ -133,9 +135,6 @@ class Receipts:
             except NotFound:
                 continue
         return found
-
-    def _network(self, network: NetworkId | None) -> NetworkId:
-        return network_of_owner(self._caller.session.owner) if network is None else network
 
     async def _get(self, network: NetworkId, leaf: str, *, most: int = MAX_ANSWER_BYTES) -> Answer:
         path = f"/encryption/networks/{path_segment(network.text)}/{leaf}"

@@ -66,13 +66,12 @@ def capability(resource: str, ability: str) -> Capability:
     """Make a capability from texts, a network's owner in its canonical spelling; raises InvalidInput."""
     try:
         parsed = parse_resource(resource)
-    except InvalidIdentifier as exc:
-        hint = "a resource is a whole URI: tinycloud:…:notes/kv/KEY, or the id of a network"
-        raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
-    try:
         parse_ability(ability)
     except InvalidIdentifier as exc:
-        raise InvalidInput(f"not a capability: {exc.text}", hint="an ability is tinycloud.kv/get or alike") from exc
+        hint = (
+            "it is a whole URI, tinycloud:…:notes/kv/KEY or the id of a network, and an ability like tinycloud.kv/get"
+        )
+        raise InvalidInput(f"not a capability: {exc.text}", hint=hint) from exc
     network = network_of(parsed)
     return Capability(parsed if network is None else OpaqueResource(network.text), ability, {})
 
@@ -181,7 +180,7 @@ def sign_message(
         statement: A sentence for the person who signs.
 
     Raises:
-        InvalidInput: The text would contain characters that are not printable, or a parent is not a cid.
+        InvalidInput: The text would contain characters that are not printable.
     """
     siwe = SiweMessage(
         domain=wallet.domain if isinstance(wallet, SiteWallet) else domain,
@@ -195,8 +194,10 @@ def sign_message(
         resources=tuple(resources),
     )
     if capabilities:
-        parents = tuple(_base58_cid(cid) for cid in parents)
-        siwe = attach(siwe, Recap(attenuations(capabilities), parents))
+        # Parents in a ReCap are written in base58btc (S6).
+        cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
+        recap = Recap(attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids))
+        siwe = attach(siwe, recap)
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
         raise InvalidInput("a sign-in text holds printable characters only")
@@ -217,15 +218,6 @@ def iso_time(epoch_s: float) -> str:
 def shown_time(epoch_s: float) -> str:
     """Return a time as people read it: UTC, to the second."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _base58_cid(cid: str) -> str:
-    """Parents in a ReCap are written in base58btc (S6)."""
-    try:
-        data = libipld.decode_multibase(parse_cid(cid).text())[1]
-    except CapabilityError as exc:
-        raise InvalidInput("not the id of a delegation") from exc
-    return libipld.encode_multibase("z", data)
 
 
 DEFAULT_NETWORK: Final = "default"

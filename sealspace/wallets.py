@@ -129,21 +129,17 @@ class Wallet(Protocol):
     @property
     def address(self) -> bytes:
         """The account, 20 bytes."""
-        ...
 
     @property
     def chain_id(self) -> int:
         """The EIP-155 chain that is part of the owner's DID; 1 for mainnet."""
-        ...
 
     @property
     def did(self) -> str:
         """`did:pkh:eip155:<chain>:<EIP-55 address>`."""
-        ...
 
     def sign_eip191(self, text: str) -> bytes:
         """Return the 65-byte signature r ‖ s ‖ v over the text as a personal message."""
-        ...
 
 
 @runtime_checkable
@@ -153,7 +149,6 @@ class SiteWallet(Wallet, Protocol):
     @property
     def domain(self) -> str:
         """Authority of the page; texts name it in place of what a caller says."""
-        ...
 
 
 class _Signed(Protocol):
@@ -170,12 +165,10 @@ class EthAccount(Protocol):
     @property
     def address(self) -> str:
         """The account: 0x and 40 hex digits."""
-        ...
 
     # Any: the library names its own class for the message, which this package does not import.
     def sign_message(self, signable_message: Any) -> _Signed:
         """Sign an EIP-191 message."""
-        ...
 
 
 AnyWallet: TypeAlias = Wallet | EthAccount

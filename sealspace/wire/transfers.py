@@ -41,29 +41,26 @@ class Part(NamedTuple):
 
 def packed_keys(keys: Iterable[str], most: int) -> list[list[str]]:
     """Divide keys, each once, into requests that a node takes."""
-    sizes = {key: len(key.encode()) + _PER_CAPABILITY_BYTES for key in keys}
-    return _packed(sizes, most, _MAX_KEYS_BYTES)
+    return _packed(dict.fromkeys(keys, 0), most)
 
 
 def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
     """Divide values into commits that a node takes: small ones together, each large one by itself, in this order."""
     sizes = {key: len(part.body) for key, part in parts.items()}
-    small = [key for key, size_bytes in sizes.items() if size_bytes <= MAX_SMALL_BYTES]
-    packs = []
-    for keys in packed_keys(small, MOST_WRITES):
-        packs += _packed({key: sizes[key] for key in keys}, MOST_WRITES, _MAX_VALUES_BYTES)
-    return packs + [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
+    large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
+    return _packed({key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES) + large
 
 
-def _packed(sizes: Mapping[str, int], most: int, most_bytes: int) -> list[list[str]]:
+def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     packs: list[list[str]] = []
-    left_bytes = 0
+    keys_bytes = values_bytes = 0
     for key, size_bytes in sizes.items():
-        if not packs or len(packs[-1]) == most or size_bytes > left_bytes:
+        keys_bytes += len(key.encode()) + _PER_CAPABILITY_BYTES
+        values_bytes += size_bytes
+        if not packs or len(packs[-1]) == most or keys_bytes > _MAX_KEYS_BYTES or values_bytes > _MAX_VALUES_BYTES:
             packs.append([])
-            left_bytes = most_bytes
+            keys_bytes, values_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES, size_bytes
         packs[-1].append(key)
-        left_bytes -= size_bytes
     return packs
 
 
@@ -151,7 +148,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return at most so many bytes; none at the end."""
-        ...
 
 
 Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]

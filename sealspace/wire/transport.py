@@ -83,14 +83,12 @@ class Pace:
     def __init__(self, timeout_s: float) -> None:
         self._most_s = self._left_s = timeout_s
         self._limit: asyncio.Timeout | None = None
-        self._since_s: float | None = None
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
         """Bound what is done in the block by the time that is left, and take it off; raises TimeoutError."""
         try:
             async with asyncio.timeout(self._left_s) as self._limit:
-                self._since_s = _now_s()
                 yield
         finally:
             self._take_off()
@@ -102,23 +100,22 @@ class Pace:
 
     async def sent(self, upload: Upload) -> AsyncIterator[bytes]:
         """Yield the pieces of a body; while its source is read, nobody waits for the node."""
-        pieces = aiter(upload)
-        while True:
-            self._take_off()
-            self._reschedule(None)
-            piece = await anext(pieces, None)
-            if self._limit is not None:
-                self._since_s = _now_s()
-                self._reschedule(self._since_s + self._left_s)
-            if piece is None:
-                return
+        self._pause()
+        async for piece in upload:
+            self._reschedule(_now_s() + self._left_s)
             yield piece  # continued when the node, or the buffer before it, has taken it
+            self._pause()
             self.moved(len(piece))
+        self._reschedule(_now_s() + self._left_s)
+
+    def _pause(self) -> None:
+        self._take_off()
+        self._reschedule(None)
 
     def _take_off(self) -> None:
-        if self._since_s is not None:
-            self._left_s = max(0.0, self._left_s - (_now_s() - self._since_s))
-            self._since_s = None
+        ends_at_s = None if self._limit is None else self._limit.when()
+        if ends_at_s is not None:
+            self._left_s = max(0.0, ends_at_s - _now_s())
 
     def _reschedule(self, when_s: float | None) -> None:
         if self._limit is not None:  # the node may have answered before it has taken the body

@@ -7,9 +7,11 @@ import pytest
 from capability_cases import BOB, NOW, OWNER, SESSION, granted, ucan
 from hypothesis import given
 from hypothesis import strategies as st
+from libipld import decode_multibase, encode_multibase
 
 from capabilities.ambient import SystemEntropy
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.cids import parse_cid
 from capabilities.facts import attestation_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer, WalletSigner
@@ -17,7 +19,7 @@ from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
 from sealspace.apps.run_calls import CALL, MAX_TOKEN_CHARS, SIGN_IN_HEADER, Call, RunnerAt, call_headers, read_call
 from sealspace.errors import CallRefused, InvalidPortableDelegation
-from sealspace.session import Session, _base58_cid, iso_time, key_session, read_grant
+from sealspace.session import Session, iso_time, key_session, read_grant
 
 RUNNER = Ed25519Signer(bytes(range(100, 132))).did
 START = encode_url(bytes(range(32)))
@@ -185,7 +187,7 @@ def test_a_sign_in_speaks_for_its_own_wallet_alone() -> None:
 
 def test_a_sign_in_that_rests_on_another_delegation_is_refused() -> None:
     parent = read_grant(sign_in()).cid
-    proof = sign_in(parents=(_base58_cid(parent),))
+    proof = sign_in(parents=(encode_multibase("z", decode_multibase(parse_cid(parent).text())[1]),))
     with pytest.raises(CallRefused, match="no other delegation"):
         read(by_wallet(proof), proof)
 
