@@ -17,6 +17,7 @@ Example:
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Final
 
 from capabilities.abilities import (
@@ -415,16 +416,16 @@ class Delegations:
         asked: dict[str, Json] = {"direction": direction, "status": status, "space": space, "limit": page_items}
         wanted = [space_capability(self._caller.session.chosen_space(account), "delegation", None, DELEGATION_LIST)]
 
-        async def ask(cursor: str | None) -> tuple[HistoryPage, str | None]:
+        async def ask(cursor: str | None) -> HistoryPage:
             stated = asked | {"cursor": cursor}
             body = canonical_bytes({name: value for name, value in stated.items() if value is not None})
             request = await self._caller.authorized(json_request("POST", "/delegation/query", body), wanted)
             page = decoded(PAGE, await self._caller.transport.require(request), "a page of delegations")
             if len(page.records) > page_items:
                 raise MalformedAnswer("a page of the node's delegations is longer than was asked for")
-            return page, page.cursor
+            return page
 
-        async for page in read_pages(ask):  # a page may be empty and be followed by another one
+        async for page in read_pages(ask, attrgetter("cursor")):  # a page may be empty and be followed by another one
             for record in page.records:
                 yield record
 

@@ -17,6 +17,7 @@ Example:
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -447,12 +448,10 @@ class Kv:
             SealspaceError: as `list_page`; MalformedAnswer where the list does not advance, or has no end.
         """
 
-        async def ask(cursor: str | None) -> tuple[Page, str | None]:
-            page = await self.list_page(prefix, limit=page_keys, cursor=cursor)
-            return page, page.cursor
-
         last: str | None = None
-        async for page in read_pages(ask):
+        async for page in read_pages(
+            lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor), attrgetter("cursor")
+        ):
             # A node that ignores cursors would send its first page for ever (Q1).
             require_advance(page.keys[:1], prefix=prefix, after=last, limit=page_keys, is_last=page.cursor is None)
             last = page.keys[-1] if page.keys else last

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 from capabilities.abilities import READ_RECEIPTS
@@ -91,12 +92,8 @@ class Receipts:
             SealspaceError: as `page`; MalformedAnswer where the list does not advance, or has no end.
         """
 
-        async def ask(after: str | None) -> tuple[ReceiptPage, str | None]:
-            page = await self.page(network, after=after)
-            return page, page.after
-
         last: tuple[Receipt, ...] = ()
-        async for page in read_pages(ask):
+        async for page in read_pages(lambda after: self.page(network, after=after), attrgetter("after")):
             _require_in_order((*last, *page.receipts))
             if page.after is not None and page.receipts[-1:] in ((), last):
                 raise MalformedAnswer("the node's list of receipts does not advance")

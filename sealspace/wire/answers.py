@@ -22,7 +22,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
     """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is not `what`."""
     try:
         return decoder.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.MsgspecError, CapabilityError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedAnswer(f"{answer.asked}: the node's answer is not {what}") from exc
 
 
@@ -70,14 +70,17 @@ MAX_PAGES: Final = 100_000
 
 
 async def read_pages(
-    ask: Callable[[str | None], Awaitable[tuple[Page, str | None]]], *, most_pages: int = MAX_PAGES
+    ask: Callable[[str | None], Awaitable[Page]],
+    place_of: Callable[[Page], str | None],
+    *,
+    most_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list: `ask` returns the page at a position, None at first, and the next one, None at
-    last."""
+    """Yield the pages of a list: `ask` returns the page at a place, `place_of` says where the next one is."""
     place: str | None = None
     for _ in range(most_pages):
-        page, following = await ask(place)
+        page = await ask(place)
         yield page
+        following = place_of(page)
         if following is None:
             return
         if following == place:
