@@ -151,14 +151,14 @@ class Client:
             entropy=entropy or SystemEntropy(),
             pinned_node=pinned_node,
             signed_in=session,
+            unsigned_descriptors=unsigned_descriptors,
         )
         self._guard: NodeGuard | None = None
         if require_node_evidence is not None:
             self._guard = NodeGuard(self._caller, require_node_evidence)
             self._transport.before_tokens = self._guard.require
-        self._unsigned_descriptors = unsigned_descriptors
         # The other services keep nothing, and are made where they are asked for.
-        self._encryption = Encryption(self._caller, unsigned_descriptors=unsigned_descriptors)
+        self._encryption = Encryption(self._caller)
 
     async def __aenter__(self) -> Self:
         return self
@@ -275,7 +275,7 @@ class Client:
         """
         other = copy.copy(self)
         other._caller = self._caller.acting(session)
-        other._encryption = Encryption(other._caller, unsigned_descriptors=self._unsigned_descriptors)
+        other._encryption = Encryption(other._caller)
         return other
 
     def kv(self, space: str | None = None) -> Kv:

@@ -31,7 +31,7 @@ from capabilities.abilities import (
 )
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
-from capabilities.principals import Principal, parse_principal, same_principal
+from capabilities.principals import parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json
@@ -144,7 +144,14 @@ class Delegations:
             raise InvalidInput("a delegation grants at least one capability")
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("a delegation lasts more than 0 s")
-        recipient = _recipient(did)
+        try:
+            recipient = parse_principal(did)
+        except CapabilityError as exc:
+            raise InvalidInput(
+                "the recipient is no DID",
+                hint="the recipient finds it at `client.session.did`: did:key:…",
+                step="the recipient finds it with: sealspace whoami",
+            ) from exc
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         facts: list[Json] = []
@@ -473,17 +480,6 @@ class Delegations:
                 issuer=session.did,
             )
         )
-
-
-def _recipient(did: str) -> Principal:
-    try:
-        return parse_principal(did)
-    except CapabilityError as exc:
-        raise InvalidInput(
-            "the recipient is no DID",
-            hint="the recipient finds it at `client.session.did`: did:key:…",
-            step="the recipient finds it with: sealspace whoami",
-        ) from exc
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:

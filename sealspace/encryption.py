@@ -55,7 +55,6 @@ from .errors import (
     NetworkNotActive,
     NetworkNotFound,
     NodeMismatch,
-    NotFound,
     ResponseBindingMismatch,
     ResponseSignatureInvalid,
     Unauthorized,
@@ -181,8 +180,7 @@ class Withdrawals:
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
-_MAX_DESCRIPTOR_BYTES = 64 * 1024
-_MAX_DECRYPT_ANSWER_BYTES = 64 * 1024
+_MOST_ANSWERED_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +205,8 @@ def new_receiver_key(entropy: Entropy) -> ReceiverKey:
 class Encryption:
     """The encryption networks of a node, with the session's authority; made by `Client.encryption`."""
 
-    def __init__(self, caller: Caller, *, unsigned_descriptors: bool = False) -> None:
+    def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._unsigned_descriptors = unsigned_descriptors
         self._descriptors: dict[str, Descriptor] = {}
 
     def network(self, name: str = DEFAULT_NETWORK, *, owner: str | None = None) -> NetworkId:
@@ -404,23 +401,22 @@ class Encryption:
             replace(
                 json_request("POST", f"{_network_path(network)}/decrypt", canonical_bytes(body)),
                 repeatable=True,
-                max_answer_bytes=_MAX_DECRYPT_ANSWER_BYTES,
+                max_answer_bytes=_MOST_ANSWERED_BYTES,
             ),
             [capability(network.text, DECRYPT)],
             facts=[decrypt_fact(body)],
             minted=sent.append,
         )
-        answer = await self._caller.transport.exchange(asked)
         try:
-            value = json_object(answer.require())
-        except Unauthorized as exc:
+            with about_network(network.text):
+                value = json_object(await self._caller.transport.require(asked))
+        except (NetworkNotFound, Unauthorized) as exc:
             self._descriptors.pop(network.text, None)
+            if isinstance(exc, NetworkNotFound):
+                raise
             if exc.text == "network has been revoked":
                 raise NetworkNotActive("revoked") from exc
             raise DecryptDenied(exc) from exc
-        except NotFound as exc:
-            self._descriptors.pop(network.text, None)
-            raise NetworkNotFound(f"no network {network.text} on this node") from exc
         return verify_answer(value, body, invocation_cid=token_cid(sent[-1]))
 
     async def _create(self, network: NetworkId) -> None:
@@ -440,7 +436,7 @@ class Encryption:
         """Ask the node for a descriptor with a fresh nonce, and check it."""
         nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))
         path = f"{_network_path(network)}?nonce={nonce}"
-        request = Request("GET", path, repeatable=True, max_answer_bytes=_MAX_DESCRIPTOR_BYTES)
+        request = Request("GET", path, repeatable=True, max_answer_bytes=_MOST_ANSWERED_BYTES)
         node_id = await self._caller.node_id()  # first: another node is not one that lacks the network
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))
@@ -455,7 +451,7 @@ class Encryption:
         if descriptor.node_did != node_id:
             raise NodeMismatch(f"the network's keys are opened by {descriptor.node_did}, this node is {node_id}")
         if SIGNATURE_MEMBER not in value:  # EN29; one that is present has to verify, whatever the program accepts
-            if self._unsigned_descriptors:
+            if self._caller.unsigned_descriptors:
                 return descriptor
             raise DescriptorUnsigned(f"the node did not sign the key of {network.text}")
         try:

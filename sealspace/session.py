@@ -463,9 +463,8 @@ def space_of(owner: str, name: str) -> SpaceId:
         InvalidInput: the owner is no DID, or the name neither a name nor an id.
     """
     try:
-        if name.startswith("tinycloud:"):
-            return parse_space_id(name)
-        return parse_space_id(SpaceId(parse_principal(owner), name).text)
+        is_id = name.startswith("tinycloud:")
+        return parse_space_id(name if is_id else SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
         hint = "a short name such as `notes`, without spaces and slashes, or a full id `tinycloud:…:notes`"
         raise InvalidInput(f"not a space: {name[:100]}", hint=hint) from exc
@@ -524,26 +523,23 @@ def decode_session(data: bytes) -> Session:
         InvalidSession: it is something else. The message contains no byte of it.
     """
     try:
-        return _session_of(shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored))
+        stored = shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored)
+        seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
+        if seed is None or len(seed) != 32 or pins is None:
+            raise InvalidSession("the stored session has no key, or a network's key in it cannot be read")
+        session = Session(
+            signer=Ed25519Signer(seed),
+            owner=principal_of(stored.owner),
+            space=None if stored.space is None else parse_space_id(stored.space),
+            node_id=stored.node_id,
+            pins=pins,
+            seed=seed,
+        )
+        for header in stored.grants:
+            session = session.with_grant(read_grant(header))
+        return session
     except (CapabilityError, InvalidPortableDelegation) as exc:
         raise InvalidSession("the stored session cannot be read") from exc
-
-
-def _session_of(stored: _Stored) -> Session:
-    seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
-    if seed is None or len(seed) != 32 or pins is None:
-        raise InvalidSession("the stored session has no key, or a network's key in it cannot be read")
-    session = Session(
-        signer=Ed25519Signer(seed),
-        owner=principal_of(stored.owner),
-        space=None if stored.space is None else parse_space_id(stored.space),
-        node_id=stored.node_id,
-        pins=pins,
-        seed=seed,
-    )
-    for header in stored.grants:
-        session = session.with_grant(read_grant(header))
-    return session
 
 
 def save_session(session: Session, path: str | Path) -> None:

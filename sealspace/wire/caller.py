@@ -42,6 +42,7 @@ class Caller:
     entropy: Entropy
     pinned_node: str | None = None
     signed_in: Session | None = None
+    unsigned_descriptors: bool = False
     _info: NodeInfo | None = None
 
     @property

@@ -390,10 +390,9 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)
-    return tuple(_describe(resource, tuple(abilities)) for resource, abilities in actions.items())
-
-
-def _describe(resource: Resource, actions: tuple[str, ...]) -> GrantedResource:
-    if isinstance(resource, SpaceResource):
-        return GrantedResource(resource.service, resource.space.text, resource.path or "", actions)
-    return GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), actions)
+    return tuple(
+        GrantedResource(resource.service, resource.space.text, resource.path or "", tuple(abilities))
+        if isinstance(resource, SpaceResource)
+        else GrantedResource(_ENCRYPTION, _ENCRYPTION, _place(resource), tuple(abilities))
+        for resource, abilities in actions.items()
+    )
