@@ -38,9 +38,10 @@ class SealspaceError(Exception):
     default_hint: ClassVar[str] = "the message says what is wrong; report it if it does not help"
     default_step: ClassVar[str | None] = None
 
-    def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, step: str | None = None, **members: object) -> None:
         super().__init__(message)
         self.message = message
+        vars(self).update(members)  # those that a class declares beside these
         if hint is None:
             hint, step = self.default_hint, step or self.default_step
         self.hint = hint
@@ -94,10 +95,7 @@ class TransferBroken(TransportError):
 
     default_hint = "start the transfer again; nothing was left half written"
     default_step = "start the command again; nothing was left half written"
-
-    def __init__(self, message: str, *, moved_bytes: int) -> None:
-        super().__init__(message)
-        self.moved_bytes = moved_bytes
+    moved_bytes: int
 
 
 class ResponseTooLarge(TransportError):
@@ -132,13 +130,12 @@ class NodeRefused(SealspaceError):
         self, status: int, text: str, *, hint: str | None = None, problem: str = "", asked: str = "", **members: str
     ) -> None:
         answer = (asked, f"node answered {status}", text or self.reason_in_words)
-        super().__init__(": ".join(filter(None, answer)), hint=hint)
+        super().__init__(": ".join(filter(None, answer)), hint=hint, **members)
         self.status = status
         self.text = text
         self.problem = problem
         self.asked = asked
         self.retry_after_s: float | None = None
-        vars(self).update(members)  # what the text names, as a class declares it
 
 
 class Unauthorized(NodeRefused):

@@ -206,17 +206,7 @@ class NotGranted(SealspaceError):
         "for a space of yours: sealspace login --space NAME; for one of another owner, ask that owner for a grant, "
         "then: sealspace grant accept FILE"
     )
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        missing: "tuple[Capability, ...]" = (),
-        hint: str | None = None,
-        step: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, step=step)
-        self.missing = missing
+    missing: "tuple[Capability, ...]" = ()
 
 
 class SessionExpired(SealspaceError):
@@ -268,10 +258,7 @@ class BackendError(SealspaceError):
     """
 
     default_hint = "do not grant before the cause is known"
-
-    def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.problem = problem
+    problem: str = ""
 
 
 class BackendUnreachable(BackendError):

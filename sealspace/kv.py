@@ -241,17 +241,15 @@ class Kv:
             InvalidInput: of one key or value, before anything is sent.
             As `put`: nothing was written.
         """
-        parts = {
-            key: Part(key, bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()
-        }
+        parts = {key: Part(bytes_of(body), stored_headers(body, content_type, None)) for key, body in values.items()}
         self._rights(KV_PUT, *parts)
 
         async def write(keys: Sequence[str]) -> None:
-            first = parts[keys[0]]
             if len(keys) == 1:
-                await self._invoke(KV_PUT, first.key, Request(headers=first.headers, body=of_bytes(first.body)))
+                part = parts[keys[0]]
+                await self._invoke(KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body)))
             else:
-                body, content_type = multipart([parts[key] for key in keys], self._caller.entropy)
+                body, content_type = multipart({key: parts[key] for key in keys}, self._caller.entropy)
                 request = Request(headers={"Content-Type": content_type}, body=of_bytes(body))
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
@@ -356,7 +354,7 @@ class Kv:
             PreconditionFailed: the value is not of version `if_match`.
             NotGranted, Unauthorized: the session may not delete it.
         """
-        request = Request(headers=condition(if_absent=False, if_match=if_match))
+        request = Request(headers=condition(if_match=if_match))
         return (await self._invoke(KV_DELETE, key, request)).headers.get("ETag")
 
     async def signed_url(

@@ -293,7 +293,17 @@ class Secrets:
             NodeRefused, TransportError, EncryptionError.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            return await self._open(secret, await self._stored_to_open(secret), receiver)
+            try:
+                stored = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
+            except NotGranted:
+                # Whoever has to ask for the one right asks for both (EN27): the error names all that is missing (MF13).
+                wanted = [
+                    space_capability(self._space, "kv", secret.path, KV_GET),
+                    capability(self._network.text, DECRYPT),
+                ]
+                self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
+                raise
+            return await self._open(secret, stored, receiver)
 
     async def version(self, name: str, *, scope: str | None = None) -> str:
         """Return the version of a secret's stored envelope, opening nothing. Needs `kv/metadata` on the path.
@@ -353,18 +363,6 @@ class Secrets:
             payload, network=self._network, label=self._label(secret), metadata=_VAULT_METADATA
         )
         return envelope_bytes(envelope).decode()
-
-    async def _stored_to_open(self, secret: SecretName) -> Value:
-        try:
-            return await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES)
-        except NotGranted:
-            # Whoever has to ask for the one right asks for both (EN27): the error names all that is missing (MF13).
-            wanted = [
-                space_capability(self._space, "kv", secret.path, KV_GET),
-                capability(self._network.text, DECRYPT),
-            ]
-            self._caller.session.proofs_for(wanted, now=self._caller.clock.now())
-            raise
 
     async def _open(self, secret: SecretName, stored: Value, receiver: ReceiverKey | None) -> Secret:
         envelope = self._envelope_of(secret, stored.body)

@@ -93,7 +93,7 @@ class PublicKv:
         async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             query += f"&after={path_segment(after)}" if after else ""
-            answer = (await self._transport.exchange(Request("GET", self._path + query, repeatable=True))).require()
+            answer = await self._transport.require(Request("GET", self._path + query, repeatable=True))
             keys, is_last = text_list(answer), answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
             return keys, None if is_last else keys[-1]

@@ -32,9 +32,8 @@ _PER_CAPABILITY_BYTES: Final = 160  # the space and the ability beside each key,
 
 
 class Part(NamedTuple):
-    """A value to be written: its key, checked already, its bytes, and the headers of content type and metadata."""
+    """A value to be written: its bytes, and the headers of content type and metadata."""
 
-    key: str
     body: bytes
     headers: Mapping[str, str]
 
@@ -78,12 +77,12 @@ async def in_order(packs: Sequence[Sequence[str]], write: Callable[[Sequence[str
         done += keys
 
 
-def multipart(parts: Sequence[Part], entropy: Entropy) -> tuple[bytes, str]:
+def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
     """Return a form with one part for each value, and its content type; a key is percent-encoded once more."""
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
-    for part in parts:
-        name = f'Content-Disposition: form-data; name="{path_segment(part.key)}"'
+    for key, part in parts.items():
+        name = f'Content-Disposition: form-data; name="{path_segment(key)}"'
         lines = [f"--{boundary}", name, *(f"{header}: {text}" for header, text in part.headers.items()), "", ""]
         pieces += ["\r\n".join(lines).encode("ascii"), part.body, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
@@ -176,11 +175,9 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
         await _copy(stream, to, progress)
         return
     path = Path(to)
-    if await asyncio.to_thread(path.is_dir):
-        raise InvalidInput(f"{path} is a folder", hint="name the file to be written")
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
         # A superuser may replace /dev/stdout, for everybody.
-        raise InvalidInput(f"{path} is no regular file", hint="open it yourself, and pass the open file")
+        raise InvalidInput(f"{path} is no regular file", hint="name a file, or open it yourself and pass the open file")
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     file = await asyncio.to_thread(draft.open, "xb")
     try:

@@ -339,8 +339,7 @@ class Transport:
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type",),
             )
-        limit = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
-        return Stream(response, pace, max_bytes=limit, asked=request.subject)
+        return Stream(response, pace, request)
 
 
 def _raise_failure_of(body: bytes | Upload | None) -> None:
@@ -366,15 +365,15 @@ async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
 class Stream:
     """An answer whose body is read piece by piece; made by `Transport.stream`, to be closed."""
 
-    def __init__(self, response: aiohttp.ClientResponse, pace: Pace, *, max_bytes: int, asked: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, pace: Pace, request: Request) -> None:
         self._response = response
         self._pace = pace
-        self._max_bytes = max_bytes
+        self._max_bytes = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
         self.status = response.status
         self.headers = response.headers
         self.size_bytes = response.content_length
         self.moved_bytes = 0
-        self.asked = asked
+        self.asked = request.subject
 
     def close(self) -> None:
         """Give the connection back, or end it where something of the body is unread."""

@@ -85,7 +85,7 @@ def stored_headers(body: object, content_type: str | None, metadata: Mapping[str
     return headers
 
 
-def condition(*, if_absent: bool, if_match: str | None) -> dict[str, str]:
+def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str]:
     """Return the headers of a conditional write."""
     if if_absent and if_match is not None:
         raise InvalidInput("a put is either for an absent key or over a known value")
