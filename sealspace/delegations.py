@@ -144,14 +144,7 @@ class Delegations:
             raise InvalidInput("a delegation grants at least one capability")
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("a delegation lasts more than 0 s")
-        try:
-            recipient = parse_principal(did)
-        except CapabilityError as exc:
-            raise InvalidInput(
-                "the recipient is no DID",
-                hint="the recipient finds it at `client.session.did`: did:key:…",
-                step="the recipient finds it with: sealspace whoami",
-            ) from exc
+        recipient = _recipient(did)
         granted = capabilities if recipient == self._caller.session.did else _for_others(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
         facts: list[Json] = []
@@ -312,10 +305,8 @@ class Delegations:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: as each says.
         """
-        session = self._caller.session
-        issued_here = all(
-            not isinstance(one, str) and read_grant(one.header).delegator == session.did for one in delegations
-        )
+        ours = self._caller.session.did
+        issued_here = all(not isinstance(one, str) and read_grant(one.header).delegator == ours for one in delegations)
         proofs = () if issued_here else self._right_to(REVOKE)
         cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
         for at in range(0, len(cids), MAX_TARGETS):
@@ -480,6 +471,17 @@ class Delegations:
                 issuer=session.did,
             )
         )
+
+
+def _recipient(did: str) -> Principal:
+    try:
+        return parse_principal(did)
+    except CapabilityError as exc:
+        raise InvalidInput(
+            "the recipient is no DID",
+            hint="the recipient finds it at `client.session.did`: did:key:…",
+            step="the recipient finds it with: sealspace whoami",
+        ) from exc
 
 
 def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:

@@ -37,7 +37,6 @@ MAX_DOCUMENT_BYTES: Final = 512 * 1024
 MAX_PAGE_RECEIPTS: Final = 100
 MAX_ENTRY_BYTES: Final = 256 * 1024
 _MAX_DETAIL_BYTES: Final = 64 * 1024
-_SHA256_BYTES: Final = 32
 _AUTHORISED: Final = "release.authorised"
 
 
@@ -196,4 +195,4 @@ def named_receipt(entry: bytes) -> bytes | None:
         digest = bytes.fromhex(str(detail.get("receipt")))
     except (CapabilityError, ValueError):
         return None
-    return digest if len(digest) == _SHA256_BYTES else None
+    return digest if len(digest) == 32 else None

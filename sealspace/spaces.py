@@ -16,16 +16,18 @@ Example:
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
 
 from capabilities.abilities import SPACE_CREATE, SPACE_INFO, SPACE_LIST
+from capabilities.errors import CapabilityError
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
 
-from .errors import InvalidInput, NotFound
+from .errors import InvalidInput, MalformedAnswer, NotFound
 from .kv import MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from .session import space_capability, space_of
 from .wire.answers import decoded, read_pages, require_advance, text_list
@@ -124,18 +126,26 @@ class PublicKv:
         )
 
 
-class SpaceEntry(msgspec.Struct, frozen=True, rename="camel"):
+@dataclass(frozen=True, slots=True)
+class SpaceEntry:
     """A space that the node hosts.
 
     Attributes:
-        id: its id as a text.
-        owner: the DID of its owner.
+        space: its id.
         created_at: since when, in UTC as the node wrote it; None where it does not say.
-        type: whether the session acts for its owner; this and the rest None where that was not asked.
+        is_own: whether the session acts for its owner; this and the rest None where that was not asked.
         usage_bytes: stored in it.
         limit_bytes: most that may be stored in it; None also where there is no limit.
     """
 
+    space: SpaceId
+    created_at: str | None
+    is_own: bool | None = None
+    usage_bytes: int | None = None
+    limit_bytes: int | None = None
+
+
+class _Entry(msgspec.Struct, rename="camel"):
     id: str
     owner: str
     created_at: str | None = None
@@ -143,22 +153,9 @@ class SpaceEntry(msgspec.Struct, frozen=True, rename="camel"):
     usage_bytes: int | None = None
     limit_bytes: int | None = None
 
-    def __post_init__(self) -> None:
-        parse_space_id(self.id)
 
-    @property
-    def space(self) -> SpaceId:
-        """Its id."""
-        return parse_space_id(self.id)
-
-    @property
-    def is_own(self) -> bool | None:
-        """Whether the session acts for its owner; None where that was not asked."""
-        return None if self.type is None else self.type == "owned"
-
-
-ONE: Final = msgspec.json.Decoder(SpaceEntry)
-MANY: Final = msgspec.json.Decoder(tuple[SpaceEntry, ...])
+_ONE: Final = msgspec.json.Decoder(_Entry)
+_MANY: Final = msgspec.json.Decoder(list[_Entry])
 
 
 class Spaces:
@@ -185,7 +182,7 @@ class Spaces:
             NotGranted, Unauthorized: the session may not see them.
             SpaceNotFound: the space that is asked through is not hosted.
         """
-        return decoded(MANY, await self._invoke("", SPACE_LIST, repeatable=True), "a list of spaces")
+        return entries_of(await self._invoke("", SPACE_LIST, repeatable=True))
 
     async def create(self, name: str) -> SpaceEntry:
         """Have the node host a space of the owner.
@@ -200,7 +197,7 @@ class Spaces:
         path = space_of(self._space.owner, name).name
         if path != name:
             raise InvalidInput("a space is made by its name, not by its id")
-        return decoded(ONE, await self._invoke(path, SPACE_CREATE), "a space")
+        return entry_of(await self._invoke(path, SPACE_CREATE))
 
     async def info(self, name: str) -> SpaceEntry:
         """Return a space of the owner.
@@ -212,8 +209,35 @@ class Spaces:
             NotGranted, Unauthorized: the session may not ask.
         """
         target = space_of(self._space.owner, name)
-        return decoded(ONE, await self._invoke(target.text, SPACE_INFO, repeatable=True), "a space")
+        return entry_of(await self._invoke(target.text, SPACE_INFO, repeatable=True))
 
     async def _invoke(self, path: str, ability: str, *, repeatable: bool = False) -> Answer:
         wanted = space_capability(self._space, "space", path, ability)
         return (await self._caller.invoke([wanted], Request(repeatable=repeatable))).require()
+
+
+def entry_of(answer: Answer) -> SpaceEntry:
+    """Read the description of one space.
+
+    Raises:
+        MalformedAnswer: nothing of the kind.
+    """
+    return _entry(decoded(_ONE, answer, "a space"))
+
+
+def entries_of(answer: Answer) -> tuple[SpaceEntry, ...]:
+    """Read a list of spaces.
+
+    Raises:
+        MalformedAnswer: it is none.
+    """
+    return tuple([_entry(one) for one in decoded(_MANY, answer, "a list of spaces")])
+
+
+def _entry(answered: _Entry) -> SpaceEntry:
+    try:
+        space = parse_space_id(answered.id)
+    except CapabilityError as exc:
+        raise MalformedAnswer("the node's answer names no space") from exc
+    is_own = None if answered.type is None else answered.type == "owned"
+    return SpaceEntry(space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes)

@@ -22,7 +22,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
     """Return the body of an answer as a decoder reads it; raises MalformedAnswer that says it is not `what`."""
     try:
         return decoder.decode(answer.body)
-    except (msgspec.MsgspecError, CapabilityError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedAnswer(f"{answer.asked}: the node's answer is not {what}") from exc
 
 

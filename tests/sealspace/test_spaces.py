@@ -6,9 +6,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from node.config.tree import Hosting
 from sealspace.client import SignIn
 from sealspace.errors import DuplicateRequest, InvalidInput, MalformedAnswer, NotGranted, SpaceNotFound, Unauthorized
-from sealspace.spaces import MANY, ONE
+from sealspace.spaces import entries_of, entry_of
 from sealspace.wallets import new_wallet
-from sealspace.wire.answers import decoded
 from sealspace.wire.transport import Answer
 
 SEED = bytes(range(32))
@@ -89,7 +88,6 @@ async def test_another_clients_space_is_not_found(bench) -> None:
 def test_an_answer_that_tells_no_spaces(body: bytes) -> None:
     """What is no list of spaces, or no space, is an error of its own."""
     answer = Answer(200, CIMultiDictProxy(CIMultiDict()), body)
-    with pytest.raises(MalformedAnswer):
-        decoded(MANY, answer, "a list of spaces")
-    with pytest.raises(MalformedAnswer):
-        decoded(ONE, answer, "a space")
+    for read in (entries_of, entry_of):
+        with pytest.raises(MalformedAnswer):
+            read(answer)
