@@ -6,6 +6,7 @@ Example:
 
 import json
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
@@ -56,10 +57,10 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
     return value
 
 
-def shaped(value: Json, shape: type[Shape]) -> Shape:
-    """Read a JSON value as an object of one shape."""
+def shaped(value: Json, shape: type[Shape], *, dec_hook: Callable[[type, Any], object] | None = None) -> Shape:
+    """Read a JSON value as an object of one shape; `dec_hook` reads the types that are not JSON's."""
     try:
-        return msgspec.convert(value, shape)
+        return msgspec.convert(value, shape, dec_hook=dec_hook)
     except msgspec.ValidationError as exc:
         text = str(exc)  # it may quote the value or the name of a member, whatever their length
         place, missing, expected = _PLACE.search(text), _MISSING.search(text), _EXPECTED.match(text)

@@ -31,7 +31,8 @@ _quoted: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 # Two passes in C, for values whose text it is known to write the same way: its order of members is that of their UTF-8
 # bytes, its escapes are the shortest. It prints fractions and integers beyond 64 bits differently, NaN silently wrong.
-_compact: Final = msgspec.json.Encoder(order="sorted").encode
+# A subclass of `bytes` is a digest, and written as hex.
+_compact: Final = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
 _Leaf: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | str | bool | None
 _Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
 _Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]

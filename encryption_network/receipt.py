@@ -24,19 +24,20 @@ Example:
     receipt = verify_receipt(parse_receipt(text))
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from capabilities.errors import BadSignature, InvalidJson
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
-from capabilities.strict_base64 import decode_standard, encode_standard
+from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 
-from .canonical_json import canonical_bytes, canonical_members
-from .errors import InvalidCanonicalJson, ReceiptError
+from .canonical_json import canonical_members
+from .errors import ReceiptError
 from .release_record import Ground, Mode
 
 RECEIPT_TYPE: Final = "sealspace.receipt/v1"
@@ -47,33 +48,30 @@ MAX_CHAIN: Final = 64
 MAX_POLICY_DIGESTS: Final = 512
 _MAX_TEXT_CHARS: Final = 8192
 _SIGNATURE_BYTES: Final = 64
+_DIGEST_BYTES: Final = 32
 # The members after the signature in the order of names, the same in every receipt.
 _LAST_MEMBERS: Final = f'"type":"{RECEIPT_TYPE}","verdict":"{VERDICT}"}}'.encode()
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT_CHARS)]
 
 
-class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
-    """What the code was judged by: SHA-256 of documents, 32 bytes each, and the challenge."""
-
-    record: bytes
-    quote: bytes | None
-    event_log: bytes | None
-    collateral: bytes
-    nonce: bytes | None
+class Digest(bytes):
+    """A SHA-256; canonical JSON has it as hex."""
 
 
-class _StatedVerdict(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
-    record: Sha256Hex
-    quote: Sha256Hex | None
-    event_log: Sha256Hex | None
-    collateral: Sha256Hex
-    nonce: Sha256Hex | None
+class QuoteVerdict(Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    """What the code was judged by: SHA-256 of documents, and the challenge."""
+
+    record: Digest
+    quote: Digest | None
+    event_log: Digest | None
+    collateral: Digest
+    nonce: Digest | None
 
 
-class _Stated(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
-    """A receipt as it is written."""
+class Receipt(Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    """One release; see the module for the members."""
 
-    type: Literal["sealspace.receipt/v1"]
+    type: Literal["sealspace.receipt/v1"] = RECEIPT_TYPE
     node: _Text
     network: _Text
     owner: _Text
@@ -82,32 +80,13 @@ class _Stated(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     request_hash: Sha256Hex
     receiver_public_key_hash: Sha256Hex
     chain: Annotated[tuple[_Text, ...], Meta(max_length=MAX_CHAIN)]
-    policies: Annotated[list[Sha256Hex], Meta(max_length=MAX_POLICY_DIGESTS)]
-    verdict: Literal["authorised"]
+    policies: Annotated[tuple[Digest, ...], Meta(max_length=MAX_POLICY_DIGESTS)]
+    verdict: Literal["authorised"] = VERDICT
     ground: Ground
     mode: Mode
     at_micros: Annotated[int, Meta(ge=0, lt=1 << 53)]
-    evidence: _StatedVerdict | None
-    signature: str
-
-
-class Receipt(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
-    """One release; see the module for the members."""
-
-    node: str
-    network: str
-    owner: str
-    invoker: str
-    invocation: str
-    request_hash: str
-    receiver_public_key_hash: str
-    chain: tuple[str, ...]
-    policies: tuple[bytes, ...]
-    ground: Ground
-    mode: Mode
-    at_micros: int
     evidence: QuoteVerdict | None
-    signature: bytes = b""
+    signature: bytes | UnsetType = UNSET
 
     @property
     def at(self) -> float:
@@ -124,36 +103,24 @@ def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
         raise ReceiptError("too many delegations or policies")
     if signer.did != receipt.node:
         raise RuntimeError("a receipt is signed by the node that it names")
-    signed = canonical_members(_signed_members(receipt))
+    signed = _signed_part(receipt)
     signature = encode_standard(signer.sign(signed)).encode()
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
 
 
+def _signed_part(receipt: Receipt) -> bytes:
+    return canonical_members(replace(receipt, signature=UNSET))
+
+
 def encode_receipt(receipt: Receipt) -> bytes:
     """Write a signed receipt as canonical JSON: its one spelling."""
-    return canonical_bytes(receipt_json(receipt))
+    return canonical_members(receipt)
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Json]:
     """Write a signed receipt as a JSON object."""
-    return {
-        **_signed_members(receipt),
-        "chain": list(receipt.chain),
-        "signature": encode_standard(receipt.signature),
-    }
-
-
-def _signed_members(receipt: Receipt) -> dict[str, Any]:
-    members: dict[str, Any] = msgspec.to_builtins(receipt, builtin_types=(bytes,))
-    del members["signature"]
-    if receipt.evidence is not None:
-        members["evidence"] = {name: value and value.hex() for name, value in members["evidence"].items()}
-    return {
-        **members,
-        "type": RECEIPT_TYPE,
-        "verdict": VERDICT,
-        "policies": [digest.hex() for digest in receipt.policies],
-    }
+    members: dict[str, Json] = msgspec.json.decode(encode_receipt(receipt))
+    return members
 
 
 def parse_receipt(data: bytes) -> Receipt:
@@ -170,20 +137,21 @@ def parse_receipt(data: bytes) -> Receipt:
     """
     text = data.removesuffix(b"\n")
     try:
-        members = parse_json(text, max_bytes=MAX_RECEIPT_BYTES)
-        if canonical_bytes(members) != text:
-            raise ReceiptError("it is not canonical JSON")
-        stated = shaped(members, _Stated)
-    except (InvalidJson, InvalidCanonicalJson) as exc:
+        receipt = shaped(parse_json(text, max_bytes=MAX_RECEIPT_BYTES), Receipt, dec_hook=_digest)
+    except InvalidJson as exc:
         raise ReceiptError(str(exc)) from exc
-    signature = decode_standard(stated.signature)
-    if signature is None or len(signature) != _SIGNATURE_BYTES:
+    if encode_receipt(receipt) != text:
+        raise ReceiptError("it is not canonical JSON")
+    if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("signature is not 64 bytes in base64")
-    facts: dict[str, Any] = msgspec.to_builtins(stated)
-    facts |= {"policies": [bytes.fromhex(digest) for digest in stated.policies], "signature": signature}
-    if facts["evidence"] is not None:
-        facts["evidence"] = {name: value and bytes.fromhex(value) for name, value in facts["evidence"].items()}
-    return msgspec.convert(facts, Receipt)
+    return receipt
+
+
+def _digest(_: type, text: str) -> Digest:
+    digest = Digest.fromhex(text)
+    if len(digest) != _DIGEST_BYTES:
+        raise ValueError(text)
+    return digest
 
 
 def verify_receipt(receipt: Receipt) -> Receipt:
@@ -198,7 +166,7 @@ def verify_receipt(receipt: Receipt) -> Receipt:
     if key is None:
         raise ReceiptError("node is no did:key of an Ed25519 key")
     try:
-        verify_ed25519(key, canonical_members(_signed_members(receipt)), receipt.signature)
+        verify_ed25519(key, _signed_part(receipt), receipt.signature or b"")
     except BadSignature as exc:
         raise ReceiptError("the signature does not hold") from exc
     return receipt

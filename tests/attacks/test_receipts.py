@@ -20,7 +20,7 @@ from capabilities.abilities import READ_RECEIPTS
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.policy import Policy, policy_json
-from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, signed_text
+from encryption_network.receipt import Digest, Receipt, encode_receipt, parse_receipt, signed_text
 from node.operations.releases import receipts as operation
 from sealspace.delegations import allow
 from sealspace.errors import ReceiptInvalid
@@ -87,7 +87,7 @@ class Kept:
         judged = self.receipt.evidence
         assert judged is not None
         record = encode_evidence(altered(decode_evidence(self.documents[judged.record]), **changes))
-        digest = hashlib.sha256(record).digest()
+        digest = Digest(hashlib.sha256(record).digest())
         whole = Kept(self.text, {**self.documents, digest: record}, self.stage)
         return whole.signed_anew(evidence=altered(judged, record=digest))
 
@@ -95,8 +95,8 @@ class Kept:
         """The same with another quote and event log, and evidence that says what these say."""
         judged, parsed = self.receipt.evidence, parse_quote(quote)
         assert judged is not None
-        found = {hashlib.sha256(document).digest(): document for document in (quote, log)}
-        quote_sha256, log_sha256 = found
+        found: dict[bytes, bytes] = {hashlib.sha256(document).digest(): document for document in (quote, log)}
+        quote_sha256, log_sha256 = map(Digest, found)
         lying = altered(judged, quote=quote_sha256, event_log=log_sha256)
         whole = Kept(self.text, {**self.documents, **found}, self.stage).signed_anew(evidence=lying)
         said = {"rtmr3": parsed.report.rtmr3, "quote_sha256": parsed.statement_sha256}
@@ -111,7 +111,7 @@ async def kept(stage: HeldStage, owner: Owner, index: int = -1) -> Kept:
     digests = list(receipt.policies)
     if judged is not None:
         digests += [d for d in (judged.record, judged.quote, judged.event_log, judged.collateral) if d is not None]
-    documents = {}
+    documents: dict[bytes, bytes] = {}
     for digest in digests:
         reply = await fetch(stage, owner.session, owner.network, f"receipts/{digest.hex()}")
         assert (reply.status, reply.headers["content-type"]) == (200, "application/octet-stream"), reply.said
@@ -197,7 +197,7 @@ Change = Callable[[Any], dict[str, Any]]
 LIES: dict[str, Change] = {
     "another invoker": lambda receipt: {"invoker": receipt.owner},
     "another receiver key": lambda receipt: {"receiver_public_key_hash": "00" * 32},
-    "another challenge": lambda receipt: {"evidence": altered(receipt.evidence, nonce=bytes(32))},
+    "another challenge": lambda receipt: {"evidence": altered(receipt.evidence, nonce=Digest(32))},
     "no challenge": lambda receipt: {"evidence": altered(receipt.evidence, nonce=None)},
     "no quote": lambda receipt: {"evidence": altered(receipt.evidence, quote=None)},
     "no evidence": lambda receipt: {"evidence": None},

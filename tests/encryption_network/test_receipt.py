@@ -17,6 +17,7 @@ from encryption_network.errors import ReceiptError
 from encryption_network.receipt import (
     MAX_CHAIN,
     MAX_RECEIPT_BYTES,
+    Digest,
     QuoteVerdict,
     Receipt,
     encode_receipt,
@@ -27,7 +28,13 @@ from encryption_network.receipt import (
 )
 
 NODE = Ed25519Signer(b"\x71" * 32)
-JUDGED = QuoteVerdict(record=b"\1" * 32, quote=b"\2" * 32, event_log=None, collateral=b"\3" * 32, nonce=b"\4" * 32)
+JUDGED = QuoteVerdict(
+    record=Digest(b"\1" * 32),
+    quote=Digest(b"\2" * 32),
+    event_log=None,
+    collateral=Digest(b"\3" * 32),
+    nonce=Digest(b"\4" * 32),
+)
 BARE = Receipt(
     node=NODE.did,
     network="urn:tinycloud:encryption:did:key:zOwner:default",
@@ -37,7 +44,7 @@ BARE = Receipt(
     request_hash="ab" * 32,
     receiver_public_key_hash="cd" * 32,
     chain=("bafkr4i-one", "bafkr4i-two"),
-    policies=(b"\5" * 32,),
+    policies=(Digest(b"\5" * 32),),
     ground="attested",
     mode="delegates",
     at_micros=1_795_000_000_123_456,
@@ -68,12 +75,12 @@ def test_every_flipped_bit_is_found() -> None:
 
 
 @given(
-    st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+    st.lists(st.binary(min_size=32, max_size=32).map(Digest), max_size=3),
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40), min_size=5, max_size=7),
     st.booleans(),
     st.integers(0, 2**53 - 1),
 )
-def test_signing_and_writing_in_one_go(policies: list[bytes], texts: list[str], judged: bool, at: int) -> None:
+def test_signing_and_writing_in_one_go(policies: list[Digest], texts: list[str], judged: bool, at: int) -> None:
     """A text that is signed and written in one go is canonical JSON, whatever the members say (RC9)."""
     owner, network, invoker, invocation, *chain = texts
     bare = altered(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from encryption_network.receipt import QuoteVerdict
+from encryption_network.receipt import Digest, QuoteVerdict
 from node import document_cache as document_cache
 from node.document_cache import DocumentCache
 
@@ -10,11 +10,11 @@ from node.document_cache import DocumentCache
 def judged(number: int) -> QuoteVerdict:
     """Evidence, and what it was judged from."""
     return QuoteVerdict(
-        record=number.to_bytes(32, "big"),
-        quote=b"q" * 32,
+        record=Digest(number.to_bytes(32, "big")),
+        quote=Digest(b"q" * 32),
         event_log=None,
-        collateral=b"c" * 32,
-        nonce=b"n" * 32,
+        collateral=Digest(b"c" * 32),
+        nonce=Digest(b"n" * 32),
     )
 
 

@@ -27,7 +27,7 @@ from encryption_network.canonical_json import canonical_hash
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.key_providers import NAMES
 from encryption_network.policy import Policy, encode_policy
-from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
+from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement
 from sealspace.documents.published import encode_published, parse_published, statement_json
 from sealspace.errors import BackendNotProven, CollateralNeeded, NodeEvidenceRefused, ReceiptInvalid
@@ -189,16 +189,16 @@ async def to_a_receipts_reader(defect: Defect, folder: Path, now: float) -> str:
         request_hash="00" * 32,
         receiver_public_key_hash=canonical_hash(encode_standard(RECEIVER)),
         chain=(),
-        policies=(hashlib.sha256(policy).digest(),),
+        policies=(Digest(hashlib.sha256(policy).digest()),),
         ground="attested",
         mode="delegates",
         at_micros=int(now * 1_000_000),
         evidence=QuoteVerdict(
-            record=hashlib.sha256(record).digest(),
-            quote=hashlib.sha256(quote).digest(),
-            event_log=None if log is None else hashlib.sha256(log_text).digest(),
-            collateral=hashlib.sha256(document).digest(),
-            nonce=NONCE,
+            record=Digest(hashlib.sha256(record).digest()),
+            quote=Digest(hashlib.sha256(quote).digest()),
+            event_log=None if log is None else Digest(hashlib.sha256(log_text).digest()),
+            collateral=Digest(hashlib.sha256(document).digest()),
+            nonce=Digest(NONCE),
         ),
     )
     text = signed_text(receipt, NODE)

@@ -15,7 +15,7 @@ from capabilities.abilities import READ_RECEIPTS
 from encryption_network.evidence_record import encode_evidence
 from encryption_network.gate import Admission
 from encryption_network.policy import Evidence, encode_policy
-from encryption_network.receipt import QuoteVerdict, Receipt, signed_text
+from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
 from encryption_network.withdrawals import evidence_digest
 from spaces.documents.evidence import evidence_row_key
 from spaces.documents.networks import network_row_key
@@ -114,7 +114,7 @@ def _receipt(services: Services, admission: Admission, judged: QuoteVerdict | No
         request_hash=decrypt.request_hash,
         receiver_public_key_hash=decrypt.bound.body.stated.receiver_public_key_hash,
         chain=admission.chain,
-        policies=tuple([bytes.fromhex(digest) for digest in admission.policy_sha256]),
+        policies=tuple([Digest.fromhex(digest) for digest in admission.policy_sha256]),
         ground=admission.ground,
         mode=admission.mode,
         at_micros=int(admission.decided_at * 1_000_000),
@@ -132,12 +132,16 @@ async def _judged(services: Services, evidence: Evidence, record: bytes) -> tupl
     # A basis of newer evidence means another stamp of the evidence's row, which the release's commit checks.
     if basis is not None and basis.evidence_sha256 == record:
         documents.append(basis.quote)
-        quote, nonce = hashlib.sha256(basis.quote).digest(), basis.nonce
+        quote, nonce = Digest(hashlib.sha256(basis.quote).digest()), Digest(basis.nonce)
         if basis.event_log is not None:
             documents.append(basis.event_log)
-            event_log = hashlib.sha256(basis.event_log).digest()
+            event_log = Digest(hashlib.sha256(basis.event_log).digest())
     judged = QuoteVerdict(
-        record=record, quote=quote, event_log=event_log, collateral=evidence.collateral_sha256, nonce=nonce
+        record=Digest(record),
+        quote=quote,
+        event_log=event_log,
+        collateral=Digest(evidence.collateral_sha256),
+        nonce=nonce,
     )
     return judged, documents
 
