@@ -24,7 +24,6 @@ MIN_SECRET_BYTES = 32
 # Contexts of the protocol (EN4).
 NODE_IDENTITY = "tinycloud/node/identity"
 NETWORK_SEAL = "tinycloud/encryption/network-seal"
-SIGNED_URLS = "tinycloud/kv/signed-urls"
 LIST_CURSOR = "tinycloud/kv/list-cursor"
 INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Our own.
@@ -54,10 +53,6 @@ class Keyring:
     def space_did(self, space: SpaceId) -> str:
         """Return the host DID of a space: the context is its canonical text (wire 5.7)."""
         return Ed25519Signer(self.derive(space.text)).did
-
-    def challenge_mac_key(self) -> bytes:
-        """Return the 32-byte key of the MAC over attestation challenges."""
-        return self.derive(ATTESTATION_CHALLENGE)
 
     def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
         """Seal bytes at rest under the key of a context (enc 1.5)."""

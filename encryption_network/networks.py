@@ -10,7 +10,7 @@ Example:
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Final, Literal
 
@@ -262,12 +262,11 @@ def well_known_id(name: str, owner_did: str | None) -> NetworkId:
 
 def timestamp(now: float) -> str:
     """Write epoch seconds as RFC 3339 UTC, with up to six decimals and no trailing zero (enc 0.4)."""
-    moment = _EPOCH + timedelta(microseconds=round(now * 1_000_000))
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{moment.microsecond:06d}".rstrip("0") + "Z" if moment.microsecond else text + "Z"
+    text = (_EPOCH + timedelta(microseconds=round(now * 1_000_000))).isoformat()
+    return (text.rstrip("0") if "." in text else text) + "Z"
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
 
 
 # --- the store's value ---------------------------------------------------------------------------------------------

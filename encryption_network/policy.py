@@ -34,9 +34,9 @@ from dataclasses import asdict, dataclass
 from operator import eq
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
-from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
 
-from capabilities.cache import remembered_of
+from capabilities.cache import remembered, remembered_of
 from capabilities.errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import ATTESTATION_FACT, is_policy_name, states_policy
 from capabilities.principals import Principal
@@ -44,7 +44,7 @@ from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json, shaped
 
 from .canonical_json import canonical_bytes
-from .errors import InvalidCanonicalJson, PolicyError
+from .errors import InvalidCanonicalJson, PolicyError, RecordError
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
 
 MAX_POLICY_BYTES: Final = 32_768
@@ -203,6 +203,45 @@ class Policy:
             and (self.receiver == "attested" or other.receiver == "signed")
             and (not self.in_person or other.in_person)
         )
+
+
+# --- evidence as the store keeps it, under its holder's DID and receiver key -----------------------------------------
+
+MAX_EVIDENCE_BYTES: Final = 16_384
+"""Longest stored evidence; it has some 1,200 bytes, and the advisories grow slowly."""
+
+
+class _EvidenceRow(Struct, array_like=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    evidence: Evidence
+
+
+_DECODER: Final = msgpack.Decoder(_EvidenceRow)
+
+
+def encode_evidence(evidence: Evidence) -> bytes:
+    """Write evidence as the store keeps it, versioned."""
+    return msgpack.encode(_EvidenceRow(version=1, evidence=evidence))
+
+
+@remembered(1024)
+def decode_evidence(value: bytes) -> Evidence:
+    """Read stored evidence.
+
+    Raises:
+        RecordError: not such a row, of another version, or with a field of the wrong length.
+    Does not check:
+        Whether it satisfies any policy; `judgement.judge` does.
+    """
+    if len(value) > MAX_EVIDENCE_BYTES:
+        raise RecordError("evidence too long")
+    try:
+        return _DECODER.decode(value).evidence
+    except (ValueError, RecursionError) as exc:
+        raise RecordError("evidence unreadable, or with a field of the wrong length") from exc
+
+
+# --- reading and writing policies ------------------------------------------------------------------------------------
 
 
 def parse_policy(value: Json) -> Policy:

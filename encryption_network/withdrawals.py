@@ -26,8 +26,7 @@ from capabilities.principals import Principal, parse_principal, principal_of
 from capabilities.strict_json import Json
 
 from .errors import RecordError, WithdrawalError
-from .evidence_record import encode_evidence
-from .policy import Evidence
+from .policy import Evidence, encode_evidence
 
 MAX_NETWORK_ENTRIES: Final = 256
 """Most entries that one network lists: they are read with every release of the network."""

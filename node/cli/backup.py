@@ -23,9 +23,9 @@ from msgspec.structs import replace
 from capabilities.ambient import SystemClock, SystemEntropy
 from capabilities.principals import principal_of
 from encryption_network.errors import RecordError
-from encryption_network.evidence_record import decode_evidence
 from encryption_network.keyring import Keyring
 from encryption_network.networks import decode_network
+from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
 from sealspace.cli.errors import ClockWrong, ConfigurationError, FileUnreadable, NodeError, SecretUnusable, StoreMisused

@@ -19,8 +19,8 @@ from typing import Final
 
 from capabilities.cids import ContentKey
 from encryption_network.errors import RecordError
-from encryption_network.evidence_record import decode_evidence
 from encryption_network.judgement import CLOCK_SKEW_S
+from encryption_network.policy import decode_evidence
 from spaces.audit.pruning import prune_batch
 from spaces.documents import receipts
 from spaces.errors import RecordDamaged, SpaceError

@@ -21,13 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 
 from capabilities.ambient import Entropy
 from capabilities.errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json, Sha256Hex, parse_json
+from capabilities.strict_json import Sha256Hex, parse_json
 
 from ..documents.project_names import ProjectId, parse_project
 from ..documents.secret_names import is_scope
@@ -178,16 +178,9 @@ def new_api_key(
         raise InvalidInput(f"a key names at most {MAX_NAMED} profiles: `default`, or lower-case letters and dashes")
     if not 0 <= max_per_call <= MAX_AMOUNT:
         raise InvalidInput(f"a call costs 0 to {MAX_AMOUNT} micro-units")
-    stated: dict[str, Json] = {
-        "nonce": nonce,
-        "secretSha256": _hash(secret),
-        "projects": [_ANY_PROJECT] if projects is None else [one.text for one in projects],
-        "profiles": [*profiles],
-        "maxPerCall": max_per_call,
-        "expires": iso_time(expires_at),
-        "runner": runner,
-    }
-    statement = sign_statement(KEY_TYPE, stated, signer)
+    named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
+    stated = _Stated(nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner)
+    statement = sign_statement(KEY_TYPE, to_builtins(stated), signer)
     return statement, Credential(signer_of(statement), nonce, secret)
 
 

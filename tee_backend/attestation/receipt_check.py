@@ -28,10 +28,9 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import parse_json
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.errors import EncryptionError
-from encryption_network.evidence_record import decode_evidence
 from encryption_network.judgement import judge
 from encryption_network.key_providers import NAMES
-from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, parse_policy
+from encryption_network.policy import MAX_POLICY_BYTES, Evidence, Policy, decode_evidence, parse_policy
 from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, verify_receipt
 from sealspace.errors import ReceiptInvalid
 

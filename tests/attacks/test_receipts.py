@@ -18,8 +18,7 @@ from tests_support import altered
 
 from capabilities.abilities import READ_RECEIPTS
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.evidence_record import decode_evidence, encode_evidence
-from encryption_network.policy import Policy, policy_json
+from encryption_network.policy import Policy, decode_evidence, encode_evidence, policy_json
 from encryption_network.receipt import Digest, Receipt, encode_receipt, parse_receipt, signed_text
 from node.operations.releases import receipts as operation
 from sealspace.delegations import allow

@@ -18,8 +18,7 @@ from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import parse_delegation
-from encryption_network.evidence_record import encode_evidence
-from encryption_network.policy import Evidence
+from encryption_network.policy import Evidence, encode_evidence
 from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
 from sealspace.client import Client
 from sealspace.wire.portable import decode_portable

@@ -29,7 +29,6 @@ from capabilities.strict_base64 import encode_url
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.envelope import encode_envelope, open_envelope, parse_envelope, seal_envelope
 from encryption_network.errors import EncryptionError
-from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.keyring import NETWORK_SEAL, Keyring
 from encryption_network.keywrap import open_blob, open_wrapped, public_key_of, seal_blob, wrap
 from encryption_network.networks import (
@@ -43,7 +42,16 @@ from encryption_network.networks import (
     well_known_id,
     well_known_json,
 )
-from encryption_network.policy import Measurements, Policy, encode_policy, parse_policy, policies_of, policy_json
+from encryption_network.policy import (
+    Measurements,
+    Policy,
+    decode_evidence,
+    encode_evidence,
+    encode_policy,
+    parse_policy,
+    policies_of,
+    policy_json,
+)
 from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
 from encryption_network.requests import (
     MAX_BODY_BYTES,

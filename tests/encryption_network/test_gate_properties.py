@@ -12,10 +12,17 @@ from tests_support import altered
 from capabilities.chain import Mark
 from capabilities.sign_ins import session_holders
 from encryption_network.errors import ReleaseRefused
-from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.gate import Admission, StatedPolicies, admit, needs_evidence, policies_in_force
 from encryption_network.networks import decode_network, encode_network
-from encryption_network.policy import Measurements, Policy, encode_policy, policies_of, policy_digest
+from encryption_network.policy import (
+    Measurements,
+    Policy,
+    decode_evidence,
+    encode_evidence,
+    encode_policy,
+    policies_of,
+    policy_digest,
+)
 from encryption_network.release_record import decode_release_record, encode_release_record
 
 PATH = "tinycloud:key:zOwner:secrets/kv/vault/secrets/ONE"

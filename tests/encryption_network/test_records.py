@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from capabilities.cache import MAX_REMEMBERED
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.errors import RecordError
-from encryption_network.evidence_record import decode_evidence, encode_evidence
 from encryption_network.key_providers import is_accepted
-from encryption_network.policy import Measurements, Policy
+from encryption_network.policy import Measurements, Policy, decode_evidence, encode_evidence
 from encryption_network.release_record import ReleaseRecord, decode_release_record, encode_release_record
 
 CODE = Measurements(mrtd=bytes(48), rtmr0=bytes(48), rtmr1=bytes(48), rtmr2=bytes(48), rtmr3=bytes(48))

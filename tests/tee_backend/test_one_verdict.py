@@ -24,9 +24,8 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_hash
-from encryption_network.evidence_record import encode_evidence
 from encryption_network.key_providers import NAMES
-from encryption_network.policy import Policy, encode_policy
+from encryption_network.policy import Policy, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement
 from sealspace.documents.published import encode_published, parse_published, statement_json

@@ -21,8 +21,8 @@ from capabilities.strict_base64 import decode_standard, decode_url, encode_url
 from capabilities.strict_json import shaped
 from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
-from encryption_network.evidence_record import decode_evidence, encode_evidence
-from encryption_network.policy import Evidence, ReceiverMode
+from encryption_network.keyring import ATTESTATION_CHALLENGE
+from encryption_network.policy import Evidence, ReceiverMode, decode_evidence, encode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import MAX_LIFETIME_S, read_body
 from spaces.documents.collateral import collateral_documents, state_of
@@ -79,7 +79,7 @@ def challenge(services: Services, body: bytes) -> ChallengeMade:
         raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
     now, ttl_s = services.clock.now(), services.config.release.challenge_s
     nonce = issue_challenge(
-        services.keyring.challenge_mac_key(),
+        services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, holder),
         random=services.entropy.token(RANDOM_BYTES),
         now=now,
@@ -139,7 +139,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did)
     network, nonce = _bound(invocation, handed)
     nonce_ends_at = check_challenge(  # MAC
-        services.keyring.challenge_mac_key(),
+        services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, invocation.invoker),
         nonce,
         now=services.clock.now(),

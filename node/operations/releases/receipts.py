@@ -12,9 +12,8 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
-from encryption_network.evidence_record import encode_evidence
 from encryption_network.gate import Admission
-from encryption_network.policy import Evidence, encode_policy
+from encryption_network.policy import Evidence, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
 from encryption_network.withdrawals import evidence_digest
 from spaces.documents.evidence import evidence_row_key

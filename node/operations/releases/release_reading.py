@@ -15,10 +15,9 @@ from typing import Final
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
 from encryption_network.errors import RequestError
-from encryption_network.evidence_record import decode_evidence
 from encryption_network.gate import ReleaseRequest, RowStamp, needs_evidence, paths_in_force, policies_in_force
 from encryption_network.networks import decode_network
-from encryption_network.policy import Evidence
+from encryption_network.policy import Evidence, decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.requests import BoundDecrypt, CheckedDecrypt, check_decrypt
 from encryption_network.withdrawals import decode_withdrawals

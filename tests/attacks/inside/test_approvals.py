@@ -16,8 +16,7 @@ from capabilities.facts import ATTESTATION_FACT
 from capabilities.principals import parse_principal
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage
-from encryption_network.evidence_record import decode_evidence
-from encryption_network.policy import Policy, policy_json
+from encryption_network.policy import Policy, decode_evidence, policy_json
 from node.collateral.intake import import_collateral
 from spaces.documents.evidence import evidence_row_key
 

@@ -11,7 +11,7 @@ from running_node import Reply, send
 from simulators.pcs import CERTIFICATES, TCB, PcsSimulator, pcs_on_loopback
 
 from capabilities.principals import parse_principal
-from encryption_network.evidence_record import decode_evidence
+from encryption_network.policy import decode_evidence
 from node.collateral.intake import import_collateral
 from node.config.tree import Collateral
 from node.operations.attestation.refresh_collateral import ASK_AGAIN_S, fetch_due

@@ -11,7 +11,7 @@ from attestation_stage import Stay
 from audit_records import audit_records
 
 from capabilities.principals import parse_principal
-from encryption_network.evidence_record import decode_evidence
+from encryption_network.policy import decode_evidence
 from spaces.documents.evidence import evidence_row_key
 from tee_backend.attestation.quote import parse_quote
 
