@@ -98,8 +98,8 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     whose = _whose(space.owner, by)
     if right.service == "space":
         return f"spaces{whose}"
-    if right.service == "kv" and space.name == SECRETS_SPACE and _is_of_secrets(right.path):
-        return f"{_secrets(right.path)[1]}{whose}"
+    if right.service == "kv" and (secret := _secrets(space.name, right.path)):
+        return f"{secret[1]}{whose}"
     if right.service in ("capabilities", "delegation"):
         return f"{'grants ' if right.service == 'delegation' else ''}in the space {space.name}{whose}"
     where = f"{right.path}{' and what is below it' if with_below else ''}" if right.path else "everything"
@@ -111,13 +111,12 @@ def _verb(ability: str) -> str:
     return _VERBS.get(ability) or (ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability)
 
 
-def _is_of_secrets(path: str) -> bool:
-    return f"{path}/".startswith(list_prefix(None))
-
-
-def _secrets(path: str) -> tuple[str, str]:
-    """Return the label of a secret, or of a folder of secrets, and what it is in words."""
-    below = path[len(list_prefix(None)) :]
+def _secrets(space: str, path: str) -> tuple[str, str] | None:
+    """Return the label of a secret, or of a folder of secrets, and what it is in words; None for other values."""
+    prefix = list_prefix(None)
+    if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
+        return None
+    below = path[len(prefix) :]
     label = below.removeprefix("scoped/")
     every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
     return label, every if secret_at(path) is None else f"the secret {label}"
@@ -234,8 +233,8 @@ def _requested_place(one: ResourceRequest) -> tuple[Kind, str, str | None]:
     if one.service == ENCRYPTION:
         return "network", f"the encryption network {one.path}", None
     whole = one.path in ("", "/")
-    if one.service == KV and one.space == SECRETS_SPACE and _is_of_secrets(one.path):
-        label, words = _secrets(one.path)
+    if one.service == KV and (secret := _secrets(one.space, one.path)):
+        label, words = secret
         return "secret", words, label
     if one.service == KV:
         below = "every value" if whole else f"values below {one.path}" if one.path.endswith("/") else f"{one.path}"
