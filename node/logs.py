@@ -63,18 +63,6 @@ def describe(error: BaseException) -> dict[str, str | list[str]]:
     return {"error": f"{type(error).__module__}.{type(error).__qualname__}", "places": places}
 
 
-class JsonLine(logging.Formatter):
-    """Formats a record as one JSON object: ours with its fields, a library's with its template only."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line without its line end."""
-        fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
-        said = {"event": "library", **_of_library(record)} if fields is None else {"event": record.msg, **fields}
-        written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="microseconds")
-        frame = {"level": record.levelname.lower(), "timestamp": written_at.replace("+00:00", "Z")}
-        return json.dumps(said | frame)
-
-
 def _of_library(record: logging.LogRecord) -> dict[str, Field]:
     template = record.msg if isinstance(record.msg, str) and record.args else "message left out"
     fields: dict[str, Field] = {"logger": record.name, "template": template}
@@ -87,6 +75,14 @@ class _Lines(logging.Handler):
     """Writes each line whole, so that lines of several processes do not mix; a broken pipe loses the line."""
 
     stream: TextIO | None = None  # None: standard error, whatever it is when a line is written
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one JSON object without a line end: ours with its fields, a library's as its template."""
+        fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
+        said = {"event": "library", **_of_library(record)} if fields is None else {"event": record.msg, **fields}
+        written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="microseconds")
+        frame = {"level": record.levelname.lower(), "timestamp": written_at.replace("+00:00", "Z")}
+        return json.dumps(said | frame)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -104,7 +100,6 @@ def _log(level: int, event: str, fields: Mapping[str, Field]) -> None:
 
 
 _lines: Final = _Lines()
-_lines.setFormatter(JsonLine())
 _events: Final = logging.getLogger("sealspace")
 _events.propagate = False  # a program that embeds a node keeps its own handlers for its own lines
 _events.setLevel(logging.INFO)

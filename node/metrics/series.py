@@ -22,12 +22,11 @@ from prometheus_client import Counter, Gauge, Histogram, values
 from encryption_network.gate import REASONS
 from encryption_network.release_record import Ground
 
-from ..counts import Operation
+from ..counts import OTHER, Operation
 
 WORKER: Final = "worker"
 STOREKEEPER: Final = "storekeeper"
 SUPERVISOR: Final = "supervisor"
-OTHER: Final = "other"
 CODES: Final = (
     # the node or its environment lacks something
     "store-full",

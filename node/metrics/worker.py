@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from time import perf_counter_ns
 from typing import Final
 
-from encryption_network.errors import ReleaseRefused
 from spaces.audit.chain import oldest_unsealed_at
 from spaces.documents.collateral import collateral_states
 from spaces.errors import SpaceError
@@ -14,36 +12,17 @@ from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import counter_of, read_row
 from spaces.store.observing import SharedStore
 
-from ..counts import Operation
+from ..counts import RequestCounter
 from ..housekeeping.seal_audit import DELAYED_S, chain_of
 from ..http.listener import Listener
 from ..services import Services
-from .series import OTHER, SAMPLING_PERIOD_S, ProcessMetrics
+from .series import SAMPLING_PERIOD_S, ProcessMetrics
 
 STORE_PERIOD_S: Final = 15.0
 
 
-class WorkerMetrics(ProcessMetrics):
-    """The `RequestCounter` of one worker; belongs to its event loop's thread."""
-
-    def answered(self, operation: Operation, status: int, began_ns: int) -> None:
-        """Count an answer: its operation, its status, and how long it took until now by `perf_counter_ns`."""
-        self.cells["sealspace_request_seconds", operation].observe((perf_counter_ns() - began_ns) / 1e9)
-        self.cells["sealspace_requests_total", operation, f"{status // 100}xx"].inc()
-
-    def refused(self, error: Exception, code: str) -> None:
-        """Count an error that became an answer, by the code in the answer."""
-        self.cells.get(("sealspace_refusals_total", code), self.cells["sealspace_refusals_total", OTHER]).inc()
-        if isinstance(error, ReleaseRefused):
-            self.cells["sealspace_release_refusals_total", error.reason].inc()
-
-    def released(self, ground: str) -> None:
-        """Count a release that was authorised, and is durable."""
-        self.cells["sealspace_releases_total", ground].inc()
-
-    def gave_up(self, setting: str) -> None:
-        """Count a connection that was not accepted or was ended, by the setting whose limit it reached."""
-        self.cells["sealspace_connections_given_up_total", setting].inc()
+class WorkerMetrics(ProcessMetrics, RequestCounter):
+    """The numbers of one worker."""
 
     @asynccontextmanager
     async def of(self, services: Services, listener: Listener, *, reads_store: bool) -> AsyncIterator[None]:

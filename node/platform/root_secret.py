@@ -9,9 +9,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from libipld import decode_multibase
-
 from capabilities.ambient import Entropy
+from capabilities.strict_base64 import decode_url
 from sealspace.cli.errors import SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import SecretOrigin
 from sealspace.private_files import make_file, read_setting
@@ -45,11 +44,9 @@ def load_root_secret(config: Config, entropy: Entropy, *, on_made: Callable[[Pat
         StoreMisused: a restore into the data folder did not end; nothing is made there (BK4).
     """
     if config.secret.value is not None:
-        try:
-            # Strict: no padding, no spare bits, no other alphabet.
-            named = bytes(decode_multibase(f"u{config.secret.value}")[1])
-        except ValueError:
-            raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config)) from None
+        named = decode_url(config.secret.value)
+        if named is None:
+            raise SecretUnusable("secret.value is not base64url without padding", hint=_how_to_mend(config))
         return _bounded(named, "secret.value", config)
     if config.secret.file is not None:
         return _from_file(Path(config.secret.file), config)

@@ -13,7 +13,6 @@ Source: age-encryption.org/v1, C2SP, with the one recipient `scrypt` and one chu
 """
 
 import re
-from base64 import b64decode, b64encode
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from libipld import decode_multibase, encode_multibase
 
 from capabilities.ambient import Entropy
 from sealspace.cli.errors import SecretUnusable
@@ -109,11 +109,9 @@ def _mac(file_key: bytes, head: bytes) -> HMAC:
 
 
 def _encoded(data: bytes) -> bytes:
-    return b64encode(data).rstrip(b"=")
+    return encode_multibase("m", data)[1:].encode()
 
 
 def _decoded(text: bytes) -> bytes:
-    decoded = b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    if b64encode(decoded).rstrip(b"=") != text:  # bits beyond the last byte: another text would open as well
-        raise ValueError("not canonical base64")
-    return decoded
+    """Read canonical base64: with bits beyond the last byte another text would open as well; ValueError for those."""
+    return decode_multibase(f"m{text.decode()}")[1]

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 import msgspec
@@ -83,7 +82,7 @@ class NodeProcess:
         self.status_fd = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
-        self._heard = b""
+        self.heard = b""
 
     @property
     def running(self) -> bool:
@@ -112,11 +111,6 @@ class NodeProcess:
             self._process.stdin.write(encode_launch(launch))
             self._process.stdin.flush()
 
-    def lines(self, said: bytes) -> list[bytes]:
-        """Return the complete lines of the output that the process has sent so far."""
-        *lines, self._heard = (self._heard + said).split(b"\n")
-        return lines
-
     def reap(self) -> int:
         """Reap a process that ended, and schedule the next one; return its exit status."""
         assert self._process is not None
@@ -128,7 +122,7 @@ class NodeProcess:
         self.due_at = time.monotonic() + delay_s
         self._process = None
         self.ready = self.launched = False
-        self._heard = b""
+        self.heard = b""
         return status
 
     def signal(self, number: int) -> None:
@@ -275,7 +269,8 @@ class Supervisor:
         if not said:
             self._ended(child)
             return
-        for line in child.lines(said):
+        *lines, child.heard = (child.heard + said).split(b"\n")
+        for line in lines:
             if line == READY:
                 self._ready(child)
             elif line.startswith(REFUSED):
@@ -319,12 +314,15 @@ def _refuse_pooling(url: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything."""
+    """Turn SIGTERM and SIGINT into bytes on a socket, so that one `select` waits for everything.
+
+    The handlers do nothing: a signal only writes to the wakeup pipe.
+    """
     woken, wakeup = socket.socketpair()
     woken.setblocking(False)
     wakeup.setblocking(False)
     former_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-    former = {number: signal.signal(number, _noted) for number in (signal.SIGTERM, signal.SIGINT)}
+    former = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield woken
     finally:
@@ -333,10 +331,6 @@ def _signals() -> Iterator[socket.socket]:
         signal.set_wakeup_fd(former_fd)
         woken.close()
         wakeup.close()
-
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: a signal only writes to the wakeup pipe."""
 
 
 def _was_woken(woken: socket.socket) -> bool:

@@ -25,12 +25,12 @@ from tests_support import REPOSITORY
 
 from encryption_network.errors import ReleaseRefused, RequestError
 from node.config.tree import Config, Metrics
+from node.counts import OTHER
 from node.http.messages.refusals import TABLE, code_of
 from node.http.routes.table import ROUTES
 from node.metrics.series import (
     BOUNDS,
     CODES,
-    OTHER,
     SERIES,
     ProcessMetrics,
 )
