@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sealspace.cli.errors import ConfigurationError
 
-from .tree import Config, Http, Metrics, Retention
+from .tree import Config, Http, Metrics
 
 _LEAST_DAYS: Final = {"receipts_days": 90, "audit_days": 365}
 
@@ -56,8 +56,19 @@ def refuse_contradictions(config: Config) -> None:
             )
     _refuse_bad_runner(config.http.console_runner)
     for network in config.http.trusted_proxies:
-        _refuse_bad_network(network)
-    _refuse_short_memory(config.retention)
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigurationError(
+                f"http.trusted_proxies: {network} is neither an address nor a network",
+                hint="write it like 10.0.0.7 or 10.0.0.0/24",
+            ) from None
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(config.retention, name) < least:
+            raise ConfigurationError(
+                f"retention.{name} is shorter than {least} days",
+                hint=f"set it to {least} or more, or to 0 to keep everything",
+            )
     _refuse_open_plain_text(config)
     _refuse_open_metrics(config.metrics, config.http.port)
     if config.log.requests != "off" and config.log.level not in ("debug", "info"):
@@ -78,15 +89,6 @@ def _refuse_torn_address(url: str | None) -> None:
         if separator and not (port.isascii() and port.isdigit()):
             raise ConfigurationError(
                 "store.url is not an address", hint="write :, /, ?, # and @ in a password as %3A, %2F, %3F, %23 and %40"
-            )
-
-
-def _refuse_short_memory(retention: Retention) -> None:
-    for name, least in _LEAST_DAYS.items():
-        if 0 < getattr(retention, name) < least:
-            raise ConfigurationError(
-                f"retention.{name} is shorter than {least} days",
-                hint=f"set it to {least} or more, or to 0 to keep everything",
             )
 
 
@@ -125,16 +127,6 @@ def _refuse_bad_runner(origin: str | None) -> None:
             "http.console_runner is not an origin that the console may call",
             hint="write it like https://runner.example or http://127.0.0.1:8700, in small letters, without a path",
         )
-
-
-def _refuse_bad_network(network: str) -> None:
-    try:
-        ip_network(network, strict=False)
-    except ValueError:
-        raise ConfigurationError(
-            f"http.trusted_proxies: {network} is neither an address nor a network",
-            hint="write it like 10.0.0.7 or 10.0.0.0/24",
-        ) from None
 
 
 def _refuse_open_plain_text(config: Config) -> None:

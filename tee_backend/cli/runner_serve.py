@@ -34,7 +34,6 @@ from ..listener import ConnectionLimits, listening
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
-from ..runner.calls.sealed_rows import row_key
 from ..runner.calls.secret_tags import SecretTags
 from ..runner.calls.service import Runner, begin, manifest_of
 from ..runner.guest.executor import Executor
@@ -247,7 +246,7 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             app,
             runner,
             folder=folder,
-            row_key=await asyncio.to_thread(lambda: row_key(backend_seed(keys))),
+            seed=await asyncio.to_thread(backend_seed, keys),
             price=Price(given.price_call, given.price_instructions, given.price_second),
             workers=given.children,
         ):

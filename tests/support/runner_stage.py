@@ -49,7 +49,6 @@ from tee_backend.listener import ConnectionLimits
 from tee_backend.runner.calls.journal import Journal
 from tee_backend.runner.calls.prices import FREE, Price
 from tee_backend.runner.calls.published_programs import PublishedPrograms
-from tee_backend.runner.calls.sealed_rows import row_key
 from tee_backend.runner.calls.secret_tags import SecretTags
 from tee_backend.runner.calls.service import Runner, begin, manifest_of
 from tee_backend.runner.guest.executor import Executor
@@ -316,7 +315,7 @@ async def _started(
     programs = PublishedPrograms(client, journal, backend)
     runner = Runner(backend, programs, executor, journal, identity, tags, limits, entropy or SystemEntropy())
     app = web.Application()
-    await stack.enter_async_context(mounted(app, runner, folder=folder, row_key=row_key(seed), price=price))
+    await stack.enter_async_context(mounted(app, runner, folder=folder, seed=seed, price=price))
     BackendSurface(domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.take_up).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

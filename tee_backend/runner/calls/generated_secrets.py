@@ -48,7 +48,7 @@ from sealspace.session import Grant, iso_time
 from ..reasons import Reason, RunRefused
 from .answers import Answer, answer_with, error_of
 from .call_bodies import refusing_invalid, scope_of
-from .granted import live_grants
+from .published_programs import live_grants
 from .run_receipts import VerifiedRun, verify_signed
 from .service import Runner
 

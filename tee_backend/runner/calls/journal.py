@@ -1,9 +1,9 @@
 """What a runner has to remember over a restart: tokens that were used, versions it has seen, receipts (RN65, RN54).
 
 One SQLite file, mode 0600, in WAL mode with full synchronisation: what a call returned is on disk. Keys, accounts and
-jobs are in it too, in sealed rows: see `ledger`. No other row holds a secret, an input or an output. Whoever edits the
-file, or puts back an older one, can have a token used a second time in the minutes that it lives, or an older version
-of a program run as the active one: see the threat model.
+jobs are in it too, in sealed rows: see `RowSealer`. No other row holds a secret, an input or an output. Whoever edits
+the file, or puts back an older one, can have a token used a second time in the minutes that it lives, or an older
+version of a program run as the active one: see the threat model.
 
 Example:
     async with Journal(Path("/data/runner.sqlite")) as journal:
@@ -11,14 +11,22 @@ Example:
 """
 
 import asyncio
+import hashlib
+import hmac
+import json
 import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeAlias, TypeVar
 
-from ...errors import FolderUnusable
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from capabilities.ambient import SystemEntropy
+
+from ...errors import FolderDamaged, FolderUnusable
 from ..shares import Payer, keep
 
 _APPLICATION: Final = 0x5EA15BAC  # in the file's head; another program's database is not written to
@@ -90,6 +98,12 @@ INSERT INTO kept (kind, is_known, payer, job, cost)
 """,
 )
 _Result = TypeVar("_Result")
+
+Row: TypeAlias = tuple[str, str, int]
+"""Table, id and version of a row."""
+
+_KEY_LABEL: Final = b"sealspace/runner-rows/1"
+_NONCE_BYTES: Final = 12
 
 
 class Journal:
@@ -199,3 +213,35 @@ def keep_receipt(connection: sqlite3.Connection, job: str, receipt: bytes, payer
     """Keep a receipt, as a part of a transaction; others of its payer's share are displaced."""
     connection.execute("INSERT INTO receipts (job, receipt) VALUES (?, ?)", (job, receipt))
     keep(connection, "receipt", job, payer, cost=1, most=_MOST_RECEIPTS)
+
+
+class RowSealer:
+    """Seals rows that grant authority or have content, and opens them: the host cannot edit or move them.
+
+    A row is sealed by AES-256-GCM with its table, its id and its version as associated data: one that was changed, or
+    put in the place of another, does not open. A whole row that was there before does open in its own place (RN92).
+    The key follows from the seed of the runner's own key.
+
+    Example:
+        sealer = RowSealer(seed)
+        sealed = sealer.seal(("accounts", did, 7), b"...")
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._aead = AESGCM(hmac.digest(seed, _KEY_LABEL, hashlib.sha256))
+
+    def seal(self, row: Row, content: bytes) -> bytes:
+        """Return the content of a row, sealed."""
+        nonce = SystemEntropy().token(_NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, content, _named(row))
+
+    def open(self, row: Row, sealed: bytes) -> bytes:
+        """Return the content of a row, as it was sealed in this place."""
+        try:
+            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _named(row))
+        except (InvalidTag, ValueError) as exc:
+            raise FolderDamaged(f"a row of {row[0]} in the runner's journal was changed or moved") from exc
+
+
+def _named(row: Row) -> bytes:
+    return json.dumps(row).encode()  # unambiguous, whatever is in an id

@@ -22,8 +22,7 @@ from sealspace.apps.api_keys import ApiKey, read_api_key
 from sealspace.errors import StatementInvalid
 
 from ..reasons import RunRefused
-from .journal import Journal
-from .sealed_rows import RowSealer
+from .journal import Journal, RowSealer
 
 MOST_OF_AN_OWNER: Final = 64
 MOST: Final = 100_000

@@ -4,10 +4,10 @@ Amounts are integer micro-units. A job reserves before it starts and settles whe
 the job's own row, so that no crash, retry or race lets a balance fall below zero, charges twice or keeps a refund. At
 any time an account's credits are the sum of its balance, of what is reserved for jobs under way, and of charges.
 
-Rows are sealed (`sealed_rows`); the columns beside are what statements select and compare.
+Rows are sealed (`RowSealer`); the columns beside are what statements select and compare.
 
 Example:
-    ledger = Ledger(journal, RowSealer(row_key(seed)))
+    ledger = Ledger(journal, RowSealer(seed))
     await ledger.credit(owner, 5_000_000, reference="invoice 7")
     await ledger.accept(job, record, request=None)
     await ledger.settle(job, charged=1003, receipt=receipt, answer=None, now=now)
@@ -28,8 +28,7 @@ from sealspace.apps.api_keys import MAX_AMOUNT
 from ...errors import FolderDamaged
 from ..reasons import RunRefused
 from ..shares import Payer, keep
-from .journal import Journal, keep_receipt
-from .sealed_rows import RowSealer
+from .journal import Journal, RowSealer, keep_receipt
 
 KEPT_S: Final = 24 * 3600.0
 """How long the answer of an asynchronous call is kept."""

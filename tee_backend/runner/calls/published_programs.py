@@ -14,9 +14,11 @@ Example:
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from capabilities.ambient import SystemClock
 from capabilities.cache import Recent
@@ -36,13 +38,19 @@ from sealspace.client import Client
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
 from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
-from sealspace.errors import NotFound, NotGranted, SealspaceError, StatementInvalid, Unauthorized
-from sealspace.session import space_of
+from sealspace.errors import (
+    InvalidPortableDelegation,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    StatementInvalid,
+    Unauthorized,
+)
+from sealspace.session import Grant, space_of
 
 from ...backend import Backend
 from ..guest.runs import Target
 from ..reasons import RunRefused
-from .granted import live_grants
 from .journal import Journal
 
 FRESH_S: Final = 5.0
@@ -52,6 +60,27 @@ VERSION_FRESH_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1024
 _COMPONENT: Final = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
+_Read = TypeVar("_Read")
+
+
+def live_grants(backend: Backend, read: Callable[[str], _Read]) -> Callable[[], list[tuple[Grant, _Read]]]:
+    """Return a function that lists the live grants which `read` accepts, the newest first.
+
+    They may have been read from disk, which the host owns: each is read as one that just arrived, and once.
+    """
+    known: dict[str, _Read | None] = {}
+
+    def listed() -> list[tuple[Grant, _Read]]:
+        live = {one.grant.cid: one.grant for one in backend.grants if one.state == "live"}
+        for cid in known.keys() - live.keys():
+            del known[cid]
+        for cid in live.keys() - known.keys():
+            known[cid] = None
+            with suppress(InvalidPortableDelegation):  # a grant of another kind
+                known[cid] = read(live[cid].header)
+        return [(grant, found) for cid, grant in live.items() if (found := known[cid]) is not None]
+
+    return listed
 
 
 @dataclass(eq=False, repr=False)

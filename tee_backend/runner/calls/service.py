@@ -55,10 +55,9 @@ from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import MILLION, Limits, RunRequest, RunResult, Target
 from ..reasons import REASONS, RunRefused
 from .call_bodies import CallBody
-from .granted import live_grants
 from .journal import Journal
 from .ledger import JobRecord
-from .published_programs import PublishedPrograms
+from .published_programs import PublishedPrograms, live_grants
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTags
 

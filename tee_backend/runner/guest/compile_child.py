@@ -20,23 +20,20 @@ _ARTEFACT_BYTES = 256 * 1024 * 1024
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Become a confined process, say that it is ready, compile one program; never returns."""
-    try:
-        engine = Engine(_wasm.configured())
-        confine(uid, parent)
-        limit(_ARTEFACT_BYTES)
-        limit_data(open_statm(), _DATA_BYTES, _DATA_BYTES)  # RN18
-        limit_cpu(_CPU_S)  # RN18
-        refuse(ONCE_READY)  # RN181
-        connection.sendall(_frames.PROCESS.pack(-os.getpid()))
-        payload, (source, artefact) = _frames.receive(connection)
-        target, seconds = payload.decode().split()
-        limit_cpu(min(int(seconds), _CPU_S))  # RN166: what its payer can pay for
-        code, detail = _compile(engine, target, source, artefact)
-        body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
-        connection.sendall(_frames.LENGTH.pack(len(body)) + body)
-    finally:
-        os._exit(1)
+    """Become a confined process, say that it is ready, compile one program; the caller ends the process."""
+    engine = Engine(_wasm.configured())
+    confine(uid, parent)
+    limit(_ARTEFACT_BYTES)
+    limit_data(open_statm(), _DATA_BYTES, _DATA_BYTES)  # RN18
+    limit_cpu(_CPU_S)  # RN18
+    refuse(ONCE_READY)  # RN181
+    connection.sendall(_frames.PROCESS.pack(-os.getpid()))
+    payload, (source, artefact) = _frames.receive(connection)
+    target, seconds = payload.decode().split()
+    limit_cpu(min(int(seconds), _CPU_S))  # RN166: what its payer can pay for
+    code, detail = _compile(engine, target, source, artefact)
+    body = bytes([_frames.COMPILED.index(code)]) + detail.encode("utf-8", "replace")[: _frames.MAX_DETAIL_BYTES]
+    connection.sendall(_frames.LENGTH.pack(len(body)) + body)
 
 
 def _compile(engine: Engine, target: str, source: int, artefact: int) -> tuple[str, str]:

@@ -220,14 +220,11 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
 
 
 def main(guests: Guests, connection: socket.socket, uid: int | None, parent: int) -> None:
-    """Become a confined process, say that it is ready, and serve; never returns."""
-    try:
-        confine(uid, parent)
-        ours = guests.open_files()
-        limit(file_bytes=0)
-        refuse(ONCE_READY)  # RN181
-        guests.warm_up(ours)  # RN138: under everything that a run of another's program is under
-        connection.sendall(_frames.PROCESS.pack(-os.getpid()))
-        guests.serve(connection)
-    finally:
-        os._exit(1)
+    """Become a confined process, say that it is ready, and serve; the caller ends the process."""
+    confine(uid, parent)
+    ours = guests.open_files()
+    limit(file_bytes=0)
+    refuse(ONCE_READY)  # RN181
+    guests.warm_up(ours)  # RN138: under everything that a run of another's program is under
+    connection.sendall(_frames.PROCESS.pack(-os.getpid()))
+    guests.serve(connection)

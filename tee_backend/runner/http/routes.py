@@ -18,7 +18,7 @@
 or in it.
 
 Example:
-    async with mounted(app, runner, folder=folder, row_key=row_key(seed), price=price, workers=2):
+    async with mounted(app, runner, folder=folder, seed=seed, price=price, workers=2):
         ...  # the application is served here
 """
 
@@ -48,10 +48,10 @@ from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
 from ..calls.generated_secrets import refused as nothing_made
+from ..calls.journal import RowSealer
 from ..calls.kept_keys import KeptKeys
 from ..calls.ledger import PIECE_BYTES, Account, Ledger
 from ..calls.prices import FREE, Price
-from ..calls.sealed_rows import RowSealer
 from ..calls.service import Runner
 from ..reasons import REASONS, Reason, RunRefused
 from ..shares import InUse, Parts, Payer
@@ -103,13 +103,14 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def mounted(
-    app: web.Application, runner: Runner, *, folder: Path, row_key: bytes, price: Price = FREE, workers: int = 2
+    app: web.Application, runner: Runner, *, folder: Path, seed: bytes, price: Price = FREE, workers: int = 2
 ) -> AsyncIterator[None]:
     """Add all routes of a runner to an application, and the operator's socket to a folder, until the block ends.
 
+    The key of the journal's rows follows from the seed.
     The server of the application does not decompress bodies.
     """
-    sealer = RowSealer(row_key)
+    sealer = RowSealer(seed)
     ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
     async with Calls(runner, ledger, keys, price, workers) as calls, serving_operator(ledger, folder):
         RunnerSurface(calls).mount(app)

@@ -14,9 +14,8 @@ from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.errors import FolderDamaged
 from tee_backend.runner.calls import ledger as ledger_module
-from tee_backend.runner.calls.journal import Journal
+from tee_backend.runner.calls.journal import Journal, RowSealer
 from tee_backend.runner.calls.ledger import Account, JobRecord, Ledger
-from tee_backend.runner.calls.sealed_rows import RowSealer
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Payer
 
