@@ -31,7 +31,7 @@ from capabilities.abilities import (
 )
 from capabilities.errors import CapabilityError
 from capabilities.facts import ATTESTATION_FACT, attestation_resource
-from capabilities.principals import parse_principal, same_principal
+from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
 from capabilities.strict_json import Json

@@ -73,6 +73,17 @@ def receive_launch() -> Launch:
     return launch
 
 
+def end_with_parent() -> None:
+    """Have this process end by SIGTERM when its parent closes the pipe of its standard input, which was read."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
 def report_ready() -> None:
     """Report that this process is ready."""
     _report(READY)
@@ -86,17 +97,6 @@ def report_refusal(error: NodeError) -> None:
 def _report(line: bytes) -> None:
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
-
-
-def end_with_parent() -> None:
-    """End this process by SIGTERM when its parent has ended, in whatever way."""
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):  # nothing more is ever sent; only the end of the file follows
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def own_program(code: str, *arguments: str) -> list[str]:

@@ -17,6 +17,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
 from .frames import FETCH_ERRORS, MAX_MESSAGE_BYTES, pack_parts, unpack_parts
+from .linear_memory import NOTHING
 
 INTERFACE: Final = "sealspace:http/client@0.1.0"
 _TYPE: Final = f"""
@@ -35,7 +36,6 @@ _I32: Final = ValType.i32()
 _BODY: Final = 3, 2  # where it is among the members of a request and of a response
 _VALUE_BYTES: Final = ctypes.sizeof(ffi.wasmtime_component_val_t)
 _BYTE_OFFSET: Final = ffi.wasmtime_component_val_t.of.offset
-_NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 _EXHAUSTED: Final = pack_parts([b"requests-exhausted"])
 DATA_BYTES: Final = 5 * _VALUE_BYTES * MAX_MESSAGE_BYTES
 """What requests may take of the host's memory: a component's body is a list of values, of which there are copies."""
@@ -67,7 +67,7 @@ class GuestHttp:
         with linker.root() as root, root.add_instance(INTERFACE) as instance:
             name = ctypes.create_string_buffer(b"fetch")
             error: Any = ffi.wasmtime_component_linker_instance_add_func(
-                instance.ptr(), name, 5, self._called, None, _NOTHING
+                instance.ptr(), name, 5, self._called, None, NOTHING
             )
             if error:  # a null pointer is false
                 raise RuntimeError("the interface is not linked")

@@ -27,6 +27,8 @@ _OPEN: Final = mmap.PROT_READ | mmap.PROT_WRITE
 _NORESERVE: Final = 0x4000  # of Linux on x86-64 and arm64; `mmap` has it from Python 3.13 on
 _RESERVED: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
 _FAILED: Final = ctypes.c_void_p(-1).value
+NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+"""For what wasmtime wants to be told that something is no longer needed."""
 _GUARD_BYTES: Final = 1 << 16
 """Before each memory too: an access below its beginning is a trap, whatever lies there."""
 
@@ -54,14 +56,13 @@ class MemoryBudget:
             ffi.wasmtime_memory_get_callback_t(self._get),
             ffi.wasmtime_memory_grow_callback_t(self._grow),
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._end),
-            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None),
         )
 
     def serve(self, config: Config) -> None:
         """Have an engine of this configuration take its memories from here."""
         # An exception in a callback, here or of output, of which wasmtime would learn nothing, ends the process.
         sys.unraisablehook = lambda _: os._exit(1)
-        creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], self._callbacks[4])
+        creator = ffi.wasmtime_memory_creator_t(None, self._callbacks[0], NOTHING)
         ffi.wasmtime_config_host_memory_creator_set(config.ptr(), ctypes.byref(creator))
 
     def begin(self, budget: int) -> None:

@@ -18,7 +18,7 @@ from . import wasm as _wasm
 from .confinement import confine, limit, limit_cpu, limit_data, open_statm
 from .frames import Answer
 from .guest_http import DATA_BYTES, INTERFACE, GuestHttp, wants
-from .linear_memory import MemoryBudget
+from .linear_memory import NOTHING, MemoryBudget
 from .system_calls import ONCE_READY, refuse
 
 _SLACK_BYTES: Final = 64 * 1024 * 1024
@@ -41,7 +41,6 @@ _OWN_PROGRAM: Final = r"""
 # was made from a module has four instances (the program, its adapter and two shims) and two memories.
 _MOST: Final = {_wasm.PREVIEW_1: (1, 4, 1), _wasm.PREVIEW_2: (16, 16, 4)}
 _WRITE: Final = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t)
-_NOTHING: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 
 
 class _Prepared(NamedTuple):
@@ -214,8 +213,8 @@ def _wasi(environment: list[tuple[str, str]], standard_input: bytes, output: _Ou
     copied = (ffi.wasm_byte_t * len(standard_input)).from_buffer_copy(standard_input)
     ffi.wasm_byte_vec_new(ctypes.byref(data), len(standard_input), copied)
     ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(data))  # a file would be read by threads
-    ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, _NOTHING)
-    ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, _NOTHING)
+    ffi.wasi_config_set_stdout_custom(wasi.ptr(), output.callbacks[0], None, NOTHING)
+    ffi.wasi_config_set_stderr_custom(wasi.ptr(), output.callbacks[1], None, NOTHING)
     return wasi
 
 
