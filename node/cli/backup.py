@@ -62,7 +62,7 @@ from ..platform.root_secret import (
 from ..platform.sealed_secret import open_secret, seal_secret
 from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
-from ..storage.stores import is_shared, longest_life_s, rows_of
+from ..storage.stores import longest_life_s, rows_of
 from .config import settings_without_secrets
 from .opened_store import opened_store
 from .settings import configured, where_options
@@ -135,7 +135,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None, settings:
                     objects,
                     stream,
                     folder=config.data.resolve(),
-                    is_shared=is_shared(config),
+                    is_shared=config.is_shared,
                     longest_life_s=longest_life_s(config),
                     settings=settings,
                     sealed_secret=sealed,
@@ -206,7 +206,7 @@ def restore(
                     f"the mark of the backup, {time_text(mark)}, is more than a day ahead of this machine's clock",
                     hint="set the clock; if the clock of the original was wrong: --future-mark",
                 )
-            if is_shared(config) and backup.header.longest_life_s > longest_life_s(config):
+            if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
                 # A database forgets used tokens by the life that its own node allows (BK5).
                 raise ConfigurationError(
                     "the original accepted tokens with a longer life than the settings allow here",
@@ -311,7 +311,7 @@ def _print_restored(config: Config, header: Header, restored: Restored, shown: d
     if not shown["isNew"]:
         original = "its database" if header.is_shared else f"{header.folder} on its machine"
         words(f"the original, {original}, must not be served any more")
-    where = f"--data {data} --store URL" if is_shared(config) else f"--data {data}"
+    where = f"--data {data} --store URL" if config.is_shared else f"--data {data}"
     if secret_file.exists():
         words(f"next: sealspace admin check {where}; then sealspace serve {where}")
     else:

@@ -13,7 +13,7 @@ from spaces.store.lmdb.engine import connect_lmdb
 
 from ..config.tree import Config
 from ..platform.root_secret import STORE_FOLDER_NAME
-from ..storage.stores import embedded_store, is_shared, place_of, read_store, start_refused
+from ..storage.stores import embedded_store, place_of, read_store, start_refused
 from .settings import configured
 
 Result = TypeVar("Result")
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 def has_store(config: Config) -> bool:
     """Whether the data folder has a store; a database has one."""
-    return is_shared(config) or (config.data / STORE_FOLDER_NAME).is_dir()
+    return config.is_shared or (config.data / STORE_FOLDER_NAME).is_dir()
 
 
 @asynccontextmanager

@@ -16,13 +16,12 @@ from ..config.tree import Config
 from ..platform.root_secret import SECRET_FILE_NAME, load_root_secret, where_the_secret_is
 from ..release_terms import loosened, recorded_release
 from ..storage.objects import open_bucket, place_text
-from ..storage.stores import is_shared
 from .opened_store import has_store, opened_store
 
 
 def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     """Return what the database guarantees, if the store is in one: severity, text and next step of each check."""
-    if not is_shared(config):
+    if not config.is_shared:
         return []
     from spaces.store.postgres.promises import examine
 

@@ -370,6 +370,11 @@ class Config(Section, frozen=True):
     secret: Secret = Secret()
 
     @property
+    def is_shared(self) -> bool:
+        """Return whether the store is a database; then no storekeeper runs, and each process writes by itself."""
+        return self.store.url is not None
+
+    @property
     def data(self) -> Path:
         """Return the data folder as an absolute path."""
         return Path(self.store.data).absolute()

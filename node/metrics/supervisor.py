@@ -63,7 +63,7 @@ class SupervisorMetrics(ProcessMetrics):
             ) from None
         super().__init__(self.folder, SUPERVISOR, processes=(SUPERVISOR, *processes))
         self._data = config.data
-        if config.store.url is None:
+        if not config.is_shared:
             self.cells["sealspace_store_limit_bytes",].set(config.store.max_bytes)
 
     def start(self) -> None:

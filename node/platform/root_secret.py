@@ -119,7 +119,7 @@ def _how_to_mend(config: Config, path: Path | None = None) -> str:
 
     What is left of a store's secret is never to be replaced by a new one.
     """
-    has_store = (config.data / STORE_FOLDER_NAME).exists() or config.store.url is not None
+    has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:
         mend = f"put the store's secret back at {path} from your copy"
         return mend if has_store else f"{mend}; for a new node name a file of 32 random bytes with --secret-file"

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +24,9 @@ from typing import Final
 import msgspec
 
 from capabilities.ambient import SystemClock, SystemEntropy
-from sealspace.cli.errors import ProcessFailed, StoreMisused
+from sealspace.cli.errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
 
 from ..config.loading import child_environment
 from ..config.tree import Config, Secret
@@ -33,7 +34,6 @@ from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
 from .launch import READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
-from .ownership import check_ownership
 
 MANAGER_READY: Final = b"READY=1\nSTATUS=accepting requests"
 MANAGER_STOPPING: Final = b"STOPPING=1\nSTATUS=finishing requests"
@@ -179,7 +179,7 @@ class Supervisor:
         self._storekeeper = NodeProcess("storekeeper")
         self._workers = tuple(NodeProcess(f"worker-{index}") for index in range(workers))
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
-        self._children = (self._storekeeper, *self._workers) if config.store.url is None else self._workers
+        self._children = self._workers if config.is_shared else (self._storekeeper, *self._workers)
         self._metrics = None
         if config.metrics.listen is not None:
             from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
@@ -298,6 +298,13 @@ class Supervisor:
                 f"the {child.name} ended {child.failures} times before it was ready, last with status {status}",
                 hint="see the messages above; sealspace doctor checks the data folder",
             )
+
+
+def check_ownership(owners: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Refuse to continue if something else has one of our names: half of the running code may then be theirs."""
+    clash = hidden_by(*PACKAGES) or claimed_by(owners)  # spec/decisions/0001-flat-packages.md
+    if clash is not None:
+        raise ForeignDistribution(clash.text, hint=clash.hint)
 
 
 def _refuse_pooling(url: str) -> None:

@@ -18,7 +18,7 @@ from ..http.app import build_app
 from ..http.connection_counts import ConnectionCounts
 from ..http.listener import start_listener
 from ..logs import describe, log_event, log_warning
-from ..storage.stores import is_shared, shared_store
+from ..storage.stores import shared_store
 from .event_loop import loop_factory, loop_name
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .start import claim_store, load_collateral, report_closed_minutes
@@ -44,7 +44,7 @@ async def _work(launch: Launch) -> None:
     config, clock, entropy = launch.config, SystemClock(), SystemEntropy()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    store = shared_store(config) if is_shared(config) else connect_lmdb(config.data)
+    store = shared_store(config) if config.is_shared else connect_lmdb(config.data)
     metrics = None
     if launch.metrics_folder:
         from ..metrics.worker import WorkerMetrics  # not loaded where metrics are off

@@ -22,21 +22,16 @@ from ..config.tree import Config
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
-def is_shared(config: Config) -> bool:
-    """Return whether the store is a database; then no storekeeper runs, and each process writes by itself."""
-    return config.store.url is not None
-
-
 def embedded_store(config: Config, *, clock: Clock | None = None) -> Store:
     """Open the store for a process that runs alone: it writes by itself."""
-    if is_shared(config):
+    if config.is_shared:
         return shared_store(config, clock=clock)
     return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
 
 
 def read_store(config: Config, *, may_be_moved: bool = False) -> Store:
     """Open the store for reading alone, whether a node runs or not; one that was moved away only if that is said."""
-    if is_shared(config):
+    if config.is_shared:
         return shared_store(config, may_be_moved=may_be_moved)
     return read_lmdb(config.data, may_be_moved=may_be_moved)
 
@@ -54,7 +49,7 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
     """Return what to say of a store of another version, or one that was moved away: how to start there (ST12)."""
     if not isinstance(error, StoreMoved):
         return StoreMisused(str(error), hint="start the version that wrote the store")
-    if is_shared(config):
+    if config.is_shared:
         hint = "start without store.url, on that machine: sealspace serve --data with that folder"
     else:
         hint = "sealspace serve --store postgresql://…, with the address of that database"
@@ -79,7 +74,7 @@ def longest_life_s(config: Config) -> int:
 
 def place_of(config: Config) -> str:
     """Return words for where the store is; never the address, which may hold a password."""
-    return "the database of store.url" if is_shared(config) else str(config.data)
+    return "the database of store.url" if config.is_shared else str(config.data)
 
 
 async def refuse_beside_original(config: Config, store: Store) -> None:
@@ -95,7 +90,7 @@ async def refuse_beside_original(config: Config, store: Store) -> None:
     if row is None or row.value is None:
         return
     folder, identity = Path(row.value.decode("utf-8", "replace")), await recorded_identity(store)
-    is_here = folder == config.data.resolve() and not is_shared(config)
+    is_here = folder == config.data.resolve() and not config.is_shared
     if not is_here and identity is not None and await _holds(folder, identity.store_id):
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, which is still there",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.processes.ownership import check_ownership
+from node.processes.supervisor import check_ownership
 from sealspace.cli.errors import ForeignDistribution
 from sealspace.own_packages import PACKAGES
 
