@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from tempfile import mkdtemp
 from typing import Final
@@ -96,37 +97,34 @@ class SupervisorMetrics(ProcessMetrics):
         return generate_latest(registry)
 
 
+@dataclass(eq=False, repr=False)
 class Scraping:
-    """Answers scrapes while it is running."""
+    """Answers scrapes under the name of a host while it is running."""
 
-    def __init__(
-        self, bound: socket.socket, host: str, text: Callable[[], bytes], *, deadline_s: float = DEADLINE_S
-    ) -> None:
-        """Prepare."""
-        self._bound = bound
-        self._host = host.lower()
-        self._text = text
-        self._deadline_s = deadline_s
-        self._stopped = threading.Event()
+    bound: socket.socket
+    host: str
+    text: Callable[[], bytes]
+    deadline_s: float = DEADLINE_S
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Listen."""
-        self._bound.listen()
+        self.bound.listen()
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def stop(self) -> None:
         """Stop answering; a scrape in progress may end without an answer."""
-        self._stopped.set()
+        self.stopped.set()
         with suppress(OSError):
-            self._bound.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
-        self._bound.close()
+            self.bound.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone does not
+        self.bound.close()
 
     def _serve(self) -> None:
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             try:
-                client, _ = self._bound.accept()
+                client, _ = self.bound.accept()
             except OSError:  # the socket was closed, or no descriptors or no memory are available for now
-                self._stopped.wait(self._deadline_s)
+                self.stopped.wait(self.deadline_s)
                 continue
             try:
                 with client:
@@ -137,13 +135,13 @@ class Scraping:
                 log_warning("scrape-failed", **describe(error))
 
     def _answer(self, client: socket.socket) -> None:
-        status = _status_of(_head_of(client, self._deadline_s), self._host)
-        body = self._text() if status == HTTPStatus.OK else b""
+        status = _status_of(_head_of(client, self.deadline_s), self.host.lower())
+        body = self.text() if status == HTTPStatus.OK else b""
         head = (
             f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
             "Connection: close\r\n\r\n"
         )
-        client.settimeout(self._deadline_s)
+        client.settimeout(self.deadline_s)
         client.sendall(head.encode() + body)
 
 

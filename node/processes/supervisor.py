@@ -185,7 +185,6 @@ class Supervisor:
             from ..metrics.supervisor import SupervisorMetrics  # not loaded where metrics are off
 
             self._metrics = SupervisorMetrics(config, [child.name for child in self._children])
-        self._metrics_folder = "" if self._metrics is None else self._metrics.folder
 
     def start(self) -> None:
         """Start everything; this process runs its checks and its own imports while the others import."""
@@ -244,10 +243,11 @@ class Supervisor:
 
     def _launch(self) -> None:
         """Send their settings to the processes that were started: to workers once the storekeeper is ready."""
+        folder = "" if self._metrics is None else self._metrics.folder
         for child in self._children:
             if not child.running or child.launched:
                 continue
-            launch = Launch(config=self._child_config, process=child.name, metrics_folder=self._metrics_folder)
+            launch = Launch(config=self._child_config, process=child.name, metrics_folder=folder)
             if child is self._storekeeper:
                 child.send(launch)
             elif self._storekeeper.ready:

@@ -172,7 +172,24 @@ class Calls:
                 counted.enter_context(self._of_keys.held({(payer.did, key): 1}, 1, AT_ONCE))  # RN97
             bounds = self._queued if asked.is_async else self._answered
             counted.enter_context(bounds.held(payer, len(request)))
-            record = self._record(asked, payer, key, budget)
+            # A call that costs nothing and is answered at once is no row of the ledger: the run judges its limits.
+            limits = self.runner.limits(asked) if budget or asked.is_async else self.runner.most
+            salt = self.runner.entropy.token(SALT_BYTES)
+            record = JobRecord(
+                state="waiting" if asked.is_async else "started",
+                caller=payer.did,
+                key=key,
+                reserved=budget,
+                is_async=asked.is_async,
+                project=None if asked.project is None else asked.project.text,
+                program=asked.sha256,
+                has_secrets=asked.secrets is not None,
+                salt=salt,
+                input_hash=salted(salt, asked.input),
+                limits=tuple(limits.shown.values()),
+                nonce=asked.nonce,
+                is_known=payer.is_known,
+            )
             if asked.is_async:
                 await self.ledger.accept(job, record, request=request)
                 self._begin(job, payer, counted.pop_all())
@@ -248,26 +265,6 @@ class Calls:
             now=SystemClock.now(),
         )
         return answer
-
-    def _record(self, asked: CallBody, payer: Payer, key: int | None, budget: int) -> JobRecord:
-        # A call that costs nothing and is answered at once is no row of the ledger: its limits are judged as it runs.
-        limits = self.runner.limits(asked) if budget or asked.is_async else self.runner.most
-        salt = self.runner.entropy.token(SALT_BYTES)
-        return JobRecord(
-            state="waiting" if asked.is_async else "started",
-            caller=payer.did,
-            key=key,
-            reserved=budget,
-            is_async=asked.is_async,
-            project=None if asked.project is None else asked.project.text,
-            program=asked.sha256,
-            has_secrets=asked.secrets is not None,
-            salt=salt,
-            input_hash=salted(salt, asked.input),
-            limits=tuple(limits.shown.values()),
-            nonce=asked.nonce,
-            is_known=payer.is_known,
-        )
 
     # --- money ---------------------------------------------------------------------------------------------------
 
