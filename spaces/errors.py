@@ -56,9 +56,6 @@ class CommitTooLarge(StoreError):
 
     code = "commit-too-large"
 
-    def __init__(self, *, bound: str, limit: int, got: int) -> None:
-        super().__init__(f"{bound}: {got} is more than {limit}")
-
 
 class CommitInvalid(StoreError):
     """A commit or read contradicts itself: a mistake of the caller, never of a request's data."""
@@ -129,9 +126,6 @@ class TooManyDelegations(SpaceError):
     """The limit on stored delegations, or on their bytes, is reached."""
 
     code = "too-many-delegations"
-
-    def __init__(self, *, limit: int, what: str = "delegations of this signer") -> None:
-        super().__init__(f"{limit} {what} are kept, and no more may be")
 
 
 class MetadataTooLarge(SpaceError):

@@ -145,7 +145,8 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = x16(space.text)
-    return SpaceKeys(space16, space_key(space16), usage_counter(space16), rows_counter(space16), override_key(space16))
+    override = OVERRIDES_PREFIX + space16
+    return SpaceKeys(space16, space_key(space16), usage_counter(space16), rows_counter(space16), override)
 
 
 _short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
@@ -361,11 +362,6 @@ def collateral_state_key(fmspc6: bytes, kind: str) -> bytes:
 def ticket_key(minute4: bytes, id16: bytes) -> bytes:
     """Key of the ticket of a signed URL."""
     return TICKETS_PREFIX + minute4 + id16
-
-
-def override_key(space16: bytes) -> bytes:
-    """Key of a space's own limit."""
-    return OVERRIDES_PREFIX + space16
 
 
 def usage_counter(space16: bytes) -> bytes:

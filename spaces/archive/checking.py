@@ -354,7 +354,7 @@ _KINDS: Final[Mapping[bytes, _Kind]] = {
     b"D": _document,
     b"j": check_entry,
     b"y": check_head,
-    **dict.fromkeys((b"I", b"P", b"M", b"X", b"E", b"t"), index_bookings),
+    **dict.fromkeys((ALIASES_PREFIX, *_INDEXES), index_bookings),
     b"L": check_mark,
     b"N": _network,
     b"o": _admission,

@@ -100,37 +100,23 @@ _HEAD_CODEC: Final = Codec(ChainHead)
 chain_head: Final = _HEAD_CODEC.of
 
 
-class _Entry(msgspec.Struct, gc=False, kw_only=True, rename="camel"):
-    """An entry with its fields in the order of their names, so that it is encoded as `canonical` does."""
-
-    action: str
-    actor: str
-    at_micros: int
-    authority: list[str]
-    detail: str
-    number: int
-    previous: str
-    request_id: str
-    subject: str
-    token: str
-    type: str = ENTRY_TYPE
-
-
 def encode_entry(record: AuditRecord, *, number: int, previous: bytes) -> bytes:
     """Encode a record as an entry of the chain."""
+    # The names are in their order, so that the entry is encoded as `canonical` does, but faster.
     return msgspec.json.encode(
-        _Entry(
-            action=_bounded(record.action),
-            actor=_bounded(record.actor),
-            at_micros=int(record.at * 1_000_000),
-            authority=[key.hex() for key in record.authority],
-            detail=record.detail.hex(),
-            number=number,
-            previous=previous.hex(),
-            request_id=_bounded(record.request_id),
-            subject=_bounded(record.subject),
-            token=record.token.hex(),
-        )
+        {
+            "action": _bounded(record.action),
+            "actor": _bounded(record.actor),
+            "atMicros": int(record.at * 1_000_000),
+            "authority": [key.hex() for key in record.authority],
+            "detail": record.detail.hex(),
+            "number": number,
+            "previous": previous.hex(),
+            "requestId": _bounded(record.request_id),
+            "subject": _bounded(record.subject),
+            "token": record.token.hex(),
+            "type": ENTRY_TYPE,
+        }
     )
 
 

@@ -11,9 +11,8 @@ import msgspec
 from capabilities.ambient import Entropy
 
 from .._codec import Codec
-from ..errors import CommitTooLarge
 from ..keyspace import audit_key
-from ..store.contract import ABSENT, Put
+from ..store.contract import ABSENT, Put, require_bound
 
 MAX_DETAIL_BYTES: Final = 16 * 1024
 
@@ -38,6 +37,5 @@ audit_record_of: Final = _CODEC.of
 
 def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
     """Return the put that writes a record."""
-    if len(record.detail) > MAX_DETAIL_BYTES:
-        raise CommitTooLarge(bound="audit detail bytes", limit=MAX_DETAIL_BYTES, got=len(record.detail))
+    require_bound("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
     return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)

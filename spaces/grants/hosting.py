@@ -151,9 +151,9 @@ def is_hosted(record: Record | None) -> bool:
     return record is not None and record.value is not None
 
 
-def owned_spaces_range(owner: Principal, *, after: bytes | None = None, limit: int = 1000) -> Range:
+def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
     """Rows of the spaces of one owner; each value is the row of `space_of`."""
-    return Range(owned_space_key(x16(owner)), after=after, limit=limit)
+    return Range(owned_space_key(x16(owner)), limit=limit)
 
 
 def hosting_by_grant(
@@ -221,9 +221,11 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
     growth: dict[bytes, int] = {}
     limits: dict[bytes, int] = {}
     for space in request.wanted:
-        if space in hosted or not _may_own(request, space.owner, found):
+        owner = space.owner
+        is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])  # ST13, ST14
+        if space in hosted or is_refused:
             continue
-        counted = _counted(request, space.owner, found, growth)
+        counted = _counted(request, owner, found, growth)
         fits = all(counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items())
         if fits and len(new) < request.bounds.per_grant:  # ST15
             new[space] = None
@@ -247,11 +249,6 @@ def plan_hosting(request: HostingRequest, records: Sequence[Record | None], *, n
 def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
     """Return the plan for a space that its record says is hosted: the commit requires that it still is."""
     return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
-
-
-def _may_own(request: HostingRequest, owner: Principal, found: Mapping[bytes, Record | None]) -> bool:
-    """Whether the spaces of an owner may be hosted: in `permit` only those of admitted ones."""
-    return owner not in request.admitted or is_admitted(found[admission_key(owner)])  # ST13, ST14
 
 
 def _counted(

@@ -77,7 +77,7 @@ class _Counter(NamedTuple):
         if not self.limit:
             return ()
         if self.value + more > self.limit:
-            raise TooManyDelegations(limit=self.limit, what=self.what)
+            raise TooManyDelegations(f"{self.limit} {self.what} are kept, and no more may be")
         return (Add(self.key, 0, at_most=self.limit),)
 
 

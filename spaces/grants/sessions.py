@@ -24,6 +24,6 @@ def session_row_key(delegation: Delegation) -> bytes:
     return session_key(x16(delegation.delegator), x16(delegation.delegate), delegation.content_key)
 
 
-def sessions_range(owner: Principal, did: Principal, *, after: bytes | None = None, limit: int = 64) -> Range:
+def sessions_range(owner: Principal, did: Principal, *, limit: int = 64) -> Range:
     """Rows of the sessions that an owner granted one DID."""
-    return Range(session_key(x16(owner), x16(did)), after=after, limit=limit)
+    return Range(session_key(x16(owner), x16(did)), limit=limit)

@@ -290,16 +290,16 @@ def counter_of(record: Record | None) -> int:
 
 def check_read(keys: Sequence[bytes], claim: Claim | None, ranges: Sequence[Range], follow: Follow | None) -> None:
     """Refuse a read beyond the bounds; see `Store.read`."""
-    _bound("keys of a read", len(keys) if follow is None else len(keys) + 2 * len(follow.keys), MAX_READ_KEYS)
-    _bound("ranges of a read", len(ranges), MAX_RANGES)
+    require_bound("keys of a read", len(keys) if follow is None else len(keys) + 2 * len(follow.keys), MAX_READ_KEYS)
+    require_bound("ranges of a read", len(ranges), MAX_RANGES)
     _check_keys(keys)
     if follow is not None:
         _check_keys((follow.prefix, *follow.keys))
     for wanted in ranges:
         _check_keys((wanted.prefix,))
         if wanted.after is not None:
-            _bound("key bytes", len(wanted.after), MAX_KEY_BYTES)
-        _bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
+            require_bound("key bytes", len(wanted.after), MAX_KEY_BYTES)
+        require_bound("rows of a page", wanted.limit, MAX_PAGE_ROWS)
         if wanted.limit < 1:
             raise CommitInvalid("a page has at least one row")
     if claim is not None:
@@ -316,10 +316,10 @@ def check_claim(claim: Claim) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Refuse a commit that is beyond the bounds or contradicts itself; see `Store.commit`."""
-    _bound("puts", len(commit.puts), MAX_PUTS)  # ST6
-    _bound("live marks", len(commit.live), MAX_LIVE)
-    _bound("checks", len(commit.checks), MAX_CHECKS)
-    _bound("adds", len(commit.adds), MAX_ADDS)
+    require_bound("puts", len(commit.puts), MAX_PUTS)  # ST6
+    require_bound("live marks", len(commit.live), MAX_LIVE)
+    require_bound("checks", len(commit.checks), MAX_CHECKS)
+    require_bound("adds", len(commit.adds), MAX_ADDS)
     _check_puts(commit.puts)
     _check_keys(commit.live)
     _check_keys([check.key for check in commit.checks])
@@ -342,15 +342,15 @@ def _check_puts(puts: Sequence[Put]) -> None:
             raise CommitInvalid("a put expects anything, absence or a stamp of 16 bytes")
         if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
             _check_keys((account,))
-            _bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
+            require_bound("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
         if not 0 <= put.weight_bytes < _WEIGHT_END:
             raise CommitInvalid("a weight is not negative and fits 63 bits")
         size_bytes += len(key)
         if value is not None:
             if len(value) > MAX_VALUE_BYTES:
-                _bound("value bytes", len(value), MAX_VALUE_BYTES)
+                require_bound("value bytes", len(value), MAX_VALUE_BYTES)
             size_bytes += len(value)
-    _bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    require_bound("commit bytes", size_bytes, MAX_COMMIT_BYTES)
 
 
 def _check_disjoint(commit: Commit) -> None:
@@ -369,10 +369,11 @@ def _check_disjoint(commit: Commit) -> None:
 def _check_keys(keys: Iterable[bytes]) -> None:
     for key in keys:
         if not 0 < len(key) <= MAX_KEY_BYTES:
-            _bound("key bytes", len(key), MAX_KEY_BYTES)
+            require_bound("key bytes", len(key), MAX_KEY_BYTES)
             raise CommitInvalid("a key is not empty")
 
 
-def _bound(bound: str, got: int, limit: int) -> None:
+def require_bound(bound: str, got: int, limit: int) -> None:
+    """Raise CommitTooLarge where something goes beyond its bound."""
     if got > limit:
-        raise CommitTooLarge(bound=bound, limit=limit, got=got)
+        raise CommitTooLarge(f"{bound}: {got} is more than {limit}")

@@ -73,7 +73,7 @@ class ListingQuery(Struct, frozen=True, gc=False):
     def ranges(self) -> tuple[Range]:
         """The range of the first read, to be read together with the rows that decide on the listing."""
         if not 1 <= self.limit <= MAX_LISTING:
-            raise CommitTooLarge(bound="paths of a listing", limit=MAX_LISTING, got=self.limit)
+            raise CommitTooLarge(f"paths of a listing: {self.limit} is more than {MAX_LISTING}")
         # One row more than requested shows whether anything follows.
         return (self._groups()[-1].range(self.limit + 1),)
 

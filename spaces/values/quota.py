@@ -65,11 +65,6 @@ def usage_key(space: SpaceId) -> bytes:
     return space_keys(space).usage
 
 
-def rows_key(space: SpaceId) -> bytes:
-    """Key of the counter of the bytes of the rows of a space's values beside the bodies (M54)."""
-    return space_keys(space).rows
-
-
 def rows_limit(limit_bytes: int) -> int:
     """Return how much the rows of a space may take where its bodies may take `limit_bytes`."""
     return max(limit_bytes, LEAST_ROWS_BYTES)
@@ -77,7 +72,7 @@ def rows_limit(limit_bytes: int) -> int:
 
 def rows_add(space: SpaceId, *, limit_bytes: int) -> Add:
     """Refuse the commit if the rows of the space would take more than `rows_limit` after it; as `quota_add`."""
-    return Add(rows_key(space), 0, at_most=rows_limit(limit_bytes))
+    return Add(space_keys(space).rows, 0, at_most=rows_limit(limit_bytes))
 
 
 def quota_add(space: SpaceId, *, limit_bytes: int) -> Add:

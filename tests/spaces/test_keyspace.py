@@ -40,7 +40,7 @@ ONE_OF_EACH = {
     "collateral": keyspace.collateral_key(b"\0" * 6, "tcb"),
     "state of collateral": keyspace.collateral_state_key(b"\0" * 6, "tcb"),
     "ticket": keyspace.ticket_key(b"\0" * 4, H16),
-    "limit of a space": keyspace.override_key(H16),
+    "limit of a space": keyspace.OVERRIDES_PREFIX + H16,
     "meta": keyspace.SCHEMA_KEY,
     "counter": keyspace.usage_counter(H16),
 }
@@ -127,5 +127,5 @@ def test_keys_of_a_space_are_those_that_are_laid_out_one_by_one(owner: str, name
             space16,
             keyspace.space_key(space16),
             keyspace.usage_counter(space16),
-            keyspace.override_key(space16),
+            keyspace.OVERRIDES_PREFIX + space16,
         )

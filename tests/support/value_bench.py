@@ -10,12 +10,12 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.keyspace import object_key, x16
+from spaces.keyspace import object_key, space_keys, x16
 from spaces.store.contract import Add, Commit, Committed, Refused, Store, counter_of
 from spaces.values.collector import collect
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import object_record_of
-from spaces.values.quota import rows_key, usage_key
+from spaces.values.quota import usage_key
 from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Draft, Head, Values, WritePlan, head_key, head_of
 from spaces.values.value_heads import Write as ValueWrite
@@ -94,7 +94,7 @@ class Bench:
         return counter_of((await self.store.read((usage_key(space),))).records[0])
 
     async def rows(self, space: SpaceId = SPACE) -> int:
-        return counter_of((await self.store.read((rows_key(space),))).records[0])
+        return counter_of((await self.store.read((space_keys(space).rows,))).records[0])
 
     async def references(self, body: bytes, space: SpaceId = SPACE) -> int | None:
         record = (await self.store.read((object_key(x16(space.text), blake3(body).digest()),))).records[0]

@@ -7,8 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from spaces.errors import CommitTooLarge
-from spaces.store.contract import MAX_COMMIT_BYTES
+from spaces.store.contract import MAX_COMMIT_BYTES, require_bound
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
 
@@ -55,8 +54,8 @@ async def put_all(request: Request) -> BatchWritten:
             body = await staging.receive(admitted.within_free_space(part.pieces, taken_bytes))
             taken_bytes += body.size_bytes
             held_bytes += len(body.inline or b"") + sum(len(name) + len(value) for name, value in metadata.items())
-            if held_bytes > MAX_COMMIT_BYTES:  # ST6, and what one request may hold in memory
-                raise CommitTooLarge(bound="bytes of small values in a batch", limit=MAX_COMMIT_BYTES, got=held_bytes)
+            # ST6, and what one request may hold in memory
+            require_bound("bytes of small values in a batch", held_bytes, MAX_COMMIT_BYTES)
             found[path] = Write(path, body, metadata, sealed_key_of(body))
         missing = [path for path in paths if path not in found]
         if missing:

@@ -11,11 +11,10 @@ Striped counters (ST7) are not needed here: one process judges every commit, so 
 
 import asyncio
 import os
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -44,10 +43,11 @@ class WriterThread:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue: queue.SimpleQueue[_PendingCommit | None] = queue.SimpleQueue()
+        self._queue: deque[_PendingCommit] = deque()
         self._closed = False
-        self._thread = threading.Thread(target=self._write, daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._next_housekeeping = 0.0
+        self._thread.submit(self._write)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write a checked commit; see `Store.commit`."""
@@ -55,39 +55,27 @@ class WriterThread:
             raise StoreUnavailable("the store is closed")
         future: Future[Committed | Refused] = Future()
         future.set_running_or_notify_cancel()  # it is written even if its caller is cancelled meanwhile
-        self._queue.put((CommitRequest(0, os.urandom(16), 0, commit), future))
+        self._queue.append((CommitRequest(0, os.urandom(16), 0, commit), future))
+        self._thread.submit(self._write)
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
         """Write the commits that were queued before, then end the thread."""
         self._closed = True
-        self._queue.put(None)  # wakes the thread
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.shutdown)
 
     def _write(self) -> None:
-        """Write queued commits, batch by batch, until the store is closed."""
-        assert threading.current_thread() is self._thread  # never on the event loop
-        next_housekeeping = 0.0
-        while not self._closed or not self._queue.empty():
-            if time.monotonic() >= next_housekeeping:
-                next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-                with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
-                    self._folder.do_housekeeping()
-            batch = self._next_batch()
-            for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
-                if isinstance(outcome, StoreError):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
-
-    def _next_batch(self) -> list[_PendingCommit]:
-        """Wait for a commit, and take all others that are queued; the batch may be empty."""
-        taken: list[_PendingCommit | None] = []
-        with suppress(queue.Empty):
-            taken.append(self._queue.get(timeout=HOUSEKEEPING_S))
-            while len(taken) < BATCH_COMMITS:
-                taken.append(self._queue.get_nowait())
-        return [asked for asked in taken if asked is not None]
+        """Write the queued commits; called for each, it finds none where an earlier call has taken them."""
+        if time.monotonic() >= self._next_housekeeping:
+            self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
+            with suppress(StoreUnavailable):  # the next commit meets the same error and reports it
+                self._folder.do_housekeeping()
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
+        for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
+            if isinstance(outcome, StoreError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
     def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
         try:

@@ -5,6 +5,7 @@ import pytest
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
+from spaces.keyspace import space_keys
 from spaces.store.contract import Add, Commit, Put, Record, Store
 from spaces.values import quota
 from spaces.values.quota import (
@@ -16,7 +17,6 @@ from spaces.values.quota import (
     override_put,
     override_row_key,
     read_overrides,
-    rows_key,
     usage_key,
 )
 
@@ -82,7 +82,7 @@ async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) ->
     plan = plan_hosting(wanted, (await store.read(wanted.keys())).records, now=0.0)
     weigh = Put(b"Kx" + name.encode(), b"", weight_bytes=used_bytes, account=usage_key(space))
     await store.commit(Commit(puts=(*plan.puts, *([weigh] if used_bytes else [])), adds=plan.adds))
-    await store.commit(Commit(adds=(Add(rows_key(space), row_bytes),)))
+    await store.commit(Commit(adds=(Add(space_keys(space).rows, row_bytes),)))
 
 
 def name_of(entry: SpaceUsage) -> str:

@@ -178,7 +178,7 @@ async def test_unusable_folder(tmp_path: Path) -> None:
     [
         (StoreBusy("x"), False),
         (StoreFull("x"), False),
-        (CommitTooLarge(bound="x", limit=1, got=2), False),
+        (CommitTooLarge("x"), False),
         (StoreUnavailable("the outcome is unknown"), True),
         (asyncio.CancelledError(), True),
     ],
